@@ -1,0 +1,75 @@
+"""Every file name that causalprune reads or writes in a run directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of a run directory, or of one iteration in it."""
+
+    root: Path
+
+    @property
+    def pretrained(self) -> Path:
+        """Checkpoint of the dense network."""
+        return self.root / "pretrained.safetensors"
+
+    @property
+    def trained(self) -> Path:
+        """Checkpoint of an iteration's training, from which its recording starts."""
+        return self.root / "trained.safetensors"
+
+    @property
+    def store(self) -> Path:
+        """Trajectory store."""
+        return self.root / "trajectory.zarr"
+
+    @property
+    def recorded(self) -> Path:
+        """Checkpoint after the recording."""
+        return self.root / "recorded.safetensors"
+
+    @property
+    def pruned(self) -> Path:
+        """Checkpoint with the mask applied."""
+        return self.root / "pruned.safetensors"
+
+    @property
+    def final(self) -> Path:
+        """Checkpoint of the trained, pruned network."""
+        return self.root / "final.safetensors"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line: what happened when."""
+        return self.root / "log.jsonl"
+
+    @property
+    def run_config(self) -> Path:
+        """Resolved configuration of ``causalprune run``."""
+        return self.root / "run.json"
+
+    def result(self, stage: str) -> Path:
+        """Result of a stage whose output lies in the run directory."""
+        return self.root / "results" / f"{stage}.json"
+
+    def iteration(self, number: int) -> RunPaths:
+        """The folder of iteration ``number`` (from 0)."""
+        return RunPaths(self.root / f"iteration-{number:03d}")
+
+    def iterations(self) -> list[RunPaths]:
+        """The folders of the iterations that exist, in order."""
+        return [RunPaths(p) for p in sorted(self.root.glob("iteration-[0-9][0-9][0-9]")) if p.is_dir()]
+
+
+def progress_path(output: Path) -> Path:
+    """Where a stage that will write ``output`` saves its state for a resume."""
+    return output.with_name(output.name + ".progress")
+
+
+def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:
+    """A stage's result JSON: in ``results/`` for the run directory's own output, beside any other output."""
+    return run.result(stage) if output == default_output else output.with_name(output.name + ".json")

@@ -1,0 +1,81 @@
+"""Quantities as people write them: ``2GiB`` of memory, a checkpoint every ``10min`` or ``500steps``."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as ``512MB`` (powers of 1000) or ``2GiB`` and ``2G`` (powers of 1024).
+
+    Raises:
+        ValueError: The text is no such size, or is zero.
+    """
+    match = _NUMBER.fullmatch(text)
+    if not match or match[2].upper() not in _BYTES:
+        raise ValueError(text)
+    size = int(float(match[1]) * _BYTES[match[2].upper()])
+    if size <= 0:
+        raise ValueError(text)
+    return size
+
+
+def check_bytes(text: str) -> str | None:
+    """Check for :func:`causalprune.options.option`: a size in bytes."""
+    try:
+        parse_bytes(text)
+    except ValueError:
+        return "a size such as 512MB or 2GiB"
+    return None
+
+
+def format_bytes(count: float) -> str:
+    """A size for people, in powers of 1000: ``format_bytes(1_234_567) == "1.23 MB"``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(count) < 1000 or unit == "TB":
+            return (
+                f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"
+            )
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How often to save: after so many steps, or so many seconds; whichever is finite."""
+
+    steps: float = math.inf
+    seconds: float = math.inf
+
+    @classmethod
+    def parse(cls, text: str) -> Interval:
+        """Read ``500steps``, ``90s``, ``10min``, ``2h`` or ``never``.
+
+        Raises:
+            ValueError: The text is none of these, or is zero.
+        """
+        if text == "never":
+            return cls()
+        match = _NUMBER.fullmatch(text)
+        if match and float(match[1]) > 0:
+            if match[2] in ("step", "steps") and float(match[1]).is_integer():
+                return cls(steps=int(match[1]))
+            if match[2] in _SECONDS:
+                return cls(seconds=float(match[1]) * _SECONDS[match[2]])
+        raise ValueError(text)
+
+
+def check_interval(text: str) -> str | None:
+    """Check for :func:`causalprune.options.option`: an interval."""
+    try:
+        Interval.parse(text)
+    except ValueError:
+        return "an interval such as 500steps, 10min or never"
+    return None

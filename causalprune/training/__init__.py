@@ -1,0 +1,1 @@
+"""The training loop that pretrain and posttrain share, and its parts."""

@@ -1,0 +1,217 @@
+"""The loop that pretrain and posttrain share: epochs, best epoch on validation, saving, resuming."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from causalprune.config import TrainingOptions
+from causalprune.data.batches import Batches
+from causalprune.data.datasets import DataSet
+from causalprune.errors import DataError
+from causalprune.evaluation.metrics import Metrics, evaluate_model
+from causalprune.pruning.mask import Mask
+from causalprune.quantities import Interval
+from causalprune.reporting import Reporter
+from causalprune.runtime import StopRequest, keyed_seed
+from causalprune.training.losses import loss_function
+from causalprune.training.optimizers import (
+    build_lr_schedule,
+    build_optimizer,
+    optimizer_tensors,
+    restore_optimizer,
+    restore_schedule,
+    schedule_state,
+)
+
+
+@dataclass(frozen=True)
+class TrainingSnapshot:
+    """Everything a resume needs, as tensors and JSON.
+
+    Attributes:
+        weights: The model's state dict.
+        extra: Optimizer tensors and the best epoch's weights (``best/…``).
+        position: Epoch, step in it, schedule, history.
+    """
+
+    weights: dict[str, torch.Tensor]
+    extra: dict[str, torch.Tensor]
+    position: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What a training ended with; the model holds the best epoch's weights.
+
+    Attributes:
+        best_epoch: The epoch (from 1) whose weights were kept; 0 when there was none.
+        validation: Metrics of these weights on the validation split.
+        history: Training loss and validation score of every epoch.
+    """
+
+    best_epoch: int
+    validation: Metrics
+    history: list[dict[str, float]]
+
+
+@dataclass
+class _Progress:
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    best_epoch: int = 0
+    best_score: list[float] = field(default_factory=list)
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def validation_score(metrics: Metrics) -> list[float]:
+    """What the best epoch is chosen by, larger is better: top-1, then the loss; R² for a regression."""
+    if metrics.task == "regression":
+        return [-math.inf if metrics.r2 is None else metrics.r2]
+    return [metrics.top1 or 0.0, -metrics.loss]
+
+
+def train(
+    model: nn.Module,
+    data: DataSet,
+    options: TrainingOptions,
+    *,
+    mask: Mask,
+    device: torch.device,
+    seed: int,
+    augment: str,
+    num_workers: int = 0,
+    resume: TrainingSnapshot | None = None,
+    save: Callable[[TrainingSnapshot], None],
+    stop: StopRequest,
+    reporter: Reporter,
+    description: str,
+) -> TrainingOutcome:
+    """Train ``model`` in place and leave the weights of its best epoch in it.
+
+    The order of samples, the augmentation and dropout of a step are keyed by (seed, epoch, step); on CPU a resumed
+    training ends with the bits of an uninterrupted one.
+
+    Args:
+        model: On ``device``.
+        data: Its training split is learned from, its validation split chooses the epoch.
+        options: Optimizer, schedule and the rest.
+        mask: Pruned weights are exactly 0.0 after every step.
+        device: Where to compute.
+        seed: Key of all randomness.
+        augment: Training augmentation.
+        num_workers: Workers of the data loader for large data sets.
+        resume: Where to go on.
+        save: Called with a snapshot at every ``options.checkpoint_every`` and before a stop.
+        stop: Ends the training after the step at hand.
+        reporter: Shows progress.
+        description: What the progress bar says.
+
+    Raises:
+        InterruptedStage: ``stop`` was set; the snapshot is saved.
+        DataError: The training loss isn't finite.
+    """
+    batches = Batches(
+        data,
+        "train",
+        batch_size=options.batch_size,
+        device=device,
+        seed=seed,
+        shuffle=True,
+        augment=augment,
+        num_workers=num_workers,
+    )
+    optimizer = build_optimizer(model, options)
+    schedule = build_lr_schedule(optimizer, options, options.epochs * batches.steps_per_epoch)
+    progress, best = _Progress(), dict[str, torch.Tensor]()
+    if resume is not None:
+        position = dict(resume.position)
+        restore_optimizer(model, optimizer, resume.extra)
+        restore_schedule(optimizer, schedule, position.pop("optimizer"))
+        progress = _Progress(**position)
+        best = {n.removeprefix("best/"): t.clone() for n, t in resume.extra.items() if n.startswith("best/")}
+    hold = mask.bind(model)
+    hold()
+    compute_loss = loss_function(data.task, options.label_smoothing)
+    forward = torch.compile(model) if options.compile else model
+    autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
+    evaluate = lambda: evaluate_model(  # noqa: E731 -- one fixed way to score an epoch
+        model, data, "validation", batch_size=max(512, options.batch_size), device=device, amp=options.amp
+    )
+
+    def snapshot() -> TrainingSnapshot:
+        extra = optimizer_tensors(model, optimizer) | {f"best/{n}": t for n, t in best.items()}
+        position = {**vars(progress), "optimizer": schedule_state(optimizer, schedule)}
+        return TrainingSnapshot(model.state_dict(), extra, position)
+
+    every = Interval.parse(options.checkpoint_every)
+    last_save, steps_since_save = time.monotonic(), 0
+    total = options.epochs * batches.steps_per_epoch
+    with reporter.task(description, total) as bar, torch.random.fork_rng(_cuda_devices(device)):
+        bar.advance(progress.epoch * batches.steps_per_epoch + progress.step)
+        while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
+            model.train()
+            # On the device and without a transfer a step: it is looked at when the epoch or a save needs it.
+            loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=device)
+            for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
+                torch.manual_seed(keyed_seed(seed, "step", progress.epoch, progress.step))
+                with autocast:
+                    loss = compute_loss(forward(inputs), targets)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                hold()
+                schedule.step()
+                loss_sum += loss.detach()
+                progress.step += 1
+                steps_since_save += 1
+                bar.advance(1)
+                due = steps_since_save >= every.steps or time.monotonic() - last_save >= every.seconds
+                if stop or (due and progress.step < batches.steps_per_epoch):
+                    progress.loss_sum = _finite_loss(loss_sum)
+                    save(snapshot())
+                    last_save, steps_since_save = time.monotonic(), 0
+                    if stop:
+                        raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
+            mean_loss = _finite_loss(loss_sum) / batches.steps_per_epoch
+            metrics = evaluate()
+            score = validation_score(metrics)
+            progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+            progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
+            if not progress.best_score or score > progress.best_score:
+                progress.best_score, progress.best_epoch = score, progress.epoch
+                best = {name: t.detach().clone() for name, t in model.state_dict().items()}
+            bar.describe(f"loss {mean_loss:.4f}, validation {score[0]:.4f}")
+            if time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps:
+                save(snapshot())
+                last_save, steps_since_save = time.monotonic(), 0
+    if best:
+        model.load_state_dict(best)
+    return TrainingOutcome(progress.best_epoch, evaluate(), progress.history)
+
+
+def _out_of_patience(progress: _Progress, patience: int) -> bool:
+    return patience > 0 and progress.epoch - progress.best_epoch >= patience and progress.step == 0
+
+
+def _finite_loss(loss_sum: torch.Tensor) -> float:
+    value = loss_sum.item()
+    if not math.isfinite(value):
+        raise DataError(
+            "training loss",
+            expected="a finite number",
+            found=str(value),
+            remedy="lower --lr, or look for NaN in the data",
+        )
+    return value
+
+
+def _cuda_devices(device: torch.device) -> list[int]:
+    return [device.index or 0] if device.type == "cuda" else []

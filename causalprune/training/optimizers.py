@@ -1,0 +1,96 @@
+"""Optimizers and learning-rate schedules by name, and their state as named tensors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
+
+from causalprune.config import TrainingOptions
+from causalprune.errors import CorruptError
+
+
+def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
+    """The optimizer that ``options`` names, over all parameters of the model."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if options.optimizer == "adam":
+        return Adam(parameters, lr=options.lr, weight_decay=options.weight_decay)
+    if options.optimizer == "adamw":
+        return AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay)
+    return SGD(
+        parameters,
+        lr=options.lr,
+        momentum=options.momentum,
+        nesterov=options.nesterov and options.momentum > 0,
+        weight_decay=options.weight_decay,
+    )
+
+
+def build_lr_schedule(optimizer: Optimizer, options: TrainingOptions, total_steps: int) -> LRScheduler:
+    """The learning-rate schedule that ``options`` names, advanced once an optimizer step, over ``total_steps``."""
+    total_steps = max(1, total_steps)
+    if options.lr_schedule == "cosine":
+        return CosineAnnealingLR(optimizer, T_max=total_steps)
+    if options.lr_schedule == "one-cycle":
+        # One more step than there are: the schedule is also advanced after the last one.
+        return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps + 1, cycle_momentum=False)
+    if options.lr_schedule == "step":
+        milestones = [round(share * total_steps) for share in options.decay_points()]
+        return MultiStepLR(optimizer, milestones, gamma=options.lr_decay)
+    return ConstantLR(optimizer, factor=1.0)
+
+
+def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's state, keyed ``optimizer/<parameter name>/<state name>``."""
+    names = {p: name for name, p in model.named_parameters()}
+    return {
+        f"optimizer/{names[parameter]}/{key}": value
+        for parameter, state in optimizer.state.items()
+        for key, value in state.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put back what :func:`optimizer_tensors` returned.
+
+    Raises:
+        CorruptError: A tensor belongs to no parameter of the model.
+    """
+    parameters = dict(model.named_parameters())
+    for name, tensor in tensors.items():
+        if not name.startswith("optimizer/"):
+            continue
+        parameter_name, _, key = name.removeprefix("optimizer/").rpartition("/")
+        if parameter_name not in parameters:
+            raise CorruptError(name, expected="optimizer state of a parameter of the model", found="no such parameter")
+        parameter = parameters[parameter_name]
+        # Adam keeps its step count on the CPU.
+        device = parameter.device if tensor.shape == parameter.shape else tensor.device
+        optimizer.state[parameter][key] = tensor.to(device, copy=True)
+
+
+def schedule_state(optimizer: Optimizer, schedule: LRScheduler) -> dict[str, Any]:
+    """The schedule's position, JSON-ready; floats survive JSON exactly."""
+    state = {k: v for k, v in schedule.state_dict().items() if _is_json(v)}
+    return {"schedule": state, "lr": [group["lr"] for group in optimizer.param_groups]}
+
+
+def restore_schedule(optimizer: Optimizer, schedule: LRScheduler, state: Mapping[str, Any]) -> None:
+    """Put back what :func:`schedule_state` returned."""
+    schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
+    for group, lr in zip(optimizer.param_groups, state["lr"], strict=True):
+        group["lr"] = lr
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        # MultiStepLR's counter of milestones has integer keys, which JSON would turn into text.
+        return json.loads(json.dumps(value)) == value
+    except (TypeError, ValueError):
+        return False
