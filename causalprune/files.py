@@ -2,8 +2,8 @@
 # ruff: noqa: PTH103, PTH104, PTH105, PTH108, PTH116
 """Durable files: every byte that causalprune writes passes through here; a crash leaves the old file or the new one.
 
-Nothing else in the package calls the writing functions of :mod:`os`; a test that replaces this module's ``os`` can
-therefore fail any single disk operation.
+Nothing else in the package, lock files aside, calls the writing functions of :mod:`os`; a test that replaces this
+module's ``os`` can therefore fail any single disk operation.
 """
 
 from __future__ import annotations

@@ -73,3 +73,8 @@ def progress_path(output: Path) -> Path:
 def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:
     """A stage's result JSON: in ``results/`` for the run directory's own output, beside any other output."""
     return run.result(stage) if output == default_output else output.with_name(output.name + ".json")
+
+
+def lock_path(output: Path) -> Path:
+    """The lock of a stage that writes ``output``."""
+    return output.with_name(f".{output.name}.lock")

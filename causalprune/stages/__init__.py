@@ -1,0 +1,41 @@
+"""The stages: each a plain function from a frozen configuration to a typed result, through files.
+
+Import them from here: ``from causalprune.stages import pretrain, PretrainConfig``. A stage and PyTorch are loaded
+when they are first asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from causalprune.config import (
+    ApplyMaskConfig,
+    EvaluateConfig,
+    FitGammaConfig,
+    InfoConfig,
+    PosttrainConfig,
+    PretrainConfig,
+    RecordConfig,
+    RunConfig,
+)
+
+STAGES = ("pretrain", "record", "fit_gamma", "apply_mask", "posttrain", "evaluate", "info", "run")
+
+__all__ = [
+    "STAGES",
+    "ApplyMaskConfig",
+    "EvaluateConfig",
+    "FitGammaConfig",
+    "InfoConfig",
+    "PosttrainConfig",
+    "PretrainConfig",
+    "RecordConfig",
+    "RunConfig",
+    "stage_function",
+]
+
+
+def stage_function(name: str) -> Any:
+    """The function of a stage, such as ``stage_function("fit_gamma")``."""
+    return getattr(import_module(f"causalprune.stages.{name}"), name)

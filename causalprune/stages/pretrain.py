@@ -1,0 +1,78 @@
+"""Train a dense network, so that it reaches a basin of attraction before anything is recorded."""
+
+from __future__ import annotations
+
+from causalprune.checkpoint import CheckpointInfo
+from causalprune.config import PretrainConfig
+from causalprune.data.datasets import load_data
+from causalprune.files import make_directory, sha256_file
+from causalprune.locking import FileLock
+from causalprune.models.initial import load_initial_weights
+from causalprune.models.names import default_model
+from causalprune.models.registry import build_model
+from causalprune.parameters import ParameterIndex
+from causalprune.paths import RunPaths, lock_path
+from causalprune.pruning.mask import Mask
+from causalprune.reporting import Reporter
+from causalprune.runtime import keyed_seed, make_deterministic, resolve_device
+from causalprune.specs import DataSpec, ModelSpec
+from causalprune.stages.artefacts import StageOutput, check_distinct
+from causalprune.stages.training import TrainingResult, train_stage, training_result
+
+
+def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> TrainingResult:
+    """Train a dense network and write it as a checkpoint.
+
+    Args:
+        config: What to train and how.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The best epoch and its metrics on the validation split.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    default = RunPaths(config.run).pretrained
+    path = config.output or default
+    inputs = {}
+    if config.init_from is not None:
+        check_distinct(path, config.init_from)
+        inputs["init_from"] = sha256_file(config.init_from)
+    output = StageOutput("pretrain", config, path, default, inputs)
+    make_directory(path.parent)
+    with FileLock(lock_path(path)):
+        done = output.finished()
+        if done is not None:
+            return training_result(output, done, already_done=True)
+        device = resolve_device(config.device)
+        if config.deterministic:
+            make_deterministic()
+        data_spec = DataSpec(
+            name=config.dataset,
+            root=config.data_root,
+            download=config.download,
+            validation_fraction=config.validation_fraction,
+            split_seed=config.split_seed,
+            augment=config.augment,  # type: ignore[arg-type]
+        )
+        data = load_data(data_spec)
+        hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
+        spec = ModelSpec(config.model or default_model(data.input_shape), data.input_shape, data.num_outputs, hidden)
+        model = build_model(spec, seed=keyed_seed(config.seed, "weights"))
+        if config.init_from is not None:
+            load_initial_weights(model, config.init_from, key_map=config.key_map)
+        model.to(device)
+        index = ParameterIndex.from_model(model)
+        info = CheckpointInfo(
+            stage="pretrain",
+            model=spec,
+            data=data_spec,
+            data_fingerprint=data.fingerprint,
+            index=index,
+            config={},
+            identity="",
+            inputs={},
+        )
+        return train_stage(output, model, data, Mask.all(index), info, device, reporter)

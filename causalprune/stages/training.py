@@ -1,0 +1,109 @@
+"""What pretrain and posttrain have in common: train a network, save for a resume, write its best epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from causalprune.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
+from causalprune.data.datasets import DataSet
+from causalprune.pruning.mask import Mask
+from causalprune.reporting import Reporter
+from causalprune.runtime import stop_requests
+from causalprune.stages.artefacts import StageOutput, StageResult
+from causalprune.training.loop import TrainingSnapshot, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult(StageResult):
+    """Result of pretrain or posttrain.
+
+    Attributes:
+        best_epoch: The epoch (from 1) whose weights were kept, 0 when none was trained.
+        validation: Metrics of these weights on the validation split.
+        sparsity: Fraction of prunable weights that are pruned.
+    """
+
+    best_epoch: int
+    validation: dict[str, Any]
+    sparsity: float
+
+
+def train_stage(
+    output: StageOutput,
+    model: nn.Module,
+    data: DataSet,
+    mask: Mask,
+    info: CheckpointInfo,
+    device: torch.device,
+    reporter: Reporter,
+) -> TrainingResult:
+    """Train ``model``, or go on where an interrupted attempt stopped, and write the checkpoint.
+
+    Args:
+        output: What is to be written.
+        model: On ``device``.
+        data: Training and validation data.
+        mask: Held throughout.
+        info: Model and data of the checkpoint; the rest is filled in.
+        device: Where to compute.
+        reporter: Shows progress.
+
+    Returns:
+        The stage's result; its file is written too.
+    """
+    config = output.config
+    saved = output.resume(reporter)
+    masks = mask.tensors() if mask.sparsity > 0 else {}
+    resume = None
+    if saved is not None:
+        model.load_state_dict(saved.weights)
+        resume = TrainingSnapshot(saved.weights, saved.extra, saved.info.position)
+
+    def save(snapshot: TrainingSnapshot) -> None:
+        header = replace(info, position=snapshot.position)
+        output.save(output.progress, Checkpoint(header, snapshot.weights, masks, snapshot.extra))
+
+    with stop_requests() as stop:
+        outcome = train(
+            model,
+            data,
+            config,
+            mask=mask,
+            device=device,
+            seed=config.seed,
+            augment=data.spec.augment,
+            num_workers=config.num_workers,
+            resume=resume,
+            save=save,
+            stop=stop,
+            reporter=reporter,
+            description=output.stage,
+        )
+    metrics: dict[str, Any] = {
+        "best_epoch": outcome.best_epoch,
+        "validation": outcome.validation.to_json(),
+        "history": outcome.history,
+    }
+    header = replace(info, metrics=metrics)
+    sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
+    result = training_result(output, read_checkpoint_info(output.path))
+    output.publish(result, sha256)
+    return result
+
+
+def training_result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
+    """The result that a training stage's checkpoint describes."""
+    return TrainingResult(
+        stage=output.stage,
+        inputs=output.inputs,
+        outputs={"checkpoint": str(output.path)},
+        already_done=already_done,
+        seconds=output.seconds,
+        best_epoch=info.metrics["best_epoch"],
+        validation=info.metrics["validation"],
+        sparsity=info.sparsity,
+    )
