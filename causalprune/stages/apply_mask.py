@@ -1,0 +1,211 @@
+"""Prune: turn a fit, or another criterion, into a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info
+from causalprune.config import ApplyMaskConfig
+from causalprune.errors import MismatchError
+from causalprune.files import make_directory
+from causalprune.locking import FileLock
+from causalprune.parameters import ParameterIndex
+from causalprune.paths import RunPaths, lock_path
+from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.criterion import Criterion, CriterionInputs
+from causalprune.pruning.gradients import mean_squared_gradient
+from causalprune.pruning.groups import group_ids
+from causalprune.pruning.rewind import reset_batchnorm, rewind
+from causalprune.pruning.schedule import target_sparsity
+from causalprune.pruning.select import select, select_zero
+from causalprune.reporting import Reporter
+from causalprune.runtime import resolve_device
+from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, load_network
+from causalprune.store import RecordingReader, TrajectoryStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyMaskResult(StageResult):
+    """Result of apply-mask.
+
+    Attributes:
+        sparsity: Fraction of prunable weights that are pruned now.
+        sparsity_before: The same before this stage.
+        layers: ``name``, ``total``, ``kept`` and ``sparsity`` of each prunable tensor.
+        rescued: Tensors that would have been emptied and keep their best weight.
+    """
+
+    sparsity: float
+    sparsity_before: float
+    layers: list[dict[str, Any]]
+    rescued: list[str]
+
+
+def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> ApplyMaskResult:
+    """Prune the parameters of a checkpoint that a criterion ranks lowest, or those with γ = 0.
+
+    Nothing is ever un-pruned.
+
+    Args:
+        config: What to prune, how much, by which criterion.
+        reporter: Passes on warnings; silent when left out.
+
+    Returns:
+        The sparsity reached, overall and per layer.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    run = RunPaths(config.run)
+    source, path = config.checkpoint or run.recorded, config.output or run.pruned
+    check_distinct(path, source)
+    checkpoint = load_checkpoint(source, remedy="run `causalprune record` first, or name a --checkpoint")
+    criterion = load_criterion("gamma" if config.zero else config.criterion)
+    reader = None
+    inputs = {"checkpoint": checkpoint.sha256}
+    if criterion.needs:
+        store_path = config.store or run.store
+        store = TrajectoryStore.open(store_path)
+        if store.index.fingerprint != checkpoint.info.index.fingerprint:
+            raise MismatchError(
+                f"{store_path}",
+                expected=f"a recording of {checkpoint.info.model.name} as in {source}",
+                found="a store of another model",
+                remedy="name the --store that belongs to the checkpoint",
+            )
+        reader = store.recording(config.recording)
+        inputs["recording"] = reader.digest
+        if "gamma" in criterion.needs:
+            inputs["fit"] = _read_fit(reader, config.fit, store_path).digest
+    earlier_path = _rewind_source(config, run)
+    earlier = None if earlier_path is None else load_checkpoint(earlier_path)
+    if earlier is not None:
+        inputs["rewind"] = earlier.sha256
+    output = StageOutput("apply-mask", config, path, run.pruned, inputs)
+    make_directory(path.parent)
+    with FileLock(lock_path(path)):
+        done = output.finished()
+        if done is not None:
+            return _result(output, done, already_done=True)
+        model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
+        if reader is not None and not np.array_equal(reader.active, mask.numpy()):
+            raise MismatchError(
+                f"{source}",
+                expected=f"the mask that recording {reader.name} was made with",
+                found="another",
+                remedy="name the --checkpoint and the --store of the same iteration",
+            )
+        theta = mask.index.flatten(checkpoint.weights).numpy()
+        scores = criterion.score(_inputs(config, criterion, theta, mask.index, reader))
+        if config.zero:
+            selection = select_zero(scores, mask, granularity=config.granularity)
+        else:
+            assert config.sparsity is not None
+            target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
+            selection = select(scores, mask, sparsity=target, scope=config.scope, granularity=config.granularity)
+        if selection.already_sparser:
+            reporter.warn(f"the checkpoint is {mask.sparsity:.2%} sparse already, more than asked for: nothing pruned")
+        for name in selection.rescued:
+            reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
+        if earlier is not None:
+            rewind(model, earlier.weights, selection.mask)
+        else:
+            selection.mask.apply_(model)
+        if config.reset_batchnorm:
+            reset_batchnorm(model)
+        info = replace(
+            checkpoint.info,
+            position={},
+            metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.rescued)},
+        )
+        sha256 = output.save(path, Checkpoint(info, model.state_dict(), selection.mask.tensors()))
+        result = _result(output, read_checkpoint_info(path))
+        output.publish(result, sha256)
+        return result
+
+
+def _rewind_source(config: ApplyMaskConfig, run: RunPaths) -> Path | None:
+    if config.rewind == "none":
+        return None
+    if config.rewind_from is not None:
+        return config.rewind_from
+    return run.trained if config.rewind == "recording" and run.trained.exists() else run.pretrained
+
+
+def _read_fit(reader: RecordingReader, name: str, store: Path) -> Any:
+    if name not in reader.fits:
+        raise MismatchError(
+            f"{store}",
+            expected=f"a fit named {name}",
+            found=", ".join(reader.fits) or "no fit",
+            remedy="run `causalprune fit-gamma` first, or name a --fit",
+        )
+    return reader.read_fit(name)
+
+
+def _inputs(
+    config: ApplyMaskConfig,
+    criterion: Criterion,
+    theta: npt.NDArray[np.float32],
+    index: ParameterIndex,
+    reader: RecordingReader | None,
+) -> CriterionInputs:
+    values: dict[str, Any] = {}
+    if reader is not None:
+        if "gamma" in criterion.needs:
+            fit = reader.read_fit(config.fit)
+            for name in ("gamma", "dual_correlation"):
+                values[name] = _expand(fit.arrays[name], fit.attributes["granularity"], index, reader)
+        if "mean_squared_gradient" in criterion.needs and reader.info.momentum == 0:
+            mean = np.zeros(index.total)
+            mean[reader.column_index] = mean_squared_gradient(_gradient_blocks(reader))
+            values["mean_squared_gradient"] = mean
+        lr = np.unique(reader.steps["lr"])
+        if len(lr) == 1:
+            values["learning_rate"] = float(lr[0])
+    return CriterionInputs(theta=theta, seed=config.seed, **values)
+
+
+def _expand(
+    values: npt.NDArray[np.floating], granularity: str, index: ParameterIndex, reader: RecordingReader
+) -> npt.NDArray[np.floating]:
+    """Spread (lags, columns) over all P parameters: a group's value to each of its members, 0 to pruned ones."""
+    if granularity != "parameter":
+        ids, _ = group_ids(index, granularity, reader.active)
+        values = values[:, ids]
+    full = np.zeros((len(values), index.total), dtype=values.dtype)
+    full[:, reader.column_index] = values
+    return full[0] if len(full) == 1 else full
+
+
+def _gradient_blocks(
+    reader: RecordingReader,
+) -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]:
+    lr = reader.steps["lr"]
+    for first, block in reader.row_blocks():
+        yield block, lr[first : first + len(block)]
+
+
+def _result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
+    layers = [
+        {"name": e.name, "total": e.size, "kept": info.kept[e.name], "sparsity": 1 - info.kept[e.name] / e.size}
+        for e in info.index
+    ]
+    return ApplyMaskResult(
+        stage="apply-mask",
+        inputs=output.inputs,
+        outputs={"checkpoint": str(output.path)},
+        already_done=already_done,
+        seconds=output.seconds,
+        sparsity=info.sparsity,
+        sparsity_before=info.metrics["sparsity_before"],
+        layers=layers,
+        rescued=info.metrics["rescued"],
+    )

@@ -1,0 +1,296 @@
+"""Run plain SGD on a checkpoint and record every step into a trajectory store."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from causalprune.checkpoint import Checkpoint, load_checkpoint
+from causalprune.config import RecordConfig
+from causalprune.data.batches import Batches
+from causalprune.errors import MismatchError, StorageError
+from causalprune.files import make_directory, remove_tree
+from causalprune.locking import FileLock
+from causalprune.paths import RunPaths, lock_path
+from causalprune.pruning.mask import Mask
+from causalprune.quantities import Interval, format_bytes
+from causalprune.recorder import TrajectoryRecorder, disable_dropout
+from causalprune.reporting import Bar, Reporter
+from causalprune.runtime import StopRequest, keyed_seed, make_deterministic, resolve_device, stop_requests
+from causalprune.stages.artefacts import (
+    StageOutput,
+    StageResult,
+    check_distinct,
+    load_checkpoint_data,
+    load_network,
+)
+from causalprune.store import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
+from causalprune.training.losses import LossFunction, loss_function
+from causalprune.training.optimizers import optimizer_tensors, restore_optimizer
+
+SCALARS_PER_ROW = 6
+"""Numbers stored beside the deltas of a row, 8 bytes each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordResult(StageResult):
+    """Result of record.
+
+    Attributes:
+        rows: T, rows recorded.
+        columns: Unpruned parameters, the columns of the recording.
+        raw_bytes: Size of the deltas as float32.
+        stored_bytes: Size of the recording on disk; predicted ones when nothing was recorded.
+        mean_loss_change: Mean ΔL over the rows.
+        falling: Share of the rows in which the loss fell.
+    """
+
+    rows: int
+    columns: int
+    raw_bytes: int
+    stored_bytes: int
+    mean_loss_change: float | None
+    falling: float | None
+
+
+def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResult:
+    """Train on with plain SGD, recording (Δθ, ΔL) of every step, and write the store and the weights at the end.
+
+    Args:
+        config: Which checkpoint, how long, at which learning rate.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The size of the recording.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    run = RunPaths(config.run)
+    source, path, store_path = config.checkpoint or run.pretrained, config.output or run.recorded, config.store or run.store
+    check_distinct(path, source)
+    start = load_checkpoint(source, remedy="run `causalprune pretrain` first, or name a --checkpoint")
+    output = StageOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
+    if config.dry_run:
+        return _record(output, start, source, store_path, reporter)
+    make_directory(path.parent)
+    make_directory(store_path.parent)
+    with FileLock(lock_path(path)):
+        if output.finished() is not None and store_path.exists():
+            reader = TrajectoryStore.open(store_path).recording()
+            if reader.info.identity == output.identity and reader.finished:
+                return _result(output, reader, already_done=True)
+        return _record(output, start, source, store_path, reporter)
+
+
+def _record(
+    output: StageOutput, start: Checkpoint, source: Path, store_path: Path, reporter: Reporter
+) -> RecordResult:
+    config: RecordConfig = output.config
+    device = resolve_device(config.device)
+    if config.deterministic:
+        make_deterministic()
+    data = load_checkpoint_data(start.info, config, source)
+    model, mask = load_network(start, source, device, trust_code=config.trust_code)
+    batches = Batches(
+        data,
+        "train",
+        batch_size=config.batch_size,
+        device=device,
+        seed=config.seed,
+        shuffle=True,
+        augment=config.augment,
+        num_workers=config.num_workers,
+    )
+    steps = config.steps or config.epochs * batches.steps_per_epoch
+    rows = steps // config.stride
+    if rows < 2:
+        raise MismatchError(
+            "recording", expected="at least 2 rows", found=f"{steps} steps in rows of {config.stride}", remedy="record longer"
+        )
+    raw_bytes = rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8)
+    if config.dry_run:
+        return RecordResult(
+            stage="record",
+            inputs=output.inputs,
+            outputs={"store": str(store_path), "checkpoint": str(output.path)},
+            seconds=output.seconds,
+            rows=rows,
+            columns=mask.num_kept,
+            raw_bytes=raw_bytes,
+            stored_bytes=raw_bytes,
+            mean_loss_change=None,
+            falling=None,
+        )
+    optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+    saved = output.resume(reporter)
+    if saved is not None:
+        model.load_state_dict(saved.weights)
+        restore_optimizer(model, optimizer, saved.extra)
+    writer, step = _writer(output, store_path, start, saved, mask, rows, raw_bytes)
+    recorder = TrajectoryRecorder(
+        model,
+        optimizer,
+        writer,
+        mask=mask,
+        loss_change=config.loss_change,  # type: ignore[arg-type]
+        stride=config.stride,
+    )
+    if saved is not None and step:
+        recorder.restore_pending(saved.extra, saved.info.position["pending"])
+    loop = _Loop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task), reporter)
+    with stop_requests() as stop, reporter.task("record", rows * config.stride) as bar, recorder:
+        loop.run(step, rows * config.stride, stop, bar)
+    header = replace(start.info, position={}, metrics={"rows": rows})
+    sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), mask.tensors() if mask.num_pruned else {}))
+    result = _result(output, TrajectoryStore.open(store_path).recording())
+    output.publish(result, sha256)
+    return result
+
+
+def _writer(
+    output: StageOutput, path: Path, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, raw_bytes: int
+) -> tuple[RecordingWriter, int]:
+    """Open the recording that ``saved`` belongs to, or a new one; returns the writer and the step to start at."""
+    config: RecordConfig = output.config
+    if path.exists() and not config.overwrite:
+        store = TrajectoryStore.open(path)
+        ours = bool(store.recordings) and store.recording().info.identity == output.identity
+        if store.recordings and not ours:
+            raise MismatchError(
+                f"{path}",
+                expected="no recording, or the interrupted one of this configuration",
+                found=f"recording {store.recordings[-1]} of another",
+                remedy="pass --overwrite to replace it, or choose another --store",
+            )
+        if ours and saved is not None:
+            writer = store.resume_recording(store.recordings[-1], rows=saved.info.position["rows"])
+            return writer, int(saved.info.position["steps"])
+    free = shutil.disk_usage(path.parent).free
+    if raw_bytes > free and not config.force:
+        raise StorageError(
+            f"disk of {path}",
+            expected=f"{format_bytes(raw_bytes)} for {rows} rows",
+            found=f"{format_bytes(free)} free",
+            remedy="record fewer steps or with --stride, or pass --force (the store is usually half as large)",
+        )
+    if path.exists():
+        with FileLock(lock_path(path)):
+            remove_tree(path)
+    if saved is not None:
+        # Without its store the saved state is of no use.
+        output.progress.unlink(missing_ok=True)
+        raise MismatchError(
+            f"{path}",
+            expected="the recording that the saved state belongs to",
+            found="none",
+            remedy="run the same command again to record from the start",
+        )
+    store = TrajectoryStore.create(
+        path, index=mask.index, model=start.info.model.to_json(), start_sha256=start.sha256
+    )
+    info = RecordingInfo(
+        optimizer="sgd",
+        lr=config.lr,
+        momentum=config.momentum,
+        loss_change=config.loss_change,  # type: ignore[arg-type]
+        stride=config.stride,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        start_sha256=start.sha256,
+        identity=output.identity,
+    )
+    return store.create_recording(info, mask.numpy(), max_rows=rows, codec=config.codec), 0
+
+
+@dataclass
+class _Loop:
+    """The recording loop; it can stop and save wherever a row ends."""
+
+    output: StageOutput
+    start: Checkpoint
+    model: nn.Module
+    optimizer: SGD
+    mask: Mask
+    batches: Batches
+    recorder: TrajectoryRecorder
+    compute_loss: LossFunction
+    reporter: Reporter
+
+    def run(self, step: int, steps: int, stop: StopRequest, bar: Bar) -> None:
+        """Record the steps ``step`` to ``steps``."""
+        config: RecordConfig = self.output.config
+        every, last_save, saved_step = Interval.parse(config.checkpoint_every), time.monotonic(), step
+        self.model.train()
+        disable_dropout(self.model)
+        bar.advance(step)
+        for epoch, batch, inputs, targets in self._samples(step, steps):
+            torch.manual_seed(keyed_seed(config.seed, "step", epoch, batch))
+            loss = self._loss(inputs, targets)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            self.recorder.step(loss, lambda x=inputs, y=targets: self._loss(x, y), epoch=epoch, batch=batch)
+            step += 1
+            bar.advance(1)
+            if step % config.stride or step == steps:
+                continue
+            due = step - saved_step >= every.steps or time.monotonic() - last_save >= every.seconds
+            if stop or due:
+                self._save(step)
+                last_save, saved_step = time.monotonic(), step
+                if stop:
+                    raise stop.error(f"step {step} of {steps} saved")
+        if config.loss_change == "next-batch":
+            for _, _, inputs, targets in self._samples(steps, steps + 1):
+                with torch.no_grad():
+                    self.recorder.complete(float(self._loss(inputs, targets)))
+
+    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        # In float64, because ΔL is a small difference of two losses.
+        outputs = self.model(inputs).double()
+        return self.compute_loss(outputs, targets if targets.dtype == torch.int64 else targets.double())
+
+    def _samples(self, step: int, steps: int) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
+        per_epoch = self.batches.steps_per_epoch
+        for epoch in range(step // per_epoch, math.ceil(steps / per_epoch)):
+            first = step - epoch * per_epoch if epoch == step // per_epoch else 0
+            for batch, (inputs, targets) in enumerate(self.batches.epoch(epoch, start=first), start=first):
+                if epoch * per_epoch + batch == steps:
+                    return
+                yield epoch, batch, inputs, targets
+
+    def _save(self, step: int) -> None:
+        # The store first: a saved state may never be ahead of it.
+        self.recorder.writer.flush()
+        tensors, pending = self.recorder.pending()
+        position = {"steps": step, "rows": self.recorder.rows, "pending": pending}
+        extra = optimizer_tensors(self.model, self.optimizer) | tensors
+        masks = self.mask.tensors() if self.mask.num_pruned else {}
+        header = replace(self.start.info, position=position, metrics={})
+        self.output.save(self.output.progress, Checkpoint(header, self.model.state_dict(), masks, extra))
+
+
+def _result(output: StageOutput, reader: RecordingReader, *, already_done: bool = False) -> RecordResult:
+    change = reader.loss_change
+    return RecordResult(
+        stage="record",
+        inputs=output.inputs,
+        outputs={"store": str(output.config.store or RunPaths(output.config.run).store), "checkpoint": str(output.path)},
+        already_done=already_done,
+        seconds=output.seconds,
+        rows=reader.num_rows,
+        columns=reader.num_columns,
+        raw_bytes=reader.raw_bytes,
+        stored_bytes=reader.stored_bytes,
+        mean_loss_change=float(change.mean()),
+        falling=float((change < 0).mean()),
+    )
