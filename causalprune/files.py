@@ -1,5 +1,4 @@
 # Functions of `os`, not methods of Path, so that a test can replace each of them.
-# ruff: noqa: PTH103, PTH104, PTH105, PTH108, PTH116
 """Durable files: every byte that causalprune writes passes through here; a crash leaves the old file or the new one.
 
 Nothing else in the package, lock files aside, calls the writing functions of :mod:`os`; a test that replaces this

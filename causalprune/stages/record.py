@@ -76,7 +76,11 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
     """
     reporter = reporter or Reporter()
     run = RunPaths(config.run)
-    source, path, store_path = config.checkpoint or run.pretrained, config.output or run.recorded, config.store or run.store
+    source, path, store_path = (
+        config.checkpoint or run.pretrained,
+        config.output or run.recorded,
+        config.store or run.store,
+    )
     check_distinct(path, source)
     start = load_checkpoint(source, remedy="run `causalprune pretrain` first, or name a --checkpoint")
     output = StageOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
@@ -92,9 +96,7 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
         return _record(output, start, source, store_path, reporter)
 
 
-def _record(
-    output: StageOutput, start: Checkpoint, source: Path, store_path: Path, reporter: Reporter
-) -> RecordResult:
+def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Path, reporter: Reporter) -> RecordResult:
     config: RecordConfig = output.config
     device = resolve_device(config.device)
     if config.deterministic:
@@ -115,7 +117,10 @@ def _record(
     rows = steps // config.stride
     if rows < 2:
         raise MismatchError(
-            "recording", expected="at least 2 rows", found=f"{steps} steps in rows of {config.stride}", remedy="record longer"
+            "recording",
+            expected="at least 2 rows",
+            found=f"{steps} steps in rows of {config.stride}",
+            remedy="record longer",
         )
     raw_bytes = rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8)
     if config.dry_run:
@@ -195,9 +200,7 @@ def _writer(
             found="none",
             remedy="run the same command again to record from the start",
         )
-    store = TrajectoryStore.create(
-        path, index=mask.index, model=start.info.model.to_json(), start_sha256=start.sha256
-    )
+    store = TrajectoryStore.create(path, index=mask.index, model=start.info.model.to_json(), start_sha256=start.sha256)
     info = RecordingInfo(
         optimizer="sgd",
         lr=config.lr,
@@ -284,7 +287,10 @@ def _result(output: StageOutput, reader: RecordingReader, *, already_done: bool 
     return RecordResult(
         stage="record",
         inputs=output.inputs,
-        outputs={"store": str(output.config.store or RunPaths(output.config.run).store), "checkpoint": str(output.path)},
+        outputs={
+            "store": str(output.config.store or RunPaths(output.config.run).store),
+            "checkpoint": str(output.path),
+        },
         already_done=already_done,
         seconds=output.seconds,
         rows=reader.num_rows,

@@ -1,0 +1,184 @@
+"""From scores to a mask: prune the lowest, to an exact count, without emptying a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from causalprune.config import GRANULARITIES, SCOPES
+from causalprune.errors import DataError, MismatchError, UsageError
+from causalprune.options import fraction, one_of
+from causalprune.pruning.criterion import Scores
+from causalprune.pruning.grouped import choose_groups, group, zero_groups
+from causalprune.pruning.mask import Mask
+from causalprune.pruning.ranking import Keys, highest, lowest, rank
+
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """A new mask, and how it came about.
+
+    Attributes:
+        mask: The mask; it keeps nothing that the mask before it had pruned.
+        target: How many parameters were to be pruned in all, those pruned before included.
+        newly_pruned: How many this selection pruned.
+        rescued: Names of the tensors that would have been emptied and keep their best weight (or group).
+    """
+
+    mask: Mask
+    target: int
+    newly_pruned: int
+    rescued: tuple[str, ...]
+
+    @property
+    def already_sparser(self) -> bool:
+        """Whether more was pruned before than the target asks for, so that there was nothing to do."""
+        return self.newly_pruned == 0 and self.mask.num_pruned > self.target
+
+
+def select(
+    scores: Scores, mask: Mask, *, sparsity: float, scope: str = "global", granularity: str = "parameter"
+) -> Selection:
+    """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
+
+    The target is round(S·P) parameters, halves to even as in ``torch.nn.utils.prune``; those pruned before count, and
+    stay pruned. Scores of pruned parameters are ignored. Equal scores are ordered by index: the lower is pruned first.
+
+    A layer isn't emptied: it keeps its best weight, and the next-lowest of the other layers goes instead, so that the
+    count is met as long as layers have more than one weight. ``scope="layer"`` prunes round(S·size) in each layer by
+    itself; there, nothing makes up for a rescue.
+
+    Groups are ranked by the mean score of their kept members and pruned whole. The lowest groups go, as many as bring
+    the count nearest to the target (the fewer where two are as near). A layer keeps its best filter; with
+    ``granularity="layer"`` a pruned layer keeps its best weight.
+
+    Args:
+        scores: Finite wherever the mask keeps.
+        mask: What is kept so far.
+        sparsity: S in [0, 1).
+        scope: ``global``: one ranking over all layers; ``layer``: one a layer.
+        granularity: ``parameter``, ``filter`` (or ``neuron``) or ``layer``.
+
+    Raises:
+        UsageError: A value outside these.
+        MismatchError: Not P scores.
+        DataError: Scores that aren't finite, or everything is pruned already.
+    """
+    for subject, value, expected in (
+        ("sparsity", sparsity, fraction(sparsity)),
+        ("scope", scope, one_of(SCOPES)(scope)),
+        ("granularity", granularity, one_of(GRANULARITIES)(granularity)),
+    ):
+        if expected:
+            raise UsageError(subject, expected=expected, found=str(value))
+    if scope == granularity == "layer":
+        raise UsageError("granularity layer", expected="scope global, which ranks the layers", found="scope layer")
+    kept = _checked(scores, mask)
+    entries = mask.index.entries
+    spans = [range(len(entries))] if scope == "global" else [range(n, n + 1) for n in range(len(entries))]
+    targets = [round(sparsity * sum(entries[n].size for n in span)) for span in spans]
+
+    pruned = np.zeros(mask.index.total, dtype=bool)
+    rescued: list[str] = []
+    groups = None if granularity == "parameter" else group(scores.keys, mask, granularity)
+    for span, target in zip(spans, targets, strict=True):
+        start, stop = entries[span[0]].offset, entries[span[-1]].stop
+        count = target - int(np.count_nonzero(~kept[start:stop]))
+        if count <= 0:
+            continue
+        if groups is None:
+            limits = [(entries[n].offset - start, entries[n].stop - start) for n in span]
+            keys = [key[start:stop] for key in scores.keys]
+            chosen, emptied = _choose_parameters(keys, kept[start:stop], limits, count)
+            pruned[start:stop] = chosen
+            rescued += [entries[span[i]].name for i in emptied]
+        else:
+            chosen, emptied = choose_groups(groups, span, count)
+            pruned |= chosen
+            rescued += [entries[n].name for n in emptied]
+    return _selection(mask, pruned, sum(targets), rescued)
+
+
+def select_zero(scores: Scores, mask: Mask, *, granularity: str = "parameter") -> Selection:
+    """Prune every parameter with γ_k = 0, in all lags: the paper's rule.
+
+    A layer in which every γ is zero keeps its best weight (or group): that with the largest dual correlation.
+
+    Args:
+        scores: Those of the criterion ``gamma``, whose primary score is zero if and only if γ_k is.
+        mask: What is kept so far.
+        granularity: Above ``parameter``, a group goes when the γ of all its kept members is zero.
+
+    Raises:
+        UsageError: An unknown granularity.
+        MismatchError: Not P scores.
+        DataError: Scores that aren't finite, or everything is pruned already.
+    """
+    kept = _checked(scores, mask)
+    if granularity == "parameter":
+        pruned = kept & (scores.primary == 0)
+        target = mask.num_pruned + int(np.count_nonzero(pruned))
+        emptied = []
+        for number, entry in enumerate(mask.index):
+            part = slice(entry.offset, entry.stop)
+            if kept[part].any() and not (kept[part] & ~pruned[part]).any():
+                emptied.append(number)
+                pruned[entry.offset + highest([key[part] for key in scores.keys], kept[part])] = False
+    else:
+        groups = group(scores.keys, mask, granularity)
+        pruned, target, emptied = zero_groups(groups)
+        target += mask.num_pruned
+    return _selection(mask, pruned, target, [mask.index.entries[i].name for i in emptied])
+
+
+def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], count: int) -> tuple[Bools, list[int]]:
+    """Choose ``count`` of the kept parameters, but never the best of a layer.
+
+    Setting aside the best of every layer is the same as rescuing layers one by one as they run empty: a best weight is
+    the last of its layer, so it is among the chosen only if its layer is emptied.
+
+    Returns:
+        The chosen ones and the numbers of the layers whose best weight would have been among them.
+    """
+    best: dict[int, int] = {}
+    candidates = kept.copy()
+    for number, (start, stop) in enumerate(limits):
+        if kept[start:stop].any():
+            best[number] = start + highest([key[start:stop] for key in keys], kept[start:stop])
+            candidates[best[number]] = False
+    available = int(np.count_nonzero(candidates))
+    if available == 0:
+        return candidates, list(best)
+    chosen, last = lowest(keys, candidates, min(count, available))
+    return chosen, [n for n, position in best.items() if count > available or rank(keys, position) < last]
+
+
+def _checked(scores: Scores, mask: Mask) -> Bools:
+    """The kept parameters, once everything about scores and mask is known to be in order."""
+    if scores.primary.shape != (mask.index.total,):
+        raise MismatchError(
+            "scores", expected=f"{mask.index.total}, one per prunable parameter", found=str(scores.primary.size)
+        )
+    if mask.num_kept == 0:
+        raise DataError(
+            "mask", expected="parameters left to prune", found="every one pruned already", remedy="start from another"
+        )
+    kept = mask.numpy()
+    for key in scores.keys:
+        bad = kept & ~np.isfinite(key)
+        if bad.any():
+            position = int(bad.argmax())
+            name, where = mask.index.locate(position)
+            raise DataError(f"score of {name}{list(where)}", expected="a finite number", found=str(key[position]))
+    return kept
+
+
+def _selection(mask: Mask, pruned: Bools, target: int, rescued: list[str]) -> Selection:
+    newly = int(np.count_nonzero(pruned))
+    new = Mask(mask.index, torch.from_numpy(mask.numpy() & ~pruned)) if newly else mask
+    return Selection(new, target, newly, tuple(rescued))

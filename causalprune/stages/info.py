@@ -1,0 +1,198 @@
+"""Say what a store, a checkpoint or a run directory is, where it comes from and whether it is whole.
+
+Nothing here imports PyTorch or Zarr: headers and commit logs are enough, so it answers in under a second.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from causalprune.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
+from causalprune.config import InfoConfig
+from causalprune.errors import CausalpruneError, CorruptError, DataError
+from causalprune.files import read_json, sha256_file
+from causalprune.paths import RunPaths, progress_path
+from causalprune.reporting import Reporter
+from causalprune.store import TrajectoryStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfoResult:
+    """Result of info.
+
+    Attributes:
+        kind: ``run``, ``checkpoint`` or ``store``.
+        path: What was looked at.
+        details: What it says about itself.
+        problems: What is wrong with it; empty when healthy.
+        seconds: Wall time.
+    """
+
+    kind: str
+    path: str
+    details: dict[str, Any]
+    problems: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    already_done: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of ``--json``."""
+        return {
+            "schema_version": 1,
+            "stage": "info",
+            "kind": self.kind,
+            "path": self.path,
+            "details": self.details,
+            "healthy": not self.problems,
+            "problems": self.problems,
+            "timings": {"seconds": round(self.seconds, 3)},
+        }
+
+
+def info(config: InfoConfig, reporter: Reporter | None = None) -> InfoResult:
+    """Describe a store, a checkpoint or a run directory.
+
+    Args:
+        config: Which, and whether to read everything again.
+        reporter: Not used; every stage takes one.
+
+    Returns:
+        The description and the problems found.
+
+    Raises:
+        DataError: Nothing there.
+        CorruptError: Something that isn't causalprune's.
+    """
+    del reporter
+    started = time.monotonic()
+    path = config.path or config.run
+    if not path.exists():
+        remedy = "run a stage first, or name a path"
+        raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
+    problems: list[str] = []
+    if path.is_file():
+        kind, details = "checkpoint", _describe_checkpoint(path, verify=config.verify)
+    elif (path / "zarr.json").exists():
+        kind, details = "store", _describe_store(path, problems, verify=config.verify)
+    else:
+        kind, details = "run", _describe_run(RunPaths(path), problems, verify=config.verify)
+    return InfoResult(kind=kind, path=str(path), details=details, problems=problems, seconds=time.monotonic() - started)
+
+
+def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
+    header = load_checkpoint(path).info if verify else read_checkpoint_info(path)
+    return {
+        "stage": header.stage,
+        "model": header.model.to_json(),
+        "data": header.data.to_json(),
+        "prunable": header.index.total,
+        "kept": sum(header.kept.values()),
+        "sparsity": header.sparsity,
+        "layers": [{"name": e.name, "total": e.size, "kept": header.kept[e.name]} for e in header.index],
+        "file_bytes": path.stat().st_size,
+        "inputs": header.inputs,
+        "config": header.config,
+        "versions": header.versions,
+        "validation": header.metrics.get("validation"),
+    }
+
+
+def _describe_store(path: Path, problems: list[str], *, verify: bool) -> dict[str, Any]:
+    store = TrajectoryStore.open(path)
+    recordings = []
+    for name in store.recordings:
+        reader = store.recording(name)
+        if verify:
+            problems += reader.verify()
+        if not reader.finished:
+            problems.append(f"recording {name} is not finished: run the same record command again")
+        change = reader.loss_change
+        recordings.append(
+            {
+                "name": name,
+                "recorded": reader.info.to_json(),
+                "codec": reader.codec,
+                "rows": reader.num_rows,
+                "columns": reader.num_columns,
+                "finished": reader.finished,
+                "raw_bytes": reader.raw_bytes,
+                "stored_bytes": reader.stored_bytes,
+                "mean_loss_change": float(change.mean()) if len(change) else None,
+                "falling": float((change < 0).mean()) if len(change) else None,
+                "digest": reader.digest,
+                "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},
+            }
+        )
+    return {
+        "model": store.model,
+        "prunable": store.index.total,
+        "start_sha256": store.start_sha256,
+        "recordings": recordings,
+    }
+
+
+def _describe_run(run: RunPaths, problems: list[str], *, verify: bool) -> dict[str, Any]:
+    artefacts: list[dict[str, Any]] = []
+    hashes: dict[str, str] = {}
+    for part in (run, *run.iterations()):
+        for path in (part.pretrained, part.trained, part.store, part.recorded, part.pruned, part.final):
+            if not path.exists():
+                if progress_path(path).exists():
+                    problems.append(f"{path} is not finished: run the same command again to resume")
+                continue
+            name = str(path.relative_to(run.root))
+            try:
+                if path.is_dir():
+                    details = _describe_store(path, problems, verify=verify)
+                    last = details["recordings"][-1] if details["recordings"] else None
+                    rows = f"{last['rows']} × {last['columns']}" if last else "empty"
+                    fits = ", ".join(last["fits"]) if last else ""
+                    artefacts.append({"name": name, "stage": "record", "inputs": {"start": details["start_sha256"]}})
+                    artefacts[-1] |= {"rows": rows, "fits": fits, "bytes": last["stored_bytes"] if last else 0}
+                    if last:
+                        hashes[last["digest"]] = name
+                    continue
+                header = load_checkpoint(path).info if verify else read_checkpoint_info(path)
+                artefacts.append(_checkpoint_line(name, header, path))
+                hashes[_recorded_hash(part, path, verify=verify)] = name
+            except CausalpruneError as error:
+                problems.append(str(error))
+    if not artefacts and not problems:
+        raise CorruptError(
+            f"{run.root}",
+            expected="a run directory, a store or a checkpoint",
+            found="a directory with none of its files",
+        )
+    for artefact in artefacts:
+        artefact["made_from"] = {
+            role: hashes.get(digest, digest[:12]) for role, digest in artefact.pop("inputs").items() if digest
+        }
+    results = run.root / "results" / "evaluate.json"
+    evaluation = read_json(results) if results.exists() else None
+    return {"artefacts": artefacts, "evaluation": evaluation["metrics"]["evaluation"] if evaluation else None}
+
+
+def _checkpoint_line(name: str, header: CheckpointInfo, path: Path) -> dict[str, Any]:
+    return {
+        "name": name,
+        "stage": header.stage,
+        "inputs": header.inputs,
+        "sparsity": header.sparsity,
+        "bytes": path.stat().st_size,
+        "model": header.model.name,
+        "dataset": header.data.name,
+    }
+
+
+def _recorded_hash(run: RunPaths, path: Path, *, verify: bool) -> str:
+    """A checkpoint's hash as its stage wrote it down; hashing a large file would take longer than a user waits."""
+    stage = {run.pretrained: "pretrain", run.recorded: "record", run.pruned: "apply-mask", run.final: "posttrain"}
+    result = run.result("train" if path == run.trained else stage.get(path, ""))
+    if path == run.trained:
+        result = path.with_name(path.name + ".json")
+    if result.exists() and not verify:
+        return str(read_json(result).get("sha256", ""))
+    return sha256_file(path)

@@ -1,0 +1,1 @@
+"""The command line of causalprune: parse, call the stage, print."""

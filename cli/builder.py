@@ -1,0 +1,92 @@
+"""Make a Typer command of a stage's configuration: one option a field, in panels by the class that declares it."""
+
+from __future__ import annotations
+
+import inspect
+import types
+from collections.abc import Callable
+from dataclasses import Field, fields
+from pathlib import Path
+from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
+
+import typer
+from causalprune_cli.session import Session
+
+from causalprune.options import Options, default_of, flag_of
+from causalprune.settings import resolve
+
+_PANELS = {
+    "RuntimeOptions": "Run directory",
+    "ComputeOptions": "Compute",
+    "DataOptions": "Data",
+    "ModelOptions": "Model",
+    "TrainingOptions": "Training",
+}
+_OUTPUT_PANEL = "Output"
+
+
+def stage_command(
+    app: typer.Typer, name: str, config: type[Options], *, example: str, show: Callable[[Any], Any]
+) -> None:
+    """Add a stage to the command line.
+
+    Args:
+        app: The application.
+        name: Name of the command.
+        config: The stage's configuration; its docstring is the command's help.
+        example: A command line that works as it stands.
+        show: Makes something that rich can print of the stage's result.
+    """
+
+    def command(config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, **given: Any) -> None:
+        session = Session(json=json, verbose=verbose, quiet=quiet, debug=debug)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None and v != []}
+        session.run(name, lambda: resolve(config, name, values, config_file), show)
+
+    command.__signature__ = inspect.Signature(_parameters(config))  # type: ignore[attr-defined]
+    command.__doc__ = inspect.getdoc(config)
+    app.command(name, epilog=f"Example: {example}")(command)
+
+
+def _parameters(config: type[Options]) -> list[inspect.Parameter]:
+    own_first = sorted(fields(config), key=lambda f: _declaring_class(config, f).__name__ in _PANELS)  # type: ignore[arg-type]
+    hints = get_type_hints(config)
+    parameters = [_parameter(config, f, hints[f.name]) for f in own_first]
+    output = {
+        "config_file": (Optional[Path], None, typer.Option("--config", help="TOML file with options.", metavar="FILE")),
+        "json": (bool, False, typer.Option("--json", help="Print one JSON object instead of a table.")),
+        "verbose": (bool, False, typer.Option("--verbose", "-v", help="Log more on stderr.")),
+        "quiet": (bool, False, typer.Option("--quiet", "-q", help="No progress and no warnings.")),
+        "debug": (bool, False, typer.Option("--debug", help="Show the traceback of an error.")),
+    }
+    for name, (annotation, default, declared) in output.items():
+        declared.rich_help_panel = _OUTPUT_PANEL
+        parameters.append(_keyword(name, annotation, default, declared))
+    return parameters
+
+
+def _parameter(config: type[Options], f: Field[Any], annotation: Any) -> inspect.Parameter:
+    if get_origin(annotation) in (Union, types.UnionType):
+        annotation = next(a for a in get_args(annotation) if a is not type(None))
+    if get_origin(annotation) is tuple:
+        annotation = list[str]
+    flag, default = flag_of(f), default_of(f)
+    help_text = f.metadata["help"]
+    if default not in (None, "", (), False):
+        help_text += f" [{'yes' if default is True else default}]"
+    choices = getattr(f.metadata["check"], "choices", None)
+    metavar = f.metadata["metavar"] or ("|".join(choices) if choices else None)
+    if not flag.startswith("-"):
+        return _keyword(f.name, Optional[annotation], None, typer.Argument(help=help_text, metavar=f"[{flag}]", show_default=False))  # fmt: skip
+    panel = _PANELS.get(_declaring_class(config, f).__name__)
+    declared = typer.Option(flag, help=help_text, metavar=metavar, show_default=False, rich_help_panel=panel)
+    return _keyword(f.name, Optional[annotation], None, declared)
+
+
+def _keyword(name: str, annotation: Any, default: Any, declared: Any) -> inspect.Parameter:
+    kind = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, declared])
+
+
+def _declaring_class(config: type[Options], f: Field[Any]) -> type:
+    return next(c for c in config.__mro__ if f.name in c.__dict__.get("__annotations__", {}))

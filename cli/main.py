@@ -1,0 +1,75 @@
+"""Entry point of the ``causalprune`` command: the commands and the exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from causalprune_cli import apply_mask, evaluate, fit_gamma, info, posttrain, pretrain, record, run
+from causalprune_cli.session import end
+
+from causalprune.errors import CausalpruneError, ExitCode, StorageError
+
+app = typer.Typer(
+    name="causalprune",
+    help="Causal pruning of neural networks (arXiv 2412.03035): record gradient descent, fit which parameters cause "
+    "the loss to fall, prune the rest. Stages work in a run directory, ./run unless --run or $CAUSALPRUNE_RUN says so.",
+    epilog="Example: causalprune run --iterations 5 --sparsity 0.98",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (pretrain, record, fit_gamma, apply_mask, posttrain, evaluate, run, info):
+    module.add(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"causalprune {version('causalprune')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _causalprune(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Take the options that stand before the command."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code; errors become one line on stderr."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        return code if isinstance(code, int) else ExitCode.DONE
+    except CausalpruneError as error:
+        return end(error, error.exit_code)
+    except KeyboardInterrupt as error:
+        return end(KeyboardInterrupt("interrupted; run the same command again to resume") if not str(error) else error, ExitCode.KEYBOARD)  # fmt: skip
+    except BrokenPipeError:
+        # The reader of a pipe left; there is nobody to tell.
+        sys.stderr.close()
+        return int(ExitCode.STORAGE)
+    except OSError as error:
+        return end(StorageError(str(error)), ExitCode.STORAGE)
+    except Exception as error:
+        # Usage errors of Typer have no public class; they say their exit code and their message.
+        message = getattr(error, "format_message", None)
+        if message is not None:
+            text = message() or "missing command"
+            return end(CausalpruneError(text, remedy="see causalprune --help"), ExitCode.USAGE)
+        return end(
+            CausalpruneError(
+                f"{type(error).__name__}: {error}", remedy="this is a defect: run it with --debug and report it"
+            ),
+            ExitCode.DEFECT,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""The ``posttrain`` command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from causalprune_cli.builder import stage_command
+
+from causalprune.config import PosttrainConfig
+
+
+def add(app: typer.Typer) -> None:
+    """Add the command."""
+    stage_command(app, "posttrain", PosttrainConfig, example="causalprune posttrain --epochs 30", show=_show)
+
+
+def _show(result: Any) -> Any:
+    from causalprune_cli import show
+
+    return show.posttrain(result)

@@ -1,0 +1,168 @@
+"""What people see of a result: one function a stage, each returning something that rich prints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from causalprune.quantities import format_bytes
+
+
+def pretrain(result: Any) -> Any:
+    """Best epoch and validation metrics."""
+    v = result.validation
+    lines = {"best epoch": str(result.best_epoch), "validation loss": f"{v['loss']:.4f}"}
+    if v.get("top1") is not None:
+        lines["validation accuracy"] = f"{v['top1']:.2%}"
+    if v.get("r2") is not None:
+        lines["validation R²"] = f"{v['r2']:.4f}"
+    if result.sparsity:
+        lines["sparsity"] = f"{result.sparsity:.2%} of prunable weights"
+    return _facts(result, lines)
+
+
+posttrain = pretrain
+
+
+def record(result: Any) -> Any:
+    """Size of the recording."""
+    lines = {
+        "rows × columns": f"{result.rows:,} × {result.columns:,}",
+        "as float32": format_bytes(result.raw_bytes),
+    }
+    if result.mean_loss_change is None:
+        lines["predicted size"] = f"at most {format_bytes(result.stored_bytes)}; nothing was written"
+    else:
+        lines["stored"] = f"{format_bytes(result.stored_bytes)} (1/{result.raw_bytes / result.stored_bytes:.2f})"
+        lines["mean loss change"] = f"{result.mean_loss_change:.3g}"
+        lines["steps with falling loss"] = f"{result.falling:.1%}"
+    return _facts(result, lines)
+
+
+def fit_gamma(result: Any) -> Any:
+    """The evidence of a fit."""
+    e = result.evidence
+    lines = {
+        "fit": f"{result.name} of recording {result.recording}, {e['num_rows']:,} × {e['num_columns']:,}",
+        "alpha": f"{e['alpha']:.4g} ({e['alpha'] / e['alpha_max']:.3g} of alpha_max {e['alpha_max']:.4g})",
+        "nonzero γ": f"{e['num_nonzero']:,}",
+        "R² in sample": _number(e["r2"]),
+        "duality gap": f"{_number(e['relative_gap'])} of ‖y‖²/2T, {'certified' if e['certified'] else 'not certified'}",
+        "Spearman |γ|, |Xᵀy|": _number(e["spearman"]),
+    }
+    return _facts(result, lines)
+
+
+def apply_mask(result: Any) -> Any:
+    """Sparsity overall and per layer."""
+    table = Table("layer", "weights", "kept", "sparsity", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for layer in result.layers:
+        table.add_row(layer["name"], f"{layer['total']:,}", f"{layer['kept']:,}", f"{layer['sparsity']:.2%}")
+    lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
+    return Group(_facts(result, lines), Text(), table)
+
+
+def evaluate(result: Any) -> Any:
+    """Dense against pruned."""
+    from causalprune.evaluation.tables import evaluation_table
+
+    return evaluation_table(result.evaluation)
+
+
+def run(result: Any) -> Any:
+    """A line an iteration, then dense against pruned."""
+    table = Table("iteration", "rows", "stored", "R²", "nonzero γ", "sparsity", box=None)
+    for column in table.columns:
+        column.justify = "right"
+    for line in result.iterations:
+        table.add_row(
+            str(line["iteration"]),
+            f"{line['rows']:,}",
+            format_bytes(line["stored_bytes"]),
+            _number(line["r2"]),
+            f"{line['num_nonzero']:,}",
+            f"{line['sparsity']:.2%}",
+        )
+    return Group(table, Text(), evaluate(result))
+
+
+def info(result: Any) -> Any:
+    """What it is, where it comes from, whether it is whole."""
+    shown = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)
+    health = [Text("healthy", style="green")] if not result.problems else []
+    health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
+    return Group(Text(f"{result.kind} {result.path}"), *shown, *health)
+
+
+def _run_info(details: dict[str, Any]) -> list[Any]:
+    table = Table("artefact", "stage", "sparsity", "size", "made from", box=None)
+    for a in details["artefacts"]:
+        made_from = ", ".join(f"{role} {name}" for role, name in a["made_from"].items())
+        state = f"{a['sparsity']:.2%}" if "sparsity" in a else a["rows"]
+        table.add_row(a["name"], a["stage"], state, format_bytes(a["bytes"]), made_from)
+    parts: list[Any] = [table]
+    evaluation = details["evaluation"]
+    if evaluation is not None:
+        from causalprune.evaluation.tables import evaluation_table
+
+        parts += [Text(), evaluation_table(evaluation)]
+    return parts
+
+
+def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
+    lines = {
+        "written by": details["stage"],
+        "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
+        "data": details["data"]["name"],
+        "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({details['sparsity']:.2%} sparse)",
+        "size": format_bytes(details["file_bytes"]),
+        "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",
+        "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
+    }
+    return [_pairs(lines)]
+
+
+def _store_info(details: dict[str, Any]) -> list[Any]:
+    parts: list[Any] = []
+    for r in details["recordings"]:
+        recorded = r["recorded"]
+        lines = {
+            "recording": f"{r['name']}{'' if r['finished'] else ' (unfinished)'}",
+            "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {details['prunable']:,} prunable weights",
+            "recorded with": f"{recorded['optimizer']}, lr {recorded['lr']:g}, momentum {recorded['momentum']:g}, "
+            f"{recorded['loss_change']}, stride {recorded['stride']}",
+            "stored": f"{format_bytes(r['stored_bytes'])} of {format_bytes(r['raw_bytes'])}, codec {r['codec']}",
+        }
+        if r["mean_loss_change"] is not None:
+            lines["loss change"] = f"mean {r['mean_loss_change']:.3g}, falling in {r['falling']:.1%} of the rows"
+        parts.append(_pairs(lines))
+        if r["fits"]:
+            table = Table("fit", "alpha", "nonzero γ", "R²", "relative gap", "certified", box=None)
+            for name, e in r["fits"].items():
+                certified = "yes" if e["certified"] else "no"
+                row = (f"{e['alpha']:.4g}", f"{e['num_nonzero']:,}", _number(e["r2"]), _number(e["relative_gap"]))
+                table.add_row(name, *row, certified)
+            parts.append(table)
+    return parts
+
+
+def _facts(result: Any, lines: dict[str, str]) -> Table:
+    return _pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})
+
+
+def _pairs(lines: dict[str, str]) -> Table:
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
