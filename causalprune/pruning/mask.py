@@ -100,6 +100,7 @@ class Mask:
         """Number of parameters pruned."""
         return self.index.total - self.num_kept
 
+    @property
     def sparsity(self) -> float:
         """Fraction of prunable parameters that are pruned, in [0, 1]."""
         return self.num_pruned / self.index.total
@@ -138,27 +139,33 @@ class Mask:
         self.bind(model)()
 
 
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""The integer type that covers a weight of so many bytes."""
+
+
 class MaskHolder:
     """Sets the pruned weights of one model to +0.0 at each call; made by :meth:`Mask.bind`.
 
-    Call it after every optimizer step: momentum and weight decay move pruned weights, too. A call allocates nothing
-    and skips layers without a pruned weight. Move the model to its device first.
+    Call it after every optimizer step: momentum and weight decay move pruned weights, too. A call allocates no tensor
+    storage and skips layers without a pruned weight; the holder keeps as many bytes as those layers' weights. Move the
+    model to its device first.
     """
 
     def __init__(self, mask: Mask, model: nn.Module) -> None:
         self._held: list[tuple[nn.Parameter, torch.Tensor]] = []
         for entry in mask.index:
             parameter = _parameter(model, entry)
-            pruned = ~mask.keep[entry.offset : entry.stop].view(entry.shape)
-            if pruned.any():
-                self._held.append((parameter, pruned.to(parameter.device)))
+            keep = mask.keep[entry.offset : entry.stop].view(entry.shape)
+            if not keep.all():
+                bits = torch.zeros_like(parameter, dtype=_INTEGERS[parameter.element_size()])
+                self._held.append((parameter, bits.masked_fill_(keep.to(parameter.device), -1)))
 
     def __call__(self) -> None:
         """Set the pruned weights to +0.0."""
-        with torch.no_grad():
-            for parameter, pruned in self._held:
-                # Filled, not multiplied by 0, which would give −0.0 for negative weights and NaN for NaN.
-                parameter.masked_fill_(pruned, 0.0)
+        for parameter, bits in self._held:
+            # Anding a float's bits with all ones keeps it and with none gives +0.0, whatever it was. Multiplying by 0
+            # would give −0.0 and NaN; masked_fill_ is as exact, but 10 to 40 times slower on a CPU.
+            parameter.detach().view(bits.dtype).bitwise_and_(bits)
 
 
 def _parameter(model: nn.Module, entry: ParameterEntry) -> nn.Parameter:

@@ -1,0 +1,77 @@
+"""From the name of a model to the model."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from causalprune.errors import UsageError
+from causalprune.models.alexnet import AlexNet
+from causalprune.models.lenet import LeNet
+from causalprune.models.mlp import DEFAULT_HIDDEN, MLP, mlpnet
+from causalprune.models.names import check_model_name
+from causalprune.models.resnet20 import ResNet20
+from causalprune.models.torchvision_models import small_image_model, torchvision_model
+from causalprune.models.user_code import build_user_model
+from causalprune.specs import ModelSpec
+
+
+def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Module:
+    """Build a network with weights that depend on ``seed`` alone; the global random state is left as it was.
+
+    Args:
+        spec: Its name and the sizes of its input and output.
+        seed: Seed of the initial weights.
+        trust_code: Whether a ``package.module:factory`` may run.
+
+    Raises:
+        UsageError: An unknown model, or one that can't take this input.
+        CorruptError: Code of a checkpoint that isn't trusted.
+    """
+    expected = check_model_name(spec.name)
+    if expected or not spec.name:
+        raise UsageError("--model", expected=expected or "a name", found=repr(spec.name))
+    if spec.hidden and spec.name != "mlp":
+        raise UsageError("--hidden", expected="--model mlp", found=spec.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _build(spec, trust_code=trust_code)
+    _check_output(model, spec)
+    return model
+
+
+def _build(spec: ModelSpec, *, trust_code: bool) -> nn.Module:
+    shape, outputs = spec.input_shape, spec.num_outputs
+    if spec.name == "mlp":
+        return MLP(shape, outputs, spec.hidden or DEFAULT_HIDDEN)
+    if spec.name == "mlpnet":
+        return mlpnet(shape, outputs)
+    family, colon, rest = spec.name.partition(":")
+    if colon and family != "torchvision":
+        return build_user_model(spec.name, shape, outputs, trust_code=trust_code)
+    if len(shape) != 3:
+        found = f"{shape[0]} features"
+        raise UsageError(f"model {spec.name}", expected="images", found=found, remedy="use --model mlp for tables")
+    if colon:
+        return torchvision_model(rest, shape, outputs)
+    own = {"lenet": LeNet, "alexnet": AlexNet, "resnet20": ResNet20}
+    return own[spec.name](shape, outputs) if spec.name in own else small_image_model(spec.name, shape, outputs)
+
+
+def _check_output(model: nn.Module, spec: ModelSpec) -> None:
+    """Run the model once on nothing but zeros, so that a misfit shows before any training."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            output = model(torch.zeros(2, *spec.input_shape))
+    except Exception as error:
+        shape = "×".join(map(str, spec.input_shape))
+        raise UsageError(
+            f"model {spec.name}", expected=f"a network that takes {shape}", found=f"{error}"[:150]
+        ) from error
+    finally:
+        model.train(training)
+    if not isinstance(output, torch.Tensor) or output.shape != (2, spec.num_outputs):
+        found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise UsageError(f"model {spec.name}", expected=f"outputs (N, {spec.num_outputs})", found=str(found))

@@ -1,0 +1,77 @@
+"""Networks built by torchvision, with stems for small images and the right number of inputs and outputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from causalprune.errors import UsageError
+
+SMALL_SIDE = 64
+"""Images up to this size get a stem that keeps their resolution."""
+
+
+def torchvision_model(name: str, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """Build ``torchvision:NAME`` without weights, as torchvision makes it.
+
+    Raises:
+        UsageError: torchvision has no such classification model.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        import difflib
+
+        near = difflib.get_close_matches(name, known, n=1)
+        remedy = f"did you mean torchvision:{near[0]}?" if near else "see torchvision.models.list_models()"
+        raise UsageError("--model", expected="a classification model of torchvision", found=repr(name), remedy=remedy)
+    # The auxiliary heads of these two would change what the model returns in training.
+    extra = {
+        "googlenet": {"aux_logits": False, "init_weights": True},
+        "inception_v3": {"aux_logits": False, "init_weights": True},
+    }
+    model: nn.Module = models.get_model(name, weights=None, num_classes=num_outputs, **extra.get(name, {}))
+    _replace_input(model, input_shape[0])
+    return model
+
+
+def small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """Build resnet18, resnet50, vgg11_bn, vgg16_bn or mobilenet_v2, adapted to the size of the images.
+
+    Up to 64×64, residual networks start with a 3×3 convolution of stride 1 and no pooling, MobileNetV2 with stride 1,
+    and VGG ends with one linear layer of 512, as usual for CIFAR.
+    """
+    model: Any = torchvision_model(name, input_shape, num_outputs)
+    if max(input_shape[1:]) > SMALL_SIDE:
+        return model  # type: ignore[no-any-return]
+    if name.startswith("resnet"):
+        model.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+        model.maxpool = nn.Identity()
+    elif name.startswith("vgg"):
+        model.avgpool = nn.AdaptiveAvgPool2d(1)
+        model.classifier = nn.Linear(512, num_outputs)
+    else:
+        model.features[0][0].stride = (1, 1)
+    return model  # type: ignore[no-any-return]
+
+
+def _replace_input(model: nn.Module, channels: int) -> None:
+    """Give the first convolution another number of input channels."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d):
+            if module.in_channels == channels:
+                return
+            parent_name, _, attribute = name.rpartition(".")
+            replacement = nn.Conv2d(
+                channels,
+                module.out_channels,
+                module.kernel_size,  # type: ignore[arg-type]
+                stride=module.stride,  # type: ignore[arg-type]
+                padding=module.padding,  # type: ignore[arg-type]
+                bias=module.bias is not None,
+            )
+            setattr(model.get_submodule(parent_name), attribute, replacement)
+            return

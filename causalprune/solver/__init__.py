@@ -1,0 +1,1 @@
+"""Fit γ: exact and certified Lasso and elastic net, and the authors' truncated gradient."""

@@ -1,0 +1,117 @@
+"""The design matrix X and the target y of a fit, read in blocks of columns or rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.errors import DataError
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+
+class ColumnSource(Protocol):
+    """X (T, P) and y (T,), X too large for memory.
+
+    Attributes:
+        num_rows: T.
+        num_columns: P.
+        block_width: Columns in a block that is cheap to read.
+        target: y, (T,) float64.
+        bytes_read: Bytes read so far.
+    """
+
+    num_rows: int
+    num_columns: int
+    block_width: int
+    target: Float64
+    bytes_read: int
+
+    def read(self, start: int, stop: int) -> Float32:
+        """Columns ``start`` to ``stop``: (T, stop − start) float32."""
+        ...
+
+    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, Float32]]:
+        """All columns in blocks (first column, (T, w) float32), in the given order of block numbers."""
+        ...
+
+    def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
+        """All rows in blocks (first row, (h, P) float32)."""
+        ...
+
+
+class ArraySource:
+    """A :class:`ColumnSource` over arrays in memory.
+
+    Args:
+        X: (T, P), kept as float32.
+        y: (T,).
+        block_width: Columns in a block.
+
+    Raises:
+        DataError: Lengths that differ.
+    """
+
+    def __init__(self, X: npt.ArrayLike, y: npt.ArrayLike, block_width: int = 4096) -> None:
+        self._X = np.asarray(X, dtype=np.float32)
+        self.target = np.asarray(y, dtype=np.float64)
+        if self._X.ndim != 2 or self.target.shape != (len(self._X),):
+            found = f"shapes {self._X.shape} and {self.target.shape}"
+            raise DataError("X and y", expected="(T, P) and (T,)", found=found)
+        self.num_rows, self.num_columns = self._X.shape
+        self.block_width = block_width
+        self.bytes_read = 0
+
+    def read(self, start: int, stop: int) -> Float32:
+        """Columns ``start`` to ``stop``."""
+        block = self._X[:, start:stop]
+        self.bytes_read += block.nbytes
+        return block
+
+    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, Float32]]:
+        """All columns in blocks."""
+        width = width or self.block_width
+        for number in range(-(-self.num_columns // width)) if order is None else order:
+            yield number * width, self.read(number * width, min((number + 1) * width, self.num_columns))
+
+    def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
+        """All rows in blocks."""
+        for first in range(0, self.num_rows, height):
+            yield first, self._X[first : first + height]
+
+
+class ColumnRange:
+    """Columns ``start`` to ``stop`` of another source, as a source of their own."""
+
+    def __init__(self, source: ColumnSource, start: int, stop: int) -> None:
+        self._source, self._start = source, start
+        self.num_rows, self.num_columns = source.num_rows, stop - start
+        self.block_width, self.target = source.block_width, source.target
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from the whole source so far."""
+        return self._source.bytes_read
+
+    @bytes_read.setter
+    def bytes_read(self, value: int) -> None:
+        self._source.bytes_read = value
+
+    def read(self, start: int, stop: int) -> Float32:
+        """Columns ``start`` to ``stop`` of the range."""
+        return self._source.read(self._start + start, self._start + stop)
+
+    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, Float32]]:
+        """All columns of the range in blocks."""
+        width = width or self.block_width
+        for number in range(-(-self.num_columns // width)) if order is None else order:
+            yield number * width, self.read(number * width, min((number + 1) * width, self.num_columns))
+
+    def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
+        """All rows of the range in blocks."""
+        for first, block in self._source.row_blocks(height):
+            yield first, block[:, self._start : self._start + self.num_columns]

@@ -1,0 +1,145 @@
+"""How deltas are rounded and compressed: three presets, all of them codecs of the Zarr v3 specification."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from causalprune.errors import CorruptError, UsageError
+
+_BLOSC_HEADER = struct.Struct("<BBBBIII")
+_CHECKSUM = struct.Struct("<I")
+_MANTISSA_BITS = 23
+
+
+@dataclass(frozen=True)
+class Codec:
+    """One way to store float32 deltas.
+
+    Attributes:
+        name: The preset's name.
+        mantissa_bits: Explicit mantissa bits kept of float32's 23: the relative error is at most 2^-(bits + 1).
+        compressor: Blosc's inner compressor.
+        level: Its compression level.
+    """
+
+    name: str
+    mantissa_bits: int
+    compressor: str
+    level: int
+
+    def round(self, values: np.ndarray, out: np.ndarray) -> None:
+        """Round float32 values to the kept mantissa bits: to nearest, ties away from zero.
+
+        Rounding what is rounded changes nothing, so that a block that is read back and written again keeps its bits.
+
+        Args:
+            values: float32, finite.
+            out: float32 of the same shape.
+        """
+        dropped = _MANTISSA_BITS - self.mantissa_bits
+        if dropped == 0:
+            np.copyto(out, values)
+            return
+        bits = out.view(np.uint32)
+        np.add(values.view(np.uint32), np.uint32(1 << (dropped - 1)), out=bits)
+        np.bitwise_and(bits, np.uint32((0xFFFFFFFF << dropped) & 0xFFFFFFFF), out=bits)
+
+    def encode(self, chunk: np.ndarray) -> list[bytes]:
+        """Compress a chunk of rounded values, as :func:`encode_chunk` does."""
+        return encode_chunk(chunk, self.compressor, self.level)
+
+    def to_zarr(self) -> list[dict[str, Any]]:
+        """The chunk's codecs in Zarr's metadata."""
+        return zarr_codecs(4, self.compressor, self.level)
+
+
+CODECS = {
+    codec.name: codec
+    for codec in (
+        Codec("exact", mantissa_bits=23, compressor="lz4", level=5),
+        Codec("balanced", mantissa_bits=10, compressor="lz4", level=5),
+        Codec("small", mantissa_bits=7, compressor="zstd", level=1),
+    )
+}
+"""The presets by name."""
+
+
+def find_codec(name: str) -> Codec:
+    """The preset of that name.
+
+    Raises:
+        UsageError: There is none.
+    """
+    if name not in CODECS:
+        raise UsageError("codec", expected=" or ".join(CODECS), found=repr(name)[:80])
+    return CODECS[name]
+
+
+def encode_chunk(chunk: np.ndarray, compressor: str, level: int) -> list[bytes]:
+    """Compress a chunk with Blosc and bit shuffling.
+
+    Args:
+        chunk: C-contiguous, of a numeric type.
+        compressor: Blosc's inner compressor.
+        level: Its compression level.
+
+    Returns:
+        Two parts, the second the CRC32C of the first.
+    """
+    from numcodecs import blosc
+
+    body = blosc.compress(chunk, compressor.encode(), level, blosc.BITSHUFFLE)
+    return [body, _CHECKSUM.pack(google_crc32c.value(body))]
+
+
+def zarr_codecs(itemsize: int, compressor: str, level: int) -> list[dict[str, Any]]:
+    """What :func:`encode_chunk` does, in Zarr's metadata."""
+    configuration = {
+        "cname": compressor,
+        "clevel": level,
+        "shuffle": "bitshuffle",
+        "typesize": itemsize,
+        "blocksize": 0,
+    }
+    endian = {"name": "bytes", "configuration": {"endian": "little"}}
+    return [endian, {"name": "blosc", "configuration": configuration}, {"name": "crc32c"}]
+
+
+def decode_chunk(encoded: np.ndarray, out: np.ndarray, source: str) -> None:
+    """Check and decompress one chunk.
+
+    Args:
+        encoded: (n,) uint8, Blosc's bytes and behind them their CRC32C.
+        out: C-contiguous; it takes exactly the decoded bytes.
+        source: File and chunk, for the error message.
+
+    Raises:
+        CorruptError: The checksum is wrong, or the sizes aren't those declared.
+    """
+    from numcodecs import blosc
+
+    remedy = "restore the file from a copy, or record again"
+    if len(encoded) < _BLOSC_HEADER.size + _CHECKSUM.size:
+        raise CorruptError(source, expected="a compressed chunk", found=f"{len(encoded)} bytes", remedy=remedy)
+    body = encoded[: -_CHECKSUM.size]
+    (declared,) = _CHECKSUM.unpack(encoded[-_CHECKSUM.size :].tobytes())
+    actual = google_crc32c.value(body)
+    if actual != declared:
+        raise CorruptError(source, expected=f"CRC32C {declared:08x}", found=f"{actual:08x}", remedy=remedy)
+    size, _, length = _BLOSC_HEADER.unpack(body[: _BLOSC_HEADER.size].tobytes())[-3:]
+    if size != out.nbytes or length != len(body):
+        raise CorruptError(
+            source,
+            expected=f"{out.nbytes} bytes compressed to {len(body)}",
+            found=f"{size} compressed to {length}",
+            remedy=remedy,
+        )
+    try:
+        blosc.decompress(body, out)
+    except (RuntimeError, ValueError) as error:
+        raise CorruptError(source, expected="a compressed chunk", found=str(error)[:80], remedy=remedy) from error

@@ -1,0 +1,235 @@
+"""The commit log of a recording: the only truth about which rows are recorded.
+
+A line is a checksum in eight hexadecimal digits, a space, and a JSON object. The checksum is the CRC32C of the object's
+bytes, continued from the line before (from the recording's own checksum at the first line), so that no line can be
+altered, removed, moved or taken from another recording unnoticed. Text behind the last newline is an append that a
+crash cut short; it counts for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+
+from causalprune.errors import CorruptError, DataError
+from causalprune.files import append_line, read_bytes, write_atomic
+from causalprune.store.layout import shard_name
+from causalprune.store.metadata import REMEDY, canonical_bytes
+from causalprune.store.steps import Steps
+
+MAX_LOG_BYTES = 2**32
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """What identifies the bytes of a shard.
+
+    Attributes:
+        size: Length in bytes.
+        checksum: CRC32C of the whole file.
+        index_checksum: CRC32C of the shard's index, its last four bytes.
+    """
+
+    size: int
+    checksum: int
+    index_checksum: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; :meth:`from_json` reads it back."""
+        return {
+            "bytes": self.size,
+            "crc32c": f"{self.checksum:08x}",
+            "index_crc32c": f"{self.index_checksum:08x}",
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ShardFile:
+        """Read what :meth:`to_json` wrote, or raise ``ValueError``."""
+        size, checksum, index_checksum = record["bytes"], record["crc32c"], record["index_crc32c"]
+        if type(size) is not int or size < 0:
+            raise ValueError(f"{size!r} bytes")
+        return cls(size, int(checksum, 16), int(index_checksum, 16))
+
+
+@dataclass(frozen=True, eq=False)
+class Commit:
+    """The first ``rows`` rows of a shard, durably stored."""
+
+    shard: int
+    rows: int
+    file: ShardFile
+    steps: Steps
+
+
+class CommitLog:
+    """The commits of a recording, in memory and in its file.
+
+    Attributes:
+        commits: The last commit of each shard, in order; all but the last shard are full.
+        pending: Shard and bytes that were announced to replace the last commit's file, which may or may not have
+            happened yet.
+        finished: Whether the recording is complete.
+    """
+
+    def __init__(self, path: Path, seed: int, block_rows: int) -> None:
+        self.path = path
+        self.block_rows = block_rows
+        self.commits: list[Commit] = []
+        self.pending: tuple[int, ShardFile] | None = None
+        self.finished = False
+        self._seed = seed
+        self._chain = seed
+
+    @classmethod
+    def read(cls, path: Path, seed: int, block_rows: int, max_rows: int) -> CommitLog:
+        """Read the log.
+
+        Args:
+            path: The file.
+            seed: The recording's checksum, with which the chain of checksums starts.
+            block_rows: B.
+            max_rows: Rows that the recording may have.
+
+        Raises:
+            CorruptError: A line is damaged, missing or contradicts the others.
+        """
+        try:
+            data = read_bytes(path, MAX_LOG_BYTES)
+        except DataError as error:
+            raise CorruptError(f"{path}", expected="a commit log", found=error.found, remedy=REMEDY) from error
+        log = cls(path, seed, block_rows)
+        for number, line in enumerate(data.split(b"\n")[:-1], 1):
+            try:
+                log._take(line)
+                if log.rows > max_rows:
+                    raise ValueError(f"more than {max_rows} rows")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise CorruptError(
+                    f"{path} line {number}", expected="a valid commit", found=str(error)[:120], remedy=REMEDY
+                ) from error
+        return log
+
+    def _take(self, line: bytes) -> None:
+        text = line[9:]
+        chain = google_crc32c.extend(self._chain, text)
+        if line[:9] != b"%08x " % chain:
+            raise ValueError(f"checksum {line[:8]!r} instead of {chain:08x}")
+        self._chain = chain
+        record = json.loads(text)
+        if self.finished:
+            raise ValueError("a line behind the last one")
+        if record["type"] == "finish":
+            if type(record["rows"]) is not int or record["rows"] != self.rows:
+                raise ValueError(f"{record['rows']!r} rows, where {self.rows} were committed")
+            self.finished = True
+            return
+        shard, rows, file = record["shard"], record["rows"], ShardFile.from_json(record)
+        if type(shard) is not int or type(rows) is not int or not 1 <= rows <= self.block_rows:
+            raise ValueError(f"shard {shard!r} with {rows!r} rows")
+        if record["file"] != shard_name(shard):
+            raise ValueError(f"file {record['file']!r}")
+        if record["type"] == "prepare":
+            self._require(shard == len(self.commits) - 1, shard)
+            self.pending = (shard, file)
+        elif record["type"] == "commit":
+            self._require(self.is_next(shard, rows), shard)
+            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows)))
+        else:
+            raise ValueError(f"type {record['type']!r}")
+
+    @staticmethod
+    def _require(condition: bool, shard: int) -> None:
+        if not condition:
+            raise ValueError(f"shard {shard} out of order")
+
+    def is_next(self, shard: int, rows: int) -> bool:
+        """Whether a commit can follow: of the shard behind a full one, or of more rows of the last shard."""
+        last = self.commits[-1] if self.commits else None
+        if last is not None and shard == last.shard:
+            return rows >= last.rows
+        return shard == len(self.commits) and (last is None or last.rows == self.block_rows)
+
+    def _apply(self, commit: Commit) -> None:
+        del self.commits[commit.shard :]
+        self.commits.append(commit)
+        self.pending = None
+
+    @property
+    def rows(self) -> int:
+        """T: how many rows are recorded."""
+        return (len(self.commits) - 1) * self.block_rows + self.commits[-1].rows if self.commits else 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the shards."""
+        return sum(commit.file.size for commit in self.commits)
+
+    def steps(self) -> Steps:
+        """The scalars of all recorded rows."""
+        return Steps.concatenate([commit.steps for commit in self.commits])
+
+    def candidates(self, shard: int) -> list[ShardFile]:
+        """What the shard's file may be: the committed bytes, or those announced to replace them."""
+        files = [self.commits[shard].file] if shard < len(self.commits) else []
+        if files and self.pending is not None and self.pending[0] == shard:
+            files.append(self.pending[1])
+        return files
+
+    def append_prepare(self, shard: int, rows: int, file: ShardFile) -> None:
+        """Announce, durably, that the file of the last commit's shard is about to be replaced."""
+        self._append({"type": "prepare", "shard": shard, "rows": rows, "file": shard_name(shard), **file.to_json()})
+        self.pending = (shard, file)
+
+    def append_commit(self, commit: Commit) -> None:
+        """Record, durably, that a shard's file is in place."""
+        self._append(_commit_record(commit))
+        self._apply(commit)
+
+    def rewrite(self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False) -> None:
+        """Replace the file by one line a shard, in one atomic step.
+
+        Args:
+            rows: Rows to keep, at most as many as there are.
+            file_of_last: The bytes that the last kept shard's file has, where they aren't those of its commit.
+            finished: Whether to mark the recording as complete.
+        """
+        kept = self.commits[: -(-rows // self.block_rows)]
+        if kept:
+            last = kept[-1]
+            rest = rows - last.shard * self.block_rows
+            kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file_of_last or last.file)
+        records = [_commit_record(commit) for commit in kept]
+        if finished:
+            records.append({"type": "finish", "rows": rows})
+        lines, chain = [], self._seed
+        for record in records:
+            line, chain = _encode(record, chain)
+            lines.append(line + "\n")
+        write_atomic(self.path, "".join(lines).encode())
+        self.commits, self.pending, self.finished, self._chain = kept, None, finished, chain
+
+    def _append(self, record: dict[str, Any]) -> None:
+        line, chain = _encode(record, self._chain)
+        append_line(self.path, line)
+        self._chain = chain
+
+
+def _encode(record: dict[str, Any], chain: int) -> tuple[str, int]:
+    text = canonical_bytes(record)
+    chain = google_crc32c.extend(chain, text)
+    return f"{chain:08x} {text.decode()}", chain
+
+
+def _commit_record(commit: Commit) -> dict[str, Any]:
+    return {
+        "type": "commit",
+        "shard": commit.shard,
+        "rows": commit.rows,
+        "file": shard_name(commit.shard),
+        **commit.file.to_json(),
+        "steps": commit.steps.to_json(),
+    }

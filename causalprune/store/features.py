@@ -1,0 +1,212 @@
+"""The columns of the causal model, formed from signed deltas while they are read.
+
+Plain SGD explains ΔL_t by (Δθ_t)², one column a parameter. SGD with momentum needs three columns a parameter, side by
+side: (Δθ_t)², (Δθ_{t−1})² and Δθ_t·Δθ_{t−1} are columns 3k, 3k + 1 and 3k + 2 of parameter k, for t = 1 … T − 1
+(Shah et al., arXiv 2412.03035). Of a group of parameters, such as a filter, each column is the sum over its members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+
+from causalprune.store.buffers import BufferPool
+from causalprune.store.prefetch import prefetched
+from causalprune.store.reader import RecordingReader, recut
+
+
+class FeatureSource:
+    """X and y of a recording, X by blocks of columns or of rows.
+
+    Memory: ``prefetch + 1`` blocks, and with lags as many blocks of deltas again; what the caller keeps comes on top.
+
+    Args:
+        reader: The recording.
+        lags: 0 for one column a parameter or group, 1 for the three of momentum.
+        groups: (P_active,) group number of each column of the recording, from 0; every parameter by itself when left
+            out. Reading is cheapest where a group's members lie side by side.
+        lr_scale: Divide Δθ_t by η_t, so that columns are Δθ²/η².
+        prefetch: Blocks formed ahead, each in a thread of its own; 0 forms them in the calling thread.
+
+    Attributes:
+        num_rows: T, less the lags.
+        num_columns: Columns of X.
+        block_width: A width of column blocks that decodes nothing twice.
+        target: (num_rows,) float64, ΔL.
+    """
+
+    def __init__(
+        self,
+        reader: RecordingReader,
+        *,
+        lags: Literal[0, 1] = 0,
+        groups: np.ndarray | None = None,
+        lr_scale: bool = False,
+        prefetch: int = 2,
+    ) -> None:
+        self._reader = reader
+        self._lags = lags
+        self._each = 3 if lags else 1
+        self._prefetch = prefetch
+        self._groups = None if groups is None else _Groups(groups, reader.num_columns)
+        self._lr = reader.steps.lr.astype(np.float32)[:, None] if lr_scale else None
+        self.num_rows = max(0, reader.num_rows - lags)
+        self.target = reader.loss_change[lags:]
+        count, width = reader.num_columns, reader.block_width
+        if self._groups is not None:
+            width = max(1, self._groups.count * width // count)
+            count = self._groups.count
+        self.num_columns = self._each * count
+        self.block_width = self._each * width
+
+    @property
+    def bytes_read(self) -> int:
+        """Stored bytes read so far."""
+        return self._reader.bytes_read
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Columns ``start`` to ``stop`` of X, all rows: (num_rows, stop − start) float32, C-contiguous.
+
+        Raises:
+            CorruptError: A shard is missing or damaged.
+            DataError: A delta is NaN or infinite.
+            MismatchError: The rows were recorded anew since the recording was opened.
+        """
+        if not 0 <= start <= stop <= self.num_columns:
+            raise IndexError(f"columns {start} to {stop} of {self.num_columns}")
+        return self._read(start, stop, BufferPool(0))
+
+    def _read(self, start: int, stop: int, pool: BufferPool) -> np.ndarray:
+        first, last = start // self._each, -(-stop // self._each)
+        whole = self._groups_of(first, last, pool) if self._groups else self._parameters(first, last, pool)
+        part = whole[:, start - first * self._each : stop - first * self._each]
+        return np.ascontiguousarray(part)
+
+    def _parameters(self, first: int, last: int, pool: BufferPool) -> np.ndarray:
+        """Features of the recording's columns ``first`` to ``last``."""
+        deltas = pool.take(self._reader.num_rows, last - first)
+        if self._lags == 0 and self._lr is None:
+            return self._reader.read_columns(first, last, deltas, kernel=_square)
+        self._reader.read_columns(first, last, deltas)
+        return self._features(deltas, self._lr, pool)
+
+    def _features(self, deltas: np.ndarray, lr: np.ndarray | None, pool: BufferPool) -> np.ndarray:
+        """Features of consecutive rows of deltas, which are overwritten."""
+        if lr is not None:
+            np.divide(deltas, lr, out=deltas)
+        if self._lags == 0:
+            return np.multiply(deltas, deltas, out=deltas)
+        rows, columns = max(0, len(deltas) - 1), deltas.shape[1]
+        features = pool.take(rows, columns, 3)
+        now, before = deltas[1:], deltas[:-1]
+        np.multiply(now, before, out=features[:, :, 2])
+        np.multiply(now, now, out=features[:, :, 0])
+        np.multiply(before, before, out=features[:, :, 1])
+        return features.reshape(rows, 3 * columns)
+
+    def _groups_of(self, first: int, last: int, pool: BufferPool) -> np.ndarray:
+        """Sums over groups ``first`` to ``last``, streamed over the columns among which their members are."""
+        assert self._groups is not None
+        sums = np.zeros((self.num_rows, last - first, self._each))
+        start, stop = self._groups.span(first, last)
+        for begin in range(start, stop, self._reader.block_width):
+            end = min(begin + self._reader.block_width, stop)
+            features = self._parameters(begin, end, pool).reshape(self.num_rows, end - begin, self._each)
+            self._groups.add(features, begin, first, sums)
+        return sums.reshape(self.num_rows, -1).astype(np.float32)
+
+    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
+        """Iterate over blocks of columns, formed ahead in threads.
+
+        Args:
+            width: Columns of a block; ``block_width`` when left out.
+            order: Numbers of the blocks to visit, block b being columns b·width and on; all in order when left out.
+
+        Yields:
+            (first column, (num_rows, ≤ width) float32, C-contiguous).
+        """
+        width = width or self.block_width
+        pool = BufferPool(2 * (self._prefetch + 1))
+        numbers = range(-(-self.num_columns // width)) if order is None else order
+        return prefetched((partial(self._block, b * width, width, pool) for b in numbers), self._prefetch)
+
+    def _block(self, start: int, width: int, pool: BufferPool) -> tuple[int, np.ndarray]:
+        return start, self._read(start, min(start + width, self.num_columns), pool)
+
+    def row_blocks(self, height: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Iterate over blocks of rows.
+
+        Args:
+            height: Rows of a block.
+
+        Yields:
+            (first row, (≤ height, num_columns) float32).
+        """
+        blocks = self._rows(height)
+        # With a lag the first block of deltas gives a row less than the others, and every later one would be off by it.
+        return recut(blocks, height, self.num_rows) if self._lags else blocks
+
+    def _rows(self, height: int) -> Iterator[tuple[int, np.ndarray]]:
+        pool = BufferPool(2)
+        previous = np.empty((0, self._reader.num_columns), np.float32)
+        for first, block in self._reader.row_blocks(height, self._prefetch):
+            deltas = np.concatenate([previous, block]) if self._lags else block
+            lr = None if self._lr is None else self._lr[first - len(previous) : first + len(block)]
+            if self._lags:
+                previous = block[-1:].copy()
+            features = self._features(deltas, lr, pool)
+            if self._groups is not None and len(features):
+                sums = np.zeros((len(features), self._groups.count, self._each))
+                self._groups.add(features.reshape(len(features), -1, self._each), 0, 0, sums)
+                features = sums.reshape(len(features), -1).astype(np.float32)
+            if len(features):
+                yield max(0, first - self._lags), features
+
+
+def _square(values: np.ndarray, out: np.ndarray) -> None:
+    np.multiply(values, values, out=out)
+
+
+class _Groups:
+    """Which columns of a recording belong to which group."""
+
+    def __init__(self, groups: np.ndarray, columns: int) -> None:
+        if groups.shape != (columns,) or groups.dtype.kind not in "iu" or groups.min() < 0:
+            raise ValueError(f"groups are {groups.dtype} {groups.shape}, not {columns} numbers from 0")
+        self._of_column = groups.astype(np.int64)
+        self.count = int(groups.max()) + 1
+        positions = np.arange(columns)
+        self._first = np.full(self.count, columns)
+        np.minimum.at(self._first, self._of_column, positions)
+        self._stop = np.zeros(self.count, np.int64)
+        np.maximum.at(self._stop, self._of_column, positions + 1)
+
+    def span(self, first: int, last: int) -> tuple[int, int]:
+        """The narrowest range of columns that holds the members of groups ``first`` to ``last``."""
+        if first == last:
+            return 0, 0
+        return int(self._first[first:last].min()), int(self._stop[first:last].max())
+
+    def add(self, features: np.ndarray, begin: int, first: int, sums: np.ndarray) -> None:
+        """Add features of consecutive columns to the sums of their groups.
+
+        Args:
+            features: (rows, columns, each) float32.
+            begin: The first column.
+            first: The group of the first of ``sums``.
+            sums: (rows, groups, each) float64; members of other groups are left out.
+        """
+        groups = self._of_column[begin : begin + features.shape[1]] - first
+        wanted = (groups >= 0) & (groups < sums.shape[1])
+        if not wanted.all():
+            features, groups = features[:, wanted], groups[wanted]
+        if not len(groups):
+            return
+        if (np.diff(groups) < 0).any():
+            order = np.argsort(groups, kind="stable")
+            features, groups = features[:, order], groups[order]
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        sums[:, groups[starts]] += np.add.reduceat(features, starts, axis=1, dtype=np.float64)

@@ -1,0 +1,220 @@
+"""Results of fits, kept beside the recording that they explain."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalprune.errors import CorruptError, DataError, StorageError, UsageError
+from causalprune.files import make_directory, remove_partials, remove_tree, rename, temporary_beside, write_json
+from causalprune.locking import FileLock
+from causalprune.store.arrays import DTYPES, MAX_ARRAY_BYTES, read_array, write_array
+from causalprune.store.layout import METADATA, RecordingLayout
+from causalprune.store.metadata import REMEDY, canonical_bytes, group_document, read_attributes
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """What a fit found.
+
+    Attributes:
+        arrays: By name, such as ``gamma`` (P_active,). Each is read when it is asked for, and raises CorruptError when
+            it is missing or damaged.
+        attributes: The problem, its parameters and the evidence; JSON-ready.
+        digest: SHA-256 over the attributes and the arrays.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    attributes: dict[str, Any]
+    digest: str
+
+
+class _StoredArrays(Mapping[str, np.ndarray]):
+    """Arrays that are read when they are asked for."""
+
+    def __init__(self, directory: Path, manifest: dict[str, Any]) -> None:
+        self._directory = directory
+        self._manifest = manifest
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return _read(self._directory, key, self._manifest[key])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._manifest))
+
+    def __len__(self) -> int:
+        return len(self._manifest)
+
+
+class FitStore:
+    """The fits of one recording. Each is a group that appears, changes and disappears as a whole.
+
+    While a fit is replaced, the old one bears another name for a moment; whoever reads then, or after a crash at that
+    moment, finds it there.
+
+    Args:
+        layout: The recording's files.
+        lock: The lock file of whoever changes fits.
+    """
+
+    def __init__(self, layout: RecordingLayout, lock: Path) -> None:
+        self._layout = layout
+        self._lock = lock
+
+    def names(self) -> tuple[str, ...]:
+        """Names of the fits that exist, sorted."""
+        if not self._layout.fits.is_dir():
+            return ()
+        found = set()
+        for path in self._layout.fits.iterdir():
+            name = path.name.removeprefix(".").removesuffix(".replaced") if path.name[0] == "." else path.name
+            if path.is_dir() and _NAME.fullmatch(name) and self._find(name) is not None:
+                found.add(name)
+        return tuple(sorted(found))
+
+    def write(
+        self, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        """Keep a fit.
+
+        Args:
+            name: Letters, digits, ``.``, ``_`` and ``-``.
+            arrays: At least one-dimensional, of bool, integer or floating-point type.
+            attributes: JSON-ready; numbers must be finite.
+            overwrite: Replace a fit of that name.
+
+        Raises:
+            UsageError: The name can't be used, or is taken.
+            LockedError: Another process is changing fits.
+            StorageError: The file system refused.
+        """
+        require_name("fit", name)
+        manifest = {key: _describe(key, values) for key, values in arrays.items()}
+        document = group_document("fit", {"arrays": manifest, "attributes": dict(attributes)})
+        with FileLock(self._lock):
+            self._recover(name)
+            target = self._layout.fit(name)
+            if target.exists() and not overwrite:
+                raise UsageError(
+                    f"fit {name}", expected="an unused name", found="a fit", remedy="choose another, or overwrite it"
+                )
+            temporary = temporary_beside(target)
+            try:
+                make_directory(temporary)
+                for key, values in arrays.items():
+                    write_array(temporary / key, values)
+                write_json(temporary / METADATA, document)
+                if target.exists():
+                    rename(target, self._layout.replaced_fit(name))
+                rename(temporary, target)
+            except BaseException:
+                with suppress(StorageError):
+                    remove_partials(self._layout.fits)
+                raise
+            if self._layout.replaced_fit(name).exists():
+                remove_tree(self._layout.replaced_fit(name))
+
+    def read(self, name: str) -> Fit:
+        """Read a fit.
+
+        Raises:
+            DataError: There is none of that name.
+            CorruptError: Its metadata are missing or damaged.
+        """
+        directory = self._find(name) if _NAME.fullmatch(name) else None
+        if directory is None:
+            raise DataError(
+                f"fit {name!r} in {self._layout.root}",
+                expected=f"one of {', '.join(self.names())}" if self.names() else "a fit",
+                found="none of that name",
+                remedy="run fit-gamma first",
+            )
+        path = directory / METADATA
+        content = read_attributes(path, "fit")
+        attributes, manifest = content.get("attributes"), content.get("arrays")
+        if not isinstance(attributes, dict) or not isinstance(manifest, dict):
+            raise CorruptError(f"{path}", expected="a fit's attributes", found="none", remedy=REMEDY)
+        digest = hashlib.sha256(canonical_bytes([manifest, attributes])).hexdigest()
+        return Fit(_StoredArrays(directory, manifest), attributes, digest)
+
+    def delete(self, name: str) -> None:
+        """Delete a fit.
+
+        Raises:
+            DataError: There is none of that name.
+            LockedError: Another process is changing fits.
+        """
+        with FileLock(self._lock):
+            if _NAME.fullmatch(name):
+                self._recover(name)
+            if not _NAME.fullmatch(name) or self._find(name) is None:
+                raise DataError(f"fit {name!r} in {self._layout.root}", expected="a fit", found="none of that name")
+            remove_tree(self._layout.fit(name))
+
+    def _find(self, name: str) -> Path | None:
+        for path in (self._layout.fit(name), self._layout.replaced_fit(name)):
+            if path.is_dir():
+                return path
+        return None
+
+    def _recover(self, name: str) -> None:
+        """Undo a replacement that a crash cut short, or finish it; remove what else it left."""
+        remove_partials(self._layout.fits)
+        replaced, target = self._layout.replaced_fit(name), self._layout.fit(name)
+        if replaced.is_dir():
+            if target.exists():
+                remove_tree(replaced)
+            else:
+                rename(replaced, target)
+
+
+def require_name(subject: str, name: str) -> None:
+    """Check a name that becomes a directory.
+
+    Raises:
+        UsageError: It holds other characters than letters, digits, ``.``, ``_`` and ``-``.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"name of a {subject}", expected="letters, digits, '.', '_', '-'", found=repr(name)[:80])
+
+
+def _describe(key: str, values: np.ndarray) -> dict[str, Any]:
+    require_name("fit's array", key)
+    if values.dtype.name not in DTYPES or values.ndim == 0:
+        raise ValueError(f"{key}: {values.ndim}-dimensional {values.dtype}")
+    return {"shape": list(values.shape), "dtype": values.dtype.name, "sha256": _checksum(values)}
+
+
+def _read(directory: Path, key: str, entry: Any) -> np.ndarray:
+    path = directory / METADATA
+    try:
+        require_name("fit's array", key)
+        shape, dtype, checksum = tuple(entry["shape"]), entry["dtype"], entry["sha256"]
+        if dtype not in DTYPES or not shape or not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"{shape} {dtype}")
+        size = np.dtype(dtype).itemsize
+        for n in shape:
+            size *= max(1, n)
+        if size > MAX_ARRAY_BYTES:
+            raise ValueError(f"{size} bytes")
+    except (KeyError, TypeError, ValueError, UsageError) as error:
+        raise CorruptError(f"{path} array {key}", expected="shape and type", found=str(error)[:80]) from error
+    values = read_array(directory / key, shape, np.dtype(dtype))
+    if _checksum(values) != checksum:
+        raise CorruptError(
+            f"{directory / key}", expected=f"SHA-256 {checksum}"[:80], found=_checksum(values), remedy=REMEDY
+        )
+    return values
+
+
+def _checksum(values: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data).hexdigest()

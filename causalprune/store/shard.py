@@ -1,0 +1,158 @@
+"""One shard: the chunks of a block of rows one behind the other, then Zarr's index of them."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+
+from causalprune.errors import CorruptError
+from causalprune.files import atomic_file, storage_errors
+from causalprune.store.blocks import BlockShape
+from causalprune.store.codec import Codec
+from causalprune.store.commits import ShardFile
+from causalprune.store.metadata import REMEDY
+
+_CHECKSUM = struct.Struct("<I")
+
+
+def index_bytes(shape: BlockShape) -> int:
+    """Length of a shard's index: offset and length of each chunk, and a CRC32C."""
+    return 16 * shape.chunks + _CHECKSUM.size
+
+
+class NonFiniteError(Exception):
+    """A value of a block that is NaN or infinite, at (row, column) of the block."""
+
+    def __init__(self, row: int, column: int, value: float) -> None:
+        super().__init__(row, column, value)
+        self.row = row
+        self.column = column
+        self.value = value
+
+
+def write_shard(
+    path: Path, block: np.ndarray, shape: BlockShape, codec: Codec, announce: Callable[[ShardFile], None] | None = None
+) -> ShardFile:
+    """Write a block of rows as a shard, atomically.
+
+    Rows that the block lacks are stored as NaN, columns behind the last as zero. Memory: two chunks.
+
+    Args:
+        path: The shard's final name.
+        block: (n, P_active) float32, 1 ≤ n ≤ B; it isn't changed.
+        shape: The cut of the recording.
+        codec: Its codec.
+        announce: Called with the file's identity when all of it is written, just before it takes its name.
+
+    Raises:
+        NonFiniteError: The block has a NaN or an infinity; nothing is written.
+        StorageError: The file system refused.
+    """
+    rows = len(block)
+    chunk = np.zeros((shape.rows, shape.width), np.float32)
+    chunk[rows:] = np.nan
+    index = np.empty((shape.chunks, 2), "<u8")
+    checksum, position = 0, 0
+    with atomic_file(path) as file:
+        for number in range(shape.chunks):
+            start = number * shape.width
+            part = block[:, start : start + shape.width]
+            _require_finite(part, start)
+            width = part.shape[1]
+            chunk[:, width:] = 0
+            codec.round(part, chunk[:rows, :width])
+            begin = position
+            for data in codec.encode(chunk):
+                file.write(data)
+                checksum = google_crc32c.extend(checksum, data)
+                position += len(data)
+            index[number] = begin, position - begin
+        table = index.tobytes()
+        index_checksum = google_crc32c.value(table)
+        for data in (table, _CHECKSUM.pack(index_checksum)):
+            file.write(data)
+            checksum = google_crc32c.extend(checksum, data)
+            position += len(data)
+        identity = ShardFile(position, checksum, index_checksum)
+        if announce is not None:
+            announce(identity)
+    return identity
+
+
+def _require_finite(part: np.ndarray, first_column: int) -> None:
+    finite = np.isfinite(part)
+    if not finite.all():
+        row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
+        raise NonFiniteError(int(row), first_column + int(column), float(part[row, column]))
+
+
+def read_index(descriptor: int, size: int, shape: BlockShape, path: Path) -> tuple[np.ndarray, int]:
+    """Read a shard's index.
+
+    Args:
+        descriptor: The open shard.
+        size: Its length in bytes.
+        shape: The cut of the recording.
+        path: Its name, for the error message.
+
+    Returns:
+        (chunks, 2) int64, offset and length of each chunk within the file; and the index's CRC32C.
+
+    Raises:
+        CorruptError: The index is damaged, or a chunk is missing or lies outside the file.
+    """
+    length = index_bytes(shape)
+    if size < length:
+        raise CorruptError(f"{path}", expected=f"at least {length} bytes", found=f"{size}", remedy=REMEDY)
+    data = read_exactly(descriptor, length, size - length, path)
+    (declared,) = _CHECKSUM.unpack(data[-_CHECKSUM.size :].tobytes())
+    actual = google_crc32c.value(data[: -_CHECKSUM.size])
+    if declared != actual:
+        raise CorruptError(f"{path} index", expected=f"CRC32C {declared:08x}", found=f"{actual:08x}", remedy=REMEDY)
+    index = data[: -_CHECKSUM.size].view("<u8").reshape(-1, 2)
+    ends_at = size - length
+    if (index > ends_at).any() or (index.sum(axis=1) > ends_at).any():
+        raise CorruptError(f"{path} index", expected=f"chunks within {ends_at} bytes", found="others", remedy=REMEDY)
+    return index.astype(np.int64), actual
+
+
+def read_exactly(descriptor: int, length: int, offset: int, path: Path) -> np.ndarray:
+    """Read (length,) uint8 at ``offset``.
+
+    Raises:
+        CorruptError: The file ends before.
+    """
+    data = np.empty(length, np.uint8)
+    view = data.data
+    while view:
+        count = os.preadv(descriptor, [view], offset)
+        if count == 0:
+            raise CorruptError(
+                f"{path}", expected=f"{len(view)} more bytes at {offset}", found="its end", remedy=REMEDY
+            )
+        view, offset = view[count:], offset + count
+    return data
+
+
+def checksum_file(path: Path) -> tuple[int, int]:
+    """Length and CRC32C of a file.
+
+    Raises:
+        CorruptError: Nothing there.
+        StorageError: The file system refused.
+    """
+    checksum, size = 0, 0
+    with storage_errors(path, "read"):
+        try:
+            with path.open("rb") as file:
+                while data := file.read(2**22):
+                    checksum = google_crc32c.extend(checksum, data)
+                    size += len(data)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise CorruptError(f"{path}", expected="a shard", found="no such file", remedy=REMEDY) from error
+    return size, checksum

@@ -1,0 +1,199 @@
+"""Reading from the shards of a recording, each checked against the commit log before its first use."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalprune.errors import CorruptError, DataError, MismatchError
+from causalprune.files import storage_errors
+from causalprune.store.blocks import BlockShape
+from causalprune.store.codec import decode_chunk
+from causalprune.store.commits import CommitLog, ShardFile
+from causalprune.store.layout import RecordingLayout
+from causalprune.store.metadata import REMEDY
+from causalprune.store.shard import read_exactly, read_index
+
+Kernel = Callable[[np.ndarray, np.ndarray], object]
+"""``kernel(source, out)``: what is done to decoded values on their way out; ``source`` and ``out`` may be the same."""
+
+_CHUNKS_A_READ = 8
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class _Index:
+    """A shard's index, and the file that it belongs to."""
+
+    file: tuple[int, int, int]
+    chunks: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What is wanted of one shard, and where to."""
+
+    shard: int
+    rows: slice
+    columns: slice
+    out: np.ndarray
+    kernel: Kernel | None
+    scratch: np.ndarray
+
+
+class ShardReader:
+    """Decodes rectangles of a recording into arrays of the caller; safe to use from several threads.
+
+    Args:
+        layout: The recording's files.
+        shape: Its cut.
+        log: Its commits when it was opened: rows behind them are never looked at.
+        reload: Reads the log again. A writer may replace the last shard by a fuller one at any time.
+        describe: Names the parameter of a column, for error messages.
+    """
+
+    def __init__(
+        self,
+        layout: RecordingLayout,
+        shape: BlockShape,
+        log: CommitLog,
+        reload: Callable[[], CommitLog],
+        describe: Callable[[int], str],
+    ) -> None:
+        self.layout = layout
+        self.shape = shape
+        self.rows = log.rows
+        self.bytes_read = 0
+        self._log = log
+        self._reload = reload
+        self._describe = describe
+        self._indices: dict[int, _Index] = {}
+        self._lock = threading.Lock()
+
+    def read(self, rows: slice, columns: slice, out: np.ndarray, kernel: Kernel | None = None) -> None:
+        """Decode a rectangle.
+
+        Args:
+            rows: Start and stop within the recorded rows.
+            columns: Start and stop within the columns.
+            out: (rows, columns) float32.
+            kernel: Applied to each piece; the values themselves when left out.
+
+        Raises:
+            CorruptError: A shard is missing or damaged.
+            DataError: A value is NaN or infinite.
+            MismatchError: The rows were recorded anew since the recording was opened.
+            StorageError: The file system refused.
+        """
+        if rows.stop <= rows.start or columns.stop <= columns.start:
+            return
+        scratch = np.empty((self.shape.rows, self.shape.width), np.float32)
+        height = self.shape.rows
+        for number in range(rows.start // height, self.shape.shards(rows.stop)):
+            first = number * height
+            within = slice(max(rows.start - first, 0), min(rows.stop - first, height))
+            part = out[first + within.start - rows.start : first + within.stop - rows.start]
+            self._read_shard(_Piece(number, within, columns, part, kernel, scratch))
+
+    def _read_shard(self, piece: _Piece) -> None:
+        width = self.shape.width
+        path = self.layout.shard(piece.shard)
+        stop = -(-piece.columns.stop // width)
+        with storage_errors(path, "read"), self._open(piece.shard) as (descriptor, index):
+            for first in range(piece.columns.start // width, stop, _CHUNKS_A_READ):
+                chunks = range(first, min(first + _CHUNKS_A_READ, stop))
+                part = index[chunks.start : chunks.stop]
+                begin, end = int(part[:, 0].min()), int(part.sum(axis=1).max())
+                encoded = read_exactly(descriptor, end - begin, begin, path)
+                with self._lock:
+                    self.bytes_read += end - begin
+                for chunk in chunks:
+                    offset, length = index[chunk]
+                    self._decode(encoded[offset - begin : offset - begin + length], chunk, piece)
+
+    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece) -> None:
+        columns, scratch = piece.columns, piece.scratch
+        origin = chunk * self.shape.width
+        start, stop = max(columns.start, origin), min(columns.stop, origin + self.shape.width)
+        target = piece.out[:, start - columns.start : stop - columns.start]
+        # A whole chunk with the same memory layout as its place in the caller's array needs no copy.
+        whole = target.shape == scratch.shape and target.flags.c_contiguous
+        decoded = target if whole else scratch
+        decode_chunk(encoded, decoded, f"{self.layout.shard(piece.shard)} chunk {chunk}")
+        values = decoded[piece.rows, start - origin : stop - origin]
+        finite = np.isfinite(values)
+        if not finite.all():
+            row, column = (int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
+            where = f"row {piece.shard * self.shape.rows + piece.rows.start + row}"
+            raise DataError(
+                f"delta of {where}, {self._describe(start + column)}",
+                expected="a finite number",
+                found=f"{values[row, column]}",
+                remedy="record again with a smaller learning rate",
+            )
+        if piece.kernel is not None:
+            piece.kernel(values, target)
+        elif not whole:
+            np.copyto(target, values)
+
+    @contextmanager
+    def _open(self, number: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Open a shard: its descriptor and its index, checked against the commit log."""
+        path = self.layout.shard(number)
+        for attempt in itertools.count():
+            log = self._log
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    index = self._identify(number, descriptor, log.candidates(number))
+                except BaseException:
+                    os.close(descriptor)
+                    raise
+                break
+            except (CorruptError, FileNotFoundError, NotADirectoryError) as error:
+                # A writer may have replaced the last shard since the log was read; if so the log says it too.
+                self._log = self._reload()
+                if self._log.rows < self.rows:
+                    raise MismatchError(
+                        f"{self.layout.root}",
+                        expected=f"{self.rows} rows, as when it was opened",
+                        found=f"{self._log.rows}",
+                        remedy="it was recorded anew meanwhile: run the same command again",
+                    ) from error
+                if attempt == _ATTEMPTS or self._log.candidates(number) == log.candidates(number):
+                    if isinstance(error, CorruptError):
+                        raise
+                    raise CorruptError(
+                        f"{path}", expected="a shard of the commit log", found="no such file", remedy=REMEDY
+                    ) from error
+        try:
+            yield descriptor, index
+        finally:
+            os.close(descriptor)
+
+    def _identify(self, number: int, descriptor: int, candidates: list[ShardFile]) -> np.ndarray:
+        """Index of an open shard, which must be the file that the log speaks of."""
+        status = os.fstat(descriptor)
+        file = (status.st_ino, status.st_size, status.st_mtime_ns)
+        known = self._indices.get(number)
+        if known is not None and known.file == file:
+            return known.chunks
+        path = self.layout.shard(number)
+        candidates = [c for c in candidates if c.size == status.st_size]
+        if not candidates:
+            raise CorruptError(
+                f"{path}", expected="the length in the commit log", found=f"{status.st_size} bytes", remedy=REMEDY
+            )
+        chunks, checksum = read_index(descriptor, status.st_size, self.shape, path)
+        if all(c.index_checksum != checksum for c in candidates):
+            raise CorruptError(
+                f"{path} index", expected="the CRC32C in the commit log", found=f"{checksum:08x}", remedy=REMEDY
+            )
+        self._indices[number] = _Index(file, chunks)
+        return chunks

@@ -1,0 +1,307 @@
+"""The trajectory store: recordings of what gradient descent did to the parameters, and of the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import google_crc32c
+import numpy as np
+
+from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
+from causalprune.files import (
+    make_directory,
+    remove_partials,
+    remove_tree,
+    storage_errors,
+    temporary_beside,
+    write_json,
+)
+from causalprune.locking import FileLock, LockHolder, lock_holder
+from causalprune.parameters import ParameterIndex
+from causalprune.store.blocks import MAX_ROWS, BlockShape
+from causalprune.store.codec import find_codec
+from causalprune.store.info import RecordingInfo, RecordingSchema
+from causalprune.store.layout import METADATA, RecordingLayout, StoreLayout
+from causalprune.store.lifecycle import begin_recording, build_directory, finish_recording, rewind_recording
+from causalprune.store.metadata import (
+    group_document,
+    plain_group_document,
+    read_attributes,
+    read_document,
+)
+from causalprune.store.reader import RecordingReader
+from causalprune.store.writer import QUEUE_BYTES, RecordingWriter
+
+
+class TrajectoryStore:
+    """A Zarr v3 hierarchy of recordings over one parameter index; one process at a time records into it.
+
+    Attributes:
+        path: The directory.
+        index: The prunable parameters.
+        model: Specification of the model, JSON-ready.
+        start_sha256: Hash of the checkpoint for which the store was made.
+    """
+
+    def __init__(self, path: Path, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> None:
+        self.path = path
+        self.index = index
+        self.model = model
+        self.start_sha256 = start_sha256
+        self._layout = StoreLayout(path)
+
+    @classmethod
+    def create(cls, path: Path, *, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> Self:
+        """Make an empty store; it appears as a whole.
+
+        Args:
+            path: A directory that doesn't exist yet, in one that does.
+            index: The prunable parameters.
+            model: Specification of the model, JSON-ready.
+            start_sha256: Hash of the checkpoint from which recordings start.
+
+        Raises:
+            UsageError: Something is there already.
+            StorageError: The file system refused.
+        """
+        path = Path(path)
+        if path.exists():
+            raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy="choose another path")
+        content = {"index": index.to_json(), "model": model, "start_sha256": start_sha256}
+        temporary = StoreLayout(temporary_beside(path))
+
+        def fill() -> None:
+            make_directory(temporary.recordings)
+            write_json(temporary.recordings / METADATA, plain_group_document())
+            write_json(temporary.metadata, group_document("store", content))
+
+        build_directory(temporary.root, path, fill)
+        return cls(path, index, model, start_sha256)
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open a store.
+
+        Raises:
+            DataError: No directory there.
+            CorruptError: Not a store, damaged, or of a newer format.
+            StorageError: The file system refused.
+        """
+        layout = StoreLayout(Path(path))
+        with storage_errors(layout.root, "read"):
+            if not layout.root.is_dir():
+                raise DataError(
+                    f"{path}",
+                    expected="a trajectory store",
+                    found="a file" if layout.root.exists() else "nothing",
+                    remedy="run record first, or give the path of a store",
+                )
+        content = read_attributes(layout.metadata, "store")
+        source = f"{layout.metadata}"
+        index = ParameterIndex.from_json(content.get("index"), source)
+        model, start = content.get("model"), content.get("start_sha256")
+        if not isinstance(model, dict) or not isinstance(start, str) or not index.total:
+            raise CorruptError(source, expected="parameters, a model and a checkpoint's hash", found="not all of them")
+        read_document(layout.recordings / METADATA, "group")
+        return cls(layout.root, index, model, start)
+
+    def require_index(self, index: ParameterIndex) -> None:
+        """Check that the store is about the same parameters.
+
+        Raises:
+            MismatchError: Other names, shapes or order.
+        """
+        if index.fingerprint != self.index.fingerprint:
+            raise MismatchError(
+                f"{self.path}",
+                expected=f"the {index.total} prunable parameters of this model",
+                found=f"{self.index.total} others" if index.total != self.index.total else "others",
+                remedy="use the model that was recorded",
+            )
+
+    @property
+    def recordings(self) -> tuple[str, ...]:
+        """Names of the recordings, ``"000"`` and on, in order."""
+        with storage_errors(self.path, "read"):
+            return self._layout.recording_names()
+
+    @property
+    def writer(self) -> LockHolder | None:
+        """The process that is recording into the store, if any; one of another host may have ended unnoticed."""
+        holder = lock_holder(self._layout.lock)
+        return None if holder is None or holder.is_known_dead else holder
+
+    def recording(self, name: str | None = None) -> RecordingReader:
+        """Open a recording for reading.
+
+        Args:
+            name: Its name; the last one when left out.
+
+        Raises:
+            DataError: There is none of that name, or none at all.
+            CorruptError: A file is missing, damaged, or contradicts another.
+        """
+        return RecordingReader(self._layout, self._require_name(name), self.index)
+
+    def _require_name(self, name: str | None) -> str:
+        names = self.recordings
+        if name is None and names:
+            return names[-1]
+        if name not in names:
+            raise DataError(
+                f"{self.path}",
+                expected="a recording" if name is None else f"recording {name!r}",
+                found=", ".join(names) or "no recording",
+                remedy="run record first" if not names else "name one of these",
+            )
+        return name
+
+    def create_recording(
+        self,
+        info: RecordingInfo,
+        active: np.ndarray,
+        *,
+        max_rows: int,
+        codec: str = "balanced",
+        block_rows: int | None = None,
+        queue_bytes: int = QUEUE_BYTES,
+        break_lock: bool = False,
+    ) -> RecordingWriter:
+        """Begin a recording behind the last one.
+
+        Args:
+            info: How it is made.
+            active: (P,) bool, the parameters to record: those not pruned yet.
+            max_rows: Rows it may get; memory and metadata are sized for them.
+            codec: ``exact``, ``balanced`` or ``small``.
+            block_rows: Rows of a shard; see :meth:`BlockShape.choose` for the rule when left out.
+            queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
+            break_lock: Take the lock of a process on another host, which is known to have ended.
+
+        Raises:
+            DataError: No active parameter.
+            MismatchError: ``active`` has another length.
+            LockedError: Another process is recording into the store.
+            StorageError: The file system refused.
+            UsageError: An unknown codec, or a size out of range.
+        """
+        schema, active = self._design(info, active, max_rows, codec, block_rows)
+        lock = FileLock(self._layout.lock, break_lock=break_lock)
+        lock.acquire()
+        try:
+            remove_partials(self._layout.recordings)
+            layout = self._layout.recording(self._layout.next_recording_name())
+            begin_recording(layout, schema, active)
+            reader = RecordingReader(self._layout, layout.root.name, self.index)
+            return self._writer(layout, reader, np.empty((0, schema.shape.columns), np.float32), lock, queue_bytes)
+        except BaseException:
+            lock.release()
+            raise
+
+    def _design(
+        self, info: RecordingInfo, active: np.ndarray, max_rows: int, codec: str, block_rows: int | None
+    ) -> tuple[RecordingSchema, np.ndarray]:
+        active = np.ascontiguousarray(active, dtype=bool)
+        if active.shape != (self.index.total,):
+            raise MismatchError(
+                f"{self.path}", expected=f"a mask of {self.index.total} parameters", found=f"{active.shape}"
+            )
+        columns = int(np.count_nonzero(active))
+        if columns == 0:
+            raise DataError(
+                f"{self.path}",
+                expected="a parameter to record",
+                found="all of them pruned",
+                remedy="use a sparser target",
+            )
+        if not 1 <= max_rows <= MAX_ROWS:
+            raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
+        shape = BlockShape.choose(columns, max_rows, block_rows)
+        checksum = google_crc32c.value(active.view(np.uint8))
+        return RecordingSchema(info, shape, max_rows, find_codec(codec), checksum), active
+
+    def resume_recording(
+        self, name: str, *, rows: int, queue_bytes: int = QUEUE_BYTES, break_lock: bool = False
+    ) -> RecordingWriter:
+        """Continue a recording behind its first ``rows`` rows; later rows and what a crash left behind are dropped.
+
+        Args:
+            name: The recording.
+            rows: Rows to keep: as many as the model's checkpoint has seen.
+            queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
+            break_lock: Take the lock of a process on another host, which is known to have ended.
+
+        Raises:
+            DataError: There is no such recording.
+            MismatchError: Fewer rows than that were committed.
+            CorruptError: A file is missing or damaged.
+            LockedError: Another process is recording into the store.
+            StorageError: The file system refused.
+        """
+        lock = FileLock(self._layout.lock, break_lock=break_lock)
+        lock.acquire()
+        try:
+            layout = self._layout.recording(self._require_name(name))
+            for directory in (self._layout.recordings, layout.root, layout.delta):
+                remove_partials(directory)
+            reader = RecordingReader(self._layout, name, self.index)
+            if not 0 <= rows <= reader.num_rows:
+                raise MismatchError(
+                    f"recording {layout.root}",
+                    expected=f"at least {rows} rows, as in the checkpoint",
+                    found=f"{reader.num_rows}",
+                    remedy="record anew from the start",
+                )
+            tail = reader.read_rows(rows - rows % reader.block_rows, rows)
+            rewind_recording(layout, reader, rows)
+            return self._writer(layout, reader, tail, lock, queue_bytes)
+        except BaseException:
+            lock.release()
+            raise
+
+    def delete_recording(self, name: str) -> None:
+        """Delete a recording with its fits.
+
+        Raises:
+            DataError: There is no such recording.
+            LockedError: Another process is recording into the store.
+            StorageError: The file system refused.
+        """
+        with FileLock(self._layout.lock):
+            remove_tree(self._layout.recording(self._require_name(name)).root)
+
+    def verify(self) -> list[str]:
+        """Read everything there is and compare it with its checksums.
+
+        Returns:
+            A line a problem, each naming the file; empty when all is well.
+        """
+        problems: list[str] = []
+        checks: list[Callable[[], list[str]]] = [partial(self._verify_recording, name) for name in self.recordings]
+        for check in checks:
+            try:
+                problems += check()
+            except CausalpruneError as error:
+                problems.append(f"{error}")
+        return problems
+
+    def _verify_recording(self, name: str) -> list[str]:
+        return self.recording(name).verify()
+
+    def _writer(
+        self, layout: RecordingLayout, reader: RecordingReader, tail: np.ndarray, lock: FileLock, queue_bytes: int
+    ) -> RecordingWriter:
+        log = reader.read_log()
+        return RecordingWriter(
+            layout,
+            reader.schema,
+            log,
+            describe=reader.describe_column,
+            release=lock.release,
+            finalize=partial(finish_recording, layout, reader.schema, log),
+            tail=tail,
+            queue_bytes=queue_bytes,
+        )

@@ -1,0 +1,267 @@
+"""Criteria: against closed forms on quadratics, and the contract that lets others be added."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from causalprune.errors import DataError, MismatchError, UsageError
+from causalprune.pruning.criteria import BUILT_IN, load_criterion
+from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
+from causalprune.pruning.gradients import mean_squared_gradient
+from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
+
+P = 6
+RNG = np.random.default_rng(0)
+FULL = {
+    "theta": RNG.normal(size=P).astype(np.float32),
+    "gamma": RNG.normal(size=P),
+    "dual_correlation": RNG.random(P),
+    "mean_squared_gradient": RNG.random(P),
+    "learning_rate": 0.1,
+}
+
+
+def score(name: str, **inputs) -> Scores:
+    return BUILT_IN[name].score(CriterionInputs(**{k: np.asarray(v, dtype=float) for k, v in inputs.items()}))
+
+
+# Closed forms ---------------------------------------------------------------------------------------------------------
+
+
+def test_curvature_recovers_what_removing_a_weight_of_a_quadratic_costs() -> None:
+    """L = ½Σ h_k(θ_k − m_k)²: γ is found by least squares from a real SGD run, and the saliency is the true cost."""
+    h, m, lr = np.array([0.5, 1.0, 3.0, -0.2]), np.array([1.0, -2.0, 0.3, 0.7]), 0.05
+    theta = m + np.array([1.0, 2.0, -1.5, 1.0])
+    deltas, changes = [], []
+    for _ in range(12):
+        delta = -lr * h * (theta - m)
+        changes.append(0.5 * h @ ((theta + delta - m) ** 2 - (theta - m) ** 2))
+        deltas.append(delta)
+        theta = theta + delta
+    gamma = np.linalg.lstsq(np.square(deltas), np.array(changes), rcond=None)[0]
+    saliency = BUILT_IN["curvature"].score(CriterionInputs(theta=m, gamma=gamma, learning_rate=lr)).primary
+    cost = [0.5 * h @ ((np.where(np.arange(4) == k, 0, m) - m) ** 2) for k in range(4)]
+    assert saliency == pytest.approx(cost, rel=1e-5)
+
+
+def test_obd_recovers_the_saliency_of_a_linear_regression() -> None:
+    """With unit noise the Fisher information is the Hessian E[x²], and the saliency ½θ²h (LeCun et al. 1989)."""
+    rng = np.random.default_rng(1)
+    theta, deviation, lr = np.array([1.0, -0.5, 2.0, 0.1]), np.array([0.3, 2.0, 1.0, 4.0]), 0.01
+    x = rng.normal(size=(50_000, 4)) * deviation
+    gradient = -rng.normal(size=(50_000, 1)) * x  # of ½(y − θᵀx)² at the true θ, where y − θᵀx is the noise
+    blocks = [
+        (-lr * gradient[i : i + 64].astype(np.float32), np.full(len(gradient[i : i + 64]), lr))
+        for i in range(0, 50_000, 64)
+    ]
+    fisher = mean_squared_gradient(blocks)
+    assert fisher == pytest.approx(deviation**2, rel=0.05)
+    obd = score("obd", theta=theta, mean_squared_gradient=fisher).primary
+    assert obd / 2 == pytest.approx(0.5 * deviation**2 * theta**2, rel=0.05)
+
+
+def test_effect_sums_to_the_loss_change_of_a_step_to_the_origin() -> None:
+    """Where γ is −1/η + h/2 for all k, the step Δθ = −θ of plain SGD changes the loss by Σ γ_k θ_k²."""
+    # SGD steps straight to the origin if the gradient there is θ/η: L = θᵀ·c + ½hθ² with c = θ(1/η − h).
+    theta, lr, h = np.array([1.0, -3.0, 0.2]), 0.1, 25.0
+    linear = theta * (1 / lr - h)
+    change = 0 - (linear @ theta + 0.5 * h * theta @ theta)
+    gamma = np.full(3, -1 / lr + h / 2)
+    assert score("effect", theta=theta, gamma=gamma, dual_correlation=np.ones(3)).primary.sum() == pytest.approx(
+        np.abs(change)
+    )
+
+
+def test_squared_gradients_are_those_of_autograd() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(5, 3, bias=False)
+    rates, deltas, squares = [0.1, 0.1, 0.05, 0.02, 0.01], [], []
+    for lr in rates:
+        model.zero_grad()
+        model(torch.randn(4, 5)).square().mean().backward()
+        squares.append(model.weight.grad.double().square().flatten().numpy())
+        before = model.weight.detach().clone()
+        torch.optim.SGD(model.parameters(), lr=lr).step()
+        deltas.append((model.weight.detach() - before).flatten().numpy())
+    found = mean_squared_gradient(
+        [(np.array(deltas[:3]), np.array(rates[:3])), (np.array(deltas[3:]), np.array(rates[3:]))]
+    )
+    assert found == pytest.approx(np.mean(squares, axis=0), rel=1e-3)
+
+
+@pytest.mark.parametrize("blocks", [[], [(np.zeros((0, 3)), np.zeros(0))]])
+def test_no_recorded_steps(blocks) -> None:
+    with pytest.raises(DataError, match="at least one step"):
+        mean_squared_gradient(blocks)
+
+
+@pytest.mark.parametrize("lr", [0.0, -0.1, np.nan, np.inf])
+def test_a_recorded_learning_rate_that_cant_be(lr: float) -> None:
+    with pytest.raises(DataError, match="recorded learning rates"):
+        mean_squared_gradient([(np.ones((2, 3)), np.array([0.1, lr]))])
+
+
+# The order ------------------------------------------------------------------------------------------------------------
+
+
+def order(scores: Scores) -> list[int]:
+    return np.lexsort(scores.keys[::-1]).tolist()
+
+
+def test_gamma_ranks_the_zeros_by_how_near_they_are_to_entering() -> None:
+    scores = score("gamma", theta=np.ones(4), gamma=[0, -2.0, 0, 1.0], dual_correlation=[0.9, 1.0, 0.4, 1.0])
+    assert order(scores) == [2, 0, 3, 1]
+
+
+def test_effect_weighs_both_by_the_weight() -> None:
+    scores = score("effect", theta=[1.0, 0.1, 3.0, 1.0], gamma=[0, -2.0, 0, 1.0], dual_correlation=[0.9, 1.0, 0.4, 1.0])
+    assert order(scores) == [0, 2, 1, 3]
+
+
+@pytest.mark.parametrize("name", ["gamma", "effect"])
+def test_with_lags_only_three_zeros_make_a_zero(name: str) -> None:
+    gamma = np.zeros((3, 5))
+    gamma[0, 0], gamma[1, 1], gamma[2, 2] = 1.0, -2.0, 1e-300
+    dual = np.zeros((3, 5))
+    dual[:, 3], dual[:, 4] = [0.1, 0.9, 0.2], [0.5, 0.5, 0.5]
+    scores = score(name, theta=np.ones(5), gamma=gamma, dual_correlation=dual)
+    assert np.flatnonzero(scores.primary == 0).tolist() == [3, 4]
+    assert order(scores) == [4, 3, 2, 0, 1]
+
+
+def test_a_random_order_is_uniform_and_depends_on_seed_and_position_only() -> None:
+    def draw(total: int, seed: int) -> np.ndarray:
+        return BUILT_IN["random"].score(CriterionInputs(theta=np.zeros(total), seed=seed)).primary
+
+    assert np.array_equal(draw(10_000, 3)[:50], draw(50, 3))
+    assert not np.intersect1d(draw(1000, 3), draw(1000, 4)).size
+    deciles = np.histogram(draw(10_000, 3), bins=10, range=(0, 1))[0]
+    assert deciles.sum() == 10_000
+    assert np.abs(deciles - 1000).max() < 150
+    # Another release of NumPy or of causalprune must not change which weights a seed prunes.
+    assert draw(2, 0).tolist() == RANDOM_SEED_0
+
+
+RANDOM_SEED_0 = [0.4474081712540844, 0.41985243611409306]
+
+
+# The contract ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_names_are_those_of_the_criteria() -> None:
+    assert list(BUILT_IN) == list(CRITERIA)
+    assert all(load_criterion(name).name == name and check_criterion(name) is None for name in CRITERIA)
+
+
+def test_names_need_neither_torch_nor_numpy() -> None:
+    code = "import sys, causalprune.pruning.names; print({'torch', 'numpy'} & set(sys.modules))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_a_criterion_needs_what_it_declares_and_no_more(name: str) -> None:
+    criterion = BUILT_IN[name]
+    enough = {"theta": FULL["theta"]} | {need: FULL[need] for need in criterion.needs}
+    scores = criterion.score(CriterionInputs(**enough))
+    assert np.array_equal(scores.primary, criterion.score(CriterionInputs(**FULL)).primary)
+    for key in scores.keys:
+        assert (key.dtype, key.shape) == (np.float64, (P,))
+    for need in criterion.needs:
+        with pytest.raises(MismatchError, match=f"criterion {name}: expected {NEEDS[need][0]}, found none"):
+            criterion.score(CriterionInputs(**{k: v for k, v in enough.items() if k != need}))
+
+
+def test_curvature_refuses_lags() -> None:
+    inputs = CriterionInputs(theta=np.ones(2), gamma=np.ones((3, 2)), learning_rate=0.1)
+    with pytest.raises(MismatchError, match="a fit without lags"):
+        BUILT_IN["curvature"].score(inputs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"gamma": np.ones(P + 1)}, r"gamma: expected \(6,\) or \(3, 6\), found \(7,\)"),
+        ({"gamma": np.ones((3, P))}, r"dual_correlation: expected \(3, 6\), found \(6,\)"),
+        ({"theta": np.ones((2, 3))}, r"theta: expected \(6,\), found \(2, 3\)"),
+        ({"mean_squared_gradient": np.ones(1)}, "mean_squared_gradient"),
+    ],
+)
+def test_inputs_that_dont_belong_together(wrong, message: str) -> None:
+    with pytest.raises(MismatchError, match=message):
+        CriterionInputs(**(FULL | wrong))
+
+
+@pytest.mark.parametrize("lr", [0.0, -1.0, np.nan, np.inf])
+def test_a_learning_rate_that_cant_be(lr: float) -> None:
+    with pytest.raises(DataError, match="learning rate"):
+        CriterionInputs(**(FULL | {"learning_rate": lr}))
+
+
+def test_scores_of_another_length() -> None:
+    with pytest.raises(MismatchError, match="secondary scores"):
+        Scores(np.ones(3), np.ones(2))
+    with pytest.raises(MismatchError, match="criterion short: expected 6 scores, found 2"):
+        Criterion("short", lambda _: Scores(np.ones(2))).score(CriterionInputs(**FULL))
+
+
+def test_an_unknown_need() -> None:
+    with pytest.raises(UsageError, match="needs of criterion mine"):
+        Criterion("mine", lambda inputs: Scores(inputs.theta), frozenset({"hessian"}))
+
+
+# Criteria of other packages -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An installed package with good and bad entry points."""
+    (tmp_path / "pruning_plugin.py").write_text(
+        "from causalprune.pruning.criterion import Criterion, Scores\n"
+        "cubed = Criterion('cubed', lambda inputs: Scores(abs(inputs.theta) ** 3.0))\n"
+        "number = 3\n"
+    )
+    info = tmp_path / "pruning_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: pruning-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[{ENTRY_POINT_GROUP}]\n"
+        "cubed = pruning_plugin:cubed\n"
+        "number = pruning_plugin:number\n"
+        "broken = pruning_plugin_absent:cubed\n"
+        "gamma = pruning_plugin:cubed\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "pruning_plugin", raising=False)
+
+
+@pytest.mark.usefixtures("plugin")
+def test_an_entry_point_adds_a_criterion() -> None:
+    assert check_criterion("cubed") is None
+    scores = load_criterion("cubed").score(CriterionInputs(theta=np.array([-2.0, 1.0])))
+    assert scores.primary.tolist() == [8, 1]
+
+
+@pytest.mark.usefixtures("plugin")
+def test_an_entry_point_cant_replace_a_built_in_criterion() -> None:
+    assert load_criterion("gamma") is BUILT_IN["gamma"]
+    assert "gamma" not in added_criteria()
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("broken", "criterion broken .*: expected to be imported, found ModuleNotFoundError"),
+        ("number", "criterion number .*: expected a causalprune.pruning.criterion.Criterion, found int"),
+        ("cubedd", r"--criterion: expected one of gamma, .*cubed.* \(did you mean 'cubed'\?\), found 'cubedd'"),
+    ],
+)
+def test_a_criterion_that_cant_be_had(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load_criterion(name)
