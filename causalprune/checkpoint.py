@@ -1,8 +1,8 @@
 """Checkpoints: one ``.safetensors`` file of weights, mask and optimizer tensors, and a JSON string that explains them.
 
 Weights keep their state-dict names, so any safetensors reader can use the file. All else has a prefix: ``mask/``,
-``optimizer/``, ``best/``, ``pending/``. The JSON holds what another stage needs to go on and what a person needs to trust the file,
-and nothing that differs between two runs of the same command: no times, hosts or paths.
+``optimizer/``, ``best/``, ``pending/``. The JSON holds what another stage needs to go on and what a person needs to
+trust the file, and nothing that differs between two runs of the same command: no times, hosts or paths.
 """
 
 from __future__ import annotations

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from causalprune.data.names import check_dataset
 from causalprune.errors import UsageError
+from causalprune.models.names import check_model_name
 from causalprune.options import (
     Options,
     at_least,
@@ -22,6 +24,7 @@ from causalprune.options import (
     positive,
     unit_interval,
 )
+from causalprune.pruning.names import check_criterion
 from causalprune.quantities import check_bytes, check_interval
 
 OPTIMIZERS = ("sgd", "adam", "adamw")
@@ -73,7 +76,9 @@ class ComputeOptions(RuntimeOptions):
 class DataOptions(Options):
     """Which data; pretrain decides, later stages read it from the checkpoint."""
 
-    dataset: str = option("digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.")
+    dataset: str = option(
+        "digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.", check=check_dataset
+    )
     download: bool = option(False, "Let torchvision download a missing data set.", identifies=False)
     validation_fraction: float = option(
         0.1, "Share of the training set held out to choose the best epoch.", check=open_fraction
@@ -92,7 +97,9 @@ class ModelOptions(Options):
     """Which model; pretrain decides, later stages read it from the checkpoint."""
 
     model: str = option(
-        "", "Model: a name, torchvision:NAME or package.module:factory; left out: lenet for images, mlp for tables."
+        "",
+        "Model: a name, torchvision:NAME or package.module:factory; left out: lenet for images, mlp for tables.",
+        check=check_model_name,
     )
     hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden)
     init_from: Path | None = option(None, "Start from the weights in this .safetensors, .pt or .pth file.")
@@ -229,14 +236,16 @@ class FitGammaConfig(RuntimeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyMaskConfig(ComputeOptions):
-    """Prune."""
+    """Prune: turn a fit, or another criterion, into a mask."""
 
     sparsity: float | None = option(
         None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
     )
     zero: bool = option(False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity.")
     criterion: str = option(
-        "effect", "What orders the parameters: gamma, effect, magnitude, random, fisher, obd or curvature."
+        "effect",
+        "What orders the parameters: gamma, effect, curvature, magnitude, random, fisher, obd, or an installed one.",
+        check=check_criterion,
     )
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=one_of(GRANULARITIES))
@@ -281,12 +290,12 @@ class EvaluateConfig(ComputeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ModelOptions, DataOptions, ComputeOptions):
-    """The whole pipeline: pretrain, N × [train, record, fit, mask], posttrain, evaluate."""
+    """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate."""
 
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)
     schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=one_of(SPARSITY_SCHEDULES))
-    criterion: str = option("effect", "What orders the parameters; see apply-mask --help.")
+    criterion: str = option("effect", "What orders the parameters; see apply-mask --help.", check=check_criterion)
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=one_of(GRANULARITIES))
     rewind: str = option("none", "Weights after each mask; see apply-mask --help.", check=one_of(REWINDS))

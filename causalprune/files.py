@@ -135,6 +135,12 @@ def remove_partials(directory: Path) -> None:
                     os.unlink(entry)
 
 
+def remove_file(path: Path) -> None:
+    """Delete a file."""
+    with storage_errors(path, "delete"):
+        os.unlink(path)
+
+
 def remove_tree(path: Path) -> None:
     """Delete a directory so that a crash leaves all of it or, under a temporary name, nothing that counts."""
     doomed = temporary_beside(path)

@@ -103,6 +103,8 @@ class TrajectoryRecorder:
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
+                start_sha256="",
+                identity="",
             )
             created = TrajectoryStore.create(Path(store), index=self._index, model={}, start_sha256="")
             store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)

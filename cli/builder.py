@@ -7,7 +7,7 @@ import types
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
-from typing import Annotated, Any, Optional, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 import typer
 from causalprune_cli.session import Session
@@ -53,7 +53,7 @@ def _parameters(config: type[Options]) -> list[inspect.Parameter]:
     hints = get_type_hints(config)
     parameters = [_parameter(config, f, hints[f.name]) for f in own_first]
     output = {
-        "config_file": (Optional[Path], None, typer.Option("--config", help="TOML file with options.", metavar="FILE")),
+        "config_file": (Path | None, None, typer.Option("--config", help="TOML file with options.", metavar="FILE")),
         "json": (bool, False, typer.Option("--json", help="Print one JSON object instead of a table.")),
         "verbose": (bool, False, typer.Option("--verbose", "-v", help="Log more on stderr.")),
         "quiet": (bool, False, typer.Option("--quiet", "-q", help="No progress and no warnings.")),
@@ -77,10 +77,11 @@ def _parameter(config: type[Options], f: Field[Any], annotation: Any) -> inspect
     choices = getattr(f.metadata["check"], "choices", None)
     metavar = f.metadata["metavar"] or ("|".join(choices) if choices else None)
     if not flag.startswith("-"):
-        return _keyword(f.name, Optional[annotation], None, typer.Argument(help=help_text, metavar=f"[{flag}]", show_default=False))  # fmt: skip
+        argument = typer.Argument(help=help_text, metavar=f"[{flag}]", show_default=False)
+        return _keyword(f.name, annotation | None, None, argument)
     panel = _PANELS.get(_declaring_class(config, f).__name__)
     declared = typer.Option(flag, help=help_text, metavar=metavar, show_default=False, rich_help_panel=panel)
-    return _keyword(f.name, Optional[annotation], None, declared)
+    return _keyword(f.name, annotation | None, None, declared)
 
 
 def _keyword(name: str, annotation: Any, default: Any, declared: Any) -> inspect.Parameter:
@@ -89,4 +90,4 @@ def _keyword(name: str, annotation: Any, default: Any, declared: Any) -> inspect
 
 
 def _declaring_class(config: type[Options], f: Field[Any]) -> type:
-    return next(c for c in config.__mro__ if f.name in c.__dict__.get("__annotations__", {}))
+    return next(c for c in config.__mro__ if f.name in inspect.get_annotations(c))

@@ -49,8 +49,8 @@ def main(arguments: list[str] | None = None) -> int:
         return code if isinstance(code, int) else ExitCode.DONE
     except CausalpruneError as error:
         return end(error, error.exit_code)
-    except KeyboardInterrupt as error:
-        return end(KeyboardInterrupt("interrupted; run the same command again to resume") if not str(error) else error, ExitCode.KEYBOARD)  # fmt: skip
+    except KeyboardInterrupt:
+        return end(KeyboardInterrupt("interrupted; run the same command again"), ExitCode.KEYBOARD)
     except BrokenPipeError:
         # The reader of a pipe left; there is nobody to tell.
         sys.stderr.close()

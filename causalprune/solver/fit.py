@@ -10,7 +10,7 @@ import numpy as np
 from causalprune.errors import UsageError
 from causalprune.solver.certificate import certify
 from causalprune.solver.lasso import solve_lasso
-from causalprune.solver.problem import LassoProblem, scan
+from causalprune.solver.problem import LassoProblem, Scan, scan
 from causalprune.solver.result import FitEvidence, FitResult
 from causalprune.solver.source import ColumnRange, ColumnSource, Float64
 from causalprune.solver.truncated_gradient import PRESETS, solve_truncated_gradient
@@ -89,6 +89,11 @@ def _fit_one(
         certificate, iterations = solution.certificate, solution.iterations
     else:
         config = PRESETS[preset]
+        if problem.normalize == "none":
+            # The authors' step sizes belong to the columns as they are.
+            power = scanned.scale.max()
+            scanned = Scan(scanned.scale / power, scanned.correlation / power)
+            alpha, alpha_max = alpha / power, alpha_max / power
         penalty = alpha
         if config.alpha_times_columns is not None and problem.alpha is None and problem.alpha_ratio is None:
             penalty = config.alpha_times_columns / source.num_columns

@@ -15,7 +15,7 @@ DEFAULT_ALPHA_RATIO = 0.1
 """α as a share of alpha_max when none is given."""
 
 NORM_FLOOR = 1e-9
-"""Columns whose norm is below this share of the largest keep the scale of that floor: a unit norm would promote noise."""
+"""Columns with less than this share of the largest norm keep that floor's scale: a unit norm would promote noise."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ class TruncatedGradientConfig:
         max_passes: Passes over the rows.
         patience: Passes without progress of the squared error before it stops; 0 never.
         divide_by_mean: Whether y is divided by its mean.
+        divide_by_lr: Whether the columns are Δθ²/η² rather than Δθ².
         momentum: Momentum of the gradient step.
         weight_decay: L2 coefficient of the gradient step.
         stop_r2: Stop when R² on a pass exceeds this; 1 never.
@@ -41,6 +42,7 @@ class TruncatedGradientConfig:
     max_passes: int = 30
     patience: int = 2
     divide_by_mean: bool = False
+    divide_by_lr: bool = False
     momentum: float = 0.0
     weight_decay: float = 0.0
     stop_r2: float = 1.0
@@ -50,7 +52,7 @@ class TruncatedGradientConfig:
 PRESETS: dict[str, TruncatedGradientConfig] = {
     "paper-v1": TruncatedGradientConfig(lr=1e-2, lr_decay_power=0.25, batch_rows=1, max_passes=1, patience=0),
     "june-2025": TruncatedGradientConfig(
-        lr=0.1, lr_decay_power=0.1, batch_rows=16, divide_by_mean=True, alpha_times_columns=1e-3
+        lr=0.1, lr_decay_power=0.1, batch_rows=16, divide_by_mean=True, divide_by_lr=True, alpha_times_columns=1e-3
     ),
     "oct-2025": TruncatedGradientConfig(
         lr=0.1,

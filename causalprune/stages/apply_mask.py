@@ -26,8 +26,8 @@ from causalprune.pruning.schedule import target_sparsity
 from causalprune.pruning.select import select, select_zero
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
-from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, load_network
-from causalprune.store import RecordingReader, TrajectoryStore
+from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, fit_digest, load_network
+from causalprune.store import Fit, RecordingReader, TrajectoryStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         reader = store.recording(config.recording)
         inputs["recording"] = reader.digest
         if "gamma" in criterion.needs:
-            inputs["fit"] = _read_fit(reader, config.fit, store_path).digest
+            inputs["fit"] = fit_digest(_read_fit(reader, config.fit, store_path))
     earlier_path = _rewind_source(config, run)
     earlier = None if earlier_path is None else load_checkpoint(earlier_path)
     if earlier is not None:
@@ -139,7 +139,7 @@ def _rewind_source(config: ApplyMaskConfig, run: RunPaths) -> Path | None:
     return run.trained if config.rewind == "recording" and run.trained.exists() else run.pretrained
 
 
-def _read_fit(reader: RecordingReader, name: str, store: Path) -> Any:
+def _read_fit(reader: RecordingReader, name: str, store: Path) -> Fit:
     if name not in reader.fits:
         raise MismatchError(
             f"{store}",
@@ -167,7 +167,7 @@ def _inputs(
             mean = np.zeros(index.total)
             mean[reader.column_index] = mean_squared_gradient(_gradient_blocks(reader))
             values["mean_squared_gradient"] = mean
-        lr = np.unique(reader.steps["lr"])
+        lr = np.unique(reader.steps.lr)
         if len(lr) == 1:
             values["learning_rate"] = float(lr[0])
     return CriterionInputs(theta=theta, seed=config.seed, **values)
@@ -188,7 +188,7 @@ def _expand(
 def _gradient_blocks(
     reader: RecordingReader,
 ) -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]:
-    lr = reader.steps["lr"]
+    lr = reader.steps.lr
     for first, block in reader.row_blocks():
         yield block, lr[first : first + len(block)]
 

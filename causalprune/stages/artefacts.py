@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -31,6 +32,7 @@ from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, progress_path, result_path
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
+from causalprune.store import Fit
 
 SCHEMA_VERSION = 1
 
@@ -178,6 +180,15 @@ class StageOutput:
         self.progress.unlink(missing_ok=True)
 
 
+def fit_digest(fit: Fit) -> str:
+    """Hash of a fit: its arrays and what it says of itself."""
+    digest = hashlib.sha256(json.dumps(fit.attributes, sort_keys=True).encode())
+    for name in sorted(fit.arrays):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(fit.arrays[name]).data)
+    return digest.hexdigest()
+
+
 def check_distinct(output: Path, *inputs: Path) -> None:
     """Refuse an output path that is also an input.
 
@@ -211,7 +222,9 @@ def load_network(
     except RuntimeError as error:
         found = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise MismatchError(f"{source}", expected=f"weights of {info.model.name}", found=found[:150]) from error
-    return model.to(device), Mask.from_tensors(info.index, checkpoint.mask)
+    # A dense network has no mask in its file.
+    mask = Mask.from_tensors(info.index, checkpoint.mask) if checkpoint.mask else Mask.all(info.index)
+    return model.to(device), mask
 
 
 def load_checkpoint_data(info: CheckpointInfo, config: ComputeOptions, source: Path) -> DataSet:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from causalprune.config import FitGammaConfig
 from causalprune.errors import MismatchError
@@ -17,6 +18,7 @@ from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
+from causalprune.solver.truncated_gradient import PRESETS
 from causalprune.stages.artefacts import StageResult, identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.features import FeatureSource
@@ -88,9 +90,10 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
     )
     if solution.evidence.warning:
         reporter.warn(solution.evidence.warning)
+    gamma = _per_squared_delta(solution.gamma, reader) if _divides_by_lr(config) else solution.gamma
     # The three lag columns of a parameter lie side by side in X, and in rows of their own in the store.
     arrays = {
-        "gamma": np.ascontiguousarray(solution.gamma.reshape(-1, num_lags).T),
+        "gamma": np.ascontiguousarray(gamma.reshape(-1, num_lags).T),
         "dual_correlation": np.ascontiguousarray(solution.dual_correlation.reshape(-1, num_lags).T),
     }
     attributes = {
@@ -119,7 +122,7 @@ def _design(
     groups = None
     if config.granularity != "parameter":
         groups, _ = group_ids(index, config.granularity, reader.active)
-    source = FeatureSource(reader, lags=lags, groups=groups, lr_scale=config.normalize == "lr")
+    source = FeatureSource(reader, lags=lags, groups=groups, lr_scale=_divides_by_lr(config))
     if config.scope == "global":
         return source, None, num_lags
     ranges, first = [], 0
@@ -135,6 +138,23 @@ def _design(
             ranges.append((entry.name, first * num_lags, (first + count) * num_lags))
         first += count
     return source, ranges, num_lags
+
+
+def _divides_by_lr(config: FitGammaConfig) -> bool:
+    return config.normalize == "lr" or (config.solver == "sgd" and PRESETS[config.preset].divide_by_lr)
+
+
+def _per_squared_delta(gamma: npt.NDArray[np.float64], reader: RecordingReader) -> npt.NDArray[np.float64]:
+    """γ per Δθ² of a fit to Δθ²/η²."""
+    lr = np.unique(reader.steps.lr)
+    if len(lr) > 1:
+        raise MismatchError(
+            f"recording {reader.name}",
+            expected="one learning rate, to divide the columns by its square",
+            found=f"{lr.min():g} to {lr.max():g}",
+            remedy="use --normalize none or column",
+        )
+    return gamma / lr[0] ** 2
 
 
 def _result(

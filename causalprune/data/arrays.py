@@ -1,0 +1,148 @@
+"""Arrays that a user hands over, checked and turned into a data set: the content of an npz file or of a factory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from causalprune.data.splits import RawData, Split
+from causalprune.data.statistics import fingerprint_tensors
+from causalprune.errors import DataError
+
+CUT_KEYS = ("x", "y")
+SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
+CLASS_NAMES_KEY = "class_names"
+
+
+def read_arrays(arrays: Mapping[str, Any], source: str) -> RawData:
+    """Check arrays and bring them to the layout of a data set.
+
+    Inputs of shape (N, F) are features. (N, H, W) are gray images; in (N, C, H, W) or (N, H, W, C) the channels are
+    the smaller of the axes 1 and 3 (axis 1 when they are equal). Whole numbers in 0..255 become uint8 images, floats
+    become float32 ones. Targets of shape (N,) or (N, 1): whole numbers are labels 0..K−1, each of which must occur in
+    the training data; floats are a regression.
+
+    Args:
+        arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, of which a test split is cut;
+            optionally ``class_names`` (K,). Other keys are ignored.
+        source: Where they come from, for the error.
+
+    Raises:
+        DataError: An array is missing, empty, not finite, of another length or shape, or a label is out of range.
+    """
+    keys = SPLIT_KEYS if "x_train" in arrays else CUT_KEYS
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise DataError(
+            source,
+            expected=f"the arrays {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}",
+            found=", ".join(sorted(map(str, arrays)))[:200] or "none",
+        )
+    tensors = {key: (_inputs if key.startswith("x") else _targets)(arrays[key], f"{key} in {source}") for key in keys}
+    x, y = tensors[keys[0]], tensors[keys[1]]
+    for inputs, targets in zip(keys[::2], keys[1::2], strict=True):
+        if len(tensors[inputs]) != len(tensors[targets]):
+            raise DataError(
+                source,
+                expected=f"{inputs} and {targets} of one length",
+                found=f"{len(tensors[inputs])} and {len(tensors[targets])}",
+            )
+    test = None
+    if keys == SPLIT_KEYS:
+        x_test, y_test = tensors["x_test"], tensors["y_test"]
+        _check_alike("x", x, x_test, source)
+        _check_alike("y", y, y_test, source)
+        test = Split(x_test, y_test)
+    task = "regression" if y.is_floating_point() else "classification"
+    class_names = () if task == "regression" else _class_names(arrays, y, source)
+    fingerprint = fingerprint_tensors(tensors, class_names)
+    return RawData(task, Split(x, y), test, class_names, fingerprint)  # type: ignore[arg-type]
+
+
+def _array(value: Any, what: str) -> np.ndarray:
+    try:
+        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(what, expected="an array of numbers", found=str(error)[:120]) from error
+    if array.dtype.kind not in "buif":
+        raise DataError(what, expected="numbers", found=f"dtype {array.dtype}")
+    if array.size == 0:
+        raise DataError(what, expected="at least one sample", found=f"shape {array.shape}")
+    return array
+
+
+def _inputs(value: Any, what: str) -> torch.Tensor:
+    array = _array(value, what)
+    if array.ndim == 3:
+        array = array[:, None]
+    elif array.ndim == 4 and array.shape[3] < array.shape[1]:
+        array = array.transpose(0, 3, 1, 2)
+    elif array.ndim not in (2, 4):
+        raise DataError(
+            what, expected="shape (N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)", found=f"shape {array.shape}"
+        )
+    if array.ndim == 2 or array.dtype.kind == "f":
+        return _finite(array, what)
+    if array.dtype != np.uint8 and array.dtype.kind != "b" and (array.min() < 0 or array.max() > 255):
+        raise DataError(what, expected="whole pixel values in 0..255", found=f"{array.min()}..{array.max()}")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.uint8))
+
+
+def _targets(value: Any, what: str) -> torch.Tensor:
+    array = _array(value, what)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise DataError(what, expected="shape (N,)", found=f"shape {array.shape}")
+    if array.dtype.kind == "f":
+        return _finite(array, what)
+    # Beyond int64 an unsigned label would wrap around; it is out of range either way.
+    return torch.from_numpy(np.minimum(array, np.iinfo(np.int64).max).astype(np.int64))
+
+
+def _finite(array: np.ndarray, what: str) -> torch.Tensor:
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(array, dtype=np.float32)
+    bad = ~np.isfinite(values)
+    if bad.any():
+        nan = int(np.isnan(values).sum())
+        raise DataError(
+            what,
+            expected="finite float32 numbers",
+            found=f"{nan} NaN and {int(bad.sum()) - nan} infinite or too large, "
+            f"the first in sample {int(np.argwhere(bad)[0, 0])}",
+        )
+    return torch.from_numpy(values)
+
+
+def _check_alike(letter: str, train: torch.Tensor, test: torch.Tensor, source: str) -> None:
+    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
+        raise DataError(
+            source,
+            expected=f"{letter}_test like {letter}_train ({train.dtype}, samples of {tuple(train.shape[1:])})",
+            found=f"{test.dtype}, samples of {tuple(test.shape[1:])}",
+        )
+
+
+def _class_names(arrays: Mapping[str, Any], labels: torch.Tensor, source: str) -> tuple[str, ...]:
+    present = torch.unique(labels)
+    missing = torch.nonzero(present != torch.arange(len(present)))
+    if len(missing):
+        raise DataError(
+            f"labels in {source}",
+            expected="0 to classes-1, each in the training data",
+            found=f"{present[missing[0]].item()} where {missing[0].item()} is next",
+        )
+    if CLASS_NAMES_KEY not in arrays:
+        return tuple(map(str, range(len(present))))
+    names = np.asarray(arrays[CLASS_NAMES_KEY])
+    if names.shape != (len(present),) or names.dtype.kind not in "UO" or not all(isinstance(n, str) for n in names):
+        raise DataError(
+            f"{CLASS_NAMES_KEY} in {source}",
+            expected=f"{len(present)} strings",
+            found=f"dtype {names.dtype}, shape {names.shape}",
+        )
+    return tuple(map(str, names))

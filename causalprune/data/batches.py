@@ -1,0 +1,150 @@
+"""The one way in which every stage walks over a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from causalprune.config import AUGMENTATIONS
+from causalprune.data.augmentation import CropFlip
+from causalprune.data.datasets import DataSet
+from causalprune.data.loading import BatchJob, load_batches
+from causalprune.data.names import Augmentation
+from causalprune.errors import DataError, MismatchError, UsageError
+from causalprune.runtime import keyed_seed
+
+
+class Batches:
+    """Batches of one split, normalised, on a device.
+
+    The order of epoch e depends on (seed, e) alone and the augmentation of a batch on (seed, e, step) alone: an
+    interrupted epoch goes on bit for bit where it stopped without replaying anything, the number of workers changes
+    nothing, and the global random state is never touched. Random choices are drawn on the CPU, so every device sees
+    the same samples.
+
+    Args:
+        data: The data set.
+        split: ``train``, ``validation`` or ``test``.
+        batch_size: Samples a batch; the last one of an epoch may be smaller.
+        device: Where batches are wanted. Splits in memory are copied there once, as they are stored.
+        seed: Key of the order and the augmentation.
+        shuffle: Draw a new order in each epoch; else the order of the split.
+        augment: ``none``, ``crop``, ``crop-flip``, or ``auto`` for what the data set's literature does. Images in
+            memory are padded and cropped (:class:`~causalprune.data.augmentation.CropFlip`), image files get a random
+            resized crop (:class:`~causalprune.data.random_crops.RandomCrops`).
+        drop_last: Leave out a last batch that isn't full.
+        num_workers: Worker processes for image files that don't fit in memory.
+
+    Attributes:
+        steps_per_epoch: Number of batches in an epoch.
+
+    Raises:
+        UsageError: An option can't be used.
+        DataError: The split has no sample, or no full batch with ``drop_last``.
+    """
+
+    def __init__(
+        self,
+        data: DataSet,
+        split: str,
+        *,
+        batch_size: int,
+        device: torch.device | str,
+        seed: int,
+        shuffle: bool,
+        augment: str = "none",
+        drop_last: bool = False,
+        num_workers: int = 0,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError("--batch-size", expected="at least 1", found=str(batch_size))
+        if num_workers < 0:
+            raise UsageError("--num-workers", expected="at least 0", found=str(num_workers))
+        self._split = data.split(split)
+        self._augmentation = _augmentation(data, augment)
+        self._batch_size, self._num_workers = batch_size, num_workers
+        self._seed, self._shuffle = seed, shuffle
+        self._device = torch.device(device)
+        self._normalization = data.normalization.to(self._device)
+        target = data.target_normalization
+        self._target_normalization = None if target is None else target.to(self._device)
+        count = len(self._split)
+        self.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
+        if self.steps_per_epoch == 0:
+            raise DataError(
+                f"{split} split",
+                expected=f"at least {batch_size if drop_last else 1} samples",
+                found=str(count),
+                remedy="use a smaller --batch-size",
+            )
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """(N,) int64: the positions in the split that epoch ``epoch`` visits, in its order."""
+        count = len(self._split)
+        if not self._shuffle:
+            return torch.arange(count)
+        return torch.randperm(count, generator=_generator(self._seed, "order", epoch))
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Walk over epoch ``epoch`` from batch ``start``.
+
+        Yields:
+            Inputs, float32 (B, C, H, W) or (B, F), normalised; and targets: int64 labels (B,), or for a regression
+            standardised float32 values (B, 1).
+
+        Raises:
+            MismatchError: The epoch has no batch ``start``.
+            CausalpruneError: An image file can't be decoded, or a worker died.
+        """
+        if not 0 <= start <= self.steps_per_epoch:
+            raise MismatchError(
+                f"epoch {epoch}", expected=f"at most {self.steps_per_epoch} steps", found=f"a start at step {start}"
+            )
+        order = self.order(epoch)
+        steps = range(start, self.steps_per_epoch)
+        walk = self._from_memory if isinstance(self._split.inputs, torch.Tensor) else self._from_files
+        for inputs, targets in walk(epoch, steps, order):
+            if self._target_normalization is not None:
+                targets = self._target_normalization(targets[:, None])
+            yield self._normalization(inputs), targets
+
+    def _indices(self, order: torch.Tensor, step: int) -> torch.Tensor:
+        return order[step * self._batch_size : (step + 1) * self._batch_size]
+
+    def _from_memory(
+        self, epoch: int, steps: range, order: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        all_inputs, all_targets = self._split.on(self._device)
+        order = order.to(self._device)
+        for step in steps:
+            indices = self._indices(order, step)
+            inputs, targets = all_inputs[indices], all_targets[indices]
+            if self._augmentation != "none":
+                generator = _generator(self._seed, "augment", epoch, step)
+                size = (inputs.shape[2], inputs.shape[3])
+                inputs = CropFlip.draw(self._augmentation, len(inputs), size, generator)(inputs)
+            yield inputs, targets
+
+    def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        files, targets = self._split.inputs, self._split.targets
+        jobs = [
+            BatchJob(self._indices(order, step), self._augmentation, keyed_seed(self._seed, "augment", epoch, step))
+            for step in steps
+        ]
+        pin = self._device.type == "cuda"
+        batches = load_batches(files, jobs, num_workers=self._num_workers, pin_memory=pin)  # type: ignore[arg-type]
+        for job, images in zip(jobs, batches, strict=True):
+            yield images.to(self._device, non_blocking=True), targets[job.indices].to(self._device)
+
+
+def _generator(*keys: int | str) -> torch.Generator:
+    return torch.Generator().manual_seed(keyed_seed(*keys))
+
+
+def _augmentation(data: DataSet, augment: str) -> Augmentation:
+    if augment not in AUGMENTATIONS:
+        raise UsageError("--augment", expected="one of " + ", ".join(AUGMENTATIONS), found=repr(augment))
+    if data.tabular and augment in ("crop", "crop-flip"):
+        raise UsageError("--augment", expected="auto or none for features", found=augment)
+    return data.augmentation if augment == "auto" else augment

@@ -1,0 +1,184 @@
+"""Image files as a batch of uint8 tensors: decoding, and the rule that brings them to one size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import get_worker_info
+
+from causalprune.errors import CorruptError, DataError, StorageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+T = TypeVar("T")
+
+SHORTER_SIDE = 8 / 7
+"""An image of another size is first resized to 8/7 of the wanted size (256 for 224, as is usual on ImageNet)."""
+
+THREADED_PIXELS = 96 * 96
+"""Below this size decoding is mostly Python, and threads only wait for each other."""
+
+MAX_PROPORTION = 100
+"""A longer strip can't be brought to a common size; resized, its memory would be unbounded."""
+
+ImageTransform = Callable[["Image", int], "Image"]
+"""Takes a decoded image and its place in the batch, returns the image in the wanted size."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFiles:
+    """Image files under one folder, decoded when they are read.
+
+    Attributes:
+        root: The folder.
+        names: (N,) bytes, file names relative to ``root``; fixed-width, so that a worker process shares the pages.
+        shape: (C, H, W) of every decoded image: C is 1 or 3.
+    """
+
+    root: str
+    names: np.ndarray
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def from_names(cls, root: str | Path, names: Sequence[str], shape: tuple[int, int, int]) -> ImageFiles:
+        """List ``names``, relative to ``root``."""
+        return cls(str(root), np.array([os.fsencode(name) for name in names], dtype=np.bytes_), shape)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def path(self, index: int) -> Path:
+        """Where image ``index`` lies."""
+        return Path(self.root, os.fsdecode(bytes(self.names[index])))
+
+    def subset(self, indices: torch.Tensor) -> ImageFiles:
+        """The files at ``indices``, in that order."""
+        return ImageFiles(self.root, self.names[indices.numpy()], self.shape)
+
+    def read(self, indices: torch.Tensor, transform: ImageTransform | None = None) -> torch.Tensor:
+        """Decode images.
+
+        Args:
+            indices: (B,) int64.
+            transform: Brings an image to (H, W); :func:`fit_centre` when left out.
+
+        Returns:
+            (B, C, H, W) uint8.
+
+        Raises:
+            CorruptError: A file can't be decoded; the message names it.
+            DataError: A file has gone, has more than 8 bits a channel, or is a strip.
+            StorageError: A file can't be read.
+        """
+        channels, height, width = self.shape
+        fit = transform or (lambda image, _: fit_centre(image, (height, width)))
+        batch = np.empty((len(indices), height, width, channels), np.uint8)
+        places = list(enumerate(indices.tolist()))
+
+        def decode(some: list[tuple[int, int]]) -> None:
+            for place, index in some:
+                path = self.path(index)
+                image = fit(decode_image(path, channels), place)
+                batch[place] = np.asarray(image).reshape(height, width, channels)
+
+        threads = 1 if height * width < THREADED_PIXELS or get_worker_info() else min(len(os.sched_getaffinity(0)), 8)
+        if threads == 1:
+            decode(places)
+        else:
+            with ThreadPoolExecutor(threads) as pool:
+                for _ in pool.map(decode, [places[start::threads] for start in range(threads)]):
+                    pass
+        return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous()
+
+
+def image_header(path: Path) -> tuple[int, int, bool]:
+    """Width, height and whether there are colours, from the file's first bytes.
+
+    Raises:
+        CausalpruneError: As :meth:`ImageFiles.read`.
+    """
+    return _open(path, lambda image: (*image.size, image.mode not in ("1", "L", "LA")))
+
+
+def decode_image(path: Path, channels: int) -> Image:
+    """Decode one file to 8-bit gray (1 channel) or RGB (3); an alpha channel is dropped.
+
+    Raises:
+        CausalpruneError: As :meth:`ImageFiles.read`.
+    """
+    return _open(path, lambda image: _convert(image, "L" if channels == 1 else "RGB"))
+
+
+def fit_centre(image: Image, size: tuple[int, int]) -> Image:
+    """The image itself if it has the wanted (height, width), else a resized copy's centre.
+
+    Resizing is bilinear with antialiasing and keeps the proportions; the copy covers 8/7 of the wanted size.
+    """
+    from PIL.Image import Resampling
+
+    height, width = size
+    if image.size == (width, height):
+        return image
+    scale = max(height / image.height, width / image.width) * SHORTER_SIDE
+    resized_width, resized_height = round(image.width * scale), round(image.height * scale)
+    image = image.resize((resized_width, resized_height), Resampling.BILINEAR)
+    left, top = (resized_width - width) // 2, (resized_height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _convert(image: Image, mode: str) -> Image:
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    converted = image.convert(mode)
+    # convert() returns the lazy image itself when the mode is right already.
+    converted.load()
+    return converted
+
+
+def _open(path: Path, use: Callable[[Image], T]) -> T:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(path) as image:
+            if image.mode in ("F", "I") or image.mode.startswith("I;"):
+                raise DataError(
+                    f"image {path}",
+                    expected="8 bits a channel",
+                    found=f"the mode {image.mode}",
+                    remedy="convert it, or use an npz file",
+                )
+            if max(image.size) > MAX_PROPORTION * min(image.size):
+                raise DataError(
+                    f"image {path}",
+                    expected=f"proportions of at most {MAX_PROPORTION}:1",
+                    found=f"{image.width}x{image.height} pixels",
+                )
+            return use(image)
+    except DataError:
+        raise
+    except FileNotFoundError as error:
+        raise DataError(f"image {path}", expected="a file", found="nothing") from error
+    except PermissionError as error:
+        raise StorageError(f"image {path}", expected="permission to read it", found=str(error.strerror)) from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        # Pillow's decoders raise almost any type on damaged bytes.
+        found = "too many pixels" if isinstance(error, PIL.Image.DecompressionBombError) else _reason(error, path)
+        raise CorruptError(
+            f"image {path}", expected="an image that can be decoded", found=found, remedy="replace or remove it"
+        ) from error
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error).replace(repr(str(path)), "its content") or type(error).__name__

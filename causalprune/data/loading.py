@@ -1,0 +1,103 @@
+"""Batches of image files that don't fit in memory, decoded by the workers of a DataLoader."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from causalprune.data.images import ImageFiles
+from causalprune.data.names import Augmentation
+from causalprune.data.random_crops import RandomCrops
+from causalprune.errors import CausalpruneError, StorageError
+from causalprune.runtime import STOP_SIGNALS
+
+
+@dataclass(frozen=True)
+class BatchJob:
+    """One batch, and all that decides what is in it.
+
+    Attributes:
+        indices: (B,) int64 positions in the split.
+        augmentation: What is done to the images.
+        seed: Of that augmentation.
+    """
+
+    indices: torch.Tensor
+    augmentation: Augmentation
+    seed: int
+
+
+def load_batches(
+    files: ImageFiles, jobs: Sequence[BatchJob], *, num_workers: int, pin_memory: bool
+) -> Iterator[torch.Tensor]:
+    """Decode batches in the order of ``jobs``; each depends on its job alone, so on no number of workers.
+
+    Args:
+        files: The split's images.
+        jobs: What to decode.
+        num_workers: Worker processes; 0 decodes in this one, with threads.
+        pin_memory: Put batches where a GPU can copy from.
+
+    Yields:
+        (B, C, H, W) uint8 on the CPU.
+
+    Raises:
+        CausalpruneError: An image can't be decoded.
+        StorageError: A worker died.
+    """
+    loader = DataLoader(
+        _DecodedBatches(files, jobs),
+        batch_size=None,
+        sampler=range(len(jobs)),
+        num_workers=num_workers,
+        pin_memory=pin_memory,
+        worker_init_fn=_ignore_stop_signals,
+        # Without a generator of its own the loader draws a seed for its workers from the global one.
+        generator=torch.Generator(),
+    )
+    batches = iter(loader)
+    for _ in jobs:
+        try:
+            batch = next(batches)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise StorageError(
+                "data loader",
+                expected=f"{num_workers} workers",
+                found=" ".join(str(error).split())[:200],
+                remedy="use fewer --num-workers, or give them more (shared) memory",
+            ) from error
+        if isinstance(batch, CausalpruneError):
+            raise batch
+        yield batch
+
+
+class _DecodedBatches(Dataset[torch.Tensor | CausalpruneError]):
+    def __init__(self, files: ImageFiles, jobs: Sequence[BatchJob]) -> None:
+        self._files, self._jobs = files, jobs
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def __getitem__(self, number: int) -> torch.Tensor | CausalpruneError:
+        job = self._jobs[number]
+        transform = None
+        if job.augmentation != "none":
+            generator = torch.Generator().manual_seed(job.seed)
+            transform = RandomCrops.draw(job.augmentation, len(job.indices), self._files.shape[1:], generator)
+        try:
+            return self._files.read(job.indices, transform)
+        except CausalpruneError as error:
+            # Returned, not raised: the loader would wrap it in a traceback of the worker.
+            return error
+
+
+def _ignore_stop_signals(_: int) -> None:
+    # A batch system signals every process of a job. The main one decides when to stop; workers end with it.
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,1 @@
+"""Metrics, cost, curvature and plots of a network."""

@@ -1,0 +1,156 @@
+"""Plots: what the pixels say is what the numbers say, and a failure leaves the old picture."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from causalprune.errors import DataError, StorageError, UsageError
+from causalprune.evaluation.plots import BLUE, GREY, ORANGE, plot_evaluation, plot_layers, plot_recording
+
+TRACK = "#EBEBEB"
+
+
+def layer(total: int, kept: int, name: str = "fc.weight") -> dict[str, Any]:
+    return {"name": name, "total": total, "kept": kept}
+
+
+def evaluation(**changes: Any) -> dict[str, Any]:
+    return {
+        "top1": 0.5,
+        "model": "mlp",
+        "dataset": "digits",
+        "reference": {"top1": 1.0},
+        "layers": [layer(1000, 250)],
+        "flops_dense": 2000,
+        "flops_theoretical": 500,
+    } | changes
+
+
+def pixels(path: Path, *colours: str) -> list[int]:
+    """How many pixels have each colour."""
+    from matplotlib.colors import to_rgb
+    from matplotlib.image import imread
+
+    picture = np.round(imread(path)[..., :3] * 255).astype(int)
+    return [int((picture == np.round(np.array(to_rgb(c)) * 255)).all(axis=-1).sum()) for c in colours]
+
+
+@pytest.mark.parametrize("kept", [[10, 90], [100, 0], [50, 75]])
+def test_bars_are_as_long_as_layers_are_sparse(tmp_path: Path, kept: list[int]) -> None:
+    plot_layers([layer(100, k, f"l{k}") for k in kept], tmp_path / "p.png")
+    blue, track, orange = pixels(tmp_path / "p.png", BLUE, TRACK, ORANGE)
+    assert blue / (blue + track) == pytest.approx(1 - np.mean(kept) / 100, abs=0.03)
+    assert orange > 100
+
+
+def test_a_dense_network_has_no_bar(tmp_path: Path) -> None:
+    plot_layers([layer(10, 10)], tmp_path / "p.png")
+    assert pixels(tmp_path / "p.png", BLUE) == [0]
+
+
+def test_pruned_bars_stand_to_dense_ones_as_the_numbers_do(tmp_path: Path) -> None:
+    # Widths: dense 1 + 1 + 1 and pruned 0.5 + 0.25 + 0.25, and in the other panel a bar of 0.75.
+    plot_evaluation(evaluation(), tmp_path / "a.png")
+    plot_evaluation(evaluation(top1=0.0, flops_theoretical=0), tmp_path / "b.png")
+    (blue, grey), (blue_without, grey_without) = (pixels(tmp_path / f"{n}.png", BLUE, GREY) for n in "ab")
+    assert grey == pytest.approx(grey_without, rel=0.01)
+    assert (blue - blue_without) / grey == pytest.approx(0.75 / 3, abs=0.02)
+
+
+def test_without_a_dense_network_to_compare_its_score_is_left_out(tmp_path: Path) -> None:
+    for name, reference in (("a", {"top1": 1.0}), ("b", None)):
+        plot_evaluation(evaluation(reference=reference), tmp_path / f"{name}.png")
+    (with_score,), (without,) = (pixels(tmp_path / f"{n}.png", GREY) for n in "ab")
+    assert without / with_score == pytest.approx(2 / 3, abs=0.03)
+
+
+def test_a_regression_is_drawn_with_its_r2_even_below_zero(tmp_path: Path) -> None:
+    scores = {"top1": None, "r2": -0.4, "reference": {"r2": 0.5}}
+    plot_evaluation(evaluation(**scores), tmp_path / "p.png", gamma=np.zeros(7))
+    assert all(pixels(tmp_path / "p.png", BLUE, GREY))
+
+
+def test_gamma_below_and_above_zero_have_their_colours(tmp_path: Path) -> None:
+    for sign, name in ((-1, "falls"), (1, "rises")):
+        gamma = np.concatenate([np.zeros(50), sign * np.linspace(1, 9, 100)])
+        plot_evaluation(evaluation(), tmp_path / f"{name}.png", gamma=gamma)
+    falls, rises = (pixels(tmp_path / f"{name}.png", BLUE, ORANGE) for name in ("falls", "rises"))
+    assert falls[0] - rises[0] > 5000
+    assert rises[1] - falls[1] > 5000
+
+
+@pytest.mark.parametrize("steps", [1, 2, 60, 700])
+def test_recordings_of_any_length(tmp_path: Path, steps: int) -> None:
+    change = np.random.default_rng(0).normal(size=steps)
+    change[0] = 1e6
+    plot_recording(change, np.abs(change), tmp_path / "p.png")
+    assert all(pixels(tmp_path / "p.png", "#333333"))
+
+
+def test_a_recording_that_stands_still(tmp_path: Path) -> None:
+    plot_recording(np.zeros(5), np.zeros(5), tmp_path / "p.png")
+    assert (tmp_path / "p.png").stat().st_size > 1000
+
+
+def test_hostile_names_and_many_layers(tmp_path: Path) -> None:
+    names = ["$\\frac{$.weight", "a\nb", "層" * 50, "x" * 300, "_^&%"]
+    plot_evaluation(
+        evaluation(layers=[layer(10, 1, n) for n in names], dataset="npz:/tmp/$x/" + "é" * 200, model="m\n$"),
+        tmp_path / "p.png",
+    )
+    plot_layers([layer(10, n % 11, f"l{n}") for n in range(200)], tmp_path / "p.png")
+
+
+def test_equal_numbers_give_equal_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        plot_evaluation(evaluation(), tmp_path / f"{name}.png", gamma=np.arange(5.0))
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+BAD = [
+    (lambda p: plot_recording(np.zeros(0), np.zeros(0), p), "at least one step"),
+    (lambda p: plot_recording(np.zeros(3), np.zeros(2), p), r"\(3,\) and \(2,\)"),
+    (lambda p: plot_recording(np.array([np.nan]), np.zeros(1), p), "finite"),
+    (lambda p: plot_layers([], p), "at least one"),
+    (lambda p: plot_evaluation(evaluation(layers=[]), p), "at least one"),
+    (lambda p: plot_evaluation(evaluation(), p, gamma=np.array([np.inf])), "finite"),
+]
+
+
+@pytest.mark.parametrize(("draw", "message"), BAD)
+def test_bad_data_leaves_the_old_picture(tmp_path: Path, draw: Any, message: str) -> None:
+    path = tmp_path / "old.png"
+    path.write_bytes(b"old")
+    with pytest.raises(DataError, match=message):
+        draw(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["old.png"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_folder_that_isnt_there(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="create the directory"):
+        plot_layers([layer(2, 1)], tmp_path / "absent" / "p.png")
+
+
+def test_only_png(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.png, found p\.pdf"):
+        plot_layers([layer(2, 1)], tmp_path / "p.pdf")
+
+
+def test_without_matplotlib_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [m for m in sys.modules if m.partition(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UsageError, match=r"pip install 'causalprune\[plots\]'"):
+        plot_layers([layer(2, 1)], tmp_path / "p.png")
+
+
+def test_matplotlib_is_imported_only_to_draw() -> None:
+    code = "import sys, causalprune.evaluation.plots; print({'matplotlib', 'torch'} & set(sys.modules))"
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.strip() == "set()"

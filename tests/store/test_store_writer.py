@@ -1,0 +1,237 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from store_builders import INFO, append_rows, make_recording, make_rows, make_store, scalars
+
+import causalprune.store.writer as writer_module
+from causalprune.errors import DataError, LockedError, MismatchError, StorageError, UsageError
+from causalprune.store import TrajectoryStore
+from causalprune.store.blocks import BlockShape
+
+
+@pytest.fixture
+def store(tmp_path):
+    return make_store(tmp_path / "t.zarr", 6, 4)
+
+
+def begin(store, max_rows=40, **options):
+    options = {"codec": "exact", "block_rows": 4, **options}
+    return store.create_recording(INFO, np.ones(10, bool), max_rows=max_rows, **options)
+
+
+def test_tensors_arrays_and_the_row_itself_are_kept_alike(store):
+    values = make_rows(6, 10)
+    with begin(store) as writer:
+        writer.append(values[0], **scalars(0))
+        writer.append(torch.from_numpy(values[1]), **scalars(1))
+        writer.append(torch.from_numpy(np.repeat(values[2], 2))[::2].requires_grad_(), **scalars(2))
+        row = writer.row()
+        row[:] = values[3]
+        writer.append(row, **scalars(3))
+        np.copyto(writer.row(), values[4])
+        writer.append(torch.from_numpy(writer.row()), **scalars(4))
+        writer.append(values[5], **{**scalars(5), "loss_before": torch.tensor(1.5), "grad_norm": np.float32(0.5)})
+        writer.finish()
+    reader = store.recording()
+    assert np.array_equal(reader.read_rows(0, 6), values)
+    assert reader.steps.loss_before[5] == 1.5
+    assert reader.steps.grad_norm[5] == 0.5
+
+
+def test_the_caller_may_change_its_delta_at_once(store):
+    values = make_rows(9, 10)
+    delta = np.empty(10, np.float32)
+    with begin(store) as writer:
+        for row in range(9):
+            delta[:] = values[row]
+            writer.append(delta, **scalars(row))
+            delta[:] = np.nan
+        writer.finish()
+    assert np.array_equal(store.recording().read_rows(0, 9), values)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, np.array(0x7FFFFFFF, np.uint32).view(np.float32)])
+@pytest.mark.parametrize("codec", ["exact", "balanced", "small"])
+def test_a_delta_that_is_not_finite_is_named_and_stops_the_writer(store, codec, bad):
+    values = make_rows(12, 10)
+    values[6, 7] = bad
+    writer = begin(store, codec=codec)
+    with pytest.raises(DataError, match=r"row 6, layer1\.weight\[1\].*finite"):
+        append_rows(writer, values)
+        writer.flush()
+    with pytest.raises(DataError):
+        writer.append(values[0], **scalars(0))
+    with pytest.raises(DataError):
+        writer.finish()
+    reader = store.recording()
+    assert (reader.num_rows, reader.finished) == (4, False)
+    assert reader.verify() == []
+
+
+@pytest.mark.parametrize("name", ["loss_before", "loss_after", "lr", "grad_norm"])
+def test_a_scalar_that_is_not_finite_is_refused_at_once(store, name):
+    writer = begin(store)
+    append_rows(writer, make_rows(2, 10))
+    with pytest.raises(DataError, match=f"{name} of row 2"):
+        writer.append(np.zeros(10, np.float32), **{**scalars(2), name: float("nan")})
+    assert writer.rows_appended == 2
+    writer.append(np.zeros(10, np.float32), **scalars(2))
+    assert writer.flush() == 3
+    writer.abort()
+
+
+def test_a_failing_disk_stops_the_next_call(store, monkeypatch):
+    def fail(*args):
+        raise StorageError("disk", found="full")
+
+    writer = begin(store, max_rows=10**6)
+    monkeypatch.setattr(writer_module, "write_shard", fail)
+    with pytest.raises(StorageError, match="full"):
+        append_rows(writer, np.zeros((10**5, 10), np.float32))
+    with pytest.raises(StorageError, match="full"):
+        writer.close()
+    assert store.writer is None
+
+
+def test_a_full_queue_holds_the_caller_back(store, monkeypatch):
+    """With a writer that stands still, the caller gets two blocks ahead and no further."""
+    gate = threading.Event()
+    real = writer_module.write_shard
+
+    def slow(*args):
+        assert gate.wait(30)
+        return real(*args)
+
+    monkeypatch.setattr(writer_module, "write_shard", slow)
+    writer = begin(store, queue_bytes=1)
+    values = make_rows(40, 10)
+    caller = threading.Thread(target=append_rows, args=(writer, values))
+    caller.start()
+    while writer.rows_appended < 8:
+        time.sleep(0.001)
+    caller.join(0.05)
+    assert caller.is_alive()
+    assert writer.rows_appended == 8
+    assert writer.rows_committed == 0
+    gate.set()
+    caller.join()
+    writer.finish()
+    assert np.array_equal(store.recording().read_rows(0, 40), values)
+
+
+def test_flush_makes_everything_durable_and_is_idempotent(store):
+    values = make_rows(7, 10)
+    writer = begin(store)
+    assert writer.flush() == 0
+    append_rows(writer, values, 0, 6)
+    assert writer.flush() == 6
+    assert np.array_equal(store.recording().read_rows(0, 6), values[:6])
+    log = (store.path / "recordings/000/delta/commits.log").read_bytes()
+    assert writer.flush() == 6
+    assert (store.path / "recordings/000/delta/commits.log").read_bytes() == log
+    append_rows(writer, values, 6)
+    assert writer.rows_appended == 7
+    writer.close()
+    writer.close()
+    assert np.array_equal(store.recording().read_rows(0, 7), values)
+    assert not store.recording().finished
+
+
+def test_a_failing_body_keeps_committed_rows_only(store):
+    with pytest.raises(KeyboardInterrupt), begin(store) as writer:
+        append_rows(writer, make_rows(3, 10))
+        writer.flush()
+        append_rows(writer, make_rows(6, 10), 3)
+        writer.flush()
+        append_rows(writer, make_rows(7, 10), 6)
+        raise KeyboardInterrupt
+    assert store.recording().num_rows == 6
+    assert store.writer is None
+
+
+def test_a_closed_writer_takes_nothing(store):
+    writer = begin(store)
+    append_rows(writer, make_rows(1, 10))
+    writer.finish()
+    with pytest.raises(ValueError, match="closed"):
+        append_rows(writer, make_rows(1, 10))
+    with pytest.raises(ValueError, match="closed"):
+        writer.flush()
+
+
+def test_more_rows_than_announced(store):
+    writer = begin(store, max_rows=4)
+    with pytest.raises(ValueError, match="made for 4 rows"):
+        append_rows(writer, make_rows(5, 10))
+    writer.finish()
+    assert store.recording().num_rows == 4
+
+
+def test_a_recording_needs_a_row(store):
+    writer = begin(store)
+    with pytest.raises(DataError, match="at least one row"):
+        writer.finish()
+    assert store.writer is None
+
+
+def test_one_writer_a_store(store):
+    with begin(store) as writer:
+        append_rows(writer, make_rows(1, 10))
+        assert store.writer is not None
+        with pytest.raises(LockedError):
+            begin(TrajectoryStore.open(store.path))
+        with pytest.raises(LockedError):
+            store.resume_recording("000", rows=0)
+        with pytest.raises(LockedError):
+            store.delete_recording("000")
+        writer.finish()
+    assert begin(store).abort() is None
+    assert store.recordings == ("000", "001")
+    store.delete_recording("000")
+    assert store.recordings == ("001",)
+
+
+def test_what_cannot_be_recorded(store):
+    ones = np.ones(10, bool)
+    with pytest.raises(MismatchError, match="mask of 10"):
+        store.create_recording(INFO, np.ones(9, bool), max_rows=1)
+    with pytest.raises(DataError, match="all of them pruned"):
+        store.create_recording(INFO, ~ones, max_rows=1)
+    with pytest.raises(UsageError, match="codec"):
+        store.create_recording(INFO, ones, max_rows=1, codec="zip")
+    with pytest.raises(UsageError, match="rows to record"):
+        store.create_recording(INFO, ones, max_rows=0)
+    with pytest.raises(UsageError, match="block rows"):
+        store.create_recording(INFO, ones, max_rows=1, block_rows=0)
+    with pytest.raises(UsageError, match="nothing there yet"):
+        make_store(store.path, 3)
+    writer = begin(store)
+    with pytest.raises(ValueError, match="shape"):
+        writer.append(np.zeros(9, np.float32), **scalars(0))
+    writer.abort()
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows", "expected"),
+    # What the study of the layout recommends for 648k, 10.5M and 25M parameters.
+    [(648_000, 5000, (64, 16384)), (10_500_000, 5000, (4, 65536)), (25_000_000, 5000, (2, 65536))],
+)
+def test_the_rule_for_blocks(columns, rows, expected):
+    shape = BlockShape.choose(columns, rows)
+    assert (shape.rows, shape.width) == expected
+
+
+def test_blocks_of_short_and_of_enormous_recordings():
+    assert BlockShape.choose(1000, 5).rows == 8
+    assert BlockShape.choose(1000, 1).rows == 1
+    assert BlockShape.choose(2**33, 5).rows == 1
+    assert BlockShape.choose(5, 100).width == 5
+
+
+def test_rows_arrive_in_bounded_memory(tmp_path):
+    """A hundred blocks pass through the buffers of three."""
+    _, values = make_recording(tmp_path / "t.zarr", rows=400, columns=64, block_rows=4, codec="exact", queue_bytes=3 * 1024)
+    assert np.array_equal(TrajectoryStore.open(tmp_path / "t.zarr").recording().read_rows(0, 400), values)
