@@ -161,7 +161,9 @@ def test_write_json_has_no_nan(tmp_path):
 def test_sha256_file(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")
     # The first test vector of FIPS 180-2.
-    assert files.sha256_file(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")
+    assert files.sha256_file(tmp_path / "a").startswith(
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
     with pytest.raises(DataError):
         files.sha256_file(tmp_path)
 

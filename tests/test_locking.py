@@ -95,9 +95,9 @@ def test_a_reused_process_number_is_not_the_holder(tmp_path):
     path = tmp_path / "lock"
     plant(path, replace(LockHolder.current(), start="1"))
     with FileLock(path):
-        assert lock_holder(path) == replace(LockHolder.current(), **{
-            k: getattr(lock_holder(path), k) for k in ("since", "token")
-        })
+        assert lock_holder(path) == replace(
+            LockHolder.current(), **{k: getattr(lock_holder(path), k) for k in ("since", "token")}
+        )
 
 
 def test_a_restarted_host_holds_no_lock(tmp_path):

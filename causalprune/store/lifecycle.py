@@ -86,13 +86,13 @@ def rewind_recording(layout: RecordingLayout, reader: RecordingReader, rows: int
                 f"{last}", expected="the CRC32C in the commit log", found=f"{found[1]:08x}", remedy=REMEDY
             )
         file_of_last = same[0]
+    if layout.steps.exists():
+        remove_tree(layout.steps)
     log.rewrite(rows, file_of_last)
     write_json(layout.delta_metadata, delta_document(reader.schema.shape, reader.schema.max_rows, reader.schema.codec))
     for number in layout.shard_numbers():
         if number >= kept:
             remove_file(layout.shard(number))
-    if layout.steps.exists():
-        remove_tree(layout.steps)
 
 
 def finish_recording(layout: RecordingLayout, schema: RecordingSchema, log: CommitLog) -> None:

@@ -17,7 +17,7 @@ from causalprune.store.buffers import BufferPool
 from causalprune.store.commits import CommitLog
 from causalprune.store.fits import Fit, FitStore
 from causalprune.store.info import RecordingInfo, RecordingSchema
-from causalprune.store.layout import StoreLayout
+from causalprune.store.layout import METADATA, StoreLayout
 from causalprune.store.metadata import (
     REMEDY,
     attributes_checksum,
@@ -29,7 +29,7 @@ from causalprune.store.metadata import (
 )
 from causalprune.store.prefetch import prefetched
 from causalprune.store.shard_reader import Kernel, ShardReader
-from causalprune.store.steps import Steps
+from causalprune.store.steps import STEP_FIELDS, Steps
 
 _ATTEMPTS = 5
 
@@ -64,10 +64,7 @@ class RecordingReader:
         self._seed = attributes_checksum(attributes)
         self.schema = RecordingSchema.from_json(attributes, f"{self._layout.metadata}")
         self.info: RecordingInfo = self.schema.info
-        self._log = self._consistent_log()
-        self.num_rows = self._log.rows
         self.num_columns = self.schema.shape.columns
-        self.finished = self._log.finished
         if self.num_columns > index.total:
             raise CorruptError(
                 f"{self._layout.metadata}",
@@ -75,6 +72,9 @@ class RecordingReader:
                 found=f"{self.num_columns}",
                 remedy=REMEDY,
             )
+        self._log = self._consistent_log()
+        self.num_rows = self._log.rows
+        self.finished = self._log.finished
         self._shards = ShardReader(self._layout, self.schema.shape, self._log, self.read_log, self.describe_column)
         self._fits = FitStore(self._layout, store.fits_lock)
 
@@ -96,7 +96,8 @@ class RecordingReader:
                 return log
             except CorruptError:
                 # A writer that finishes or reopens the recording at this moment explains it; nothing else does.
-                if attempt == _ATTEMPTS - 1 or self.read_log().finished == log.finished:
+                now = self.read_log()
+                if attempt == _ATTEMPTS - 1 or (now.rows, now.finished) == (log.rows, log.finished):
                     raise
         raise AssertionError
 
@@ -109,6 +110,17 @@ class RecordingReader:
                 f"{path}", expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80], remedy=REMEDY
             )
         require_document(path, delta_document(self.schema.shape, rows, self.schema.codec))
+        if log.finished or not self._layout.steps.exists():
+            return
+        # They are written just before the log's last line: without that line, the log must at least have their rows.
+        shape = read_document(self._layout.steps / METADATA, "array").get("shape")
+        if shape != [len(STEP_FIELDS), log.rows]:
+            raise CorruptError(
+                f"{self._layout.commit_log}",
+                expected=f"as many rows as steps {shape}"[:80],
+                found=f"{log.rows}",
+                remedy=REMEDY,
+            )
 
     @cached_property
     def active(self) -> np.ndarray:

@@ -49,7 +49,12 @@ def make_recording(path, rows=21, columns=50, block_rows=8, codec="balanced", **
     store = make_store(path, columns)
     values = make_rows(rows, columns)
     writer = store.create_recording(
-        INFO, np.ones(columns, bool), max_rows=options.pop("max_rows", rows), codec=codec, block_rows=block_rows, **options
+        INFO,
+        np.ones(columns, bool),
+        max_rows=options.pop("max_rows", rows),
+        codec=codec,
+        block_rows=block_rows,
+        **options,
     )
     append_rows(writer, values)
     writer.finish()

@@ -56,7 +56,9 @@ def test_what_is_recorded_is_read_by_us_and_by_zarr(
     assert reader.read_rows(0, rows).tobytes() == expected.tobytes()
     for name in scalars(0):
         assert reader.steps[name].tolist() == [scalars(row)[name] for row in range(rows)]
-    assert reader.loss_change.tolist() == [scalars(row)["loss_after"] - scalars(row)["loss_before"] for row in range(rows)]
+    assert reader.loss_change.tolist() == [
+        scalars(row)["loss_after"] - scalars(row)["loss_before"] for row in range(rows)
+    ]
 
     group = zarr.open_group(path, mode="r")["recordings/000"]
     assert sorted(name for name, _ in group.members()) == ["active", "delta", "fits", "steps"]

@@ -233,5 +233,7 @@ def test_blocks_of_short_and_of_enormous_recordings():
 
 def test_rows_arrive_in_bounded_memory(tmp_path):
     """A hundred blocks pass through the buffers of three."""
-    _, values = make_recording(tmp_path / "t.zarr", rows=400, columns=64, block_rows=4, codec="exact", queue_bytes=3 * 1024)
+    _, values = make_recording(
+        tmp_path / "t.zarr", rows=400, columns=64, block_rows=4, codec="exact", queue_bytes=3 * 1024
+    )
     assert np.array_equal(TrajectoryStore.open(tmp_path / "t.zarr").recording().read_rows(0, 400), values)
