@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import cast
 
 import torch
 
@@ -147,4 +148,4 @@ def _augmentation(data: DataSet, augment: str) -> Augmentation:
         raise UsageError("--augment", expected="one of " + ", ".join(AUGMENTATIONS), found=repr(augment))
     if data.tabular and augment in ("crop", "crop-flip"):
         raise UsageError("--augment", expected="auto or none for features", found=augment)
-    return data.augmentation if augment == "auto" else augment
+    return data.augmentation if augment == "auto" else cast("Augmentation", augment)

@@ -45,7 +45,7 @@ def small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
     """
     model: Any = torchvision_model(name, input_shape, num_outputs)
     if max(input_shape[1:]) > SMALL_SIDE:
-        return model  # type: ignore[no-any-return]
+        return model
     if name.startswith("resnet"):
         model.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -55,7 +55,7 @@ def small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
         model.classifier = nn.Linear(512, num_outputs)
     else:
         model.features[0][0].stride = (1, 1)
-    return model  # type: ignore[no-any-return]
+    return model
 
 
 def _replace_input(model: nn.Module, channels: int) -> None:

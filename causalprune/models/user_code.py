@@ -55,4 +55,4 @@ def _load_function(name: str, *, trust_code: bool) -> Callable[..., Any]:
         raise UsageError(f"--model {name}", expected="package.module:factory that imports", found=found) from error
     if not callable(function):
         raise UsageError(f"--model {name}", expected="something callable", found=type(function).__name__)
-    return function  # type: ignore[no-any-return]
+    return function

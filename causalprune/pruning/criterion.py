@@ -16,8 +16,11 @@ Vector = npt.NDArray[np.floating]
 NEEDS: dict[str, tuple[str, str]] = {
     "gamma": ("the Granger coefficients of a fit", "run fit-gamma first"),
     "dual_correlation": ("the dual correlations of a fit", "run fit-gamma first"),
-    "mean_squared_gradient": ("the gradients of a plain-SGD recording", "record with --momentum 0"),
-    "learning_rate": ("one learning rate for the whole recording", "record with a constant --lr"),
+    "mean_squared_gradient": ("the gradients of a plain-SGD recording", "record with --momentum 0 --stride 1"),
+    "learning_rate": (
+        "a same-batch recording at one learning rate and stride 1",
+        "record with --stride 1 --loss-change same-batch",
+    ),
 }
 """What a criterion may ask for beyond the weights and the seed: what it is, and how to get it."""
 

@@ -72,7 +72,7 @@ def solve_lasso(
     for _ in range(MAX_ROUNDS):
         if certificate.gap <= goal:
             return Solution(coefficients, residual, certificate, iterations)
-        size = max(100, 2 * np.count_nonzero(coefficients), 2 * T)
+        size = max(100, 2 * int(np.count_nonzero(coefficients)), 2 * T)
         enlarged = _enlarge(working, certificate, threshold, size)
         if len(enlarged) == len(working):
             tol /= 10

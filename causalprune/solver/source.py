@@ -22,14 +22,12 @@ class ColumnSource(Protocol):
         num_columns: P.
         block_width: Columns in a block that is cheap to read.
         target: y, (T,) float64.
-        bytes_read: Bytes read so far.
     """
 
     num_rows: int
     num_columns: int
     block_width: int
     target: Float64
-    bytes_read: int
 
     def read(self, start: int, stop: int) -> Float32:
         """Columns ``start`` to ``stop``: (T, stop − start) float32."""
@@ -64,13 +62,10 @@ class ArraySource:
             raise DataError("X and y", expected="(T, P) and (T,)", found=found)
         self.num_rows, self.num_columns = self._X.shape
         self.block_width = block_width
-        self.bytes_read = 0
 
     def read(self, start: int, stop: int) -> Float32:
         """Columns ``start`` to ``stop``."""
-        block = self._X[:, start:stop]
-        self.bytes_read += block.nbytes
-        return block
+        return self._X[:, start:stop]
 
     def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, Float32]]:
         """All columns in blocks."""
@@ -91,15 +86,6 @@ class ColumnRange:
         self._source, self._start = source, start
         self.num_rows, self.num_columns = source.num_rows, stop - start
         self.block_width, self.target = source.block_width, source.target
-
-    @property
-    def bytes_read(self) -> int:
-        """Bytes read from the whole source so far."""
-        return self._source.bytes_read
-
-    @bytes_read.setter
-    def bytes_read(self, value: int) -> None:
-        self._source.bytes_read = value
 
     def read(self, start: int, stop: int) -> Float32:
         """Columns ``start`` to ``stop`` of the range."""

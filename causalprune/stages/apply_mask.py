@@ -163,12 +163,13 @@ def _inputs(
             fit = reader.read_fit(config.fit)
             for name in ("gamma", "dual_correlation"):
                 values[name] = _expand(fit.arrays[name], fit.attributes["granularity"], index, reader)
-        if "mean_squared_gradient" in criterion.needs and reader.info.momentum == 0:
+        if "mean_squared_gradient" in criterion.needs and reader.info.momentum == 0 and reader.info.stride == 1:
             mean = np.zeros(index.total)
             mean[reader.column_index] = mean_squared_gradient(_gradient_blocks(reader))
             values["mean_squared_gradient"] = mean
         lr = np.unique(reader.steps.lr)
-        if len(lr) == 1:
+        # With a stride or another minibatch's loss, γ isn't −1/η + h/2.
+        if len(lr) == 1 and reader.info.stride == 1 and reader.info.loss_change == "same-batch":
             values["learning_rate"] = float(lr[0])
     return CriterionInputs(theta=theta, seed=config.seed, **values)
 

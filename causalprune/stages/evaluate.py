@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import EvaluateConfig
 from causalprune.evaluation.cost import flops, parameter_counts
@@ -59,8 +61,13 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     data = load_checkpoint_data(info, config, source)
     inputs = {"checkpoint": checkpoint.sha256}
     model, mask = load_network(checkpoint, source, device, trust_code=config.trust_code)
-    batch = {"batch_size": config.batch_size, "device": device, "num_workers": config.num_workers}
-    measured = evaluate_model(model, data, "test", **batch).to_json()
+
+    def measure(network: nn.Module) -> dict[str, Any]:
+        return evaluate_model(
+            network, data, "test", batch_size=config.batch_size, device=device, num_workers=config.num_workers
+        ).to_json()
+
+    measured = measure(model)
     counts = parameter_counts(model, info.index, mask.tensors())
     cost = flops(model, info.model.input_shape, mask.tensors())
     dense = None
@@ -68,7 +75,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         dense_checkpoint = load_checkpoint(reference)
         inputs["reference"] = dense_checkpoint.sha256
         dense_model, _ = load_network(dense_checkpoint, reference, device, trust_code=config.trust_code)
-        dense = evaluate_model(dense_model, data, "test", **batch).to_json()
+        dense = measure(dense_model)
         dense["file_bytes"] = reference.stat().st_size
     evaluation: dict[str, Any] = {
         **measured,

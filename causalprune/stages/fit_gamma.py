@@ -92,7 +92,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
         reporter.warn(solution.evidence.warning)
     gamma = _per_squared_delta(solution.gamma, reader) if _divides_by_lr(config) else solution.gamma
     # The three lag columns of a parameter lie side by side in X, and in rows of their own in the store.
-    arrays = {
+    arrays: dict[str, npt.NDArray[np.generic]] = {
         "gamma": np.ascontiguousarray(gamma.reshape(-1, num_lags).T),
         "dual_correlation": np.ascontiguousarray(solution.dual_correlation.reshape(-1, num_lags).T),
     }
@@ -122,7 +122,7 @@ def _design(
     groups = None
     if config.granularity != "parameter":
         groups, _ = group_ids(index, config.granularity, reader.active)
-    source = FeatureSource(reader, lags=lags, groups=groups, lr_scale=_divides_by_lr(config))
+    source = FeatureSource(reader, lags=1 if lags else 0, groups=groups, lr_scale=_divides_by_lr(config))
     if config.scope == "global":
         return source, None, num_lags
     ranges, first = [], 0

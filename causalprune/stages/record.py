@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -241,7 +242,7 @@ class _Loop:
             loss = self._loss(inputs, targets)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            self.recorder.step(loss, lambda x=inputs, y=targets: self._loss(x, y), epoch=epoch, batch=batch)
+            self.recorder.step(loss, partial(self._loss, inputs, targets), epoch=epoch, batch=batch)
             step += 1
             bar.advance(1)
             if step % config.stride or step == steps:

@@ -47,7 +47,7 @@ def build_lr_schedule(optimizer: Optimizer, options: TrainingOptions, total_step
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
     """The optimizer's state, keyed ``optimizer/<parameter name>/<state name>``."""
-    names = {p: name for name, p in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {p: name for name, p in model.named_parameters()}
     return {
         f"optimizer/{names[parameter]}/{key}": value
         for parameter, state in optimizer.state.items()

@@ -68,7 +68,9 @@ def test_every_certified_solution_meets_the_optimality_conditions(seed, rows, co
     rng = np.random.default_rng(seed)
     X = (rng.normal(size=(rows, columns)) * 10.0 ** rng.integers(-3, 3)).astype(np.float32)
     y = rng.normal(size=rows)
-    result = fit(ArraySource(X, y, 7), LassoProblem(alpha_ratio=ratio, l1_ratio=l1_ratio, normalize="column", tol=1e-12))
+    result = fit(
+        ArraySource(X, y, 7), LassoProblem(alpha_ratio=ratio, l1_ratio=l1_ratio, normalize="column", tol=1e-12)
+    )
     norms = np.linalg.norm(X.astype(np.float64), axis=0)
     unit = X.astype(np.float64) / norms
     assert kkt_violation(unit, y, result.gamma * norms, result.evidence.alpha, l1_ratio) < 1e-4

@@ -76,6 +76,14 @@ def test_the_list_of_files_is_complete(path):
     assert problems(path) == []
 
 
+def outcome(path):
+    """What a reader gets, or the error."""
+    try:
+        return everything(path)
+    except CausalpruneError as error:
+        return f"{error}"
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_a_flipped_bit(path, name):
     """Every bit of small files, every seventh byte of others: an error that names the file, or the same content."""
@@ -87,15 +95,14 @@ def test_a_flipped_bit(path, name):
         bad = bytearray(good)
         bad[position] ^= 1 << (position % 8)
         file.write_bytes(bad)
-        found = problems(path)
-        try:
-            assert everything(path) == before
+        found, after = problems(path), outcome(path)
+        if isinstance(after, str):
+            assert found, f"verify misses byte {position}: {after}"
+            assert name.rpartition("/")[0].split("/")[-1] in after
+        else:
+            assert after == before
             assert found == [] or name in ONLY_FOR_OTHERS
             silent += not found
-        except CausalpruneError as error:
-            assert found, f"verify misses byte {position}: {error}"
-            assert name.rpartition("/")[0].split("/")[-1] in f"{error}"
-    file.write_bytes(good)
     if not name.endswith("json"):
         assert silent == 0
 
@@ -113,15 +120,16 @@ def test_a_missing_file(path, name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_truncated_file(path, name):
-    before = everything(path)
     good = (path / name).read_bytes()
+    last_line = good.rstrip(b"\n").rfind(b"\n")
     for length in {0, 1, len(good) // 2, len(good) - 2}:
+        if name.endswith("commits.log") and length > last_line:
+            continue  # test_a_finished_recording_without_the_end_of_its_log_is_noticed
         (path / name).write_bytes(good[:length])
-        assert problems(path) or (name.endswith("commits.log") and length > 100), length
+        assert problems(path), length
         if name not in ONLY_FOR_OTHERS:
-            # A log without its last line alone is that of a recording just before it was finished.
-            with pytest.raises((CausalpruneError, AssertionError)):
-                assert everything(path) == before
+            with pytest.raises(CausalpruneError):
+                everything(path)
 
 
 def test_a_missing_chunk_is_never_zeros(path):

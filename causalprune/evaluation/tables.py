@@ -1,0 +1,60 @@
+"""The result of ``evaluate`` as tables for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from causalprune.quantities import format_bytes
+
+NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
+
+
+def evaluation_table(result: Mapping[str, Any]) -> Group:
+    """Dense against pruned, then the layers.
+
+    Args:
+        result: The field ``evaluation`` of the result of ``evaluate``.
+    """
+    return Group(_summary(result), Text(), _layers(result), Text(), Text(NO_SPEEDUP, style="dim"))
+
+
+def _summary(result: Mapping[str, Any]) -> Table:
+    dense: Mapping[str, Any] = result["reference"] or {}
+    title = f"{result['model']} on {result['dataset']}, {result['samples']:,} test samples"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    table.add_column("dense", justify="right")
+    table.add_column("pruned", justify="right")
+
+    def metric(label: str, key: str, style: str) -> None:
+        if result.get(key) is not None:
+            before = dense.get(key)
+            table.add_row(label, "–" if before is None else format(before, style), format(result[key], style))
+
+    metric("accuracy (top-1)", "top1", ".2%")
+    metric("top-5", "top5", ".2%")
+    metric("R²", "r2", ".4f")
+    metric("mean absolute error", "mae", ".4g")
+    metric("loss", "loss", ".4f")
+    table.add_row("sparsity over prunable weights", "", f"{result['sparsity_prunable']:.2%}")
+    table.add_row("sparsity over all parameters", "", f"{result['sparsity_all']:.2%}")
+    table.add_row("nonzero parameters", f"{result['parameters_total']:,}", f"{result['parameters_nonzero']:,}")
+    table.add_row("FLOPs a sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
+    size = dense.get("file_bytes")
+    table.add_row("checkpoint", "–" if size is None else format_bytes(size), format_bytes(result["file_bytes"]))
+    return table
+
+
+def _layers(result: Mapping[str, Any]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("layer", overflow="fold")
+    for name in ("weights", "kept", "sparsity"):
+        table.add_column(name, justify="right")
+    for layer in result["layers"]:
+        table.add_row(layer["name"], f"{layer['total']:,}", f"{layer['kept']:,}", f"{layer['sparsity']:.2%}")
+    return table

@@ -1,0 +1,111 @@
+"""A disk that is full at any one moment: an error, a store that is whole, and the same bytes after a resume."""
+
+import numpy as np
+import pytest
+from faulty_os import FaultyOs
+from store_builders import INFO, append_rows, make_recording, make_rows, make_store, tree
+
+from causalprune import files
+from causalprune.errors import StorageError
+from causalprune.store import TrajectoryStore
+
+ROWS, COLUMNS, CHECKPOINT = 10, 20, 6
+
+
+def record(path, values):
+    """Make a store, record with a checkpoint in the middle of a shard, finish; continue whatever there is already."""
+    store = TrajectoryStore.open(path) if path.exists() else make_store(path, COLUMNS)
+    if store.recordings:
+        committed = store.recording().num_rows
+        writer = store.resume_recording("000", rows=CHECKPOINT if committed >= CHECKPOINT else 0)
+    else:
+        writer = store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=ROWS, codec="exact", block_rows=4)
+    with writer:
+        append_rows(writer, values, writer.rows_appended, max(CHECKPOINT, writer.rows_appended))
+        writer.flush()
+        append_rows(writer, values, writer.rows_appended)
+        writer.finish()
+
+
+def count_operations(tmp_path, monkeypatch, action):
+    disk = FaultyOs()
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "os", disk)
+        action(tmp_path / "counted")
+    return disk.count
+
+
+@pytest.mark.parametrize("forever", [False, True])
+def test_no_space_at_any_operation_of_a_recording(tmp_path, monkeypatch, forever):
+    values = make_rows(ROWS, COLUMNS)
+    total = count_operations(tmp_path, monkeypatch, lambda path: record(path, values))
+    expected = tree(tmp_path / "counted")
+    assert total > 40
+    for number in range(1, total + 1):
+        path = tmp_path / f"{number}"
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "os", FaultyOs(number, forever=forever))
+            with pytest.raises(StorageError, match="no space left on device"):
+                record(path, values)
+        if path.exists():
+            store = TrajectoryStore.open(path)
+            assert store.verify() == []
+            assert store.writer is None
+            for name in store.recordings:
+                reader = store.recording(name)
+                assert np.array_equal(reader.read_rows(0, reader.num_rows), values[: reader.num_rows])
+        record(path, values)
+        assert tree(path) == expected, number
+
+
+def test_no_space_at_any_operation_of_a_resume(tmp_path, monkeypatch):
+    values = make_rows(ROWS, COLUMNS)
+    make_recording(tmp_path / "expected", ROWS, COLUMNS, block_rows=4, codec="exact")
+    expected = tree(tmp_path / "expected")
+
+    def again(path):
+        store = TrajectoryStore.open(path)
+        with store.resume_recording("000", rows=3) as writer:
+            append_rows(writer, values, 3)
+            writer.finish()
+
+    make_recording(tmp_path / "counted", ROWS, COLUMNS, block_rows=4, codec="exact")
+    for number in range(1, count_operations(tmp_path, monkeypatch, again) + 1):
+        path = tmp_path / f"{number}"
+        store, _ = make_recording(path, ROWS, COLUMNS, block_rows=4, codec="exact")
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "os", FaultyOs(number))
+            with pytest.raises(StorageError):
+                again(path)
+        reader = store.recording()
+        assert np.array_equal(reader.read_rows(0, reader.num_rows), values[: reader.num_rows])
+        assert reader.num_rows >= 3
+        again(path)
+        assert tree(path) == expected, number
+
+
+def test_no_space_at_any_operation_of_a_fit(tmp_path, monkeypatch):
+    old, new = {"gamma": np.arange(20.0)}, {"gamma": -np.arange(20.0)}
+    store, _ = make_recording(tmp_path / "counted", ROWS, COLUMNS)
+    store.recording().write_fit("default", old, {"alpha": 1})
+
+    def replace(path):
+        TrajectoryStore.open(path).recording().write_fit("default", new, {"alpha": 2}, overwrite=True)
+
+    total = count_operations(tmp_path, monkeypatch, replace)
+    for number in range(1, total + 1):
+        path = tmp_path / f"{number}"
+        store, _ = make_recording(path, ROWS, COLUMNS)
+        reader = store.recording()
+        reader.write_fit("default", old, {"alpha": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "os", FaultyOs(number))
+            with pytest.raises(StorageError):
+                replace(path)
+        assert reader.fits == ("default",)
+        fit = reader.read_fit("default")
+        assert fit.arrays["gamma"].tolist() == (old if fit.attributes["alpha"] == 1 else new)["gamma"].tolist()
+        assert store.verify() == []
+        replace(path)
+        assert reader.read_fit("default").attributes == {"alpha": 2}
+        assert [name for name in tree(path / "recordings/000/fits") if "." in name.split("/")[0][:1]] == []
