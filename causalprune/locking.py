@@ -127,8 +127,8 @@ class FileLock:
         """Take the lock, or raise at once."""
         mine = LockHolder.current()
         record = temporary_beside(self.path)
-        write_atomic(record, json.dumps(asdict(mine), sort_keys=True).encode())
         try:
+            write_atomic(record, json.dumps(asdict(mine), sort_keys=True).encode())
             with storage_errors(self.path, "lock"):
                 while not _link(record, self.path):
                     if self._take_over(record):

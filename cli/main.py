@@ -61,8 +61,8 @@ def main(arguments: list[str] | None = None) -> int:
         # Usage errors of Typer have no public class; they say their exit code and their message.
         message = getattr(error, "format_message", None)
         if message is not None:
-            text = message() or "missing command"
-            return end(CausalpruneError(text, remedy="see causalprune --help"), ExitCode.USAGE)
+            text = (message() or "Missing command").rstrip(".")
+            return end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
         return end(
             CausalpruneError(
                 f"{type(error).__name__}: {error}", remedy="this is a defect: run it with --debug and report it"

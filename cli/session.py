@@ -39,7 +39,7 @@ class Session:
         from rich.console import Console
 
         console = Console(highlight=False, soft_wrap=False)
-        if result.already_done:
+        if result.already_done and not self.quiet:
             Console(stderr=True, highlight=False).print(
                 f"{name}: nothing to do, the result of this configuration is there already (--overwrite makes it anew)",
                 soft_wrap=True,

@@ -17,7 +17,7 @@ from torch.optim import SGD
 from causalprune.checkpoint import Checkpoint, load_checkpoint
 from causalprune.config import RecordConfig
 from causalprune.data.batches import Batches
-from causalprune.errors import MismatchError, StorageError
+from causalprune.errors import DataError, MismatchError, StorageError
 from causalprune.files import make_directory, remove_tree
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
@@ -116,12 +116,14 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
     )
     steps = config.steps or config.epochs * batches.steps_per_epoch
     rows = steps // config.stride
-    if rows < 2:
-        raise MismatchError(
+    # Two lags take the first row from the fit.
+    needed = 3 if config.momentum else 2
+    if rows < needed:
+        raise DataError(
             "recording",
-            expected="at least 2 rows",
-            found=f"{steps} steps in rows of {config.stride}",
-            remedy="record longer",
+            expected=f"at least {needed} rows",
+            found=f"{rows} from {steps} steps at stride {config.stride}",
+            remedy="record more --epochs or --steps, or with a smaller --stride",
         )
     raw_bytes = rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8)
     if config.dry_run:

@@ -41,9 +41,15 @@ def start(*args, cwd):
     return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def finish(process, timeout=200):
+    """Wait for a process of :func:`start`; returns its exit code and what it said on stderr."""
+    _, error = process.communicate(timeout=timeout)
+    return process.returncode, error
+
+
 def artefact_hashes(run):
     """Hash of every checkpoint and every file of every store below a run directory; results hold times, locks pids."""
     files = (p for p in run.rglob("*") if p.is_file() and p.suffix != ".json" and "lock" not in p.name)
     files = [p for p in files if p.suffix == ".safetensors" or ".zarr" in str(p)]
-    stores = [p for p in run.rglob("zarr.json")]
+    stores = list(run.rglob("zarr.json"))
     return {str(p.relative_to(run)): hashlib.sha256(p.read_bytes()).hexdigest() for p in [*files, *stores]}

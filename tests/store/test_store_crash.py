@@ -33,7 +33,7 @@ def run(path):
 
 
 def kill_at_random_moments(directory, kills, chance, expected, duration):
-    """Kill writers of one store until ``kills`` of them were caught at work; a store that got finished is begun anew."""
+    """Kill writers until ``kills`` of them were caught at work; a store that got finished is begun anew."""
     values = np.empty((ROWS, COLUMNS), np.float32)
     CODECS["balanced"].round(make_rows(ROWS, COLUMNS), values)
     generation, caught = 0, 0

@@ -1,0 +1,64 @@
+import json
+import subprocess
+import sys
+
+import pytest
+from causalprune_cli.main import main
+
+from causalprune.config import STAGE_CONFIGS
+
+
+@pytest.mark.parametrize("stage", sorted(STAGE_CONFIGS))
+def test_help_ends_with_an_example_of_the_command(stage, capsys):
+    assert main([stage, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"causalprune {stage}" in text.rstrip().splitlines()[-1]
+
+
+def test_help_and_info_load_neither_torch_nor_zarr(tmp_path):
+    (tmp_path / "run").mkdir()
+    for args in (["--help"], ["record", "--help"], ["info", str(tmp_path / "run")]):
+        code = f"""
+import sys
+from causalprune_cli.main import main
+main({args!r})
+heavy = [m for m in ("torch", "zarr", "sklearn", "torchvision", "matplotlib") if m in sys.modules]
+sys.exit(f"loaded {{heavy}}" if heavy else 0)
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_version(capsys):
+    from importlib.metadata import version
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"causalprune {version('causalprune')}\n"
+
+
+def test_json_is_alone_on_stdout(tmp_path, capsys):
+    assert main(["pretrain", "--epochs", "1", "--run", str(tmp_path), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["schema_version"] == 1
+    assert {"stage", "inputs", "outputs", "metrics", "timings", "versions"} <= set(result)
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    assert main(["pretrain", "--epochs", "0", "--run", str(tmp_path), "--quiet"]) == 0
+    before = sorted(p.name for p in tmp_path.rglob("*"))
+    capsys.readouterr()
+    assert main(["record", "--epochs", "2", "--dry-run", "--run", str(tmp_path), "--json"]) == 0
+    prediction = json.loads(capsys.readouterr().out)["metrics"]
+    assert (prediction["rows"], prediction["columns"]) == (42, 130_500)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == before
+
+
+def test_options_come_from_environment_and_file_too(tmp_path, capsys, monkeypatch):
+    (tmp_path / "settings.toml").write_text("seed = 5\n[pretrain]\nepochs = 1\nbatch-size = 32\n")
+    monkeypatch.setenv("CAUSALPRUNE_RUN", str(tmp_path / "from environment"))
+    monkeypatch.setenv("CAUSALPRUNE_BATCH_SIZE", "48")
+    assert main(["pretrain", "--config", str(tmp_path / "settings.toml"), "--lr", "0.01", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "from environment/pretrained.safetensors"), "--json"]) == 0
+    config = json.loads(capsys.readouterr().out)["details"]["config"]
+    assert (config["seed"], config["epochs"], config["batch_size"], config["lr"]) == (5, 1, 48, 0.01)

@@ -1,0 +1,184 @@
+"""Order, resume and augmentation of batches are pure functions of (seed, epoch, step)."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import functional
+
+from causalprune.data.augmentation import CropFlip
+from causalprune.data.batches import Batches
+from causalprune.data.datasets import load_data
+from causalprune.data.random_crops import RandomCrops
+from causalprune.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
+from causalprune.specs import DataSpec
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return load_data(DataSpec())
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    """Image files of many sizes that are decoded as they are used."""
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        for i in range(12):
+            pixels = rng.integers(0, 256, (30 + i, 44 - i, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "train" / name / f"{i:02}.png")
+    monkeypatch.setattr("causalprune.data.folders.IN_MEMORY_BYTES", 0)
+    return load_data(DataSpec(name=f"imagefolder:{tmp_path}"))
+
+
+def batches(data, split="train", **options):
+    defaults = {"batch_size": 4, "device": "cpu", "seed": 5, "shuffle": True}
+    return Batches(data, split, **(defaults | options))
+
+
+def same(left, right):
+    left, right = list(left), list(right)
+    return len(left) == len(right) and all(
+        a.equal(c) and b.equal(d) for (a, b), (c, d) in zip(left, right, strict=True)
+    )
+
+
+@pytest.mark.parametrize("augment", ["none", "crop", "crop-flip"])
+def test_resume_inside_an_epoch_is_bit_identical(digits, augment):
+    walk = {"batch_size": 100, "augment": augment}
+    whole = list(batches(digits, **walk).epoch(3))
+    assert same(batches(digits, **walk).epoch(3, start=5), whole[5:])
+    assert not same(batches(digits, **walk).epoch(4), whole)
+    assert not same(batches(digits, **walk, seed=6).epoch(3), whole)
+
+
+def test_an_epoch_visits_every_sample_once(digits):
+    walk = batches(digits, batch_size=100)
+    assert walk.steps_per_epoch == 13
+    assert sorted(walk.order(2).tolist()) == list(range(len(digits.train)))
+    labels = torch.cat([targets for _, targets in walk.epoch(2)])
+    assert labels.equal(digits.train.targets[walk.order(2)])
+    assert batches(digits, batch_size=100, drop_last=True).steps_per_epoch == 12
+
+
+def test_normalised_training_data_have_mean_0_and_std_1(digits):
+    values = torch.cat([x for x, _ in batches(digits, shuffle=False, batch_size=999).epoch(0)]).double()
+    assert values.mean().abs() < 1e-6
+    assert (values.std(correction=0) - 1).abs() < 1e-6
+
+
+def test_regression_targets_are_standardised_columns():
+    data = load_data(DataSpec(name="diabetes"))
+    targets = torch.cat([y for _, y in batches(data, shuffle=False).epoch(0)])
+    assert targets.shape == (len(data.train), 1)
+    raw = data.train.targets.double()
+    expected = (raw - raw.mean()) / raw.std(correction=0)
+    torch.testing.assert_close(targets[:, 0].double(), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["crop", "crop-flip"])
+@pytest.mark.parametrize("size", [(32, 32), (28, 28), (8, 12)])
+def test_batched_augmentation_is_what_torchvision_does_image_by_image(kind, size):
+    images = torch.randint(0, 256, (40, 3, *size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    choice = CropFlip.draw(kind, 40, size, torch.Generator().manual_seed(1))
+    v, h = choice.padding
+    expected = []
+    for image, top, left, flip in zip(images, choice.top, choice.left, choice.flip, strict=True):
+        cropped = functional.crop(functional.pad(image, [h, v]), int(top), int(left), *size)
+        expected.append(functional.hflip(cropped) if flip else cropped)
+    assert choice(images).equal(torch.stack(expected))
+    assert choice.flip.any() == (kind == "crop-flip")
+    assert (choice.top.min(), choice.top.max()) == (0, 2 * v)
+    if size == (32, 32):
+        assert choice.padding == (4, 4)
+
+
+def test_random_resized_crop_is_torchvisions():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8))
+    crops = RandomCrops.draw("crop-flip", 60, (24, 24), torch.Generator().manual_seed(0))
+    for place in range(60):
+        left, top, right, bottom = crops.box(place, *image.size)
+        assert 0 <= left < right <= 70 and 0 <= top < bottom <= 50  # noqa: PT018
+        assert (right - left) * (bottom - top) > 0.08 * 3500 * 0.9
+        expected = functional.resized_crop(image, top, left, bottom - top, right - left, [24, 24])
+        expected = functional.hflip(expected) if crops.flip[place] else expected
+        assert np.array_equal(np.asarray(crops(image, place)), np.asarray(expected))
+    assert 10 < int(crops.flip.sum()) < 50
+
+
+def test_crop_of_a_narrow_image_falls_back_to_its_centre():
+    crops = RandomCrops.draw("crop", 1, (8, 8), torch.Generator().manual_seed(0))
+    left, top, right, bottom = crops.box(0, 300, 4)
+    assert (right - left, bottom - top) == (5, 4)
+    assert left == (300 - 5) // 2
+
+
+@pytest.mark.parametrize("augment", ["none", "crop-flip"])
+def test_workers_change_nothing(photos, augment):
+    here = list(batches(photos, augment=augment).epoch(1))
+    assert same(batches(photos, augment=augment, num_workers=2).epoch(1), here)
+    assert same(batches(photos, augment=augment).epoch(1, start=2), here[2:])
+    assert len(here[0][0]) == 4
+
+
+def test_files_give_what_memory_gives(photos, monkeypatch):
+    monkeypatch.undo()
+    memory = load_data(photos.spec)
+    assert memory.train.inputs.dtype == torch.uint8
+    assert memory.fingerprint == photos.fingerprint
+    torch.testing.assert_close(memory.normalization.mean, photos.normalization.mean)
+    assert same(batches(memory).epoch(0), batches(photos).epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_the_global_generator_is_left_alone(photos, digits, workers):
+    before = torch.get_rng_state()
+    list(batches(photos, augment="auto", num_workers=workers).epoch(0))
+    list(batches(digits, augment="crop-flip").epoch(0))
+    assert torch.get_rng_state().equal(before)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_corrupt_image_in_an_epoch(photos, workers):
+    victim = photos.train.inputs.path(3)
+    victim.write_bytes(victim.read_bytes()[:60])
+    with pytest.raises(CorruptError, match=victim.name) as caught:
+        list(batches(photos, num_workers=workers).epoch(0))
+    assert "\n" not in str(caught.value)
+
+
+def _die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_one_line(photos, monkeypatch):
+    monkeypatch.setattr("causalprune.data.images.ImageFiles.read", _die)
+    with pytest.raises(StorageError, match="--num-workers") as caught:
+        list(batches(photos, num_workers=1).epoch(0))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"batch_size": 0}, UsageError),
+        ({"num_workers": -1}, UsageError),
+        ({"augment": "rotate"}, UsageError),
+        ({"split": "holdout"}, UsageError),
+        ({"batch_size": 10_000, "drop_last": True}, DataError),
+    ],
+)
+def test_bad_options(digits, options, error):
+    with pytest.raises(error):
+        batches(digits, **options)
+
+
+def test_a_start_beyond_the_epoch(digits):
+    walk = batches(digits, batch_size=100)
+    assert list(walk.epoch(0, start=13)) == []
+    with pytest.raises(MismatchError):
+        next(walk.epoch(0, start=14))

@@ -1,0 +1,104 @@
+"""Metrics against scikit-learn's."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as reference
+from torch import nn
+
+from causalprune.data.datasets import load_data
+from causalprune.errors import DataError, MismatchError
+from causalprune.evaluation.metrics import evaluate_model
+from causalprune.specs import DataSpec
+
+
+def linear(data):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(data.input_shape)), data.num_outputs))
+
+
+def outputs_of(model, data):
+    with torch.no_grad():
+        return model(data.normalization(data.test.inputs)).double().numpy()
+
+
+def measure(model, data, batch_size=50):
+    return evaluate_model(model, data, "test", batch_size=batch_size, device="cpu")
+
+
+@pytest.mark.parametrize("batch_size", [1, 50, 1000])
+def test_classification(batch_size):
+    data = load_data(DataSpec())
+    model = linear(data)
+    ours = measure(model, data, batch_size)
+    outputs, labels = outputs_of(model, data), data.test.targets.numpy()
+    shares = np.exp(outputs) / np.exp(outputs).sum(1, keepdims=True)
+    assert ours.samples == len(labels)
+    assert ours.loss == pytest.approx(reference.log_loss(labels, shares), rel=1e-6)
+    assert ours.top1 == pytest.approx(reference.accuracy_score(labels, outputs.argmax(1)), abs=1e-12)
+    assert ours.top5 == pytest.approx(reference.top_k_accuracy_score(labels, outputs, k=5), abs=1e-12)
+    np.testing.assert_allclose(ours.per_class, reference.recall_score(labels, outputs.argmax(1), average=None))
+    assert json.loads(json.dumps(ours.to_json()))["per_class"] == list(ours.per_class)
+
+
+def test_top5_of_two_classes_is_not_trivially_one():
+    data = load_data(DataSpec(name="breast-cancer"))
+    ours = measure(linear(data), data)
+    assert ours.top5 == ours.top1 < 1
+
+
+def test_regression_in_original_units():
+    data = load_data(DataSpec(name="diabetes"))
+    model = linear(data)
+    ours = measure(model, data)
+    scale = data.target_normalization
+    predicted = outputs_of(model, data)[:, 0] * scale.std.item() + scale.mean.item()
+    truth = data.test.targets.double().numpy()
+    assert ours.mse == pytest.approx(reference.mean_squared_error(truth, predicted), rel=1e-5)
+    assert ours.r2 == pytest.approx(reference.r2_score(truth, predicted), rel=1e-5)
+    assert ours.mae == pytest.approx(reference.mean_absolute_error(truth, predicted), rel=1e-5)
+    assert set(ours.to_json()) == {"task", "samples", "loss", "mse", "r2", "mae"}
+
+
+class Constant(nn.Module):
+    def __init__(self, outputs, value=0.0):
+        super().__init__()
+        self.outputs, self.value = outputs, value
+
+    def forward(self, inputs):
+        return torch.full((len(inputs), self.outputs), self.value)
+
+
+def test_a_constant_network_scores_the_share_of_class_0():
+    data = load_data(DataSpec())
+    ours = measure(Constant(10), data)
+    assert ours.top1 == (data.test.targets == 0).float().mean().item() or ours.per_class == (1.0,) + (0.0,) * 9
+    assert ours.per_class == (1.0,) + (0.0,) * 9
+    assert ours.loss == pytest.approx(np.log(10))
+
+
+@pytest.mark.parametrize(("value", "word"), [(float("nan"), "3590 NaN"), (float("inf"), "3590 infinite")])
+def test_outputs_that_are_not_finite(value, word):
+    with pytest.raises(DataError, match=word):
+        measure(Constant(10, value), load_data(DataSpec()))
+
+
+def test_outputs_of_another_shape():
+    with pytest.raises(MismatchError, match=r"\(50, 10\)"):
+        measure(Constant(11), load_data(DataSpec()))
+
+
+def test_modes_and_gradients_are_left_as_they_were():
+    data = load_data(DataSpec())
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10), nn.BatchNorm1d(10), nn.Dropout(0.5)).train()
+    model[2].eval()
+    before = {name: t.clone() for name, t in model.state_dict().items()}
+    first, second = measure(model, data), measure(model, data)
+    assert first == second
+    assert [m.training for m in model] == [True, True, False, True]
+    assert all(t.equal(before[name]) for name, t in model.state_dict().items())
+    with pytest.raises(MismatchError):
+        measure(nn.Sequential(model, nn.Linear(10, 3)), data)
+    assert model[3].training

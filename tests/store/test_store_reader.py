@@ -1,0 +1,301 @@
+import gc
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from store_builders import INFO, append_rows, make_recording, make_rows, make_store
+
+from causalprune.errors import CorruptError, DataError, MismatchError, UsageError
+from causalprune.store import TrajectoryStore
+from causalprune.store.buffers import BufferPool
+from causalprune.store.prefetch import prefetched
+
+ROWS, COLUMNS, BLOCK_ROWS = 37, 40_000, 16
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Three chunks of 16384 columns, two full shards and a part of one, exact."""
+    path = tmp_path_factory.mktemp("reader") / "t.zarr"
+    return make_recording(path, ROWS, COLUMNS, BLOCK_ROWS, "exact", max_rows=60)
+
+
+@pytest.mark.parametrize("prefetch", [0, 1, 3])
+@pytest.mark.parametrize("width", [None, 7001, 16384, 32768, 10**6])
+def test_column_blocks(recorded, width, prefetch):
+    store, values = recorded
+    reader = store.recording()
+    used = width or reader.block_width
+    stop = 0
+    for start, block in reader.column_blocks(width, prefetch=prefetch):
+        assert start == stop
+        stop = min(start + used, COLUMNS)
+        assert np.array_equal(block, values[:, start:stop])
+    assert stop == COLUMNS
+
+
+def test_column_blocks_in_any_order(recorded):
+    store, values = recorded
+    order = [3, 0, 2, 3]
+    blocks = list(store.recording().column_blocks(10_001, order=order))
+    assert [start for start, _ in blocks] == [b * 10_001 for b in order]
+    for start, block in blocks:
+        assert np.array_equal(block, values[:, start : start + 10_001])
+
+
+@pytest.mark.parametrize("count", [1, 50, 5000, COLUMNS])
+def test_column_blocks_of_chosen_columns(recorded, count):
+    store, values = recorded
+    chosen = np.sort(np.random.default_rng(count).choice(COLUMNS, count, replace=False))
+    parts = list(store.recording().column_blocks(9000, columns=chosen))
+    assert [start for start, _ in parts] == list(np.cumsum([0] + [p.shape[1] for _, p in parts[:-1]]))
+    assert np.array_equal(np.concatenate([p for _, p in parts], axis=1), values[:, chosen])
+
+
+def test_chosen_columns_read_only_their_chunks(recorded):
+    reader = recorded[0].recording()
+    list(reader.column_blocks(columns=np.array([20_000])))
+    one = reader.bytes_read
+    assert 0 < one < 0.45 * reader.stored_bytes
+    list(reader.column_blocks())
+    assert 0.9 * reader.stored_bytes < reader.bytes_read - one <= reader.stored_bytes
+
+
+@pytest.mark.parametrize("prefetch", [0, 2])
+@pytest.mark.parametrize("height", [None, 1, 5, 16, 24, 32, 33, 1000])
+def test_row_blocks(recorded, height, prefetch):
+    store, values = recorded
+    used = height or BLOCK_ROWS
+    starts = []
+    for start, block in store.recording().row_blocks(height, prefetch):
+        starts.append(start)
+        assert np.array_equal(block, values[start : start + used])
+    assert starts == list(range(0, ROWS, used))
+
+
+def test_reading_into_a_buffer_with_a_kernel(recorded):
+    store, values = recorded
+    reader = store.recording()
+    for columns in (slice(5, 20_000), slice(0, 16384)):
+        out = np.full((ROWS, columns.stop - columns.start), np.nan, np.float32)
+        result = reader.read_columns(
+            columns.start, columns.stop, out, lambda values, out: np.multiply(values, values, out=out)
+        )
+        assert result is out
+        assert np.array_equal(out, values[:, columns] ** 2)
+    rows = np.empty((3, COLUMNS), np.float32)
+    assert reader.read_rows(30, 33, rows) is rows
+    assert np.array_equal(rows, values[30:33])
+    for bad in (np.empty((ROWS, 3)), np.empty((ROWS, 2), np.float32)):
+        with pytest.raises(ValueError, match="out is"):
+            reader.read_columns(0, 3, bad)
+    with pytest.raises(IndexError):
+        reader.read_columns(0, COLUMNS + 1)
+    with pytest.raises(IndexError):
+        reader.read_rows(3, 2)
+
+
+def test_blocks_that_the_caller_keeps_keep_their_values(recorded):
+    store, values = recorded
+    kept = [(start, block[:, 3]) for start, block in store.recording().column_blocks(1000)]
+    for start, column in kept:
+        assert np.array_equal(column, values[:, start + 3])
+
+
+def test_a_pool_uses_memory_again_only_when_no_view_is_left():
+    pool = BufferPool(1)
+    first = pool.take(3, 4)
+    address = first.ctypes.data
+    view = first[1:, 2]
+    del first
+    gc.collect()
+    assert pool.take(3, 4).ctypes.data != address
+    pool = BufferPool(1)
+    first = pool.take(3, 4)
+    address = first.ctypes.data
+    del first, view
+    assert pool.take(2, 5).ctypes.data == address
+
+
+def test_prefetching_is_bounded_ordered_and_stops():
+    running, most, started = 0, 0, 0
+    lock = threading.Lock()
+
+    def task(number):
+        nonlocal running, most, started
+        with lock:
+            running += 1
+            started += 1
+            most = max(most, running)
+        with lock:
+            running -= 1
+        return number
+
+    results = prefetched(((lambda i=i: task(i)) for i in range(100)), 3)
+    assert [next(results) for _ in range(10)] == list(range(10))
+    results.close()
+    assert started <= 10 + 3
+    assert most <= 3
+
+
+def test_prefetching_raises_where_the_failure_belongs():
+    results = prefetched(iter([lambda: 1, lambda: 1 / 0, lambda: 3]), 2)
+    assert next(results) == 1
+    with pytest.raises(ZeroDivisionError):
+        next(results)
+
+
+def test_many_threads_share_a_reader(recorded):
+    store, values = recorded
+    reader = store.recording()
+    wrong = []
+
+    def read(seed):
+        starts = np.random.default_rng(seed).integers(0, COLUMNS - 500, 10)
+        wrong.extend(s for s in starts if not np.array_equal(reader.read_columns(s, s + 500), values[:, s : s + 500]))
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_columns_are_named_by_parameter_and_element(tmp_path):
+    store = make_store(tmp_path / "t.zarr", 3, 4)
+    active = np.array([1, 0, 1, 0, 0, 1, 1], bool)
+    with store.create_recording(INFO, active, max_rows=2) as writer:
+        append_rows(writer, make_rows(2, 4))
+    reader = store.recording()
+    names = [reader.describe_column(column) for column in range(4)]
+    assert names == ["layer0.weight[0]", "layer0.weight[2]", "layer1.weight[2]", "layer1.weight[3]"]
+
+
+def test_a_recording_by_name(tmp_path):
+    store = make_store(tmp_path / "t.zarr", 5)
+    with pytest.raises(DataError, match="run record first"):
+        store.recording()
+    for count in (2, 3):
+        with store.create_recording(INFO, np.ones(5, bool), max_rows=3) as writer:
+            append_rows(writer, make_rows(count, 5))
+    assert store.recordings == ("000", "001")
+    assert store.recording().name == "001"
+    assert store.recording("000").num_rows == 2
+    with pytest.raises(DataError, match="000, 001"):
+        store.recording("002")
+    with pytest.raises(MismatchError, match="use the model that was recorded"):
+        store.require_index(make_store(tmp_path / "other", 6).index)
+    store.require_index(TrajectoryStore.open(store.path).index)
+
+
+def test_an_empty_recording_can_be_read(tmp_path):
+    store = make_store(tmp_path / "t.zarr", 5)
+    store.create_recording(INFO, np.ones(5, bool), max_rows=3).close()
+    reader = store.recording()
+    assert reader.num_rows == 0
+    assert reader.read_columns(0, 5).shape == (0, 5)
+    assert [block.shape for _, block in reader.column_blocks()] == [(0, 5)]
+    assert list(reader.row_blocks()) == list(reader.row_blocks(3)) == []
+    assert reader.loss_change.shape == (0,)
+
+
+def test_digest_tells_recordings_apart_and_not_how_they_came_about(tmp_path):
+    first, values = make_recording(tmp_path / "a", max_rows=30)
+    again, _ = make_recording(tmp_path / "b", max_rows=30)
+    other, _ = make_recording(tmp_path / "c", max_rows=30, codec="small")
+    digests = [store.recording().digest for store in (first, again, other)]
+    assert digests[0] == digests[1] != digests[2]
+    with again.resume_recording("000", rows=3) as writer:
+        append_rows(writer, values, 3, 20)
+        assert again.recording().digest != digests[0]
+        append_rows(writer, values, 20)
+        writer.finish()
+    assert again.recording().digest == digests[0]
+
+
+def test_metadata_need_neither_zarr_nor_torch(recorded):
+    code = (
+        "import sys; from pathlib import Path; from causalprune.store import TrajectoryStore;"
+        f"r = TrajectoryStore.open(Path({str(recorded[0].path)!r})).recording();"
+        f"assert (r.num_rows, r.loss_change.size, len(r.digest)) == ({ROWS}, {ROWS}, 64);"
+        "assert not {'zarr', 'torch', 'numcodecs'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+ARRAYS = {
+    "gamma": np.linspace(-1, 1, 50),
+    "support": np.arange(50) % 3 == 0,
+    "path": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "none": np.empty((0, 3), np.int64),
+}
+
+
+class TestFits:
+    @pytest.fixture
+    def reader(self, tmp_path):
+        return make_recording(tmp_path / "t.zarr")[0].recording()
+
+    def test_round_trip_also_through_zarr(self, reader, tmp_path):
+        import zarr
+
+        attributes = {"alpha": 1e-9, "nested": {"ümläut": [1, None, True]}}
+        reader.write_fit("default", ARRAYS, attributes)
+        fit = reader.read_fit("default")
+        assert reader.fits == ("default",)
+        assert fit.attributes == attributes
+        assert sorted(fit.arrays) == sorted(ARRAYS)
+        group = zarr.open_group(tmp_path / "t.zarr/recordings/000/fits/default", mode="r")
+        for name, values in ARRAYS.items():
+            for found in (fit.arrays[name], group[name][:]):
+                assert found.dtype == values.dtype
+                assert np.array_equal(found, values)
+
+    def test_names(self, reader):
+        reader.write_fit("a", {}, {})
+        with pytest.raises(UsageError, match="unused name"):
+            reader.write_fit("a", {}, {})
+        for name in ("", ".", "..", "a/b", ".hidden", "a b", "x" * 101):
+            with pytest.raises(UsageError, match="letters"):
+                reader.write_fit(name, {}, {})
+            with pytest.raises(DataError):
+                reader.read_fit(name)
+            with pytest.raises(DataError):
+                reader.delete_fit(name)
+        with pytest.raises(DataError, match="one of a"):
+            reader.read_fit("b")
+        reader.delete_fit("a")
+        assert reader.fits == ()
+
+    def test_overwriting_replaces_the_whole(self, reader):
+        reader.write_fit("a", ARRAYS, {"n": 1})
+        first = reader.read_fit("a").digest
+        reader.write_fit("a", {"gamma": np.zeros(3)}, {"n": 2}, overwrite=True)
+        fit = reader.read_fit("a")
+        assert (list(fit.arrays), fit.attributes) == (["gamma"], {"n": 2})
+        assert fit.digest != first
+
+    def test_a_fit_that_cannot_be_written_leaves_the_old_one(self, reader):
+        reader.write_fit("a", ARRAYS, {"n": 1})
+        for arrays, attributes in (({"x": np.array(1.0)}, {}), ({"x": np.array(["s"])}, {}), ({}, {"n": float("nan")})):
+            with pytest.raises(ValueError):  # noqa: PT011 - whatever says so, it is the caller's defect
+                reader.write_fit("a", arrays, attributes, overwrite=True)
+        assert reader.read_fit("a").attributes == {"n": 1}
+
+    def test_a_manifest_with_an_absurd_shape(self, reader, tmp_path):
+        import json
+
+        from causalprune.store.metadata import attributes_checksum
+
+        reader.write_fit("a", ARRAYS, {})
+        path = tmp_path / "t.zarr/recordings/000/fits/a/zarr.json"
+        document = json.loads(path.read_text())
+        ours = document["attributes"]["causalprune"]
+        ours["arrays"]["gamma"]["shape"] = [10**18]
+        ours["checksum"] = f"{attributes_checksum(ours):08x}"
+        path.write_text(json.dumps(document))
+        with pytest.raises(CorruptError, match="gamma"):
+            reader.read_fit("a").arrays["gamma"]

@@ -1,0 +1,306 @@
+"""The recorder against an independent copy of the same loop, which keeps every weight after every step."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from causalprune.errors import DataError, UsageError
+from causalprune.parameters import ParameterIndex
+from causalprune.pruning.mask import Mask
+from causalprune.recorder import TrajectoryRecorder, disable_dropout
+from causalprune.store import TrajectoryStore
+
+LR, STEPS, BATCH = 0.05, 6, 8
+
+
+def conv_net():
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Flatten(), nn.Linear(48, 5), nn.ReLU(), nn.Linear(5, 3)
+    )
+
+
+def minibatches(count=STEPS):
+    generator = torch.Generator().manual_seed(1)
+    return [
+        (torch.randn(BATCH, 1, 6, 6, generator=generator), torch.randint(0, 3, (BATCH,), generator=generator))
+        for _ in range(count)
+    ]
+
+
+def sgd(model, **options):
+    return torch.optim.SGD(model.parameters(), **{"lr": LR, **options})
+
+
+def record(path, model, optimizer, batches, *, codec="exact", **options):
+    """The loop of the recorder's docstring, as a user writes it."""
+    with TrajectoryRecorder(
+        model, optimizer, path, max_rows=len(batches), codec=codec, batch_size=BATCH, seed=7, **options
+    ) as recorder:
+        for number, (inputs, targets) in enumerate(batches):
+            loss = functional.cross_entropy(model(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            measure = lambda inputs=inputs, targets=targets: functional.cross_entropy(model(inputs), targets)
+            recorder.step(loss, measure, epoch=2, batch=number)
+    return TrajectoryStore.open(path).recording()
+
+
+def flat_weights(model):
+    """(P,) weights of the Linear and Conv layers in module order, without the package's own flattening."""
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return torch.cat([layer.weight.detach().reshape(-1) for layer in layers]).numpy().copy()
+
+
+def flat_gradients(model):
+    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    return torch.cat([layer.weight.grad.reshape(-1) for layer in layers]).numpy().copy()
+
+
+def plain_loop(model, optimizer, batches, keep=None):
+    """The same training without a recorder.
+
+    Returns:
+        Weights before the first and after each step, gradients, and each step's loss.
+    """
+    weights, gradients, losses = [flat_weights(model)], [], []
+    for inputs, targets in batches:
+        loss = functional.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if keep is not None:
+            with torch.no_grad():
+                position = 0
+                for layer in (m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)):
+                    size = layer.weight.numel()
+                    layer.weight[~keep[position : position + size].view_as(layer.weight)] = 0.0
+                    position += size
+        weights.append(flat_weights(model))
+        gradients.append(flat_gradients(model))
+        losses.append(loss.item())
+    return np.stack(weights), np.stack(gradients), np.array(losses)
+
+
+def all_rows(reader):
+    return reader.read_rows(0, reader.num_rows)
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01}], ids=str)
+def test_deltas_are_the_differences_of_the_weights_bit_for_bit(tmp_path, options):
+    model, batches = conv_net(), minibatches()
+    other = copy.deepcopy(model)
+    weights, _, losses = plain_loop(other, sgd(other, **options), batches)
+    reader = record(tmp_path / "t.zarr", model, sgd(model, **options), batches)
+    assert all_rows(reader).tobytes() == (weights[1:] - weights[:-1]).tobytes()
+    assert reader.steps.loss_before.tolist() == losses.tolist()
+    assert reader.steps.epoch.tolist() == [2] * STEPS
+    assert reader.steps.batch.tolist() == list(range(STEPS))
+    assert reader.steps.lr.tolist() == [LR] * STEPS
+    assert reader.finished
+    # Recording changes nothing about the training: BatchNorm's averages and its count of batches included.
+    for (name, mine), theirs in zip(model.state_dict().items(), other.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs), name
+    assert model.state_dict()["1.num_batches_tracked"].item() == STEPS
+
+
+def test_plain_sgd_steps_are_minus_lr_times_the_gradient(tmp_path):
+    model, batches = conv_net(), minibatches()
+    other = copy.deepcopy(model)
+    weights, gradients, _ = plain_loop(other, sgd(other), batches)
+    reader = record(tmp_path / "t.zarr", model, sgd(model), batches)
+    # θ − ηg is rounded to θ's precision, so the difference is off by at most an ulp of the weight, plus that of ηg.
+    ulp = np.spacing(np.abs(weights).max(axis=0))
+    assert (np.abs(all_rows(reader) + LR * gradients) <= 2 * ulp).all()
+
+
+def test_gradient_norm_is_over_all_parameters(tmp_path):
+    model, batches = conv_net(), minibatches(1)
+    other = copy.deepcopy(model)
+    plain_loop(other, sgd(other), batches)
+    expected = math.sqrt(sum(float((p.grad.double() ** 2).sum()) for p in other.parameters()))
+    assert record(tmp_path / "t.zarr", model, sgd(model), batches).steps.grad_norm[0] == pytest.approx(expected, 1e-6)
+
+
+def test_pruned_parameters_are_not_stored_and_stay_positive_zero(tmp_path):
+    model, batches = conv_net(), minibatches()
+    index = ParameterIndex.from_model(model)
+    keep = torch.rand(index.total, generator=torch.Generator().manual_seed(3)) < 0.4
+    Mask(index, keep).apply_(model)
+    other = copy.deepcopy(model)
+    options = {"momentum": 0.9, "weight_decay": 0.01}
+    weights, _, _ = plain_loop(other, sgd(other, **options), batches, keep)
+    reader = record(tmp_path / "t.zarr", model, sgd(model, **options), batches, mask=Mask(index, keep))
+    assert reader.num_columns == int(keep.sum())
+    assert np.array_equal(reader.active, keep.numpy())
+    assert all_rows(reader).tobytes() == (weights[1:] - weights[:-1])[:, keep.numpy()].tobytes()
+    assert not flat_weights(model).view(np.int32)[~keep.numpy()].any()
+
+
+def test_the_mask_is_held_from_the_start(tmp_path):
+    # A user's model that still has its pruned weights: the first delta must not hold their fall to zero.
+    model, batches = conv_net(), minibatches(1)
+    index = ParameterIndex.from_model(model)
+    keep = torch.arange(index.total) % 2 == 0
+    masked = copy.deepcopy(model)
+    Mask(index, keep).apply_(masked)
+    path = tmp_path / "a.zarr", tmp_path / "b.zarr"
+    rows = [
+        all_rows(record(p, m, sgd(m), batches, mask=Mask(index, keep)))
+        for p, m in zip(path, (model, masked), strict=True)
+    ]
+    assert rows[0].tobytes() == rows[1].tobytes()
+
+
+def test_loss_change_on_the_same_batch_is_that_of_a_second_forward_pass(tmp_path):
+    model, batches = conv_net(), minibatches()
+    other = copy.deepcopy(model)
+    optimizer, after = sgd(other), []
+    for inputs, targets in batches:
+        plain_loop(other, optimizer, [(inputs, targets)])
+        # A copy in training mode normalises by the statistics of the batch, and may spoil its own averages.
+        with torch.no_grad():
+            after.append(functional.cross_entropy(copy.deepcopy(other)(inputs), targets).item())
+    reader = record(tmp_path / "t.zarr", model, sgd(model), batches)
+    assert reader.steps.loss_after.tolist() == after
+    assert reader.loss_change.tolist() == [b - a for a, b in zip(reader.steps.loss_before, after, strict=True)]
+
+
+def test_loss_change_to_the_next_batch_is_the_difference_of_successive_losses(tmp_path):
+    model, batches = conv_net(), minibatches()
+    other = copy.deepcopy(model)
+    weights, _, losses = plain_loop(other, sgd(other), batches)
+    reader = record(tmp_path / "t.zarr", model, sgd(model), batches, loss_change="next-batch")
+    # The last step has no next batch.
+    assert reader.num_rows == STEPS - 1
+    assert reader.loss_change.tolist() == np.diff(losses).tolist()
+    assert all_rows(reader).tobytes() == np.diff(weights, axis=0)[:-1].tobytes()
+
+
+@pytest.mark.parametrize("stride", [2, 3, 4])
+def test_a_row_of_a_stride_is_the_movement_over_its_steps(tmp_path, stride):
+    model, batches = conv_net(), minibatches()
+    other = copy.deepcopy(model)
+    weights, _, losses = plain_loop(other, sgd(other, momentum=0.9), batches)
+    reader = record(tmp_path / "t.zarr", model, sgd(model, momentum=0.9), batches, stride=stride)
+    rows = STEPS // stride
+    assert (reader.num_rows, reader.info.stride) == (rows, stride)
+    ends = weights[: rows * stride + 1 : stride]
+    assert all_rows(reader).tobytes() == np.diff(ends, axis=0).tobytes()
+    np.testing.assert_allclose(
+        all_rows(reader).astype(np.float64),
+        np.diff(weights.astype(np.float64), axis=0)[: rows * stride].reshape(rows, stride, -1).sum(axis=1),
+        rtol=1e-6,
+        atol=1e-9,
+    )
+    assert reader.steps.loss_before.tolist() == losses[: rows * stride : stride].tolist()
+
+
+def test_active_dropout_is_refused_before_the_step_and_can_be_switched_off(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Dropout(0.5), nn.Linear(4, 3))
+    before = flat_weights(model)
+    with pytest.raises(UsageError, match=r"^dropout: .*disable_dropout\(model\)$"):
+        record(tmp_path / "a.zarr", model, sgd(model), minibatches())
+    assert flat_weights(model).tobytes() == before.tobytes()
+    disable_dropout(model)
+    assert model[1].training
+    assert record(tmp_path / "b.zarr", model, sgd(model), minibatches()).num_rows == STEPS
+
+
+def test_dropout_with_probability_zero_is_no_obstacle(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(36, 3))
+    assert record(tmp_path / "t.zarr", model, sgd(model), minibatches(2)).num_rows == 2
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_ends_the_recording(tmp_path, bad):
+    model, path = conv_net(), tmp_path / "t.zarr"
+    good, (inputs, targets) = minibatches(2)
+    with pytest.raises(DataError, match="^loss while recording: expected a finite number, found (nan|inf)"):
+        record(path, model, sgd(model), [good, (inputs * bad, targets)])
+    # The row before is sound, and the recording says that it isn't complete.
+    reader = TrajectoryStore.open(path).recording()
+    assert not reader.finished
+    assert TrajectoryStore.open(path).verify() == []
+
+
+def test_a_loss_that_is_not_finite_after_the_step_ends_the_recording(tmp_path):
+    model = conv_net()
+    optimizer, ((inputs, targets),) = sgd(model), minibatches(1)
+    recorder = TrajectoryRecorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
+    loss = functional.cross_entropy(model(inputs), targets)
+    loss.backward()
+    with pytest.raises(DataError, match="loss while recording"), recorder:
+        recorder.step(loss, lambda: torch.tensor(math.nan))
+    assert recorder.rows == 0
+    assert model[1].track_running_stats
+
+
+def test_what_the_fit_needs_to_know_about_the_optimizer_is_recorded(tmp_path):
+    model = conv_net()
+    info = record(tmp_path / "t.zarr", model, sgd(model, momentum=0.9), minibatches(2)).info
+    assert (info.optimizer, info.lr, info.momentum) == ("sgd", LR, 0.9)
+    assert (info.loss_change, info.batch_size, info.seed) == ("same-batch", BATCH, 7)
+
+
+def test_the_learning_rate_of_each_step_is_recorded(tmp_path):
+    model = conv_net()
+    optimizer = sgd(model)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
+    with TrajectoryRecorder(model, optimizer, tmp_path / "t.zarr", max_rows=3) as recorder:
+        for inputs, targets in minibatches(3):
+            loss = functional.cross_entropy(model(inputs), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            recorder.step(loss, lambda loss=loss: loss.detach())
+            schedule.step()
+    assert TrajectoryStore.open(tmp_path / "t.zarr").recording().steps.lr.tolist() == [LR, LR / 2, LR / 4]
+
+
+def test_several_parameter_groups_are_refused(tmp_path):
+    model = conv_net()
+    optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": model[4].parameters()}], lr=LR)
+    with pytest.raises(UsageError, match="expected one parameter group, found 2 groups"):
+        TrajectoryRecorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
+    assert not (tmp_path / "t.zarr").exists()
+
+
+def test_a_row_that_waits_for_its_loss_survives_a_restart(tmp_path):
+    model, batches = conv_net(), minibatches(3)
+    other = copy.deepcopy(model)
+    weights, _, losses = plain_loop(other, sgd(other), batches)
+    optimizer, path = sgd(model), tmp_path / "t.zarr"
+
+    def step(recorder, number):
+        inputs, targets = batches[number]
+        loss = functional.cross_entropy(model(inputs), targets)
+        optimizer.zero_grad()
+        loss.backward()
+        recorder.step(loss, batch=number)
+
+    first = TrajectoryRecorder(model, optimizer, path, max_rows=3, loss_change="next-batch", codec="exact")
+    step(first, 0)
+    tensors, state = first.pending()
+    step(first, 1)
+    assert (first.rows, state["batch"]) == (1, 0)
+    first.writer.close()
+    # Another recorder takes over the row of step 0 and gets its loss from step 1.
+    restored = copy.deepcopy(conv_net())
+    second = TrajectoryRecorder(
+        restored, sgd(restored), tmp_path / "u.zarr", max_rows=3, loss_change="next-batch", codec="exact"
+    )
+    second.restore_pending(tensors, state)
+    assert second.pending()[1] == state
+    second.complete(losses[1])
+    second.writer.finish()
+    second.writer.close()
+    reader = TrajectoryStore.open(tmp_path / "u.zarr").recording()
+    assert all_rows(reader).tobytes() == (weights[1:2] - weights[:1]).tobytes()
+    assert reader.loss_change.tolist() == [losses[1] - losses[0]]
