@@ -150,7 +150,10 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
     kept = {e.name: e.size for e in checkpoint.info.index}
     kept |= {name: int(t.sum()) for name, t in checkpoint.mask.items()}
     info = replace(checkpoint.info, kept=kept, versions=software_versions(), digest=_digest(tensors))
-    data = save(tensors, metadata={_METADATA_KEY: json.dumps(info.to_json(), sort_keys=True, ensure_ascii=False)})
+    # Through JSON once, so that the checksum is over what a reader gets.
+    value = json.loads(json.dumps(info.to_json()))
+    value["checksum"] = _checksum(value)
+    data = save(tensors, metadata={_METADATA_KEY: json.dumps(value, sort_keys=True)})
     write_atomic(path, data)
     return hashlib.sha256(data).hexdigest()
 
@@ -223,6 +226,8 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
                 found=f"version {value['format_version']}",
                 remedy="install a newer causalprune",
             )
+        if value.pop("checksum") != _checksum(value):
+            raise ValueError("that doesn't match its checksum")
         index = ParameterIndex.from_json(value["parameters"], source)
         kept = {e.name: int(value["kept"][e.name]) for e in index}
         if not all(0 <= kept[e.name] <= e.size for e in index):
@@ -300,6 +305,11 @@ def read_safetensors_header(path: Path, *, remedy: str = "") -> dict[str, Any]:
             source, expected=f"{int(8 + length + end)} bytes", found=f"{size}", remedy="restore the file"
         )
     return dict(header)
+
+
+def _checksum(value: dict[str, Any]) -> str:
+    """SHA-256 over the description, which the digest of the tensors doesn't cover."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -52,6 +52,10 @@ class Options:
     def __post_init__(self) -> None:
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
+            if isinstance(value, str) and str(f.type).startswith("Path"):
+                # Library callers may name a path as text.
+                value = Path(value)
+                object.__setattr__(self, f.name, value)
             test: Check | None = f.metadata["check"]
             if test is None or (value is None and f.default is None):
                 continue

@@ -39,10 +39,10 @@ def check_bytes(text: str) -> str | None:
 def format_bytes(count: float) -> str:
     """A size for people, in powers of 1000: ``format_bytes(1_234_567) == "1.23 MB"``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(count) < 1000 or unit == "TB":
-            return (
-                f"{count:.0f} B" if unit == "B" else f"{count:.3g} {unit}" if count < 999.5 else f"{count:.0f} {unit}"
-            )
+        # From 999.5 on, rounding would carry into a fourth digit.
+        if abs(count) < 999.5 or unit == "TB":
+            whole = unit == "B" or abs(count) >= 999.5
+            return f"{count:.0f} {unit}" if whole else f"{count:.3g} {unit}"
         count /= 1000
     raise AssertionError("unreachable")
 

@@ -100,11 +100,14 @@ def info(result: Any) -> Any:
 
 
 def _run_info(details: dict[str, Any]) -> list[Any]:
-    table = Table("artefact", "stage", "sparsity", "size", "made from", box=None)
+    table = Table(box=None, pad_edge=False)
+    for column in ("artefact", "sparsity", "size"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("made from", overflow="fold")
     for a in details["artefacts"]:
-        made_from = ", ".join(f"{role} {name}" for role, name in a["made_from"].items())
+        made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
         state = f"{a['sparsity']:.2%}" if "sparsity" in a else a["rows"]
-        table.add_row(a["name"], a["stage"], state, format_bytes(a["bytes"]), made_from)
+        table.add_row(a["name"], state, format_bytes(a["bytes"]), made_from)
     parts: list[Any] = [table]
     evaluation = details["evaluation"]
     if evaluation is not None:

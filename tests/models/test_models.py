@@ -1,0 +1,111 @@
+import pytest
+import torch
+from torch import nn
+from torchvision import models as torchvision_models
+
+from causalprune.errors import CorruptError, UsageError
+from causalprune.models.names import MODEL_NAMES, check_model_name, default_model
+from causalprune.models.registry import build_model
+from causalprune.parameters import ParameterIndex
+from causalprune.specs import ModelSpec
+
+
+def count(model):
+    return sum(p.numel() for p in model.parameters())
+
+
+def prunable(name, shape=(3, 32, 32), outputs=10):
+    return ParameterIndex.from_model(build_model(ModelSpec(name, shape, outputs), seed=0)).total
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_every_model_learns_from_small_images(name):
+    model = build_model(ModelSpec(name, (3, 32, 32), 7), seed=0)
+    outputs = model(torch.randn(2, 3, 32, 32))
+    assert outputs.shape == (2, 7)
+    outputs.square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_sizes_are_those_of_the_literature():
+    assert prunable("lenet") == 656_500
+    assert prunable("lenet", (1, 28, 28)) == 25 * 20 + 20 * 25 * 50 + 800 * 500 + 500 * 10
+    assert prunable("mlpnet", (1, 28, 28)) == 784 * 40 + 40 * 20 + 20 * 10
+    blocks = sum(3 * 2 * 9 * c * c for c in (16, 32, 64)) - 9 * (32 * 16 + 64 * 32)
+    assert prunable("resnet20") == 27 * 16 + blocks + 640
+    assert count(build_model(ModelSpec("resnet20", (3, 32, 32), 10), seed=0)) == 269_722
+
+
+def test_torchvision_models_are_torchvisions():
+    for name in ("resnet18", "mobilenet_v2", "vgg11_bn"):
+        ours = build_model(ModelSpec(f"torchvision:{name}", (3, 64, 64), 10), seed=0)
+        theirs = torchvision_models.get_model(name, weights=None, num_classes=10)
+        assert {n: p.shape for n, p in ours.named_parameters()} == {n: p.shape for n, p in theirs.named_parameters()}
+
+
+def test_gray_images_get_a_stem_of_one_channel():
+    model = build_model(ModelSpec("resnet18", (1, 28, 28), 10), seed=0)
+    assert model(torch.zeros(1, 1, 28, 28)).shape == (1, 10)
+
+
+def test_weights_depend_on_the_seed_alone():
+    before = torch.random.get_rng_state()
+    first, again, other = (build_model(ModelSpec("lenet", (1, 8, 8), 10), seed=s).state_dict() for s in (3, 3, 4))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[n], again[n]) for n in first)
+    assert not torch.equal(first["fc1.weight"], other["fc1.weight"])
+
+
+def test_dropout_is_off_in_evaluation():
+    model = build_model(ModelSpec("alexnet", (3, 32, 32), 10), seed=0).eval()
+    images = torch.randn(2, 3, 32, 32)
+    assert torch.equal(model(images), model(images))
+
+
+def test_names():
+    assert default_model((1, 8, 8)) == "lenet"
+    assert default_model((30,)) == "mlp"
+    assert "did you mean 'resnet20'" in check_model_name("resnet2")
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (ModelSpec("lenet", (30,), 2), "images"),
+        (ModelSpec("lenet", (1, 3, 3), 2), "at least 4×4"),
+        (ModelSpec("lenet", (1, 8, 8), 2, hidden=(3,)), "--model mlp"),
+        (ModelSpec("torchvision:resnet1", (3, 32, 32), 2), "did you mean"),
+        (ModelSpec("users_nets:missing", (3, 8, 8), 2), "users_nets"),
+        (ModelSpec("users_nets:raises", (3, 8, 8), 2), "no luck"),
+        (ModelSpec("users_nets:number", (3, 8, 8), 2), "int"),
+        (ModelSpec("users_nets:narrow", (3, 8, 8), 2), "outputs"),
+    ],
+)
+def test_misfits_are_refused_before_training(spec, words, tmp_path, monkeypatch):
+    (tmp_path / "users_nets.py").write_text(
+        "from torch import nn\n"
+        "def raises(): raise RuntimeError('no luck')\n"
+        "def number(): return 3\n"
+        "def narrow(): return nn.Sequential(nn.Flatten(), nn.Linear(192, 1))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match=words):
+        build_model(spec, seed=0)
+
+
+def test_the_users_own_model(tmp_path, monkeypatch):
+    (tmp_path / "my_nets.py").write_text(
+        "from torch import nn\n"
+        "def net(input_shape, num_outputs): return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0], num_outputs))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = ModelSpec("my_nets:net", (5,), 3)
+    assert isinstance(build_model(spec, seed=0), nn.Sequential)
+    with pytest.raises(CorruptError, match="--trust-code"):
+        build_model(spec, seed=0, trust_code=False)
+
+
+def test_tied_weights_are_listed_once():
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    model[1].weight = model[0].weight
+    assert ParameterIndex.from_model(model).total == 16
