@@ -34,7 +34,9 @@ def record(result: Any) -> Any:
         "as float32": format_bytes(result.raw_bytes),
     }
     if result.mean_loss_change is None:
-        lines["predicted size"] = f"at most {format_bytes(result.stored_bytes)}; nothing was written"
+        lines["predicted size"] = format_bytes(result.stored_bytes)
+        lines["predicted time"] = f"{result.predicted_seconds:.0f} s"
+        lines["dry run"] = "nothing was written"
     else:
         lines["stored"] = f"{format_bytes(result.stored_bytes)} (1/{result.raw_bytes / result.stored_bytes:.2f})"
         lines["mean loss change"] = f"{result.mean_loss_change:.3g}"

@@ -46,8 +46,9 @@ def record(path, model, optimizer, batches, *, codec="exact", **options):
             loss = functional.cross_entropy(model(inputs), targets)
             optimizer.zero_grad()
             loss.backward()
-            measure = lambda inputs=inputs, targets=targets: functional.cross_entropy(model(inputs), targets)
-            recorder.step(loss, measure, epoch=2, batch=number)
+            recorder.step(
+                loss, lambda x=inputs, y=targets: functional.cross_entropy(model(x), y), epoch=2, batch=number
+            )
     return TrajectoryStore.open(path).recording()
 
 
@@ -223,7 +224,7 @@ def test_dropout_with_probability_zero_is_no_obstacle(tmp_path):
 def test_a_loss_that_is_not_finite_ends_the_recording(tmp_path, bad):
     model, path = conv_net(), tmp_path / "t.zarr"
     good, (inputs, targets) = minibatches(2)
-    with pytest.raises(DataError, match="^loss while recording: expected a finite number, found (nan|inf)"):
+    with pytest.raises(DataError, match=r"^loss while recording: expected a finite number, found (nan|inf)"):
         record(path, model, sgd(model), [good, (inputs * bad, targets)])
     # The row before is sound, and the recording says that it isn't complete.
     reader = TrajectoryStore.open(path).recording()

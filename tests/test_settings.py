@@ -227,5 +227,5 @@ def test_tables_of_stages_hold_inside_a_run_below_set(toml):
 def test_converting_names_the_source():
     seed = next(f for f in fields(RecordConfig) if f.name == "seed")
     assert convert(RecordConfig, seed, "12", "here") == 12
-    with pytest.raises(CausalpruneError, match="^there: expected a whole number, found 'x'$"):
+    with pytest.raises(CausalpruneError, match=r"^there: expected a whole number, found 'x'$"):
         convert(RecordConfig, seed, "x", "there")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import multiprocessing.process
 import signal
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +18,8 @@ from causalprune.data.names import Augmentation
 from causalprune.data.random_crops import RandomCrops
 from causalprune.errors import CausalpruneError, StorageError
 from causalprune.runtime import STOP_SIGNALS
+
+_workers: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -55,26 +61,32 @@ def load_batches(
         sampler=range(len(jobs)),
         num_workers=num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=_ignore_stop_signals,
+        worker_init_fn=_start_worker,
         # Without a generator of its own the loader draws a seed for its workers from the global one.
         generator=torch.Generator(),
     )
+    before = set(multiprocessing.active_children())
     batches = iter(loader)
-    for _ in jobs:
-        try:
-            batch = next(batches)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise StorageError(
-                "data loader",
-                expected=f"{num_workers} workers",
-                found=" ".join(str(error).split())[:200],
-                remedy="use fewer --num-workers, or give them more (shared) memory",
-            ) from error
-        if isinstance(batch, CausalpruneError):
-            raise batch
-        yield batch
+    _workers.update(set(multiprocessing.active_children()) - before)
+    try:
+        for _ in jobs:
+            try:
+                batch = next(batches)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise StorageError(
+                    "data loader",
+                    expected=f"{num_workers} workers",
+                    found=" ".join(str(error).split())[:200],
+                    remedy="use fewer --num-workers, or give them more (shared) memory",
+                ) from error.with_traceback(None)
+            if isinstance(batch, CausalpruneError):
+                raise batch
+            yield batch
+    finally:
+        # The loader ends its workers when it is collected; the traceback of an error must not keep it alive.
+        del batches
 
 
 class _DecodedBatches(Dataset[torch.Tensor | CausalpruneError]):
@@ -97,7 +109,18 @@ class _DecodedBatches(Dataset[torch.Tensor | CausalpruneError]):
             return error
 
 
-def _ignore_stop_signals(_: int) -> None:
+def _start_worker(_: int) -> None:
     # A batch system signals every process of a job. The main one decides when to stop; workers end with it.
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    # A loader that something still refers to at exit leaves its workers to multiprocessing, which sends the SIGTERM
+    # that they ignore and would wait for ever. They hold nothing that has to be saved.
+    alive = [worker for worker in _workers if worker.is_alive()]
+    if alive:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in alive:
+        worker.kill()

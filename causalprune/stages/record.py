@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import shutil
 import time
@@ -34,6 +35,7 @@ from causalprune.stages.artefacts import (
     load_network,
 )
 from causalprune.store import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
+from causalprune.store.estimate import estimate_bytes
 from causalprune.training.losses import LossFunction, loss_function
 from causalprune.training.optimizers import optimizer_tensors, restore_optimizer
 
@@ -49,7 +51,8 @@ class RecordResult(StageResult):
         rows: T, rows recorded.
         columns: Unpruned parameters, the columns of the recording.
         raw_bytes: Size of the deltas as float32.
-        stored_bytes: Size of the recording on disk; predicted ones when nothing was recorded.
+        stored_bytes: Size of the recording on disk; predicted by compressing one real step in a dry run.
+        predicted_seconds: Time that a dry run predicts for all steps, from one; None for a real one.
         mean_loss_change: Mean ΔL over the rows.
         falling: Share of the rows in which the loss fell.
     """
@@ -58,6 +61,7 @@ class RecordResult(StageResult):
     columns: int
     raw_bytes: int
     stored_bytes: int
+    predicted_seconds: float | None
     mean_loss_change: float | None
     falling: float | None
 
@@ -126,6 +130,7 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
             remedy="record more --epochs or --steps, or with a smaller --stride",
         )
     raw_bytes = rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8)
+    predicted, seconds = _predict(config, model, mask, batches, loss_function(data.task), rows)
     if config.dry_run:
         return RecordResult(
             stage="record",
@@ -135,7 +140,8 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
             rows=rows,
             columns=mask.num_kept,
             raw_bytes=raw_bytes,
-            stored_bytes=raw_bytes,
+            stored_bytes=predicted,
+            predicted_seconds=seconds * steps,
             mean_loss_change=None,
             falling=None,
         )
@@ -144,7 +150,7 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
     if saved is not None:
         model.load_state_dict(saved.weights)
         restore_optimizer(model, optimizer, saved.extra)
-    writer, step = _writer(output, store_path, start, saved, mask, rows, raw_bytes)
+    writer, step = _writer(output, store_path, start, saved, mask, rows, predicted)
     recorder = TrajectoryRecorder(
         model,
         optimizer,
@@ -166,7 +172,7 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
 
 
 def _writer(
-    output: StageOutput, path: Path, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, raw_bytes: int
+    output: StageOutput, path: Path, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
 ) -> tuple[RecordingWriter, int]:
     """Open the recording that ``saved`` belongs to, or a new one; returns the writer and the step to start at."""
     config: RecordConfig = output.config
@@ -184,12 +190,12 @@ def _writer(
             writer = store.resume_recording(store.recordings[-1], rows=saved.info.position["rows"])
             return writer, int(saved.info.position["steps"])
     free = shutil.disk_usage(path.parent).free
-    if raw_bytes > free and not config.force:
+    if predicted > free and not config.force:
         raise StorageError(
             f"disk of {path}",
-            expected=f"{format_bytes(raw_bytes)} for {rows} rows",
+            expected=f"about {format_bytes(predicted)} for {rows} rows",
             found=f"{format_bytes(free)} free",
-            remedy="record fewer steps or with --stride, or pass --force (the store is usually half as large)",
+            remedy="record fewer steps, with a --stride or --codec small, or pass --force",
         )
     if path.exists():
         with FileLock(lock_path(path)):
@@ -216,6 +222,26 @@ def _writer(
         identity=output.identity,
     )
     return store.create_recording(info, mask.numpy(), max_rows=rows, codec=config.codec), 0
+
+
+def _predict(
+    config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: LossFunction, rows: int
+) -> tuple[int, float]:
+    """Bytes of the recording and seconds of a step, from a real first step on a copy of the model."""
+    trial = copy.deepcopy(model)
+    trial.train()
+    disable_dropout(trial)
+    inputs, targets = next(iter(batches.epoch(0)))
+    started = time.monotonic()
+    compute_loss(trial(inputs), targets).backward()
+    with torch.no_grad():
+        compute_loss(trial(inputs), targets)
+    seconds = time.monotonic() - started
+    parameters = dict(trial.named_parameters(remove_duplicate=False))
+    gradients = {entry.name: parameters[entry.name].grad for entry in mask.index}
+    present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
+    delta = -config.lr * mask.index.flatten(present).cpu().numpy()[mask.numpy()]
+    return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
 
 
 @dataclass
@@ -300,6 +326,7 @@ def _result(output: StageOutput, reader: RecordingReader, *, already_done: bool 
         columns=reader.num_columns,
         raw_bytes=reader.raw_bytes,
         stored_bytes=reader.stored_bytes,
+        predicted_seconds=None,
         mean_loss_change=float(change.mean()),
         falling=float((change < 0).mean()),
     )

@@ -51,6 +51,21 @@ def test_a_dry_run_writes_nothing(tmp_path, capsys):
     prediction = json.loads(capsys.readouterr().out)["metrics"]
     assert (prediction["rows"], prediction["columns"]) == (42, 130_500)
     assert sorted(p.name for p in tmp_path.rglob("*")) == before
+    assert main(["record", "--epochs", "2", "--run", str(tmp_path), "--json"]) == 0
+    stored = json.loads(capsys.readouterr().out)["metrics"]["stored_bytes"]
+    assert prediction["stored_bytes"] == pytest.approx(stored, rel=0.2)
+
+
+def test_a_disk_that_is_too_small_is_refused_before_anything_is_written(tmp_path, capsys, monkeypatch):
+    import shutil
+
+    assert main(["pretrain", "--epochs", "0", "--run", str(tmp_path), "--quiet"]) == 0
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    assert main(["record", "--epochs", "1", "--run", str(tmp_path), "--quiet"]) == 6
+    assert "1 kB free" in capsys.readouterr().err
+    assert not (tmp_path / "trajectory.zarr").exists()
+    assert main(["record", "--epochs", "1", "--force", "--run", str(tmp_path), "--quiet"]) == 0
 
 
 def test_options_come_from_environment_and_file_too(tmp_path, capsys, monkeypatch):

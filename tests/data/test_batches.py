@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -149,6 +151,20 @@ def test_corrupt_image_in_an_epoch(photos, workers):
     with pytest.raises(CorruptError, match=victim.name) as caught:
         list(batches(photos, num_workers=workers).epoch(0))
     assert "\n" not in str(caught.value)
+
+
+def test_an_epoch_that_is_still_alive_at_exit_does_not_keep_the_process_alive(photos):
+    # The generator is referred to until the end, and its workers ignore SIGTERM.
+    program = (
+        "import sys; from causalprune.data import folders; folders.IN_MEMORY_BYTES = 0\n"
+        "from causalprune.data.datasets import load_data; from causalprune.data.batches import Batches\n"
+        "from causalprune.specs import DataSpec\n"
+        "data = load_data(DataSpec(name=sys.argv[1]))\n"
+        "keep = Batches(data, 'train', batch_size=2, device='cpu', seed=0, shuffle=True, num_workers=2).epoch(0)\n"
+        "next(keep); sys.exit(3)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program, photos.spec.name], capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (3, b"")
 
 
 def _die(*_):

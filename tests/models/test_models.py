@@ -96,7 +96,8 @@ def test_misfits_are_refused_before_training(spec, words, tmp_path, monkeypatch)
 def test_the_users_own_model(tmp_path, monkeypatch):
     (tmp_path / "my_nets.py").write_text(
         "from torch import nn\n"
-        "def net(input_shape, num_outputs): return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0], num_outputs))\n"
+        "def net(input_shape, num_outputs):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(input_shape[0], num_outputs))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     spec = ModelSpec("my_nets:net", (5,), 3)
