@@ -53,6 +53,9 @@ class RuntimeOptions(Options):
 
     run: Path = option(Path("run"), "Run directory: inputs and outputs that are not named lie here.", identifies=False)
     overwrite: bool = option(False, "Replace outputs that exist.", identifies=False)
+    break_lock: bool = option(
+        False, "Take the lock of a process on another host that is known to have ended.", identifies=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

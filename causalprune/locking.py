@@ -101,7 +101,7 @@ def lock_holder(path: Path) -> LockHolder | None:
             f"lock {path}",
             expected="a record of the process that holds it",
             found=repr(data[:40]),
-            remedy="if nothing writes there any more, break the lock",
+            remedy="if nothing writes there any more, pass --break-lock",
         ) from error
 
 
@@ -208,7 +208,7 @@ class FileLock:
             f"lock {self.path}",
             expected="no other writer",
             found=f"{holder}",
-            remedy="wait until it ends" if here else "wait until it ends; if it is known to be dead, break the lock",
+            remedy="wait until it ends" if here else "wait until it ends; if it is known to be dead, pass --break-lock",
         )
 
 

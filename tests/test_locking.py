@@ -111,7 +111,7 @@ def test_a_restarted_host_holds_no_lock(tmp_path):
 def test_lock_of_another_host_needs_force(tmp_path, elsewhere, dead):
     path = tmp_path / "lock"
     plant(path, replace(dead, **elsewhere))
-    with pytest.raises(LockedError, match="break the lock"), FileLock(path):
+    with pytest.raises(LockedError, match="--break-lock"), FileLock(path):
         pass
     with FileLock(path, break_lock=True):
         assert lock_holder(path).pid == os.getpid()
@@ -122,7 +122,7 @@ def test_lock_of_another_host_needs_force(tmp_path, elsewhere, dead):
 def test_an_unreadable_lock_needs_force(tmp_path, data):
     path = tmp_path / "lock"
     path.write_bytes(data)
-    with pytest.raises(LockedError, match="break the lock"), FileLock(path):
+    with pytest.raises(LockedError, match="--break-lock"), FileLock(path):
         pass
     with FileLock(path, break_lock=True):
         pass

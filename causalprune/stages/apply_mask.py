@@ -26,7 +26,7 @@ from causalprune.pruning.schedule import target_sparsity
 from causalprune.pruning.select import select, select_zero
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
-from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, fit_digest, load_network
+from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, load_network
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 
 
@@ -83,14 +83,14 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         reader = store.recording(config.recording)
         inputs["recording"] = reader.digest
         if "gamma" in criterion.needs:
-            inputs["fit"] = fit_digest(_read_fit(reader, config.fit, store_path))
+            inputs["fit"] = _read_fit(reader, config.fit, store_path).digest
     earlier_path = _rewind_source(config, run)
     earlier = None if earlier_path is None else load_checkpoint(earlier_path)
     if earlier is not None:
         inputs["rewind"] = earlier.sha256
     output = StageOutput("apply-mask", config, path, run.pruned, inputs)
     make_directory(path.parent)
-    with FileLock(lock_path(path)):
+    with FileLock(lock_path(path), break_lock=config.break_lock):
         done = output.finished()
         if done is not None:
             return _result(output, done, already_done=True)

@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -32,7 +31,6 @@ from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, progress_path, result_path
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-from causalprune.store import Fit
 
 SCHEMA_VERSION = 1
 
@@ -178,15 +176,6 @@ class StageOutput:
         event = {"time": time.time(), "stage": self.stage, "output": str(self.path), "seconds": round(self.seconds, 3)}
         append_line(run.log, json.dumps(event))
         self.progress.unlink(missing_ok=True)
-
-
-def fit_digest(fit: Fit) -> str:
-    """Hash of a fit: its arrays and what it says of itself."""
-    digest = hashlib.sha256(json.dumps(fit.attributes, sort_keys=True).encode())
-    for name in sorted(fit.arrays):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(fit.arrays[name]).data)
-    return digest.hexdigest()
 
 
 def check_distinct(output: Path, *inputs: Path) -> None:

@@ -36,7 +36,7 @@ def posttrain(config: PosttrainConfig, reporter: Reporter | None = None) -> Trai
     start = load_checkpoint(source, remedy="run `causalprune apply-mask` first, or name a --checkpoint")
     output = StageOutput("posttrain", config, path, run.final, {"checkpoint": start.sha256})
     make_directory(path.parent)
-    with FileLock(lock_path(path)):
+    with FileLock(lock_path(path), break_lock=config.break_lock):
         done = output.finished()
         if done is not None:
             return training_result(output, done, already_done=True)

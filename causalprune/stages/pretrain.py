@@ -42,7 +42,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Traini
         inputs["init_from"] = sha256_file(config.init_from)
     output = StageOutput("pretrain", config, path, default, inputs)
     make_directory(path.parent)
-    with FileLock(lock_path(path)):
+    with FileLock(lock_path(path), break_lock=config.break_lock):
         done = output.finished()
         if done is not None:
             return training_result(output, done, already_done=True)

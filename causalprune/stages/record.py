@@ -93,7 +93,7 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
         return _record(output, start, source, store_path, reporter)
     make_directory(path.parent)
     make_directory(store_path.parent)
-    with FileLock(lock_path(path)):
+    with FileLock(lock_path(path), break_lock=config.break_lock):
         if output.finished() is not None and store_path.exists():
             reader = TrajectoryStore.open(store_path).recording()
             if reader.info.identity == output.identity and reader.finished:
@@ -187,7 +187,9 @@ def _writer(
                 remedy="pass --overwrite to replace it, or choose another --store",
             )
         if ours and saved is not None:
-            writer = store.resume_recording(store.recordings[-1], rows=saved.info.position["rows"])
+            writer = store.resume_recording(
+                store.recordings[-1], rows=saved.info.position["rows"], break_lock=config.break_lock
+            )
             return writer, int(saved.info.position["steps"])
     free = shutil.disk_usage(path.parent).free
     if predicted > free and not config.force:
@@ -198,7 +200,7 @@ def _writer(
             remedy="record fewer steps, with a --stride or --codec small, or pass --force",
         )
     if path.exists():
-        with FileLock(lock_path(path)):
+        with FileLock(lock_path(path), break_lock=config.break_lock):
             remove_tree(path)
     if saved is not None:
         # Without its store the saved state is of no use.
@@ -221,7 +223,9 @@ def _writer(
         start_sha256=start.sha256,
         identity=output.identity,
     )
-    return store.create_recording(info, mask.numpy(), max_rows=rows, codec=config.codec), 0
+    return store.create_recording(
+        info, mask.numpy(), max_rows=rows, codec=config.codec, break_lock=config.break_lock
+    ), 0
 
 
 def _predict(

@@ -71,7 +71,7 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     plan = [stages.iteration(number) for number in range(config.iterations)]
     pretrain_config, posttrain_config, evaluate_config = stages.pretrain(), stages.posttrain(), stages.evaluate()
     make_directory(paths.root)
-    with FileLock(lock_path(paths.run_config)):
+    with FileLock(lock_path(paths.run_config), break_lock=config.break_lock):
         _claim(config, paths)
         first = pretrain(pretrain_config, reporter)
         lines, all_done = [], first.already_done
@@ -168,7 +168,7 @@ class _Stages:
         return self._make(EvaluateConfig, "evaluate", self.paths, **self._compute())
 
     def _compute(self) -> dict[str, Any]:
-        names = ("seed", "device", "deterministic", "num_workers", "data_root", "trust_code", "overwrite")
+        names = ("seed", "device", "deterministic", "num_workers", "data_root", "trust_code", "overwrite", "break_lock")
         # Code that pretrain was told to run is the user's own in all later stages of the same command.
         trusted = self._config.trust_code or ":" in self._config.model or ":" in self._config.dataset
         return {**{name: getattr(self._config, name) for name in names}, "trust_code": trusted}
