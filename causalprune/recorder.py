@@ -50,8 +50,9 @@ class TrajectoryRecorder:
                 loss.backward()
                 recorder.step(loss, lambda: criterion(model(inputs), targets))
 
-    Parameters must change in :meth:`step` only. Dropout must be off (:func:`disable_dropout`; dropout that isn't a
-    module of its own isn't noticed): it would differ between the two losses of a step. The second loss is measured with batch statistics that leave BatchNorm's averages alone.
+    Parameters must change in :meth:`step` only. Dropout must be off (:func:`disable_dropout`), or it would differ
+    between the two losses of a step; dropout that isn't a module of its own isn't noticed. The second loss is measured
+    with batch statistics that leave BatchNorm's averages alone.
 
     Args:
         model: Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`.
