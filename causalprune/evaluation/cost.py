@@ -81,8 +81,11 @@ def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, tor
     root = type(model).__name__
     dense = by_module.get("Global", 0)
     saved = 0.0
+    # A tied weight works in several modules, and a shared module has several names.
+    owners = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if hasattr(m, "weight")]
     for name, mask in (keep or {}).items():
-        module_name = name.rpartition(".")[0]
-        operations = by_module.get(f"{root}.{module_name}" if module_name else root, 0)
+        weight = model.get_parameter(name)
+        names = [f"{root}.{n}" if n else root for n, m in owners if m.weight is weight]
+        operations = sum(by_module.get(n, 0) for n in names)
         saved += operations * int((~mask).sum()) / mask.numel()
     return Flops(dense, round(dense - saved))

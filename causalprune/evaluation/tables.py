@@ -26,7 +26,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
 def _summary(result: Mapping[str, Any]) -> Table:
     dense: Mapping[str, Any] = result["reference"] or {}
     title = f"{result['model']} on {result['dataset']}, {result['samples']:,} test samples"
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
     table.add_column("")
     table.add_column("dense", justify="right")
     table.add_column("pruned", justify="right")
@@ -56,5 +56,5 @@ def _layers(result: Mapping[str, Any]) -> Table:
     for name in ("weights", "kept", "sparsity"):
         table.add_column(name, justify="right")
     for layer in result["layers"]:
-        table.add_row(layer["name"], f"{layer['total']:,}", f"{layer['kept']:,}", f"{layer['sparsity']:.2%}")
+        table.add_row(Text(layer["name"]), f"{layer['total']:,}", f"{layer['kept']:,}", f"{layer['sparsity']:.2%}")
     return table

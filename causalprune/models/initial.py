@@ -36,7 +36,12 @@ def load_initial_weights(model: nn.Module, path: Path, *, key_map: Sequence[str]
         UsageError: Another kind of file.
         MismatchError: Weights of another model.
     """
-    tensors = {_renamed(name, key_map): tensor for name, tensor in _read(path).items()}
+    tensors: dict[str, torch.Tensor] = {}
+    for old, tensor in _read(path).items():
+        name = _renamed(old, key_map)
+        if name in tensors:
+            raise MismatchError(f"{path}", expected="distinct names without their prefixes", found=f"{name} twice")
+        tensors[name] = tensor
     own = model.state_dict()
     for relation, odd in (("missing", own.keys() - tensors.keys()), ("unexpected", tensors.keys() - own.keys())):
         if odd:
@@ -69,16 +74,21 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
     try:
         with storage_errors(path, "read"):
             value: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise CorruptError(
-            f"{path}", expected="a file of tensors (nothing else is unpickled)", found=str(error).splitlines()[0][:100]
-        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
+        found = (str(error) or type(error).__name__).splitlines()[0][:100]
+        raise CorruptError(f"{path}", expected="a file of tensors (nothing else is unpickled)", found=found) from error
     for key in ("state_dict", "model"):
         if isinstance(value, Mapping) and isinstance(value.get(key), Mapping):
             value = value[key]
-    if not isinstance(value, Mapping) or not value or not all(isinstance(t, torch.Tensor) for t in value.values()):
+    if not isinstance(value, Mapping) or not value or not all(_is_weight(*item) for item in value.items()):
         raise CorruptError(f"{path}", expected="a state dict", found=type(value).__name__)
     return value
+
+
+def _is_weight(name: object, tensor: object) -> bool:
+    if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+        return False
+    return tensor.layout is torch.strided and not tensor.is_complex() and not tensor.is_meta
 
 
 def _renamed(name: str, key_map: Sequence[str]) -> str:

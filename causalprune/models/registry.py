@@ -36,7 +36,7 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _build(spec, trust_code=trust_code)
-    _check_output(model, spec)
+        _check_output(model, spec)
     return model
 
 

@@ -27,7 +27,7 @@ def build_user_model(name: str, input_shape: tuple[int, ...], num_outputs: int, 
         accepted = signature(factory).parameters
         takes_all = any(p.kind is p.VAR_KEYWORD for p in accepted.values())
         model = factory(**{k: v for k, v in given.items() if takes_all or k in accepted})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         found = f"{type(error).__name__}: {error}"
         raise UsageError(f"--model {name}", expected="a factory that returns a network", found=found) from error
     if not isinstance(model, nn.Module):
@@ -50,7 +50,7 @@ def _load_function(name: str, *, trust_code: bool) -> Callable[..., Any]:
         sys.path.insert(0, here)
     try:
         function = getattr(import_module(module_name), attribute)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         found = f"{type(error).__name__}: {error}"
         raise UsageError(f"--model {name}", expected="package.module:factory that imports", found=found) from error
     if not callable(function):

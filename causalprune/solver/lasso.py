@@ -15,7 +15,7 @@ import numpy.typing as npt
 from causalprune.errors import NumericalError, UsageError
 from causalprune.quantities import format_bytes
 from causalprune.solver.certificate import Certificate, certify
-from causalprune.solver.problem import LassoProblem, Scan
+from causalprune.solver.problem import LassoProblem
 from causalprune.solver.source import ColumnSource, Float64
 
 MAX_ROUNDS = 50
@@ -43,14 +43,14 @@ class Solution:
 
 
 def solve_lasso(
-    source: ColumnSource, problem: LassoProblem, scanned: Scan, alpha: float, memory_bytes: int
+    source: ColumnSource, problem: LassoProblem, scale: Float64, alpha: float, memory_bytes: int
 ) -> Solution:
     """Solve to a relative duality gap of ``problem.tol``.
 
     Args:
         source: X and y.
         problem: Penalty and tolerance.
-        scanned: Scales and correlations of the columns.
+        scale: (P,) s in X̃ = X·diag(s).
         alpha: α > 0.
         memory_bytes: Bound on the working set.
 
@@ -66,7 +66,7 @@ def solve_lasso(
     threshold = T * alpha * problem.l1_ratio
     coefficients = np.zeros(source.num_columns)
     residual = y.copy()
-    certificate = certify(source, scanned.scale, coefficients, residual, alpha, problem.l1_ratio)
+    certificate = certify(source, scale, coefficients, residual, alpha, problem.l1_ratio)
     working = np.empty(0, dtype=np.int64)
     iterations, tol = 0, problem.tol / 2
     for _ in range(MAX_ROUNDS):
@@ -85,7 +85,7 @@ def solve_lasso(
                 found=format_bytes(memory_bytes),
                 remedy="raise --memory, or --alpha-ratio for fewer candidates",
             )
-        columns = _gather(source, working) * scanned.scale[working]
+        columns = _gather(source, working) * scale[working]
         # scikit-learn's stopping rule is relative to ‖y‖², in the same scaling as ours.
         net = ElasticNet(
             alpha=alpha, l1_ratio=problem.l1_ratio, fit_intercept=False, tol=tol, max_iter=MAX_ITERATIONS, copy_X=False
@@ -99,7 +99,7 @@ def solve_lasso(
         coefficients[working] = net.coef_
         active = net.coef_ != 0
         residual = y - columns[:, active] @ net.coef_[active]
-        certificate = certify(source, scanned.scale, coefficients, residual, alpha, problem.l1_ratio)
+        certificate = certify(source, scale, coefficients, residual, alpha, problem.l1_ratio)
     reached = certificate.gap / (float(y @ y) / (2 * T))
     raise NumericalError(
         "fit",

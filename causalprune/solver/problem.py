@@ -47,6 +47,8 @@ class LassoProblem:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(name, expected="a finite number above 0", found=str(value))
+        if self.alpha is not None and self.alpha_ratio is not None:
+            raise UsageError("alpha and alpha_ratio", expected="one of the two", found="both")
         if self.l1_ratio > 1 or (self.alpha_ratio is not None and self.alpha_ratio > 1):
             raise UsageError("l1_ratio and alpha_ratio", expected="at most 1", found="more")
 
@@ -64,17 +66,19 @@ class Scan:
     Attributes:
         scale: (P,) s_k in X̃ = X·diag(s); 0 for a column of zeros.
         correlation: (P,) x̃_kᵀy.
+        unit: A power of two that lifts X̃ to the order of 1; 0 when every column is zero.
     """
 
     scale: Float64
     correlation: Float64
+    unit: float
 
 
 def scan(source: ColumnSource, normalize: str) -> Scan:
     """Pass over the columns once: their scales and their correlations with y, in float64.
 
     Raises:
-        DataError: Fewer than two rows, a constant y, NaN or infinity, or nothing but zeros.
+        DataError: Fewer than two rows, a constant y, NaN or infinity.
     """
     y = source.target
     if source.num_rows < 2:
@@ -97,12 +101,11 @@ def scan(source: ColumnSource, normalize: str) -> Scan:
             expected="finite numbers",
             found="NaN or infinity",
         )
+    scale = np.zeros_like(norm)
     if not norm.any():
-        raise DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise --lr")
+        return Scan(scale, correlation, 0.0)
     if normalize == "none":
-        # A power of two is exact, and lifts entries of 1e-12 out of the range where squares underflow.
-        common = 2.0 ** -math.floor(math.log2(norm.max()))
-        scale = np.where(norm > 0, common, 0.0)
-    else:
-        scale = np.divide(1.0, np.maximum(norm, NORM_FLOOR * norm.max()), where=norm > 0, out=np.zeros_like(norm))
-    return Scan(scale, correlation * scale)
+        scale[norm > 0] = 1.0
+        return Scan(scale, correlation, 2.0 ** -math.floor(math.log2(norm.max())))
+    np.divide(1.0, np.maximum(norm, NORM_FLOOR * norm.max()), where=norm > 0, out=scale)
+    return Scan(scale, correlation * scale, 1.0)

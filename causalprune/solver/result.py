@@ -58,8 +58,9 @@ class FitResult:
 
     Attributes:
         gamma: (P,) γ in units of loss per unit of X.
-        dual_correlation: (P,) |x̃_kᵀr − α(1−ρ)Tγ̃_k|/(T·α·ρ): 1 for active columns, at most 1 at the optimum.
-        evidence: Of the whole fit; with several layers the sums, the worst gap, and R² of the sum of their predictions.
+        dual_correlation: (P,) |x̃_kᵀr − α(1−ρ)Tγ̃_k|/(T·α·ρ): 1 for active columns, at most 1 at the optimum;
+            0 throughout when α is 0 because no column correlates with y.
+        evidence: Of the whole fit; with several layers the sums, the worst gap, and the mean R².
         layers: Evidence of each layer that was fitted by itself.
     """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalprune.errors import DataError
+from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
 from causalprune.solver.source import ColumnSource, Float64
 
@@ -58,6 +58,7 @@ PRESETS: dict[str, TruncatedGradientConfig] = {
         lr=0.1,
         batch_rows=16,
         divide_by_mean=True,
+        divide_by_lr=True,
         momentum=0.9,
         weight_decay=0.01,
         stop_r2=0.95,
@@ -68,6 +69,23 @@ PRESETS: dict[str, TruncatedGradientConfig] = {
 """The authors' three variants (their repository, versions of September 2024, June 2025 and October 2025).
 
 Where they left a number to be tuned (the α of the first), ``--alpha`` says it."""
+
+
+def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
+    """What the variant divides y by: its mean, or 1.
+
+    Raises:
+        DataError: The mean is zero.
+    """
+    if not config.divide_by_mean:
+        return 1.0
+    unit = float(y.mean())
+    if abs(unit) <= 1e-12 * float(np.abs(y).max()):
+        raise DataError(
+            "mean loss change", expected="a number that y can be divided by", found=f"{unit:g}",
+            remedy="choose another --preset, or record at a lower --lr",
+        )  # fmt: skip
+    return unit
 
 
 def solve_truncated_gradient(
@@ -82,7 +100,7 @@ def solve_truncated_gradient(
     Args:
         source: X and y.
         scale: (P,) s in X̃ = X·diag(s).
-        alpha: α; 0 leaves the penalty out.
+        alpha: α of the target as the variant scales it (y/mean y where it divides); 0 leaves the penalty out.
         config: The variant.
         seed: Seed of the order of minibatches, which is shuffled within each block that is read.
 
@@ -91,17 +109,10 @@ def solve_truncated_gradient(
 
     Raises:
         DataError: y is to be divided by a mean of zero.
+        NumericalError: The coefficients diverge.
     """
-    y = source.target
-    unit = 1.0
-    if config.divide_by_mean:
-        unit = float(y.mean())
-        if abs(unit) <= 1e-12 * float(np.abs(y).max()):
-            raise DataError(
-                "mean loss change", expected="a number that y can be divided by", found=f"{unit:g}",
-                remedy="choose another --preset, or record at a lower --lr",
-            )  # fmt: skip
-    y = y / unit
+    unit = target_unit(source.target, config)
+    y = source.target / unit
     w = np.zeros(source.num_columns)
     q = np.zeros_like(w)
     velocity = np.zeros_like(w)
@@ -129,7 +140,7 @@ def solve_truncated_gradient(
                     w = np.where(w > 0, np.maximum(0.0, w - (u + q)), np.where(w < 0, np.minimum(0.0, w + (u - q)), w))
                     q += w - before
         if not np.isfinite(w).all():
-            raise DataError(
+            raise NumericalError(
                 "truncated gradient", expected="coefficients that stay finite", found="divergence",
                 remedy="use --solver lasso, or --normalize column",
             )  # fmt: skip

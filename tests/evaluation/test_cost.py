@@ -40,3 +40,25 @@ def test_parameters_are_counted_once():
     keep = {"0.weight": torch.eye(4, dtype=torch.bool)}
     counts = parameter_counts(model, index, keep)
     assert (counts.total, counts.prunable, counts.total_nonzero, counts.prunable_nonzero) == (24, 16, 12, 4)
+
+
+class Shared(nn.Module):
+    """One weight in two modules, one of which has two names and runs three times."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(4, 4, bias=False))
+        self.alias = self.block[0]
+        self.tied = nn.Linear(4, 4, bias=False)
+        self.tied.weight = self.alias.weight
+
+    def forward(self, inputs):
+        return self.tied(self.alias(self.block(self.block(inputs))))
+
+
+def test_every_use_of_a_shared_weight_is_skipped():
+    model = Shared()
+    (entry,) = ParameterIndex.from_model(model)
+    keep = {entry.name: torch.eye(4, dtype=torch.bool)}
+    result = flops(model, (4,), keep)
+    assert (result.dense, result.theoretical) == (4 * 2 * 16, 4 * 2 * 4)

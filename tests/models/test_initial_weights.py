@@ -76,3 +76,43 @@ def test_other_files(model, weights, tmp_path):
     torch.save(weights | {"layers.0.weight": torch.zeros(5, 4)}, tmp_path / "shape.pt")
     with pytest.raises(MismatchError, match="shape"):
         load_initial_weights(model, tmp_path / "shape.pt")
+
+
+@pytest.mark.parametrize("content", [b"", b".", b"abc\n", b"\x80\x02garbage"])
+def test_files_that_are_no_archives(model, tmp_path, content):
+    (tmp_path / "weights.pt").write_bytes(content)
+    with pytest.raises(CorruptError):
+        load_initial_weights(model, tmp_path / "weights.pt")
+
+
+def test_a_truncated_archive(model, weights, tmp_path):
+    torch.save(weights, tmp_path / "weights.pt")
+    content = (tmp_path / "weights.pt").read_bytes()
+    (tmp_path / "weights.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptError):
+        load_initial_weights(model, tmp_path / "weights.pt")
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{1: torch.zeros(2)}, {"w": torch.zeros(2, dtype=torch.complex64)}, {"w": torch.zeros(2, device="meta")}],
+)
+def test_state_dicts_of_odd_things(model, tmp_path, odd):
+    torch.save(odd, tmp_path / "weights.pt")
+    with pytest.raises(CorruptError, match="state dict"):
+        load_initial_weights(model, tmp_path / "weights.pt")
+
+
+def test_missing_and_unexpected_names(model, weights, tmp_path):
+    torch.save({n: t for n, t in weights.items() if n != "layers.0.bias"}, tmp_path / "few.pt")
+    with pytest.raises(MismatchError, match=r"1 missing: layers\.0\.bias"):
+        load_initial_weights(model, tmp_path / "few.pt")
+    torch.save(weights | {"extra": torch.zeros(1)}, tmp_path / "many.pt")
+    with pytest.raises(MismatchError, match="1 unexpected: extra"):
+        load_initial_weights(model, tmp_path / "many.pt")
+
+
+def test_two_weights_of_one_name(model, weights, tmp_path):
+    torch.save(weights | {"module.layers.0.weight": torch.zeros(3, 4)}, tmp_path / "weights.pt")
+    with pytest.raises(MismatchError, match="twice"):
+        load_initial_weights(model, tmp_path / "weights.pt")

@@ -110,3 +110,20 @@ def test_tied_weights_are_listed_once():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
     assert ParameterIndex.from_model(model).total == 16
+
+
+def test_factories_that_quit_or_draw_random_numbers(tmp_path, monkeypatch):
+    (tmp_path / "odd_nets.py").write_text(
+        "import sys, torch\n"
+        "from torch import nn\n"
+        "def quits(): sys.exit(0)\n"
+        "class Draws(nn.Linear):\n"
+        "    def forward(self, inputs): return super().forward(inputs + torch.rand(1))\n"
+        "def draws(): return Draws(4, 2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UsageError, match="SystemExit"):
+        build_model(ModelSpec("odd_nets:quits", (4,), 2), seed=0)
+    before = torch.random.get_rng_state()
+    build_model(ModelSpec("odd_nets:draws", (4,), 2), seed=0)
+    assert torch.equal(torch.random.get_rng_state(), before)

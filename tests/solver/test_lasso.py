@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kkt import kkt_violation
+from scipy.stats import spearmanr
 from sklearn.linear_model import ElasticNet
 
 from causalprune.errors import DataError, NumericalError, UsageError
@@ -40,8 +41,8 @@ def test_lasso_reaches_the_optimum_of_scikit_learn(kind, ratio):
     X = random_columns(rng, kind)
     y = -X[:, :5].astype(np.float64).sum(axis=1) + 0.1 * X.std() * rng.normal(size=len(X))
     result = fit(ArraySource(X, y, block_width=64), LassoProblem(alpha_ratio=ratio, tol=1e-9))
-    unit = result.evidence.alpha / (ratio * np.abs(X.astype(np.float64).T @ y).max() / len(y))
-    alpha = result.evidence.alpha / unit
+    alpha = ratio * np.abs(X.astype(np.float64).T @ y).max() / len(y)
+    assert result.evidence.alpha == pytest.approx(alpha, rel=1e-12)
     residual = y - X.astype(np.float64) @ result.gamma
     objective = residual @ residual / (2 * len(y)) + alpha * np.abs(result.gamma).sum()
     assert result.evidence.certified
@@ -53,13 +54,47 @@ def test_elastic_net_reaches_the_optimum_and_its_support_may_exceed_the_rows():
     rng = np.random.default_rng(0)
     X = random_columns(rng, "correlated", rows=20, columns=200)
     y = rng.normal(size=20)
-    scale = 2.0 ** -np.floor(np.log2(np.linalg.norm(X.astype(np.float64), axis=0).max()))
     result = fit(ArraySource(X, y), LassoProblem(alpha_ratio=0.02, l1_ratio=0.1, tol=1e-10))
-    scaled = X.astype(np.float64) * scale
-    assert kkt_violation(scaled, y, result.gamma / scale, result.evidence.alpha, 0.1) < 1e-3
+    assert kkt_violation(X, y, result.gamma, result.evidence.alpha, 0.1) < 1e-3
     net = ElasticNet(alpha=result.evidence.alpha, l1_ratio=0.1, fit_intercept=False, tol=1e-12, max_iter=10**6)
-    np.testing.assert_allclose(result.gamma / scale, net.fit(scaled, y).coef_, atol=1e-4 * np.abs(net.coef_).max())
+    np.testing.assert_allclose(
+        result.gamma, net.fit(X.astype(np.float64), y).coef_, atol=1e-4 * np.abs(net.coef_).max()
+    )
     assert result.evidence.num_nonzero > 20
+
+
+@pytest.mark.parametrize("size", [1.0, 0.125, 1e-3, 1e-12])
+@pytest.mark.parametrize("l1_ratio", [1.0, 0.5])
+def test_an_alpha_that_is_given_belongs_to_the_columns_as_they_are(size, l1_ratio):
+    rng = np.random.default_rng(4)
+    X = (size * random_columns(rng, "random")).astype(np.float32)
+    y = X[:, :5].astype(np.float64).sum(axis=1) / size + rng.normal(size=len(X))
+    alpha = 0.1 * np.abs(X.astype(np.float64).T @ y).max() / (len(y) * l1_ratio)
+    result = fit(ArraySource(X, y), LassoProblem(alpha=alpha, l1_ratio=l1_ratio, tol=1e-12))
+    assert result.evidence.alpha == alpha
+    assert result.evidence.alpha_max == pytest.approx(10 * alpha, rel=1e-12)
+    assert kkt_violation(X, y, result.gamma, alpha, l1_ratio) < 1e-4
+
+
+def test_a_layer_that_never_moved_has_gamma_zero_and_is_named():
+    rng = np.random.default_rng(1)
+    X, y = random_columns(rng, "random"), rng.normal(size=40)
+    X[:, 100:] = 0
+    result = fit(ArraySource(X, y), LassoProblem(), ranges=[("moves", 0, 100), ("dead", 100, 300)])
+    assert result.gamma[:100].any()
+    assert not result.gamma[100:].any()
+    assert not result.dual_correlation[100:].any()
+    assert result.evidence.alpha_max > 0
+    assert "dead: no column" in result.evidence.warning
+
+
+def test_spearman_is_that_of_gamma_with_the_unscaled_correlation():
+    rng = np.random.default_rng(6)
+    X = random_columns(rng, "random", columns=20) * 10.0 ** rng.uniform(-2, 2, 20)
+    X, y = X.astype(np.float32), rng.normal(size=40)
+    result = fit(ArraySource(X, y), LassoProblem(normalize="column"))
+    truth = spearmanr(np.abs(result.gamma), np.abs(X.astype(np.float64).T @ y)).statistic
+    assert result.evidence.spearman == pytest.approx(truth)
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,6 +164,7 @@ Y_FINE = np.arange(5.0)
         (X_FINE, np.full(5, 0.25), "changes from step to step"),
         (X_FINE, np.full(5, np.nan), "finite"),
         (X_FINE * 0, Y_FINE, "weights that move"),
+        (np.ones((2, 3)), np.array([1.0, -1.0]), "a column that correlates"),
         (X_FINE * np.float32(np.inf), Y_FINE, "finite"),
     ],
 )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from causalprune.errors import DataError
+from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
@@ -68,6 +68,7 @@ def test_vectorised_updates_equal_the_literal_ones(config):
 def test_presets_are_the_authors_variants():
     june, october, paper = PRESETS["june-2025"], PRESETS["oct-2025"], PRESETS["paper-v1"]
     assert (june.lr, june.lr_decay_power, june.batch_rows, june.max_passes, june.patience) == (0.1, 0.1, 16, 30, 2)
+    assert (june.divide_by_lr, october.divide_by_lr, paper.divide_by_lr) == (True, True, False)
     assert june.alpha_times_columns == 1e-3
     assert (october.lr, october.momentum, october.weight_decay, october.stop_r2) == (0.1, 0.9, 0.01, 0.95)
     assert (paper.lr, paper.lr_decay_power, paper.batch_rows, paper.divide_by_mean) == (1e-2, 0.25, 1, False)
@@ -79,6 +80,30 @@ def test_the_authors_fit_is_never_called_certified():
     result = fit(ArraySource(X, y), LassoProblem(), solver="sgd", preset="june-2025")
     assert not result.evidence.certified
     assert result.evidence.relative_gap > 1e-6
+
+
+def test_the_gap_is_that_of_the_problem_which_was_solved_after_y_was_divided():
+    rng = np.random.default_rng(0)
+    X, y = np.abs(rng.normal(size=(20, 50))) * 1e-3, -7 * np.abs(rng.normal(size=20))
+    result = fit(ArraySource(X, y), LassoProblem(), solver="sgd", preset="june-2025")
+    assert result.evidence.alpha == pytest.approx(abs(y.mean()) * 1e-3 / 50)
+    given = fit(ArraySource(X, y), LassoProblem(alpha=result.evidence.alpha), solver="sgd", preset="june-2025")
+    np.testing.assert_array_equal(given.gamma, result.gamma)
+
+
+def test_a_fit_worse_than_no_fit_at_all_is_warned_of():
+    rng = np.random.default_rng(0)
+    X, y = np.abs(rng.normal(size=(20, 50))) * 100, np.abs(rng.normal(size=20))
+    result = fit(ArraySource(X, y), LassoProblem(), solver="sgd", preset="oct-2025")
+    assert result.evidence.r2 < -1
+    assert "worse than γ = 0" in result.evidence.warning
+
+
+def test_divergence_is_a_numerical_error():
+    rng = np.random.default_rng(0)
+    config = TruncatedGradientConfig(lr=1e300, max_passes=30, patience=0)
+    with pytest.raises(NumericalError, match="divergence"), np.errstate(all="ignore"):
+        solve_truncated_gradient(ArraySource(rng.normal(size=(20, 5)), rng.normal(size=20)), np.ones(5), 0, config, 0)
 
 
 def test_a_mean_of_zero_cannot_be_divided_by():

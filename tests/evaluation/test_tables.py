@@ -1,0 +1,106 @@
+import io
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
+
+from causalprune.evaluation.tables import NO_SPEEDUP, evaluation_table
+
+
+def classification(**changes):
+    return {
+        "task": "classification",
+        "model": "lenet",
+        "dataset": "cifar10",
+        "samples": 10_000,
+        "loss": 0.8123,
+        "top1": 0.7251,
+        "top5": 0.9812,
+        "per_class": [{"name": "cat", "count": 1_000, "accuracy": 0.5}],
+        "r2": None,
+        "mae": None,
+        "reference": {"loss": 0.7999, "top1": 0.7312, "top5": 0.9831, "r2": None, "mae": None, "file_bytes": 2_628_000},
+        "layers": [
+            {"name": "conv1.weight", "shape": [20, 3, 5, 5], "total": 1_500, "kept": 375, "sparsity": 0.75},
+            {"name": "fc1.weight", "shape": [500, 1250], "total": 625_000, "kept": 62_500, "sparsity": 0.9},
+        ],
+        "sparsity_prunable": 0.8996,
+        "sparsity_all": 0.8988,
+        "parameters_total": 657_080,
+        "parameters_nonzero": 66_455,
+        "flops_dense": 8_110_000,
+        "flops_theoretical": 2_027_500,
+        "file_bytes": 3_330_000,
+        **changes,
+    }
+
+
+def printed(result, width=80):
+    stream = io.StringIO()
+    Console(file=stream, width=width).print(evaluation_table(result))
+    return stream.getvalue()
+
+
+def row(text, label):
+    (line,) = [line for line in text.splitlines() if line.startswith(label)]
+    return line.removeprefix(label).split()
+
+
+def test_dense_stands_beside_pruned():
+    text = printed(classification())
+    assert row(text, "accuracy (top-1)") == ["73.12%", "72.51%"]
+    assert row(text, "top-5") == ["98.31%", "98.12%"]
+    assert row(text, "loss") == ["0.7999", "0.8123"]
+    assert row(text, "nonzero parameters") == ["657,080", "66,455"]
+    assert row(text, "FLOPs a sample, zeros skipped") == ["8,110,000", "2,027,500"]
+    assert row(text, "checkpoint") == ["2.63", "MB", "3.33", "MB"]
+
+
+def test_both_sparsities_are_named_by_what_they_are_a_fraction_of():
+    text = printed(classification())
+    assert row(text, "sparsity over prunable weights") == ["89.96%"]
+    assert row(text, "sparsity over all parameters") == ["89.88%"]
+
+
+def test_every_layer_has_a_line():
+    text = printed(classification())
+    assert row(text, "conv1.weight") == ["1,500", "375", "75.00%"]
+    assert row(text, "fc1.weight") == ["625,000", "62,500", "90.00%"]
+
+
+def test_zeros_promise_no_speed():
+    assert NO_SPEEDUP in " ".join(printed(classification()).split())
+
+
+def test_regression_shows_its_own_metrics():
+    reference = {"loss": 0.5, "top1": None, "top5": None, "r2": 0.9, "mae": 0.4, "file_bytes": 2_000}
+    text = printed(classification(task="regression", top1=None, top5=None, r2=0.8765, mae=0.4321, reference=reference))
+    assert row(text, "R²") == ["0.9000", "0.8765"]
+    assert row(text, "mean absolute error") == ["0.4", "0.4321"]
+    assert "accuracy" not in text
+    assert "top-5" not in text
+
+
+def test_without_a_reference_the_dense_column_stays_open():
+    text = printed(classification(reference=None))
+    assert row(text, "accuracy (top-1)") == ["–", "72.51%"]
+    assert row(text, "checkpoint") == ["–", "3.33", "MB"]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_long_names_are_folded_not_cut(width):
+    name = "module.backbone.features.0.block.1.residual.branch.2.convolution.depthwise.inner.weight"
+    layers = [{"name": name, "shape": [10, 100], "total": 1_000, "kept": 100, "sparsity": 0.9}]
+    text = printed(classification(layers=layers), width)
+    assert max(map(cell_len, text.splitlines())) <= width
+    assert "…" not in text
+    assert name in "".join(line.split()[0] for line in text.splitlines() if line.strip()).replace("1,000", "")
+
+
+def test_text_in_brackets_is_text():
+    text = printed(classification(model="[bold]nets[/bold]:build", dataset="[red]mine.npz"))
+    assert "[bold]nets[/bold]:build on [red]mine.npz" in text
+
+
+def test_without_a_terminal_there_are_no_escape_codes():
+    assert "\x1b" not in printed(classification())
