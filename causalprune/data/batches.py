@@ -7,7 +7,7 @@ from typing import cast
 
 import torch
 
-from causalprune.config import AUGMENTATIONS
+from causalprune.config.shared import AUGMENTATIONS
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
 from causalprune.data.loading import BatchJob, load_batches

@@ -9,7 +9,7 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.config import GRANULARITIES
+from causalprune.config.shared import GRANULARITIES
 from causalprune.errors import MismatchError, UsageError
 from causalprune.options import one_of
 from causalprune.parameters import ParameterEntry, ParameterIndex

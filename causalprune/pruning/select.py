@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from causalprune.config import GRANULARITIES, SCOPES
+from causalprune.config.shared import GRANULARITIES, SCOPES
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.options import fraction, one_of
 from causalprune.pruning.criterion import Scores

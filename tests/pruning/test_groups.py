@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.config import GRANULARITIES
+from causalprune.config.shared import GRANULARITIES
 from causalprune.errors import MismatchError, UsageError
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids, groups_per_tensor

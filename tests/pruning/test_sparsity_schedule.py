@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from causalprune.config import SPARSITY_SCHEDULES
+from causalprune.config.shared import SPARSITY_SCHEDULES
 from causalprune.errors import UsageError
 from causalprune.pruning.schedule import target_sparsity
 

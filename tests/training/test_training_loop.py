@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.config import LR_SCHEDULES, OPTIMIZERS, TrainingOptions
+from causalprune.config.shared import LR_SCHEDULES, OPTIMIZERS, TrainingOptions
 from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.errors import CorruptError, DataError, InterruptedStage

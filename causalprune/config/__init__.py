@@ -1,0 +1,46 @@
+"""The configuration of every stage: frozen, self-validating, one field an option, one file a stage.
+
+Field order is the order in ``--help``. Nothing here imports PyTorch, so that ``--help`` and ``info`` answer at once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.evaluate import EvaluateConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.info import InfoConfig
+from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
+from causalprune.config.run import RunConfig
+from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, RuntimeOptions, TrainingOptions
+
+STAGE_CONFIGS: dict[str, type[Any]] = {
+    "pretrain": PretrainConfig,
+    "record": RecordConfig,
+    "fit-gamma": FitGammaConfig,
+    "apply-mask": ApplyMaskConfig,
+    "posttrain": PosttrainConfig,
+    "evaluate": EvaluateConfig,
+    "info": InfoConfig,
+    "run": RunConfig,
+}
+
+__all__ = [
+    "STAGE_CONFIGS",
+    "ApplyMaskConfig",
+    "ComputeOptions",
+    "DataOptions",
+    "EvaluateConfig",
+    "FitGammaConfig",
+    "InfoConfig",
+    "ModelOptions",
+    "PosttrainConfig",
+    "PretrainConfig",
+    "RecordConfig",
+    "RunConfig",
+    "RuntimeOptions",
+    "TrainingOptions",
+]

@@ -1,0 +1,52 @@
+"""Options of ``apply-mask``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.config.shared import GRANULARITIES, REWINDS, SCOPES, SPARSITY_SCHEDULES, ComputeOptions
+from causalprune.errors import UsageError
+from causalprune.options import at_least, fraction, one_of, option
+from causalprune.pruning.names import check_criterion
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyMaskConfig(ComputeOptions):
+    """Prune: turn a fit, or another criterion, into a mask."""
+
+    sparsity: float | None = option(
+        None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
+    )
+    zero: bool = option(False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity.")
+    criterion: str = option(
+        "effect",
+        "What orders the parameters: gamma, effect, curvature, magnitude, random, fisher, obd, or an installed one.",
+        check=check_criterion,
+    )
+    scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
+    granularity: str = option("parameter", "Prune single weights or whole groups.", check=one_of(GRANULARITIES))
+    schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=one_of(SPARSITY_SCHEDULES))
+    iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
+    iterations: int = option(1, "Iterations of the schedule.", check=at_least(1))
+    rewind: str = option(
+        "none", "Weights after the mask: as they are, as before the recording, or as pretrained.", check=one_of(REWINDS)
+    )
+    reset_batchnorm: bool = option(False, "Reset batch-normalisation statistics and affine parameters.")
+    checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", identifies=False)
+    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", identifies=False)
+    recording: str | None = option(None, "Recording in the store [the last].")
+    fit: str = option("default", "Name of the fit in the store.", identifies=False)
+    rewind_from: Path | None = option(None, "Checkpoint to rewind to [run/pretrained.safetensors].", identifies=False)
+    output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", identifies=False)
+
+    def check(self) -> None:
+        """Exactly one of sparsity and zero; an iteration within the schedule."""
+        super().check()
+        if self.zero == (self.sparsity is not None):
+            found = "both" if self.zero else "neither"
+            raise UsageError("apply-mask", expected="one of --sparsity S and --zero", found=found)
+        if self.iteration > self.iterations:
+            raise UsageError(
+                "--iteration", expected=f"at most --iterations {self.iterations}", found=str(self.iteration)
+            )

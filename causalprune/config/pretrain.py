@@ -1,0 +1,16 @@
+"""Options of ``pretrain``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, TrainingOptions
+from causalprune.options import option
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainConfig(ModelOptions, DataOptions, TrainingOptions, ComputeOptions):
+    """Train a dense network: reach a basin of attraction."""
+
+    output: Path | None = option(None, "Checkpoint to write [run/pretrained.safetensors].", identifies=False)

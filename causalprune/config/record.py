@@ -1,0 +1,40 @@
+"""Options of ``record``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.config.shared import AUGMENTATIONS, ComputeOptions
+from causalprune.options import at_least, fraction, one_of, option, positive
+from causalprune.quantities import check_interval
+
+LOSS_CHANGES = ("same-batch", "next-batch")
+CODECS = ("exact", "balanced", "small")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordConfig(ComputeOptions):
+    """Run plain SGD and record every step."""
+
+    epochs: int = option(5, "Epochs to record.", check=at_least(1))
+    steps: int | None = option(None, "Optimizer steps to record, instead of epochs.", check=at_least(1))
+    batch_size: int = option(64, "Minibatch size.", check=at_least(1))
+    lr: float = option(0.01, "Learning rate of the recording.", check=positive)
+    momentum: float = option(0.0, "Momentum of the recording; above 0 the fit needs lags.", check=fraction)
+    loss_change: str = option(
+        "same-batch", "Loss change of a step: on the same minibatch, or to the next one.", check=one_of(LOSS_CHANGES)
+    )
+    stride: int = option(1, "Optimizer steps in one row.", check=at_least(1))
+    augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
+    codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=one_of(CODECS))
+    checkpoint_every: str = option(
+        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
+    )
+    checkpoint: Path | None = option(None, "Checkpoint to start from [run/pretrained.safetensors].", identifies=False)
+    store: Path | None = option(None, "Trajectory store to write [run/trajectory.zarr].", identifies=False)
+    output: Path | None = option(
+        None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", identifies=False
+    )
+    dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", identifies=False)
+    force: bool = option(False, "Start although the disk seems too small.", identifies=False)

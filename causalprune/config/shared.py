@@ -1,0 +1,138 @@
+"""Options that several stages share: where they work, what they compute on, data, model, training."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.data.names import check_dataset
+from causalprune.errors import UsageError
+from causalprune.models.names import check_model_name
+from causalprune.options import Options, at_least, fraction, not_negative, one_of, open_fraction, option, positive
+from causalprune.quantities import check_interval
+
+AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
+SCOPES = ("global", "layer")
+GRANULARITIES = ("parameter", "filter", "neuron", "layer")
+SPARSITY_SCHEDULES = ("cubic", "geometric", "one-shot")
+REWINDS = ("none", "recording", "pretrained")
+OPTIMIZERS = ("sgd", "adam", "adamw")
+LR_SCHEDULES = ("cosine", "one-cycle", "step", "constant")
+
+
+def _device(value: str) -> str | None:
+    kind, _, number = value.partition(":")
+    ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdigit())
+    return None if ok else "auto, cpu, cuda or cuda:N"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeOptions(Options):
+    """Where a stage works and on what; shared by all."""
+
+    run: Path = option(Path("run"), "Run directory: inputs and outputs that are not named lie here.", identifies=False)
+    overwrite: bool = option(False, "Replace outputs that exist.", identifies=False)
+    break_lock: bool = option(
+        False, "Take the lock of a process on another host that is known to have ended.", identifies=False
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(RuntimeOptions):
+    """What a stage that runs the network computes on."""
+
+    seed: int = option(0, "Seed of every random choice.", check=at_least(0))
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=_device, identifies=False)
+    deterministic: bool = option(False, "Use deterministic kernels only (the CPU ones always are).")
+    num_workers: int = option(
+        0,
+        "Worker processes of the data loader, for data sets that don't fit in memory.",
+        check=at_least(0),
+        identifies=False,
+    )
+    data_root: str = option("", "Folder of the data set's files.", identifies=False)
+    trust_code: bool = option(False, "Run the package.module:factory that an input checkpoint names.", identifies=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Options):
+    """Which data; pretrain decides, later stages read it from the checkpoint."""
+
+    dataset: str = option(
+        "digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.", check=check_dataset
+    )
+    download: bool = option(False, "Let torchvision download a missing data set.", identifies=False)
+    validation_fraction: float = option(
+        0.1, "Share of the training set held out to choose the best epoch.", check=open_fraction
+    )
+    split_seed: int = option(0, "Seed of the validation split.", check=at_least(0))
+    augment: str = option("auto", "Training augmentation.", check=one_of(AUGMENTATIONS))
+
+
+def _hidden(value: str) -> str | None:
+    parts = value.split(",") if value else []
+    return None if all(p.strip().isdigit() and int(p) > 0 for p in parts) else "sizes such as 300,100"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(Options):
+    """Which model; pretrain decides, later stages read it from the checkpoint."""
+
+    model: str = option(
+        "",
+        "Model: a name, torchvision:NAME or package.module:factory; left out: lenet for images, mlp for tables.",
+        check=check_model_name,
+    )
+    hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden)
+    init_from: Path | None = option(None, "Start from the weights in this .safetensors, .pt or .pth file.")
+    key_map: tuple[str, ...] = option(
+        (), "Rename weights of --init-from whose name starts with OLD: OLD=NEW; may be repeated.", metavar="OLD=NEW"
+    )
+
+    def check(self) -> None:
+        """Key maps need a file and the form OLD=NEW."""
+        super().check()
+        for rule in self.key_map:
+            if "=" not in rule:
+                raise UsageError("--key-map", expected="OLD=NEW", found=repr(rule))
+        if self.key_map and self.init_from is None:
+            raise UsageError("--key-map", expected="--init-from FILE beside it", found="none")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """How pretrain and posttrain optimise."""
+
+    epochs: int = option(30, "Epochs.", check=at_least(0))
+    batch_size: int = option(64, "Minibatch size.", check=at_least(1))
+    optimizer: str = option("sgd", "Optimizer.", check=one_of(OPTIMIZERS))
+    lr: float = option(0.05, "Peak learning rate.", check=positive)
+    momentum: float = option(0.9, "Momentum of sgd.", check=fraction)
+    nesterov: bool = option(True, "Nesterov momentum with sgd.", flag="--nesterov/--no-nesterov")
+    weight_decay: float = option(5e-4, "Weight decay.", check=not_negative)
+    lr_schedule: str = option("cosine", "Learning-rate schedule.", check=one_of(LR_SCHEDULES))
+    lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=positive)
+    decay_at: str = option(
+        "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=lambda v: _decay_points(v)
+    )
+    label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
+    patience: int = option(0, "Stop after so many epochs without progress on validation; 0 never.", check=at_least(0))
+    amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
+    compile: bool = option(False, "Compile the model with torch.compile.")
+    checkpoint_every: str = option(
+        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
+    )
+
+    def decay_points(self) -> tuple[float, ...]:
+        """``decay_at`` as numbers."""
+        return tuple(float(p) for p in self.decay_at.split(",") if p.strip())
+
+
+def _decay_points(value: str) -> str | None:
+    try:
+        points = [float(p) for p in value.split(",") if p.strip()]
+    except ValueError:
+        points = [math.nan]
+    ok = all(0 < p < 1 for p in points) and points == sorted(points)
+    return None if ok else "rising shares in (0, 1) such as 0.5,0.75"
