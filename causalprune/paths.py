@@ -60,9 +60,47 @@ class RunPaths:
         """The folder of iteration ``number`` (from 0)."""
         return RunPaths(self.root / f"iteration-{number:03d}")
 
+    @property
+    def sweep(self) -> SweepPaths:
+        """The files of a sweep."""
+        return SweepPaths(self.root / "sweep")
+
     def iterations(self) -> list[RunPaths]:
         """The folders of the iterations that exist, in order."""
         return [RunPaths(p) for p in sorted(self.root.glob("iteration-[0-9][0-9][0-9]")) if p.is_dir()]
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The files of a sweep; a cell or a step is named by a hash of all that decides it."""
+
+    root: Path
+
+    @property
+    def grid(self) -> Path:
+        """Which cells there are, in the order of the table."""
+        return self.root / "grid.json"
+
+    @property
+    def table(self) -> Path:
+        """The results as JSON lines, in the order of the grid."""
+        return self.root / "results.jsonl"
+
+    def cell(self, cell: str) -> Path:
+        """What was measured in a cell; it is there when the cell is done."""
+        return self.root / "cells" / f"{cell}.json"
+
+    def mask(self, cell: str) -> Path:
+        """Which weights a cell kept."""
+        return self.root / "cells" / f"{cell}.mask.safetensors"
+
+    def work(self, cell: str) -> Path:
+        """Steps that only this cell needs."""
+        return self.root / "cells" / cell
+
+    def shared(self, step: str) -> Path:
+        """A step that several cells may need."""
+        return self.root / "shared" / step
 
 
 def progress_path(output: Path) -> Path:

@@ -40,6 +40,23 @@ class Reporter:
         logger.warning(message)
 
 
+class LabelledReporter(Reporter):
+    """Puts a label, such as the iteration, before what a stage reports."""
+
+    def __init__(self, reporter: Reporter, label: str) -> None:
+        self._reporter, self._label = reporter, label
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Bar]:
+        """Show a task of ``total`` steps while the body runs."""
+        with self._reporter.task(self._label + description, total) as bar:
+            yield bar
+
+    def warn(self, message: str) -> None:
+        """Say something that the user should know although the stage goes on."""
+        self._reporter.warn(self._label + message)
+
+
 class LogReporter(Reporter):
     """For batch jobs: a line when a task starts and ends, and one a minute in between."""
 

@@ -5,24 +5,15 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from causalprune.config import (
-    ApplyMaskConfig,
-    EvaluateConfig,
-    FitGammaConfig,
-    PosttrainConfig,
-    PretrainConfig,
-    RecordConfig,
-    RunConfig,
-)
+from causalprune.config import RunConfig
 from causalprune.errors import MismatchError
 from causalprune.files import make_directory, read_json, write_json
 from causalprune.locking import FileLock
-from causalprune.options import Options
 from causalprune.paths import RunPaths, lock_path
-from causalprune.reporting import Reporter
-from causalprune.settings import apply_settings
+from causalprune.plan import PipelinePlan
+from causalprune.reporting import LabelledReporter, Reporter
 from causalprune.stages.apply_mask import apply_mask
 from causalprune.stages.artefacts import StageResult
 from causalprune.stages.evaluate import EvaluateResult, evaluate
@@ -31,15 +22,14 @@ from causalprune.stages.posttrain import posttrain
 from causalprune.stages.pretrain import pretrain
 from causalprune.stages.record import record
 
-C = TypeVar("C", bound=Options)
-
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(StageResult):
     """Result of run.
 
     Attributes:
-        iterations: Sparsity, rows recorded, R² of the fit and nonzero γ of each iteration.
+        iterations: Metrics on the validation split before the recording, rows recorded, R² of the fit, nonzero γ and
+            sparsity of each iteration.
         evaluation: See :class:`causalprune.stages.evaluate.EvaluateResult`.
     """
 
@@ -65,19 +55,19 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     """
     reporter = reporter or Reporter()
     started = time.monotonic()
-    stages = _Stages(config)
-    paths = stages.paths
+    plan = PipelinePlan(config)
+    paths = RunPaths(config.run)
     # Every stage is configured before the first one starts: a typo must not show after an hour.
-    plan = [stages.iteration(number) for number in range(config.iterations)]
-    pretrain_config, posttrain_config, evaluate_config = stages.pretrain(), stages.posttrain(), stages.evaluate()
+    iterations = [plan.iteration(number) for number in range(config.iterations)]
+    pretrain_config, posttrain_config, evaluate_config = plan.pretrain(), plan.posttrain(), plan.evaluate()
     make_directory(paths.root)
     with FileLock(lock_path(paths.run_config), break_lock=config.break_lock):
         _claim(config, paths)
         first = pretrain(pretrain_config, reporter)
         lines, all_done = [], first.already_done
-        for number, (train_config, record_config, fit_config, mask_config) in enumerate(plan, start=1):
-            label = _Labelled(reporter, f"{number}/{config.iterations} ")
-            posttrain(train_config, label)
+        for number, (train_config, record_config, fit_config, mask_config) in enumerate(iterations, start=1):
+            label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
+            trained = posttrain(train_config, label)
             recorded = record(record_config, label)
             fitted = fit_gamma(fit_config, label)
             masked = apply_mask(mask_config, label)
@@ -85,6 +75,7 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
             lines.append(
                 {
                     "iteration": number,
+                    "validation": trained.validation,
                     "sparsity": masked.sparsity,
                     "rows": recorded.rows,
                     "stored_bytes": recorded.stored_bytes,
@@ -107,91 +98,6 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         )
         write_json(paths.result("run"), result.to_json())
         return result
-
-
-class _Stages:
-    """The configuration of every stage of the pipeline."""
-
-    def __init__(self, config: RunConfig) -> None:
-        self._config = config
-        self.paths = RunPaths(config.run)
-
-    def pretrain(self) -> PretrainConfig:
-        c = self._config
-        values = {name: getattr(c, name) for name in ("model", "hidden", "init_from", "key_map", "dataset", "download")}
-        values |= {name: getattr(c, name) for name in ("validation_fraction", "split_seed", "augment")}
-        return self._make(
-            PretrainConfig, "pretrain", self.paths, epochs=c.pretrain_epochs, **self._training(), **values
-        )
-
-    def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig, ApplyMaskConfig]:
-        c, here = self._config, self.paths.iteration(number)
-        before = self.paths.pretrained if number == 0 else self.paths.iteration(number - 1).pruned
-        # Another seed for each iteration, or all of them would see the batches in the same order.
-        seed = c.seed * 1000 + number + 1
-        train = {**self._training(), "seed": seed, "lr_schedule": "constant", "lr": 0.01}
-        names = ("criterion", "scope", "granularity", "schedule", "iterations", "sparsity", "rewind")
-        mask = {name: getattr(c, name) for name in names}
-        rewind_from = {"none": None, "recording": here.trained, "pretrained": self.paths.pretrained}[c.rewind]
-        return (
-            self._make(
-                PosttrainConfig, "train", here, checkpoint=before, output=here.trained, epochs=c.train_epochs, **train
-            ),
-            self._make(
-                RecordConfig,
-                "record",
-                here,
-                **{**self._compute(), "seed": seed},
-                checkpoint=here.trained,
-                epochs=c.record_epochs,
-                batch_size=c.batch_size,
-                checkpoint_every=c.checkpoint_every,
-            ),
-            self._make(FitGammaConfig, "fit-gamma", here, overwrite=c.overwrite, seed=seed),
-            self._make(
-                ApplyMaskConfig,
-                "apply-mask",
-                here,
-                **{**self._compute(), "seed": seed},
-                **mask,
-                iteration=number + 1,
-                rewind_from=rewind_from,
-            ),
-        )
-
-    def posttrain(self) -> PosttrainConfig:
-        last = self.paths.iteration(self._config.iterations - 1).pruned
-        epochs = self._config.posttrain_epochs
-        return self._make(PosttrainConfig, "posttrain", self.paths, checkpoint=last, epochs=epochs, **self._training())
-
-    def evaluate(self) -> EvaluateConfig:
-        return self._make(EvaluateConfig, "evaluate", self.paths, **self._compute())
-
-    def _compute(self) -> dict[str, Any]:
-        names = ("seed", "device", "deterministic", "num_workers", "data_root", "trust_code", "overwrite", "break_lock")
-        # Code that pretrain was told to run is the user's own in all later stages of the same command.
-        trusted = self._config.trust_code or ":" in self._config.model or ":" in self._config.dataset
-        return {**{name: getattr(self._config, name) for name in names}, "trust_code": trusted}
-
-    def _training(self) -> dict[str, Any]:
-        c = self._config
-        return {**self._compute(), "batch_size": c.batch_size, "checkpoint_every": c.checkpoint_every}
-
-    def _make(self, kind: type[C], stage: str, paths: RunPaths, **values: Any) -> C:
-        return apply_settings(kind, stage, {"run": paths.root, **values}, self._config.set)
-
-
-class _Labelled(Reporter):
-    """Puts the iteration before what a stage reports."""
-
-    def __init__(self, reporter: Reporter, label: str) -> None:
-        self._reporter, self._label = reporter, label
-
-    def task(self, description: str, total: int) -> Any:
-        return self._reporter.task(self._label + description, total)
-
-    def warn(self, message: str) -> None:
-        self._reporter.warn(self._label + message)
 
 
 def _claim(config: RunConfig, paths: RunPaths) -> None:

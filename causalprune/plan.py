@@ -1,0 +1,102 @@
+"""What ``run`` asks of every stage: one configuration of the pipeline becomes one of each stage."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from causalprune.config import (
+    ApplyMaskConfig,
+    EvaluateConfig,
+    FitGammaConfig,
+    PosttrainConfig,
+    PretrainConfig,
+    RecordConfig,
+    RunConfig,
+)
+from causalprune.options import Options
+from causalprune.paths import RunPaths
+from causalprune.settings import apply_settings
+
+C = TypeVar("C", bound=Options)
+
+
+class PipelinePlan:
+    """The configuration of every stage of the pipeline, with the paths of a run directory.
+
+    Each method raises UsageError for an option of ``config.set`` that doesn't exist or can't be used.
+
+    Args:
+        config: The pipeline.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._paths = RunPaths(config.run)
+
+    def pretrain(self) -> PretrainConfig:
+        """The dense network."""
+        c = self._config
+        values = {name: getattr(c, name) for name in ("model", "hidden", "init_from", "key_map", "dataset", "download")}
+        values |= {name: getattr(c, name) for name in ("validation_fraction", "split_seed", "augment")}
+        return self._make(
+            PretrainConfig, "pretrain", self._paths, epochs=c.pretrain_epochs, **self._training(), **values
+        )
+
+    def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig, ApplyMaskConfig]:
+        """Train, record, fit and mask of iteration ``number`` (from 0)."""
+        c, here = self._config, self._paths.iteration(number)
+        before = self._paths.pretrained if number == 0 else self._paths.iteration(number - 1).pruned
+        # Another seed for each iteration, or all of them would see the batches in the same order.
+        seed = c.seed * 1000 + number + 1
+        train = {**self._training(), "seed": seed, "lr_schedule": "constant", "lr": 0.01}
+        names = ("criterion", "scope", "granularity", "schedule", "iterations", "sparsity", "rewind")
+        mask = {name: getattr(c, name) for name in names}
+        rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
+        return (
+            self._make(
+                PosttrainConfig, "train", here, checkpoint=before, output=here.trained, epochs=c.train_epochs, **train
+            ),
+            self._make(
+                RecordConfig,
+                "record",
+                here,
+                **{**self._compute(), "seed": seed},
+                checkpoint=here.trained,
+                epochs=c.record_epochs,
+                batch_size=c.batch_size,
+                checkpoint_every=c.checkpoint_every,
+            ),
+            self._make(FitGammaConfig, "fit-gamma", here, overwrite=c.overwrite, seed=seed),
+            self._make(
+                ApplyMaskConfig,
+                "apply-mask",
+                here,
+                **{**self._compute(), "seed": seed},
+                **mask,
+                iteration=number + 1,
+                rewind_from=rewind_from,
+            ),
+        )
+
+    def posttrain(self) -> PosttrainConfig:
+        """The training after the last mask."""
+        last = self._paths.iteration(self._config.iterations - 1).pruned
+        epochs = self._config.posttrain_epochs
+        return self._make(PosttrainConfig, "posttrain", self._paths, checkpoint=last, epochs=epochs, **self._training())
+
+    def evaluate(self) -> EvaluateConfig:
+        """The measurement of the final network."""
+        return self._make(EvaluateConfig, "evaluate", self._paths, **self._compute())
+
+    def _compute(self) -> dict[str, Any]:
+        names = ("seed", "device", "deterministic", "num_workers", "data_root", "trust_code", "overwrite", "break_lock")
+        # Code that pretrain was told to run is the user's own in all later stages of the same command.
+        trusted = self._config.trust_code or ":" in self._config.model or ":" in self._config.dataset
+        return {**{name: getattr(self._config, name) for name in names}, "trust_code": trusted}
+
+    def _training(self) -> dict[str, Any]:
+        c = self._config
+        return {**self._compute(), "batch_size": c.batch_size, "checkpoint_every": c.checkpoint_every}
+
+    def _make(self, kind: type[C], stage: str, paths: RunPaths, **values: Any) -> C:
+        return apply_settings(kind, stage, {"run": paths.root, **values}, self._config.set)
