@@ -48,18 +48,27 @@ def resolve(
     table = {} if file is None else _read_toml(file)
     values: dict[str, Any] = {}
     names = {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
-    for key, value in _for_stage(table, stage, file):
-        if key in names:
-            values[key] = convert(kind, names[key], value, f"{key} in {file}")
+    if stage == "sweep" and file is not None:
+        from causalprune.sweep.sweep_file import sweep_values
+
+        values = sweep_values(table, file)
+    else:
+        for key, value in _for_stage(table, stage, file):
+            if key in names:
+                values[key] = convert(kind, names[key], value, f"{key} in {file}")
+    listed = {name: values.get(name, ()) for name in ("set", "vary")}
     for name, f in names.items():
         text = environment.get(PREFIX + name.upper())
         if text is not None:
             values[name] = convert(kind, f, text, PREFIX + name.upper())
     values |= given
+    if stage == "sweep":
+        # What the command line says comes behind what the file says, and holds.
+        values |= {name: (*lines, *given.get(name, ())) for name, lines in listed.items()}
     if stage == "run":
         # A stage's table holds for that stage inside a run as well, below what --set says.
         lines = [
-            f"{other}.{key}={_text(value)}"
+            f"{other}.{key}={setting_text(value)}"
             for other in RUN_STAGES
             if isinstance(table.get(other), dict)
             for key, value in table[other].items()
@@ -87,7 +96,7 @@ def apply_settings(kind: type[C], stage: str, values: dict[str, Any], settings: 
             continue
         key = option.replace("-", "_")
         if key not in names:
-            raise _unknown_option(f"--set {setting}", key, list(names))
+            raise unknown_option(f"--set {setting}", key, list(names))
         values[key] = convert(kind, names[key], text, f"--set {target}")
     return kind(**values)
 
@@ -121,12 +130,12 @@ def convert(kind: type[Options], f: Field[Any], value: Any, source: str) -> Any:
 
 def _read_toml(file: Path) -> dict[str, Any]:
     if not file.is_file():
-        raise DataError(f"--config {file}", expected="a TOML file", found="a directory" if file.is_dir() else "nothing")
+        raise DataError(f"{file}", expected="a TOML file", found="a directory" if file.is_dir() else "nothing")
     try:
         with storage_errors(file, "read"):
             return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {file}", expected="TOML", found=str(error)) from error
+        raise UsageError(f"{file}", expected="TOML", found=str(error)) from error
 
 
 def _for_stage(table: Mapping[str, Any], stage: str, file: Path | None) -> list[tuple[str, Any]]:
@@ -138,27 +147,29 @@ def _for_stage(table: Mapping[str, Any], stage: str, file: Path | None) -> list[
         key = raw.replace("-", "_")
         if isinstance(value, dict):
             if raw not in options:
-                raise _unknown_option(f"table [{raw}] in {file}", raw, list(options))
+                raise unknown_option(f"table [{raw}] in {file}", raw, list(options))
             for inner, inner_value in value.items():
                 if inner.replace("-", "_") not in options[raw]:
-                    raise _unknown_option(f"{raw}.{inner} in {file}", inner.replace("-", "_"), options[raw])
+                    raise unknown_option(f"{raw}.{inner} in {file}", inner.replace("-", "_"), options[raw])
                 if raw == stage:
                     own.append((inner.replace("-", "_"), inner_value))
         elif not any(key in names for names in options.values()):
-            raise _unknown_option(f"{raw} in {file}", key, sorted({n for names in options.values() for n in names}))
+            raise unknown_option(f"{raw} in {file}", key, sorted({n for names in options.values() for n in names}))
         else:
             common.append((key, value))
     return common + own
 
 
-def _unknown_option(source: str, name: str, known: list[str]) -> UsageError:
+def unknown_option(source: str, name: str, known: list[str]) -> UsageError:
+    """The error for a name that isn't known, with the nearest one as a hint."""
     near = difflib.get_close_matches(name, known, n=1)
     return UsageError(
         source, expected="a known name", found=repr(name), remedy=f"did you mean {near[0]}?" if near else ""
     )
 
 
-def _text(value: Any) -> str:
+def setting_text(value: Any) -> str:
+    """A value from TOML as ``--set`` takes it."""
     if isinstance(value, list):
         return ",".join(map(str, value))
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -26,7 +26,13 @@ _OUTPUT_PANEL = "Output"
 
 
 def stage_command(
-    app: typer.Typer, name: str, config: type[Options], *, example: str, show: Callable[[Any], Any]
+    app: typer.Typer,
+    name: str,
+    config: type[Options],
+    *,
+    example: str,
+    show: Callable[[Any], Any],
+    file_argument: bool = False,
 ) -> None:
     """Add a stage to the command line.
 
@@ -36,6 +42,7 @@ def stage_command(
         config: The stage's configuration; its docstring is the command's help.
         example: A command line that works as it stands.
         show: Makes something that rich can print of the stage's result.
+        file_argument: Whether the TOML file is an argument of its own rather than ``--config FILE``.
     """
 
     def command(config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, **given: Any) -> None:
@@ -43,17 +50,20 @@ def stage_command(
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None and v != []}
         session.run(name, lambda: resolve(config, name, values, config_file), show)
 
-    command.__signature__ = inspect.Signature(_parameters(config))  # type: ignore[attr-defined]
+    command.__signature__ = inspect.Signature(_parameters(config, file_argument))  # type: ignore[attr-defined]
     command.__doc__ = inspect.getdoc(config)
     app.command(name, epilog=f"Example: {example}")(command)
 
 
-def _parameters(config: type[Options]) -> list[inspect.Parameter]:
+def _parameters(config: type[Options], file_argument: bool) -> list[inspect.Parameter]:
     own_first = sorted(fields(config), key=lambda f: _declaring_class(config, f).__name__ in _PANELS)  # type: ignore[arg-type]
     hints = get_type_hints(config)
     parameters = [_parameter(config, f, hints[f.name]) for f in own_first]
+    file = typer.Option("--config", help="TOML file with options.", metavar="FILE", rich_help_panel=_OUTPUT_PANEL)
+    if file_argument:
+        file = typer.Argument(help="TOML file with options.", metavar="[FILE]", show_default=False)
+    parameters.append(_keyword("config_file", Path | None, None, file))
     output = {
-        "config_file": (Path | None, None, typer.Option("--config", help="TOML file with options.", metavar="FILE")),
         "json": (bool, False, typer.Option("--json", help="Print one JSON object instead of a table.")),
         "verbose": (bool, False, typer.Option("--verbose", "-v", help="Log more on stderr.")),
         "quiet": (bool, False, typer.Option("--quiet", "-q", help="No progress and no warnings.")),

@@ -93,6 +93,41 @@ def run(result: Any) -> Any:
     return Group(table, Text(), evaluate(result))
 
 
+def sweep(result: Any) -> Any:
+    """Mean and spread of the score: criteria across, sparsities down, a block for each combination of the rest."""
+    parts: list[Any] = []
+    others = [n for n in result.summary[0] if n not in _SUMMARY] if result.summary else []
+    blocks: dict[tuple[tuple[str, Any], ...], list[dict[str, Any]]] = {}
+    for line in result.summary:
+        blocks.setdefault(tuple((name, line[name]) for name in others), []).append(line)
+    for settings, lines in blocks.items():
+        criteria = list(dict.fromkeys(line["criterion"] for line in lines))
+        title = "  ".join(f"{name}={value}" for name, value in settings)
+        table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+        table.add_column(f"{'accuracy' if lines[0]['metric'] == 'top1' else 'R²'} at sparsity", no_wrap=True)
+        for criterion in criteria:
+            table.add_column(criterion, justify="right", no_wrap=True)
+        cells = {(line["sparsity"], line["criterion"]): line for line in lines}
+        for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
+            scores = [cells.get((sparsity, criterion)) for criterion in criteria]
+            table.add_row(f"{100 * sparsity:g} %", *map(_score, scores))
+        parts += [table, Text()]
+    steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
+    facts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
+    return Group(*parts, _facts(result, {**facts, "stages run": steps or "none"}))
+
+
+_SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "seeds")
+
+
+def _score(line: dict[str, Any] | None) -> str:
+    if line is None or line["mean"] is None:
+        return "–"
+    scale, digits = (100, 2) if line["metric"] == "top1" else (1, 4)
+    spread = f" ±{scale * line['std']:.{digits}f}" if line["std"] is not None else ""
+    return f"{scale * line['mean']:.{digits}f}{spread}"
+
+
 def info(result: Any) -> Any:
     """What it is, where it comes from, whether it is whole."""
     shown = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)

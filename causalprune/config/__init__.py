@@ -16,6 +16,7 @@ from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.run import RunConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, RuntimeOptions, TrainingOptions
+from causalprune.config.sweep import SweepConfig
 
 STAGE_CONFIGS: dict[str, type[Any]] = {
     "pretrain": PretrainConfig,
@@ -26,6 +27,7 @@ STAGE_CONFIGS: dict[str, type[Any]] = {
     "evaluate": EvaluateConfig,
     "info": InfoConfig,
     "run": RunConfig,
+    "sweep": SweepConfig,
 }
 
 __all__ = [
@@ -42,5 +44,6 @@ __all__ = [
     "RecordConfig",
     "RunConfig",
     "RuntimeOptions",
+    "SweepConfig",
     "TrainingOptions",
 ]

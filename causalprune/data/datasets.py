@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +97,29 @@ def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
         CorruptError: A file is damaged, or the name is code and ``trust_code`` is False.
         StorageError: A file can't be read or written.
     """
+    kept = _kept.get()
+    if kept is None:
+        return _load(spec, trust_code=trust_code)
+    if (spec, trust_code) not in kept:
+        kept.clear()
+        kept[spec, trust_code] = _load(spec, trust_code=trust_code)
+    return kept[spec, trust_code]
+
+
+_kept: ContextVar[dict[tuple[DataSpec, bool], DataSet] | None] = ContextVar("kept data set", default=None)
+
+
+@contextmanager
+def last_data_kept() -> Iterator[None]:
+    """Keep the data set that was loaded last in memory while the body runs, for stages that follow each other."""
+    token = _kept.set({})
+    try:
+        yield
+    finally:
+        _kept.reset(token)
+
+
+def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     _check(spec)
     raw = _read(spec, trust_code=trust_code)
     what = f"data set {spec.name}"

@@ -18,9 +18,10 @@ from causalprune.config import (
     PretrainConfig,
     RecordConfig,
     RunConfig,
+    SweepConfig,
 )
 
-STAGES = ("pretrain", "record", "fit_gamma", "apply_mask", "posttrain", "evaluate", "info", "run")
+STAGES = ("pretrain", "record", "fit_gamma", "apply_mask", "posttrain", "evaluate", "info", "run", "sweep")
 
 __all__ = [
     "STAGES",
@@ -32,6 +33,7 @@ __all__ = [
     "PretrainConfig",
     "RecordConfig",
     "RunConfig",
+    "SweepConfig",
     "stage_function",
 ]
 

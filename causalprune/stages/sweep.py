@@ -1,0 +1,164 @@
+"""Sparsities × criteria × seeds × any option into one table, each cell once, however often and wherever it is run."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from causalprune.config import SweepConfig
+from causalprune.data.datasets import last_data_kept
+from causalprune.errors import CausalpruneError, DataError, LockedError, NumericalError
+from causalprune.files import make_directory
+from causalprune.paths import RunPaths, SweepPaths
+from causalprune.reporting import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger
+from causalprune.runtime import StopRequest, stop_requests
+from causalprune.stages.artefacts import StageResult
+from causalprune.stages.sweep_cell import measure_cell
+from causalprune.stages.sweep_step import Workshop
+from causalprune.sweep.claims import claim, patient_claim
+from causalprune.sweep.grid import Grid, Point
+from causalprune.sweep.table import ResultTable
+
+LONGEST_NAP_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult(StageResult):
+    """Result of sweep.
+
+    Attributes:
+        points: Rows of the whole grid.
+        done: Rows that are in the table now.
+        cells_made: Cells that this process measured.
+        steps_made: How often it ran each stage for them.
+        summary: The score of each setting over its seeds: the settings but ``seed``, ``metric``, ``mean``, ``std``
+            (of the sample, None for one seed) and ``seeds``.
+    """
+
+    points: int
+    done: int
+    cells_made: int
+    steps_made: dict[str, int]
+    summary: list[dict[str, Any]]
+
+
+def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
+    """Measure every cell of the grid that isn't measured yet, or this shard's part of them.
+
+    Any number of processes may work in one run directory at the same time. What several cells need is done by the
+    first that comes; the others do other cells meanwhile, and wait when there are none. A process that is killed
+    leaves what it finished; the step that it was at is taken up where it saved its state.
+
+    A cell that fails for its data or its numbers (a loss that is not a number) doesn't keep the others from being
+    measured; its error is raised at the end, and the next attempt tries it again.
+
+    Args:
+        config: The grid and this process's shard of it.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The scores so far; all rows are in ``results.jsonl``.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    grid = Grid.of(config)
+    paths = RunPaths(config.run).sweep
+    make_directory(paths.root)
+    lock = paths.root / ".table.lock"
+    with patient_claim(lock, break_lock=config.break_lock):
+        grid.claim(paths.grid)
+    table = ResultTable(paths)
+    workshop = Workshop(paths, _shared_steps(grid), config.break_lock)
+    shift = _Shift(config, paths, workshop, table, reporter)
+    index, count = config.shard_of()
+    cells = list({point.cell: point for point in grid.points}.values())
+    with stop_requests() as stop, last_data_kept():
+        shift.work(cells[index::count], stop)
+    with patient_claim(lock, break_lock=config.break_lock):
+        rows = table.write()
+    if shift.failures:
+        point, error = shift.failures[0]
+        more = f" and {len(shift.failures) - 1} more" if len(shift.failures) > 1 else ""
+        raise type(error)(
+            f"cell {point.label}{more}: {error.subject}",
+            expected=error.expected,
+            found=error.found,
+            remedy=error.remedy or "leave it out in another sweep; the other cells are done",
+        ) from error
+    return SweepResult(
+        stage="sweep",
+        inputs={},
+        outputs={"table": str(paths.table)},
+        already_done=not shift.cells_made,
+        seconds=time.monotonic() - started,
+        points=len(grid.points),
+        done=len(rows),
+        cells_made=shift.cells_made,
+        steps_made=dict(sorted(workshop.made.items())),
+        summary=table.summary(),
+    )
+
+
+class _Shift:
+    """The work of one process on its cells."""
+
+    def __init__(
+        self, config: SweepConfig, paths: SweepPaths, workshop: Workshop, table: ResultTable, reporter: Reporter
+    ) -> None:
+        self._config, self._paths, self._workshop, self._table = config, paths, workshop, table
+        self._reporter = reporter
+        self.cells_made = 0
+        self.failures: list[tuple[Point, CausalpruneError]] = []
+
+    def work(self, cells: list[Point], stop: StopRequest) -> None:
+        """Go over the cells until each is done or has failed."""
+        numbers = {point.cell: f"[{number}/{len(cells)}] " for number, point in enumerate(cells, start=1)}
+        nap, said = 0.05, time.monotonic()
+        pending = cells
+        while pending:
+            waiting = []
+            busy: LockedError | None = None
+            for point in pending:
+                if stop:
+                    raise stop.error(f"{self.cells_made} cells done by this process, all of them in the table")
+                try:
+                    self._do(point, numbers[point.cell])
+                except LockedError as error:
+                    busy = error
+                    waiting.append(point)
+                except (DataError, NumericalError) as error:
+                    self._reporter.warn(f"cell {point.label} failed: {error}")
+                    self.failures.append((point, error))
+            if len(waiting) == len(pending):
+                if time.monotonic() - said > LOG_EVERY_SECONDS:
+                    logger.info("waiting for %s", busy)
+                    said = time.monotonic()
+                time.sleep(nap)
+                nap = min(2 * nap, LONGEST_NAP_SECONDS)
+            else:
+                nap = 0.05
+            pending = waiting
+
+    def _do(self, point: Point, label: str) -> None:
+        if self._paths.cell(point.cell).exists():
+            return
+        lock = self._paths.root / "cells" / f".{point.cell}.lock"
+        with claim(lock, break_lock=self._config.break_lock):
+            if self._paths.cell(point.cell).exists():
+                return
+            score = measure_cell(point, self._workshop, LabelledReporter(self._reporter, label), keep=self._config.keep)
+            self.cells_made += 1
+        logger.info("%s%s: %s", label, point.label, score)
+        with patient_claim(self._paths.root / ".table.lock", break_lock=self._config.break_lock):
+            self._table.write()
+
+
+def _shared_steps(grid: Grid) -> frozenset[str]:
+    cells = {point.cell: point.last for point in grid.points}
+    uses = Counter(step.key for last in cells.values() for step in last.ancestry())
+    return frozenset(key for key, count in uses.items() if count > 1)

@@ -1,0 +1,97 @@
+"""One cell of a sweep: its steps, and what the table says of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalprune.checkpoint import load_checkpoint
+from causalprune.files import make_directory, remove_tree, write_atomic, write_json
+from causalprune.pruning.mask import Mask
+from causalprune.reporting import Reporter
+from causalprune.stages.sweep_step import Workshop
+from causalprune.sweep.grid import Point
+
+_METRICS = ("loss", "top1", "top5", "r2", "mae")
+_EXTRA = ("hessian", "noise")
+"""What evaluate measures when it is told to; taken over as it is."""
+
+
+def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: bool) -> str:
+    """Do a cell's steps and write its mask and what was measured; the caller holds the claim to the cell.
+
+    Args:
+        point: The cell's settings and its last step.
+        workshop: Does the steps.
+        reporter: Shows progress.
+        keep: Whether the networks that only this cell has are kept.
+
+    Returns:
+        The score, for people.
+    """
+    started = time.monotonic()
+    cell = point.cell
+    workshop.make(point.last, cell, reporter)
+    evaluation = workshop.result(point.last, cell)["metrics"]["evaluation"]
+    metric = "top1" if evaluation.get("top1") is not None else "r2"
+    dense = workshop.result(point.last.input("reference"), cell)["metrics"]["evaluation"]
+    measured: dict[str, Any] = {
+        "model": evaluation["model"],
+        "dataset": evaluation["dataset"],
+        "metric": metric,
+        "score": evaluation[metric],
+        "dense": dense[metric],
+        **{name: evaluation[name] for name in _METRICS if evaluation.get(name) is not None},
+        **{f"dense_{name}": dense[name] for name in _METRICS if dense.get(name) is not None},
+        "sparsity_reached": evaluation["sparsity_prunable"],
+        "parameters_nonzero": evaluation["parameters_nonzero"],
+        "flops_theoretical": evaluation["flops_theoretical"],
+        "layers": evaluation["layers"],
+        "iterations_log": _iterations(point, workshop),
+        **{name: evaluation[name] for name in _EXTRA if evaluation.get(name) is not None},
+        **{f"dense_{name}": dense[name] for name in _EXTRA if dense.get(name) is not None},
+    }
+    paths = workshop.paths
+    make_directory(paths.cell(cell).parent)
+    _write_mask(workshop.checkpoint(point.last.input("checkpoint"), cell), paths.mask(cell))
+    measured["seconds"] = round(time.monotonic() - started, 3)
+    write_json(paths.cell(cell), {"cell": cell, "measured": measured})
+    if not keep and paths.work(cell).exists():
+        remove_tree(paths.work(cell))
+    return f"{metric} {evaluation[metric]:.4f}" if evaluation[metric] is not None else f"loss {evaluation['loss']:.4f}"
+
+
+def _iterations(point: Point, workshop: Workshop) -> list[dict[str, Any]]:
+    """What each iteration did, in order, from the results of its steps."""
+    lines: list[dict[str, Any]] = []
+    line: dict[str, Any] = {}
+    for step in point.last.ancestry():
+        if step.stage == "evaluate":
+            continue
+        report = workshop.result(step, point.cell)
+        result = report["metrics"]
+        if step.stage in ("pretrain", "posttrain"):
+            line["validation_loss"] = result["validation"]["loss"]
+        elif step.stage == "record":
+            line |= {"rows": result["rows"], "mean_loss_change": result["mean_loss_change"]}
+        elif step.stage == "fit_gamma":
+            evidence = result["evidence"]
+            line |= {name: evidence[name] for name in ("num_nonzero", "r2", "relative_gap", "alpha", "alpha_max")}
+            line["gamma"] = report["gamma"]
+        elif step.stage == "apply_mask":
+            lines.append({"iteration": len(lines) + 1, **line, "sparsity": result["sparsity"]})
+            line = {}
+    # What the training after the last mask ended with.
+    return [*lines, {"iteration": None, **line}] if line else lines
+
+
+def _write_mask(checkpoint: Path, path: Path) -> None:
+    from safetensors.numpy import save
+
+    loaded = load_checkpoint(checkpoint)
+    index = loaded.info.index
+    mask = Mask.from_tensors(index, loaded.mask) if loaded.mask else Mask.all(index)
+    write_atomic(path, save({"keep": np.packbits(mask.numpy())}, metadata={"parameters": str(index.total)}))

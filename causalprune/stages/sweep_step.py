@@ -1,0 +1,129 @@
+"""One step of a sweep: its stage, run once in a folder of its own by whoever comes first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from causalprune.files import make_directory, read_json, write_json
+from causalprune.paths import RunPaths, SweepPaths
+from causalprune.reporting import Reporter
+from causalprune.stages import stage_function
+from causalprune.store import TrajectoryStore
+from causalprune.sweep.claims import claim
+from causalprune.sweep.steps import Step
+
+_OUTPUT = {"pretrain": "pretrained", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
+"""The checkpoint that a stage leaves in its run directory, as a property of :class:`RunPaths`."""
+
+_DONE = "done.json"
+
+
+@dataclass
+class Workshop:
+    """Does steps and remembers where their results lie.
+
+    Attributes:
+        paths: The sweep's files.
+        shared: Keys of the steps that more than one cell needs.
+        break_lock: Passed on to the claims.
+        made: How many steps of each stage this process did.
+    """
+
+    paths: SweepPaths
+    shared: frozenset[str]
+    break_lock: bool
+    made: Counter[str] = field(default_factory=Counter)
+
+    def folder(self, step: Step, cell: str) -> Path:
+        """Where a step of a cell works: beside all others if another cell may need it, else within the cell."""
+        if step.common or step.key in self.shared:
+            return self.paths.shared(step.key)
+        return self.paths.work(cell) / step.key
+
+    def make(self, step: Step, cell: str, reporter: Reporter) -> Path:
+        """Do a step and all that it rests on, unless it is done already.
+
+        Args:
+            step: What to do.
+            cell: For which cell.
+            reporter: Shows progress.
+
+        Returns:
+            The step's folder; :meth:`result` reads what its stage reported.
+
+        Raises:
+            LockedError: Another process is doing it, or an input of it.
+            CausalpruneError: Whatever the stage raises.
+        """
+        folder = self.folder(step, cell)
+        if (folder / _DONE).exists():
+            return folder
+        inputs = {role: self.make(source, cell, reporter) for role, source in step.inputs}
+        make_directory(folder)
+        with claim(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock):
+            if not (folder / _DONE).exists():
+                # The claim says that nobody else is at work here, so whatever lock there is was left behind.
+                config: Any = replace(
+                    cast(Any, step.config), run=folder, break_lock=True, **self._sources(step, inputs)
+                )
+                result = stage_function(step.stage)(config, reporter).to_json()
+                if step.stage == "fit_gamma":
+                    result["gamma"] = _gamma_summary(inputs["store"], config.name)
+                write_json(folder / _DONE, result)
+                self.made[step.stage] += 1
+        return folder
+
+    def result(self, step: Step, cell: str) -> dict[str, Any]:
+        """The result of a step that is done, as its stage reported it."""
+        return dict(read_json(self.folder(step, cell) / _DONE))
+
+    def checkpoint(self, step: Step, cell: str) -> Path:
+        """The checkpoint of a step that is done."""
+        return _checkpoint(step, self.folder(step, cell))
+
+    def _sources(self, step: Step, folders: Mapping[str, Path]) -> dict[str, Any]:
+        """The paths of a stage's configuration: every input by name, every output at its default."""
+        paths: dict[str, Any] = {}
+        for role, folder in folders.items():
+            if role == "store":
+                paths["store"] = RunPaths(folder).store
+            elif role == "fit":
+                paths["fit"] = step.input("fit").key
+            elif role != "reference":
+                paths["rewind_from" if role == "rewind" else role] = _checkpoint(step.input(role), folder)
+        if step.stage == "fit_gamma":
+            paths["name"] = step.key
+        elif step.stage == "record":
+            paths["store"] = None
+        # The outputs that a pipeline's plan names belong to its own run directory.
+        return {**paths, "output": None} if hasattr(step.config, "output") else paths
+
+
+def _checkpoint(step: Step, folder: Path) -> Path:
+    path: Path = getattr(RunPaths(folder), _OUTPUT[step.stage])
+    return path
+
+
+def _gamma_summary(recording: Path, name: str) -> dict[str, Any]:
+    """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the dual correlations of the others."""
+    arrays = TrajectoryStore.open(RunPaths(recording).store).recording().read_fit(name).arrays
+    gamma, correlation = arrays["gamma"].ravel(), arrays["dual_correlation"].ravel()
+    nonzero = gamma[gamma != 0]
+    summary: dict[str, Any] = {"total": int(gamma.size), "nonzero": int(nonzero.size)}
+    if nonzero.size:
+        magnitude = np.log10(np.abs(nonzero))
+        low, high = np.floor(magnitude.min() * 2) / 2, np.ceil(magnitude.max() * 2) / 2
+        edges = np.linspace(low, high, 1 + max(1, round((high - low) * 8)))
+        summary["log10_edges"] = edges.tolist()
+        summary["positive"] = np.histogram(magnitude[nonzero > 0], edges)[0].tolist()
+        summary["negative"] = np.histogram(magnitude[nonzero < 0], edges)[0].tolist()
+    edges = np.linspace(0, 1, 51)
+    summary["correlation_edges"] = edges.tolist()
+    summary["correlation"] = np.histogram(np.clip(correlation[gamma == 0], 0, 1), edges)[0].tolist()
+    return summary

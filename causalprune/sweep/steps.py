@@ -1,0 +1,88 @@
+"""The steps of a cell, each named by a hash of all that decides its result, so that equal steps are done once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from causalprune.config import RunConfig
+from causalprune.options import Options
+from causalprune.plan import PipelinePlan
+from causalprune.pruning.criteria import load_criterion
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage with its configuration and the steps whose results it reads.
+
+    Attributes:
+        stage: Name of the stage's function, such as ``fit_gamma``.
+        config: Its configuration; the paths in it don't count.
+        inputs: (role, step) of each input: ``checkpoint``, ``store``, ``fit``, ``rewind``, and ``reference``, the
+            evaluation of the dense network.
+        common: Whether it comes before the first mask, so that cells with other sparsities and criteria share it.
+    """
+
+    stage: str
+    config: Options
+    inputs: tuple[tuple[str, Step], ...]
+    common: bool
+
+    @cached_property
+    def key(self) -> str:
+        """The stage's name and 16 hexadecimal digits of the SHA-256 over what decides the result."""
+        inputs = {role: step.key for role, step in self.inputs}
+        value = {"stage": self.stage, "config": self.config.identifying(), "inputs": inputs}
+        return f"{self.stage}-{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def input(self, role: str) -> Step:
+        """The step that plays a role."""
+        return dict(self.inputs)[role]
+
+    def ancestry(self) -> Iterator[Step]:
+        """Every step that this one rests on, inputs first, each once, and itself."""
+        seen: set[str] = set()
+
+        def visit(step: Step) -> Iterator[Step]:
+            if step.key not in seen:
+                seen.add(step.key)
+                for _, parent in step.inputs:
+                    yield from visit(parent)
+                yield step
+
+        return visit(self)
+
+
+def last_step(config: RunConfig) -> Step:
+    """The steps of a whole pipeline, as :func:`causalprune.stages.run.run` does them; returns its evaluation.
+
+    A training of no epochs, and a fit that the criterion doesn't read, are left out.
+
+    Raises:
+        UsageError: An option that can't be used.
+    """
+    plan = PipelinePlan(config)
+    dense = current = Step("pretrain", plan.pretrain(), (), common=True)
+    needs = load_criterion(config.criterion).needs
+    for number in range(config.iterations):
+        train, record, fit, mask = plan.iteration(number)
+        common = number == 0
+        if train.epochs:
+            current = Step("posttrain", train, (("checkpoint", current),), common)
+        trained = current
+        recorded = Step("record", record, (("checkpoint", trained),), common)
+        inputs = [("checkpoint", recorded), ("store", recorded)]
+        if needs & {"gamma", "dual_correlation"}:
+            inputs.append(("fit", Step("fit_gamma", fit, (("store", recorded),), common)))
+        if mask.rewind != "none":
+            inputs.append(("rewind", trained if mask.rewind == "recording" else dense))
+        current = Step("apply_mask", mask, tuple(inputs), common=False)
+    posttrain = plan.posttrain()
+    if posttrain.epochs:
+        current = Step("posttrain", posttrain, (("checkpoint", current),), common=False)
+    measure = plan.evaluate()
+    reference = Step("evaluate", measure, (("checkpoint", dense),), common=True)
+    return Step("evaluate", measure, (("checkpoint", current), ("reference", reference)), common=False)

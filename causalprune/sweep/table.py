@@ -1,0 +1,93 @@
+"""The table of results: one row a point of the grid, in the grid's order whatever the order of the work was."""
+
+from __future__ import annotations
+
+import json
+from statistics import mean, stdev
+from typing import Any
+
+from causalprune.errors import CorruptError
+from causalprune.files import read_json, write_atomic
+from causalprune.paths import SweepPaths
+from causalprune.sweep.grid import read_grid
+
+Row = dict[str, Any]
+
+
+class ResultTable:
+    """The rows of the cells that are done.
+
+    The truth is one file a cell, which appears complete or not at all; ``results.jsonl`` is made of them and of the
+    grid. Cells that were read once aren't read again.
+
+    Args:
+        paths: The sweep's files.
+    """
+
+    def __init__(self, paths: SweepPaths) -> None:
+        self._paths = paths
+        self._cells: dict[str, Row] = {}
+
+    def rows(self) -> list[Row]:
+        """The settings and the measurements of every point that is done.
+
+        Raises:
+            DataError: There is no sweep.
+            CorruptError: A damaged file.
+        """
+        rows = []
+        for entry in read_grid(self._paths.grid)["cells"]:
+            measured = self._cell(entry["cell"])
+            if measured is not None:
+                rows.append({"cell": entry["cell"], **measured, **entry["settings"]})
+        return rows
+
+    def write(self) -> list[Row]:
+        """Write ``results.jsonl`` atomically; returns the rows. One process at a time."""
+        rows = self.rows()
+        lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
+        write_atomic(self._paths.table, "".join(lines).encode())
+        return rows
+
+    def summary(self) -> list[Row]:
+        """The score of each combination of settings over its seeds.
+
+        Returns:
+            The settings but ``seed``, ``metric``, ``mean``, ``std`` (of the sample; None for one seed) and ``seeds``,
+            in the order of the grid.
+        """
+        names = [n for n in read_grid(self._paths.grid)["cells"][0]["settings"] if n != "seed"]
+        groups: dict[str, tuple[Row, list[float]]] = {}
+        for row in self.rows():
+            settings = {name: row[name] for name in [*names, "metric"]}
+            _, scores = groups.setdefault(repr(settings), (settings, []))
+            if row["score"] is not None:
+                scores.append(row["score"])
+        return [
+            {
+                **settings,
+                "mean": mean(scores) if scores else None,
+                "std": stdev(scores) if len(scores) > 1 else None,
+                "seeds": len(scores),
+            }
+            for settings, scores in groups.values()
+        ]
+
+    def _cell(self, cell: str) -> Row | None:
+        path = self._paths.cell(cell)
+        if cell not in self._cells and path.exists():
+            value = read_json(path)
+            if not isinstance(value, dict) or value.get("cell") != cell or not isinstance(value.get("measured"), dict):
+                raise CorruptError(
+                    f"{path}",
+                    expected="the result of a cell",
+                    found="something else",
+                    remedy="delete it and run the same sweep again",
+                )
+            self._cells[cell] = value["measured"]
+        return self._cells.get(cell)
+
+
+def read_results(paths: SweepPaths) -> list[Row]:
+    """The rows of a sweep, as far as it has come; see :meth:`ResultTable.rows`."""
+    return ResultTable(paths).rows()

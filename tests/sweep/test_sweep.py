@@ -1,0 +1,208 @@
+import json
+import random
+import time
+
+import pytest
+from causalprune_cli.main import main
+from sweeps import QUICK, call, call_json, stages_finished, start, table
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run = tmp_path_factory.mktemp("sweep")
+    assert call(run, *QUICK) == 0
+    return run
+
+
+def test_what_cells_share_is_done_once(tmp_path, capsys):
+    result = call_json(capsys, tmp_path, *QUICK)
+    # Two seeds; magnitude reads no fit; each seed's dense network is evaluated once, and so is every cell.
+    shared = {"pretrain": 2, "record": 2, "fit_gamma": 2}
+    assert result["steps_made"] == {**shared, "apply_mask": 8, "evaluate": 10}
+    assert stages_finished(tmp_path) == {"pretrain": 2, "record": 2}
+    assert (result["points"], result["done"], result["cells_made"]) == (8, 8, 8)
+    again = call_json(capsys, tmp_path, *QUICK)
+    assert (again["steps_made"], again["cells_made"]) == ({}, 0)
+
+
+def test_a_row_is_what_the_stages_give_one_by_one(finished, tmp_path, capsys):
+    row = next(r for r in table(finished) if (r["sparsity"], r["criterion"], r["seed"]) == (0.9, "effect", 1))
+    for stage in (
+        ["pretrain", *QUICK[6:12], "--epochs", 2, "--seed", 1],
+        ["record", "--epochs", 2, "--seed", 1001],
+        ["fit-gamma", "--seed", 1001],
+        ["apply-mask", "--sparsity", 0.9, "--criterion", "effect", "--seed", 1001],
+        ["evaluate", "--checkpoint", tmp_path / "pruned.safetensors"],
+    ):
+        assert main([*map(str, stage), "--run", str(tmp_path), "--quiet"]) == 0, capsys.readouterr().err
+    evaluation = json.loads((tmp_path / "results/evaluate.json").read_text())["metrics"]["evaluation"]
+    assert row["dataset"] == "breast-cancer"
+    assert {name: row[name] for name in ("loss", "top1", "layers")} == {
+        name: evaluation[name] for name in ("loss", "top1", "layers")
+    }
+    assert row["dense"] == evaluation["reference"]["top1"]
+
+
+def test_the_table_is_in_the_order_of_the_grid(finished, tmp_path):
+    # Shards finish their cells in another order.
+    for shard in ("2/3", "0/3", "1/3"):
+        assert call(tmp_path, *QUICK, "--shard", shard) == 0
+    rows = table(tmp_path)
+    assert rows == table(finished)
+    settings = [(r["seed"], r["criterion"], r["sparsity"]) for r in rows]
+    assert settings == [(s, c, p) for s in (0, 1) for c in ("effect", "magnitude") for p in (0.5, 0.9)]
+    assert stages_finished(tmp_path) == {"pretrain": 2, "record": 2}
+
+
+def test_pandas_reads_the_table(finished):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.read_json(finished / "sweep/results.jsonl", lines=True)
+    means = frame.groupby(["criterion", "sparsity"])["score"].mean()
+    rows = [r["score"] for r in table(finished) if (r["criterion"], r["sparsity"]) == ("magnitude", 0.5)]
+    assert means["magnitude", 0.5] == pytest.approx(sum(rows) / 2)
+
+
+def test_an_iterated_sweep_is_run(tmp_path, capsys):
+    small = [*QUICK[6:], "--iterations", "2", "--posttrain-epochs", "1", "--train-epochs", "1"]
+    small += ["--set", "fit-gamma.normalize=column"]
+    options = [*small, "--criterion", "effect", "--seeds", "1", "--vary", "record.lr=0.01,0.02"]
+    result = call_json(capsys, tmp_path / "sweep", *options, "--sparsity", "0.6,0.8")
+    # The dense network, and the training before the first recording, are the same at both learning rates.
+    assert result["steps_made"] == {
+        "pretrain": 1, "posttrain": 1 + 4 + 4, "record": 2 + 4, "fit_gamma": 2 + 4, "apply_mask": 8, "evaluate": 5,
+    }  # fmt: skip
+    row = next(r for r in table(tmp_path / "sweep") if (r["record.lr"], r["sparsity"]) == (0.02, 0.8))
+    alone = [*small, "--sparsity", "0.8", "--criterion", "effect", "--set", "record.lr=0.02"]
+    capsys.readouterr()
+    assert main(["run", *alone, "--run", str(tmp_path / "run"), "--quiet", "--json"]) == 0
+    metrics = json.loads(capsys.readouterr().out)["metrics"]
+    assert row["loss"] == metrics["evaluation"]["loss"]
+    assert row["layers"] == metrics["evaluation"]["layers"]
+    logged = [{k: line[k] for k in ("iteration", "rows", "r2", "sparsity")} for line in row["iterations_log"][:2]]
+    assert logged == [{k: line[k] for k in ("iteration", "rows", "r2", "sparsity")} for line in metrics["iterations"]]
+    assert not list((tmp_path / "sweep/sweep/cells").glob("*/"))
+
+
+def test_settings_that_make_no_difference_are_measured_once(tmp_path, capsys):
+    varied = [*QUICK[:2], "--criterion", "magnitude", "--seeds", "1", *QUICK[6:]]
+    varied += ["--vary", "fit-gamma.alpha_ratio=0.1,0.3"]
+    result = call_json(capsys, tmp_path, *varied)
+    assert (result["points"], result["done"], result["cells_made"]) == (4, 4, 2)
+    assert len({r["cell"] for r in table(tmp_path)}) == 2
+
+
+def test_lists_may_grow_and_nothing_else_may_change(tmp_path, capsys):
+    file = tmp_path / "grid.toml"
+    text = 'sparsity = [0.5]\ncriterion = ["magnitude"]\nseeds = 1\ndataset = "breast-cancer"\nmodel = "mlp"\n'
+    text += 'hidden = "16"\npretrain-epochs = 1\nrecord-epochs = 1\n[record]\nlr = [0.01]\n'
+    file.write_text(text)
+    call_json(capsys, tmp_path, file)
+    before = table(tmp_path)
+    file.write_text(text.replace("[0.5]", "[0.5, 0.8]").replace("[0.01]", "[0.01, 0.02]"))
+    grown = call_json(capsys, tmp_path, file)
+    assert (grown["cells_made"], grown["steps_made"]["record"], "pretrain" in grown["steps_made"]) == (3, 1, False)
+    assert before[0] in table(tmp_path)
+    rows = (tmp_path / "sweep/results.jsonl").read_bytes()
+    for changed in (
+        text,
+        text.replace("lr = [0.01]", "lr = 0.02"),
+        text.replace("pretrain-epochs = 1", "pretrain-epochs = 2"),
+    ):
+        file.write_text(changed)
+        assert call(tmp_path, file) == 5
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert "lists may only grow" in error
+        assert (tmp_path / "sweep/results.jsonl").read_bytes() == rows
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--criterion", "gamma,magic"], "one of gamma"),
+        (["--sparsity", "0.5,1.5"], "[0, 1)"),
+        (["--sparsity", "0.5,0.50"], "different"),
+        (["--sparsity", "half"], "[0, 1)"),
+        (["--seeds", "0"], "at least 1"),
+        (["--shard", "3/3"], "0 to N"),
+        (["--vary", "record.lr"], "VALUES"),
+        (["--vary", "record.lr=0.1,-1"], "above 0"),
+        (["--vary", "record.speed=1,2"], "known name"),
+        (["--vary", "recrd.lr=1"], "one of the stages"),
+        (["--vary", "sparsity=0.1"], "--sparsity"),
+        (["--vary", "device=cpu,cuda"], "decides its result"),
+        (["--vary", "record.lr=0.1", "--set", "record.lr=0.2"], "not varied"),
+        (["--overwrite"], "goes on"),
+    ],
+)
+def test_what_can_not_be_used_is_said_before_the_first_cell(tmp_path, capsys, options, says):
+    assert call(tmp_path / "run", *options) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "says"),
+    [
+        ("sparsity = [0.5\n", 2, "TOML"),
+        ("sparsities = [0.5]\n", 2, "did you mean sparsity"),
+        ("lr = [0.1, 0.2]\n", 2, "known name"),
+        ("[recording]\nlr = 1\n", 2, "did you mean record"),
+        ("[record]\nrate = 1\n", 2, "known name"),
+        ("[record]\nlr = []\n", 2, "values"),
+        ("seeds = [1, 2]\n", 2, "how many"),
+        (None, 3, "a TOML file"),
+    ],
+)
+def test_a_sweep_file_that_can_not_be_used(tmp_path, capsys, text, code, says):
+    file = tmp_path / "grid.toml"
+    if text is not None:
+        file.write_text(text)
+    assert call(tmp_path / "run", file) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert says in error
+
+
+def test_a_cell_that_fails_leaves_the_others_alone(tmp_path, capsys):
+    options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1"]
+    assert call(tmp_path, *options, "--vary", "record.lr=0.01,1e30") == 3
+    assert "cell sparsity=0.5 criterion=magnitude seed=0 record.lr=1e+30" in capsys.readouterr().err
+    assert [row["record.lr"] for row in table(tmp_path)] == [0.01]
+
+
+def test_damaged_files_are_named(tmp_path, capsys):
+    options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1"]
+    assert call(tmp_path, *options) == 0
+    cell = next((tmp_path / "sweep/cells").glob("*.json"))
+    whole = cell.read_text()
+    cell.write_text(whole[:40])
+    assert call(tmp_path, *options) == 4
+    assert cell.name in capsys.readouterr().err
+    cell.write_text(whole)
+    (tmp_path / "sweep/grid.json").write_text("[]")
+    assert call(tmp_path, *options) == 4
+    assert "grid.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_the_table_is_that_of_an_uninterrupted_sweep(finished, tmp_path, rounds):
+    moments = random.Random(5)
+    deaths = 0
+    for number in range(rounds):
+        # Until one has begun to work; most of the time goes into importing PyTorch.
+        processes = [start(tmp_path, *QUICK) for _ in range(2 if number % 2 == 0 else 1)]
+        processes[0].stderr.readline()
+        time.sleep(moments.uniform(0, 1))
+        for process in processes:
+            deaths += process.poll() is None
+            process.kill()
+        for process in processes:
+            process.communicate()
+    assert deaths >= 2
+    assert call(tmp_path, *QUICK) == 0
+    assert table(tmp_path) == table(finished)
+    assert stages_finished(tmp_path) == {"pretrain": 2, "record": 2}
+    assert not list((tmp_path / "sweep").rglob("*.lock"))
