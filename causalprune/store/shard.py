@@ -109,7 +109,8 @@ def read_index(descriptor: int, size: int, shape: BlockShape, path: Path) -> tup
     length = index_bytes(shape)
     if size < length:
         raise CorruptError(f"{path}", expected=f"at least {length} bytes", found=f"{size}", remedy=REMEDY)
-    data = read_exactly(descriptor, length, size - length, path)
+    data = np.empty(length, np.uint8)
+    read_exactly(descriptor, data, size - length, path)
     (declared,) = _CHECKSUM.unpack(data[-_CHECKSUM.size :].tobytes())
     actual = google_crc32c.value(data[: -_CHECKSUM.size])
     if declared != actual:
@@ -121,14 +122,13 @@ def read_index(descriptor: int, size: int, shape: BlockShape, path: Path) -> tup
     return index.astype(np.int64), actual
 
 
-def read_exactly(descriptor: int, length: int, offset: int, path: Path) -> np.ndarray:
-    """Read (length,) uint8 at ``offset``.
+def read_exactly(descriptor: int, out: np.ndarray, offset: int, path: Path) -> None:
+    """Fill (n,) uint8 with the file's bytes from ``offset`` on.
 
     Raises:
         CorruptError: The file ends before.
     """
-    data = np.empty(length, np.uint8)
-    view = data.data
+    view = out.data
     while view:
         count = os.preadv(descriptor, [view], offset)
         if count == 0:
@@ -136,7 +136,6 @@ def read_exactly(descriptor: int, length: int, offset: int, path: Path) -> np.nd
                 f"{path}", expected=f"{len(view)} more bytes at {offset}", found="its end", remedy=REMEDY
             )
         view, offset = view[count:], offset + count
-    return data
 
 
 def checksum_file(path: Path) -> tuple[int, int]:

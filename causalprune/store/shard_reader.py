@@ -8,12 +8,14 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from causalprune.errors import CorruptError, DataError, MismatchError
 from causalprune.files import storage_errors
 from causalprune.store.blocks import BlockShape
+from causalprune.store.buffers import BufferPool
 from causalprune.store.codec import decode_chunk
 from causalprune.store.commits import CommitLog, ShardFile
 from causalprune.store.layout import RecordingLayout
@@ -23,7 +25,10 @@ from causalprune.store.shard import read_exactly, read_index
 Kernel = Callable[[np.ndarray, np.ndarray], object]
 """``kernel(source, out)``: what is done to decoded values on their way out; ``source`` and ``out`` may be the same."""
 
-_CHUNKS_A_READ = 8
+_READ_BYTES = 2**20
+"""Chunks are read from the file this many bytes at a time, one at least: few calls, and still in cache when decoded."""
+
+_FREE_BUFFERS = 4
 _ATTEMPTS = 5
 
 
@@ -75,6 +80,8 @@ class ShardReader:
         self._describe = describe
         self._indices: dict[int, _Index] = {}
         self._lock = threading.Lock()
+        self._scratch = BufferPool(_FREE_BUFFERS)
+        self._encoded = BufferPool(_FREE_BUFFERS)
 
     def read(self, rows: slice, columns: slice, out: np.ndarray, kernel: Kernel | None = None) -> None:
         """Decode a rectangle.
@@ -93,7 +100,7 @@ class ShardReader:
         """
         if rows.stop <= rows.start or columns.stop <= columns.start:
             return
-        scratch = np.empty((self.shape.rows, self.shape.width), np.float32)
+        scratch = self._scratch.take(self.shape.rows, self.shape.width)
         height = self.shape.rows
         for number in range(rows.start // height, self.shape.shards(rows.stop)):
             first = number * height
@@ -104,20 +111,20 @@ class ShardReader:
     def _read_shard(self, piece: _Piece) -> None:
         width = self.shape.width
         path = self.layout.shard(piece.shard)
-        stop = -(-piece.columns.stop // width)
+        first, stop = piece.columns.start // width, -(-piece.columns.stop // width)
         with storage_errors(path, "read"), self._open(piece.shard) as (descriptor, index):
-            for first in range(piece.columns.start // width, stop, _CHUNKS_A_READ):
-                chunks = range(first, min(first + _CHUNKS_A_READ, stop))
+            for chunks in _runs(index[first:stop], first):
                 part = index[chunks.start : chunks.stop]
                 begin, end = int(part[:, 0].min()), int(part.sum(axis=1).max())
-                encoded = read_exactly(descriptor, end - begin, begin, path)
+                encoded = self._encoded.take(-(-(end - begin) // 4)).view(np.uint8)[: end - begin]
+                read_exactly(descriptor, encoded, begin, path)
                 with self._lock:
                     self.bytes_read += end - begin
                 for chunk in chunks:
                     offset, length = index[chunk]
-                    self._decode(encoded[offset - begin : offset - begin + length], chunk, piece)
+                    self._decode(encoded[offset - begin : offset - begin + length], chunk, piece, path)
 
-    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece) -> None:
+    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece, path: Path) -> None:
         columns, scratch = piece.columns, piece.scratch
         origin = chunk * self.shape.width
         start, stop = max(columns.start, origin), min(columns.stop, origin + self.shape.width)
@@ -125,7 +132,7 @@ class ShardReader:
         # A whole chunk with the same memory layout as its place in the caller's array needs no copy.
         whole = target.shape == scratch.shape and target.flags.c_contiguous
         decoded = target if whole else scratch
-        decode_chunk(encoded, decoded, f"{self.layout.shard(piece.shard)} chunk {chunk}")
+        decode_chunk(encoded, decoded, f"{path} chunk {chunk}")
         values = decoded[piece.rows, start - origin : stop - origin]
         finite = np.isfinite(values)
         if not finite.all():
@@ -197,3 +204,14 @@ class ShardReader:
             )
         self._indices[number] = _Index(file, chunks)
         return chunks
+
+
+def _runs(index: np.ndarray, first: int) -> Iterator[range]:
+    """Cut consecutive chunks, the first of them number ``first``, into runs of about :data:`_READ_BYTES` bytes."""
+    begin, size = first, 0
+    for chunk, length in enumerate(index[:, 1].tolist(), first):
+        if size and size + length > _READ_BYTES:
+            yield range(begin, chunk)
+            begin, size = chunk, 0
+        size += length
+    yield range(begin, first + len(index))
