@@ -79,3 +79,24 @@ def check_interval(text: str) -> str | None:
     except ValueError:
         return "an interval such as 500steps, 10min or never"
     return None
+
+
+def parse_range(text: str) -> tuple[int, int | None]:
+    """Read a range of rows: ``10:20``, ``:20``, or ``10:``, whose end is None.
+
+    Raises:
+        ValueError: The text is none of these.
+    """
+    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text)
+    if not match or (match[2] and int(match[2]) <= int(match[1] or 0)):
+        raise ValueError(text)
+    return int(match[1] or 0), int(match[2]) if match[2] else None
+
+
+def check_range(text: str) -> str | None:
+    """Check for :func:`causalprune.options.option`: a range of rows."""
+    try:
+        parse_range(text)
+    except ValueError:
+        return "a range such as 0:10"
+    return None

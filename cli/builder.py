@@ -33,6 +33,7 @@ def stage_command(
     example: str,
     show: Callable[[Any], Any],
     file_argument: bool = False,
+    stage: str | None = None,
 ) -> None:
     """Add a stage to the command line.
 
@@ -43,12 +44,14 @@ def stage_command(
         example: A command line that works as it stands.
         show: Makes something that rich can print of the stage's result.
         file_argument: Whether the TOML file is an argument of its own rather than ``--config FILE``.
+        stage: Name of the stage where it isn't the command's.
     """
+    stage = stage or name
 
     def command(config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, **given: Any) -> None:
         session = Session(json=json, verbose=verbose, quiet=quiet, debug=debug)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None and v != []}
-        session.run(name, lambda: resolve(config, name, values, config_file), show)
+        session.run(stage, lambda: resolve(config, stage, values, config_file), show)
 
     command.__signature__ = inspect.Signature(_parameters(config, file_argument))  # type: ignore[attr-defined]
     command.__doc__ = inspect.getdoc(config)

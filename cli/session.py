@@ -32,7 +32,7 @@ class Session:
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
         config = configure()
         reporter = self._reporter()
-        result = stage_function(name.replace("-", "_"))(config, reporter)
+        result = stage_function(name.replace("-", "_").replace(" ", "_"))(config, reporter)
         if self.json:
             print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False))
             return

@@ -21,7 +21,7 @@ def pretrain(result: Any) -> Any:
         lines["validation R²"] = f"{v['r2']:.4f}"
     if result.sparsity:
         lines["sparsity"] = f"{result.sparsity:.2%} of prunable weights"
-    return _facts(result, lines)
+    return facts(result, lines)
 
 
 posttrain = pretrain
@@ -41,7 +41,7 @@ def record(result: Any) -> Any:
         lines["stored"] = f"{format_bytes(result.stored_bytes)} (1/{result.raw_bytes / result.stored_bytes:.2f})"
         lines["mean loss change"] = f"{result.mean_loss_change:.3g}"
         lines["steps with falling loss"] = f"{result.falling:.1%}"
-    return _facts(result, lines)
+    return facts(result, lines)
 
 
 def fit_gamma(result: Any) -> Any:
@@ -51,11 +51,11 @@ def fit_gamma(result: Any) -> Any:
         "fit": f"{result.name} of recording {result.recording}, {e['num_rows']:,} × {e['num_columns']:,}",
         "alpha": f"{e['alpha']:.4g} ({e['alpha'] / e['alpha_max']:.3g} of alpha_max {e['alpha_max']:.4g})",
         "nonzero γ": f"{e['num_nonzero']:,}",
-        "R² in sample": _number(e["r2"]),
-        "duality gap": f"{_number(e['relative_gap'])} of ‖y‖²/2T, {'certified' if e['certified'] else 'not certified'}",
-        "Spearman |γ|, |Xᵀy|": _number(e["spearman"]),
+        "R² in sample": number(e["r2"]),
+        "duality gap": f"{number(e['relative_gap'])} of ‖y‖²/2T, {'certified' if e['certified'] else 'not certified'}",
+        "Spearman |γ|, |Xᵀy|": number(e["spearman"]),
     }
-    return _facts(result, lines)
+    return facts(result, lines)
 
 
 def apply_mask(result: Any) -> Any:
@@ -66,7 +66,7 @@ def apply_mask(result: Any) -> Any:
     for layer in result.layers:
         table.add_row(layer["name"], f"{layer['total']:,}", f"{layer['kept']:,}", f"{layer['sparsity']:.2%}")
     lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
-    return Group(_facts(result, lines), Text(), table)
+    return Group(facts(result, lines), Text(), table)
 
 
 def evaluate(result: Any) -> Any:
@@ -86,7 +86,7 @@ def run(result: Any) -> Any:
             str(line["iteration"]),
             f"{line['rows']:,}",
             format_bytes(line["stored_bytes"]),
-            _number(line["r2"]),
+            number(line["r2"]),
             f"{line['num_nonzero']:,}",
             f"{line['sparsity']:.2%}",
         )
@@ -130,7 +130,9 @@ def _score(line: dict[str, Any] | None) -> str:
 
 def info(result: Any) -> Any:
     """What it is, where it comes from, whether it is whole."""
-    shown = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)
+    from causalprune_cli.show_store import store_info
+
+    shown = {"run": _run_info, "checkpoint": _checkpoint_info, "store": store_info}[result.kind](result.details)
     health = [Text("healthy", style="green")] if not result.problems else []
     health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
     return Group(Text(f"{result.kind} {result.path}"), *shown, *health)
@@ -164,38 +166,16 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",
         "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
     }
-    return [_pairs(lines)]
+    return [pairs(lines)]
 
 
-def _store_info(details: dict[str, Any]) -> list[Any]:
-    parts: list[Any] = []
-    for r in details["recordings"]:
-        recorded = r["recorded"]
-        lines = {
-            "recording": f"{r['name']}{'' if r['finished'] else ' (unfinished)'}",
-            "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {details['prunable']:,} prunable weights",
-            "recorded with": f"{recorded['optimizer']}, lr {recorded['lr']:g}, momentum {recorded['momentum']:g}, "
-            f"{recorded['loss_change']}, stride {recorded['stride']}",
-            "stored": f"{format_bytes(r['stored_bytes'])} of {format_bytes(r['raw_bytes'])}, codec {r['codec']}",
-        }
-        if r["mean_loss_change"] is not None:
-            lines["loss change"] = f"mean {r['mean_loss_change']:.3g}, falling in {r['falling']:.1%} of the rows"
-        parts.append(_pairs(lines))
-        if r["fits"]:
-            table = Table("fit", "alpha", "nonzero γ", "R²", "relative gap", "certified", box=None)
-            for name, e in r["fits"].items():
-                certified = "yes" if e["certified"] else "no"
-                row = (f"{e['alpha']:.4g}", f"{e['num_nonzero']:,}", _number(e["r2"]), _number(e["relative_gap"]))
-                table.add_row(name, *row, certified)
-            parts.append(table)
-    return parts
+def facts(result: Any, lines: dict[str, str]) -> Table:
+    """Lines of a result, and where its outputs are."""
+    return pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})
 
 
-def _facts(result: Any, lines: dict[str, str]) -> Table:
-    return _pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})
-
-
-def _pairs(lines: dict[str, str]) -> Table:
+def pairs(lines: dict[str, str]) -> Table:
+    """Names in bold, values beside them."""
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -204,5 +184,6 @@ def _pairs(lines: dict[str, str]) -> Table:
     return table
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits, or a dash where there is none."""
     return "–" if value is None else f"{value:.3g}"

@@ -16,6 +16,7 @@ from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.run import RunConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, RuntimeOptions, TrainingOptions
+from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.config.sweep import SweepConfig
 
 STAGE_CONFIGS: dict[str, type[Any]] = {
@@ -28,6 +29,10 @@ STAGE_CONFIGS: dict[str, type[Any]] = {
     "info": InfoConfig,
     "run": RunConfig,
     "sweep": SweepConfig,
+    "store verify": StoreVerifyConfig,
+    "store export": StoreExportConfig,
+    "store compact": StoreCompactConfig,
+    "store merge": StoreMergeConfig,
 }
 
 __all__ = [
@@ -44,6 +49,10 @@ __all__ = [
     "RecordConfig",
     "RunConfig",
     "RuntimeOptions",
+    "StoreCompactConfig",
+    "StoreExportConfig",
+    "StoreMergeConfig",
+    "StoreVerifyConfig",
     "SweepConfig",
     "TrainingOptions",
 ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from causalprune.config.shared import RuntimeOptions
 from causalprune.options import option
+from causalprune.quantities import check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,3 +16,6 @@ class InfoConfig(RuntimeOptions):
 
     path: Path | None = option(None, "Store, checkpoint or run directory [the run directory].", flag="PATH")
     verify: bool = option(False, "Read everything again and compare every checksum.")
+    rows: str | None = option(None, "Of a store: show rows such as 0:10 of the last recording.", check=check_range)
+    param: str | None = option(None, "Of a store: show what a parameter such as fc1.weight did.", metavar="NAME")
+    plot: Path | None = option(None, "Of a store: draw loss change and step length into this PNG file.")

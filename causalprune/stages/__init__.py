@@ -18,10 +18,28 @@ from causalprune.config import (
     PretrainConfig,
     RecordConfig,
     RunConfig,
+    StoreCompactConfig,
+    StoreExportConfig,
+    StoreMergeConfig,
+    StoreVerifyConfig,
     SweepConfig,
 )
 
-STAGES = ("pretrain", "record", "fit_gamma", "apply_mask", "posttrain", "evaluate", "info", "run", "sweep")
+STAGES = (
+    "pretrain",
+    "record",
+    "fit_gamma",
+    "apply_mask",
+    "posttrain",
+    "evaluate",
+    "info",
+    "run",
+    "sweep",
+    "store_verify",
+    "store_export",
+    "store_compact",
+    "store_merge",
+)
 
 __all__ = [
     "STAGES",
@@ -33,6 +51,10 @@ __all__ = [
     "PretrainConfig",
     "RecordConfig",
     "RunConfig",
+    "StoreCompactConfig",
+    "StoreExportConfig",
+    "StoreMergeConfig",
+    "StoreVerifyConfig",
     "SweepConfig",
     "stage_function",
 ]

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,6 @@ from causalprune.checkpoint import (
     load_checkpoint,
     read_checkpoint_info,
     save_checkpoint,
-    software_versions,
 )
 from causalprune.config import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
@@ -31,42 +30,7 @@ from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, progress_path, result_path
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-
-SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageResult:
-    """What a stage did; each stage adds its own fields.
-
-    Attributes:
-        stage: Its name.
-        inputs: Hash of each input by its role.
-        outputs: Path of each output by its role.
-        already_done: True when the outputs were there, made by the same configuration from the same inputs.
-        seconds: Wall time.
-    """
-
-    stage: str
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    already_done: bool = False
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """The JSON object of ``--json`` and of the result file."""
-        value = asdict(self)
-        common = {name: value.pop(name) for name in ("stage", "inputs", "outputs", "already_done", "seconds")}
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "stage": common["stage"],
-            "inputs": common["inputs"],
-            "outputs": common["outputs"],
-            "already_done": common["already_done"],
-            "metrics": value,
-            "timings": {"seconds": round(common["seconds"], 3)},
-            "versions": software_versions(),
-        }
+from causalprune.stages.result import StageResult
 
 
 def identity_of(stage: str, config: Options, inputs: Mapping[str, str]) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 from causalprune.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import InfoConfig
-from causalprune.errors import CausalpruneError, CorruptError, DataError
+from causalprune.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.files import read_json, sha256_file
 from causalprune.paths import RunPaths, progress_path
 from causalprune.reporting import Reporter
+from causalprune.stages.describe_store import describe_parameter, describe_rows, describe_store, step_norms
 from causalprune.store import TrajectoryStore
 
 
@@ -73,13 +74,37 @@ def info(config: InfoConfig, reporter: Reporter | None = None) -> InfoResult:
         remedy = "run a stage first, or name a path"
         raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
     problems: list[str] = []
+    is_store = (path / "zarr.json").exists()
+    if (config.rows or config.param or config.plot) and not is_store:
+        raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
     if path.is_file():
         kind, details = "checkpoint", _describe_checkpoint(path, verify=config.verify)
-    elif (path / "zarr.json").exists():
-        kind, details = "store", _describe_store(path, problems, verify=config.verify)
+    elif is_store:
+        kind, details = "store", describe_store(path, problems, verify=config.verify)
+        details |= _look_inside(config, path)
     else:
         kind, details = "run", _describe_run(RunPaths(path), problems, verify=config.verify)
     return InfoResult(kind=kind, path=str(path), details=details, problems=problems, seconds=time.monotonic() - started)
+
+
+def _look_inside(config: InfoConfig, path: Path) -> dict[str, Any]:
+    """What needs the deltas themselves, and is read only when asked for: rows, a parameter, a picture."""
+    details: dict[str, Any] = {}
+    if not (config.rows or config.param or config.plot):
+        return details
+    reader = TrajectoryStore.open(path).recording()
+    if reader.num_rows == 0:
+        raise DataError(f"{reader.path}", expected="at least one row", found="none", remedy="record first")
+    if config.rows:
+        details["rows"] = describe_rows(reader, config.rows)
+    if config.param:
+        details["parameter"] = describe_parameter(reader, config.param)
+    if config.plot:
+        from causalprune.evaluation.plots import plot_recording
+
+        plot_recording(reader.loss_change, step_norms(reader, 0, reader.num_rows), config.plot)
+        details["plot"] = str(config.plot)
+    return details
 
 
 def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
@@ -100,40 +125,6 @@ def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
     }
 
 
-def _describe_store(path: Path, problems: list[str], *, verify: bool) -> dict[str, Any]:
-    store = TrajectoryStore.open(path)
-    recordings = []
-    for name in store.recordings:
-        reader = store.recording(name)
-        if verify:
-            problems += reader.verify()
-        if not reader.finished:
-            problems.append(f"recording {name} is not finished: run the same record command again")
-        change = reader.loss_change
-        recordings.append(
-            {
-                "name": name,
-                "recorded": reader.info.to_json(),
-                "codec": reader.codec,
-                "rows": reader.num_rows,
-                "columns": reader.num_columns,
-                "finished": reader.finished,
-                "raw_bytes": reader.raw_bytes,
-                "stored_bytes": reader.stored_bytes,
-                "mean_loss_change": float(change.mean()) if len(change) else None,
-                "falling": float((change < 0).mean()) if len(change) else None,
-                "digest": reader.digest,
-                "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},
-            }
-        )
-    return {
-        "model": store.model,
-        "prunable": store.index.total,
-        "start_sha256": store.start_sha256,
-        "recordings": recordings,
-    }
-
-
 def _describe_run(run: RunPaths, problems: list[str], *, verify: bool) -> dict[str, Any]:
     artefacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
@@ -146,7 +137,7 @@ def _describe_run(run: RunPaths, problems: list[str], *, verify: bool) -> dict[s
             name = str(path.relative_to(run.root))
             try:
                 if path.is_dir():
-                    details = _describe_store(path, problems, verify=verify)
+                    details = describe_store(path, problems, verify=verify)
                     last = details["recordings"][-1] if details["recordings"] else None
                     rows = f"{last['rows']} × {last['columns']}" if last else "empty"
                     fits = ", ".join(last["fits"]) if last else ""

@@ -98,8 +98,7 @@ class FitStore:
             StorageError: The file system refused.
         """
         require_name("fit", name)
-        manifest = {key: _describe(key, values) for key, values in arrays.items()}
-        document = group_document("fit", {"arrays": manifest, "attributes": dict(attributes)})
+        document = _document(arrays, attributes)
         with FileLock(self._lock):
             self._recover(name)
             target = self._layout.fit(name)
@@ -109,10 +108,7 @@ class FitStore:
                 )
             temporary = temporary_beside(target)
             try:
-                make_directory(temporary)
-                for key, values in arrays.items():
-                    write_array(temporary / key, values)
-                write_json(temporary / METADATA, document)
+                _write_group(temporary, arrays, document)
                 if target.exists():
                     rename(target, self._layout.replaced_fit(name))
                 rename(temporary, target)
@@ -175,6 +171,23 @@ class FitStore:
                 remove_tree(replaced)
             else:
                 rename(replaced, target)
+
+
+def write_fit_group(directory: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """Write a fit into a new directory; the caller makes the whole atomic."""
+    _write_group(directory, arrays, _document(arrays, attributes))
+
+
+def _document(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = {key: _describe(key, values) for key, values in arrays.items()}
+    return group_document("fit", {"arrays": manifest, "attributes": dict(attributes)})
+
+
+def _write_group(directory: Path, arrays: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
+    make_directory(directory)
+    for key, values in arrays.items():
+        write_array(directory / key, values)
+    write_json(directory / METADATA, document)
 
 
 def require_name(subject: str, name: str) -> None:

@@ -10,6 +10,7 @@ METADATA = "zarr.json"
 """What every Zarr v3 group and array is described by."""
 
 _RECORDING_NAME = re.compile(r"\d{3,9}")
+_REPLACED_NAME = re.compile(r"\.(\d{3,9})\.replaced")
 _SHARD_NAME = re.compile(r"c\.(\d{1,12})\.0")
 
 
@@ -40,15 +41,26 @@ class StoreLayout:
         return self.root / ".fits-lock"
 
     def recording(self, name: str) -> RecordingLayout:
-        """The files of one recording."""
-        return RecordingLayout(self.recordings / name)
+        """The files of one recording, also while it is being replaced."""
+        path = self.recordings / name
+        replaced = self.replaced_recording(name)
+        return RecordingLayout(replaced if replaced.is_dir() and not path.is_dir() else path)
+
+    def replaced_recording(self, name: str) -> Path:
+        """Where a recording is while another encoding of it takes its place."""
+        return self.recordings / f".{name}.replaced"
+
+    def replaced_recordings(self) -> list[str]:
+        """Names of the recordings that a crash left there."""
+        matches = (_REPLACED_NAME.fullmatch(p.name) for p in self.recordings.iterdir())
+        return sorted(m[1] for m in matches if m)
 
     def recording_names(self) -> tuple[str, ...]:
         """Names of the recordings that exist, in order."""
         if not self.recordings.is_dir():
             return ()
-        names = (p.name for p in self.recordings.iterdir() if p.is_dir())
-        return tuple(sorted((n for n in names if _RECORDING_NAME.fullmatch(n)), key=int))
+        names = {p.name for p in self.recordings.iterdir() if p.is_dir() and _RECORDING_NAME.fullmatch(p.name)}
+        return tuple(sorted(names.union(self.replaced_recordings()), key=int))
 
     def next_recording_name(self) -> str:
         """The name behind the last one."""

@@ -13,6 +13,7 @@ from causalprune.errors import CorruptError, StorageError
 from causalprune.files import (
     make_directory,
     remove_file,
+    remove_partials,
     remove_tree,
     rename,
     temporary_beside,
@@ -22,7 +23,7 @@ from causalprune.files import (
 from causalprune.store.arrays import write_array
 from causalprune.store.commits import CommitLog
 from causalprune.store.info import RecordingSchema
-from causalprune.store.layout import METADATA, RecordingLayout
+from causalprune.store.layout import METADATA, RecordingLayout, StoreLayout
 from causalprune.store.metadata import REMEDY, delta_document, group_document, plain_group_document
 from causalprune.store.reader import RecordingReader
 from causalprune.store.shard import checksum_file
@@ -51,6 +52,17 @@ def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np
         write_json(temporary.metadata, group_document("recording", schema.to_json()))
 
     build_directory(temporary.root, layout.root, fill)
+
+
+def recover_recordings(layout: StoreLayout) -> None:
+    """Undo a replacement that a crash cut short, or finish it; remove what else it left. Only a writer may call it."""
+    remove_partials(layout.recordings)
+    for name in layout.replaced_recordings():
+        replaced, target = layout.replaced_recording(name), layout.recordings / name
+        if target.exists():
+            remove_tree(replaced)
+        else:
+            rename(replaced, target)
 
 
 def build_directory(temporary: Path, target: Path, fill: Callable[[], None]) -> None:

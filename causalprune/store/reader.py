@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from causalprune.errors import CorruptError
+from causalprune.errors import CorruptError, UsageError
 from causalprune.parameters import ParameterIndex
 from causalprune.store.arrays import read_array
 from causalprune.store.buffers import BufferPool
@@ -198,6 +200,37 @@ class RecordingReader:
     def bytes_read(self) -> int:
         """Stored bytes that this reader has read so far."""
         return self._shards.bytes_read
+
+    @property
+    def path(self) -> Path:
+        """The recording's directory."""
+        return self._layout.root
+
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
+        """Read a rectangle, given by starts and stops: (rows, columns) float32, as :meth:`read_columns`."""
+        if not 0 <= rows.start <= rows.stop <= self.num_rows:
+            raise IndexError(f"rows {rows.start} to {rows.stop} of {self.num_rows}")
+        if not 0 <= columns.start <= columns.stop <= self.num_columns:
+            raise IndexError(f"columns {columns.start} to {columns.stop} of {self.num_columns}")
+        out = np.empty((rows.stop - rows.start, columns.stop - columns.start), np.float32)
+        self._shards.read(rows, columns, out)
+        return out
+
+    def columns_of(self, name: str) -> slice:
+        """The columns of one parameter, such as ``"fc1.weight"``.
+
+        Raises:
+            UsageError: The store has no such parameter.
+        """
+        names = [entry.name for entry in self._index]
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            raise UsageError(
+                "parameter", expected=f"one of {', '.join(near or names[:4])}"[:200], found=repr(name)[:80]
+            )
+        entry = self._index[name]
+        start, stop = np.searchsorted(self.column_index, [entry.offset, entry.stop])
+        return slice(int(start), int(stop))
 
     def read_columns(
         self, start: int, stop: int, out: np.ndarray | None = None, kernel: Kernel | None = None

@@ -25,7 +25,13 @@ from causalprune.store.blocks import MAX_ROWS, BlockShape
 from causalprune.store.codec import find_codec
 from causalprune.store.info import RecordingInfo, RecordingSchema
 from causalprune.store.layout import METADATA, RecordingLayout, StoreLayout
-from causalprune.store.lifecycle import begin_recording, build_directory, finish_recording, rewind_recording
+from causalprune.store.lifecycle import (
+    begin_recording,
+    build_directory,
+    finish_recording,
+    recover_recordings,
+    rewind_recording,
+)
 from causalprune.store.metadata import (
     group_document,
     plain_group_document,
@@ -192,7 +198,7 @@ class TrajectoryStore:
         lock = FileLock(self._layout.lock, break_lock=break_lock)
         lock.acquire()
         try:
-            remove_partials(self._layout.recordings)
+            recover_recordings(self._layout)
             layout = self._layout.recording(self._layout.next_recording_name())
             begin_recording(layout, schema, active)
             reader = RecordingReader(self._layout, layout.root.name, self.index)
@@ -244,8 +250,9 @@ class TrajectoryStore:
         lock = FileLock(self._layout.lock, break_lock=break_lock)
         lock.acquire()
         try:
+            recover_recordings(self._layout)
             layout = self._layout.recording(self._require_name(name))
-            for directory in (self._layout.recordings, layout.root, layout.delta):
+            for directory in (layout.root, layout.delta):
                 remove_partials(directory)
             reader = RecordingReader(self._layout, name, self.index)
             if not 0 <= rows <= reader.num_rows:
@@ -271,7 +278,31 @@ class TrajectoryStore:
             StorageError: The file system refused.
         """
         with FileLock(self._layout.lock):
+            recover_recordings(self._layout)
             remove_tree(self._layout.recording(self._require_name(name)).root)
+
+    def recode_recording(self, name: str, codec: str) -> None:
+        """Store a finished recording with another codec, in its place, with its fits.
+
+        It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
+        two blocks of rows. Fits keep the digest of the recording that they were made from.
+
+        Args:
+            name: The recording.
+            codec: One that keeps no more bits than the recording has.
+
+        Raises:
+            DataError: There is no such recording, or it isn't finished.
+            UsageError: An unknown codec, or one that keeps bits which the recording doesn't have.
+            CorruptError: A file is missing or damaged.
+            LockedError: Another process is recording into the store, or changing fits.
+            StorageError: The file system refused.
+        """
+        from causalprune.store.rewriting import recode
+
+        with FileLock(self._layout.lock), FileLock(self._layout.fits_lock):
+            recover_recordings(self._layout)
+            recode(self._layout, RecordingReader(self._layout, self._require_name(name), self.index), find_codec(codec))
 
     def verify(self) -> list[str]:
         """Read everything there is and compare it with its checksums.

@@ -101,6 +101,11 @@ class RecordingWriter:
         block = self._current(pinned=False)
         return block.values[block.rows]
 
+    def room(self) -> np.ndarray:
+        """Where the next rows will be kept, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
+        block = self._current(pinned=False)
+        return block.values[block.rows :]
+
     def append(
         self,
         delta: np.ndarray | torch.Tensor,

@@ -1,0 +1,72 @@
+"""Options of the ``store`` commands: ``verify``, ``export``, ``compact`` and ``merge``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.config.record import CODECS
+from causalprune.config.shared import RuntimeOptions
+from causalprune.errors import UsageError
+from causalprune.options import one_of, option
+from causalprune.quantities import check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreVerifyConfig(RuntimeOptions):
+    """Read everything in a trajectory store and compare it with its checksums."""
+
+    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", flag="STORE")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreExportConfig(RuntimeOptions):
+    """Write rows and parameters of a recording into a .npz or .safetensors file."""
+
+    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", flag="STORE")
+    output: Path | None = option(None, "File to write, ending in .npz or .safetensors.")
+    recording: str | None = option(None, "Name of the recording [the last one].")
+    rows: str | None = option(None, "Rows, such as 0:64 [all].", check=check_range)
+    param: tuple[str, ...] = option((), "Parameter, such as fc1.weight; may be repeated [all].", metavar="NAME")
+
+    def check(self) -> None:
+        """A file must be named."""
+        super().check()
+        if self.output is None:
+            raise UsageError("--output", expected="a file to write", found="none", remedy="name one, such as delta.npz")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreCompactConfig(RuntimeOptions):
+    """Make a trajectory store smaller: another codec for its recordings, or fewer of them."""
+
+    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", flag="STORE")
+    codec: str | None = option(
+        None, "Store recordings anew with this codec; it can't have more bits than they have.", check=one_of(CODECS)
+    )
+    drop: tuple[str, ...] = option((), "Recording to delete, with its fits; may be repeated.", metavar="NAME")
+
+    def check(self) -> None:
+        """Something must be asked for."""
+        super().check()
+        if self.codec is None and not self.drop:
+            raise UsageError("store compact", expected="--codec or --drop", found="neither")
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreMergeConfig(RuntimeOptions):
+    """Stack the recordings of several jobs in a new store, so that one fit sees the rows of all."""
+
+    stores: tuple[str, ...] = option((), "Trajectory stores of one model and mask, in order.", flag="STORE...")
+    output: Path | None = option(None, "Store to write.")
+    codec: str | None = option(None, "Codec of the result [as many bits as the parts have].", check=one_of(CODECS))
+
+    def check(self) -> None:
+        """Two stores at least, and another one to write."""
+        super().check()
+        if len(self.stores) < 2:
+            raise UsageError("store merge", expected="at least two stores", found=f"{len(self.stores)}")
+        if self.output is None:
+            raise UsageError(
+                "--output", expected="a store to write", found="none", remedy="name one, such as merged.zarr"
+            )

@@ -1,0 +1,44 @@
+"""What every stage returns."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from causalprune.checkpoint import software_versions
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageResult:
+    """What a stage did; each stage adds its own fields.
+
+    Attributes:
+        stage: Its name.
+        inputs: Hash of each input by its role.
+        outputs: Path of each output by its role.
+        already_done: True when the outputs were there, made by the same configuration from the same inputs.
+        seconds: Wall time.
+    """
+
+    stage: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    already_done: bool = False
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of ``--json`` and of the result file."""
+        value = asdict(self)
+        common = {name: value.pop(name) for name in ("stage", "inputs", "outputs", "already_done", "seconds")}
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "stage": common["stage"],
+            "inputs": common["inputs"],
+            "outputs": common["outputs"],
+            "already_done": common["already_done"],
+            "metrics": value,
+            "timings": {"seconds": round(common["seconds"], 3)},
+            "versions": software_versions(),
+        }

@@ -1,0 +1,64 @@
+"""Write rows and parameters of a recording into a file that NumPy or safetensors reads."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from causalprune.config import StoreExportConfig
+from causalprune.errors import DataError, UsageError
+from causalprune.paths import RunPaths
+from causalprune.quantities import parse_range
+from causalprune.reporting import Reporter
+from causalprune.stages.result import StageResult
+from causalprune.store import TrajectoryStore
+from causalprune.store.export import export_recording
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreExportResult(StageResult):
+    """Result of store export.
+
+    Attributes:
+        recording: Name of the recording.
+        rows: Rows written.
+        columns: Columns written.
+        file_bytes: Size of the file.
+    """
+
+    recording: str
+    rows: int
+    columns: int
+    file_bytes: int
+
+
+def store_export(config: StoreExportConfig, reporter: Reporter | None = None) -> StoreExportResult:
+    """Export a slice of a recording.
+
+    Raises:
+        UsageError: The file is there already, or has another suffix; an unknown parameter.
+        DataError: Rows that weren't recorded.
+    """
+    del reporter
+    started = time.monotonic()
+    reader = TrajectoryStore.open(config.store or RunPaths(config.run).store).recording(config.recording)
+    path = config.output
+    assert path is not None
+    if path.is_dir() or (path.exists() and not config.overwrite):
+        raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy="pass --overwrite")
+    start, stop = parse_range(config.rows) if config.rows else (0, None)
+    if reader.num_rows == 0:
+        raise DataError(f"{reader.path}", expected="at least one row", found="none", remedy="record first")
+    rows, columns = export_recording(
+        reader, path, rows=slice(start, reader.num_rows if stop is None else stop), parameters=config.param
+    )
+    return StoreExportResult(
+        stage="store export",
+        inputs={"recording": reader.digest},
+        outputs={"file": str(path)},
+        seconds=time.monotonic() - started,
+        recording=reader.name,
+        rows=rows,
+        columns=columns,
+        file_bytes=path.stat().st_size,
+    )

@@ -1,0 +1,60 @@
+"""Stack the recordings of several jobs in a new store, so that one fit sees the rows of all."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.config import StoreMergeConfig
+from causalprune.files import make_directory
+from causalprune.locking import FileLock
+from causalprune.paths import lock_path
+from causalprune.reporting import Reporter
+from causalprune.stages.result import StageResult
+from causalprune.store.merging import merge_stores
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreMergeResult(StageResult):
+    """Result of store merge.
+
+    Attributes:
+        rows: Rows of all parts.
+        columns: Unpruned parameters.
+        stored_bytes: Bytes of the shards.
+        parts: Digest, rows and seed of each recording, in order.
+    """
+
+    rows: int
+    columns: int
+    stored_bytes: int
+    parts: list[dict[str, object]]
+
+
+def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> StoreMergeResult:
+    """Merge stores.
+
+    Raises:
+        MismatchError: Another model, mask, optimizer or definition of a row.
+        DataError: A recording that isn't finished.
+        UsageError: Something is at the output already.
+    """
+    del reporter
+    started = time.monotonic()
+    path = config.output
+    assert path is not None
+    make_directory(path.parent)
+    with FileLock(lock_path(path), break_lock=config.break_lock):
+        reader = merge_stores([Path(store) for store in config.stores], path, codec=config.codec)
+    parts = reader.info.extra["merged"]
+    return StoreMergeResult(
+        stage="store merge",
+        inputs={f"recording {number}": part["digest"] for number, part in enumerate(parts)},
+        outputs={"store": str(path)},
+        seconds=time.monotonic() - started,
+        rows=reader.num_rows,
+        columns=reader.num_columns,
+        stored_bytes=reader.stored_bytes,
+        parts=parts,
+    )
