@@ -113,8 +113,8 @@ def sweep(result: Any) -> Any:
             table.add_row(f"{100 * sparsity:g} %", *map(_score, scores))
         parts += [table, Text()]
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
-    facts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
-    return Group(*parts, _facts(result, {**facts, "stages run": steps or "none"}))
+    counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
+    return Group(*parts, facts(result, {**counts, "stages run": steps or "none"}))
 
 
 _SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "seeds")

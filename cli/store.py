@@ -11,9 +11,9 @@ from causalprune.config import StoreCompactConfig, StoreExportConfig, StoreMerge
 
 _COMMANDS = {
     "verify": (StoreVerifyConfig, "causalprune store verify run/trajectory.zarr"),
-    "export": (StoreExportConfig, "causalprune store export run/trajectory.zarr --rows 0:8 --output delta.npz"),
+    "export": (StoreExportConfig, "causalprune store export --rows 0:8 --output delta.npz"),
     "compact": (StoreCompactConfig, "causalprune store compact run/trajectory.zarr --codec small"),
-    "merge": (StoreMergeConfig, "causalprune store merge a/trajectory.zarr b/trajectory.zarr --output merged.zarr"),
+    "merge": (StoreMergeConfig, "causalprune store merge a.zarr b.zarr --output merged.zarr"),
 }
 
 

@@ -27,5 +27,5 @@ def test_links_lead_to_files():
 def test_commands_of_the_pipeline_are_the_ones_there_are():
     from causalprune.config import STAGE_CONFIGS
 
-    named = set(re.findall(r"causalprune ([a-z-]+)", README.read_text()))
+    named = set(re.findall(r"causalprune ((?:store )?[a-z-]+)", README.read_text()))
     assert set(STAGE_CONFIGS) <= named

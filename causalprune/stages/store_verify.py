@@ -50,7 +50,6 @@ def store_verify(config: StoreVerifyConfig, reporter: Reporter | None = None) ->
             f"{path}",
             expected="files with their checksums",
             found=problems[0] if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}",
-            remedy="restore the files from a copy, or record again",
         )
     readers = [store.recording(name) for name in store.recordings]
     return StoreVerifyResult(

@@ -10,7 +10,7 @@ from causalprune.config import STAGE_CONFIGS
 
 @pytest.mark.parametrize("stage", sorted(STAGE_CONFIGS))
 def test_help_ends_with_an_example_of_the_command(stage, capsys):
-    assert main([stage, "--help"]) == 0
+    assert main([*stage.split(), "--help"]) == 0
     text = capsys.readouterr().out
     assert f"causalprune {stage}" in text.rstrip().splitlines()[-1]
 

@@ -1,0 +1,189 @@
+"""Compacting and merging: the rows are those of the sources, and a crash at any moment loses nothing."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from faulty_os import FaultyOs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_builders import INFO, append_rows, make_recording, make_rows, make_store, tree
+
+from causalprune import files
+from causalprune.errors import DataError, LockedError, MismatchError, StorageError, UsageError
+from causalprune.store import TrajectoryStore
+from causalprune.store.codec import CODECS
+from causalprune.store.features import FeatureSource
+from causalprune.store.merging import merge_stores
+
+
+def rounded(values, codec):
+    out = np.empty_like(values)
+    CODECS[codec].round(values, out)
+    return out
+
+
+def record(store, values, active=None, info=INFO, **options):
+    active = np.ones(store.index.total, bool) if active is None else active
+    options = {"codec": "exact", "block_rows": 4, "max_rows": len(values), **options}
+    with store.create_recording(info, active, **options) as writer:
+        append_rows(writer, values)
+        writer.finish()
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_recoding_is_recording_with_that_codec(tmp_path, codec):
+    """Byte for byte, the fits beside it."""
+    arrays = {"gamma": np.linspace(-1, 1, 50), "mask": np.arange(50) % 3 == 0}
+    for name, own in (("expected", codec), ("recoded", "exact")):
+        store, _ = make_recording(tmp_path / name, codec=own)
+        store.recording().write_fit("default", arrays, {"alpha": 0.5})
+    store.recode_recording("000", codec)
+    assert tree(tmp_path / "recoded") == tree(tmp_path / "expected")
+
+
+def test_recoding_neither_invents_bits_nor_touches_an_unfinished_recording(tmp_path):
+    store, values = make_recording(tmp_path / "t.zarr", codec="small")
+    before = tree(store.path)
+    for codec in ("balanced", "exact"):
+        with pytest.raises(UsageError, match="keeps at most the 7 mantissa bits"):
+            store.recode_recording("000", codec)
+    with pytest.raises(DataError, match="'007'"):
+        store.recode_recording("007", "small")
+    with store.create_recording(INFO, np.ones(50, bool), max_rows=30) as writer:
+        with pytest.raises(LockedError):
+            store.recode_recording("000", "small")
+        append_rows(writer, values)
+    with pytest.raises(DataError, match="finished"):
+        store.recode_recording("001", "small")
+    store.delete_recording("001")
+    assert tree(store.path) == before
+
+
+def test_a_disk_that_fails_at_any_operation_of_a_recoding(tmp_path, monkeypatch):
+    """Afterwards the recording is the old or the new one, as a reader sees it, and doing it again succeeds."""
+    original, values = make_recording(tmp_path / "original", rows=10, columns=20, block_rows=4, codec="exact")
+    original.recording().write_fit("f", {"gamma": np.ones(20)}, {})
+    make_recording(tmp_path / "expected", rows=10, columns=20, block_rows=4, codec="small")
+    expected = TrajectoryStore.open(tmp_path / "expected")
+    expected.recording().write_fit("f", {"gamma": np.ones(20)}, {})
+    number = 0
+    while True:
+        number += 1
+        path = tmp_path / f"{number}"
+        shutil.copytree(tmp_path / "original", path)
+        store = TrajectoryStore.open(path)
+        disk = FaultyOs(number)
+        with monkeypatch.context() as patch:
+            patch.setattr(files, "os", disk)
+            try:
+                store.recode_recording("000", "small")
+                failed = False
+            except StorageError:
+                failed = True
+        if number > disk.count:
+            break
+        store = TrajectoryStore.open(path)
+        assert store.verify() == []
+        reader = store.recording("000")
+        assert np.array_equal(reader.read_rows(0, 10), values if reader.codec == "exact" else rounded(values, "small"))
+        assert reader.fits == ("f",)
+        store.recode_recording("000", "small")
+        assert tree(path) == tree(tmp_path / "expected"), number
+        assert failed
+        shutil.rmtree(path)
+    assert number > 20
+
+
+def test_a_crash_between_the_two_renames(tmp_path):
+    store, values = make_recording(tmp_path / "t.zarr", codec="exact")
+    root = store.path / "recordings"
+    (root / "000").rename(root / ".000.replaced")
+    store = TrajectoryStore.open(store.path)
+    assert store.recordings == ("000",)
+    assert store.verify() == []
+    assert np.array_equal(store.recording().read_rows(0, len(values)), values)
+    record(store, values)
+    assert store.recordings == ("000", "001")
+    assert not (root / ".000.replaced").exists()
+    # And the crash just before the old one was deleted.
+    shutil.copytree(root / "000", root / ".000.replaced")
+    store.delete_recording("001")
+    assert sorted(p.name for p in root.iterdir()) == ["000", "zarr.json"]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.lists(st.integers(1, 20), min_size=2, max_size=4),
+    blocks=st.lists(st.integers(1, 9), min_size=4, max_size=4),
+    codecs=st.lists(st.sampled_from(sorted(CODECS)), min_size=4, max_size=4),
+    seed=st.integers(0, 2**16),
+)
+def test_a_merged_store_is_its_parts_stacked(tmp_path_factory, rows, blocks, codecs, seed):
+    path = tmp_path_factory.mktemp("merge")
+    active = np.random.default_rng(seed).random(30) < 0.6
+    active[seed % 30] = True
+    parts = []
+    for number, count in enumerate(rows):
+        values = make_rows(count, int(active.sum()), seed + number)
+        store = make_store(path / f"{number}", 13, 17)
+        info = replace(INFO, seed=number)
+        record(store, values, active, info, codec=codecs[number], block_rows=blocks[number])
+        parts.append(rounded(values, codecs[number]))
+    sources = [path / f"{number}" for number in range(len(rows))]
+    merged = merge_stores(sources, path / "merged")
+    readers = [TrajectoryStore.open(source).recording() for source in sources]
+    assert merged.verify() == []
+    assert merged.finished
+    assert merged.read_rows(0, merged.num_rows).tobytes() == np.concatenate(parts).tobytes()
+    assert np.array_equal(merged.active, active)
+    assert np.array_equal(merged.steps.to_matrix(), np.hstack([reader.steps.to_matrix() for reader in readers]))
+    assert [part["seed"] for part in merged.info.extra["merged"]] == list(range(len(rows)))
+    assert [part["digest"] for part in merged.info.extra["merged"]] == [reader.digest for reader in readers]
+    stacked = np.concatenate([FeatureSource(reader).read(0, reader.num_columns) for reader in readers])
+    source = FeatureSource(merged)
+    assert np.array_equal(source.read(0, merged.num_columns), stacked)
+    assert np.array_equal(source.target, np.concatenate([reader.loss_change for reader in readers]))
+
+
+def test_what_can_not_be_merged(tmp_path):
+    values = make_rows(6, 10)
+    for name, info in {
+        "a": INFO,
+        "next": replace(INFO, loss_change="next-batch"),
+        "stride": replace(INFO, stride=2),
+        "momentum": replace(INFO, momentum=0.9),
+    }.items():
+        record(make_store(tmp_path / name, 10), values, info=info)
+    pruned = np.arange(10) != 3
+    record(make_store(tmp_path / "mask", 10), values[:, pruned], pruned)
+    record(make_store(tmp_path / "shape", 4, 6), values)
+    make_store(tmp_path / "empty", 10)
+    with make_store(tmp_path / "begun", 10).create_recording(INFO, np.ones(10, bool), max_rows=9) as writer:
+        append_rows(writer, values)
+    for name, error, match in (
+        ("next", MismatchError, "loss_change"),
+        ("stride", MismatchError, "stride"),
+        ("momentum", MismatchError, "momentum"),
+        ("mask", MismatchError, "unpruned parameters"),
+        ("shape", MismatchError, "prunable parameters"),
+        ("empty", DataError, "expected a recording"),
+        ("begun", DataError, "finished"),
+        ("absent", DataError, "nothing"),
+    ):
+        with pytest.raises(error, match=match):
+            merge_stores([tmp_path / "a", tmp_path / name], tmp_path / "merged")
+        assert not (tmp_path / "merged").exists()
+    with pytest.raises(UsageError, match="nothing there yet"):
+        merge_stores([tmp_path / "a", tmp_path / "a"], tmp_path / "mask")
+
+
+def test_a_merge_that_was_killed_is_done_anew(tmp_path):
+    for name in ("a", "b"):
+        make_recording(tmp_path / name, codec="exact")
+    leftover = tmp_path / ".merged.partial-merge"
+    shutil.copytree(tmp_path / "a", leftover)
+    assert merge_stores([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small").codec == "small"
+    assert not leftover.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "merged"]
