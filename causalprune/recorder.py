@@ -104,8 +104,8 @@ class TrajectoryRecorder:
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
-                start_sha256="",
-                identity="",
+                # Without it nobody could tell that Δθ isn't −η·g.
+                extra={"weight_decay": group["weight_decay"]} if group.get("weight_decay") else {},
             )
             created = TrajectoryStore.create(Path(store), index=self._index, model={}, start_sha256="")
             store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)

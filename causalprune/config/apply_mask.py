@@ -7,8 +7,9 @@ from pathlib import Path
 
 from causalprune.config.shared import GRANULARITIES, REWINDS, SCOPES, SPARSITY_SCHEDULES, ComputeOptions
 from causalprune.errors import UsageError
-from causalprune.options import at_least, fraction, one_of, option
-from causalprune.pruning.names import check_criterion
+from causalprune.options import at_least, fraction, one_of, option, positive
+from causalprune.pruning.names import CRITERIA, REWEIGHTING, check_criterion
+from causalprune.quantities import check_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +22,13 @@ class ApplyMaskConfig(ComputeOptions):
     zero: bool = option(False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity.")
     criterion: str = option(
         "effect",
-        "What orders the parameters: gamma, effect, curvature, magnitude, random, fisher, obd, or an installed one.",
+        "What orders the parameters: "
+        + ", ".join(CRITERIA)
+        + ", or an installed one. chita also sets the weights it keeps, from gradients recorded about one point: "
+        "record --lr 0.001 --steps 1000 or so.",
         check=check_criterion,
     )
+    ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=one_of(GRANULARITIES))
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=one_of(SPARSITY_SCHEDULES))
@@ -33,6 +38,12 @@ class ApplyMaskConfig(ComputeOptions):
         "none", "Weights after the mask: as they are, as before the recording, or as pretrained.", check=one_of(REWINDS)
     )
     reset_batchnorm: bool = option(False, "Reset batch-normalisation statistics and affine parameters.")
+    memory: str = option(
+        "2GiB",
+        "Largest matrix of gradients that chita holds in memory; a larger one it reads from the store in every pass.",
+        check=check_bytes,
+        identifies=False,
+    )
     checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", identifies=False)
     store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", identifies=False)
     recording: str | None = option(None, "Recording in the store [the last].")
@@ -49,4 +60,13 @@ class ApplyMaskConfig(ComputeOptions):
         if self.iteration > self.iterations:
             raise UsageError(
                 "--iteration", expected=f"at most --iterations {self.iterations}", found=str(self.iteration)
+            )
+        if not self.zero and self.criterion in REWEIGHTING:
+            self.check_no_rewind(self.criterion)
+
+    def check_no_rewind(self, criterion: str) -> None:
+        """Reject rewinding with a criterion that sets the weights it keeps."""
+        if self.rewind != "none":
+            raise UsageError(
+                "--rewind", expected=f"none, because {criterion} sets the weights it keeps", found=self.rewind
             )

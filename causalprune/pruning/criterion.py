@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.errors import DataError, MismatchError, UsageError
+from causalprune.pruning.gradients import GradientMatrix
 
 Vector = npt.NDArray[np.floating]
 
@@ -17,6 +18,8 @@ NEEDS: dict[str, tuple[str, str]] = {
     "gamma": ("the Granger coefficients of a fit", "run fit-gamma first"),
     "dual_correlation": ("the dual correlations of a fit", "run fit-gamma first"),
     "mean_squared_gradient": ("the gradients of a plain-SGD recording", "record with --momentum 0 --stride 1"),
+    "gradients": ("the gradients of a plain-SGD recording", "record with --momentum 0 --stride 1"),
+    "project": ("the number of weights to keep", "use it with apply-mask --sparsity"),
     "learning_rate": (
         "a same-batch recording at one learning rate and stride 1",
         "record with --stride 1 --loss-change same-batch",
@@ -38,19 +41,26 @@ class CriterionInputs:
         dual_correlation: |x_kᵀr|/(Tα), in the shape of ``gamma``.
         mean_squared_gradient: (P,) mean over the recorded steps of g², see
             :func:`causalprune.pruning.gradients.mean_squared_gradient`.
+        gradients: The recorded minibatch gradients themselves.
+        project: Takes (P,) finite scores and returns the (P,) bool mask that will be made of them: the projection onto
+            the supports that sparsity, scope and granularity allow.
         learning_rate: η of the recording.
+        ridge: Penalty of ``chita``, a multiple of the mean over the parameters of Σ_t g_tk².
         seed: Seed of ``random``.
 
     Raises:
         MismatchError: Shapes that don't agree.
-        DataError: A learning rate that isn't a finite number above 0.
+        DataError: A learning rate or a ridge that isn't a finite number above 0.
     """
 
     theta: Vector
     gamma: Vector | None = None
     dual_correlation: Vector | None = None
     mean_squared_gradient: Vector | None = None
+    gradients: GradientMatrix | None = None
+    project: Callable[[Vector], npt.NDArray[np.bool_]] | None = None
     learning_rate: float | None = None
+    ridge: float = 0.01
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -65,8 +75,9 @@ class CriterionInputs:
             value = getattr(self, name)
             if value is not None and value.shape not in shapes:
                 raise MismatchError(name, expected=" or ".join(map(str, shapes)), found=f"{value.shape}")
-        if self.learning_rate is not None and not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise DataError("learning rate", expected="a finite number above 0", found=str(self.learning_rate))
+        for name, value in (("learning rate", self.learning_rate), ("ridge", self.ridge)):
+            if value is not None and not (math.isfinite(value) and value > 0):
+                raise DataError(name, expected="a finite number above 0", found=str(value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +87,7 @@ class Scores:
     Attributes:
         primary: (P,) float64.
         secondary: (P,) float64 that orders parameters whose ``primary`` is equal, or None.
+        theta: (P,) weights that the kept parameters get, or None where they stay as they are.
 
     Raises:
         MismatchError: Not vectors of one length.
@@ -83,11 +95,13 @@ class Scores:
 
     primary: Vector
     secondary: Vector | None = None
+    theta: Vector | None = None
 
     def __post_init__(self) -> None:
-        for name, key in zip(("primary", "secondary"), self.keys, strict=False):
-            if key.shape != (self.primary.size,):
-                raise MismatchError(f"{name} scores", expected=f"shape ({self.primary.size},)", found=f"{key.shape}")
+        for name in ("primary", "secondary", "theta"):
+            value = getattr(self, name)
+            if value is not None and value.shape != (self.primary.size,):
+                raise MismatchError(f"{name} scores", expected=f"shape ({self.primary.size},)", found=f"{value.shape}")
 
     @property
     def keys(self) -> tuple[Vector, ...]:
@@ -102,7 +116,8 @@ class Criterion:
     Attributes:
         name: What ``--criterion`` calls it.
         formula: The scores of all P parameters, from the inputs.
-        needs: Fields of :class:`CriterionInputs` that ``formula`` reads beyond ``theta`` and ``seed``.
+        needs: Fields of :class:`CriterionInputs` that ``formula`` reads beyond ``theta``, ``ridge`` and ``seed``.
+        reweights: Whether it also sets the weights it keeps, in :attr:`Scores.theta`.
 
     Raises:
         UsageError: A need that isn't in :data:`NEEDS`.
@@ -119,6 +134,7 @@ class Criterion:
     name: str
     formula: Callable[[CriterionInputs], Scores]
     needs: frozenset[str] = field(default_factory=frozenset)
+    reweights: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(self.needs - set(NEEDS))
@@ -147,4 +163,16 @@ class Criterion:
                 found=str(scores.primary.size),
                 remedy="mend the criterion",
             )
+        if (scores.theta is not None) != self.reweights:
+            raise MismatchError(
+                f"criterion {self.name}",
+                expected="new weights from a criterion that says reweights=True, and from no other",
+                found="new weights" if scores.theta is not None else "none",
+                remedy="mend the criterion",
+            )
         return scores
+
+
+def float64(value: Vector | None) -> npt.NDArray[np.float64]:
+    """An input that a criterion needs, in float64."""
+    return np.asarray(value, dtype=np.float64)

@@ -16,8 +16,12 @@ CRITERIA: dict[str, str] = {
     "random": "a random order, the same for every mask of one seed",
     "fisher": "mean(g²), the empirical Fisher diagonal",
     "obd": "θ²·mean(g²), Optimal Brain Damage with that diagonal",
+    "chita": "the support of min ½‖A(w − θ)‖² + (nλ/2)‖w − θ‖², A the gradients; kept weights become w",
 }
 """The built-in criteria, each with its formula for people."""
+
+REWEIGHTING = ("chita",)
+"""Those that also set the weights they keep."""
 
 
 def added_criteria() -> dict[str, EntryPoint]:

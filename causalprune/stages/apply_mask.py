@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import nn
 
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import ApplyMaskConfig
@@ -18,15 +21,16 @@ from causalprune.locking import FileLock
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, lock_path
 from causalprune.pruning.criteria import load_criterion
-from causalprune.pruning.criterion import Criterion, CriterionInputs
-from causalprune.pruning.gradients import mean_squared_gradient
-from causalprune.pruning.groups import group_ids
+from causalprune.pruning.criterion import Scores
+from causalprune.pruning.mask import Mask
 from causalprune.pruning.rewind import reset_batchnorm, rewind
 from causalprune.pruning.schedule import target_sparsity
-from causalprune.pruning.select import select, select_zero
+from causalprune.pruning.select import Selection, select, select_zero
+from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, load_network
+from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 
 
@@ -68,7 +72,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
     check_distinct(path, source)
     checkpoint = load_checkpoint(source, remedy="run `causalprune record` first, or name a --checkpoint")
     criterion = load_criterion("gamma" if config.zero else config.criterion)
-    reader = None
+    if criterion.reweights:
+        config.check_no_rewind(criterion.name)
+    reader, fit = None, None
     inputs = {"checkpoint": checkpoint.sha256}
     if criterion.needs:
         store_path = config.store or run.store
@@ -83,7 +89,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         reader = store.recording(config.recording)
         inputs["recording"] = reader.digest
         if "gamma" in criterion.needs:
-            inputs["fit"] = _read_fit(reader, config.fit, store_path).digest
+            fit = _read_fit(reader, config.fit, store_path)
+            inputs["fit"] = fit.digest
     earlier_path = _rewind_source(config, run)
     earlier = None if earlier_path is None else load_checkpoint(earlier_path)
     if earlier is not None:
@@ -102,14 +109,20 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        theta = mask.index.flatten(checkpoint.weights).numpy()
-        scores = criterion.score(_inputs(config, criterion, theta, mask.index, reader))
-        if config.zero:
-            selection = select_zero(scores, mask, granularity=config.granularity)
-        else:
-            assert config.sparsity is not None
-            target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-            selection = select(scores, mask, sparsity=target, scope=config.scope, granularity=config.granularity)
+        choose = _selector(config, mask)
+        inputs_of_criterion = read_inputs(
+            criterion,
+            mask.index.flatten(checkpoint.weights).numpy(),
+            mask.index,
+            reader,
+            fit,
+            max_bytes=parse_bytes(config.memory),
+            project=lambda primary: choose(Scores(primary)).mask.numpy(),
+            ridge=config.ridge,
+            seed=config.seed,
+        )
+        scores = criterion.score(inputs_of_criterion)
+        selection = choose(scores)
         if selection.already_sparser:
             reporter.warn(f"the checkpoint is {mask.sparsity:.2%} sparse already, more than asked for: nothing pruned")
         for name in selection.rescued:
@@ -117,6 +130,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
+            if scores.theta is not None:
+                _set_weights(model, mask.index, scores.theta)
             selection.mask.apply_(model)
         if config.reset_batchnorm:
             reset_batchnorm(model)
@@ -129,6 +144,20 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         result = _result(output, read_checkpoint_info(path))
         output.publish(result, sha256)
         return result
+
+
+def _selector(config: ApplyMaskConfig, mask: Mask) -> Callable[[Scores], Selection]:
+    """From scores to the new mask, as the options say."""
+    if config.zero:
+        return partial(select_zero, mask=mask, granularity=config.granularity)
+    assert config.sparsity is not None
+    target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
+    return partial(select, mask=mask, sparsity=target, scope=config.scope, granularity=config.granularity)
+
+
+def _set_weights(model: nn.Module, index: ParameterIndex, theta: npt.NDArray[np.floating]) -> None:
+    for name, values in index.split(torch.from_numpy(theta)).items():
+        model.get_parameter(name).detach().copy_(values)
 
 
 def _rewind_source(config: ApplyMaskConfig, run: RunPaths) -> Path | None:
@@ -148,50 +177,6 @@ def _read_fit(reader: RecordingReader, name: str, store: Path) -> Fit:
             remedy="run `causalprune fit-gamma` first, or name a --fit",
         )
     return reader.read_fit(name)
-
-
-def _inputs(
-    config: ApplyMaskConfig,
-    criterion: Criterion,
-    theta: npt.NDArray[np.float32],
-    index: ParameterIndex,
-    reader: RecordingReader | None,
-) -> CriterionInputs:
-    values: dict[str, Any] = {}
-    if reader is not None:
-        if "gamma" in criterion.needs:
-            fit = reader.read_fit(config.fit)
-            for name in ("gamma", "dual_correlation"):
-                values[name] = _expand(fit.arrays[name], fit.attributes["granularity"], index, reader)
-        if "mean_squared_gradient" in criterion.needs and reader.info.momentum == 0 and reader.info.stride == 1:
-            mean = np.zeros(index.total)
-            mean[reader.column_index] = mean_squared_gradient(_gradient_blocks(reader))
-            values["mean_squared_gradient"] = mean
-        lr = np.unique(reader.steps.lr)
-        # With a stride or another minibatch's loss, γ isn't −1/η + h/2.
-        if len(lr) == 1 and reader.info.stride == 1 and reader.info.loss_change == "same-batch":
-            values["learning_rate"] = float(lr[0])
-    return CriterionInputs(theta=theta, seed=config.seed, **values)
-
-
-def _expand(
-    values: npt.NDArray[np.floating], granularity: str, index: ParameterIndex, reader: RecordingReader
-) -> npt.NDArray[np.floating]:
-    """Spread (lags, columns) over all P parameters: a group's value to each of its members, 0 to pruned ones."""
-    if granularity != "parameter":
-        ids, _ = group_ids(index, granularity, reader.active)
-        values = values[:, ids]
-    full = np.zeros((len(values), index.total), dtype=values.dtype)
-    full[:, reader.column_index] = values
-    return full[0] if len(full) == 1 else full
-
-
-def _gradient_blocks(
-    reader: RecordingReader,
-) -> Iterator[tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]:
-    lr = reader.steps.lr
-    for first, block in reader.row_blocks():
-        yield block, lr[first : first + len(block)]
 
 
 def _result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:

@@ -11,8 +11,8 @@ import torch
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.pruning.criteria import BUILT_IN, load_criterion
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
-from causalprune.pruning.gradients import mean_squared_gradient
-from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
+from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
+from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, REWEIGHTING, added_criteria, check_criterion
 
 P = 6
 RNG = np.random.default_rng(0)
@@ -21,6 +21,8 @@ FULL = {
     "gamma": RNG.normal(size=P),
     "dual_correlation": RNG.random(P),
     "mean_squared_gradient": RNG.random(P),
+    "gradients": GradientMatrix.from_array(RNG.normal(size=(4, P))),
+    "project": lambda scores: scores >= np.median(scores),
     "learning_rate": 0.1,
 }
 
@@ -93,6 +95,44 @@ def test_squared_gradients_are_those_of_autograd() -> None:
     assert found == pytest.approx(np.mean(squares, axis=0), rel=1e-3)
 
 
+@pytest.mark.parametrize("max_bytes", [0, 2**20])
+@pytest.mark.parametrize("columns", [None, np.array([1, 2, 5])])
+def test_the_gradient_matrix_of_a_recording(max_bytes: int, columns) -> None:
+    """Every gradient comes back, whether the matrix is kept or read again, and so do its products."""
+    rng = np.random.default_rng(0)
+    truth, lr = rng.normal(size=(5, 8)), np.array([0.1, 0.1, 0.05, 0.02, 0.01])
+    deltas = (-lr[:, None] * truth).astype(np.float32)
+
+    def blocks(chosen):
+        wanted = np.arange(8) if chosen is None else chosen
+        for start in range(0, len(wanted), 3):
+            yield start, deltas[:, wanted[start : start + 3]]
+
+    found = GradientMatrix.from_deltas(blocks, lr, np.arange(8), max_rows=9, max_bytes=max_bytes)
+    part = truth if columns is None else truth[:, columns]
+    v, u, m = rng.normal(size=part.shape[1]), rng.normal(size=5), rng.normal(size=(5, 5))
+    assert found.num_rows == 5
+    assert found.dot(v, columns) == pytest.approx(part @ v, rel=1e-5)
+    assert found.dot_transposed(u, columns) == pytest.approx(part.T @ u, rel=1e-5)
+    assert found.gram(columns) == pytest.approx(part @ part.T, rel=1e-5)
+    assert found.quadratic(m) == pytest.approx(np.diag(truth.T @ m @ truth), rel=1e-4)
+
+
+def test_of_a_long_recording_evenly_spaced_rows_are_taken() -> None:
+    deltas = -np.repeat(np.arange(10, dtype=np.float32)[:, None], 2, axis=1)
+
+    def blocks(chosen):
+        yield 0, deltas if chosen is None else deltas[:, chosen]
+
+    found = GradientMatrix.from_deltas(blocks, np.ones(10), np.arange(2), max_rows=4, max_bytes=2**20)
+    assert found.dot(np.array([1.0, 0.0])).tolist() == [0, 2, 5, 7]
+
+
+def test_one_gradient_is_too_few() -> None:
+    with pytest.raises(DataError, match="at least 2 rows"):
+        GradientMatrix.from_deltas(lambda _: iter(()), np.ones(1), np.arange(2), max_rows=4, max_bytes=2**20)
+
+
 @pytest.mark.parametrize("blocks", [[], [(np.zeros((0, 3)), np.zeros(0))]])
 def test_no_recorded_steps(blocks) -> None:
     with pytest.raises(DataError, match="at least one step"):
@@ -155,6 +195,7 @@ RANDOM_SEED_0 = [0.4474081712540844, 0.41985243611409306]
 def test_the_names_are_those_of_the_criteria() -> None:
     assert list(BUILT_IN) == list(CRITERIA)
     assert all(load_criterion(name).name == name and check_criterion(name) is None for name in CRITERIA)
+    assert [name for name in CRITERIA if BUILT_IN[name].reweights] == list(REWEIGHTING)
 
 
 def test_names_need_neither_torch_nor_numpy() -> None:
@@ -208,6 +249,12 @@ def test_scores_of_another_length() -> None:
         Scores(np.ones(3), np.ones(2))
     with pytest.raises(MismatchError, match="criterion short: expected 6 scores, found 2"):
         Criterion("short", lambda _: Scores(np.ones(2))).score(CriterionInputs(**FULL))
+
+
+@pytest.mark.parametrize(("says", "theta", "found"), [(False, np.ones(P), "new weights"), (True, None, "none")])
+def test_new_weights_that_were_not_announced(says: bool, theta, found: str) -> None:
+    with pytest.raises(MismatchError, match=f"reweights=True, and from no other, found {found}"):
+        Criterion("odd", lambda _: Scores(np.ones(P), theta=theta), reweights=says).score(CriterionInputs(**FULL))
 
 
 def test_an_unknown_need() -> None:

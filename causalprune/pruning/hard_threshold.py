@@ -1,0 +1,188 @@
+"""The sparse quadratic problem of CHITA: which weights to keep, and what to make of those that stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
+
+from causalprune.errors import DataError
+from causalprune.pruning.gradients import GradientMatrix
+
+Vector = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+MAX_ITERATIONS = 200
+DOUBLINGS = 40
+HALVINGS = 12
+TOLERANCE = 1e-9
+"""Relative decrease of the objective below which the search ends."""
+
+
+@dataclass(frozen=True, eq=False)
+class SparseSolution:
+    """A support that no step of the search improves, and the best weights on it.
+
+    Attributes:
+        theta: (C,) weights, 0 off the support.
+        keep: (C,) bool, the support.
+        ranking: (C,) float64, of which ``project`` made the support.
+        objective: ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖².
+        penalty: nλ.
+        iterations: Supports that were taken on the way.
+    """
+
+    theta: Vector
+    keep: Bools
+    ranking: Vector
+    objective: float
+    penalty: float
+    iterations: int
+
+
+def solve_sparse(
+    gradients: GradientMatrix, theta: Vector, ridge: float, project: Callable[[Vector], Bools]
+) -> SparseSolution:
+    """Minimise ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the weights w whose support is allowed.
+
+    Benbaki et al., arXiv 2302.14623: iterative hard thresholding, w ← P(w − τ·∇), from the largest |w̄|, and least
+    squares on the support. The small n allows more. Each support S is valued by its own optimum, for which the n × n
+    dual form
+
+        min_w = ½·nλ·bᵀ(A_S A_Sᵀ + nλI)⁻¹b + (nλ/2)‖w̄_Sᶜ‖²,   b = A_Sᶜ w̄_Sᶜ,
+
+    needs only the columns that enter or leave S (they are the active set). The step τ is doubled from 1/L, with L the
+    largest eigenvalue of AᵀA + nλI, as long as that value falls. Where no τ is better, weights are exchanged whose
+    entering gains more than the others' leaving costs, each by itself computed exactly (this is ours). Every support is
+    better than the one before; the last need not be the best of all, because the problem is NP-hard.
+
+    Time: n²·C operations at the start and in each exchange, n·C in each hard threshold. Memory: a few n × n matrices, a
+    block of gradients, a few vectors.
+
+    Args:
+        gradients: A, (n, C).
+        theta: (C,) w̄.
+        ridge: nλ as a multiple of the mean over the columns of ‖A_k‖², > 0: it means the same at any batch size.
+        project: Takes squares of weights and returns the allowed support that keeps the most of them: for ‖w‖₀ ≤ k,
+            the k largest.
+
+    Raises:
+        DataError: Every gradient is zero.
+    """
+    whole = gradients.gram()
+    penalty = ridge * float(np.trace(whole)) / len(theta)
+    if penalty == 0:
+        raise DataError("gradients of the recording", expected="some that aren't 0", found="every one 0")
+    smallest_step = 1 / (float(np.linalg.eigvalsh(whole)[-1]) + penalty)
+    search = _Search(gradients, theta, penalty, project)
+    support = search.start()
+    iterations = 0
+    while iterations < MAX_ITERATIONS:
+        better = search.threshold(support, smallest_step) or search.exchange(support)
+        if better is None:
+            break
+        support, iterations = better, iterations + 1
+    new = np.where(support.keep, theta + gradients.dot_transposed(support.dual), 0)
+    return SparseSolution(new, support.keep, support.ranking, support.value, penalty, iterations)
+
+
+@dataclass(frozen=True, eq=False)
+class _Support:
+    """A support S with what values it.
+
+    Attributes:
+        keep: (C,) bool.
+        ranking: (C,) of which ``project`` made it.
+        gram: A_S A_Sᵀ, (n, n).
+        residual: b = A_Sᶜ w̄_Sᶜ, (n,).
+        dual: (A_S A_Sᵀ + nλI)⁻¹·b, (n,); the optimum on S is w̄_S + A_Sᵀ·dual.
+        value: The objective there.
+    """
+
+    keep: Bools
+    ranking: Vector
+    gram: Matrix
+    residual: Vector
+    dual: Vector
+    value: float
+
+
+class _Search:
+    def __init__(
+        self, gradients: GradientMatrix, theta: Vector, penalty: float, project: Callable[[Vector], Bools]
+    ) -> None:
+        self._gradients, self._theta, self._penalty, self._project = gradients, theta, penalty, project
+
+    def start(self) -> _Support:
+        """The support of the largest |w̄|."""
+        ranking = np.square(self._theta)
+        keep = self._project(ranking)
+        gone = np.flatnonzero(~keep)
+        gram = self._gradients.gram(np.flatnonzero(keep))
+        return self._valued(keep, ranking, gram, self._gradients.dot(self._theta[gone], gone))
+
+    def threshold(self, support: _Support, smallest_step: float) -> _Support | None:
+        """The best support that hard thresholding of w − τ·∇ gives as τ doubles, or None where none is better."""
+        pull = self._gradients.dot_transposed(support.dual)
+        # At the optimum on S, A(w − w̄) is −nλ·dual and the gradient on S is 0.
+        weights = np.where(support.keep, self._theta + pull, 0)
+        downhill = np.where(support.keep, 0, self._penalty * (pull + self._theta))
+        best, tried = support, support.keep
+        for doubling in range(DOUBLINGS):
+            ranking = np.square(weights + smallest_step * 2.0**doubling * downhill)
+            keep = self._project(ranking)
+            if np.array_equal(keep, tried):
+                continue
+            tried = keep
+            candidate = self._move(support, keep, ranking)
+            if candidate.value >= best.value * (1 - TOLERANCE):
+                break
+            best = candidate
+        return None if best is support else best
+
+    def exchange(self, support: _Support) -> _Support | None:
+        """A better support by the exact loss or gain of each weight alone, or None.
+
+        With M = A_S A_Sᵀ + nλI, q_k = A_kᵀM⁻¹A_k and u = w̄ + Aᵀ·dual: setting w_k to zero costs ½·nλ·u_k²/(1 − q_k)
+        (Optimal Brain Surgeon; Hassibi, Stork 1992), and letting it in gains ½·nλ·u_k²/(1 + q_k). Together they may
+        do worse, and then gains are halved, so that fewer enter.
+        """
+        shifted = support.gram.copy()
+        shifted[np.diag_indices_from(shifted)] += self._penalty
+        inverse = np.linalg.inv(shifted)
+        pull, q = self._gradients.dot_transposed(support.dual), self._gradients.quadratic(inverse)
+        squares = np.square(self._theta + pull)
+        # q_k < 1 on S; only rounding takes it there.
+        cost = np.where(support.keep, squares / np.maximum(1 - q, np.finfo(float).eps), 0)
+        gain = np.where(support.keep, 0, squares / (1 + q))
+        tried = support.keep
+        for halving in range(HALVINGS):
+            ranking = cost + gain * 0.5**halving
+            keep = self._project(ranking)
+            if np.array_equal(keep, tried):
+                continue
+            tried = keep
+            candidate = self._move(support, keep, ranking)
+            if candidate.value < support.value * (1 - TOLERANCE):
+                return candidate
+        return None
+
+    def _move(self, support: _Support, keep: Bools, ranking: Vector) -> _Support:
+        """Value another support by the columns in which the two differ."""
+        entering, leaving = np.flatnonzero(keep & ~support.keep), np.flatnonzero(support.keep & ~keep)
+        gram = support.gram + self._gradients.gram(entering) - self._gradients.gram(leaving)
+        residual = support.residual - self._gradients.dot(self._theta[entering], entering)
+        residual += self._gradients.dot(self._theta[leaving], leaving)
+        return self._valued(keep, ranking, gram, residual)
+
+    def _valued(self, keep: Bools, ranking: Vector, gram: Matrix, residual: Vector) -> _Support:
+        shifted = gram.copy()
+        shifted[np.diag_indices_from(shifted)] += self._penalty
+        dual = cho_solve(cho_factor(shifted, lower=True, overwrite_a=True), residual)
+        gone = self._theta[~keep]
+        value = self._penalty / 2 * float(residual @ dual + gone @ gone)
+        return _Support(keep, ranking, gram, residual, dual, value)
