@@ -6,7 +6,19 @@ import sys
 from typing import Annotated
 
 import typer
-from causalprune_cli import apply_mask, evaluate, fit_gamma, info, posttrain, pretrain, record, run, store, sweep
+from causalprune_cli import (
+    apply_mask,
+    evaluate,
+    fit_gamma,
+    info,
+    posttrain,
+    pretrain,
+    record,
+    report,
+    run,
+    store,
+    sweep,
+)
 from causalprune_cli.session import end
 
 from causalprune.errors import CausalpruneError, ExitCode, StorageError
@@ -21,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (pretrain, record, fit_gamma, apply_mask, posttrain, evaluate, run, sweep, info, store):
+for module in (pretrain, record, fit_gamma, apply_mask, posttrain, evaluate, run, sweep, report, info, store):
     module.add(app)
 
 

@@ -40,9 +40,10 @@ class Session:
 
         console = Console(highlight=False, soft_wrap=False)
         if result.already_done and not self.quiet:
+            # A sweep is never overwritten, because others may be at work in it.
+            hint = "" if name == "sweep" else " (--overwrite makes it anew)"
             Console(stderr=True, highlight=False).print(
-                f"{name}: nothing to do, the result of this configuration is there already (--overwrite makes it anew)",
-                soft_wrap=True,
+                f"{name}: nothing to do, the result of this configuration is there already{hint}", soft_wrap=True
             )
         console.print(show(result))
 

@@ -104,13 +104,13 @@ def sweep(result: Any) -> Any:
         criteria = list(dict.fromkeys(line["criterion"] for line in lines))
         title = "  ".join(f"{name}={value}" for name, value in settings)
         table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-        table.add_column(f"{'accuracy' if lines[0]['metric'] == 'top1' else 'R²'} at sparsity", no_wrap=True)
+        table.add_column("accuracy %" if lines[0]["metric"] == "top1" else "R²", no_wrap=True)
         for criterion in criteria:
-            table.add_column(criterion, justify="right", no_wrap=True)
+            table.add_column(criterion, justify="right")
         cells = {(line["sparsity"], line["criterion"]): line for line in lines}
         for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
             scores = [cells.get((sparsity, criterion)) for criterion in criteria]
-            table.add_row(f"{100 * sparsity:g} %", *map(_score, scores))
+            table.add_row(f"{100 * sparsity:g} % pruned", *map(_score, scores))
         parts += [table, Text()]
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
@@ -123,9 +123,24 @@ _SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "seeds")
 def _score(line: dict[str, Any] | None) -> str:
     if line is None or line["mean"] is None:
         return "–"
-    scale, digits = (100, 2) if line["metric"] == "top1" else (1, 4)
+    scale, digits = (100, 1) if line["metric"] == "top1" else (1, 3)
     spread = f" ±{scale * line['std']:.{digits}f}" if line["std"] is not None else ""
     return f"{scale * line['mean']:.{digits}f}{spread}"
+
+
+def report(result: Any) -> Any:
+    """Where the page is, and where the scores fall."""
+    table = Table("criterion", "half is lost at", "width", box=None, pad_edge=False)
+    for line in result.phase_shift:
+        settings = "".join(f"  {name}={value}" for name, value in line["settings"].items())
+        if "reason" in line:
+            table.add_row(line["criterion"] + settings, line["reason"], "")
+        else:
+            table.add_row(
+                line["criterion"] + settings, f"{line['sparsity']:.2%} pruned", f"{line['width']:.2f} decades"
+            )
+    lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
+    return Group(table, Text(), facts(result, lines))
 
 
 def info(result: Any) -> Any:

@@ -14,6 +14,7 @@ from causalprune.config.info import InfoConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
+from causalprune.config.report import ReportConfig
 from causalprune.config.run import RunConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, RuntimeOptions, TrainingOptions
 from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
@@ -29,6 +30,7 @@ STAGE_CONFIGS: dict[str, type[Any]] = {
     "info": InfoConfig,
     "run": RunConfig,
     "sweep": SweepConfig,
+    "report": ReportConfig,
     "store verify": StoreVerifyConfig,
     "store export": StoreExportConfig,
     "store compact": StoreCompactConfig,
@@ -47,6 +49,7 @@ __all__ = [
     "PosttrainConfig",
     "PretrainConfig",
     "RecordConfig",
+    "ReportConfig",
     "RunConfig",
     "RuntimeOptions",
     "StoreCompactConfig",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import DataError, UsageError
-from causalprune.files import write_atomic
+from causalprune.errors import DataError
+from causalprune.evaluation.figures import BLUE, GREY, INK, ORANGE, count, figure, label, patch, percent, save, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#B4B4B4"
-INK = "#333333"
-DOTS_PER_INCH = 160
 MAX_NAMED_LAYERS = 24
 
 
@@ -46,10 +39,10 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
         )
     if not (np.isfinite(loss_change).all() and np.isfinite(step_norm).all()):
         raise DataError("recording to plot", expected="finite values", found="NaN or infinity")
-    figure = _figure(9, 4.6)
-    change, norm = figure.subplots(2, 1, sharex=True, height_ratios=[3, 2])
+    drawing = figure(9, 4.6)
+    change, norm = drawing.subplots(2, 1, sharex=True, height_ratios=[3, 2])
     for axes, values, colour in ((change, loss_change, BLUE), (norm, step_norm, ORANGE)):
-        _style(axes)
+        style(axes)
         axes.plot(values, ".", color=colour, markersize=5, alpha=0.5, markeredgewidth=0)
         half = len(values) // 50
         if half:
@@ -70,7 +63,7 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
         change.set_ylim(min(low - margin, -margin), max(high + margin, margin))
     falls = np.count_nonzero(loss_change < 0) / loss_change.size
     change.set_title(
-        f"{loss_change.size:,} steps; the loss falls in {_percent(falls)} of them"
+        f"{loss_change.size:,} steps; the loss falls in {percent(falls)} of them"
         + (f" ({outside:,} beyond the axis)" if outside else "")
     )
     change.set_ylabel("loss change ΔL")
@@ -79,7 +72,7 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
     norm.set_ylim(bottom=0)
     if change.get_legend_handles_labels()[0]:
         change.legend(loc="lower right", fontsize=9, edgecolor="none")
-    _save(figure, path)
+    save(drawing, path)
 
 
 def plot_layers(layers: Sequence[Mapping[str, Any]], path: Path) -> None:
@@ -94,9 +87,9 @@ def plot_layers(layers: Sequence[Mapping[str, Any]], path: Path) -> None:
         UsageError: matplotlib is missing, or ``path`` doesn't end in ``.png``.
         StorageError: The file system refused.
     """
-    figure = _figure(7, 1.4 + 0.27 * min(len(layers), MAX_NAMED_LAYERS + 4))
-    _draw_layers(figure.subplots(), layers)
-    _save(figure, path)
+    drawing = figure(7, 1.4 + 0.27 * min(len(layers), MAX_NAMED_LAYERS + 4))
+    _draw_layers(drawing.subplots(), layers)
+    save(drawing, path)
 
 
 def plot_evaluation(
@@ -117,18 +110,18 @@ def plot_evaluation(
     layers = evaluation["layers"]
     panels = 2 if gamma is None else 3
     height = max(3.3, 1.4 + 0.2 * min(len(layers), MAX_NAMED_LAYERS))
-    figure = _figure(3.5 * panels, height)
-    axes = figure.subplots(1, panels, width_ratios=[4, 5, 4][:panels])
+    drawing = figure(3.5 * panels, height)
+    axes = drawing.subplots(1, panels, width_ratios=[4, 5, 4][:panels])
     _draw_layers(axes[1], layers)
     _draw_comparison(axes[0], evaluation)
     if gamma is not None:
         _draw_gamma(axes[2], gamma)
-    _save(figure, path)
+    save(drawing, path)
 
 
 def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     """Bars of score, weights and FLOPs, the pruned network's over the dense one's."""
-    _style(axes)
+    style(axes)
     dense = evaluation["reference"] or {}
     score, name = ("top1", "top-1\naccuracy") if evaluation.get("top1") is not None else ("r2", "R²")
     total = sum(layer["total"] for layer in evaluation["layers"])
@@ -137,8 +130,8 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     show = (lambda v: f"{100 * v:.1f} %") if score == "top1" else (lambda v: f"{v:.3f}")
     rows = [
         (name, evaluation[score], dense.get(score), show(evaluation[score]), show(dense[score]) if dense else ""),
-        ("prunable\nweights", kept / total, 1.0, f"{_count(kept)}", f"{_count(total)}"),
-        ("FLOPs\n(theoretical)", flops / dense_flops, 1.0, f"{_count(flops)}", f"{_count(dense_flops)}"),
+        ("prunable\nweights", kept / total, 1.0, f"{count(kept)}", f"{count(total)}"),
+        ("FLOPs\n(theoretical)", flops / dense_flops, 1.0, f"{count(flops)}", f"{count(dense_flops)}"),
     ]
     for y, (_, pruned_value, dense_value, pruned_text, dense_text) in enumerate(rows):
         for value, text, offset, colour in (
@@ -157,16 +150,16 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     axes.set_xlim(0, 1.32)
     axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axes.tick_params(axis="y", length=0)
-    handles = [_patch(GREY, "dense"), _patch(BLUE, "pruned")]
+    handles = [patch(GREY, "dense"), patch(BLUE, "pruned")]
     axes.legend(handles=handles, frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=2, fontsize=9)
-    axes.set_title(f"{_label(evaluation['model'], 16)} on {_label(evaluation['dataset'], 16)}")
+    axes.set_title(f"{label(evaluation['model'], 16)} on {label(evaluation['dataset'], 16)}")
 
 
 def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
     """One horizontal bar a tensor: what is pruned of it."""
     if not layers:
         raise DataError("layers to plot", expected="at least one", found="none")
-    _style(axes)
+    style(axes)
     total = np.array([layer["total"] for layer in layers], dtype=float)
     kept = np.array([layer["kept"] for layer in layers], dtype=float)
     sparsity, overall = 1 - kept / total, 1 - kept.sum() / total.sum()
@@ -175,10 +168,10 @@ def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
     axes.barh(rows, sparsity, height=0.7, color=BLUE)
     axes.axvline(overall, color=ORANGE, linewidth=1.6)
     if len(layers) <= MAX_NAMED_LAYERS:
-        axes.set_yticks(rows, [_label(str(layer["name"]).removesuffix(".weight"), 18) for layer in layers])
+        axes.set_yticks(rows, [label(str(layer["name"]).removesuffix(".weight"), 18) for layer in layers])
         for row, value, left in zip(rows, sparsity, kept, strict=True):
             axes.annotate(
-                f"{_percent(value)}  ({_count(left)} left)",
+                f"{percent(value)}  ({count(left)} left)",
                 (1, row),
                 (4, 0),
                 textcoords="offset points",
@@ -192,7 +185,7 @@ def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axes.set_ylim(len(layers) - 0.4, -0.6)
-    axes.set_title(f"pruned per layer, {_percent(overall)} in all (line)")
+    axes.set_title(f"pruned per layer, {percent(overall)} in all (line)")
 
 
 def _draw_gamma(axes: Axes, gamma: npt.NDArray[np.floating]) -> None:
@@ -200,7 +193,7 @@ def _draw_gamma(axes: Axes, gamma: npt.NDArray[np.floating]) -> None:
     values = np.ravel(gamma)
     if not np.isfinite(values).all():
         raise DataError("γ to plot", expected="finite values", found="NaN or infinity")
-    _style(axes)
+    style(axes)
     nonzero = values[values != 0]
     if nonzero.size:
         edges = np.histogram_bin_edges(nonzero, bins=41)
@@ -211,73 +204,11 @@ def _draw_gamma(axes: Axes, gamma: npt.NDArray[np.floating]) -> None:
         axes.yaxis.set_major_formatter("{x:g}")
         # Room above the bars for the legend.
         axes.set_ylim(0.7, 10 * counts.max())
-        handles = [_patch(BLUE, "γ < 0: the loss falls"), _patch(ORANGE, "γ > 0: the loss rises")]
+        handles = [patch(BLUE, "γ < 0: the loss falls"), patch(ORANGE, "γ > 0: the loss rises")]
         axes.legend(handles=handles, frameon=False, loc="upper left", fontsize=9)
     else:
         axes.set_xticks([])
         axes.set_yticks([])
     axes.set_xlabel("Granger coefficient γ")
     axes.set_ylabel("parameters")
-    axes.set_title(f"γ: {_percent(1 - nonzero.size / max(values.size, 1))} exactly zero")
-
-
-def _figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, outside pyplot's global state and without a display."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise UsageError(
-            "plots", expected="matplotlib", found=str(error), remedy="pip install 'causalprune[plots]'"
-        ) from error
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _style(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#999999")
-    axes.tick_params(colors=INK, labelsize=9)
-    axes.title.set_fontsize(10.5)
-
-
-def _patch(colour: str, label: str) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(color=colour, label=label)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    if path.suffix.lower() != ".png":
-        raise UsageError("plot", expected="a file name that ends in .png", found=path.name)
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; that isn't worth a warning.
-        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        # Without the version of matplotlib in it, equal pictures are equal bytes.
-        figure.savefig(buffer, format="png", metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
-
-
-def _label(name: str, limit: int) -> str:
-    """A name of the user's on one line, its end if it is long, without matplotlib's mathematics."""
-    line = " ".join(name.split())
-    return (line if len(line) <= limit else "…" + line[1 - limit :]).replace("$", r"\$")
-
-
-def _percent(fraction: float) -> str:
-    """A share that isn't all doesn't read as 100 %."""
-    for digits in (1, 2, 3):
-        text = f"{100 * fraction:.{digits}f}"
-        if float(text) < 100 or fraction == 1:
-            break
-    return f"{text} %"
-
-
-def _count(number: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if number >= size:
-            value = number / size
-            return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
-    return f"{number:.0f}"
+    axes.set_title(f"γ: {percent(1 - nonzero.size / max(values.size, 1))} exactly zero")

@@ -46,6 +46,7 @@ def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: 
         "dense": dense[metric],
         **{name: evaluation[name] for name in _METRICS if evaluation.get(name) is not None},
         **{f"dense_{name}": dense[name] for name in _METRICS if dense.get(name) is not None},
+        **({"classes": len(evaluation["per_class"])} if metric == "top1" else {}),
         "sparsity_reached": evaluation["sparsity_prunable"],
         "parameters_nonzero": evaluation["parameters_nonzero"],
         "flops_theoretical": evaluation["flops_theoretical"],

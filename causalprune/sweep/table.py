@@ -6,8 +6,11 @@ import json
 from statistics import mean, stdev
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from causalprune.errors import CorruptError
-from causalprune.files import read_json, write_atomic
+from causalprune.files import read_json, storage_errors, write_atomic
 from causalprune.paths import SweepPaths
 from causalprune.sweep.grid import read_grid
 
@@ -91,3 +94,26 @@ class ResultTable:
 def read_results(paths: SweepPaths) -> list[Row]:
     """The rows of a sweep, as far as it has come; see :meth:`ResultTable.rows`."""
     return ResultTable(paths).rows()
+
+
+def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
+    """(P,) which weights a cell kept; None if its file was removed.
+
+    Raises:
+        CorruptError: A damaged file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = paths.mask(cell)
+    if not path.exists():
+        return None
+    try:
+        with storage_errors(path, "read"), safe_open(path, framework="numpy") as file:
+            total, packed = int((file.metadata() or {})["parameters"]), file.get_tensor("keep")
+        if packed.dtype != np.uint8 or packed.shape != (-(-total // 8),):
+            raise ValueError(f"{packed.dtype} {packed.shape} for {total} weights")
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CorruptError(
+            f"{path}", expected="the mask of a cell", found=str(error)[:80], remedy="delete it, or sweep elsewhere"
+        ) from error
+    return np.unpackbits(packed, count=total).astype(bool)

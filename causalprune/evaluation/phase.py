@@ -1,0 +1,128 @@
+"""The phase shift: at which sparsity a network's score falls, and how sharply."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+import numpy as np
+import numpy.typing as npt
+
+WIDTH_FACTOR = 2 * math.log(9)
+"""A logistic falls from 90 % to 10 % of its height within this many times its scale."""
+
+DEFINITION = (
+    "The score is fitted by f + (c − f)/(1 + exp((x − x₀)/w)) with x = −log₁₀(1 − sparsity), the decades of weights "
+    "removed; c is the dense network's score or the curve's highest, whichever is higher, f the score of guessing "
+    "(1/classes; 0 for R²), and lower scores count as f. The drop is at x₀, where half of c − f is lost. Its width is "
+    "2·ln 9·w decades: from nine tenths of c − f to one tenth."
+)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Where one curve falls.
+
+    Attributes:
+        position: x₀ in decades; the sparsity there is 1 − 10^(−x₀).
+        width: Decades from 90 % to 10 % of the height.
+        inside: How many sampled sparsities lie on the slope, between 10 % and 90 % of the height. With fewer than two
+            the width is no more than a bound by the spacing of the samples.
+    """
+
+    position: float
+    width: float
+    inside: int
+
+
+@dataclass(frozen=True)
+class PhaseShift:
+    """The drops of the curves of several seeds.
+
+    Attributes:
+        sparsity: 1 − 10^(−mean x₀).
+        low: The sparsity one standard deviation of x₀ below; None for one seed.
+        high: The same above.
+        width: Mean width in decades.
+        width_spread: Its standard deviation; None for one seed.
+        inside: Sampled sparsities on the slope, of the seed with the fewest.
+        seeds: Curves that were fitted.
+    """
+
+    sparsity: float
+    low: float | None
+    high: float | None
+    width: float
+    width_spread: float | None
+    inside: int
+    seeds: int
+
+
+def decades(sparsity: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """−log₁₀(1 − sparsity): 0 at nothing pruned, 1 at 90 %, 2 at 99 %."""
+    return -np.log10(1 - np.asarray(sparsity, dtype=np.float64))
+
+
+def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: float, floor: float) -> Drop | str:
+    """Fit the logistic of :data:`DEFINITION` by least squares.
+
+    Args:
+        sparsity: Distinct, in [0, 1).
+        score: At each.
+        ceiling: Score of the dense network.
+        floor: Score of guessing.
+
+    Returns:
+        The drop; or in words why there is none to be seen: fewer than three sparsities, all of the scores above the
+        half, or all of them below.
+    """
+    from scipy.optimize import least_squares
+
+    order = np.argsort(sparsity)
+    x = decades(np.asarray(sparsity)[order])
+    top = max(ceiling, *score)
+    if len(x) < 3:
+        return "fewer than three sparsities"
+    if not top > floor:
+        return "no better than guessing"
+    height = np.clip((np.asarray(score)[order] - floor) / (top - floor), 0, 1)
+    if height.min() > 0.5:
+        return f"beyond {_percent(max(sparsity))}"
+    if height.max() < 0.5:
+        return f"below {_percent(min(sparsity))}"
+    # The last sample above the half and the one behind it bracket a first guess.
+    last = int(np.flatnonzero(height >= 0.5)[-1])
+    guess = x[last] if last + 1 == len(x) else (x[last] + x[last + 1]) / 2
+    # A scale far below the spacing of the samples can't be told from a step.
+    smallest = float(np.diff(x).min()) / 50
+
+    def residuals(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray(0.5 * (1 - np.tanh((x - p[0]) / (2 * p[1]))) - height, dtype=np.float64)
+
+    bounds = ([x[0] - 1, smallest], [x[-1] + 1, 3.0])
+    fits = [least_squares(residuals, (guess, scale), bounds=bounds) for scale in (0.05, 0.2, 0.6)]
+    best = min(fits, key=lambda fit: float(fit.cost))
+    inside = int(np.count_nonzero((height > 0.1) & (height < 0.9)))
+    return Drop(float(best.x[0]), WIDTH_FACTOR * float(best.x[1]), inside)
+
+
+def phase_shift(drops: Sequence[Drop]) -> PhaseShift:
+    """Mean and spread over seeds; at least one drop."""
+    positions, widths = [d.position for d in drops], [d.width for d in drops]
+    middle, several = mean(positions), len(drops) > 1
+    spread = stdev(positions) if several else 0.0
+    return PhaseShift(
+        sparsity=1 - 10**-middle,
+        low=1 - 10 ** -(middle - spread) if several else None,
+        high=1 - 10 ** -(middle + spread) if several else None,
+        width=mean(widths),
+        width_spread=stdev(widths) if several else None,
+        inside=min(d.inside for d in drops),
+        seeds=len(drops),
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.6g} %"

@@ -1,0 +1,129 @@
+"""The table of a sweep as curves: a block for each combination of the further settings, in it a series a criterion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from causalprune.evaluation.phase import Drop, PhaseShift, find_drop, phase_shift
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One criterion's rows in a block.
+
+    Attributes:
+        criterion: Its name.
+        rows: By seed, then by sparsity.
+    """
+
+    criterion: str
+    rows: tuple[Row, ...]
+
+    @property
+    def sparsities(self) -> list[float]:
+        """The sparsities of the rows, ascending."""
+        return sorted({row["sparsity"] for row in self.rows})
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the rows, ascending."""
+        return sorted({row["seed"] for row in self.rows})
+
+    def at(self, sparsity: float) -> list[Row]:
+        """The rows of one sparsity, by seed."""
+        return [row for row in self.rows if row["sparsity"] == sparsity]
+
+    def values(self, key: str, sparsity: float) -> list[float]:
+        """A column's numbers at one sparsity, by seed."""
+        return [row[key] for row in self.at(sparsity) if row.get(key) is not None]
+
+    def curve(self, key: str) -> tuple[list[float], list[float], list[float]]:
+        """Sparsities, means and standard deviations (0 for one seed) of a column."""
+        points = [(s, v) for s in self.sparsities if (v := self.values(key, s))]
+        return [s for s, _ in points], [mean(v) for _, v in points], [spread(v) or 0.0 for _, v in points]
+
+    def phase_shift(self) -> PhaseShift | str:
+        """Where the score falls, over the seeds; or in words why that can't be said."""
+        found: list[Drop | str] = []
+        for seed in self.seeds:
+            rows = [row for row in self.rows if row["seed"] == seed and row["score"] is not None]
+            if not rows:
+                continue
+            dense = rows[0]["dense"]
+            found.append(
+                find_drop(
+                    [row["sparsity"] for row in rows],
+                    [row["score"] for row in rows],
+                    ceiling=-1.0 if dense is None else dense,
+                    floor=1 / rows[0]["classes"] if rows[0]["metric"] == "top1" else 0.0,
+                )
+            )
+        drops = [drop for drop in found if isinstance(drop, Drop)]
+        if drops and len(drops) == len(found):
+            return phase_shift(drops)
+        reasons = [reason for reason in found if isinstance(reason, str)]
+        if not reasons:
+            return "no scores"
+        return reasons[0] + (f" in {len(reasons)} of {len(found)} seeds" if len(reasons) < len(found) else "")
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is compared with each other: rows that differ by sparsity, criterion and seed only.
+
+    Attributes:
+        settings: The further settings.
+        series: One a criterion, in the order of the grid.
+    """
+
+    settings: dict[str, Any]
+    series: tuple[Series, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of its rows."""
+        return [row for series in self.series for row in series.rows]
+
+    @property
+    def sparsities(self) -> list[float]:
+        """The sparsities of all rows, ascending."""
+        return sorted({row["sparsity"] for row in self.rows})
+
+    @property
+    def metric(self) -> str:
+        """``top1`` or ``r2``."""
+        return str(self.rows[0]["metric"])
+
+
+def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    """Sort the rows of a table into blocks.
+
+    Args:
+        rows: In the order of the grid.
+        names: The further settings, beyond sparsity, criterion and seed.
+    """
+    blocks: dict[str, tuple[dict[str, Any], dict[str, list[Row]]]] = {}
+    for row in rows:
+        settings = {name: row[name] for name in names}
+        _, series = blocks.setdefault(repr(settings), (settings, {}))
+        series.setdefault(row["criterion"], []).append(row)
+    return [
+        Block(
+            settings,
+            tuple(
+                Series(criterion, tuple(sorted(found, key=lambda r: (r["seed"], r["sparsity"]))))
+                for criterion, found in series.items()
+            ),
+        )
+        for settings, series in blocks.values()
+    ]
+
+
+def spread(values: Sequence[float]) -> float | None:
+    """Standard deviation of the sample; None for one value."""
+    return stdev(values) if len(values) > 1 else None

@@ -1,0 +1,134 @@
+"""A page of what a sweep found."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from causalprune.config import ReportConfig
+from causalprune.errors import DataError
+from causalprune.evaluation.page import Page
+from causalprune.evaluation.series import Block, blocks_of
+from causalprune.evaluation.sweep_plots import colour_of
+from causalprune.files import make_directory, write_atomic
+from causalprune.paths import RunPaths
+from causalprune.reporting import Reporter
+from causalprune.stages.artefacts import StageResult
+from causalprune.stages.report_sections import SECTIONS, Section
+from causalprune.sweep.grid import read_grid
+from causalprune.sweep.table import read_results
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportResult(StageResult):
+    """Result of report.
+
+    Attributes:
+        rows: Rows of the table that it shows.
+        points: Rows that the sweep will have.
+        pictures: Names of the PNG files beside the page.
+        phase_shift: For each further setting and criterion where the score falls: ``sparsity``, ``low``, ``high``,
+            ``width``, ``width_spread``, ``inside`` and ``seeds`` of
+            :class:`causalprune.evaluation.phase.PhaseShift`, or ``reason`` why that can't be said.
+    """
+
+    rows: int
+    points: int
+    pictures: list[str]
+    phase_shift: list[dict[str, Any]]
+
+
+def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResult:
+    """Write ``index.html`` and its pictures from the table of a sweep.
+
+    Args:
+        config: Which sweep, and where to.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        What was written, and the phase shifts.
+
+    Raises:
+        DataError: No sweep, or one without a finished cell.
+        CausalpruneError: See :mod:`causalprune.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    paths = RunPaths(config.run).sweep
+    grid = read_grid(paths.grid)
+    rows = read_results(paths)
+    if not rows:
+        raise DataError(
+            f"{paths.root}",
+            expected="at least one finished cell",
+            found=f"none of {len(grid['cells'])}",
+            remedy="run the sweep, or wait for its first cell",
+        )
+    folder = config.output or config.run / "report"
+    make_directory(folder)
+    blocks = blocks_of(rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")])
+    colours = colour_of(list(dict.fromkeys(row["criterion"] for row in rows)))
+    page = Page(config.title or _title(rows))
+    _introduce(page, grid, rows)
+    pictures: list[str] = []
+    phase_shift: list[dict[str, Any]] = []
+    with reporter.task("report", len(blocks)) as bar:
+        for number, block in enumerate(blocks):
+            prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
+            if len(blocks) > 1:
+                page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
+            section = Section(page, block, colours, paths, folder, prefix, 3 if len(blocks) > 1 else 2)
+            for show in SECTIONS:
+                show(section)
+            pictures += section.pictures
+            phase_shift += _phase_lines(block)
+            bar.advance(1)
+    path = folder / "index.html"
+    write_atomic(path, page.html().encode())
+    return ReportResult(
+        stage="report",
+        inputs={},
+        outputs={"page": str(path)},
+        seconds=time.monotonic() - started,
+        rows=len(rows),
+        points=len(grid["cells"]),
+        pictures=pictures,
+        phase_shift=phase_shift,
+    )
+
+
+def _title(rows: list[dict[str, Any]]) -> str:
+    models = ", ".join(dict.fromkeys(str(row["model"]) for row in rows))
+    return f"Pruning {models} on {', '.join(dict.fromkeys(_data_name(row['dataset']) for row in rows))}"
+
+
+def _data_name(name: str) -> str:
+    kind, colon, place = name.partition(":")
+    return f"{kind}:{Path(place).name}" if colon and "/" in place else name
+
+
+def _introduce(page: Page, grid: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    seeds = len({row["seed"] for row in rows})
+    total = sum(layer["total"] for layer in rows[0]["layers"])
+    iterations = grid["config"].get("iterations")
+    how = {1: "One recording is pruned to every sparsity"}.get(iterations, f"Pruned over {iterations} iterations")
+    trained = max(sum(line["iteration"] is None for line in row["iterations_log"]) for row in rows)
+    page.text(
+        f"{how}{' and trained afterwards' if trained else ', not trained afterwards'}; {total:,} prunable weights; "
+        f"{seeds} seed{'s' if seeds > 1 else ''}. Accuracy, R² and loss are of the test split; ± is one standard "
+        "deviation over the seeds.",
+        "lead",
+    )
+    if len(rows) < len(grid["cells"]):
+        page.text(f"The sweep is not finished: {len(rows)} of {len(grid['cells'])} rows are there.", "lead")
+
+
+def _phase_lines(block: Block) -> list[dict[str, Any]]:
+    lines = []
+    for series in block.series:
+        shift = series.phase_shift()
+        found = {"reason": shift} if isinstance(shift, str) else vars(shift)
+        lines.append({"settings": block.settings, "criterion": series.criterion, **found})
+    return lines

@@ -1,0 +1,252 @@
+"""The sections of a report: each shows one thing of a block of rows, or nothing where it wasn't measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from causalprune.evaluation import sweep_plots
+from causalprune.evaluation.overlap import mean_jaccard
+from causalprune.evaluation.page import Cell, Page
+from causalprune.evaluation.phase import DEFINITION
+from causalprune.evaluation.series import Block, spread
+from causalprune.paths import SweepPaths
+from causalprune.sweep.table import read_mask
+
+MAX_OVERLAPS = 6
+MAX_ITERATED = 6
+
+
+@dataclass
+class Section:
+    """What a section draws from and to.
+
+    Attributes:
+        page: To be continued.
+        block: The rows.
+        colours: By criterion.
+        paths: The sweep's files, for the masks.
+        folder: Where pictures go.
+        prefix: Begins their names.
+        level: Of the headings.
+        pictures: Names of those that were drawn.
+    """
+
+    page: Page
+    block: Block
+    colours: Mapping[str, str]
+    paths: SweepPaths
+    folder: Path
+    prefix: str
+    level: int
+    pictures: list[str] = field(default_factory=list)
+
+    def picture(self, name: str, draw: Callable[[Path], None], text: str) -> tuple[Path, str]:
+        """Draw a picture; returns what :meth:`Page.pictures` takes."""
+        path = self.folder / f"{self.prefix}{name}.png"
+        draw(path)
+        self.pictures.append(path.name)
+        return path, text
+
+
+def scores(section: Section) -> None:
+    """Curves of score and loss, and the table of scores."""
+    page, block = section.page, section.block
+    name = "Accuracy" if block.metric == "top1" else "R²"
+    page.heading(f"{name} against percent pruned", section.level)
+    draws = []
+    for key, what in (("score", name), ("loss", "Loss")):
+        draws.append(
+            section.picture(
+                key,
+                lambda path, key=key: sweep_plots.plot_curves(block, key, section.colours, path),  # type: ignore[misc]
+                f"{what} on the test split against percent pruned, a line a criterion",
+            )
+        )
+    page.pictures(draws)
+    page.text("Lines are means over the seeds, bands one standard deviation, dots the seeds.", "note")
+    rows = []
+    for sparsity in block.sparsities:
+        values = [series.values("score", sparsity) for series in block.series]
+        means = [mean(v) for v in values if v]
+        # Where all are equal, as at nothing pruned, none stands out.
+        best = max(means) if len(set(means)) > 1 else None
+        rows.append([f"{100 * sparsity:g}", *(_score(v, block.metric, best) for v in values)])
+    head = ["pruned (%)", *(series.criterion for series in block.series)]
+    page.table(head, rows)
+    dense = [row["dense"] for row in block.rows if row["dense"] is not None]
+    if dense:
+        page.text(f"Not pruned: {_number(mean(dense), block.metric)}. The highest mean of a line is bold.", "note")
+
+
+def phase_shift(section: Section) -> None:
+    """Where the score falls and how sharply."""
+    page, block = section.page, section.block
+    page.heading("Phase shift", section.level)
+    rows: list[list[str | Cell]] = []
+    for series in block.series:
+        found = series.phase_shift()
+        if isinstance(found, str):
+            rows.append([series.criterion, found, "", ""])
+            continue
+        place = f"{100 * found.low:.3g} to {100 * found.high:.3g}" if found.low and found.high else ""
+        width = f"± {found.width_spread:.2f}" if found.width_spread is not None else ""
+        rows.append(
+            [
+                series.criterion,
+                Cell(_near_all(found.sparsity), spread=f"({place})" if place else ""),
+                Cell(f"{found.width:.2f}", spread=width),
+                f"{found.inside}",
+            ]
+        )
+    page.table(["criterion", "half is lost at (% pruned)", "width (decades)", "samples on the slope"], rows)
+    page.text(
+        DEFINITION
+        + " Fitted to each seed's curve; the mean over the seeds is given with one standard deviation (of x₀, shown as "
+        "the range of sparsities that it spans). With fewer than two samples on the slope the width only says how far "
+        "apart the samples are.",
+        "note",
+    )
+
+
+def layers(section: Section) -> None:
+    """What is pruned of each layer."""
+    page, block = section.page, section.block
+    page.heading("Sparsity per layer", section.level)
+    page.pictures(
+        [
+            section.picture(
+                f"layers-{_file_name(series.criterion)}",
+                lambda path, series=series: sweep_plots.plot_layers(series, path),  # type: ignore[misc]
+                f"Percent pruned of every layer at every sparsity by {series.criterion}",
+            )
+            for series in block.series
+        ]
+    )
+    page.text("Means over the seeds; in parentheses the layer's weights.", "note")
+
+
+def gamma(section: Section) -> None:
+    """The histogram of γ of the first iteration's fits."""
+    fits: dict[str, dict[str, Any]] = {}
+    for row in section.block.rows:
+        for line in row["iterations_log"]:
+            if line["iteration"] == 1 and "gamma" in line:
+                # Criteria and sparsities share a seed's fit.
+                fits.setdefault(repr((row["seed"], line["gamma"])), line)
+    if not fits:
+        return
+    page = section.page
+    page.heading("Granger coefficients γ", section.level)
+    found = list(fits.values())
+    summaries = [line["gamma"] for line in found]
+    page.pictures(
+        [
+            section.picture("gamma", lambda p: sweep_plots.plot_gamma(summaries, p), "Histogram of γ"),
+            section.picture(
+                "correlation",
+                lambda p: sweep_plots.plot_correlation(summaries, p),
+                "Histogram of the dual correlations of the coefficients that are zero",
+            ),
+        ]
+    )
+    r2 = [line["r2"] for line in found if line["r2"] is not None]
+    gaps = [line["relative_gap"] for line in found if line["relative_gap"] is not None]
+    page.text(
+        f"First iteration, summed over {len(found)} fit{'s' if len(found) > 1 else ''}"
+        + (f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else "")
+        + (f"; relative duality gap at most {max(gaps):.1e}" if gaps else "")
+        + ".",
+        "note",
+    )
+
+
+def overlap(section: Section) -> None:
+    """How alike the kept sets of the criteria are."""
+    page, block = section.page, section.block
+    if len(block.series) < 2:
+        return
+    draws = []
+    for sparsity in _spread_out([s for s in block.sparsities if s > 0], MAX_OVERLAPS):
+        seeds = set.intersection(*({row["seed"] for row in s.at(sparsity)} for s in block.series))
+        masks = [
+            [read_mask(section.paths, row["cell"]) for row in series.at(sparsity) if row["seed"] in seeds]
+            for series in block.series
+        ]
+        whole = [[m for m in of_one if m is not None] for of_one in masks]
+        if not seeds or any(len(of_one) < len(seeds) for of_one in whole):
+            continue
+        names, index = [s.criterion for s in block.series], mean_jaccard(whole)
+        draws.append(
+            section.picture(
+                f"overlap-{100 * sparsity:g}",
+                lambda p, n=names, j=index, s=sparsity: sweep_plots.plot_overlap(n, j, s, p),  # type: ignore[misc]
+                f"Jaccard index of the weights that each two criteria keep at {100 * sparsity:g} % pruned",
+            )
+        )
+    if not draws:
+        return
+    page.heading("Overlap of the kept weights", section.level)
+    page.pictures(draws, small=True)
+    page.text(
+        "Jaccard index |A ∩ B| / |A ∪ B| of the sets of kept weights, a mean over the seeds; “by chance” is what two "
+        "random sets of that size have.",
+        "note",
+    )
+
+
+def iterations(section: Section) -> None:
+    """The validation loss over the iterations."""
+    block = section.block
+    if all(len(row["iterations_log"]) < 2 for row in block.rows):
+        return
+    section.page.heading("Loss of each iteration", section.level)
+    section.page.pictures(
+        [
+            section.picture(
+                f"iterations-{100 * sparsity:g}",
+                lambda p, s=sparsity: sweep_plots.plot_iterations(block, s, section.colours, p),  # type: ignore[misc]
+                f"Validation loss over the iterations at {100 * sparsity:g} % pruned",
+            )
+            for sparsity in _spread_out([s for s in block.sparsities if s > 0] or block.sparsities, MAX_ITERATED)
+        ]
+    )
+    section.page.text(
+        "Loss on the validation split, which is part of the training data, not of the test split.", "note"
+    )
+
+
+SECTIONS: tuple[Callable[[Section], None], ...] = (scores, phase_shift, layers, gamma, overlap, iterations)
+"""In the order of the page."""
+
+
+def _score(values: Sequence[float], metric: str, best: float | None) -> str | Cell:
+    if not values:
+        return "–"
+    scale, digits = (100, 2) if metric == "top1" else (1, 3)
+    deviation = spread(values)
+    text = "" if deviation is None else f"± {scale * deviation:.{digits}f}"
+    return Cell(_number(mean(values), metric), spread=text, best=mean(values) == best)
+
+
+def _number(value: float, metric: str) -> str:
+    return f"{100 * value:.2f}" if metric == "top1" else f"{value:.3f}"
+
+
+def _near_all(sparsity: float) -> str:
+    """Percent with as many digits as tell it from 100 %."""
+    return f"{100 * sparsity:.{1 if sparsity < 0.98 else 2 if sparsity < 0.998 else 3}f}"
+
+
+def _spread_out(values: Sequence[float], most: int) -> list[float]:
+    """At most so many of the values, evenly spaced, the last among them."""
+    if len(values) <= most:
+        return list(values)
+    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)

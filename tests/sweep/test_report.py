@@ -1,0 +1,128 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from causalprune_cli.main import main
+from sweeps import QUICK, call, table
+
+from causalprune.checkpoint import load_checkpoint
+from causalprune.paths import SweepPaths
+from causalprune.sweep.table import read_mask
+
+ITERATED = [*QUICK[6:], "--criterion", "effect,magnitude", "--seeds", "2", "--sparsity", "0.5,0.8"]
+ITERATED += [
+    "--iterations",
+    "2",
+    "--train-epochs",
+    "1",
+    "--posttrain-epochs",
+    "1",
+    "--vary",
+    "apply-mask.scope=global,layer",
+]
+ITERATED += ["--set", "fit-gamma.normalize=column"]
+
+
+class Reader(HTMLParser):
+    """The texts and the links of a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.links, self.texts, self.open = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.links += [value for name, value in attrs if name in ("src", "href")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+
+def report(run, capsys, *args):
+    capsys.readouterr()
+    code = main(["report", "--run", str(run), "--quiet", "--json", *map(str, args)])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    return json.loads(captured.out)["metrics"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    pytest.importorskip("matplotlib")
+    run = tmp_path_factory.mktemp("report")
+    assert call(run, *ITERATED) == 0
+    # A report doesn't need what the cells shared.
+    shutil.rmtree(run / "sweep/shared")
+    assert main(["report", "--run", str(run), "--quiet"]) == 0
+    return run
+
+
+def test_the_page_holds_all_that_it_shows(run, capsys):
+    result = report(run, capsys, "--output", run / "again")
+    assert (run / "again/index.html").read_bytes() == (run / "report/index.html").read_bytes()
+    page = (run / "report/index.html").read_text()
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    assert len(reader.links) == len(result["pictures"]) == len(list((run / "report").glob("*.png")))
+    assert all(link.startswith("data:image/png;base64,") for link in reader.links)
+    assert "http" not in re.sub(r"base64,[^\"]*", "", page)
+    kinds = {
+        re.sub(r"^\d+-|-[\d.]+$|-(effect|magnitude)$", "", name.removesuffix(".png")) for name in result["pictures"]
+    }
+    assert kinds == {"score", "loss", "layers", "gamma", "correlation", "overlap", "iterations"}
+    for heading in (
+        "apply-mask.scope = global",
+        "Phase shift",
+        "Overlap of the kept weights",
+        "Loss of each iteration",
+    ):
+        assert heading in reader.texts
+
+
+def test_the_table_on_the_page_is_the_mean_over_the_seeds(run):
+    page = (run / "report/index.html").read_text()
+    rows = [r for r in table(run) if (r["apply-mask.scope"], r["criterion"], r["sparsity"]) == ("layer", "effect", 0.8)]
+    scores = np.array([row["score"] for row in rows])
+    block = page[page.index("apply-mask.scope = layer") :]
+    line = re.search(r"<td>80</td><td[^>]*>([\d.]+) <span class=\"spread\">± ([\d.]+)</span>", block)
+    assert line.groups() == (f"{100 * scores.mean():.2f}", f"{100 * scores.std(ddof=1):.2f}")
+
+
+def test_masks_are_those_of_the_networks(tmp_path):
+    assert call(tmp_path, *QUICK[6:], "--criterion", "magnitude", "--sparsity", "0.7", "--seeds", "1", "--keep") == 0
+    cell = table(tmp_path)[0]["cell"]
+    network = load_checkpoint(next((tmp_path / "sweep/cells" / cell).glob("apply_mask-*/pruned.safetensors")))
+    expected = np.concatenate([network.mask[e.name].numpy().ravel() for e in network.info.index])
+    assert np.array_equal(read_mask(SweepPaths(tmp_path / "sweep"), cell), expected)
+
+
+def test_a_report_of_nothing(tmp_path, capsys):
+    assert main(["report", "--run", str(tmp_path), "--quiet"]) == 3
+    error = capsys.readouterr().err
+    assert (error.count("\n"), "run `causalprune sweep` first" in error) == (1, True)
+    options = [*QUICK[6:], "--criterion", "magnitude", "--sparsity", "0.7", "--seeds", "1"]
+    assert call(tmp_path, *options, "--set", "record.lr=1e30") == 3
+    capsys.readouterr()
+    assert main(["report", "--run", str(tmp_path), "--quiet"]) == 3
+    error = capsys.readouterr().err
+    assert (error.count("\n"), "expected at least one finished cell, found none of 1" in error) == (1, True)
+    assert not (tmp_path / "report").exists()
+
+
+def test_a_regression_of_one_cell(tmp_path, capsys):
+    options = ["--dataset", "diabetes", "--model", "mlp", "--hidden", "8", "--pretrain-epochs", "1", "--seeds", "1"]
+    assert call(tmp_path, *options, "--criterion", "random", "--sparsity", "0.5") == 0
+    result = report(tmp_path, capsys, "--title", "<script>alert(1)</script>")
+    assert result["phase_shift"] == [{"settings": {}, "criterion": "random", "reason": "fewer than three sparsities"}]
+    page = (tmp_path / "report/index.html").read_text()
+    assert "R² against percent pruned" in page
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
