@@ -18,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalprune.errors import CorruptError, DataError, MismatchError
+from causalprune.errors import CorruptError, DataError, NewerFormatError
 from causalprune.files import sha256_file, storage_errors, write_atomic
 from causalprune.parameters import ParameterIndex
 from causalprune.specs import DataSpec, ModelSpec
@@ -127,11 +127,12 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
+def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None = None) -> str:
     """Write a checkpoint atomically.
 
     Args:
         path: Where; replaced if it exists.
+        previous: Where to keep the one that is replaced.
         checkpoint: ``info.kept``, ``info.versions`` and ``info.digest`` are filled in.
 
     Returns:
@@ -154,7 +155,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
     value = json.loads(json.dumps(info.to_json()))
     value["checksum"] = _checksum(value)
     data = save(tensors, metadata={_METADATA_KEY: json.dumps(value, sort_keys=True)})
-    write_atomic(path, data)
+    write_atomic(path, data, previous=previous)
     return hashlib.sha256(data).hexdigest()
 
 
@@ -168,7 +169,7 @@ def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
     Raises:
         DataError: Nothing there, or an empty file.
         CorruptError: Damaged, or not a checkpoint of causalprune.
-        MismatchError: Written by a newer version of the format.
+        NewerFormatError: Written by a newer version of the format.
     """
     info = read_checkpoint_info(path, remedy=remedy)
     import safetensors
@@ -201,7 +202,7 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
     Raises:
         DataError: Nothing there, or an empty file.
         CorruptError: Not a checkpoint of causalprune, or a header that contradicts the file.
-        MismatchError: Written by a newer version of the format.
+        NewerFormatError: Written by a newer version of the format.
     """
     header, source = read_safetensors_header(path, remedy=remedy), f"{path}"
     metadata = header.get("__metadata__")
@@ -220,7 +221,7 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         if type(value["format_version"]) is not int or value["format_version"] < 1:
             raise ValueError("a malformed format version")
         if value["format_version"] > FORMAT_VERSION:
-            raise MismatchError(
+            raise NewerFormatError(
                 source,
                 expected=f"format version {FORMAT_VERSION} or older",
                 found=f"version {value['format_version']}",

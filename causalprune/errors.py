@@ -67,6 +67,10 @@ class CorruptError(CausalpruneError):
     exit_code = ExitCode.CORRUPT
 
 
+class NewerFormatError(CorruptError):
+    """A file of a newer causalprune, which this one can't judge and must not replace."""
+
+
 class MismatchError(CausalpruneError):
     """Artefacts that don't belong together: another model, mask, recording, configuration or format version."""
 
@@ -96,7 +100,7 @@ class InterruptedStage(CausalpruneError):
 
     exit_code = ExitCode.INTERRUPTED
 
-    def __init__(self, subject: str, *, keyboard: bool = False, found: str = "", remedy: str = "") -> None:
-        super().__init__(subject, found=found, remedy=remedy or "run the same command again to resume")
+    def __init__(self, subject: str, *, keyboard: bool = False) -> None:
+        super().__init__(subject, remedy="run the same command again to resume")
         if keyboard:
             self.exit_code = ExitCode.KEYBOARD

@@ -62,21 +62,27 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
         raise StorageError(f"cannot {action} {path}", found=reason, remedy=remedy) from error
 
 
-def write_atomic(path: Path, data: bytes | bytearray | memoryview) -> None:
+def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, previous: Path | None = None) -> None:
     """Write a file so that a crash leaves either what was there before or all of ``data``, on the disk.
+
+    Args:
+        path: The file.
+        data: All of its content.
+        previous: Where to keep what was at ``path``. For a moment, or after a crash then, ``path`` is missing.
 
     Raises:
         StorageError: The file system refused; no temporary file remains.
     """
-    with atomic_file(path) as file:
+    with atomic_file(path, previous=previous) as file:
         file.write(data)
 
 
 @contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
+def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryIO]:
     """Stream into a file that appears under its name, complete and synced, when the body ends.
 
-    If the body raises, the temporary file is removed and what was at ``path`` stays as it was.
+    If the body raises, the temporary file is removed and what was at ``path`` stays as it was. What it replaces goes
+    to ``previous``, if that is given.
 
     Yields:
         An unbuffered binary file, for writing from start to end; it doesn't seek.
@@ -94,6 +100,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+            if previous is not None and path.exists():
+                os.replace(path, previous)
             os.replace(temporary, path)
         except BaseException:
             with suppress(OSError):
@@ -124,21 +132,31 @@ def temporary_beside(path: Path) -> Path:
     return path.with_name(f".{path.name}{PARTIAL}{os.getpid()}-{next(_serial)}")
 
 
-def remove_partials(directory: Path) -> None:
-    """Remove what a crash left behind in ``directory`` under temporary names; only its one writer may call this."""
+def remove_partials(directory: Path, *names: str) -> None:
+    """Remove what a crash left behind in ``directory`` under temporary names; only its one writer may call this.
+
+    Args:
+        directory: Where to look.
+        names: Remove what was to become one of these; anything when left out.
+    """
+    begins = tuple(f".{name}{PARTIAL}" for name in names) or (".",)
     with storage_errors(directory, "clean up"):
         for entry in list(directory.iterdir()):
-            if PARTIAL in entry.name and entry.name.startswith("."):
+            if PARTIAL in entry.name and entry.name.startswith(begins):
                 if entry.is_dir() and not entry.is_symlink():
                     shutil.rmtree(entry)
                 else:
                     os.unlink(entry)
 
 
-def remove_file(path: Path) -> None:
+def remove_file(path: Path, *, missing_ok: bool = False) -> None:
     """Delete a file."""
     with storage_errors(path, "delete"):
-        os.unlink(path)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
 
 
 def remove_tree(path: Path) -> None:

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from causalprune.errors import LockedError
-from causalprune.files import storage_errors, temporary_beside, write_atomic
+from causalprune.errors import LockedError, StorageError
+from causalprune.files import PARTIAL, remove_file, rename, storage_errors, temporary_beside, write_atomic
 
 _MAX_RECORD_BYTES = 4096
 
@@ -134,9 +134,10 @@ class FileLock:
                     if self._take_over(record):
                         break
         finally:
-            with suppress(OSError):
-                record.unlink(missing_ok=True)
+            with suppress(StorageError):
+                remove_file(record, missing_ok=True)
         self._mine = mine
+        self._remove_abandoned()
 
     def release(self) -> None:
         """Give the lock back; a lock that was broken meanwhile is left to its new holder."""
@@ -146,8 +147,7 @@ class FileLock:
             return
         with suppress(LockedError):
             if lock_holder(self.path) == mine:
-                with storage_errors(self.path, "unlock"):
-                    self.path.unlink(missing_ok=True)
+                remove_file(self.path, missing_ok=True)
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -179,11 +179,28 @@ class FileLock:
                 # A second file, because renaming one hard link over another of the same file does nothing.
                 replacement = temporary_beside(self.path)
                 write_atomic(replacement, record.read_bytes())
-                replacement.replace(self.path)
+                rename(replacement, self.path)
         finally:
             for claim in reversed(claims):
-                claim.unlink(missing_ok=True)
+                remove_file(claim, missing_ok=True)
         return taken
+
+    def _remove_abandoned(self) -> None:
+        """Remove what contenders left that died before they got the lock."""
+        name = self.path.name.lstrip(".")
+        for entry in list(self.path.parent.iterdir()):
+            # A record is first written under a temporary name of its own temporary name: a dot more each.
+            if entry.name.lstrip(".").startswith((f"{name}{PARTIAL}", f"{name}.claim-")):
+                try:
+                    holder = lock_holder(entry)
+                    dead = holder is not None and holder.is_known_dead
+                except LockedError:
+                    # Cut short in the middle of being written; its name says by which process.
+                    number = entry.name.partition(PARTIAL)[2].partition("-")[0]
+                    dead = number.isdigit() and not _start_time(int(number))
+                if dead:
+                    with suppress(StorageError):
+                        remove_file(entry, missing_ok=True)
 
     def _abandoned(self, path: Path) -> str | None:
         """Token of a lock or claim that may be taken over; ``None`` when there is none.

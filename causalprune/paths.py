@@ -52,6 +52,10 @@ class RunPaths:
         """Resolved configuration of ``causalprune run``."""
         return self.root / "run.json"
 
+    def artefacts(self) -> tuple[Path, ...]:
+        """What stages write here, in their order; the store is a directory, all else are checkpoints."""
+        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
+
     def result(self, stage: str) -> Path:
         """Result of a stage whose output lies in the run directory."""
         return self.root / "results" / f"{stage}.json"
@@ -106,6 +110,11 @@ class SweepPaths:
 def progress_path(output: Path) -> Path:
     """Where a stage that will write ``output`` saves its state for a resume."""
     return output.with_name(output.name + ".progress")
+
+
+def fallback_path(output: Path) -> Path:
+    """Where the saved state before the last one is kept, in case that one is damaged."""
+    return output.with_name(output.name + ".progress.previous")
 
 
 def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:

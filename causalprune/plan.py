@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from causalprune.config import (
     ApplyMaskConfig,
+    ComputeOptions,
     EvaluateConfig,
     FitGammaConfig,
     PosttrainConfig,
@@ -89,7 +91,7 @@ class PipelinePlan:
         return self._make(EvaluateConfig, "evaluate", self._paths, **self._compute())
 
     def _compute(self) -> dict[str, Any]:
-        names = ("seed", "device", "deterministic", "num_workers", "data_root", "trust_code", "overwrite", "break_lock")
+        names = {f.name for f in fields(ComputeOptions)} - {"run"}
         # Code that pretrain was told to run is the user's own in all later stages of the same command.
         trusted = self._config.trust_code or ":" in self._config.model or ":" in self._config.dataset
         return {**{name: getattr(self._config, name) for name in names}, "trust_code": trusted}

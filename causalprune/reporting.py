@@ -63,10 +63,10 @@ class LogReporter(Reporter):
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Bar]:
         """Log the progress of a task."""
-        logger.info("%s: %d steps", description, total)
         bar = _LogBar(description, total)
+        bar.log("%s: %d steps", description, total)
         yield bar
-        logger.info("%s: done %s", description, bar.text)
+        bar.log("%s: done %s", description, bar.text)
 
 
 class _LogBar(Bar):
@@ -78,7 +78,12 @@ class _LogBar(Bar):
         self._done += count
         if time.monotonic() - self._last >= LOG_EVERY_SECONDS:
             self._last = time.monotonic()
-            logger.info("%s: %d/%d %s", self._description, self._done, self._total, self.text)
+            self.log("%s: %d/%d %s", self._description, self._done, self._total, self.text)
+
+    def log(self, message: str, *arguments: object) -> None:
+        """Log a line, with the numbers for programs that read it."""
+        fields = {"task": self._description, "done": self._done, "total": self._total}
+        logger.info(message, *arguments, extra={"fields": fields})
 
     def describe(self, text: str) -> None:
         self.text = text

@@ -1,23 +1,15 @@
-"""What surrounds a computation: device, seeds, determinism, signals."""
+"""What surrounds a computation: device, seeds, determinism."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from causalprune.errors import InterruptedStage, UsageError
+from causalprune.errors import UsageError
 
 if TYPE_CHECKING:
     import torch
-
-STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
-"""Signals after which a stage finishes its step, saves, and ends; SLURM sends the first three."""
 
 
 def keyed_seed(*keys: int | str) -> int:
@@ -53,40 +45,3 @@ def make_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
-
-
-class StopRequest:
-    """A flag that signals set and the training loop reads after each step."""
-
-    def __init__(self) -> None:
-        self.signal: signal.Signals | None = None
-
-    def __bool__(self) -> bool:
-        return self.signal is not None
-
-    def error(self, saved: str) -> InterruptedStage:
-        """The error that ends the stage once ``saved`` is on disk."""
-        name = self.signal.name if self.signal else "a stop request"
-        return InterruptedStage(f"stopped by {name}", found=saved, keyboard=self.signal == signal.SIGINT)
-
-
-@contextmanager
-def stop_requests() -> Iterator[StopRequest]:
-    """Turn :data:`STOP_SIGNALS` into a :class:`StopRequest` while the body runs.
-
-    Outside the main thread, where Python can't set handlers, the flag is never set.
-    """
-    request = StopRequest()
-
-    def remember(number: int, _: FrameType | None) -> None:
-        request.signal = request.signal or signal.Signals(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    previous = {number: signal.signal(number, remember) for number in STOP_SIGNALS}
-    try:
-        yield request
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -9,6 +9,9 @@ from causalprune.errors import CorruptError
 
 Task = Literal["classification", "regression"]
 
+MAX_SIZE = 2**31
+"""No layer, channel or side of an image is as large; a file that says so is damaged."""
+
 
 @dataclass(frozen=True)
 class DataSpec:
@@ -38,6 +41,9 @@ class DataSpec:
     def from_json(cls, value: Any, source: str) -> DataSpec:
         """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
         _check_fields(cls, value, source)
+        types = {"download": bool, "validation_fraction": float, "split_seed": int}
+        if any(type(value[f.name]) is not types.get(f.name, str) for f in fields(cls)):
+            raise CorruptError(source, expected="a data set's specification", found=f"{value}"[:100])
         return cls(**value)
 
 
@@ -65,11 +71,12 @@ class ModelSpec:
     def from_json(cls, value: Any, source: str) -> ModelSpec:
         """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
         _check_fields(cls, value, source)
-        try:
-            shape, hidden = tuple(map(int, value["input_shape"])), tuple(map(int, value["hidden"]))
-            return cls(str(value["name"]), shape, int(value["num_outputs"]), hidden)
-        except (TypeError, ValueError) as error:
-            raise CorruptError(source, expected="a model specification", found=str(error)) from error
+        name, shape, hidden, outputs = (value[key] for key in ("name", "input_shape", "hidden", "num_outputs"))
+        lists = isinstance(shape, list) and isinstance(hidden, list) and len(shape) in (1, 3) and len(hidden) <= 1000
+        sizes = [*shape, *hidden, outputs] if lists else [None]
+        if not isinstance(name, str) or not all(type(n) is int and 0 < n < MAX_SIZE for n in sizes):
+            raise CorruptError(source, expected="a model specification", found=f"{value}"[:100])
+        return cls(name, tuple(shape), outputs, tuple(hidden))
 
 
 def _check_fields(cls: type, value: Any, source: str) -> None:

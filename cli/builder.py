@@ -48,8 +48,10 @@ def stage_command(
     """
     stage = stage or name
 
-    def command(config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, **given: Any) -> None:
-        session = Session(json=json, verbose=verbose, quiet=quiet, debug=debug)
+    def command(
+        config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, log_json: bool, **given: Any
+    ) -> None:
+        session = Session(json=json, verbose=verbose, quiet=quiet, debug=debug, log_json=log_json)
         values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None and v != []}
         session.run(stage, lambda: resolve(config, stage, values, config_file), show)
 
@@ -71,6 +73,7 @@ def _parameters(config: type[Options], file_argument: bool) -> list[inspect.Para
         "verbose": (bool, False, typer.Option("--verbose", "-v", help="Log more on stderr.")),
         "quiet": (bool, False, typer.Option("--quiet", "-q", help="No progress and no warnings.")),
         "debug": (bool, False, typer.Option("--debug", help="Show the traceback of an error.")),
+        "log_json": (bool, False, typer.Option("--log-json", help="Log one JSON object a line; no bars.")),
     }
     for name, (annotation, default, declared) in output.items():
         declared.rich_help_panel = _OUTPUT_PANEL

@@ -19,7 +19,7 @@ from causalprune_cli import (
     store,
     sweep,
 )
-from causalprune_cli.session import end
+from causalprune_cli.session import Session, end
 
 from causalprune.errors import CausalpruneError, ExitCode, StorageError
 
@@ -55,7 +55,12 @@ def _causalprune(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return its exit code; errors become one line on stderr."""
+    """Run the command line and return its exit code; errors become one line on stderr.
+
+    Args:
+        arguments: Those of this process when left out, which then ends with the command.
+    """
+    Session.owns_process = arguments is None
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else ExitCode.DONE

@@ -8,30 +8,44 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
+from causalprune_cli.logs import print_error, start_logging
+
+from causalprune.config import RuntimeOptions
 from causalprune.errors import ExitCode
-from causalprune.options import Options
 from causalprune.reporting import LogReporter, Reporter, TerminalReporter
 from causalprune.stages import stage_function
+from causalprune.stopping import stop_signals
 
 
 @dataclass(frozen=True)
 class Session:
-    """How the user wants to be talked to. Results go to stdout, everything else to stderr."""
+    """How the user wants to be talked to. Results go to stdout, everything else to stderr.
+
+    Attributes:
+        owns_process: Whether the process ends with the command.
+    """
+
+    owns_process: ClassVar[bool] = False
 
     json: bool
     verbose: bool
     quiet: bool
     debug: bool
+    log_json: bool
 
-    def run(self, name: str, configure: Callable[[], Options], show: Callable[[Any], Any]) -> None:
+    def run(self, name: str, configure: Callable[[], Any], show: Callable[[Any], Any]) -> None:
         """Run a stage and print its result."""
         if self.debug:
             # Read by main, which turns errors into exit codes.
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
-        config = configure()
         reporter = self._reporter()
+        config: RuntimeOptions = configure()
+        with stop_signals(config.stop_signals, ends_process=Session.owns_process):
+            self._run(name, config, reporter, show)
+
+    def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
         result = stage_function(name.replace("-", "_").replace(" ", "_"))(config, reporter)
         if self.json:
             print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False))
@@ -49,16 +63,10 @@ class Session:
 
     def _reporter(self) -> Reporter:
         level = logging.ERROR if self.quiet else logging.DEBUG if self.verbose else logging.INFO
-        logger = logging.getLogger("causalprune")
-        if not logger.handlers:
-            handler = logging.StreamHandler(sys.stderr)
-            handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-            logger.addHandler(handler)
-            logger.propagate = False
-        logger.setLevel(level)
+        start_logging(level, as_json=self.log_json)
         if self.quiet:
             return Reporter()
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not self.log_json:
             from rich.console import Console
 
             return TerminalReporter(Console(stderr=True, highlight=False))
@@ -72,5 +80,5 @@ def end(error: BaseException, code: ExitCode | int) -> int:
 
         traceback.print_exception(error)
     else:
-        print(f"causalprune: {error}", file=sys.stderr)
+        print_error(f"{error}", int(code))
     return int(code)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save as save_foreign
 
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
-from causalprune.errors import CausalpruneError, CorruptError, DataError, ExitCode, MismatchError
+from causalprune.errors import CausalpruneError, CorruptError, DataError, ExitCode, NewerFormatError
 from causalprune.parameters import ParameterEntry, ParameterIndex
 from causalprune.specs import DataSpec, ModelSpec
 
@@ -237,9 +237,9 @@ def test_foreign_weights_are_refused_with_the_way_to_use_them(refused):
     assert "pretrain --init-from" in refused(data, CorruptError, ExitCode.CORRUPT)
 
 
-def test_a_newer_format_is_a_mismatch(refused, good):
+def test_a_newer_format_is_not_judged(refused, good):
     newer = repack(good, describe=lambda value: value.update(format_version=2, parameters="another thing"))
-    assert "install a newer causalprune" in refused(newer, MismatchError, ExitCode.MISMATCH)
+    assert "install a newer causalprune" in refused(newer, NewerFormatError, ExitCode.CORRUPT)
 
 
 def test_a_valid_float_flipped_in_the_tensors_is_noticed(refused, good):

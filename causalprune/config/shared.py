@@ -11,6 +11,7 @@ from causalprune.errors import UsageError
 from causalprune.models.names import check_model_name
 from causalprune.options import Options, at_least, fraction, not_negative, one_of, open_fraction, option, positive
 from causalprune.quantities import check_interval
+from causalprune.stopping import DEFAULT_STOP_SIGNALS, check_signals
 
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
 SCOPES = ("global", "layer")
@@ -35,6 +36,13 @@ class RuntimeOptions(Options):
     overwrite: bool = option(False, "Replace outputs that exist.", identifies=False)
     break_lock: bool = option(
         False, "Take the lock of a process on another host that is known to have ended.", identifies=False
+    )
+    stop_signals: str = option(
+        DEFAULT_STOP_SIGNALS,
+        "Signals that make the stage save and exit 75, out of TERM, USR1, USR2, HUP, QUIT, ALRM, XCPU, PWR. SIGINT "
+        "does the same and exits 130.",
+        check=check_signals,
+        identifies=False,
     )
 
 

@@ -17,7 +17,7 @@ from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation
 from causalprune.data.random_crops import RandomCrops
 from causalprune.errors import CausalpruneError, StorageError
-from causalprune.runtime import STOP_SIGNALS
+from causalprune.stopping import POSSIBLE_STOP_SIGNALS, parse_signals
 
 _workers: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
 
@@ -111,7 +111,7 @@ class _DecodedBatches(Dataset[torch.Tensor | CausalpruneError]):
 
 def _start_worker(_: int) -> None:
     # A batch system signals every process of a job. The main one decides when to stop; workers end with it.
-    for number in STOP_SIGNALS:
+    for number in parse_signals(",".join(POSSIBLE_STOP_SIGNALS)):
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -77,6 +77,10 @@ def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bo
     except Exception as error:
         # torchvision reports damage as RuntimeError, AssertionError, ValueError and others.
         found = str(error).partition("\n")[0][:150] or type(error).__name__
+        if download and not path.exists():
+            raise DataError(
+                f"data set {class_name}", expected="a download", found=found, remedy="check the network"
+            ) from error
         raise CorruptError(
             f"data set {class_name}",
             expected=f"its intact files in {path.parent}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
-from causalprune.errors import UsageError
+from causalprune.errors import CorruptError, MismatchError, UsageError
 from causalprune.models.alexnet import AlexNet
 from causalprune.models.lenet import LeNet
 from causalprune.models.mlp import DEFAULT_HIDDEN, MLP, mlpnet
@@ -38,6 +40,43 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
         model = _build(spec, trust_code=trust_code)
         _check_output(model, spec)
     return model
+
+
+def rebuild_model(
+    spec: ModelSpec, weights: Mapping[str, torch.Tensor], source: str, *, trust_code: bool = False
+) -> nn.Module:
+    """Build the network that a file describes and whose weights it holds, but without them.
+
+    A built-in model is first built without storage, so that sizes which the file's weights don't have are never
+    allocated.
+
+    Args:
+        spec: What the file says the model is.
+        weights: The file's weights.
+        source: The file, for the error.
+        trust_code: Whether a ``package.module:factory`` may run.
+
+    Raises:
+        MismatchError: The file's weights aren't those of this model.
+        CorruptError: Code of a checkpoint that isn't trusted.
+    """
+    name = spec.name
+    if check_model_name(name) or not name:
+        raise CorruptError(source, expected="a known model", found=f"{name!r}"[:80])
+    if ":" not in name or name.startswith("torchvision:"):
+        try:
+            with torch.device("meta"):
+                shapes = {key: value.shape for key, value in _build(spec, trust_code=False).state_dict().items()}
+        except (UsageError, RuntimeError, OverflowError, ValueError) as error:
+            found = f"{error}".splitlines()[0][:150]
+            raise CorruptError(source, expected=f"a model {name} that can be built", found=found) from error
+        if shapes != {key: value.shape for key, value in weights.items()}:
+            raise MismatchError(
+                source, expected=f"the weights of {name}", found="others", remedy="use the file that a stage wrote"
+            )
+        with torch.random.fork_rng(devices=[]):
+            return _build(spec, trust_code=False)
+    return build_model(spec, seed=0, trust_code=trust_code)
 
 
 def _build(spec: ModelSpec, *, trust_code: bool) -> nn.Module:

@@ -16,10 +16,8 @@ from torch import nn
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import ApplyMaskConfig
 from causalprune.errors import MismatchError
-from causalprune.files import make_directory
-from causalprune.locking import FileLock
 from causalprune.parameters import ParameterIndex
-from causalprune.paths import RunPaths, lock_path
+from causalprune.paths import RunPaths
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.mask import Mask
@@ -96,11 +94,12 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
     if earlier is not None:
         inputs["rewind"] = earlier.sha256
     output = StageOutput("apply-mask", config, path, run.pruned, inputs)
-    make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
+    with output.exclusive():
         done = output.finished()
         if done is not None:
-            return _result(output, done, already_done=True)
+            result = _result(output, done, already_done=True)
+            output.publish_again(result)
+            return result
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
             raise MismatchError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,18 +20,20 @@ from causalprune.checkpoint import (
     load_checkpoint,
     read_checkpoint_info,
     save_checkpoint,
+    software_versions,
 )
 from causalprune.config import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
-from causalprune.errors import CorruptError, MismatchError, UsageError
-from causalprune.files import append_line, make_directory, write_json
-from causalprune.models.registry import build_model
+from causalprune.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError, UsageError
+from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file, write_json
+from causalprune.locking import FileLock
+from causalprune.models.registry import rebuild_model
 from causalprune.options import Options
 from causalprune.parameters import ParameterIndex
-from causalprune.paths import RunPaths, progress_path, result_path
+from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-from causalprune.stages.result import StageResult
+from causalprune.stages.result import StageResult, batch_job
 
 
 def identity_of(stage: str, config: Options, inputs: Mapping[str, str]) -> str:
@@ -69,6 +72,11 @@ class StageOutput:
         return progress_path(self.path)
 
     @property
+    def fallback(self) -> Path:
+        """Where the saved state before that one is kept."""
+        return fallback_path(self.path)
+
+    @property
     def seconds(self) -> float:
         """Wall time so far."""
         return time.monotonic() - self.started
@@ -91,31 +99,70 @@ class StageOutput:
             )
         return info
 
-    def resume(self, reporter: Reporter) -> Checkpoint | None:
-        """The saved state of an earlier, interrupted attempt at the very same work.
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Be the only process that writes this output, and say in the log how it ended if a signal ended it.
 
         Raises:
-            MismatchError: A saved state of another configuration.
+            LockedError: Another process is writing it.
         """
-        if not self.progress.exists() or self.config.overwrite:
-            return None
-        try:
-            checkpoint = load_checkpoint(self.progress)
-        except CorruptError as error:
-            reporter.warn(f"{error}; starting the stage from its beginning")
-            return None
-        if checkpoint.info.identity != self.identity:
-            raise MismatchError(
-                f"{self.progress}",
-                expected="the saved state of this very configuration and input",
-                found=f"that of {_difference(self, checkpoint.info)}",
-                remedy="run the interrupted command again, or pass --overwrite to start anew",
-            )
-        return checkpoint
+        make_directory(self.path.parent)
+        with FileLock(lock_path(self.path), break_lock=self.config.break_lock):
+            remove_partials(self.path.parent, self.path.name, self.progress.name)
+            try:
+                yield
+            except InterruptedStage as stop:
+                self._log("interrupted", str(stop))
+                raise
+
+    def resume(self, reporter: Reporter, fits: Callable[[Checkpoint], bool] = lambda _: True) -> Checkpoint | None:
+        """The newest usable state that an earlier, interrupted attempt at the very same work saved.
+
+        Args:
+            reporter: Told of a state that isn't used.
+            fits: Whether a state goes with everything else that is there.
+
+        Raises:
+            MismatchError: A saved state of another configuration, and no leave to overwrite it.
+        """
+        for path in (self.progress, self.fallback):
+            if not path.exists():
+                continue
+            try:
+                checkpoint = load_checkpoint(path)
+            except NewerFormatError:
+                raise
+            except (CorruptError, DataError) as error:
+                reporter.warn(f"{error}; not resuming from it")
+                continue
+            if checkpoint.info.identity != self.identity:
+                if self.config.overwrite:
+                    continue
+                raise MismatchError(
+                    f"{path}",
+                    expected="the saved state of this very configuration and input",
+                    found=f"that of {_difference(self, checkpoint.info)}",
+                    remedy="run the interrupted command again, or pass --overwrite to start anew",
+                )
+            if not fits(checkpoint):
+                reporter.warn(f"{path} doesn't go with what else is there; not resuming from it")
+                continue
+            now, then = software_versions(), checkpoint.info.versions
+            changed = [f"{name} {then.get(name)} → {now[name]}" for name in now if then.get(name) != now[name]]
+            if changed:
+                reporter.warn(f"resuming with other versions, so not bit for bit: {', '.join(changed)}")
+            return checkpoint
+        return None
 
     def save(self, path: Path, checkpoint: Checkpoint) -> str:
         """Write a checkpoint with this stage's provenance filled in; returns the file's SHA-256."""
-        make_directory(path.parent)
+        return save_checkpoint(path, self._signed(checkpoint))
+
+    def save_progress(self, checkpoint: Checkpoint) -> None:
+        """Save the stage's state for a resume, and keep the one before it; older ones go."""
+        save_checkpoint(self.progress, self._signed(checkpoint), previous=self.fallback)
+
+    def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
         info = replace(
             checkpoint.info,
             stage=self.stage,
@@ -123,23 +170,50 @@ class StageOutput:
             identity=self.identity,
             inputs=self.inputs,
         )
-        return save_checkpoint(path, replace(checkpoint, info=info))
+        return replace(checkpoint, info=info)
 
     def publish(self, result: StageResult, sha256: str = "") -> None:
-        """Write the result file and a line of the log, and drop the saved state.
+        """Write the result file and a line of the log, and drop the saved states.
 
         Args:
             result: The stage's result.
             sha256: Hash of the checkpoint, for the provenance chain.
         """
-        run = RunPaths(self.config.run)
-        path = result_path(run, self.stage, self.path, self.default)
+        path = self._result
         make_directory(path.parent)
+        remove_partials(path.parent, path.name)
         write_json(path, {**result.to_json(), "sha256": sha256})
+        self._log("finished")
+        self._drop_progress()
+
+    def publish_again(self, result: StageResult) -> None:
+        """Do what is missing of :meth:`publish` because a crash came between the output and its end."""
+        if not self._result.exists():
+            self.publish(result, sha256_file(self.path))
+        self._drop_progress()
+
+    @property
+    def _result(self) -> Path:
+        return result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
+
+    def _drop_progress(self) -> None:
+        # The older one first: alone, it would look like the newest.
+        for saved in (self.fallback, self.progress):
+            remove_file(saved, missing_ok=True)
+
+    def _log(self, event: str, message: str = "") -> None:
+        run = RunPaths(self.config.run)
         make_directory(run.root)
-        event = {"time": time.time(), "stage": self.stage, "output": str(self.path), "seconds": round(self.seconds, 3)}
-        append_line(run.log, json.dumps(event))
-        self.progress.unlink(missing_ok=True)
+        line = {
+            "time": time.time(),
+            "event": event,
+            "stage": self.stage,
+            "output": str(self.path),
+            "seconds": round(self.seconds, 3),
+            **({"message": message} if message else {}),
+            **batch_job(),
+        }
+        append_line(run.log, json.dumps(line))
 
 
 def check_distinct(output: Path, *inputs: Path) -> None:
@@ -162,7 +236,7 @@ def load_network(
         MismatchError: The tensors don't fit the model that the checkpoint names.
     """
     info = checkpoint.info
-    model = build_model(info.model, seed=0, trust_code=trust_code)
+    model = rebuild_model(info.model, checkpoint.weights, f"{source}", trust_code=trust_code)
     if ParameterIndex.from_model(model).fingerprint != info.index.fingerprint:
         raise MismatchError(
             f"{source}",
@@ -186,9 +260,10 @@ def load_checkpoint_data(info: CheckpointInfo, config: ComputeOptions, source: P
     Raises:
         MismatchError: The data are not the ones that the checkpoint was trained on.
     """
-    spec = replace(info.data, root=config.data_root or info.data.root)
+    # A checkpoint's say-so is no leave to use the network.
+    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
     data = load_data(spec, trust_code=config.trust_code)
-    if data.fingerprint != info.data_fingerprint:
+    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
         raise MismatchError(
             f"data set {spec.name}",
             expected=f"the data that {source} was trained on",

@@ -13,8 +13,9 @@ from causalprune.checkpoint import load_checkpoint
 from causalprune.config import EvaluateConfig
 from causalprune.evaluation.cost import flops, parameter_counts
 from causalprune.evaluation.metrics import evaluate_model
-from causalprune.files import make_directory, write_json
-from causalprune.paths import RunPaths
+from causalprune.files import make_directory, remove_partials, write_json
+from causalprune.locking import FileLock
+from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
 from causalprune.runtime import make_deterministic, resolve_device
 from causalprune.stages.artefacts import StageResult, load_checkpoint_data, load_network
@@ -110,5 +111,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         evaluation=evaluation,
     )
     make_directory(path.parent)
-    write_json(path, result.to_json())
+    with FileLock(lock_path(path), break_lock=config.break_lock):
+        remove_partials(path.parent, path.name)
+        write_json(path, result.to_json())
     return result

@@ -14,7 +14,7 @@ from causalprune.checkpoint import CheckpointInfo, load_checkpoint, read_checkpo
 from causalprune.config import InfoConfig
 from causalprune.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.files import read_json, sha256_file
-from causalprune.paths import RunPaths, progress_path
+from causalprune.paths import RunPaths, fallback_path, progress_path
 from causalprune.reporting import Reporter
 from causalprune.stages.describe_store import describe_parameter, describe_rows, describe_store, step_norms
 from causalprune.store import TrajectoryStore
@@ -129,9 +129,9 @@ def _describe_run(run: RunPaths, problems: list[str], *, verify: bool) -> dict[s
     artefacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     for part in (run, *run.iterations()):
-        for path in (part.pretrained, part.trained, part.store, part.recorded, part.pruned, part.final):
+        for path in part.artefacts():
             if not path.exists():
-                if progress_path(path).exists():
+                if progress_path(path).exists() or fallback_path(path).exists():
                     problems.append(f"{path} is not finished: run the same command again to resume")
                 continue
             name = str(path.relative_to(run.root))

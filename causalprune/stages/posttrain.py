@@ -6,13 +6,11 @@ from dataclasses import replace
 
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import PosttrainConfig
-from causalprune.files import make_directory
-from causalprune.locking import FileLock
-from causalprune.paths import RunPaths, lock_path
+from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
 from causalprune.runtime import make_deterministic, resolve_device
 from causalprune.stages.artefacts import StageOutput, check_distinct, load_checkpoint_data, load_network
-from causalprune.stages.training import TrainingResult, train_stage, training_result
+from causalprune.stages.training import TrainingResult, finished_training, train_stage
 
 
 def posttrain(config: PosttrainConfig, reporter: Reporter | None = None) -> TrainingResult:
@@ -35,11 +33,10 @@ def posttrain(config: PosttrainConfig, reporter: Reporter | None = None) -> Trai
     check_distinct(path, source)
     start = load_checkpoint(source, remedy="run `causalprune apply-mask` first, or name a --checkpoint")
     output = StageOutput("posttrain", config, path, run.final, {"checkpoint": start.sha256})
-    make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
-        done = output.finished()
+    with output.exclusive():
+        done = finished_training(output)
         if done is not None:
-            return training_result(output, done, already_done=True)
+            return done
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()

@@ -5,19 +5,18 @@ from __future__ import annotations
 from causalprune.checkpoint import CheckpointInfo
 from causalprune.config import PretrainConfig
 from causalprune.data.datasets import load_data
-from causalprune.files import make_directory, sha256_file
-from causalprune.locking import FileLock
+from causalprune.files import sha256_file
 from causalprune.models.initial import load_initial_weights
 from causalprune.models.names import default_model
 from causalprune.models.registry import build_model
 from causalprune.parameters import ParameterIndex
-from causalprune.paths import RunPaths, lock_path
+from causalprune.paths import RunPaths
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
 from causalprune.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.specs import DataSpec, ModelSpec
 from causalprune.stages.artefacts import StageOutput, check_distinct
-from causalprune.stages.training import TrainingResult, train_stage, training_result
+from causalprune.stages.training import TrainingResult, finished_training, train_stage
 
 
 def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> TrainingResult:
@@ -41,11 +40,10 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Traini
         check_distinct(path, config.init_from)
         inputs["init_from"] = sha256_file(config.init_from)
     output = StageOutput("pretrain", config, path, default, inputs)
-    make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
-        done = output.finished()
+    with output.exclusive():
+        done = finished_training(output)
         if done is not None:
-            return training_result(output, done, already_done=True)
+            return done
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()

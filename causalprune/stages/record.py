@@ -18,15 +18,14 @@ from torch.optim import SGD
 from causalprune.checkpoint import Checkpoint, load_checkpoint
 from causalprune.config import RecordConfig
 from causalprune.data.batches import Batches
-from causalprune.errors import DataError, MismatchError, StorageError
-from causalprune.files import make_directory, remove_tree
-from causalprune.locking import FileLock
-from causalprune.paths import RunPaths, lock_path
+from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, StorageError
+from causalprune.files import make_directory, remove_partials
+from causalprune.paths import RunPaths
 from causalprune.pruning.mask import Mask
 from causalprune.quantities import Interval, format_bytes
 from causalprune.recorder import TrajectoryRecorder, disable_dropout
 from causalprune.reporting import Bar, Reporter
-from causalprune.runtime import StopRequest, keyed_seed, make_deterministic, resolve_device, stop_requests
+from causalprune.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.stages.artefacts import (
     StageOutput,
     StageResult,
@@ -34,6 +33,7 @@ from causalprune.stages.artefacts import (
     load_checkpoint_data,
     load_network,
 )
+from causalprune.stopping import StopRequest, stop_requests
 from causalprune.store import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
 from causalprune.store.estimate import estimate_bytes
 from causalprune.training.losses import LossFunction, loss_function
@@ -91,13 +91,15 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
     output = StageOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
     if config.dry_run:
         return _record(output, start, source, store_path, reporter)
-    make_directory(path.parent)
     make_directory(store_path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
+    with output.exclusive():
+        remove_partials(store_path.parent, store_path.name)
         if output.finished() is not None and store_path.exists():
             reader = TrajectoryStore.open(store_path).recording()
             if reader.info.identity == output.identity and reader.finished:
-                return _result(output, reader, already_done=True)
+                result = _result(output, reader, already_done=True)
+                output.publish_again(result)
+                return result
         return _record(output, start, source, store_path, reporter)
 
 
@@ -118,6 +120,8 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
         augment=config.augment,
         num_workers=config.num_workers,
     )
+    if mask.num_kept == 0:
+        raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
     steps = config.steps or config.epochs * batches.steps_per_epoch
     rows = steps // config.stride
     # Two lags take the first row from the fit.
@@ -146,7 +150,7 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
             falling=None,
         )
     optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
-    saved = output.resume(reporter)
+    saved = output.resume(reporter, partial(_goes_with, output, store_path))
     if saved is not None:
         model.load_state_dict(saved.weights)
         restore_optimizer(model, optimizer, saved.extra)
@@ -159,16 +163,48 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
         loss_change=config.loss_change,  # type: ignore[arg-type]
         stride=config.stride,
     )
-    if saved is not None and step:
+    if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
     loop = _Loop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task), reporter)
-    with stop_requests() as stop, reporter.task("record", rows * config.stride) as bar, recorder:
-        loop.run(step, rows * config.stride, stop, bar)
-    header = replace(start.info, position={}, metrics={"rows": rows})
-    sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), mask.tensors() if mask.num_pruned else {}))
-    result = _result(output, TrajectoryStore.open(store_path).recording())
-    output.publish(result, sha256)
+    masks = mask.tensors() if mask.num_pruned else {}
+    with stop_requests(config.stop_signals) as stop:
+        with reporter.task("record", rows * config.stride) as bar, recorder:
+            loop.run(step, rows * config.stride, stop, bar)
+        header = replace(start.info, position={}, metrics={"rows": rows})
+        sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
+        result = _result(output, TrajectoryStore.open(store_path).recording())
+        output.publish(result, sha256)
     return result
+
+
+def _check_position(saved: Checkpoint) -> None:
+    position = saved.info.position
+    counts = [position.get("steps"), position.get("rows")]
+    pending = position.get("pending")
+    row = {"loss_before": float, "lr": float, "epoch": int, "batch": int, "grad_norm": float, "steps": int}
+    empty = pending == {} and "pending/delta" not in saved.extra
+    whole = isinstance(pending, dict) and {k: type(v) for k, v in pending.items()} == row
+    if not all(type(n) is int and n >= 0 for n in counts) or not (empty or (whole and "pending/delta" in saved.extra)):
+        raise CorruptError("saved state", expected="a position in the recording", found=f"{position}"[:100])
+
+
+def _goes_with(output: StageOutput, path: Path, saved: Checkpoint) -> bool:
+    """Whether the store has the rows that a saved state has seen.
+
+    Raises:
+        CausalpruneError: The store is damaged, and no leave to overwrite it.
+    """
+    try:
+        store = TrajectoryStore.open(path) if path.exists() else None
+        if store is None or not store.recordings:
+            return False
+        reader = store.recording()
+        _check_position(saved)
+        return reader.info.identity == output.identity and reader.num_rows >= saved.info.position["rows"]
+    except CausalpruneError:
+        if output.config.overwrite:
+            return False
+        raise
 
 
 def _writer(
@@ -176,21 +212,21 @@ def _writer(
 ) -> tuple[RecordingWriter, int]:
     """Open the recording that ``saved`` belongs to, or a new one; returns the writer and the step to start at."""
     config: RecordConfig = output.config
+    if saved is not None:
+        store = TrajectoryStore.open(path)
+        writer = store.resume_recording(
+            store.recordings[-1], rows=saved.info.position["rows"], break_lock=config.break_lock
+        )
+        return writer, int(saved.info.position["steps"])
     if path.exists() and not config.overwrite:
         store = TrajectoryStore.open(path)
-        ours = bool(store.recordings) and store.recording().info.identity == output.identity
-        if store.recordings and not ours:
+        if store.recordings and store.recording().info.identity != output.identity:
             raise MismatchError(
                 f"{path}",
                 expected="no recording, or the interrupted one of this configuration",
                 found=f"recording {store.recordings[-1]} of another",
                 remedy="pass --overwrite to replace it, or choose another --store",
             )
-        if ours and saved is not None:
-            writer = store.resume_recording(
-                store.recordings[-1], rows=saved.info.position["rows"], break_lock=config.break_lock
-            )
-            return writer, int(saved.info.position["steps"])
     free = shutil.disk_usage(path.parent).free
     if predicted > free and not config.force:
         raise StorageError(
@@ -200,17 +236,7 @@ def _writer(
             remedy="record fewer steps, with a --stride or --codec small, or pass --force",
         )
     if path.exists():
-        with FileLock(lock_path(path), break_lock=config.break_lock):
-            remove_tree(path)
-    if saved is not None:
-        # Without its store the saved state is of no use.
-        output.progress.unlink(missing_ok=True)
-        raise MismatchError(
-            f"{path}",
-            expected="the recording that the saved state belongs to",
-            found="none",
-            remedy="run the same command again to record from the start",
-        )
+        TrajectoryStore.delete(path, break_lock=config.break_lock)
     store = TrajectoryStore.create(path, index=mask.index, model=start.info.model.to_json(), start_sha256=start.sha256)
     info = RecordingInfo(
         optimizer="sgd",
@@ -312,7 +338,7 @@ class _Loop:
         extra = optimizer_tensors(self.model, self.optimizer) | tensors
         masks = self.mask.tensors() if self.mask.num_pruned else {}
         header = replace(self.start.info, position=position, metrics={})
-        self.output.save(self.output.progress, Checkpoint(header, self.model.state_dict(), masks, extra))
+        self.output.save_progress(Checkpoint(header, self.model.state_dict(), masks, extra))
 
 
 def _result(output: StageOutput, reader: RecordingReader, *, already_done: bool = False) -> RecordResult:

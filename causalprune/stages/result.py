@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -41,4 +42,11 @@ class StageResult:
             "metrics": value,
             "timings": {"seconds": round(common["seconds"], 3)},
             "versions": software_versions(),
+            "job": batch_job(),
         }
+
+
+def batch_job() -> dict[str, str]:
+    """The SLURM job that this process belongs to: its number, its place in an array, how often it was restarted."""
+    names = {"SLURM_JOB_ID": "job_id", "SLURM_ARRAY_TASK_ID": "array_task_id", "SLURM_RESTART_COUNT": "restart_count"}
+    return {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}

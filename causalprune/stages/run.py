@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from causalprune.config import RunConfig
 from causalprune.errors import MismatchError
-from causalprune.files import make_directory, read_json, write_json
+from causalprune.files import make_directory, read_json, remove_file, remove_partials, write_json
 from causalprune.locking import FileLock
-from causalprune.paths import RunPaths, lock_path
+from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path
 from causalprune.plan import PipelinePlan
 from causalprune.reporting import LabelledReporter, Reporter
 from causalprune.stages.apply_mask import apply_mask
@@ -21,6 +21,8 @@ from causalprune.stages.fit_gamma import fit_gamma
 from causalprune.stages.posttrain import posttrain
 from causalprune.stages.pretrain import pretrain
 from causalprune.stages.record import record
+from causalprune.stopping import stop_signals
+from causalprune.store import TrajectoryStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,20 +57,24 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     """
     reporter = reporter or Reporter()
     started = time.monotonic()
-    plan = PipelinePlan(config)
+    # What --overwrite replaces is gone before the first stage starts.
+    plan = PipelinePlan(replace(config, overwrite=False))
     paths = RunPaths(config.run)
     # Every stage is configured before the first one starts: a typo must not show after an hour.
     iterations = [plan.iteration(number) for number in range(config.iterations)]
     pretrain_config, posttrain_config, evaluate_config = plan.pretrain(), plan.posttrain(), plan.evaluate()
     make_directory(paths.root)
-    with FileLock(lock_path(paths.run_config), break_lock=config.break_lock):
+    with FileLock(lock_path(paths.run_config), break_lock=config.break_lock), stop_signals(config.stop_signals) as stop:
         _claim(config, paths)
         first = pretrain(pretrain_config, reporter)
+        stop.check()
         lines, all_done = [], first.already_done
         for number, (train_config, record_config, fit_config, mask_config) in enumerate(iterations, start=1):
             label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
             trained = posttrain(train_config, label)
+            stop.check()
             recorded = record(record_config, label)
+            stop.check()
             fitted = fit_gamma(fit_config, label)
             masked = apply_mask(mask_config, label)
             all_done = all_done and masked.already_done
@@ -86,6 +92,7 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
                 }
             )
         final = posttrain(posttrain_config, reporter)
+        stop.check()
         evaluated: EvaluateResult = evaluate(evaluate_config, reporter)
         result = RunResult(
             stage="run",
@@ -96,18 +103,32 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
             iterations=lines,
             evaluation=evaluated.evaluation,
         )
+        make_directory(paths.result("run").parent)
+        remove_partials(paths.result("run").parent, paths.result("run").name)
         write_json(paths.result("run"), result.to_json())
+        remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
 
 
 def _claim(config: RunConfig, paths: RunPaths) -> None:
     """Bind the run directory to this configuration.
 
+    With ``--overwrite`` what an earlier run left goes first, all of it; a marker says so until the new run is done, so
+    that the same command, started again after an interruption, goes on.
+
     Raises:
         MismatchError: It belongs to another one.
     """
     mine = json.loads(json.dumps(config.identifying()))
-    if paths.run_config.exists() and not config.overwrite:
+    marker = progress_path(paths.run_config)
+    remove_partials(paths.root, paths.run_config.name, marker.name)
+    if config.overwrite:
+        if not marker.exists() or read_json(marker) != mine:
+            _clear(config, paths)
+            write_json(paths.run_config, mine)
+            write_json(marker, mine)
+        return
+    if paths.run_config.exists():
         theirs = read_json(paths.run_config)
         changed = [k for k in mine if not isinstance(theirs, dict) or theirs.get(k) != mine[k]]
         if changed:
@@ -120,3 +141,15 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
             )
         return
     write_json(paths.run_config, mine)
+
+
+def _clear(config: RunConfig, paths: RunPaths) -> None:
+    """Remove every artefact of the run directory."""
+    for part in (*paths.iterations(), paths):
+        for path in part.artefacts():
+            for file in (fallback_path(path), progress_path(path)):
+                remove_file(file, missing_ok=True)
+            if path.is_dir():
+                TrajectoryStore.delete(path, break_lock=config.break_lock)
+            else:
+                remove_file(path, missing_ok=True)

@@ -13,10 +13,10 @@ from causalprune.errors import CausalpruneError, DataError, LockedError, Numeric
 from causalprune.files import make_directory
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger
-from causalprune.runtime import StopRequest, stop_requests
 from causalprune.stages.artefacts import StageResult
 from causalprune.stages.sweep_cell import measure_cell
 from causalprune.stages.sweep_step import Workshop
+from causalprune.stopping import StopRequest, stop_signals
 from causalprune.sweep.claims import claim, patient_claim
 from causalprune.sweep.grid import Grid, Point
 from causalprune.sweep.table import ResultTable
@@ -77,7 +77,7 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     shift = _Shift(config, paths, workshop, table, reporter)
     index, count = config.shard_of()
     cells = list({point.cell: point for point in grid.points}.values())
-    with stop_requests() as stop, last_data_kept():
+    with stop_signals(config.stop_signals) as stop, last_data_kept():
         shift.work(cells[index::count], stop)
     with patient_claim(lock, break_lock=config.break_lock):
         rows = table.write()

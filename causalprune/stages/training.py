@@ -12,8 +12,8 @@ from causalprune.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_i
 from causalprune.data.datasets import DataSet
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-from causalprune.runtime import stop_requests
 from causalprune.stages.artefacts import StageOutput, StageResult
+from causalprune.stopping import stop_requests
 from causalprune.training.loop import TrainingSnapshot, train
 
 
@@ -56,7 +56,13 @@ def train_stage(
         The stage's result; its file is written too.
     """
     config = output.config
-    saved = output.resume(reporter)
+    shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+
+    def fits(saved: Checkpoint) -> bool:
+        same_weights = {name: (t.shape, t.dtype) for name, t in saved.weights.items()} == shapes
+        return same_weights and saved.info.data_fingerprint == info.data_fingerprint
+
+    saved = output.resume(reporter, fits)
     masks = mask.tensors() if mask.sparsity > 0 else {}
     resume = None
     if saved is not None:
@@ -65,9 +71,9 @@ def train_stage(
 
     def save(snapshot: TrainingSnapshot) -> None:
         header = replace(info, position=snapshot.position)
-        output.save(output.progress, Checkpoint(header, snapshot.weights, masks, snapshot.extra))
+        output.save_progress(Checkpoint(header, snapshot.weights, masks, snapshot.extra))
 
-    with stop_requests() as stop:
+    with stop_requests(config.stop_signals) as stop:
         outcome = train(
             model,
             data,
@@ -83,19 +89,29 @@ def train_stage(
             reporter=reporter,
             description=output.stage,
         )
-    metrics: dict[str, Any] = {
-        "best_epoch": outcome.best_epoch,
-        "validation": outcome.validation.to_json(),
-        "history": outcome.history,
-    }
-    header = replace(info, metrics=metrics)
-    sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
-    result = training_result(output, read_checkpoint_info(output.path))
-    output.publish(result, sha256)
+        metrics: dict[str, Any] = {
+            "best_epoch": outcome.best_epoch,
+            "validation": outcome.validation.to_json(),
+            "history": outcome.history,
+        }
+        header = replace(info, metrics=metrics)
+        sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
+        result = _training_result(output, read_checkpoint_info(output.path))
+        output.publish(result, sha256)
     return result
 
 
-def training_result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
+def finished_training(output: StageOutput) -> TrainingResult | None:
+    """The result if the very same training is done already."""
+    done = output.finished()
+    if done is None:
+        return None
+    result = _training_result(output, done, already_done=True)
+    output.publish_again(result)
+    return result
+
+
+def _training_result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
     """The result that a training stage's checkpoint describes."""
     return TrainingResult(
         stage=output.stage,

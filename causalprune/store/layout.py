@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+
+from causalprune.errors import CorruptError
+from causalprune.files import storage_errors
 
 METADATA = "zarr.json"
 """What every Zarr v3 group and array is described by."""
@@ -39,6 +43,29 @@ class StoreLayout:
     def fits_lock(self) -> Path:
         """Lock of whoever adds, replaces or deletes a fit."""
         return self.root / ".fits-lock"
+
+    def require_contained(self) -> None:
+        """Check that nothing below the root is a link or a special file, through which one could leave the store.
+
+        Raises:
+            CorruptError: Something is.
+            StorageError: The file system refused.
+        """
+        with storage_errors(self.root, "read"):
+            directories = [str(self.root)]
+            while directories:
+                with os.scandir(directories.pop()) as entries:
+                    for entry in entries:
+                        if entry.is_dir(follow_symlinks=False):
+                            directories.append(entry.path)
+                        elif not entry.is_file(follow_symlinks=False) and (entry.is_symlink() or Path(entry).exists()):
+                            found = "a link" if entry.is_symlink() else "a special file"
+                            raise CorruptError(
+                                entry.path,
+                                expected="files and directories only, as causalprune writes them",
+                                found=found,
+                                remedy="don't use this store unless you know why it is there",
+                            )
 
     def recording(self, name: str) -> RecordingLayout:
         """The files of one recording, also while it is being replaced."""

@@ -10,7 +10,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from causalprune.errors import CorruptError, DataError
+from causalprune.errors import CorruptError, DataError, NewerFormatError
 from causalprune.files import read_json
 from causalprune.store.blocks import BlockShape
 from causalprune.store.codec import Codec
@@ -127,7 +127,7 @@ def read_attributes(path: Path, kind: str) -> dict[str, Any]:
         raise CorruptError(f"{path}", expected=f"attributes of a {kind} of causalprune", found="none", remedy=REMEDY)
     version = attributes.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
-        raise CorruptError(
+        raise NewerFormatError(
             f"{path}",
             expected=f"format version {FORMAT_VERSION} or older",
             found=f"{version}",

@@ -105,6 +105,7 @@ class TrajectoryStore:
                     found="a file" if layout.root.exists() else "nothing",
                     remedy="run record first, or give the path of a store",
                 )
+        layout.require_contained()
         content = read_attributes(layout.metadata, "store")
         source = f"{layout.metadata}"
         index = ParameterIndex.from_json(content.get("index"), source)
@@ -113,6 +114,27 @@ class TrajectoryStore:
             raise CorruptError(source, expected="parameters, a model and a checkpoint's hash", found="not all of them")
         read_document(layout.recordings / METADATA, "group")
         return cls(layout.root, index, model, start)
+
+    @staticmethod
+    def delete(path: Path, *, break_lock: bool = False) -> None:
+        """Delete a store, whole or damaged.
+
+        Raises:
+            DataError: The path is something else; it isn't touched.
+            LockedError: Another process is recording into the store.
+            StorageError: The file system refused.
+        """
+        # Of a symbolic link it is the store that goes, not the link.
+        layout = StoreLayout(Path(path).resolve())
+        if not layout.metadata.is_file():
+            raise DataError(
+                f"{path}",
+                expected="a trajectory store to replace",
+                found="something else",
+                remedy="remove it yourself, or choose another path",
+            )
+        with FileLock(layout.lock, break_lock=break_lock):
+            remove_tree(layout.root)
 
     def require_index(self, index: ParameterIndex) -> None:
         """Check that the store is about the same parameters.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +14,13 @@ from torch import nn
 from causalprune.config import TrainingOptions
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
-from causalprune.errors import DataError
+from causalprune.errors import CorruptError, DataError
 from causalprune.evaluation.metrics import Metrics, evaluate_model
 from causalprune.pruning.mask import Mask
 from causalprune.quantities import Interval
 from causalprune.reporting import Reporter
-from causalprune.runtime import StopRequest, keyed_seed
+from causalprune.runtime import keyed_seed
+from causalprune.stopping import StopRequest
 from causalprune.training.losses import loss_function
 from causalprune.training.optimizers import (
     build_lr_schedule,
@@ -69,6 +70,18 @@ class _Progress:
     best_epoch: int = 0
     best_score: list[float] = field(default_factory=list)
     history: list[dict[str, float]] = field(default_factory=list)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> _Progress:
+        """Read back what ``vars`` gave, or raise ``TypeError`` or ``ValueError``."""
+        progress = cls(**value)
+        counts = (progress.epoch, progress.step, progress.best_epoch)
+        numbers = [progress.loss_sum, *progress.best_score]
+        for line in progress.history:
+            numbers += line.values()
+        if not all(type(n) is int and n >= 0 for n in counts) or not all(type(n) in (int, float) for n in numbers):
+            raise ValueError(f"{value}")
+        return progress
 
 
 def validation_score(metrics: Metrics) -> list[float]:
@@ -133,9 +146,13 @@ def train(
     progress, best = _Progress(), dict[str, torch.Tensor]()
     if resume is not None:
         position = dict(resume.position)
-        restore_optimizer(model, optimizer, resume.extra)
-        restore_schedule(optimizer, schedule, position.pop("optimizer"))
-        progress = _Progress(**position)
+        try:
+            restore_optimizer(model, optimizer, resume.extra)
+            restore_schedule(optimizer, schedule, position.pop("optimizer"))
+            progress = _Progress.from_json(position)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            found = f"{type(error).__name__} {error}"[:100]
+            raise CorruptError("saved state", expected="a position in the training", found=found) from error
         best = {n.removeprefix("best/"): t.clone() for n, t in resume.extra.items() if n.startswith("best/")}
     hold = mask.bind(model)
     hold()

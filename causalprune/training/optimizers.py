@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -82,10 +83,26 @@ def schedule_state(optimizer: Optimizer, schedule: LRScheduler) -> dict[str, Any
 
 
 def restore_schedule(optimizer: Optimizer, schedule: LRScheduler, state: Mapping[str, Any]) -> None:
-    """Put back what :func:`schedule_state` returned."""
+    """Put back what :func:`schedule_state` returned.
+
+    Raises:
+        ValueError: It is the state of another schedule.
+    """
+    own = schedule_state(optimizer, schedule)
+    kinds = [{key: _kind(value) for key, value in s["schedule"].items()} for s in (own, state)]
+    if kinds[0] != kinds[1] or _kind(own["lr"]) != _kind(state["lr"]):
+        raise ValueError("a state of another learning-rate schedule")
     schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
     for group, lr in zip(optimizer.param_groups, state["lr"], strict=True):
         group["lr"] = lr
+
+
+def _kind(value: Any) -> Any:
+    """What a saved value has to have in common with the one it replaces: numbers are alike, finite, and in place."""
+    if isinstance(value, list):
+        return [_kind(item) for item in value]
+    number = type(value) in (int, float) and math.isfinite(value) and abs(value) < 2**53
+    return "number" if number else type(value)
 
 
 def _is_json(value: Any) -> bool:

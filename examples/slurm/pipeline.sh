@@ -1,24 +1,25 @@
 #!/usr/bin/env bash
 # Submit the pipeline as a chain of SLURM jobs:  bash examples/slurm/pipeline.sh /scratch/me/my-run
-# Each job signals its stage two minutes before the time limit; a stage that saved and exited 75 is queued again.
+# Two minutes before its time limit a job signals its stage; a stage that saved and exited 75 is queued again, and the
+# jobs behind it go on waiting.
 set -euo pipefail
 export CAUSALPRUNE_RUN=${1:?name the run directory}
-here=$(cd "$(dirname "$0")" && pwd)
+CAUSALPRUNE_SLURM=$(cd "$(dirname "$0")" && pwd)
+export CAUSALPRUNE_SLURM
 
 previous=""
-submit() { # submit NAME GPUS STAGE [OPTION ...]
-  local name=$1 gpus=$2
-  shift 2
-  local options=(--parsable --job-name "causalprune-$name" --signal B:USR1@120 --requeue --export ALL)
-  [ "$gpus" = 0 ] || options+=(--gpus "$gpus")
-  [ -z "$previous" ] || options+=(--dependency "afterok:$previous")
-  previous=$(sbatch "${options[@]}" "$here/stage.sbatch" "$@")
-  echo "$name: job $previous"
+submit() { # submit STAGE [OPTION ...]
+  local stage=$1
+  shift
+  local options=(--parsable --export ALL)
+  [ -z "$previous" ] || options+=(--dependency "afterok:$previous" --kill-on-invalid-dep yes)
+  previous=$(sbatch "${options[@]}" "$CAUSALPRUNE_SLURM/$stage.sbatch" "$@")
+  echo "$stage: job $previous"
 }
 
-submit pretrain 1 pretrain --dataset digits
-submit record 1 record --epochs 5
-submit fit 0 fit-gamma
-submit mask 0 apply-mask --sparsity 0.9
-submit posttrain 1 posttrain
-submit evaluate 1 evaluate
+submit pretrain --dataset digits
+submit record --epochs 5
+submit fit-gamma
+submit apply-mask --sparsity 0.9
+submit posttrain
+submit evaluate

@@ -20,8 +20,8 @@ from causalprune.errors import CorruptError, DataError, InterruptedStage
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Bar, Reporter
-from causalprune.runtime import StopRequest
 from causalprune.specs import DataSpec
+from causalprune.stopping import StopRequest
 from causalprune.training.loop import TrainingSnapshot, train
 from causalprune.training.optimizers import build_optimizer, restore_optimizer
 

@@ -1,0 +1,74 @@
+"""Runs commands in children of a process that has loaded everything, a tenth of a second each instead of seconds.
+
+It says ``"ready"`` first. A line of JSON on stdin is ``{"args": […], "fault": "EIO", "fail_at": 7}``; the answer on
+stdout is ``{"pid": …}`` at once and ``{"code": …, "changes": […], "error": …}`` when the child has ended. A child that
+was killed has the negative number of the signal as its code.
+"""
+
+import json
+import os
+import resource
+import signal
+import sys
+import tempfile
+from contextlib import redirect_stdout
+
+from causalprune_cli.main import main
+from faulty_disk import FaultyDisk
+from stage_cases import BEFORE, STAGE_OPTIONS
+
+
+def child(request, directory):
+    """Run the command; never returns."""
+    limit(request.get("memory"), request.get("seconds"))
+    disk = FaultyDisk(request.get("fault", ""), request.get("fail_at", 0))
+    disk.install()
+    for name, descriptor in (("out", 1), ("err", 2)):
+        os.dup2(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    sys.argv = ["causalprune", *request["args"]]
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with open(f"{directory}/changes", "w") as file:  # noqa: PTH123
+        json.dump(disk.changes, file)
+    os._exit(code)
+
+
+def limit(memory, seconds):
+    """Bound the bytes that this process may still allocate, and its time."""
+    if memory:
+        with open("/proc/self/statm") as file:  # noqa: PTH123
+            pages = int(file.read().split()[0])
+        size = pages * os.sysconf("SC_PAGE_SIZE") + memory
+        resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    if seconds:
+        signal.alarm(seconds)
+
+
+def answer(value):
+    print(json.dumps(value), flush=True)
+
+
+with tempfile.TemporaryDirectory() as run, redirect_stdout(None):
+    # What a stage imports when it first runs stays imported.
+    for stage in BEFORE:
+        if stage != "run":
+            main([stage, *STAGE_OPTIONS[stage], "--run", run, "--json", "--quiet"])
+answer("ready")
+with tempfile.TemporaryDirectory() as directory:
+    for line in sys.stdin:
+        changes = f"{directory}/changes"
+        if os.path.exists(changes):  # noqa: PTH110
+            os.unlink(changes)  # noqa: PTH108
+        pid = os.fork()
+        if pid == 0:
+            child(json.loads(line), directory)
+        answer({"pid": pid})
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        result = {"code": code, "changes": None}
+        if os.path.exists(changes):  # noqa: PTH110
+            with open(changes) as file:  # noqa: PTH123
+                result["changes"] = json.load(file)
+        with open(f"{directory}/err") as file:  # noqa: PTH123
+            result["error"] = file.read()
+        answer(result)

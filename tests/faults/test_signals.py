@@ -1,0 +1,73 @@
+"""Real signals to real processes at random moments: exit code 75 or 130, and in the end the bytes of a quiet run."""
+
+import random
+import signal
+import time
+
+import pytest
+from stage_cases import artefacts, leftovers, require_whole
+
+RUN = [
+    "run", "--iterations", "2", "--sparsity", "0.6", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "32",
+    "--pretrain-epochs", "4", "--train-epochs", "2", "--record-epochs", "1", "--posttrain-epochs", "4",
+    "--batch-size", "32", "--quiet", "--run",
+]  # fmt: skip
+STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
+
+
+def interrupt_at_random_moments(runner, folder, interruptions, chance):
+    """Interrupt pipelines until it has happened so often; returns how many were finished in spite of that."""
+    start = time.monotonic()
+    assert runner(*RUN, folder / "quiet")[0] == 0
+    duration = time.monotonic() - start
+    expected = artefacts(folder / "quiet")
+    generation = interrupted = 0
+    while interrupted < interruptions or generation == 0:
+        run = folder / f"{generation}"
+        runner.start(*RUN, run, "--checkpoint-every", chance.choice(["never", "10steps", "100s"]))
+        number = chance.choice(STOPS)
+        time.sleep(chance.uniform(0, duration / 2))
+        runner.signal(number)
+        if chance.random() < 0.5:
+            # Impatience: while the first one is being saved.
+            time.sleep(chance.uniform(0, 0.03))
+            runner.signal(chance.choice(STOPS))
+        code, _, error = runner.finish()
+        # Before the command listens, a signal does what it always does.
+        assert code in (0, 130 if number == signal.SIGINT else 75, -number), error
+        if code > 0:
+            assert error.count("\n") == 1
+            assert f"stopped by {number.name}" in error
+            assert "run the same command again" in error
+            interrupted += 1
+        require_whole(run)
+        assert not [name for name in leftovers(run) if ".progress" not in name]
+        if code == 0 or chance.random() < 0.2:
+            assert runner(*RUN, run)[0] == 0
+            assert artefacts(run) == expected
+            assert leftovers(run) == []
+            generation += 1
+    return generation
+
+
+def test_ten_interruptions(runner, tmp_path):
+    interrupt_at_random_moments(runner, tmp_path, 10, random.Random(3))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_two_hundred_interruptions(runner, tmp_path):
+    finished = interrupt_at_random_moments(runner, tmp_path, 200, random.Random(4))
+    print(f"\n200 interruptions of {finished} pipelines, nothing lost")
+
+
+def test_other_signals_can_be_chosen(runner, tmp_path):
+    command = [*RUN, tmp_path, "--pretrain-epochs", "2000", "--stop-signals", "SIGHUP,xcpu"]
+    for number, code in ((signal.SIGHUP, 75), (signal.SIGXCPU, 75), (signal.SIGINT, 130), (signal.SIGTERM, -15)):
+        runner.start(*command)
+        time.sleep(0.7)
+        runner.signal(number)
+        assert runner.finish()[0] == code
+    code, _, error = runner(*RUN, tmp_path, "--stop-signals", "TERM,KILL")
+    assert (code, error.count("\n")) == (2, 1)
+    assert "--stop-signals: expected signals out of TERM" in error

@@ -1,0 +1,78 @@
+"""The example scripts, run for real under a stand-in for SLURM that sends the signals."""
+
+import json
+import re
+import subprocess
+
+import pytest
+from causalprune_cli.main import main
+from stand_in import Cluster
+
+from causalprune.config import STAGE_CONFIGS
+
+LONG = ["--epochs", "60", "--model", "mlp", "--hidden", "16"]
+
+
+def events(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def test_a_stage_that_is_stopped_is_queued_again_until_it_is_done(tmp_path, scripts, capsys):
+    cluster = Cluster(tmp_path / "cluster", {"pretrain": [0.05, 0.1]})
+    run = tmp_path / "my run"
+    options = [*LONG, "--run", str(run)]
+    cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
+    cluster.submit("sbatch", str(scripts / "pretrain.sbatch"), *options)
+    assert cluster.run() == {1: 0}
+    assert cluster.history == [("pretrain", 75, True)] * 2 + [("pretrain", 0, False)]
+    jobs = [(e["event"], e["job_id"], e.get("restart_count")) for e in events(run)]
+    assert jobs == [("interrupted", "1", None), ("interrupted", "1", "1"), ("finished", "1", "2")]
+    result = json.loads((run / "results/pretrain.json").read_text())
+    assert result["job"] == {"job_id": "1", "restart_count": "2"}
+    assert main(["pretrain", *LONG, "--run", str(tmp_path / "quiet"), "--quiet"]) == 0
+    resumed = (run / "pretrained.safetensors").read_bytes()
+    assert resumed == (tmp_path / "quiet/pretrained.safetensors").read_bytes()
+
+
+def test_a_stage_that_fails_is_not_queued_again_and_ends_the_chain(tmp_path, scripts):
+    cluster = Cluster(tmp_path / "cluster", {})
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "pretrained.safetensors").write_bytes(b"damaged")
+    printed = cluster.submit("bash", str(scripts / "pipeline.sh"), str(run))
+    assert re.findall(r"job (\d+)", printed) == ["1", "2", "3", "4", "5", "6"]
+    assert cluster.run() == {1: 4}
+    assert cluster.history == [("pretrain", 4, False)]
+
+
+@pytest.mark.slow
+def test_the_whole_pipeline_with_every_long_stage_stopped(tmp_path, scripts):
+    cluster = Cluster(tmp_path / "cluster", {"pretrain": [0.1], "record": [0.1], "posttrain": [0.1]})
+    run = tmp_path / "run"
+    cluster.submit("bash", str(scripts / "pipeline.sh"), str(run))
+    assert set(cluster.run().values()) == {0}
+    stages = ["pretrain", "record", "fit-gamma", "apply-mask", "posttrain", "evaluate"]
+    assert list(dict.fromkeys(stage for stage, _, _ in cluster.history)) == stages
+    assert all(code in (0, 75) and requeued == (code == 75) for _, code, requeued in cluster.history)
+    assert any(code == 75 for _, code, _ in cluster.history)
+    assert (run / "results/evaluate.json").exists()
+
+
+def test_the_array_shares_the_sweep_out(tmp_path, scripts):
+    cluster = Cluster(tmp_path / "cluster", {})
+    calls = tmp_path / "calls"
+    (tmp_path / "cluster/bin/causalprune").write_text(f'#!/bin/sh\necho "$@" >> "{calls}"\n')
+    cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
+    cluster.submit("sbatch", "--array=0-2", str(scripts / "sweep.sbatch"), "my.toml")
+    assert cluster.run() == {1: 0}
+    assert calls.read_text().splitlines() == [f"sweep my.toml --shard {i}/3" for i in range(3)]
+
+
+def test_every_script_is_sound(scripts):
+    for path in sorted(scripts.iterdir()):
+        assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+        text = path.read_text()
+        if path.suffix == ".sbatch":
+            assert "--signal=B:USR1@120" in text
+            assert "--requeue" in text
+            assert path.stem in STAGE_CONFIGS or path.stem == "sweep"
