@@ -205,4 +205,5 @@ def test_killed_at_random_moments_the_table_is_that_of_an_uninterrupted_sweep(fi
     assert call(tmp_path, *QUICK) == 0
     assert table(tmp_path) == table(finished)
     assert stages_finished(tmp_path) == {"pretrain": 2, "record": 2}
-    assert not list((tmp_path / "sweep").rglob("*.lock"))
+    # A step that was done just before a kill is not taken up again, nor is its lock; nobody holds that.
+    assert all(lock_holder(lock).is_known_dead for lock in (tmp_path / "sweep").rglob("*.lock"))
