@@ -6,6 +6,8 @@ import pytest
 from causalprune_cli.main import main
 from sweeps import QUICK, call, call_json, stages_finished, start, table
 
+from causalprune.locking import lock_holder
+
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
