@@ -50,9 +50,9 @@ class Steps:
             raise ValueError("steps without their fields")
         columns = {}
         for name in STEP_FIELDS:
-            types = (int,) if name in _INTEGERS else (int, float)
+            types = {int} if name in _INTEGERS else {int, float}
             items = value[name]
-            if not isinstance(items, list) or len(items) != rows or not all(type(i) in types for i in items):
+            if not isinstance(items, list) or len(items) != rows or not set(map(type, items)) <= types:
                 raise ValueError(f"{name} without {rows} numbers")
             try:
                 columns[name] = np.array(items, np.int64 if name in _INTEGERS else np.float64)

@@ -1,0 +1,410 @@
+"""The trajectory store against its peers: what recording costs, how small it is, how fast it reads.
+
+    python benchmarks/store.py [overhead] [bytes] [reading] [memory] [--dataset mnist --data-root DIR]
+
+Peers, each measured in the same run: a loop that computes both losses and records nothing; the authors' way (one
+``torch.save`` of the squared delta a step, in threads); ``pread`` and ``numpy.memmap`` of one raw file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from causalprune.config import FitGammaConfig, PretrainConfig, RecordConfig
+from causalprune.parameters import ParameterIndex
+from causalprune.recorder import TrajectoryRecorder
+from causalprune.stages.fit_gamma import fit_gamma
+from causalprune.stages.pretrain import pretrain
+from causalprune.stages.record import record
+from causalprune.store import RecordingInfo, RecordingReader, TrajectoryStore
+
+NORMALIZATIONS = ("none", "column")
+SAVE_THREADS = 4
+"""Of the authors' thread pool."""
+
+
+def table(title: str, header: str, rows: list[tuple[object, ...]]) -> None:
+    print(f"\n{title}\n\n{header}\n|{'---|' * (header.count('|') - 1)}")
+    for row in rows:
+        print("| " + " | ".join(str(cell) for cell in row) + " |", flush=True)
+
+
+# (a) overhead ---------------------------------------------------------------------------------------------------------
+
+
+def train(network: Callable[[], nn.Module], shape: tuple[int, ...], steps: int, way: str, directory: Path) -> None:
+    """The same steps each time: nothing recorded, our recorder, or the authors' way."""
+    torch.manual_seed(0)
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    criterion = nn.CrossEntropyLoss()
+    inputs, targets = torch.randn(shape), torch.randint(0, 10, shape[:1])
+    index = ParameterIndex.from_model(model)
+    parameters = dict(model.named_parameters())
+
+    def loss() -> torch.Tensor:
+        return criterion(model(inputs), targets)
+
+    def backward() -> torch.Tensor:
+        before = loss()
+        optimizer.zero_grad()
+        before.backward()
+        return before
+
+    if way == "causalprune":
+        with TrajectoryRecorder(model, optimizer, directory / "t.zarr", max_rows=steps) as recorder:
+            for _ in range(steps):
+                recorder.step(backward(), loss)
+        return
+    with ThreadPoolExecutor(SAVE_THREADS) as pool:
+        earlier = index.flatten(parameters) if way == "authors" else None
+        for step in range(steps):
+            float(backward())
+            optimizer.step()
+            if earlier is not None:
+                now = index.flatten(parameters)
+                pool.submit(torch.save, (now - earlier) ** 2, directory / f"{step}.pt")
+                earlier = now
+            with torch.no_grad():
+                float(loss())
+
+
+def lenet() -> nn.Module:
+    from causalprune.models.lenet import LeNet
+
+    return LeNet((1, 28, 28), 10)
+
+
+def resnet18() -> nn.Module:
+    import torchvision
+
+    return torchvision.models.resnet18(num_classes=10)
+
+
+def overhead() -> None:
+    rows: list[tuple[object, ...]] = []
+    cases = (
+        ("LeNet, batch 64", lenet, (64, 1, 28, 28), 96, 4),
+        ("LeNet, batch 256", lenet, (256, 1, 28, 28), 48, 3),
+        ("ResNet18, batch 32 of 32×32", resnet18, (32, 3, 32, 32), 8, 2),
+    )
+    for title, network, shape, steps, rounds in cases:
+        wall: dict[str, list[float]] = {}
+        cpu: dict[str, list[float]] = {}
+        ways = ("nothing", "causalprune", "authors")
+        for round_number in range(rounds + 1):
+            # The order turns, so that no way always follows the same other one; the first round warms up.
+            for way in ways[round_number % 3 :] + ways[: round_number % 3]:
+                with tempfile.TemporaryDirectory() as directory:
+                    started, started_cpu = time.perf_counter(), time.process_time()
+                    train(network, shape, steps, way, Path(directory))
+                    if round_number:
+                        wall.setdefault(way, []).append((time.perf_counter() - started) / steps)
+                        cpu.setdefault(way, []).append((time.process_time() - started_cpu) / steps)
+        size = ParameterIndex.from_model(network()).total
+        for way in ways:
+            ratios = [mine / base for mine, base in zip(wall[way], wall["nothing"], strict=True)]
+            extra = statistics.median(cpu[way]) - statistics.median(cpu["nothing"])
+            rows.append(
+                (
+                    title,
+                    f"{size / 1e6:.2f} M",
+                    way,
+                    f"{1000 * statistics.median(wall[way]):.1f}",
+                    f"{100 * (statistics.median(ratios) - 1):+.1f} % ({100 * (min(ratios) - 1):+.0f} to "
+                    f"{100 * (max(ratios) - 1):+.0f})",
+                    "–" if way == "nothing" else f"{1000 * extra:.1f}",
+                    "–" if way == "nothing" else f"{extra / (4 * size / 1e9):.2f}",
+                )
+            )
+    table(
+        "Recording, against the same loop that computes both losses; until all is on the disk; median (range).",
+        "| loop | P | recorded by | ms/step | overhead | extra CPU ms/step | extra CPU s per raw GB |",
+        rows,
+    )
+
+
+# (b) bytes and what they cost in γ ------------------------------------------------------------------------------------
+
+
+def real_recording(directory: Path, model: str, options: argparse.Namespace) -> Path:
+    """A recording of plain SGD on real data, as float32."""
+    run = directory / model
+    hidden = {"hidden": "100"} if model == "mlp" else {}
+    pretrain(
+        PretrainConfig(
+            run=run, model=model, dataset=options.dataset, data_root=options.data_root, epochs=1, lr=0.01, **hidden
+        )
+    )
+    record(RecordConfig(run=run, steps=options.rows, data_root=options.data_root, codec="exact"))
+    return run / "trajectory.zarr"
+
+
+def without_rows(path: Path, target: Path, dropped: set[int]) -> None:
+    """The same recording without some of its rows."""
+    source = TrajectoryStore.open(path)
+    reader = source.recording()
+    store = TrajectoryStore.create(target, index=source.index, model=source.model, start_sha256=source.start_sha256)
+    with store.create_recording(reader.info, reader.active, max_rows=reader.num_rows, codec="exact") as writer:
+        for first, block in reader.row_blocks():
+            for row, delta in enumerate(block, first):
+                if row not in dropped:
+                    names = ("loss_before", "loss_after", "lr", "epoch", "batch", "grad_norm")
+                    writer.append(delta, **{name: reader.steps[name][row].item() for name in names})
+        writer.finish()
+
+
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
+    from scipy.stats import rankdata
+
+    return float(np.corrcoef(rankdata(a), rankdata(b))[0, 1])
+
+
+def fits(path: Path, ratios: tuple[float, ...], normalize: str) -> list[tuple[set[int], np.ndarray]]:
+    found = []
+    for ratio in ratios:
+        name = f"{normalize}-{ratio:g}"
+        fit_gamma(FitGammaConfig(store=path, name=name, alpha_ratio=ratio, normalize=normalize))
+        arrays = TrajectoryStore.open(path).recording().read_fit(name).arrays
+        found.append((set(np.flatnonzero(arrays["gamma"]).tolist()), np.abs(arrays["dual_correlation"])))
+    return found
+
+
+def sizes(options: argparse.Namespace, directory: Path) -> None:
+    rows: list[tuple[object, ...]] = []
+    ratios = (0.3, 0.1, 0.03)
+    for model in options.models.split(","):
+        exact = real_recording(directory, model, options)
+        reader = TrajectoryStore.open(exact).recording()
+        with tempfile.TemporaryDirectory() as saved:
+            torch.save(torch.from_numpy(reader.read_rows(0, 1)[0]) ** 2, f"{saved}/0.pt")
+            authors = reader.num_rows * Path(f"{saved}/0.pt").stat().st_size
+        truth = {normalize: fits(exact, ratios, normalize) for normalize in NORMALIZATIONS}
+        title = f"{model} {options.dataset}, {reader.num_rows} × {reader.num_columns:,}"
+        rows.append((title, "authors' files", "1.000", *["–"] * 2 * len(truth)))
+        sizes_of = [" / ".join(str(len(support)) for support, _ in found) for found in truth.values()]
+        cells = [cell for numbers in sizes_of for cell in (f"of {numbers}", "0")]
+        rows.append((title, "exact", f"{reader.stored_bytes / authors:.3f}", *cells))
+        variants: list[tuple[str, Path]] = []
+        for codec in ("balanced", "small"):
+            path = directory / f"{model}-{codec}.zarr"
+            shutil.copytree(exact, path)
+            store = TrajectoryStore.open(path)
+            for name in store.recording().fits:
+                store.recording().delete_fit(name)
+            store.recode_recording("000", codec)
+            variants.append((codec, path))
+        rng = np.random.default_rng(0)
+        for number in range(options.drops):
+            dropped = set(rng.choice(reader.num_rows, max(1, reader.num_rows // 100), replace=False).tolist())
+            path = directory / f"{model}-dropped-{number}.zarr"
+            without_rows(exact, path, dropped)
+            variants.append((f"exact, {len(dropped)} random rows left out", path))
+        for name, path in variants:
+            stored = TrajectoryStore.open(path).recording().stored_bytes
+            cells = []
+            for normalize, found in truth.items():
+                overlaps, ranks = [], []
+                for (support, dual), (own, own_dual) in zip(found, fits(path, ratios, normalize), strict=True):
+                    overlaps.append(len(support & own) / len(support | own))
+                    ranks.append(1 - spearman(dual, own_dual))
+                cells += [" / ".join(f"{overlap:.3f}" for overlap in overlaps), f"{max(ranks):.0e}"]
+            rows.append((title, name, f"{stored / authors:.3f}", *cells))
+            shutil.rmtree(path)
+    table(
+        "Bytes, and what they cost in γ: Jaccard of the Lasso's support with float32's, at α = "
+        f"{' / '.join(map(str, ratios))} of alpha_max, and the largest 1 − Spearman of the dual correlations.",
+        "| recording | stored as | bytes / authors' | support | ranking | support, unit norms | ranking, unit norms |",
+        rows,
+    )
+
+
+# (c) reading ----------------------------------------------------------------------------------------------------------
+
+
+def forget(*paths: Path) -> None:
+    """Drop files from the page cache."""
+    for path in paths:
+        for file in [path] if path.is_file() else path.rglob("*"):
+            if file.is_file():
+                descriptor = os.open(file, os.O_RDONLY)
+                os.fsync(descriptor)
+                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+                os.close(descriptor)
+
+
+def best(action: Callable[[], object], repeats: int, prepare: Callable[[], None] | None = None) -> float:
+    times = []
+    for _ in range(repeats):
+        if prepare is not None:
+            prepare()
+        started = time.perf_counter()
+        action()
+        times.append(time.perf_counter() - started)
+    return min(times)
+
+
+def drain(blocks: Iterator[object]) -> None:
+    for _ in blocks:
+        pass
+
+
+def pread_columns(path: Path, rows: int, columns: int, width: int) -> Iterator[np.ndarray]:
+    """Blocks of columns of one raw row-major file: a ``pread`` a row, into one buffer."""
+    descriptor = os.open(path, os.O_RDONLY)
+    out = np.empty((rows, width), np.float32)
+    for start in range(0, columns, width):
+        stop = min(start + width, columns)
+        for row in range(rows):
+            os.preadv(descriptor, [out[row, : stop - start].data], 4 * (row * columns + start))
+        yield out
+    os.close(descriptor)
+
+
+def memmap_columns(path: Path, rows: int, columns: int, width: int) -> Iterator[np.ndarray]:
+    raw = np.memmap(path, np.float32, "r", shape=(rows, columns))
+    for start in range(0, columns, width):
+        yield np.array(raw[:, start : start + width])
+
+
+def authors_columns(directory: Path, rows: int, width: int) -> Iterator[np.ndarray]:
+    """One block: every step's file is loaded, and a slice of it kept."""
+    yield np.stack([torch.load(directory / f"{row}.pt")[:width].numpy() for row in range(rows)])
+
+
+def reading(options: argparse.Namespace, directory: Path) -> None:
+    exact = real_recording(directory, "lenet", options)
+    balanced = directory / "balanced.zarr"
+    shutil.copytree(exact, balanced)
+    TrajectoryStore.open(balanced).recode_recording("000", "balanced")
+    raw, saved = directory / "raw.bin", directory / "saved"
+    saved.mkdir()
+    readers: dict[str, RecordingReader] = {
+        "balanced": TrajectoryStore.open(balanced).recording(),
+        "exact": TrajectoryStore.open(exact).recording(),
+    }
+    reader = readers["balanced"]
+    rows, columns = reader.num_rows, reader.num_columns
+    with raw.open("wb") as file:
+        for first, block in reader.row_blocks():
+            file.write(block.data)
+            for row, delta in enumerate(block, first):
+                torch.save(torch.from_numpy(delta) ** 2, saved / f"{row}.pt")
+    total = 4 * rows * columns
+    lines: list[tuple[object, ...]] = []
+    for width in (65536, 8192):
+        speeds = {"pread of one raw file": total / best(lambda w=width: drain(pread_columns(raw, rows, columns, w)), 5)}
+        for name, own in readers.items():
+            for threads in (0, 2):
+                action = lambda own=own, w=width, n=threads: drain(own.column_blocks(w, prefetch=n))  # noqa: E731
+                speeds[f"{name}, {threads or 1} thread{'s' if threads else ''}"] = total / best(action, 5)
+        speeds["authors' files"] = 4 * rows * width / best(lambda w=width: drain(authors_columns(saved, rows, w)), 2)
+        own = "balanced, 2 threads"
+        for name, speed in speeds.items():
+            ratio = f"{speeds[own] / speed:.2f}"
+            lines.append((f"{width // 1024}k columns, warm", name, f"{speed / 1e6:.0f}", ratio))
+    width = 65536
+    cold = {
+        "np.memmap of one raw file": total
+        / best(lambda: drain(memmap_columns(raw, rows, columns, width)), 2, lambda: forget(raw)),
+        "balanced, 2 threads": total / best(lambda: drain(reader.column_blocks(width)), 2, lambda: forget(balanced)),
+    }
+    for name, speed in cold.items():
+        lines.append(("64k columns, cold", name, f"{speed / 1e6:.0f}", f"{cold['balanced, 2 threads'] / speed:.2f}"))
+    table(
+        f"Reading {rows} × {columns:,}; MB/s of float32; the last column is the speed of balanced with 2 threads "
+        "divided by the line's.",
+        "| what | from | MB/s | times |",
+        lines,
+    )
+    shards = sum(1 for path in balanced.rglob("c.*.0") if path.parent.name == "delta")
+    files = sum(1 for path in balanced.rglob("*") if path.is_file())
+    print(f"\nFiles: {files} for {shards} flushes; the authors' way: {rows}.")
+
+
+# (d) memory -----------------------------------------------------------------------------------------------------------
+
+
+def memory(directory: Path) -> None:
+    """In processes of their own, whose peak resident memory the kernel reports."""
+    rows: list[tuple[object, ...]] = []
+    path = directory / "large.zarr"
+    for task in ("idle", "write", "read", "compact"):
+        command = [sys.executable, __file__, "--child", task, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        peak, seconds = done.stdout.split()
+        rows.append((task, f"{int(peak) / 1000:.0f}", f"{float(seconds):.1f}"))
+    stored = TrajectoryStore.open(path).recording().stored_bytes
+    table(
+        f"25 M columns × 64 rows (6.4 GB; stored as {stored / 1e9:.2f} GB); peak resident memory of the process.",
+        "| task | MB | seconds |",
+        rows,
+    )
+
+
+def child(task: str, path: Path) -> None:
+    import resource
+
+    columns, height = 25_000_000, 64
+    started = time.perf_counter()
+    if task == "write":
+        entry = {"name": "w", "shape": [columns], "filter_axis": 0}
+        store = TrajectoryStore.create(path, index=ParameterIndex.from_json([entry]), model={}, start_sha256="")
+        info = RecordingInfo(lr=0.1, batch_size=1, seed=0)
+        rng = np.random.default_rng(0)
+        with store.create_recording(info, np.ones(columns, bool), max_rows=height) as writer:
+            for row in range(height):
+                rng.standard_normal(columns, np.float32, writer.row())
+                writer.append(writer.row(), loss_before=1.0, loss_after=0.5, lr=0.1, epoch=0, batch=row, grad_norm=1.0)
+            writer.finish()
+    elif task == "read":
+        drain(TrajectoryStore.open(path).recording().column_blocks())
+        drain(TrajectoryStore.open(path).recording().row_blocks(prefetch=1))
+    elif task == "compact":
+        TrajectoryStore.open(path).recode_recording("000", "small")
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1000, time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", help="overhead, bytes, reading, memory; all when left out")
+    parser.add_argument("--dataset", default="digits")
+    parser.add_argument("--data-root", default="")
+    parser.add_argument("--models", default="lenet,mlp", help="of the recordings for bytes")
+    parser.add_argument("--rows", type=int, default=512, help="rows of the real recordings")
+    parser.add_argument("--drops", type=int, default=2, help="recordings with 1 %% of the rows left out")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child[0], Path(options.child[1]))
+        return
+    parts = options.parts or ["overhead", "bytes", "reading", "memory"]
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        if "overhead" in parts:
+            overhead()
+        if "bytes" in parts:
+            sizes(options, directory / "bytes")
+        if "reading" in parts:
+            reading(options, directory / "reading")
+        if "memory" in parts:
+            memory(directory)
+
+
+if __name__ == "__main__":
+    main()
