@@ -49,6 +49,7 @@ class Session:
         result = stage_function(name.replace("-", "_").replace(" ", "_"))(config, reporter)
         if self.json:
             print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False))
+            _leave(result)
             return
         from rich.console import Console
 
@@ -60,6 +61,7 @@ class Session:
                 f"{name}: nothing to do, the result of this configuration is there already{hint}", soft_wrap=True
             )
         console.print(show(result))
+        _leave(result)
 
     def _reporter(self) -> Reporter:
         level = logging.ERROR if self.quiet else logging.DEBUG if self.verbose else logging.INFO
@@ -71,6 +73,15 @@ class Session:
 
             return TerminalReporter(Console(stderr=True, highlight=False))
         return LogReporter()
+
+
+def _leave(result: Any) -> None:
+    """Exit with the code of a result that found something wrong."""
+    code = getattr(result, "exit_code", ExitCode.DONE)
+    if code:
+        import typer
+
+        raise typer.Exit(int(code))
 
 
 def end(error: BaseException, code: ExitCode | int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,31 @@ from causalprune.store.steps import STEP_FIELDS
 MAX_SHOWN_ROWS = 1000
 
 
-def describe_store(path: Path, problems: list[str], *, verify: bool) -> dict[str, Any]:
+@dataclass
+class Problems:
+    """What is wrong with what was looked at.
+
+    Attributes:
+        lines: A line a problem.
+        damaged: Whether one of them is damage, rather than something unfinished.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    damaged: bool = False
+
+    def add_damage(self, lines: Iterable[str]) -> None:
+        """Note damaged files, a line each."""
+        lines = list(lines)
+        self.lines += lines
+        self.damaged = self.damaged or bool(lines)
+
+
+def describe_store(path: Path, problems: Problems, *, verify: bool) -> dict[str, Any]:
     """Describe a store.
 
     Args:
         path: The store.
-        problems: Takes a line a problem.
+        problems: Takes what is wrong with it.
         verify: Read everything again and compare every checksum.
     """
     store = TrajectoryStore.open(path)
@@ -28,9 +49,9 @@ def describe_store(path: Path, problems: list[str], *, verify: bool) -> dict[str
     recordings = [store.recording(name) for name in store.recordings]
     for reader in recordings:
         if verify:
-            problems += reader.verify()
+            problems.add_damage(reader.verify())
         if not reader.finished and writer is None:
-            problems.append(f"recording {reader.name} is not finished: run the same record command again")
+            problems.lines.append(f"recording {reader.name} is not finished: run the same record command again")
     return {
         "model": store.model,
         "prunable": store.index.total,

@@ -12,11 +12,11 @@ from typing import Any
 
 from causalprune.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import InfoConfig
-from causalprune.errors import CausalpruneError, CorruptError, DataError, UsageError
+from causalprune.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
 from causalprune.files import read_json, sha256_file
 from causalprune.paths import RunPaths, fallback_path, progress_path
 from causalprune.reporting import Reporter
-from causalprune.stages.describe_store import describe_parameter, describe_rows, describe_store, step_norms
+from causalprune.stages.describe_store import Problems, describe_parameter, describe_rows, describe_store, step_norms
 from causalprune.store import TrajectoryStore
 
 
@@ -29,6 +29,7 @@ class InfoResult:
         path: What was looked at.
         details: What it says about itself.
         problems: What is wrong with it; empty when healthy.
+        exit_code: Of the command: that of damage, if any was found.
         seconds: Wall time.
     """
 
@@ -36,6 +37,7 @@ class InfoResult:
     path: str
     details: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    exit_code: ExitCode = ExitCode.DONE
     seconds: float = 0.0
     already_done: bool = False
 
@@ -73,7 +75,7 @@ def info(config: InfoConfig, reporter: Reporter | None = None) -> InfoResult:
     if not path.exists():
         remedy = "run a stage first, or name a path"
         raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
-    problems: list[str] = []
+    problems = Problems()
     is_store = (path / "zarr.json").exists()
     if (config.rows or config.param or config.plot) and not is_store:
         raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
@@ -84,7 +86,14 @@ def info(config: InfoConfig, reporter: Reporter | None = None) -> InfoResult:
         details |= _look_inside(config, path)
     else:
         kind, details = "run", _describe_run(RunPaths(path), problems, verify=config.verify)
-    return InfoResult(kind=kind, path=str(path), details=details, problems=problems, seconds=time.monotonic() - started)
+    return InfoResult(
+        kind=kind,
+        path=str(path),
+        details=details,
+        problems=problems.lines,
+        exit_code=ExitCode.CORRUPT if problems.damaged else ExitCode.DONE,
+        seconds=time.monotonic() - started,
+    )
 
 
 def _look_inside(config: InfoConfig, path: Path) -> dict[str, Any]:
@@ -125,14 +134,14 @@ def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
     }
 
 
-def _describe_run(run: RunPaths, problems: list[str], *, verify: bool) -> dict[str, Any]:
+def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str, Any]:
     artefacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     for part in (run, *run.iterations()):
         for path in part.artefacts():
             if not path.exists():
                 if progress_path(path).exists() or fallback_path(path).exists():
-                    problems.append(f"{path} is not finished: run the same command again to resume")
+                    problems.lines.append(f"{path} is not finished: run the same command again to resume")
                 continue
             name = str(path.relative_to(run.root))
             try:
@@ -150,8 +159,8 @@ def _describe_run(run: RunPaths, problems: list[str], *, verify: bool) -> dict[s
                 artefacts.append(_checkpoint_line(name, header, path))
                 hashes[_recorded_hash(part, path, verify=verify)] = name
             except CausalpruneError as error:
-                problems.append(str(error))
-    if not artefacts and not problems:
+                problems.add_damage([str(error)])
+    if not artefacts and not problems.lines:
         raise CorruptError(
             f"{run.root}",
             expected="a run directory, a store or a checkpoint",

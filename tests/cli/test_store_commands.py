@@ -141,6 +141,19 @@ def test_verify_names_every_damaged_file(store, capsys):
     assert [f"c.{number}.0" in warning for number, warning in zip((0, 2), warnings, strict=True)] == [True, True]
 
 
+def test_info_verify_fails_on_damage_and_shows_all_the_same(store, capsys):
+    assert main(["info", str(store.path), "--verify"]) == 0
+    shard = store.path / "recordings/000/delta/c.1.0"
+    shard.write_bytes(shard.read_bytes()[:-9] + b"123456789")
+    assert main(["info", str(store.path)]) == 0
+    capsys.readouterr()
+    assert main(["info", str(store.path), "--verify", "--json"]) == 4
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert "c.1.0" in problem
+    assert main(["info", str(store.path), "--verify"]) == 4
+    assert "problem:" in capsys.readouterr().out
+
+
 def test_export(store, capsys, tmp_path):
     path = tmp_path / "slice.npz"
     arguments = ("store", "export", store.path, "--rows", ":3", "--param", "layer1.weight", "--output", path)
