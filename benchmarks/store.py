@@ -186,7 +186,7 @@ def fits(path: Path, ratios: tuple[float, ...], normalize: str) -> list[tuple[se
 
 def sizes(options: argparse.Namespace, directory: Path) -> None:
     rows: list[tuple[object, ...]] = []
-    ratios = (0.3, 0.1, 0.03)
+    ratios = (0.3, 0.1)
     for model in options.models.split(","):
         exact = real_recording(directory, model, options)
         reader = TrajectoryStore.open(exact).recording()
