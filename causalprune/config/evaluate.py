@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.config.shared import ComputeOptions
-from causalprune.options import at_least, option
+from causalprune.options import at_least, one_of, option
+
+
+def _odd(value: int) -> str | None:
+    return None if value >= 3 and value % 2 == 1 else "an odd number of at least 3"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,5 +22,14 @@ class EvaluateConfig(ComputeOptions):
         None, "Dense checkpoint to compare with [run/pretrained.safetensors if there].", identifies=False
     )
     batch_size: int = option(512, "Minibatch size.", check=at_least(1))
+    hessian: int = option(
+        0, "Measure so many of the largest eigenvalues of the loss Hessian, its trace and density.", check=at_least(0)
+    )
+    noise: bool = option(False, "Measure the loss under noise of σ from 1e-5 to 1e-1 on the unpruned parameters.")
+    draws: int = option(5, "Draws of that noise.", check=at_least(1))
+    landscape: bool = option(False, "Measure and draw a filter-normalised slice of the loss around the network.")
+    landscape_points: int = option(21, "Points along each side of the slice, an odd number.", check=_odd)
+    samples: int = option(1000, "Samples that Hessian, noise and slice are measured on.", check=at_least(1))
+    flatness_split: str = option("test", "Split that these samples are of.", check=one_of(("validation", "test")))
     output: Path | None = option(None, "Result to write [run/results/evaluate.json].", identifies=False)
     plot: Path | None = option(None, "Draw the result into this PNG file.", identifies=False)

@@ -43,6 +43,18 @@ def style(axes: Axes) -> None:
     axes.title.set_fontsize(10.5)
 
 
+def plain_logarithm(axes: Axes) -> None:
+    """A logarithmic y axis with ticks such as 0.2, 0.5, 1."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    # Over many decades only powers of ten have room.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
 def patch(colour: str, label: str) -> Any:
     """A coloured square for a legend."""
     from matplotlib.patches import Patch

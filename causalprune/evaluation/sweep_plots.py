@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.evaluation.figures import CYCLE, GREY, INK, count, figure, label, patch, save, style
+from causalprune.evaluation.figures import CYCLE, GREY, INK, count, figure, label, patch, plain_logarithm, save, style
 from causalprune.evaluation.phase import decades
 from causalprune.evaluation.series import Block, Series
 
@@ -39,8 +39,6 @@ def plot_curves(block: Block, key: str, colours: Mapping[str, str], path: Path) 
         path: PNG file to write.
     """
     drawing = figure(WIDTH, HEIGHT)
-    from matplotlib.ticker import LogLocator
-
     axes = drawing.subplots()
     style(axes)
     percent = key == "score" and block.metric == "top1"
@@ -65,11 +63,7 @@ def plot_curves(block: Block, key: str, colours: Mapping[str, str], path: Path) 
                     axes.plot(*point, ".", color=colour, markersize=3, alpha=0.6, markeredgewidth=0)
     axis_towards_all(axes, block.sparsities)
     if key == "loss":
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter("{x:g}")
-        axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
-        axes.yaxis.set_minor_formatter("{x:g}")
-        axes.tick_params(axis="y", which="minor", labelsize=9, colors=INK)
+        plain_logarithm(axes)
         axes.set_ylabel("loss on the test split")
     else:
         axes.set_ylabel("accuracy on the test split (%)" if percent else "R² on the test split")
@@ -212,6 +206,99 @@ def plot_iterations(block: Block, sparsity: float, colours: Mapping[str, str], p
     axes.set_ylabel("validation loss")
     axes.set_title(f"{100 * sparsity:g} % pruned at the end")
     axes.legend(loc="best", fontsize=9, frameon=False)
+    save(drawing, path)
+
+
+def plot_eigenvalues(block: Block, space: str, colours: Mapping[str, str], path: Path) -> None:
+    """Draw the largest Hessian eigenvalue against the percent pruned: mean, spread and seeds, and the dense network's.
+
+    Args:
+        block: The rows.
+        space: ``unpruned`` or ``all`` parameters.
+        colours: By criterion.
+        path: PNG file to write.
+    """
+    drawing = figure(WIDTH, HEIGHT)
+    axes = drawing.subplots()
+    style(axes)
+    dense = [row["dense_hessian"]["all"]["eigenvalues"][0] for row in block.rows if row.get("dense_hessian")]
+    if dense:
+        axes.axhline(mean(dense), color=GREY, linewidth=1.4, linestyle="--", label="not pruned", zorder=1)
+    values: list[float] = []
+    for number, series in enumerate(block.series):
+        found = [
+            (s, [r["hessian"][space]["eigenvalues"][0] for r in series.at(s) if r.get("hessian")])
+            for s in series.sparsities
+        ]
+        found = [(s, v) for s, v in found if v]
+        if not found:
+            continue
+        x = decades([s for s, _ in found])
+        colour, marker = colours[series.criterion], _MARKERS[number % len(_MARKERS)]
+        middle = [mean(v) for _, v in found]
+        axes.plot(
+            x, middle, marker=marker, color=colour, markersize=5, linewidth=1.6, label=label(series.criterion, 24)
+        )
+        for place, (_, v) in zip(x, found, strict=True):
+            axes.plot([place] * len(v), v, ".", color=colour, markersize=4, alpha=0.6, markeredgewidth=0)
+            values += v
+    axis_towards_all(axes, block.sparsities)
+    if values and min(values) > 0:
+        plain_logarithm(axes)
+    axes.set_ylabel("largest eigenvalue of the Hessian")
+    axes.set_title("over the unpruned parameters" if space == "unpruned" else "over all parameters", fontsize=10.5)
+    axes.legend(loc="best", fontsize=9, frameon=False)
+    save(drawing, path)
+
+
+def plot_density(spectra: Sequence[tuple[str, str, Mapping[str, Any]]], title: str, path: Path) -> None:
+    """Draw spectral densities on a logarithmic axis, because all but a few eigenvalues are near 0.
+
+    Args:
+        spectra: Name, colour and spectrum of each.
+        title: Of the picture.
+        path: PNG file to write.
+    """
+    drawing = figure(WIDTH, HEIGHT)
+    axes = drawing.subplots()
+    style(axes)
+    top = 0.0
+    for name, colour, spectrum in spectra:
+        at, density = np.array(spectrum["density_at"]), np.array(spectrum["density"])
+        axes.plot(at, density, color=colour, linewidth=1.4, label=label(name, 24))
+        top = max(top, float(density.max(initial=0)))
+    axes.set_yscale("log")
+    axes.set_ylim(1e-6 * top, 3 * top)
+    # Linear near 0, where the bulk lies, so that one sharp network doesn't flatten the others.
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_xlabel("eigenvalue of the Hessian")
+    axes.set_ylabel("density")
+    axes.set_title(title, fontsize=10.5)
+    axes.legend(loc="upper right", fontsize=9, frameon=False)
+    save(drawing, path)
+
+
+def plot_noise(block: Block, sparsity: float, colours: Mapping[str, str], path: Path) -> None:
+    """Draw the relative loss under noise on the unpruned parameters, as a mean over the seeds."""
+    drawing = figure(WIDTH, HEIGHT)
+    axes = drawing.subplots()
+    style(axes)
+    curves = [("not pruned", GREY, [row["dense_noise"] for row in block.rows if row.get("dense_noise")])]
+    for series in block.series:
+        rows = [row["noise"] for row in series.at(sparsity) if row.get("noise")]
+        curves.append((series.criterion, colours[series.criterion], rows))
+    for name, colour, rows in curves:
+        if rows:
+            middle = [[r["mean"][i] for r in rows] for i in range(len(rows[0]["sigma"]))]
+            shown = [(s, mean(v)) for s, v in zip(rows[0]["sigma"], middle, strict=True) if None not in v]
+            x, y = [s for s, _ in shown], [v for _, v in shown]
+            axes.plot(x, y, color=colour, marker="o", markersize=4, linewidth=1.6, label=label(name, 24))
+    axes.set_xscale("log")
+    plain_logarithm(axes)
+    axes.set_xlabel("σ of the noise")
+    axes.set_ylabel("loss relative to none")
+    axes.set_title(f"{100 * sparsity:g} % pruned", fontsize=10.5)
+    axes.legend(loc="upper left", fontsize=9, frameon=False)
     save(drawing, path)
 
 

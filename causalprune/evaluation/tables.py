@@ -20,7 +20,10 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
     Args:
         result: The field ``evaluation`` of the result of ``evaluate``.
     """
-    return Group(_summary(result), Text(), _layers(result), Text(), Text(NO_SPEEDUP, style="dim"))
+    parts: list[Any] = [_summary(result), Text(), _layers(result), Text()]
+    if result.get("flatness_samples"):
+        parts += [_flatness(result), Text()]
+    return Group(*parts, Text(NO_SPEEDUP, style="dim"))
 
 
 def _summary(result: Mapping[str, Any]) -> Table:
@@ -57,4 +60,30 @@ def _layers(result: Mapping[str, Any]) -> Table:
         table.add_column(name, justify="right")
     for layer in result["layers"]:
         table.add_row(Text(layer["name"]), f"{layer['total']:,}", f"{layer['kept']:,}", f"{layer['sparsity']:.2%}")
+    return table
+
+
+def _flatness(result: Mapping[str, Any]) -> Table:
+    """Curvature over the unpruned parameters and over all, and the loss under noise."""
+    title = f"Flatness on {result['flatness_samples']:,} samples of the {result['flatness_split']} split"
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column("")
+    hessian, noise = result.get("hessian"), result.get("noise")
+    if hessian:
+        table.add_column("unpruned", justify="right")
+        table.add_column("all parameters", justify="right")
+        pair = (hessian["unpruned"], hessian["all"])
+        table.add_row("parameters", *(f"{h['dimension']:,}" for h in pair))
+        for number in range(max(len(h["eigenvalues"]) for h in pair)):
+            values = [h["eigenvalues"][number : number + 1] for h in pair]
+            table.add_row(f"Hessian eigenvalue {number + 1}", *(f"{v[0]:.4g}" if v else "–" for v in values))
+        table.add_row("smallest eigenvalue", *(f"{h['smallest']:.4g}" for h in pair))
+        table.add_row("trace", *(f"{h['trace']:.4g} ± {h['trace_error']:.2g}" for h in pair))
+    if noise:
+        if not hessian:
+            table.add_column("relative loss", justify="right")
+        for sigma, mean, std in zip(noise["sigma"], noise["mean"], noise["std"], strict=True):
+            if mean is not None:
+                spread = "" if std is None else f" ± {std:.2g}"
+                table.add_row(f"relative loss, noise σ = {sigma:g}", f"{mean:.4g}{spread}", *([""] if hessian else []))
     return table

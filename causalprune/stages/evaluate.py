@@ -19,6 +19,7 @@ from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
 from causalprune.runtime import make_deterministic, resolve_device
 from causalprune.stages.artefacts import StageResult, load_checkpoint_data, load_network
+from causalprune.stages.flatness import measure_flatness
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,8 @@ class EvaluateResult(StageResult):
         evaluation: What the tables and plots show: metrics on the test split (``loss``, ``top1``, ``top5``,
             ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
-            ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, and ``reference``, the
-            metrics of the dense network.
+            ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``reference``, the
+            metrics of the dense network, and what :func:`causalprune.stages.flatness.measure_flatness` adds.
     """
 
     evaluation: dict[str, Any]
@@ -98,6 +99,11 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     }
     path = config.output or run.result("evaluate")
     outputs = {"result": str(path)}
+    make_directory(path.parent)
+    picture = path.with_suffix(".landscape.png")
+    evaluation |= measure_flatness(config, model, mask, data, device, picture)
+    if config.landscape:
+        outputs["landscape"] = str(picture)
     if config.plot is not None:
         from causalprune.evaluation.plots import plot_evaluation
 
@@ -110,7 +116,6 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         seconds=time.monotonic() - started,
         evaluation=evaluation,
     )
-    make_directory(path.parent)
     with FileLock(lock_path(path), break_lock=config.break_lock):
         remove_partials(path.parent, path.name)
         write_json(path, result.to_json())

@@ -9,6 +9,7 @@ from statistics import mean
 from typing import Any
 
 from causalprune.evaluation import sweep_plots
+from causalprune.evaluation.figures import GREY
 from causalprune.evaluation.overlap import mean_jaccard
 from causalprune.evaluation.page import Cell, Page
 from causalprune.evaluation.phase import DEFINITION
@@ -18,6 +19,7 @@ from causalprune.sweep.table import read_mask
 
 MAX_OVERLAPS = 6
 MAX_ITERATED = 6
+MAX_DENSITIES = 4
 
 
 @dataclass
@@ -219,7 +221,71 @@ def iterations(section: Section) -> None:
     )
 
 
-SECTIONS: tuple[Callable[[Section], None], ...] = (scores, phase_shift, layers, gamma, overlap, iterations)
+def flatness(section: Section) -> None:
+    """Hessian spectra and noise tolerance, where evaluate measured them."""
+    page, block = section.page, section.block
+    draws = []
+    if any(row.get("hessian") for row in block.rows):
+        draws += [
+            section.picture(
+                f"eigenvalues-{space}",
+                lambda p, s=space: sweep_plots.plot_eigenvalues(block, s, section.colours, p),  # type: ignore[misc]
+                f"Largest Hessian eigenvalue over {space} parameters against percent pruned",
+            )
+            for space in ("unpruned", "all")
+        ]
+        draws += _densities(section)
+    if any(row.get("noise") for row in block.rows):
+        draws += [
+            section.picture(
+                f"noise-{100 * sparsity:g}",
+                lambda p, s=sparsity: sweep_plots.plot_noise(block, s, section.colours, p),  # type: ignore[misc]
+                f"Relative loss under noise at {100 * sparsity:g} % pruned",
+            )
+            for sparsity in _spread_out([s for s in block.sparsities if s > 0] or block.sparsities, MAX_DENSITIES)
+        ]
+    if not draws:
+        return
+    page.heading("Flatness", section.level)
+    page.pictures(draws)
+    samples = {(r["flatness_samples"], r["flatness_split"]) for r in block.rows if r.get("flatness_samples")}
+    where = " and ".join(f"{count:,} samples of the {split} split" for count, split in sorted(samples))
+    page.text(
+        f"On {where}, in evaluation mode. “Unpruned” parameters are all but the pruned weights. Densities are those of "
+        "the unpruned parameters of the first seed; noise is added to the unpruned parameters.",
+        "note",
+    )
+
+
+def _densities(section: Section) -> list[tuple[Path, str]]:
+    block = section.block
+    seed = min(row["seed"] for row in block.rows)
+    draws = []
+    for sparsity in _spread_out([s for s in block.sparsities if s > 0], MAX_DENSITIES):
+        spectra: list[tuple[str, str, Mapping[str, Any]]] = []
+        for series in block.series:
+            for row in series.at(sparsity):
+                if row["seed"] != seed or not row.get("hessian"):
+                    continue
+                dense = row.get("dense_hessian")
+                if dense and not spectra and dense["all"]["density"]:
+                    spectra.append(("not pruned", GREY, dense["all"]))
+                if row["hessian"]["unpruned"]["density"]:
+                    spectra.append((series.criterion, section.colours[series.criterion], row["hessian"]["unpruned"]))
+        if spectra:
+            draws.append(
+                section.picture(
+                    f"density-{100 * sparsity:g}",
+                    lambda p, d=spectra, s=sparsity: sweep_plots.plot_density(  # type: ignore[misc]
+                        d, f"Hessian spectrum, {100 * s:g} % pruned", p
+                    ),
+                    f"Spectral density of the Hessian at {100 * sparsity:g} % pruned",
+                )
+            )
+    return draws
+
+
+SECTIONS: tuple[Callable[[Section], None], ...] = (scores, phase_shift, layers, gamma, overlap, iterations, flatness)
 """In the order of the page."""
 
 

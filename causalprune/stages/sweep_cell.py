@@ -16,7 +16,7 @@ from causalprune.stages.sweep_step import Workshop
 from causalprune.sweep.grid import Point
 
 _METRICS = ("loss", "top1", "top5", "r2", "mae")
-_EXTRA = ("hessian", "noise")
+_EXTRA = ("hessian", "noise", "flatness_samples", "flatness_split")
 """What evaluate measures when it is told to; taken over as it is."""
 
 

@@ -119,10 +119,13 @@ def test_a_report_of_nothing(tmp_path, capsys):
 
 def test_a_regression_of_one_cell(tmp_path, capsys):
     options = ["--dataset", "diabetes", "--model", "mlp", "--hidden", "8", "--pretrain-epochs", "1", "--seeds", "1"]
-    assert call(tmp_path, *options, "--criterion", "random", "--sparsity", "0.5") == 0
+    measured = ["--set", "evaluate.hessian=2", "--set", "evaluate.noise=true", "--set", "evaluate.samples=40"]
+    assert call(tmp_path, *options, "--criterion", "random", "--sparsity", "0.5", *measured) == 0
     result = report(tmp_path, capsys, "--title", "<script>alert(1)</script>")
     assert result["phase_shift"] == [{"settings": {}, "criterion": "random", "reason": "fewer than three sparsities"}]
     page = (tmp_path / "report/index.html").read_text()
     assert "R² against percent pruned" in page
+    assert {"eigenvalues-unpruned.png", "density-50.png", "noise-50.png"} <= set(result["pictures"])
+    assert "On 40 samples of the test split" in page
     assert "<script" not in page
     assert "&lt;script&gt;" in page
