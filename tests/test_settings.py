@@ -98,13 +98,18 @@ def test_a_table_of_another_stage_and_an_option_of_another_stage_dont_apply(toml
 @pytest.mark.parametrize(("stage", "kind"), STAGE_CONFIGS.items())
 def test_every_option_of_every_stage_survives_text(stage, kind):
     """An option's default, written as text into the environment, is the default again."""
-    base = {"sparsity": 0.5} if stage == "apply-mask" else {}
-    config = kind(**base)
+    needed = {
+        "apply-mask": {"sparsity": 0.5},
+        "store export": {"output": "delta.npz"},
+        "store compact": {"codec": "small"},
+        "store merge": {"stores": ("a.zarr", "b.zarr"), "output": "c.zarr"},
+    }
+    config = kind(**needed.get(stage, {}))
     environment = {}
     for f in fields(kind):
         value = getattr(config, f.name)
         if value is not None and value != ():
-            environment[f"CAUSALPRUNE_{f.name.upper()}"] = str(value)
+            environment[f"CAUSALPRUNE_{f.name.upper()}"] = ",".join(value) if isinstance(value, tuple) else str(value)
         assert flag_of(f).startswith("--") or flag_of(f).isupper()
     assert resolve(kind, stage, {}, None, environment) == config
 
