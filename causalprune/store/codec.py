@@ -25,12 +25,14 @@ class Codec:
         mantissa_bits: Explicit mantissa bits kept of float32's 23: the relative error is at most 2^-(bits + 1).
         compressor: Blosc's inner compressor.
         level: Its compression level.
+        block_bytes: Blosc's block; 0 leaves the choice to Blosc.
     """
 
     name: str
     mantissa_bits: int
     compressor: str
     level: int
+    block_bytes: int = 0
 
     def round(self, values: np.ndarray, out: np.ndarray) -> None:
         """Round float32 values to the kept mantissa bits: to nearest, ties away from zero.
@@ -51,11 +53,11 @@ class Codec:
 
     def encode(self, chunk: np.ndarray) -> list[bytes]:
         """Compress a chunk of rounded values, as :func:`encode_chunk` does."""
-        return encode_chunk(chunk, self.compressor, self.level)
+        return encode_chunk(chunk, self.compressor, self.level, self.block_bytes)
 
     def to_zarr(self) -> list[dict[str, Any]]:
         """The chunk's codecs in Zarr's metadata."""
-        return zarr_codecs(4, self.compressor, self.level)
+        return zarr_codecs(4, self.compressor, self.level, self.block_bytes)
 
 
 CODECS = {
@@ -63,10 +65,10 @@ CODECS = {
     for codec in (
         Codec("exact", mantissa_bits=23, compressor="lz4", level=5),
         Codec("balanced", mantissa_bits=10, compressor="lz4", level=5),
-        Codec("small", mantissa_bits=7, compressor="zstd", level=1),
+        Codec("small", mantissa_bits=7, compressor="zstd", level=1, block_bytes=2**20),
     )
 }
-"""The presets by name."""
+"""The presets by name. Zstandard gets larger blocks than Blosc would choose: both faster and smaller."""
 
 
 def find_codec(name: str) -> Codec:
@@ -80,31 +82,32 @@ def find_codec(name: str) -> Codec:
     return CODECS[name]
 
 
-def encode_chunk(chunk: np.ndarray, compressor: str, level: int) -> list[bytes]:
+def encode_chunk(chunk: np.ndarray, compressor: str, level: int, block_bytes: int = 0) -> list[bytes]:
     """Compress a chunk with Blosc and bit shuffling.
 
     Args:
         chunk: C-contiguous, of a numeric type.
         compressor: Blosc's inner compressor.
         level: Its compression level.
+        block_bytes: Blosc's block; 0 leaves the choice to Blosc.
 
     Returns:
         Two parts, the second the CRC32C of the first.
     """
     blosc = _load_blosc()
 
-    body = blosc.compress(chunk, compressor.encode(), level, blosc.BITSHUFFLE)
+    body = blosc.compress(chunk, compressor.encode(), level, blosc.BITSHUFFLE, block_bytes)
     return [body, _CHECKSUM.pack(google_crc32c.value(body))]
 
 
-def zarr_codecs(itemsize: int, compressor: str, level: int) -> list[dict[str, Any]]:
+def zarr_codecs(itemsize: int, compressor: str, level: int, block_bytes: int = 0) -> list[dict[str, Any]]:
     """What :func:`encode_chunk` does, in Zarr's metadata."""
     configuration = {
         "cname": compressor,
         "clevel": level,
         "shuffle": "bitshuffle",
         "typesize": itemsize,
-        "blocksize": 0,
+        "blocksize": block_bytes,
     }
     endian = {"name": "bytes", "configuration": {"endian": "little"}}
     return [endian, {"name": "blosc", "configuration": configuration}, {"name": "crc32c"}]
