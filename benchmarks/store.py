@@ -287,7 +287,8 @@ def authors_columns(directory: Path, rows: int, width: int) -> Iterator[np.ndarr
 
 
 def reading(options: argparse.Namespace, directory: Path) -> None:
-    exact = real_recording(directory, "lenet", options)
+    exact = options.store or real_recording(directory, "lenet", options)
+    directory.mkdir(exist_ok=True)
     balanced = directory / "balanced.zarr"
     shutil.copytree(exact, balanced)
     TrajectoryStore.open(balanced).recode_recording("000", "balanced")
@@ -307,11 +308,11 @@ def reading(options: argparse.Namespace, directory: Path) -> None:
     total = 4 * rows * columns
     lines: list[tuple[object, ...]] = []
     for width in (65536, 8192):
-        speeds = {"pread of one raw file": total / best(lambda w=width: drain(pread_columns(raw, rows, columns, w)), 5)}
+        speeds = {"pread of one raw file": total / best(lambda w=width: drain(pread_columns(raw, rows, columns, w)), 3)}
         for name, own in readers.items():
             for threads in (0, 2):
                 action = lambda own=own, w=width, n=threads: drain(own.column_blocks(w, prefetch=n))  # noqa: E731
-                speeds[f"{name}, {threads or 1} thread{'s' if threads else ''}"] = total / best(action, 5)
+                speeds[f"{name}, {threads or 1} thread{'s' if threads else ''}"] = total / best(action, 3)
         speeds["authors' files"] = 4 * rows * width / best(lambda w=width: drain(authors_columns(saved, rows, w)), 2)
         own = "balanced, 2 threads"
         for name, speed in speeds.items():
@@ -387,6 +388,7 @@ def main() -> None:
     parser.add_argument("--models", default="lenet,mlp", help="of the recordings for bytes")
     parser.add_argument("--rows", type=int, default=512, help="rows of the real recordings")
     parser.add_argument("--drops", type=int, default=2, help="recordings with 1 %% of the rows left out")
+    parser.add_argument("--store", type=Path, help="a float32 recording to read, instead of a new one")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
