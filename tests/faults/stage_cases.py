@@ -47,10 +47,10 @@ def artefacts(run):
 
 
 def leftovers(run):
-    """What only an interrupted command has: temporary files, saved states, locks but those of dead processes."""
+    """What only an interrupted command has: temporary files, saved states, locks, unless their process is dead."""
     marks = (".partial-", ".progress", "lock", ".replaced")
     found = [p for p in run.rglob("*") if any(mark in str(p.relative_to(run)) for mark in marks)]
-    return [str(p) for p in found if not (p.name.endswith("lock") and lock_holder(p).is_known_dead)]
+    return [str(p) for p in found if not ("lock" in p.name and lock_holder(p).is_known_dead)]
 
 
 def require_whole(run):
