@@ -6,17 +6,86 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalprune.solver.source import ColumnSource, Float64
+from causalprune.solver.source import Float64, ReadableColumns
+
+
+@dataclass(frozen=True)
+class Penalty:
+    """λ₁‖g‖₁ + λ₂/2·‖g‖² of the elastic net: λ₁ = αρ and λ₂ = α(1 − ρ).
+
+    Attributes:
+        l1: λ₁ > 0.
+        l2: λ₂ ≥ 0.
+    """
+
+    l1: float
+    l2: float = 0.0
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Objective and duality gap of one g.
+
+    Attributes:
+        objective: P(g) = 1/(2T)·‖r‖² + λ₁‖g‖₁ + λ₂/2·‖g‖².
+        gap: P(g) − D(u), an upper bound on P(g) − min P.
+    """
+
+    objective: float
+    gap: float
+
+
+def duality_gap(
+    target: Float64, residual: Float64, l1_norm: float, squares: float, penalty: Penalty, peak: float
+) -> Gap:
+    """The gap of coefficients whose largest correlation is known.
+
+    The elastic net is the Lasso on [X̃; √(Tλ₂)·I] with target [y; 0]; its residual is (r, −√(Tλ₂)·g). With
+    u = c·(that residual)/T the dual objective is D(u) = (1/T)·(c·yᵀr − c²/2·‖r_aug‖²), c the best value within
+    [0, Tλ₁/peak] (Ndiaye, Fercoq, Gramfort and Salmon, 2017).
+
+    Args:
+        target: (T,) y.
+        residual: (T,) r = y − X̃g.
+        l1_norm: ‖g‖₁.
+        squares: ‖g‖².
+        penalty: λ₁ and λ₂.
+        peak: max_j |x̃_jᵀr − Tλ₂g_j| or more; without the bars, and at least 0, where coefficients are constrained to be
+            positive.
+    """
+    T = len(target)
+    augmented = float(residual @ residual) + T * penalty.l2 * squares
+    objective = augmented / (2 * T) + penalty.l1 * l1_norm
+    along = float(target @ residual)
+    limit = T * penalty.l1 / peak if peak > 0 else np.inf
+    c = min(limit, max(0.0, along / augmented)) if augmented > 0 else 0.0
+    return Gap(objective, objective - (c * along - 0.5 * c * c * augmented) / T)
+
+
+def allowed_peak(
+    target: Float64, residual: Float64, l1_norm: float, squares: float, penalty: Penalty, goal: float
+) -> float:
+    """The largest ``peak`` with which the gap is still within ``goal``; 0 if there is none."""
+    low, high = len(target) * penalty.l1, 2 * len(target) * penalty.l1
+    if duality_gap(target, residual, l1_norm, squares, penalty, low).gap > goal:
+        return 0.0
+    for _ in range(50):
+        middle = 0.5 * (low + high)
+        if duality_gap(target, residual, l1_norm, squares, penalty, middle).gap <= goal:
+            low = middle
+        else:
+            high = middle
+    return low
 
 
 @dataclass(frozen=True, eq=False)
 class Certificate:
-    """Objective and gap of one γ.
+    """Objective, gap and correlations of one γ.
 
     Attributes:
-        objective: P(γ̃) = 1/(2T)·‖r‖² + αρ‖γ̃‖₁ + α(1−ρ)/2·‖γ̃‖².
-        gap: P(γ̃) − D(u), an upper bound on P(γ̃) − min P.
-        correlation: (P,) x̃_kᵀr − T·α·(1−ρ)·γ̃_k, what the optimality conditions bound by T·α·ρ.
+        objective: P(γ̃).
+        gap: Upper bound on P(γ̃) − min P.
+        correlation: (P,) x̃_kᵀr − T·λ₂·γ̃_k, what the optimality conditions bound by T·λ₁.
     """
 
     objective: float
@@ -25,35 +94,24 @@ class Certificate:
 
 
 def certify(
-    source: ColumnSource, scale: Float64, coefficients: Float64, residual: Float64, alpha: float, l1_ratio: float
+    source: ReadableColumns, scale: Float64, coefficients: Float64, residual: Float64, penalty: Penalty, sign: int = 0
 ) -> Certificate:
-    """Pass over all columns once and compute the duality gap of the Lasso or elastic net.
-
-    The elastic net is the Lasso on [X̃; √(Tα(1−ρ))·I] with target [y; 0]; its residual is (r, −√(Tα(1−ρ))·γ̃). With
-    u = c·(that residual)/T the dual objective is D(u) = (1/T)·(c·yᵀr − c²/2·‖r_aug‖²), c the best value within
-    [0, Tαρ/max_k|correlation_k|] (Ndiaye, Fercoq, Gramfort and Salmon, 2017).
+    """Pass over all columns once, in float64, and compute the gap; for solvers that have no certificate of their own.
 
     Args:
         source: X and y.
         scale: (P,) s in X̃ = X·diag(s).
         coefficients: (P,) γ̃.
         residual: (T,) r = y − X̃γ̃.
-        alpha: α.
-        l1_ratio: ρ.
+        penalty: λ₁ and λ₂.
+        sign: 1: coefficients ≥ 0; −1: ≤ 0; 0: free.
     """
-    T, y = source.num_rows, source.target
-    ridge = alpha * (1.0 - l1_ratio)
     correlation = np.empty(source.num_columns)
     for first, block in source.blocks():
         part = slice(first, first + block.shape[1])
         correlation[part] = (residual @ block.astype(np.float64)) * scale[part]
-    correlation -= T * ridge * coefficients
-    squares = float(coefficients @ coefficients)
-    augmented = float(residual @ residual) + T * ridge * squares
-    objective = augmented / (2 * T) + alpha * l1_ratio * float(np.abs(coefficients).sum())
-    largest = float(np.abs(correlation).max(initial=0.0))
-    limit = T * alpha * l1_ratio / largest if largest > 0 else np.inf
-    best = float(y @ residual) / augmented if augmented > 0 else 0.0
-    c = min(limit, max(0.0, best))
-    dual = (c * float(y @ residual) - 0.5 * c * c * augmented) / T
-    return Certificate(objective, objective - dual, correlation)
+    correlation -= source.num_rows * penalty.l2 * coefficients
+    peak = float((np.abs(correlation) if sign == 0 else sign * correlation).max(initial=0.0))
+    l1_norm, squares = float(np.abs(coefficients).sum()), float(coefficients @ coefficients)
+    found = duality_gap(source.target, residual, l1_norm, squares, penalty, peak)
+    return Certificate(found.objective, found.gap, correlation)

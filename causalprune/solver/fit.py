@@ -1,4 +1,4 @@
-"""Fit γ: choose α, solve, prove, report."""
+"""Fit γ: exactly, by scikit-learn, or as the authors do."""
 
 from __future__ import annotations
 
@@ -7,13 +7,18 @@ from dataclasses import replace
 
 import numpy as np
 
-from causalprune.errors import DataError, UsageError
-from causalprune.solver.certificate import certify
-from causalprune.solver.lasso import solve_lasso
-from causalprune.solver.problem import LassoProblem, scan
-from causalprune.solver.result import FitEvidence, FitResult
-from causalprune.solver.source import ColumnRange, ColumnSource, Float64
+from causalprune.errors import UsageError
+from causalprune.solver.certificate import Penalty, certify
+from causalprune.solver.exact_fit import ExactOptions, combine, fit_exactly
+from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
+from causalprune.solver.reference import solve_sklearn
+from causalprune.solver.result import FitEvidence, FitResult, NotCertifiedError
+from causalprune.solver.scan import scan
+from causalprune.solver.source import ColumnRange, ColumnSource, Float64, ReadableColumns
+from causalprune.solver.streaming import Notify
 from causalprune.solver.truncated_gradient import PRESETS, solve_truncated_gradient, target_unit
+
+SOLVERS = ("lasso", "sklearn", "sgd")
 
 
 def fit(
@@ -22,109 +27,106 @@ def fit(
     *,
     solver: str = "lasso",
     preset: str = "june-2025",
-    memory_bytes: int = 2**31,
-    seed: int = 0,
+    options: ExactOptions | None = None,
     ranges: Sequence[tuple[str, int, int]] | None = None,
+    notify: Notify | None = None,
 ) -> FitResult:
     """Fit γ over all columns, or over each of several ranges of them by itself.
 
     Args:
         source: X (T, P) and y (T,).
         problem: The penalty and the scaling.
-        solver: ``lasso`` (exact, certified) or ``sgd`` (the authors', not certified).
+        solver: ``lasso`` (exact, certified, streaming), ``sklearn`` (in memory) or ``sgd`` (the authors', not certified).
         preset: Variant of ``sgd``.
-        memory_bytes: Bound on the columns held in memory.
-        seed: Seed of ``sgd``.
+        options: Memory, seed and side fits; only ``lasso`` knows side fits.
         ranges: (name, first column, stop) of layers to be fitted each by itself.
+        notify: Called with each block that the exact solver read.
 
     Raises:
-        UsageError: An unknown solver or preset, or too little memory.
+        UsageError: An unknown solver or preset, options that a solver doesn't know, or too little memory.
         DataError: X or y that no fit can be made of.
-        NumericalError: The exact solver couldn't certify its result.
+        NumericalError: The solver couldn't certify its result.
     """
-    if solver not in ("lasso", "sgd"):
-        raise UsageError("--solver", expected="lasso or sgd", found=repr(solver))
+    options = options or ExactOptions()
+    if solver not in SOLVERS:
+        raise UsageError("--solver", expected="one of " + ", ".join(SOLVERS), found=repr(solver))
     if preset not in PRESETS:
         raise UsageError("--preset", expected="one of " + ", ".join(PRESETS), found=repr(preset))
+    if solver == "lasso":
+        return fit_exactly(source, problem, options, ranges, notify)
+    _require_plain(solver, problem, options)
     if ranges is None:
-        return _fit_one(source, problem, solver, preset, memory_bytes, seed)
+        return _fit_one(source, problem, solver, preset, options)
     parts = []
     for name, start, stop in ranges:
-        part = _fit_one(ColumnRange(source, start, stop), problem, solver, preset, memory_bytes, seed, layer=True)
+        part = _fit_one(ColumnRange(source, start, stop), problem, solver, preset, options, layer=True)
         parts.append((name, part))
-    results = [part for _, part in parts]
-    if all(r.evidence.alpha_max == 0 for r in results):
-        raise _no_movement()
-    worst = max((r.evidence for r in results), key=lambda e: (e.alpha_max > 0, e.relative_gap))
-    evidence = replace(
-        worst,
-        num_columns=sum(r.evidence.num_columns for r in results),
-        objective=sum(r.evidence.objective for r in results),
-        num_nonzero=sum(r.evidence.num_nonzero for r in results),
-        num_iterations=sum(r.evidence.num_iterations for r in results),
-        r2=float(np.mean([r.evidence.r2 for r in results])),
-        spearman=None,
-        certified=all(r.evidence.certified for r in results),
-        warning="; ".join(f"{name}: {r.evidence.warning}" for name, r in parts if r.evidence.warning),
-    )
+    if all(r.evidence.alpha_max == 0 for _, r in parts):
+        raise no_movement()
+    layers = tuple((name, r.evidence) for name, r in parts)
     return FitResult(
-        np.concatenate([r.gamma for r in results]),
-        np.concatenate([r.dual_correlation for r in results]),
-        evidence,
-        tuple((name, r.evidence) for name, r in parts),
+        np.concatenate([r.gamma for _, r in parts]),
+        np.concatenate([r.dual_correlation for _, r in parts]),
+        combine(layers),
+        layers,
     )
+
+
+def _require_plain(solver: str, problem: LassoProblem, options: ExactOptions) -> None:
+    asked = {
+        "--alphas": problem.num_alphas,
+        "--target-nonzero": problem.target_nonzero,
+        "--target-sparsity": problem.target_sparsity,
+        "--positive and --negative": problem.sign if solver == "sgd" else 0,
+        "--l1-ratio": problem.l1_ratio < 1 if solver == "sgd" else False,
+        "--cv": options.folds,
+        "--bootstrap": options.resamples,
+        "--row-weights": options.row_weights is not None,
+    }
+    for name, value in asked.items():
+        if value:
+            raise UsageError(name, expected="--solver lasso beside it", found=f"--solver {solver}")
 
 
 def _fit_one(
-    source: ColumnSource,
+    source: ReadableColumns,
     problem: LassoProblem,
     solver: str,
     preset: str,
-    memory_bytes: int,
-    seed: int,
+    options: ExactOptions,
     *,
     layer: bool = False,
 ) -> FitResult:
     T, y = source.num_rows, source.target
     scanned = scan(source, problem.normalize)
-    if scanned.unit == 0 and not layer:
-        raise _no_movement()
+    if not scanned.scale.any() and not layer:
+        raise no_movement()
     # α is that of y; the authors' belongs to y as the variant divides it.
     divisor = abs(target_unit(y, PRESETS[preset])) if solver == "sgd" else 1.0
-    alpha_max = float(np.abs(scanned.correlation).max()) / (T * problem.l1_ratio)
+    signed = np.abs(scanned.correlation) if problem.sign == 0 else problem.sign * scanned.correlation
+    alpha_max = max(0.0, float(signed.max())) / (T * problem.l1_ratio)
     if alpha_max == 0 and not layer:
-        raise DataError(
-            "recorded deltas",
-            expected="a column that correlates with the loss change",
-            found="none",
-            remedy="record more steps",
-        )
-    alpha = problem.choose_alpha(alpha_max)
-    warning = ""
+        raise no_correlation()
+    (alpha,) = problem.alphas(alpha_max)
+    warning, passes = "", 0
     if alpha_max == 0:
         warning = "no column correlates with the loss change: every γ is 0"
-        coefficients, residual, iterations = np.zeros(source.num_columns), y.copy(), 0
-        certificate = certify(source, scanned.scale, coefficients, residual, alpha, problem.l1_ratio)
-    elif solver == "lasso":
+        coefficients, residual = np.zeros(source.num_columns), y.copy()
+    elif solver == "sklearn":
         if alpha >= alpha_max:
             warning = f"alpha {alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
-        # The same problem in columns of order 1, exactly: with X̂ = uX̃ and γ̂ = γ̃/u the L1 penalty is uαρ·‖γ̂‖₁ and
-        # the ridge u²α(1−ρ)/2·‖γ̂‖². A power of two loses no bit and keeps squares of 1e-12 from underflowing.
-        unit = scanned.unit
-        l1, ridge = unit * alpha * problem.l1_ratio, unit * unit * alpha * (1.0 - problem.l1_ratio)
-        lifted = replace(problem, alpha=None, l1_ratio=l1 / (l1 + ridge))
-        solution = solve_lasso(source, lifted, unit * scanned.scale, l1 + ridge, memory_bytes)
-        coefficients, residual, iterations = unit * solution.coefficients, solution.residual, solution.iterations
-        certificate = replace(solution.certificate, correlation=solution.certificate.correlation / unit)
+        coefficients, passes = solve_sklearn(source, problem, scanned.scale, alpha, options.memory_bytes)
+        residual = y - _predict(source, scanned.scale * coefficients)
     else:
         config = PRESETS[preset]
         if config.alpha_times_columns is not None and problem.alpha is None and problem.alpha_ratio is None:
             alpha = divisor * config.alpha_times_columns / source.num_columns
-        coefficients, iterations = solve_truncated_gradient(source, scanned.scale, alpha / divisor, config, seed)
+        coefficients, passes = solve_truncated_gradient(source, scanned.scale, alpha / divisor, config, options.seed)
         # Without a penalty there is no Lasso to be certified; the gap is that of the smallest α that can be said.
         alpha = max(alpha, 1e-12 * alpha_max)
         residual = y - _predict(source, scanned.scale * coefficients)
-        certificate = certify(source, scanned.scale, coefficients, residual, alpha, problem.l1_ratio)
+    penalty = Penalty(alpha * problem.l1_ratio, alpha * (1 - problem.l1_ratio))
+    certificate = certify(source, scanned.scale, coefficients, residual, penalty, problem.sign)
     null = float(y @ y) / (2 * T)
     if certificate.objective > null and solver == "sgd":
         warning = f"the objective {certificate.objective:.3g} is worse than γ = 0's {null:.3g}: the steps are too long"
@@ -132,7 +134,7 @@ def _fit_one(
     gamma = scanned.scale * coefficients
     plain = np.divide(scanned.correlation, scanned.scale, where=scanned.scale > 0, out=np.zeros_like(gamma))
     evidence = FitEvidence(
-        solver=solver if solver == "lasso" else f"{solver} {preset}",
+        solver=f"sgd {preset}" if solver == "sgd" else solver,
         num_rows=T,
         num_columns=source.num_columns,
         alpha=alpha,
@@ -143,21 +145,20 @@ def _fit_one(
         relative_gap=relative_gap,
         r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
         num_nonzero=int(np.count_nonzero(coefficients)),
-        num_iterations=iterations,
+        passes=passes,
         spearman=_spearman(np.abs(gamma), np.abs(plain)),
-        certified=solver == "lasso" and relative_gap <= problem.tol,
+        certified=solver != "sgd" and relative_gap <= problem.tol,
         warning=warning,
     )
-    bound = T * alpha * problem.l1_ratio
+    bound = T * penalty.l1
     dual = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
-    return FitResult(gamma, dual.astype(np.float32), evidence)
+    result = FitResult(gamma, dual.astype(np.float32), evidence)
+    if solver == "sklearn" and not evidence.certified:
+        raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
+    return result
 
 
-def _no_movement() -> DataError:
-    return DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise --lr")
-
-
-def _predict(source: ColumnSource, gamma: Float64) -> Float64:
+def _predict(source: ReadableColumns, gamma: Float64) -> Float64:
     """Xγ in float64."""
     prediction = np.zeros(source.num_rows)
     for first, block in source.blocks():

@@ -1,4 +1,4 @@
-"""The optimisation problem: which α, which mixture of penalties, which scaling of the columns."""
+"""The optimisation problem: which penalties, which scaling of the columns, which rows."""
 
 from __future__ import annotations
 
@@ -9,13 +9,10 @@ from typing import Literal
 import numpy as np
 
 from causalprune.errors import DataError, UsageError
-from causalprune.solver.source import ColumnSource, Float64
+from causalprune.solver.source import Float64
 
 DEFAULT_ALPHA_RATIO = 0.1
 """α as a share of alpha_max when none is given."""
-
-NORM_FLOOR = 1e-9
-"""Columns with less than this share of the largest norm keep that floor's scale: a unit norm would promote noise."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +24,13 @@ class LassoProblem:
 
     Attributes:
         alpha: α, or None.
-        alpha_ratio: α as a share of alpha_max, the smallest α with γ = 0; or None. With both None it is 0.1.
+        alpha_ratio: α as a share of alpha_max, the smallest α with γ = 0; or None. With nothing given it is 0.1.
+        num_alphas: Solve for so many α, from alpha_max in equal ratios to ``alpha_min_ratio``; 0: for one.
+        alpha_min_ratio: The smallest α of a path or a search, as a share of alpha_max.
+        target_nonzero: Look for an α with so many nonzero γ.
+        target_sparsity: Look for an α with this share of γ zero.
         l1_ratio: ρ in (0, 1]; 1 is the Lasso.
+        sign: 1: γ ≥ 0; −1: γ ≤ 0; 0: free.
         normalize: Scaling of the columns.
         tol: Duality gap to reach, relative to ‖y‖²/(2T).
 
@@ -38,74 +40,80 @@ class LassoProblem:
 
     alpha: float | None = None
     alpha_ratio: float | None = None
+    num_alphas: int = 0
+    alpha_min_ratio: float = 1e-2
+    target_nonzero: int | None = None
+    target_sparsity: float | None = None
     l1_ratio: float = 1.0
+    sign: Literal[-1, 0, 1] = 0
     normalize: Literal["none", "column"] = "none"
     tol: float = 1e-6
 
     def __post_init__(self) -> None:
-        for name in ("alpha", "alpha_ratio", "l1_ratio", "tol"):
+        for name in ("alpha", "alpha_ratio", "alpha_min_ratio", "l1_ratio", "tol"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise UsageError(name, expected="a finite number above 0", found=str(value))
-        if self.alpha is not None and self.alpha_ratio is not None:
-            raise UsageError("alpha and alpha_ratio", expected="one of the two", found="both")
-        if self.l1_ratio > 1 or (self.alpha_ratio is not None and self.alpha_ratio > 1):
-            raise UsageError("l1_ratio and alpha_ratio", expected="at most 1", found="more")
+        if self.l1_ratio > 1 or (self.alpha_ratio or 0) > 1 or self.alpha_min_ratio >= 1:
+            raise UsageError("l1_ratio, alpha_ratio and alpha_min_ratio", expected="at most 1", found="more")
+        given = [
+            name
+            for name in ("alpha", "alpha_ratio", "num_alphas", "target_nonzero", "target_sparsity")
+            if getattr(self, name) not in (None, 0)
+        ]
+        if len(given) > 1:
+            raise UsageError(" and ".join(given), expected="one of them", found=f"{len(given)}")
 
-    def choose_alpha(self, alpha_max: float) -> float:
-        """α, given alpha_max."""
+    def alphas(self, alpha_max: float) -> list[float]:
+        """The α to solve for, descending, given alpha_max."""
         if self.alpha is not None:
-            return self.alpha
-        return (self.alpha_ratio or DEFAULT_ALPHA_RATIO) * alpha_max
+            return [self.alpha]
+        if self.num_alphas:
+            return [float(a) for a in alpha_max * np.geomspace(1.0, self.alpha_min_ratio, self.num_alphas)]
+        return [(self.alpha_ratio or DEFAULT_ALPHA_RATIO) * alpha_max]
+
+    def wanted_nonzero(self, num_rows: int, num_columns: int) -> int | None:
+        """How many γ are to be nonzero, or None where α is given.
+
+        Raises:
+            UsageError: More than a Lasso can have.
+        """
+        wanted = self.target_nonzero
+        if self.target_sparsity is not None:
+            wanted = max(1, round((1.0 - self.target_sparsity) * num_columns))
+        if wanted is None:
+            return None
+        most = num_columns if self.l1_ratio < 1 else min(num_rows, num_columns)
+        if wanted > most:
+            remedy = "" if self.l1_ratio < 1 else "use --l1-ratio below 1, whose support may exceed the rows"
+            raise UsageError("nonzero γ", expected=f"at most {most:,}", found=f"{wanted:,}", remedy=remedy)
+        return wanted
 
 
-@dataclass(frozen=True, eq=False)
-class Scan:
-    """What one pass over the columns finds.
-
-    Attributes:
-        scale: (P,) s_k in X̃ = X·diag(s); 0 for a column of zeros.
-        correlation: (P,) x̃_kᵀy.
-        unit: A power of two that lifts X̃ to the order of 1; 0 when every column is zero.
-    """
-
-    scale: Float64
-    correlation: Float64
-    unit: float
-
-
-def scan(source: ColumnSource, normalize: str) -> Scan:
-    """Pass over the columns once: their scales and their correlations with y, in float64.
+def check_target(y: Float64) -> None:
+    """Check that a regression on y makes sense.
 
     Raises:
         DataError: Fewer than two rows, a constant y, NaN or infinity.
     """
-    y = source.target
-    if source.num_rows < 2:
-        found = str(source.num_rows)
-        raise DataError("rows of the recording", expected="at least 2", found=found, remedy="record more steps")
+    if len(y) < 2:
+        raise DataError("rows of the recording", expected="at least 2", found=str(len(y)), remedy="record more steps")
     if not np.isfinite(y).all():
         raise DataError("loss change", expected="finite numbers", found="NaN or infinity")
     if np.ptp(y) == 0:
         raise DataError("loss change", expected="a loss that changes from step to step", found=f"{y[0]:g} in every row")
-    norm = np.zeros(source.num_columns)
-    correlation = np.zeros(source.num_columns)
-    for first, block in source.blocks():
-        wide = block.astype(np.float64)
-        part = slice(first, first + block.shape[1])
-        norm[part] = np.sqrt(np.einsum("ij,ij->j", wide, wide))
-        correlation[part] = y @ wide
-    if not np.isfinite(norm).all():
-        raise DataError(
-            f"column {int(np.flatnonzero(~np.isfinite(norm))[0])} of X",
-            expected="finite numbers",
-            found="NaN or infinity",
-        )
-    scale = np.zeros_like(norm)
-    if not norm.any():
-        return Scan(scale, correlation, 0.0)
-    if normalize == "none":
-        scale[norm > 0] = 1.0
-        return Scan(scale, correlation, 2.0 ** -math.floor(math.log2(norm.max())))
-    np.divide(1.0, np.maximum(norm, NORM_FLOOR * norm.max()), where=norm > 0, out=scale)
-    return Scan(scale, correlation * scale, 1.0)
+
+
+def no_movement() -> DataError:
+    """Every column is zero."""
+    return DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise --lr")
+
+
+def no_correlation() -> DataError:
+    """X̃ᵀy is zero, or of the wrong sign throughout."""
+    return DataError(
+        "recorded deltas",
+        expected="a column that correlates with the loss change",
+        found="none",
+        remedy="record more steps, or leave out --positive and --negative",
+    )

@@ -3,10 +3,39 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy.typing as npt
+
+from causalprune.errors import NumericalError
 from causalprune.solver.source import Float32, Float64
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """The solution at one α.
+
+    Attributes:
+        alpha: α.
+        num_nonzero: Nonzero γ.
+        objective: Primal objective.
+        relative_gap: Duality gap over all columns as a share of ‖y‖²/(2T).
+        r2: In sample.
+        r2_held_out: On the last steps, of the fit to the others at this α; None if none were held out.
+        cv_error: Mean squared error on the folds left out, as a share of the mean of y²; None without cross-validation.
+        cv_error_std: Its standard error over the folds.
+    """
+
+    alpha: float
+    num_nonzero: int
+    objective: float
+    relative_gap: float
+    r2: float
+    r2_held_out: float | None = None
+    cv_error: float | None = None
+    cv_error_std: float | None = None
 
 
 @dataclass(frozen=True)
@@ -15,6 +44,7 @@ class FitEvidence:
 
     Attributes:
         solver: Name of the solver.
+        solver_version: Changes whenever the solver may give other numbers.
         num_rows: T.
         num_columns: P.
         alpha: α, in units of the columns as normalised.
@@ -24,10 +54,20 @@ class FitEvidence:
         duality_gap: Objective minus dual objective, over all columns, in float64: an upper bound on the suboptimality.
         relative_gap: The gap as a share of ‖y‖²/(2T).
         r2: 1 − ‖y − Xγ‖²/‖y − ȳ‖² in sample; negative when the mean of y explains more.
+        r2_held_out: The same on the last steps, of a fit at this α to the steps before them, ȳ being the mean of those
+            before; None if none were held out.
         num_nonzero: Nonzero γ.
-        num_iterations: Iterations of the solver.
-        spearman: Rank correlation of |γ| with |Xᵀy|; None when either is constant.
+        num_equicorrelated: Columns with |x̃_kᵀr| = Tαρ: the active ones, and those that could take their place.
+        unique: Whether γ is the only solution; None if it wasn't examined.
         certified: Whether the gap is within the tolerance asked for.
+        passes: Columns read as a multiple of all columns, of everything that shared the passes.
+        bytes_read: Stored bytes read.
+        read_seconds: Thread time of reading, decoding and forming columns.
+        product_seconds: Thread time of norms and correlations.
+        subproblem_seconds: Time of solving in memory and of the bounds.
+        dual_correlation_error: How far a dual correlation may be off.
+        spearman: Rank correlation of |γ| with |Xᵀy|; None when either is constant, and for the exact solver.
+        path: The solution at each α, when there were several.
         warning: What the user should know; empty if nothing.
     """
 
@@ -42,14 +82,34 @@ class FitEvidence:
     relative_gap: float
     r2: float
     num_nonzero: int
-    num_iterations: int
-    spearman: float | None
     certified: bool
+    passes: float
+    solver_version: str = ""
+    r2_held_out: float | None = None
+    num_equicorrelated: int | None = None
+    unique: bool | None = None
+    bytes_read: int = 0
+    read_seconds: float = 0.0
+    product_seconds: float = 0.0
+    subproblem_seconds: float = 0.0
+    dual_correlation_error: float = 0.0
+    spearman: float | None = None
+    path: tuple[PathPoint, ...] = ()
     warning: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; numbers that aren't finite become None."""
-        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(self).items()}
+        return {k: _jsonable(v) for k, v in asdict(self).items()}
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(v) for v in value]
+    if isinstance(value, dict):
+        return {k: _jsonable(v) for k, v in value.items()}
+    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,9 +122,32 @@ class FitResult:
             0 throughout when α is 0 because no column correlates with y.
         evidence: Of the whole fit; with several layers the sums, the worst gap, and the mean R².
         layers: Evidence of each layer that was fitted by itself.
+        extras: Further arrays by name: ``path_*`` (the coefficients at each α, rows of a sparse matrix),
+            ``selection_probability`` (P,), ``equicorrelation`` (positions of the columns at the bound).
     """
 
     gamma: Float64
     dual_correlation: Float32
     evidence: FitEvidence
     layers: tuple[tuple[str, FitEvidence], ...] = ()
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+class NotCertifiedError(NumericalError):
+    """The exact solver ran out of passes.
+
+    Args:
+        result: What it has, not certified.
+        tol: The relative gap that was asked for.
+        passes: The passes it may take.
+    """
+
+    def __init__(self, result: FitResult, tol: float, passes: float) -> None:
+        self.result = result
+        e = result.evidence
+        super().__init__(
+            "fit",
+            expected=f"a relative duality gap of {tol:g}",
+            found=f"{e.relative_gap:.3g} after {e.passes:.3g} of at most {passes:g} passes",
+            remedy="raise --max-passes, --memory, --tol or --alpha-ratio",
+        )

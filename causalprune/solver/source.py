@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +13,11 @@ from causalprune.errors import DataError
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]
 
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
-class ColumnSource(Protocol):
+
+class ReadableColumns(Protocol):
     """X (T, P) and y (T,), X too large for memory.
 
     Attributes:
@@ -42,6 +45,39 @@ class ColumnSource(Protocol):
         ...
 
 
+class ColumnSource(ReadableColumns, Protocol):
+    """Columns that can be worked on in the threads that read them.
+
+    Attributes:
+        copies: How many times its own size forming a block takes.
+    """
+
+    copies: float
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from the store so far."""
+        ...
+
+    def map_blocks(
+        self,
+        function: Callable[[int, Float32, Argument], Result],
+        items: Iterable[tuple[int, Argument]],
+        width: int,
+        ahead: int,
+    ) -> Iterator[Result]:
+        """Apply a function to blocks of columns, in the threads that read them, and yield the results in order.
+
+        Args:
+            function: Called with the first column, the (T, ≤ width) block and the item's argument.
+            items: (block number, argument); an item is taken when its block's turn to be read comes, ``ahead`` blocks
+                before its result is yielded.
+            width: Columns of a block.
+            ahead: Blocks that are worked on at the same time, each in a thread; 0 works in the calling thread.
+        """
+        ...
+
+
 class ArraySource:
     """A :class:`ColumnSource` over arrays in memory.
 
@@ -62,6 +98,12 @@ class ArraySource:
             raise DataError("X and y", expected="(T, P) and (T,)", found=found)
         self.num_rows, self.num_columns = self._X.shape
         self.block_width = block_width
+        self.copies = 1.0
+
+    @property
+    def bytes_read(self) -> int:
+        """0: nothing is read from a store."""
+        return 0
 
     def read(self, start: int, stop: int) -> Float32:
         """Columns ``start`` to ``stop``."""
@@ -73,6 +115,19 @@ class ArraySource:
         for number in range(-(-self.num_columns // width)) if order is None else order:
             yield number * width, self.read(number * width, min((number + 1) * width, self.num_columns))
 
+    def map_blocks(
+        self,
+        function: Callable[[int, Float32, Argument], Result],
+        items: Iterable[tuple[int, Argument]],
+        width: int,
+        ahead: int,
+    ) -> Iterator[Result]:
+        """Apply a function to blocks of columns, in the calling thread."""
+        del ahead
+        for number, argument in items:
+            first = number * width
+            yield function(first, self.read(first, min(first + width, self.num_columns)), argument)
+
     def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
         """All rows in blocks."""
         for first in range(0, self.num_rows, height):
@@ -82,7 +137,7 @@ class ArraySource:
 class ColumnRange:
     """Columns ``start`` to ``stop`` of another source, as a source of their own."""
 
-    def __init__(self, source: ColumnSource, start: int, stop: int) -> None:
+    def __init__(self, source: ReadableColumns, start: int, stop: int) -> None:
         self._source, self._start = source, start
         self.num_rows, self.num_columns = source.num_rows, stop - start
         self.block_width, self.target = source.block_width, source.target

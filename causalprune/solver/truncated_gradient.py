@@ -12,7 +12,7 @@ import numpy as np
 
 from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
-from causalprune.solver.source import ColumnSource, Float64
+from causalprune.solver.source import Float64, ReadableColumns
 
 GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as the authors do."""
@@ -89,7 +89,7 @@ def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
 
 
 def solve_truncated_gradient(
-    source: ColumnSource, scale: Float64, alpha: float, config: TruncatedGradientConfig, seed: int
+    source: ReadableColumns, scale: Float64, alpha: float, config: TruncatedGradientConfig, seed: int
 ) -> tuple[Float64, int]:
     """Run the stochastic truncated gradient on the scaled columns.
 

@@ -7,15 +7,18 @@ side: (Δθ_t)², (Δθ_{t−1})² and Δθ_t·Δθ_{t−1} are columns 3k, 3k +
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from causalprune.store.buffers import BufferPool
 from causalprune.store.prefetch import prefetched
 from causalprune.store.reader import RecordingReader, recut
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 
 
 class FeatureSource:
@@ -36,6 +39,7 @@ class FeatureSource:
         num_columns: Columns of X.
         block_width: A width of column blocks that decodes nothing twice.
         target: (num_rows,) float64, ΔL.
+        copies: How many times its own size forming a block of columns takes, at most.
     """
 
     def __init__(
@@ -61,6 +65,10 @@ class FeatureSource:
             count = self._groups.count
         self.num_columns = self._each * count
         self.block_width = self._each * width
+        # With lags the deltas lie beside the features; of groups the members lie beside the sums, which are float64.
+        self.copies = 1.0 if lags == 0 else 4 / 3
+        if self._groups is not None:
+            self.copies = 3.0 + self.copies * reader.num_columns / count
 
     @property
     def bytes_read(self) -> int:
@@ -135,6 +143,31 @@ class FeatureSource:
 
     def _block(self, start: int, width: int, pool: BufferPool) -> tuple[int, np.ndarray]:
         return start, self._read(start, min(start + width, self.num_columns), pool)
+
+    def map_blocks(
+        self,
+        function: Callable[[int, np.ndarray, Argument], Result],
+        items: Iterable[tuple[int, Argument]],
+        width: int,
+        ahead: int,
+    ) -> Iterator[Result]:
+        """Apply a function to blocks of columns, in the threads that form them, and yield the results in order.
+
+        Args:
+            function: Called with the first column, the (num_rows, ≤ width) block and the item's argument; may be called
+                in several threads.
+            items: (block number, argument), block b being columns b·width and on. An item is taken when its block's
+                turn comes, ``ahead`` blocks before its result is yielded.
+            width: Columns of a block.
+            ahead: Blocks that are worked on at the same time, each in a thread; 0 works in the calling thread.
+        """
+        pool = BufferPool(2 * (ahead + 1))
+
+        def work(number: int, argument: Argument) -> Result:
+            first, block = self._block(number * width, width, pool)
+            return function(first, block, argument)
+
+        return prefetched((partial(work, number, argument) for number, argument in items), ahead)
 
     def row_blocks(self, height: int) -> Iterator[tuple[int, np.ndarray]]:
         """Iterate over blocks of rows.

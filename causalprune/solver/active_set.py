@@ -1,0 +1,299 @@
+"""The exact Lasso or elastic net on the columns in memory: an active set with a Cholesky factor, in float64.
+
+Feature-sign search (Lee, Battle, Raina and Ng, 2006): on the active columns A with signs σ the minimiser solves
+(AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ. On the way there the objective is minimised along the line exactly; a coefficient that ends
+at zero leaves the set. Columns that violate |x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step, so it ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.linalg import LinAlgError, cholesky, solve_triangular
+
+from causalprune.solver.certificate import Penalty, duality_gap
+from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.source import Float64
+
+_JITTER = 1e-12
+"""Share added to the Gram matrix's diagonal: duplicates make it singular; two refinements take its effect out again."""
+
+_MARGIN = 1e-10
+"""A violation smaller than this share of the bound is rounding."""
+
+_NEAR = 1024
+"""Columns nearest to entering, whose correlations are kept up to date between two looks at the whole pool."""
+
+_MAX_STEPS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class PoolSolution:
+    """A minimiser over the columns of a pool.
+
+    Attributes:
+        ids: (n,) positions in X of the nonzero coefficients.
+        coefficients: (n,) g of the scaled columns.
+        residual: (T,) y − X̃g.
+        peak: Largest (signed where the sign is constrained) correlation x̃_jᵀr − Tλ₂g_j over the pool.
+        gap: Duality gap over the pool.
+    """
+
+    ids: Positions
+    coefficients: Float64
+    residual: Float64
+    peak: float
+    gap: float
+
+
+class ActiveSet:
+    """Minimises over the columns of a pool, for one penalty after another.
+
+    Args:
+        pool: The columns. It must not change while this object is used.
+        target: (T,) y, already multiplied by ``factor``.
+        factor: (T,) √w_t of weighted rows, which multiplies the columns too; None where all are 1.
+        sign: 1: coefficients ≥ 0; −1: ≤ 0; 0: free.
+    """
+
+    def __init__(self, pool: ColumnPool, target: Float64, factor: Float64 | None, sign: int) -> None:
+        self._pool, self._target, self._factor, self._sign = pool, target, factor, sign
+        self._rows = len(target)
+        self._count = 0
+        self._columns = np.empty((self._rows, 0), order="F")
+        self._gram = np.empty((0, 0))
+        self._at: Positions = np.empty(0, np.int64)
+        self._g = self._signs = self._moments = np.empty(0)
+        self._allocate(64)
+        self._near: Positions = np.empty(0, np.int64)
+        self._near_columns = np.empty((0, self._rows))
+
+    def _allocate(self, capacity: int) -> None:
+        k = self._count
+        self._columns = _grown(self._columns, (self._rows, capacity), (self._rows, k))
+        self._gram = _grown(self._gram, (capacity, capacity), (k, k))
+        self._cholesky = np.zeros((capacity, capacity))
+        self._factored, self._factored_for = 0, -1.0
+        self._at = _grown(self._at, (capacity,), (k,))
+        self._g = _grown(self._g, (capacity,), (k,))
+        self._signs = _grown(self._signs, (capacity,), (k,))
+        self._moments = _grown(self._moments, (capacity,), (k,))
+        self._capacity = capacity
+
+    @property
+    def support_size(self) -> int:
+        """Columns in the set."""
+        return self._count
+
+    def load(self, ids: Positions, coefficients: Float64) -> None:
+        """Start from these coefficients; columns that aren't in the pool are left out."""
+        self._count = self._factored = 0
+        order = np.argsort(self._pool.ids, kind="stable")
+        place = np.searchsorted(self._pool.ids, ids, sorter=order)
+        place = order[np.minimum(place, len(order) - 1)] if len(order) else place[:0]
+        found = self._pool.ids[place] == ids[: len(place)] if len(order) else np.empty(0, bool)
+        self._join(place[found], np.sign(coefficients[: len(place)][found]))
+        self._g[: self._count] = coefficients[: len(place)][found]
+
+    def solve(self, penalty: Penalty, goal: float, limit: int) -> PoolSolution | None:
+        """Minimise 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over the pool, from where the last call ended.
+
+        Args:
+            penalty: λ₁ and λ₂.
+            goal: Duality gap over the pool to reach.
+            limit: Give up when more columns than this are active.
+
+        Returns:
+            The solution, or None when ``limit`` was passed.
+        """
+        T = self._rows
+        bound, ridge = T * penalty.l1, T * penalty.l2
+        self._near = self._near[:0]
+        for _ in range(_MAX_STEPS):
+            self._minimise(bound, ridge)
+            if self._count > limit:
+                return None
+            residual = self._residual()
+            weighted = residual if self._factor is None else residual * self._factor
+            if len(self._near):
+                slope = self._near_columns @ weighted
+                if self._admit(self._near, slope, bound):
+                    continue
+            slope, peak = self._look(weighted, bound, ridge)
+            gap = self._gap(residual, penalty, peak)
+            if gap <= goal or not self._admit(np.arange(self._pool.size), slope, bound):
+                break
+            self._remember_near(slope)
+        used = np.flatnonzero(self._g[: self._count])
+        return PoolSolution(self._pool.ids[self._at[used]].copy(), self._g[used].copy(), residual, max(peak, 0.0), gap)
+
+    def _residual(self) -> Float64:
+        k = self._count
+        return self._target - self._columns[:, :k] @ self._g[:k]
+
+    def _gap(self, residual: Float64, penalty: Penalty, peak: float) -> float:
+        g = self._g[: self._count]
+        return duality_gap(self._target, residual, float(np.abs(g).sum()), float(g @ g), penalty, peak).gap
+
+    def _look(self, weighted: Float64, bound: float, ridge: float) -> tuple[Float64, float]:
+        """Correlations of all columns of the pool, those near the bound in float64, and the largest."""
+        slopes, errors = self._pool.correlations(weighted[:, None])
+        slope = slopes[:, 0]
+        doubtful = np.flatnonzero(np.abs(slope) + errors[:, 0] > bound * (1 - _MARGIN))
+        if len(doubtful):
+            slope[doubtful] = self._pool.exact_correlations(doubtful, weighted[:, None])[:, 0]
+        shifted = slope
+        if ridge:
+            shifted = slope.copy()
+            shifted[self._at[: self._count]] -= ridge * self._g[: self._count]
+        return slope, float(self._signed(shifted).max(initial=0.0))
+
+    def _signed(self, slope: Float64) -> Float64:
+        return np.abs(slope) if self._sign == 0 else self._sign * slope
+
+    def _admit(self, places: Positions, slope: Float64, bound: float) -> bool:
+        """Let the worst violators join; whether there were any."""
+        excess = self._signed(slope)
+        worst = np.flatnonzero(excess > bound * (1 + _MARGIN))
+        if len(worst):
+            worst = worst[~np.isin(places[worst], self._at[: self._count])]
+        if not len(worst):
+            return False
+        few = max(5, min(40, self._count // 3 + 5))
+        if len(worst) > few:
+            worst = worst[np.argpartition(-excess[worst], few - 1)[:few]]
+        self._join(places[worst], np.sign(slope[worst]))
+        return True
+
+    def _remember_near(self, slope: Float64) -> None:
+        excess = self._signed(slope)
+        count = min(_NEAR, len(excess))
+        near = np.arange(count) if count == len(excess) else np.argpartition(-excess, count - 1)[:count]
+        self._near, self._near_columns = near, self._pool.columns(near)
+
+    def _join(self, places: Positions, signs: Float64) -> None:
+        if not len(places):
+            return
+        k, n = self._count, len(places)
+        if k + n > self._capacity:
+            self._allocate(max(2 * self._capacity, k + n))
+        columns = self._pool.columns(places)
+        if self._factor is not None:
+            columns = columns * self._factor
+        self._columns[:, k : k + n] = columns.T
+        products = self._columns[:, : k + n].T @ self._columns[:, k : k + n]
+        self._gram[: k + n, k : k + n] = products
+        self._gram[k : k + n, : k + n] = products.T
+        self._moments[k : k + n] = self._columns[:, k : k + n].T @ self._target
+        self._at[k : k + n], self._signs[k : k + n], self._g[k : k + n] = places, signs, 0.0
+        self._count = k + n
+
+    def _leave(self, leaving: np.ndarray) -> None:
+        """Drop columns; the factor of those before the first of them stays valid."""
+        stay = np.flatnonzero(~leaving)
+        first, n = int(np.argmax(leaving)), len(stay)
+        moved = stay[first:]
+        self._columns[:, first:n] = self._columns[:, moved]
+        self._gram[:n, :n] = self._gram[np.ix_(stay, stay)]
+        for array in (self._at, self._g, self._signs, self._moments):
+            array[first:n] = array[moved]
+        self._factored = min(self._factored, first)
+        self._count = n
+
+    def _factorise(self, ridge: float) -> None:
+        """Extend the Cholesky factor of the Gram matrix to all active columns."""
+        if ridge != self._factored_for:
+            self._factored, self._factored_for = 0, ridge
+        jitter = _JITTER
+        while True:
+            known, k = self._factored, self._count
+            if known == k:
+                return
+            factor = self._cholesky
+            corner = self._gram[known:k, known:k].copy()
+            corner[np.diag_indices(k - known)] += jitter * self._gram.diagonal()[known:k] + ridge
+            if known:
+                side = solve_triangular(
+                    factor[:known, :known], self._gram[:known, known:k], lower=True, check_finite=False
+                )
+                corner -= side.T @ side
+                factor[known:k, :known] = side.T
+            try:
+                factor[known:k, known:k] = cholesky(corner, lower=True, check_finite=False)
+                self._factored = k
+            except LinAlgError:
+                self._factored = 0
+                jitter *= 100
+
+    def _newton(self, bound: float, ridge: float) -> Float64:
+        """The minimiser on the active columns with their signs."""
+        self._factorise(ridge)
+        k = self._count
+        factor, gram = self._cholesky[:k, :k], self._gram[:k, :k]
+        wanted = self._moments[:k] - bound * self._signs[:k]
+        found = np.zeros(k)
+        for _ in range(3):
+            error = wanted - gram @ found - ridge * found
+            half = solve_triangular(factor, error, lower=True, check_finite=False)
+            found += solve_triangular(factor, half, lower=True, trans="T", check_finite=False)
+        return found
+
+    def _minimise(self, bound: float, ridge: float) -> None:
+        for _ in range(_MAX_STEPS):
+            k = self._count
+            if k == 0:
+                return
+            g, signs = self._g[:k], self._signs[:k]
+            newton = self._newton(bound, ridge)
+            wrong = newton * signs <= 0
+            if not wrong.any():
+                self._g[:k] = newton
+                return
+            newcomers = g == 0
+            if (wrong & newcomers).any():
+                self._leave(wrong & newcomers)
+                continue
+            moved = self._along(g, newton - g, signs, bound, ridge)
+            stuck = np.array_equal(moved, g)
+            self._g[:k] = moved
+            self._signs[:k] = np.where(moved == 0, signs, np.sign(moved))
+            if (moved == 0).any():
+                self._leave(moved == 0)
+            elif stuck:
+                return
+
+    def _along(self, g: Float64, direction: Float64, signs: Float64, bound: float, ridge: float) -> Float64:
+        """Minimise exactly on the line from g to g + direction; a coefficient may pass zero unless its sign is fixed."""
+        k = len(g)
+        curved = self._gram[:k, :k] @ direction + ridge * direction
+        curvature = float(direction @ curved)
+        slope = float(g @ curved - self._moments[:k] @ direction + bound * (signs @ direction))
+        crossing = (g != 0) & (g * (g + direction) <= 0)
+        times = np.where(crossing, -g / np.where(direction == 0, 1.0, direction), np.inf)
+        stop, hit = 1.0, -1
+        for i in np.argsort(times):
+            time = float(times[i])
+            if time > 1 or slope + curvature * time >= 0:
+                stop = min(1.0, -slope / curvature) if curvature > 0 else 1.0
+                break
+            slope += 2 * bound * abs(float(direction[i]))
+            if self._sign or slope + curvature * time >= 0:
+                stop, hit = time, int(i)
+                break
+        else:
+            stop = min(1.0, -slope / curvature) if curvature > 0 else 1.0
+        moved = g + stop * direction
+        if hit >= 0:
+            moved[hit] = 0.0
+        return moved
+
+
+def _grown(array: np.ndarray, shape: tuple[int, ...], used: tuple[int, ...]) -> np.ndarray:
+    """A larger array with the same leading part."""
+    order: Literal["F", "C"] = "F" if array.flags.f_contiguous and array.ndim == 2 else "C"
+    larger = np.empty(shape, array.dtype, order=order)
+    part = tuple(slice(0, n) for n in used)
+    larger[part] = array[part]
+    return larger

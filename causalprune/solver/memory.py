@@ -1,0 +1,82 @@
+"""How much of the memory goes to what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.errors import UsageError
+from causalprune.quantities import format_bytes
+
+_COLUMN_BYTES = 26
+"""Of each column: norm, rank and whether it is in the pool; in the result γ and the dual correlation; copies at the end."""
+
+_SMALLEST_POOL = 128
+_LARGEST_POOL = 2**28
+_LARGEST_SHARE = 8
+"""The pool needn't hold more than this fraction of all columns, if that is enough for the active sets."""
+
+_WORKSPACE = 2**25
+"""Active sets, their factors, tables of one block's scores."""
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """What fits.
+
+    Attributes:
+        block_width: Columns of a block.
+        ahead: Blocks that are worked on at the same time.
+        pool_columns: Columns of all pools together.
+    """
+
+    block_width: int
+    ahead: int
+    pool_columns: int
+
+
+def plan_memory(
+    limit: int, *, num_rows: int, num_columns: int, chunk_width: int, vectors: int, copies: float = 1.0
+) -> MemoryPlan:
+    """Divide the memory that the process may still take.
+
+    Args:
+        limit: Bytes for the whole process, with what it holds already.
+        num_rows: T.
+        num_columns: P.
+        chunk_width: A block of this width, or a multiple of it, decodes nothing twice.
+        vectors: Residuals that each block is correlated with.
+        copies: How many times its own size forming a block takes.
+
+    Raises:
+        UsageError: Not even narrow blocks and a small pool fit.
+    """
+    column = 4 * num_rows
+    fixed = resident_bytes() + _COLUMN_BYTES * num_columns + _WORKSPACE
+    smallest = min(num_columns, _SMALLEST_POOL + 2 * num_rows) * column
+    width = min(chunk_width, num_columns)
+    for ahead, shrink in ((2, 1), (2, 2), (1, 1), (1, 2), (1, 4), (1, 8), (0, 8), (0, 16), (0, 32)):
+        narrow = max(1, width // shrink)
+        # A block, its products with their scores, and the columns gathered from it.
+        blocks = int((ahead + 1) * narrow * (column * copies + 16 * vectors)) + narrow * 8 * vectors
+        rest = limit - fixed - blocks
+        if rest >= max(smallest, blocks // 2 if shrink < 8 else 0):
+            useful = max(smallest // column, num_columns // _LARGEST_SHARE, _LARGEST_POOL // column)
+            columns = min(num_columns, useful, int(0.8 * rest) // column)
+            return MemoryPlan(narrow, ahead, max(columns, smallest // column))
+    needed = fixed + smallest + int(max(1, width // 32) * (column * copies + 24 * vectors))
+    raise UsageError(
+        "--memory", expected=f"at least {format_bytes(1.1 * needed)} for {num_rows:,} × {num_columns:,}",
+        found=format_bytes(limit), remedy="raise it",
+    )  # fmt: skip
+
+
+def resident_bytes() -> int:
+    """What the process occupies now; a guess where the system doesn't say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 2**28
+    import resource
+
+    return pages * resource.getpagesize()

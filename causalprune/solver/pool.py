@@ -1,0 +1,112 @@
+"""A bounded set of columns in memory: those that may be active, gathered while the store is scanned."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.solver.products import FLOAT32_ROUNDING
+from causalprune.solver.source import Float32, Float64
+
+Positions = npt.NDArray[np.int64]
+
+_SLAB = 1024
+"""Columns that are converted to float64, or moved, at a time."""
+
+
+class ColumnPool:
+    """Columns x_j of X in float32, each with the factor s_j of its scaled column x̃_j = s_j·x_j.
+
+    Args:
+        num_rows: T.
+        capacity: Columns it can hold.
+
+    Attributes:
+        size: Columns that it holds.
+    """
+
+    def __init__(self, num_rows: int, capacity: int) -> None:
+        self.num_rows = num_rows
+        self.capacity = capacity
+        self.size = 0
+        self._values = np.empty((capacity, num_rows), np.float32)
+        self._ids = np.empty(capacity, np.int64)
+        self._scale = np.empty(capacity)
+        self._norm = np.empty(capacity)
+        self._score = np.empty(capacity)
+
+    @property
+    def ids(self) -> Positions:
+        """(size,) position of each column in X."""
+        return self._ids[: self.size]
+
+    @property
+    def score(self) -> Float64:
+        """(size,) how near each column was to entering the model when it was last looked at."""
+        return self._score[: self.size]
+
+    @property
+    def room(self) -> int:
+        """Columns that still fit."""
+        return self.capacity - self.size
+
+    def add(self, values: Float32, ids: Positions, scale: Float64, norm: Float64, score: Float64) -> None:
+        """Add columns.
+
+        Args:
+            values: (T, n) columns of X.
+            ids: (n,) their positions in X.
+            scale: (n,) s_j.
+            norm: (n,) upper bounds of ‖x̃_j‖.
+            score: (n,) see :attr:`score`.
+        """
+        first, stop = self.size, self.size + len(ids)
+        self._values[first:stop] = values.T
+        self._ids[first:stop] = ids
+        self._scale[first:stop], self._norm[first:stop], self._score[first:stop] = scale, norm, score
+        self.size = stop
+
+    def rescale(self, scale: Float64, norm: Float64) -> None:
+        """Replace s_j and ‖x̃_j‖ of all columns."""
+        self._scale[: self.size], self._norm[: self.size] = scale, norm
+
+    def keep(self, keep: npt.NDArray[np.bool_]) -> None:
+        """Drop the columns where ``keep`` (size,) is False; the others keep their order."""
+        rows = np.flatnonzero(keep)
+        for start in range(0, len(rows), _SLAB):
+            part = rows[start : start + _SLAB]
+            self._values[start : start + len(part)] = self._values[part]
+        for array in (self._ids, self._scale, self._norm, self._score):
+            array[: len(rows)] = array[rows]
+        self.size = len(rows)
+
+    def columns(self, rows: Positions) -> Float64:
+        """The scaled columns at places ``rows`` of the pool, (len(rows), T) float64."""
+        return self._values[rows] * self._scale[rows, None]
+
+    def correlations(self, vectors: Float64) -> tuple[Float64, Float64]:
+        """x̃_jᵀv for all columns and several v, in float32.
+
+        Args:
+            vectors: (T, K).
+
+        Returns:
+            (size, K) correlations and (size, K) bounds of their errors.
+        """
+        values = np.empty((self.size, vectors.shape[1]))
+        narrow = vectors.astype(np.float32)
+        for start in range(0, self.size, 8 * _SLAB):
+            part = slice(start, min(start + 8 * _SLAB, self.size))
+            values[part] = self._values[part] @ narrow
+        values *= self._scale[: self.size, None]
+        # Here the whole column is summed in one go.
+        share = (self.num_rows + 4) * FLOAT32_ROUNDING
+        return values, share * self._norm[: self.size, None] * np.linalg.norm(vectors, axis=0)
+
+    def exact_correlations(self, rows: Positions, vectors: Float64) -> Float64:
+        """x̃_jᵀv in float64 for the columns at places ``rows``: (len(rows), K)."""
+        out = np.empty((len(rows), vectors.shape[1]))
+        for start in range(0, len(rows), _SLAB):
+            part = rows[start : start + _SLAB]
+            out[start : start + len(part)] = self.columns(part) @ vectors
+        return out

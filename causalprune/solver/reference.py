@@ -1,0 +1,68 @@
+"""scikit-learn's coordinate descent on a matrix that fits in memory: a second opinion on small problems."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from causalprune.errors import UsageError
+from causalprune.quantities import format_bytes
+from causalprune.solver.problem import LassoProblem
+from causalprune.solver.source import Float64, ReadableColumns
+
+MAX_ITERATIONS = 100_000
+"""Sweeps of coordinate descent."""
+
+
+def solve_sklearn(
+    source: ReadableColumns, problem: LassoProblem, scale: Float64, alpha: float, memory_bytes: int
+) -> tuple[Float64, int]:
+    """Solve with :class:`sklearn.linear_model.ElasticNet`.
+
+    Args:
+        source: X and y.
+        problem: ρ, the sign, the tolerance.
+        scale: (P,) s in X̃ = X·diag(s).
+        alpha: α.
+        memory_bytes: What the matrix and its copy may take.
+
+    Returns:
+        (P,) γ̃ and the number of sweeps.
+
+    Raises:
+        UsageError: The matrix doesn't fit.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import ElasticNet
+
+    T, P = source.num_rows, source.num_columns
+    if memory_bytes < 16 * T * P:
+        raise UsageError(
+            "--memory", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
+            found=format_bytes(memory_bytes), remedy="raise it, or use --solver lasso",
+        )  # fmt: skip
+    columns = np.empty((T, P), order="F")
+    for first, block in source.blocks():
+        columns[:, first : first + block.shape[1]] = block
+    columns *= scale
+    # Columns of the order of 1: squares of 1e-12 would underflow the descent's own tests.
+    size = float(np.abs(columns).max()) or 1.0
+    lift = 2.0 ** -np.floor(np.log2(size))
+    columns *= lift if problem.sign >= 0 else -lift
+    l1, l2 = lift * alpha * problem.l1_ratio, lift**2 * alpha * (1 - problem.l1_ratio)
+    # scikit-learn's stopping rule is relative to ‖y‖², in the same scaling as ours.
+    net = ElasticNet(
+        alpha=l1 + l2,
+        l1_ratio=l1 / (l1 + l2),
+        fit_intercept=False,
+        tol=problem.tol / 2,
+        max_iter=MAX_ITERATIONS,
+        copy_X=False,
+        positive=problem.sign != 0,
+    )
+    with warnings.catch_warnings():
+        # Whether it converged is for our own certificate to say.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        net.fit(columns, source.target)
+    return net.coef_ * (lift if problem.sign >= 0 else -lift), int(net.n_iter_)

@@ -1,0 +1,472 @@
+"""A range of columns that is fitted by itself: its pool, its tasks, and what is known of the columns outside the pool.
+
+Of every column that isn't in the pool an upper bound of its correlation is kept, block by block: the largest that was
+seen with the residual z of an earlier solution. With another residual z' it is, for any β ≥ 0, at most
+
+    |x̃ᵀz'| ≤ β·|x̃ᵀz| + ‖x̃‖·‖z' − βz‖,
+
+so most blocks need not be read again to certify a new solution (the sphere test of El Ghaoui, Viallon and Rabbani, 2012,
+with the best of several centres).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.errors import DataError
+from causalprune.solver.certificate import allowed_peak, duality_gap
+from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.products import correlation_error, norm_error
+from causalprune.solver.source import Float32, Float64
+from causalprune.solver.task import Scaling, Solution, Task
+
+NORM_FLOOR = 1e-9
+"""Columns with less than this share of the largest norm keep that floor's scale: a unit norm would promote noise."""
+
+_LOOSE = 1e-4
+"""Relative gap of the solutions that only choose candidates."""
+
+_KEEP_SCORE = 0.5
+"""From this share of the bound on a column may become active, as the residual changes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The vectors that blocks are correlated with between two solutions.
+
+    Attributes:
+        vectors: (T, K) z; the first is ŷ itself.
+        norms: (K,) ‖z‖.
+        bounds: (K,) Tλ₁ of each; infinite for ŷ.
+        owner: (K,) number of the task of each; −1 for ŷ.
+        narrow: (K, T) the same as float32.
+        ranking: Which of them ranks the columns, or None.
+    """
+
+    vectors: Float64
+    norms: Float64
+    bounds: Float64
+    owner: npt.NDArray[np.int64]
+    narrow: Float32
+    ranking: int | None
+
+
+@dataclass(eq=False)
+class _Piece:
+    """The part of a block that belongs to the region.
+
+    Attributes:
+        start: Its first column, counted from the region's.
+        stop: Column behind the last.
+        reference: What it was last correlated with; None before the first time.
+        peak: (K,) upper bounds of its columns' correlations with it, those in the pool left out.
+        ranked: (T,) what ``rank`` of its columns was computed with; None if it wasn't.
+    """
+
+    start: int
+    stop: int
+    reference: Reference | None = None
+    peak: Float64 | None = None
+    ranked: Float64 | None = None
+
+
+class Region:
+    """Columns ``start`` to ``stop`` of X.
+
+    Args:
+        start: First column.
+        stop: Column behind the last.
+        block_width: Columns of a block, blocks being counted from column 0 of X.
+        target: (T,) ŷ = y/‖y‖.
+        target_norm: ‖y‖.
+        normalize: ``none`` or ``column``.
+        l1_ratio: ρ.
+        sign: 1: γ ≥ 0; −1: γ ≤ 0; 0: free.
+        capacity: Columns of the pool.
+
+    Attributes:
+        tasks: The regressions; the first is the fit itself, the others only share its passes.
+        pieces: The parts of blocks, by block number.
+        reference: What blocks are to be correlated with next.
+        violators: Columns seen outside the pool, since the last solution, that contradict it.
+        changed: Whether the pool holds columns that the last solution doesn't know of.
+        ranking_place: Place of the solution of the first task that ranks the columns, or None.
+    """
+
+    def __init__(
+        self,
+        start: int,
+        stop: int,
+        *,
+        block_width: int,
+        target: Float64,
+        target_norm: float,
+        normalize: str,
+        l1_ratio: float,
+        sign: int,
+        capacity: int,
+    ) -> None:
+        self.start, self.stop = start, stop
+        self.tasks: list[Task] = []
+        self.pieces = {
+            number: _Piece(max(number * block_width, start) - start, min((number + 1) * block_width, stop) - start)
+            for number in range(start // block_width, -(-stop // block_width))
+        }
+        self.violators = 0
+        self.changed = False
+        self.ranking_place: int | None = None
+        self._block_width = block_width
+        self._target, self._target_norm = target, target_norm
+        self._normalize, self._l1_ratio, self._sign = normalize, l1_ratio, sign
+        T, n = len(target), stop - start
+        self._pool = ColumnPool(T, min(capacity, n))
+        self._pooled = np.zeros(n, bool)
+        self._norm = np.zeros(n, np.float32)
+        self._rank = np.zeros(n, np.float32)
+        self._largest_norm = 0.0
+        self._unit = 0.0
+        self._best = 0.0
+        self._threshold = 0.0
+        self._error, self._norm_error = correlation_error(T), norm_error(T)
+        self.reference = self._make_reference(first_pass=True)
+
+    # What blocks tell.
+
+    def absorb(
+        self, number: int, block: Float32, products: Float32, norms: Float64 | None, reference: Reference
+    ) -> None:
+        """Take in a piece.
+
+        Args:
+            number: Of the block.
+            block: (T, n) the piece's columns.
+            products: (K, n) x_jᵀz with the reference's vectors.
+            norms: (n,) ‖x_j‖, the first time.
+            reference: What the products are with.
+
+        Raises:
+            DataError: A column isn't finite.
+        """
+        piece = self.pieces[number]
+        if norms is not None:
+            self._measure(piece, norms)
+        piece.reference, piece.peak = reference, np.zeros(len(reference.norms))
+        if reference.ranking is not None:
+            piece.ranked = reference.vectors[:, reference.ranking]
+        if not self._largest_norm:
+            return
+        ids = np.arange(piece.start, piece.stop)
+        scale, scaled_norm = self._scales(ids)
+        signed = self._signed(products * scale)
+        if reference.ranking is not None:
+            self._rank[ids] = signed[reference.ranking]
+        upper = signed + (self._error * scaled_norm) * reference.norms[:, None]
+        outside = ~self._pooled[ids]
+        lead = int(reference.owner[0] < 0)
+        score = np.zeros(len(ids))
+        if len(upper) > lead:
+            score = (upper[lead:] / reference.bounds[lead:, None]).max(axis=0)
+            self.violators += int(((signed[lead:, outside] / reference.bounds[lead:, None]) > 1).any(axis=0).sum())
+        if norms is not None:
+            self._meet(block, scale, upper[0])
+            if self._best > 0:
+                np.maximum(score, upper[0] / self._best, out=score)
+        score[~outside] = -np.inf
+        taken = self._choose(score)
+        outside[taken] = False
+        if outside.any():
+            piece.peak = np.maximum(upper[:, outside].max(axis=1), 0.0)
+        if len(taken):
+            self._pool.add(block[:, taken], ids[taken], scale[taken], scaled_norm[taken], score[taken])
+            self._pooled[ids[taken]] = True
+            self.changed = True
+
+    def _measure(self, piece: _Piece, norms: Float64) -> None:
+        if not np.isfinite(norms).all():
+            at = self.start + piece.start + int(np.flatnonzero(~np.isfinite(norms))[0])
+            raise DataError(f"column {at} of X", expected="finite numbers", found="NaN or infinity")
+        self._norm[piece.start : piece.stop] = norms
+        largest = float(norms.max(initial=0.0))
+        if self._unit == 0.0 and largest > 0:
+            self._unit = 2.0 ** -math.floor(math.log2(largest))
+        self._largest_norm = max(self._largest_norm, largest)
+
+    def _scales(self, ids: Positions | slice) -> tuple[Float64, Float64]:
+        """s_j and an upper bound of ‖x̃_j‖."""
+        norm = self._norm[ids].astype(np.float64)
+        if self._normalize == "none":
+            scale = np.where(norm > 0, self._unit, 0.0)
+        else:
+            floored = np.maximum(norm, NORM_FLOOR * self._largest_norm)
+            scale = np.divide(1.0, floored, where=norm > 0, out=np.zeros_like(norm))
+        return scale, scale * norm * (1 + self._norm_error)
+
+    def _signed(self, correlations: Float64) -> Float64:
+        return np.abs(correlations) if self._sign == 0 else self._sign * correlations
+
+    def _meet(self, block: Float32, scale: Float64, upper: Float64) -> None:
+        """Look for a larger correlation with y: those that may be one are computed in float64."""
+        while True:
+            rivals = np.flatnonzero(upper > self._best)
+            if not len(rivals):
+                return
+            rivals = rivals[np.argsort(-upper[rivals])[:16]]
+            exact = self._signed((self._target @ block[:, rivals].astype(np.float64)) * scale[rivals])
+            self._best = max(self._best, float(exact.max()))
+            upper = upper.copy()
+            upper[rivals] = -np.inf
+
+    # The pool.
+
+    def _choose(self, score: Float64) -> Positions:
+        """Which columns of a piece join the pool; what has to make room for them leaves it."""
+        taken = np.flatnonzero(score > self._threshold)
+        pool = self._pool
+        if len(taken) <= pool.room:
+            return taken
+        held = pool.score.copy()
+        held[self._in_use()] = np.inf
+        both = np.concatenate([held, score[taken]])
+        stay = max(1, (3 * pool.capacity) // 4)
+        # Most pieces have yet to come: leave room, and ask more of them.
+        self._threshold = float(np.partition(both, len(both) - stay)[len(both) - stay])
+        self._evict(held < self._threshold)
+        taken = taken[score[taken] >= self._threshold]
+        return taken[np.argsort(-score[taken], kind="stable")[: pool.room]]
+
+    def _in_use(self) -> npt.NDArray[np.bool_]:
+        """(size,) the columns of the pool that a solution uses."""
+        used = [s.ids for task in self.tasks for s in task.solutions]
+        return np.isin(self._pool.ids, np.concatenate(used)) if used else np.zeros(self._pool.size, bool)
+
+    def _evict(self, leaving: npt.NDArray[np.bool_]) -> None:
+        """Drop columns from the pool; the bounds of their pieces take them in."""
+        rows = np.flatnonzero(leaving)
+        numbers = (self._pool.ids[rows] + self.start) // self._block_width
+        by_reference: dict[int, list[int]] = {}
+        for number in np.unique(numbers):
+            by_reference.setdefault(id(self.pieces[int(number)].reference), []).append(int(number))
+        for group in by_reference.values():
+            reference = self.pieces[group[0]].reference
+            assert reference is not None
+            mine = np.isin(numbers, group)
+            upper = self._signed(self._pool.exact_correlations(rows[mine], reference.vectors))
+            for number in group:
+                piece = self.pieces[number]
+                assert piece.peak is not None
+                np.maximum(piece.peak, upper[numbers[mine] == number].max(axis=0), out=piece.peak)
+        self._pooled[self._pool.ids[rows]] = False
+        self._pool.keep(~leaving)
+
+    # Solving.
+
+    @property
+    def alpha_max(self) -> float:
+        """The smallest α with γ = 0, of the columns seen so far."""
+        return self.scaling.alpha(self._best / len(self._target), self._l1_ratio) if self._best > 0 else 0.0
+
+    @property
+    def moved(self) -> bool:
+        """Whether any column seen so far isn't zero."""
+        return self._largest_norm > 0
+
+    @property
+    def scaling(self) -> Scaling:
+        """From the problem as stated to the one that is solved."""
+        return Scaling(self._unit if self._normalize == "none" else 1.0, self._target_norm)
+
+    def finish_first_pass(self) -> None:
+        """Settle the scales, now that the largest norm is known, and with them alpha_max."""
+        ids = self._pool.ids
+        if self._normalize == "column" and len(ids):
+            self._pool.rescale(*self._scales(ids))
+            exact = self._pool.exact_correlations(np.arange(len(ids)), self._target[:, None])[:, 0]
+            self._best = float(self._signed(exact).max(initial=0.0))
+
+    def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
+        """Solve all tasks over the pool, and aim the next reading at what they leave open."""
+        if self._pool.size and self._best > 0:
+            for task in self.tasks:
+                task.solve(self._pool, self.alpha_max, self.scaling, 0.01 * task.tol if exactly else _LOOSE)
+        self.violators, self.changed = 0, False
+        self.aim(first_pass=first_pass)
+
+    def aim(self, *, first_pass: bool = False) -> None:
+        """Make the reference of the solutions that aren't certified, and see how near the pool's columns are to them."""
+        self.reference = self._make_reference(first_pass=first_pass)
+        lead = int(first_pass)
+        if self._pool.size and len(self.reference.norms) > lead:
+            found, error = self._pool.correlations(self.reference.vectors[:, lead:])
+            self._pool.score[:] = ((self._signed(found) + error) / self.reference.bounds[lead:]).max(axis=1)
+            self._threshold = _KEEP_SCORE if 2 * self._pool.size > self._pool.capacity else 0.0
+
+    def _make_reference(self, *, first_pass: bool) -> Reference:
+        vectors, bounds, owner = [], [], []
+        ranking = None
+        if first_pass:
+            vectors, bounds, owner = [self._target], [np.inf], [-1]
+        for t, task in enumerate(self.tasks):
+            for place, solution in enumerate(task.solutions):
+                if t == 0 and place == self.ranking_place:
+                    ranking = len(vectors)
+                elif task.done(solution):
+                    continue
+                vectors.append(task.vector(solution))
+                bounds.append(len(self._target) * solution.penalty.l1)
+                owner.append(t)
+        stacked = np.stack(vectors, axis=1) if vectors else np.empty((len(self._target), 0))
+        return Reference(
+            stacked,
+            np.linalg.norm(stacked, axis=0),
+            np.array(bounds),
+            np.array(owner, np.int64),
+            np.ascontiguousarray(stacked.T, np.float32),
+            ranking,
+        )
+
+    # Proving.
+
+    def certify(self) -> set[int]:
+        """Prove what can be proven without reading.
+
+        Returns:
+            Numbers of the blocks that must be read to prove the rest.
+        """
+        needed: set[int] = set()
+        open_pieces = self._open_pieces()
+        for t, task in enumerate(self.tasks):
+            for place, solution in enumerate(task.solutions):
+                if task.done(solution):
+                    continue
+                bound = len(self._target) * solution.penalty.l1
+                limits = self._limits(t, task.vector(solution), open_pieces)
+                peak = max(bound, solution.pool_peak, *limits.values(), 0.0)
+                facts = (task.weighted_target, solution.residual, solution.l1_norm, solution.squares, solution.penalty)
+                gap = duality_gap(*facts, peak).gap
+                task.solutions[place] = replace(solution, gap=gap)
+                if gap > task.goal:
+                    allowed = allowed_peak(*facts, task.goal)
+                    needed |= {number for number, limit in limits.items() if limit > allowed}
+        return needed
+
+    def _open_pieces(self) -> dict[int, float]:
+        """Of each piece with columns outside the pool, the largest ‖x̃_j‖ among these."""
+        largest = {}
+        for number, piece in self.pieces.items():
+            ids = slice(piece.start, piece.stop)
+            outside = ~self._pooled[ids]
+            norm = float(self._scales(ids)[1][outside].max(initial=0.0))
+            if norm > 0:
+                largest[number] = norm
+        return largest
+
+    def _limits(self, owner: int, vector: Float64, open_pieces: dict[int, float]) -> dict[int, float]:
+        """Upper bounds of |x̃_jᵀz| over the columns outside the pool, by block number."""
+        length = float(np.linalg.norm(vector))
+        limits = {}
+        centres: dict[int, tuple[npt.NDArray[np.int64], Float64, Float64]] = {}
+        for number, norm in open_pieces.items():
+            piece = self.pieces[number]
+            limit = norm * length
+            if piece.reference is not None and piece.peak is not None:
+                key = id(piece.reference)
+                if key not in centres:
+                    centres[key] = _centres(piece.reference, owner, vector)
+                places, share, distance = centres[key]
+                if len(places):
+                    limit = min(limit, float((share * piece.peak[places] + norm * distance).min()))
+            limits[number] = limit * (1 + 1e-12)
+        return limits
+
+    # Ranking.
+
+    def unranked(self, tolerance: float) -> set[int]:
+        """Numbers of the blocks whose dual correlations are off by more than ``tolerance`` from the ranking solution's."""
+        solution = self.ranking_solution
+        if solution is None:
+            return set()
+        vector, bound = self.tasks[0].vector(solution), len(self._target) * solution.penalty.l1
+        return {number for number, piece in self.pieces.items() if self._rank_error(piece, vector, bound) > tolerance}
+
+    def _rank_error(self, piece: _Piece, vector: Float64, bound: float) -> float:
+        norm = float(self._scales(slice(piece.start, piece.stop))[1].max(initial=0.0))
+        if norm == 0:
+            return 0.0
+        if piece.ranked is None:
+            return np.inf
+        return norm * float(np.linalg.norm(vector - piece.ranked)) / bound
+
+    @property
+    def ranking_solution(self) -> Solution | None:
+        """The solution that ranks the columns."""
+        solutions = self.tasks[0].solutions
+        return None if self.ranking_place is None or not solutions else solutions[self.ranking_place]
+
+    def dual_correlations(self) -> tuple[Float32, float]:
+        """|x̃_jᵀz − Tλ₂g_j|/(Tλ₁) of the ranking solution, and how far they may be off.
+
+        Zero throughout when no column correlates with y.
+        """
+        solution = self.ranking_solution
+        if solution is None:
+            return self._rank, 0.0
+        vector, bound = self.tasks[0].vector(solution), len(self._target) * solution.penalty.l1
+        error = max(self._rank_error(piece, vector, bound) for piece in self.pieces.values())
+        ids = self._pool.ids
+        exact = self._signed(self._pool.exact_correlations(np.arange(len(ids)), vector[:, None])[:, 0])
+        self._rank[ids] = exact
+        self._rank[solution.ids] -= len(self._target) * solution.penalty.l2 * np.abs(solution.coefficients)
+        self._rank /= bound
+        return self._rank, error
+
+    def at_bound(self, tolerance: float) -> Positions:
+        """The equicorrelation set of the ranking solution: columns whose correlation is the bound to within a share.
+
+        The set is the same for all minimisers, γ isn't where its columns depend on each other (Tibshirani, 2013).
+        """
+        solution = self.ranking_solution
+        if solution is None:
+            return np.empty(0, np.int64)
+        penalty = solution.penalty
+        vector = self.tasks[0].vector(solution)
+        found = self._pool.exact_correlations(np.arange(self._pool.size), vector[:, None])[:, 0]
+        places = self._places(solution.ids)
+        found[places] -= len(self._target) * penalty.l2 * solution.coefficients
+        return np.sort(self._pool.ids[self._signed(found) >= len(self._target) * penalty.l1 * (1 - tolerance)])
+
+    def is_unique(self, at_bound: Positions) -> bool | None:
+        """Whether the columns at the bound are independent, which makes γ unique; None where there are too many."""
+        solution = self.ranking_solution
+        if solution is None or solution.penalty.l2 > 0 or len(at_bound) <= 1:
+            return True
+        if len(at_bound) > len(self._target):
+            return False
+        columns = self._pool.columns(self._places(at_bound))
+        return int(np.linalg.matrix_rank(columns)) == len(at_bound)
+
+    def _places(self, ids: Positions) -> Positions:
+        """Places in the pool of columns that are in it."""
+        order = np.argsort(self._pool.ids)
+        return order[np.searchsorted(self._pool.ids, ids, sorter=order)]
+
+    def gamma(self, solution: Solution) -> tuple[Positions, Float64]:
+        """Positions in X and values of the nonzero γ of a solution."""
+        scale, _ = self._scales(solution.ids)
+        return solution.ids + self.start, solution.coefficients * scale * self._target_norm
+
+    def predict(self, solution: Solution) -> Float64:
+        """Xγ of all rows, (T,), in units of ‖y‖, whatever their weights in the fit."""
+        return solution.coefficients @ self._pool.columns(self._places(solution.ids))
+
+
+def _centres(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDArray[np.int64], Float64, Float64]:
+    """Which vectors of a reference bound another one's correlations, each with its best β and ‖z' − βz‖."""
+    places = np.flatnonzero((reference.owner == owner) | (reference.owner < 0))
+    places = places[reference.norms[places] > 0]
+    z = reference.vectors[:, places]
+    share = np.maximum(vector @ z, 0.0) / reference.norms[places] ** 2
+    return places, share, np.linalg.norm(vector[:, None] - share * z, axis=0)

@@ -1,0 +1,215 @@
+"""Passes over a store that is larger than memory: solve while scanning, then prove over all columns.
+
+The blocks of columns are read in a random order. Each region keeps the columns that may become active in a pool, and
+solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the end of the
+first pass the pool nearly always holds every active set; what bounds can't rule out is read again, until the duality gap
+over all columns is within the tolerance.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from causalprune.solver.products import HostProducts, Products, Request, column_norms
+from causalprune.solver.region import Reference, Region
+from causalprune.solver.source import ColumnSource, Float32, Float64
+
+_FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
+"""Shares of the first pass after which the tasks are solved over what was seen so far."""
+
+_LATER_CHECKS = (1 / 4, 1 / 2)
+"""The same for later passes, where violators of the last solution were seen."""
+
+Notify = Callable[[int, int, str], None]
+"""``notify(blocks read now, blocks of this pass, what is going on)``."""
+
+
+@dataclass
+class ScanCosts:
+    """What the passes cost.
+
+    Attributes:
+        passes: Columns read, as a multiple of all columns.
+        bytes_read: Stored bytes read.
+        read_seconds: Thread time of reading and decoding blocks.
+        product_seconds: Thread time of norms and correlations.
+        subproblem_seconds: Time of solving over the pools and of the bounds.
+    """
+
+    passes: float = 0.0
+    bytes_read: int = 0
+    read_seconds: float = 0.0
+    product_seconds: float = 0.0
+    subproblem_seconds: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What a thread found in a block."""
+
+    number: int
+    first: int
+    block: Float32
+    parts: list[tuple[int, Float32, Float64 | None, Reference]]
+    seconds: float
+
+
+class Scanner:
+    """Reads blocks for regions and lets them solve and prove.
+
+    Args:
+        source: X.
+        regions: Which of its columns are fitted together; none overlap.
+        block_width: Columns of a block.
+        ahead: Blocks that are worked on at the same time.
+        max_passes: Passes after which it gives up.
+        products: Where products are computed.
+        seed: Of the order of the blocks.
+        notify: Called with the number of blocks just read and a word on how it goes.
+
+    Attributes:
+        costs: What it cost so far.
+    """
+
+    def __init__(
+        self,
+        source: ColumnSource,
+        regions: Sequence[Region],
+        *,
+        block_width: int,
+        ahead: int = 2,
+        max_passes: float = 10.0,
+        products: Products | None = None,
+        seed: int = 0,
+        notify: Notify | None = None,
+    ) -> None:
+        self._source, self._regions = source, list(regions)
+        self._width, self._ahead, self._max_passes = block_width, ahead, max_passes
+        self._products = products or HostProducts()
+        self._rng = np.random.default_rng(seed)
+        self._notify = notify
+        self._blocks = -(-source.num_columns // block_width)
+        self._by_block: dict[int, list[int]] = {}
+        for r, region in enumerate(self._regions):
+            for number in region.pieces:
+                self._by_block.setdefault(number, []).append(r)
+        self.costs = ScanCosts()
+
+    def first_pass(self) -> None:
+        """Read everything once and solve."""
+        numbers = [b for b in range(self._blocks) if b in self._by_block]
+        self._scan(numbers, first_pass=True)
+        for region in self._regions:
+            region.finish_first_pass()
+        self.solve()
+
+    def solve(self) -> None:
+        """Solve all tasks over the pools."""
+        self._solve(self._regions)
+
+    def prove(self) -> bool:
+        """Read again what bounds can't rule out, until every solution is certified.
+
+        Returns:
+            Whether they are; False when ``max_passes`` ran out.
+        """
+        while True:
+            needed: dict[int, set[int]] = {}
+            with self._subproblem():
+                for r, region in enumerate(self._regions):
+                    for number in region.certify():
+                        needed.setdefault(number, set()).add(r)
+            if all(task.finished or not task.solutions for region in self._regions for task in region.tasks):
+                return True
+            if not needed or self.costs.passes + len(needed) / self._blocks > self._max_passes + 1e-9:
+                return False
+            with self._subproblem():
+                for region in self._regions:
+                    region.aim()
+            self._scan(sorted(needed), wanted=needed)
+            self._solve([region for region in self._regions if region.changed])
+
+    def rank(self, tolerance: float) -> None:
+        """Read again the blocks whose columns' correlations with the ranking solution aren't known well enough."""
+        needed: dict[int, set[int]] = {}
+        for r, region in enumerate(self._regions):
+            for number in region.unranked(tolerance):
+                needed.setdefault(number, set()).add(r)
+            region.aim()
+        self._scan(sorted(needed), wanted=needed, check=False)
+
+    def _solve(self, regions: Sequence[Region], *, exactly: bool = True, first_pass: bool = False) -> None:
+        with self._subproblem():
+            for region in regions:
+                region.solve(exactly=exactly, first_pass=first_pass)
+
+    def _scan(
+        self,
+        numbers: list[int],
+        *,
+        first_pass: bool = False,
+        wanted: dict[int, set[int]] | None = None,
+        check: bool = True,
+    ) -> None:
+        """Read blocks in a random order; solve on the way."""
+        order = [int(n) for n in self._rng.permutation(numbers)]
+        shares = (_FIRST_CHECKS if first_pass else _LATER_CHECKS) if check else ()
+        checks = {max(1, int(len(order) * share)) for share in shares} - {len(order)}
+
+        def items() -> Iterator[tuple[int, list[tuple[int, Reference, bool]]]]:
+            for number in order:
+                mine = self._by_block[number] if wanted is None else sorted(wanted[number])
+                yield number, [(r, self._regions[r].reference, first_pass) for r in mine]
+
+        before = self._source.bytes_read
+        with threadpool_limits(limits=1, user_api="blas"):
+            for count, look in enumerate(self._source.map_blocks(self._look, items(), self._width, self._ahead), 1):
+                for r, products, norms, reference in look.parts:
+                    region = self._regions[r]
+                    start = max(region.start, look.first) - look.first
+                    stop = start + products.shape[1]
+                    region.absorb(look.number, look.block[:, start:stop], products, norms, reference)
+                self.costs.product_seconds += look.seconds
+                self.costs.passes += look.block.shape[1] / self._source.num_columns
+                del look
+                if self._notify is not None:
+                    self._notify(1, len(order), f"pass {self.costs.passes:.2f}")
+                if count in checks:
+                    due = [g for g in self._regions if first_pass or g.violators]
+                    self._solve(due, exactly=not first_pass, first_pass=first_pass)
+        self.costs.bytes_read += self._source.bytes_read - before
+
+    def _look(self, first: int, block: Float32, wanted: list[tuple[int, Reference, bool]]) -> _Look:
+        """In a thread: correlate a block's columns with what their regions want to know."""
+        started = time.perf_counter()
+        requests = []
+        for r, reference, _ in wanted:
+            start = max(self._regions[r].start, first) - first
+            stop = min(self._regions[r].stop, first + block.shape[1]) - first
+            requests.append(Request(start, stop, reference.narrow))
+        found = self._products.correlate(block, requests)
+        norms = column_norms(block) if any(fresh for _, _, fresh in wanted) else None
+        parts = [
+            (r, products, norms[request.start : request.stop] if norms is not None else None, reference)
+            for (r, reference, _), request, products in zip(wanted, requests, found, strict=True)
+        ]
+        return _Look(first // self._width, first, block, parts, time.perf_counter() - started)
+
+    def _subproblem(self) -> _Clock:
+        return _Clock(self.costs)
+
+
+class _Clock:
+    def __init__(self, costs: ScanCosts) -> None:
+        self._costs = costs
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._costs.subproblem_seconds += time.perf_counter() - self._started
