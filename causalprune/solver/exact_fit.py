@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from threadpoolctl import threadpool_limits
 
 from causalprune.errors import UsageError
 from causalprune.solver.memory import plan_memory
@@ -83,7 +84,9 @@ def fit_exactly(
     """
     if options.folds and not problem.num_alphas:
         raise UsageError("--cv", expected="--alphas N, the path to choose from", found="one α")
-    return _ExactFit(source, problem, options, ranges, notify).run()
+    # Threads of BLAS would compete with those that decode, and lose on matrices as small as an active set's.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _ExactFit(source, problem, options, ranges, notify).run()
 
 
 class _ExactFit:

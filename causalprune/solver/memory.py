@@ -12,7 +12,7 @@ _COLUMN_BYTES = 26
 """Of each column: norm, rank and whether it is in the pool; in the result γ and the dual correlation; copies at the end."""
 
 _SMALLEST_POOL = 128
-_LARGEST_POOL = 2**28
+_LARGEST_POOL = 2**27
 _LARGEST_SHARE = 8
 """The pool needn't hold more than this fraction of all columns, if that is enough for the active sets."""
 

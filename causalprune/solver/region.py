@@ -131,6 +131,7 @@ class Region:
         self._unit = 0.0
         self._best = 0.0
         self._threshold = 0.0
+        self._solved_exactly = False
         self._error, self._norm_error = correlation_error(T), norm_error(T)
         self.reference = self._make_reference(first_pass=True)
 
@@ -291,7 +292,9 @@ class Region:
         """Solve all tasks over the pool, and aim the next reading at what they leave open."""
         if self._pool.size and self._best > 0:
             for task in self.tasks:
-                task.solve(self._pool, self.alpha_max, self.scaling, 0.01 * task.tol if exactly else _LOOSE)
+                goal = 0.01 * task.tol if exactly else _LOOSE
+                task.solve(self._pool, self.alpha_max, self.scaling, goal, refine=self._solved_exactly)
+        self._solved_exactly = exactly
         self.violators, self.changed = 0, False
         self.aim(first_pass=first_pass)
 

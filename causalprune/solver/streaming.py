@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from causalprune.solver.products import HostProducts, Products, Request, column_norms
 from causalprune.solver.region import Reference, Region
@@ -167,21 +166,20 @@ class Scanner:
                 yield number, [(r, self._regions[r].reference, first_pass) for r in mine]
 
         before = self._source.bytes_read
-        with threadpool_limits(limits=1, user_api="blas"):
-            for count, look in enumerate(self._source.map_blocks(self._look, items(), self._width, self._ahead), 1):
-                for r, products, norms, reference in look.parts:
-                    region = self._regions[r]
-                    start = max(region.start, look.first) - look.first
-                    stop = start + products.shape[1]
-                    region.absorb(look.number, look.block[:, start:stop], products, norms, reference)
-                self.costs.product_seconds += look.seconds
-                self.costs.passes += look.block.shape[1] / self._source.num_columns
-                del look
-                if self._notify is not None:
-                    self._notify(1, len(order), f"pass {self.costs.passes:.2f}")
-                if count in checks:
-                    due = [g for g in self._regions if first_pass or g.violators]
-                    self._solve(due, exactly=not first_pass, first_pass=first_pass)
+        for count, look in enumerate(self._source.map_blocks(self._look, items(), self._width, self._ahead), 1):
+            for r, products, norms, reference in look.parts:
+                region = self._regions[r]
+                start = max(region.start, look.first) - look.first
+                stop = start + products.shape[1]
+                region.absorb(look.number, look.block[:, start:stop], products, norms, reference)
+            self.costs.product_seconds += look.seconds
+            self.costs.passes += look.block.shape[1] / self._source.num_columns
+            del look
+            if self._notify is not None:
+                self._notify(1, len(order), f"pass {self.costs.passes:.2f}")
+            if count in checks:
+                due = [g for g in self._regions if first_pass or g.violators]
+                self._solve(due, exactly=not first_pass, first_pass=first_pass)
         self.costs.bytes_read += self._source.bytes_read - before
 
     def _look(self, first: int, block: Float32, wanted: list[tuple[int, Reference, bool]]) -> _Look:

@@ -118,14 +118,15 @@ class Task:
         """(T,) what X's unweighted columns are correlated with: factor·residual."""
         return solution.residual if self.factor is None else solution.residual * self.factor
 
-    def solve(self, pool: ColumnPool, alpha_max: float, scaling: Scaling, goal: float) -> None:
-        """Solve over the pool, each α from its own last solution; those that are certified stay as they are.
+    def solve(self, pool: ColumnPool, alpha_max: float, scaling: Scaling, goal: float, *, refine: bool) -> None:
+        """Solve over the pool; α that are certified stay as they are.
 
         Args:
             pool: The columns.
             alpha_max: The smallest α with γ = 0.
             scaling: From α to λ.
             goal: Duality gap over the pool to reach, relative to that of g = 0.
+            refine: Start each α from its own last solution, which is nearly right, rather than from the last α's.
         """
         if self.null == 0 or alpha_max == 0:
             self.solutions = []
@@ -141,7 +142,7 @@ class Task:
             if last is not None and self.done(last) and last.alpha == alpha:
                 found.append(last)
                 continue
-            if last is not None:
+            if last is not None and (refine or place == 0):
                 solver.start(last)
             found.append(solver.minimise(alpha))
         self.solutions = found
