@@ -23,9 +23,6 @@ _JITTER = 1e-12
 _MARGIN = 1e-10
 """A violation smaller than this share of the bound is rounding."""
 
-_NEAR = 1024
-"""Columns nearest to entering, whose correlations are kept up to date between two looks at the whole pool."""
-
 _MAX_STEPS = 1000
 
 
@@ -52,7 +49,7 @@ class ActiveSet:
     """Minimises over the columns of a pool, for one penalty after another.
 
     Args:
-        pool: The columns. It must not change while this object is used.
+        pool: The columns. It may grow while this object is used, but not lose any.
         target: (T,) y, already multiplied by ``factor``.
         factor: (T,) √w_t of weighted rows, which multiplies the columns too; None where all are 1.
         sign: 1: coefficients ≥ 0; −1: ≤ 0; 0: free.
@@ -67,8 +64,6 @@ class ActiveSet:
         self._at: Positions = np.empty(0, np.int64)
         self._g = self._signs = self._moments = np.empty(0)
         self._allocate(64)
-        self._near: Positions = np.empty(0, np.int64)
-        self._near_columns = np.empty((0, self._rows))
 
     def _allocate(self, capacity: int) -> None:
         k = self._count
@@ -90,12 +85,10 @@ class ActiveSet:
     def load(self, ids: Positions, coefficients: Float64) -> None:
         """Start from these coefficients; columns that aren't in the pool are left out."""
         self._count = self._factored = 0
-        order = np.argsort(self._pool.ids, kind="stable")
-        place = np.searchsorted(self._pool.ids, ids, sorter=order)
-        place = order[np.minimum(place, len(order) - 1)] if len(order) else place[:0]
-        found = self._pool.ids[place] == ids[: len(place)] if len(order) else np.empty(0, bool)
-        self._join(place[found], np.sign(coefficients[: len(place)][found]))
-        self._g[: self._count] = coefficients[: len(place)][found]
+        places = self._pool.places(ids)
+        found = places >= 0
+        self._join(places[found], np.sign(coefficients[found]))
+        self._g[: self._count] = coefficients[found]
 
     def solve(self, penalty: Penalty, goal: float, limit: int) -> PoolSolution | None:
         """Minimise 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over the pool, from where the last call ended.
@@ -110,22 +103,16 @@ class ActiveSet:
         """
         T = self._rows
         bound, ridge = T * penalty.l1, T * penalty.l2
-        self._near = self._near[:0]
         for _ in range(_MAX_STEPS):
             self._minimise(bound, ridge)
             if self._count > limit:
                 return None
             residual = self._residual()
             weighted = residual if self._factor is None else residual * self._factor
-            if len(self._near):
-                slope = self._near_columns @ weighted
-                if self._admit(self._near, slope, bound):
-                    continue
             slope, peak = self._look(weighted, bound, ridge)
             gap = self._gap(residual, penalty, peak)
-            if gap <= goal or not self._admit(np.arange(self._pool.size), slope, bound):
+            if gap <= goal or not self._admit(slope, bound):
                 break
-            self._remember_near(slope)
         used = np.flatnonzero(self._g[: self._count])
         return PoolSolution(self._pool.ids[self._at[used]].copy(), self._g[used].copy(), residual, max(peak, 0.0), gap)
 
@@ -153,25 +140,19 @@ class ActiveSet:
     def _signed(self, slope: Float64) -> Float64:
         return np.abs(slope) if self._sign == 0 else self._sign * slope
 
-    def _admit(self, places: Positions, slope: Float64, bound: float) -> bool:
+    def _admit(self, slope: Float64, bound: float) -> bool:
         """Let the worst violators join; whether there were any."""
         excess = self._signed(slope)
         worst = np.flatnonzero(excess > bound * (1 + _MARGIN))
         if len(worst):
-            worst = worst[~np.isin(places[worst], self._at[: self._count])]
+            worst = worst[~np.isin(worst, self._at[: self._count])]
         if not len(worst):
             return False
         few = max(5, min(40, self._count // 3 + 5))
         if len(worst) > few:
             worst = worst[np.argpartition(-excess[worst], few - 1)[:few]]
-        self._join(places[worst], np.sign(slope[worst]))
+        self._join(worst, np.sign(slope[worst]))
         return True
-
-    def _remember_near(self, slope: Float64) -> None:
-        excess = self._signed(slope)
-        count = min(_NEAR, len(excess))
-        near = np.arange(count) if count == len(excess) else np.argpartition(-excess, count - 1)[:count]
-        self._near, self._near_columns = near, self._pool.columns(near)
 
     def _join(self, places: Positions, signs: Float64) -> None:
         if not len(places):

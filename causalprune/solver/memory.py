@@ -13,7 +13,7 @@ _COLUMN_BYTES = 26
 
 _SMALLEST_POOL = 128
 _LARGEST_POOL = 2**27
-_LARGEST_SHARE = 8
+_LARGEST_SHARE = 10
 """The pool needn't hold more than this fraction of all columns, if that is enough for the active sets."""
 
 _WORKSPACE = 2**25

@@ -66,6 +66,29 @@ class ColumnPool:
         self._scale[first:stop], self._norm[first:stop], self._score[first:stop] = scale, norm, score
         self.size = stop
 
+    def reserve(self, room: int) -> None:
+        """Raise the capacity until ``room`` more columns fit."""
+        if room > self.room:
+            self.capacity = max(2 * self.capacity, self.size + room)
+            for name in ("_values", "_ids", "_scale", "_norm", "_score"):
+                held = getattr(self, name)
+                larger = np.empty((self.capacity, *held.shape[1:]), held.dtype)
+                larger[: self.size] = held[: self.size]
+                setattr(self, name, larger)
+
+    def copy_to(self, other: ColumnPool, rows: Positions) -> None:
+        """Add the columns at places ``rows`` to another pool."""
+        other.reserve(len(rows))
+        other.add(self._values[rows].T, self._ids[rows], self._scale[rows], self._norm[rows], self._score[rows])
+
+    def places(self, ids: Positions) -> Positions:
+        """Places of columns by their position in X; −1 for those that it doesn't hold."""
+        if not self.size:
+            return np.full(len(ids), -1)
+        order = np.argsort(self.ids, kind="stable")
+        found = order[np.minimum(np.searchsorted(self.ids, ids, sorter=order), self.size - 1)]
+        return np.where(self.ids[found] == ids, found, -1)
+
     def rescale(self, scale: Float64, norm: Float64) -> None:
         """Replace s_j and ‖x̃_j‖ of all columns."""
         self._scale[: self.size], self._norm[: self.size] = scale, norm

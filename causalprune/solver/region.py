@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ import numpy.typing as npt
 from causalprune.errors import DataError
 from causalprune.solver.certificate import allowed_peak, duality_gap
 from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.pool_path import solve_path
 from causalprune.solver.products import correlation_error, norm_error
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.task import Scaling, Solution, Task
@@ -34,22 +36,26 @@ _KEEP_SCORE = 0.5
 """From this share of the bound on a column may become active, as the residual changes."""
 
 
+Array = TypeVar("Array", Float32, Float64)
+
+
 @dataclass(frozen=True, eq=False)
 class Reference:
     """The vectors that blocks are correlated with between two solutions.
 
     Attributes:
-        vectors: (T, K) z; the first is ŷ itself.
-        norms: (K,) ‖z‖.
-        bounds: (K,) Tλ₁ of each; infinite for ŷ.
+        vectors: (T, K) residuals z, each divided by its bound Tλ₁: a correlation is the share of the bound it reaches.
+            In the first pass the first is ŷ itself, not divided.
+        norms: (K,) lengths of the vectors.
+        units: (K,) what they were divided by.
         owner: (K,) number of the task of each; −1 for ŷ.
-        narrow: (K, T) the same as float32.
+        narrow: (K, T) the vectors as float32.
         ranking: Which of them ranks the columns, or None.
     """
 
     vectors: Float64
     norms: Float64
-    bounds: Float64
+    units: Float64
     owner: npt.NDArray[np.int64]
     narrow: Float32
     ranking: int | None
@@ -157,30 +163,33 @@ class Region:
             self._measure(piece, norms)
         piece.reference, piece.peak = reference, np.zeros(len(reference.norms))
         if reference.ranking is not None:
-            piece.ranked = reference.vectors[:, reference.ranking]
+            piece.ranked = reference.vectors[:, reference.ranking] * reference.units[reference.ranking]
         if not self._largest_norm:
             return
         ids = np.arange(piece.start, piece.stop)
         scale, scaled_norm = self._scales(ids)
-        signed = self._signed(products * scale)
+        shares = self._signed(products)
+        shares *= scale.astype(np.float32)
         if reference.ranking is not None:
-            self._rank[ids] = signed[reference.ranking]
-        upper = signed + (self._error * scaled_norm) * reference.norms[:, None]
+            self._rank[ids] = shares[reference.ranking] * reference.units[reference.ranking]
         outside = ~self._pooled[ids]
         lead = int(reference.owner[0] < 0)
         score = np.zeros(len(ids))
-        if len(upper) > lead:
-            score = (upper[lead:] / reference.bounds[lead:, None]).max(axis=0)
-            self.violators += int(((signed[lead:, outside] / reference.bounds[lead:, None]) > 1).any(axis=0).sum())
+        if len(shares) > lead:
+            score += shares[lead:].max(axis=0)
+            self.violators += int(np.count_nonzero(score[outside] > 1))
+            score += self._error * float(reference.norms[lead:].max()) * scaled_norm
         if norms is not None:
-            self._meet(block, scale, upper[0])
+            upper = shares[0] * reference.units[0] + self._error * scaled_norm
+            self._meet(block, scale, upper)
             if self._best > 0:
-                np.maximum(score, upper[0] / self._best, out=score)
+                np.maximum(score, upper / self._best, out=score)
         score[~outside] = -np.inf
         taken = self._choose(score)
         outside[taken] = False
-        if outside.any():
-            piece.peak = np.maximum(upper[:, outside].max(axis=1), 0.0)
+        shares *= outside
+        slack = self._error * float((scaled_norm * outside).max(initial=0.0))
+        piece.peak = np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, 0.0)
         if len(taken):
             self._pool.add(block[:, taken], ids[taken], scale[taken], scaled_norm[taken], score[taken])
             self._pooled[ids[taken]] = True
@@ -206,8 +215,10 @@ class Region:
             scale = np.divide(1.0, floored, where=norm > 0, out=np.zeros_like(norm))
         return scale, scale * norm * (1 + self._norm_error)
 
-    def _signed(self, correlations: Float64) -> Float64:
-        return np.abs(correlations) if self._sign == 0 else self._sign * correlations
+    def _signed(self, correlations: Array) -> Array:
+        if self._sign == 0:
+            return np.abs(correlations)
+        return correlations if self._sign > 0 else np.negative(correlations)
 
     def _meet(self, block: Float32, scale: Float64, upper: Float64) -> None:
         """Look for a larger correlation with y: those that may be one are computed in float64."""
@@ -290,42 +301,45 @@ class Region:
 
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
         """Solve all tasks over the pool, and aim the next reading at what they leave open."""
-        if self._pool.size and self._best > 0:
+        pool = self._pool
+        if pool.size and self._best > 0:
+            score = np.zeros(pool.size)
             for task in self.tasks:
                 goal = 0.01 * task.tol if exactly else _LOOSE
-                task.solve(self._pool, self.alpha_max, self.scaling, goal, refine=self._solved_exactly)
+                task.solutions = solve_path(
+                    task, pool, self.alpha_max, self.scaling, goal, refine=self._solved_exactly, score=score
+                )
+            if score.any():
+                pool.score[:] = score
+            self._threshold = _KEEP_SCORE if 2 * pool.size > pool.capacity else 0.0
         self._solved_exactly = exactly
         self.violators, self.changed = 0, False
         self.aim(first_pass=first_pass)
 
     def aim(self, *, first_pass: bool = False) -> None:
-        """Make the reference of the solutions that aren't certified, and see how near the pool's columns are to them."""
+        """Make the reference of the solutions that aren't certified."""
         self.reference = self._make_reference(first_pass=first_pass)
-        lead = int(first_pass)
-        if self._pool.size and len(self.reference.norms) > lead:
-            found, error = self._pool.correlations(self.reference.vectors[:, lead:])
-            self._pool.score[:] = ((self._signed(found) + error) / self.reference.bounds[lead:]).max(axis=1)
-            self._threshold = _KEEP_SCORE if 2 * self._pool.size > self._pool.capacity else 0.0
 
     def _make_reference(self, *, first_pass: bool) -> Reference:
-        vectors, bounds, owner = [], [], []
+        vectors, units, owner = [], [], []
         ranking = None
         if first_pass:
-            vectors, bounds, owner = [self._target], [np.inf], [-1]
+            vectors, units, owner = [self._target], [1.0], [-1]
         for t, task in enumerate(self.tasks):
             for place, solution in enumerate(task.solutions):
                 if t == 0 and place == self.ranking_place:
                     ranking = len(vectors)
                 elif task.done(solution):
                     continue
-                vectors.append(task.vector(solution))
-                bounds.append(len(self._target) * solution.penalty.l1)
+                unit = len(self._target) * solution.penalty.l1
+                vectors.append(task.vector(solution) / unit)
+                units.append(unit)
                 owner.append(t)
         stacked = np.stack(vectors, axis=1) if vectors else np.empty((len(self._target), 0))
         return Reference(
             stacked,
             np.linalg.norm(stacked, axis=0),
-            np.array(bounds),
+            np.array(units),
             np.array(owner, np.int64),
             np.ascontiguousarray(stacked.T, np.float32),
             ranking,
@@ -437,7 +451,7 @@ class Region:
         penalty = solution.penalty
         vector = self.tasks[0].vector(solution)
         found = self._pool.exact_correlations(np.arange(self._pool.size), vector[:, None])[:, 0]
-        places = self._places(solution.ids)
+        places = self._pool.places(solution.ids)
         found[places] -= len(self._target) * penalty.l2 * solution.coefficients
         return np.sort(self._pool.ids[self._signed(found) >= len(self._target) * penalty.l1 * (1 - tolerance)])
 
@@ -448,13 +462,8 @@ class Region:
             return True
         if len(at_bound) > len(self._target):
             return False
-        columns = self._pool.columns(self._places(at_bound))
+        columns = self._pool.columns(self._pool.places(at_bound))
         return int(np.linalg.matrix_rank(columns)) == len(at_bound)
-
-    def _places(self, ids: Positions) -> Positions:
-        """Places in the pool of columns that are in it."""
-        order = np.argsort(self._pool.ids)
-        return order[np.searchsorted(self._pool.ids, ids, sorter=order)]
 
     def gamma(self, solution: Solution) -> tuple[Positions, Float64]:
         """Positions in X and values of the nonzero γ of a solution."""
@@ -463,7 +472,7 @@ class Region:
 
     def predict(self, solution: Solution) -> Float64:
         """Xγ of all rows, (T,), in units of ‖y‖, whatever their weights in the fit."""
-        return solution.coefficients @ self._pool.columns(self._places(solution.ids))
+        return solution.coefficients @ self._pool.columns(self._pool.places(solution.ids))
 
 
 def _centres(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDArray[np.int64], Float64, Float64]:

@@ -7,13 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from causalprune.solver.active_set import ActiveSet, PoolSolution
-from causalprune.solver.certificate import Penalty, duality_gap
-from causalprune.solver.dual_newton import solve_dual
-from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.certificate import Penalty
+from causalprune.solver.pool import Positions
 from causalprune.solver.source import Float64
-
-_SEARCH_STEPS = 40
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,7 @@ class Solution:
         pool_peak: Largest correlation over the pool when it was solved.
         pool_gap: Duality gap over the pool.
         objective: In units of ‖y‖².
+        seen: Whether the whole pool was compared with it.
         gap: Duality gap over all columns, in units of ‖y‖²; infinite before it is known.
     """
 
@@ -67,6 +64,7 @@ class Solution:
     pool_peak: float
     pool_gap: float
     objective: float
+    seen: bool = False
     gap: float = np.inf
 
 
@@ -117,90 +115,3 @@ class Task:
     def vector(self, solution: Solution) -> Float64:
         """(T,) what X's unweighted columns are correlated with: factor·residual."""
         return solution.residual if self.factor is None else solution.residual * self.factor
-
-    def solve(self, pool: ColumnPool, alpha_max: float, scaling: Scaling, goal: float, *, refine: bool) -> None:
-        """Solve over the pool; α that are certified stay as they are.
-
-        Args:
-            pool: The columns.
-            alpha_max: The smallest α with γ = 0.
-            scaling: From α to λ.
-            goal: Duality gap over the pool to reach, relative to that of g = 0.
-            refine: Start each α from its own last solution, which is nearly right, rather than from the last α's.
-        """
-        if self.null == 0 or alpha_max == 0:
-            self.solutions = []
-            return
-        solver = _Minimiser(self, pool, scaling, goal * self.null)
-        if self.num_nonzero is not None:
-            self.solutions = [self._search(solver, alpha_max, self.num_nonzero)]
-            return
-        assert self.alphas is not None
-        earlier, found = self.solutions, []
-        for place, alpha in enumerate(self.alphas(alpha_max)):
-            last = earlier[place] if place < len(earlier) else None
-            if last is not None and self.done(last) and last.alpha == alpha:
-                found.append(last)
-                continue
-            if last is not None and (refine or place == 0):
-                solver.start(last)
-            found.append(solver.minimise(alpha))
-        self.solutions = found
-
-    def _search(self, solver: _Minimiser, alpha_max: float, wanted: int) -> Solution:
-        """The largest α found with ``wanted`` nonzero coefficients, or the nearest number above that there is.
-
-        The number isn't monotone in α, but it is 0 at alpha_max and a change is by few: bisection on log α ends at one.
-        """
-        if self.solutions:
-            solver.start(self.solutions[0])
-        low, high = alpha_max * self.alpha_min_ratio, alpha_max
-        best = solver.minimise(low)
-        if len(best.ids) <= wanted:
-            return best
-        for _ in range(_SEARCH_STEPS):
-            middle = float(np.sqrt(low * high))
-            found = solver.minimise(middle)
-            if len(found.ids) == wanted:
-                return found
-            if len(found.ids) > wanted:
-                low, best = middle, found
-            else:
-                high = middle
-        return best
-
-
-class _Minimiser:
-    """Solves one task over one pool, by the method that suits the size of the support."""
-
-    def __init__(self, task: Task, pool: ColumnPool, scaling: Scaling, goal: float) -> None:
-        self._task, self._pool, self._scaling, self._goal = task, pool, scaling, goal
-        self._active = ActiveSet(pool, task.weighted_target, task.factor, task.sign)
-        self._residual = task.weighted_target
-
-    def start(self, solution: Solution) -> None:
-        self._active.load(solution.ids, solution.coefficients)
-        self._residual = solution.residual
-
-    def minimise(self, alpha: float) -> Solution:
-        task = self._task
-        T = len(task.target)
-        penalty = self._scaling.penalty(alpha, task.l1_ratio)
-        # From there on the dual with its T unknowns is the smaller problem; it needs a ridge.
-        limit = T + 64 if penalty.l2 > 0 else self._pool.size
-        found: PoolSolution | None = None
-        if self._active.support_size <= limit:
-            found = self._active.solve(penalty, self._goal, limit)
-        if found is None:
-            found = solve_dual(
-                self._pool, task.weighted_target, task.factor, task.sign, penalty, self._goal, self._residual
-            )
-            if len(found.ids) <= limit:
-                self._active.load(found.ids, found.coefficients)
-        self._residual = found.residual
-        g = found.coefficients
-        l1_norm, squares = float(np.abs(g).sum()), float(g @ g)
-        value = duality_gap(task.weighted_target, found.residual, l1_norm, squares, penalty, found.peak)
-        return Solution(
-            alpha, penalty, found.ids, g, found.residual, l1_norm, squares, found.peak, found.gap, value.objective
-        )

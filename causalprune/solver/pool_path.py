@@ -1,0 +1,193 @@
+"""All penalties of a task over a pool: solve on a small working set, then look at the whole pool for all of them at once.
+
+Correlating the pool with twenty residuals is one product of matrices and costs little more than with one; so the working
+set takes in the violators of the whole path, and is solved again where there were any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from causalprune.solver.active_set import ActiveSet, PoolSolution
+from causalprune.solver.certificate import duality_gap
+from causalprune.solver.dual_newton import solve_dual
+from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.source import Float64
+from causalprune.solver.task import Scaling, Solution, Task
+
+_FIRST_COLUMNS = 512
+"""Columns of the working set at first, those nearest to entering."""
+
+_VIOLATORS = 40
+"""Violators of each penalty that join it in a round."""
+
+_MARGIN = 1e-10
+"""A violation smaller than this share of the bound is rounding."""
+
+_MAX_ROUNDS = 200
+_SEARCH_STEPS = 40
+
+
+def solve_path(
+    task: Task,
+    pool: ColumnPool,
+    alpha_max: float,
+    scaling: Scaling,
+    goal: float,
+    *,
+    refine: bool,
+    score: Float64,
+) -> list[Solution]:
+    """Minimise over the pool for every α of a task; those that are certified stay as they are.
+
+    Args:
+        task: The regression.
+        pool: The columns.
+        alpha_max: The smallest α with γ = 0.
+        scaling: From α to λ.
+        goal: Duality gap over the pool to reach, relative to that of g = 0.
+        refine: Start each α from its own last solution, which is nearly right, rather than from the last α's.
+        score: (pool.size,) raised to how near each column comes to entering at any α.
+    """
+    if task.null == 0 or alpha_max == 0:
+        return []
+    return _PathSolver(task, pool, scaling, goal * task.null, score).run(alpha_max, refine=refine)
+
+
+class _PathSolver:
+    def __init__(self, task: Task, pool: ColumnPool, scaling: Scaling, goal: float, score: Float64) -> None:
+        self._score = score
+        self._task, self._pool, self._scaling, self._goal = task, pool, scaling, goal
+        self._work = ColumnPool(pool.num_rows, min(pool.size, 2 * _FIRST_COLUMNS))
+        self._held = np.zeros(pool.size, bool)
+        count = min(_FIRST_COLUMNS, pool.size)
+        nearest = np.argpartition(-pool.score, count - 1)[:count]
+        used = pool.places(np.concatenate([s.ids for s in task.solutions] or [np.empty(0, np.int64)]))
+        self._take(np.union1d(nearest, used[used >= 0]))
+        self._active = ActiveSet(self._work, task.weighted_target, task.factor, task.sign)
+        self._residual = task.weighted_target
+
+    def _take(self, places: Positions) -> None:
+        places = places[~self._held[places]]
+        self._held[places] = True
+        self._pool.copy_to(self._work, places)
+
+    def run(self, alpha_max: float, *, refine: bool) -> list[Solution]:
+        task = self._task
+        earlier = task.solutions
+        if task.num_nonzero is not None:
+            found = [self._search(alpha_max, task.num_nonzero, earlier)]
+        else:
+            assert task.alphas is not None
+            found = []
+            for place, alpha in enumerate(task.alphas(alpha_max)):
+                last = earlier[place] if place < len(earlier) else None
+                if last is not None and task.done(last) and last.alpha == alpha:
+                    found.append(last)
+                    continue
+                if last is not None and (refine or place == 0):
+                    self._start(last)
+                found.append(self._minimise(alpha))
+        for _ in range(_MAX_ROUNDS):
+            unproven = [place for place, solution in enumerate(found) if not solution.seen and not task.done(solution)]
+            violators = self._look(found, unproven)
+            if not len(violators):
+                break
+            self._take(violators)
+            for place in unproven:
+                if found[place].seen:
+                    continue
+                if task.num_nonzero is not None:
+                    found[place] = self._search(alpha_max, task.num_nonzero, found)
+                else:
+                    self._start(found[place])
+                    found[place] = self._minimise(found[place].alpha)
+        return found
+
+    def _look(self, found: list[Solution], places: list[int]) -> Positions:
+        """Correlate the whole pool with the residuals at ``places``; the violators outside the working set.
+
+        Solutions without any are marked as seen.
+        """
+        if not places:
+            return np.empty(0, np.int64)
+        task, pool = self._task, self._pool
+        vectors = np.stack([task.vector(found[place]) for place in places], axis=1)
+        slopes, errors = pool.correlations(vectors)
+        joining = []
+        for column, place in enumerate(places):
+            solution = found[place]
+            T = len(task.target)
+            bound, ridge = T * solution.penalty.l1, T * solution.penalty.l2
+            slope = slopes[:, column]
+            doubtful = np.flatnonzero(np.abs(slope) + errors[:, column] > bound * (1 - _MARGIN))
+            if len(doubtful):
+                slope[doubtful] = pool.exact_correlations(doubtful, vectors[:, column : column + 1])[:, 0]
+            if ridge:
+                slope[pool.places(solution.ids)] -= ridge * solution.coefficients
+            excess = np.abs(slope) if task.sign == 0 else task.sign * slope
+            np.maximum(self._score, excess / bound, out=self._score)
+            peak = float(excess.max(initial=0.0))
+            gap = self._gap(solution, peak)
+            violators = np.flatnonzero((excess > bound * (1 + _MARGIN)) & ~self._held)
+            seen = gap <= self._goal or not len(violators)
+            found[place] = replace(solution, pool_peak=peak, pool_gap=gap, seen=seen)
+            if not seen:
+                joining.append(violators[np.argsort(-excess[violators])[:_VIOLATORS]])
+        return np.unique(np.concatenate(joining)) if joining else np.empty(0, np.int64)
+
+    def _gap(self, solution: Solution, peak: float) -> float:
+        facts = (solution.residual, solution.l1_norm, solution.squares, solution.penalty)
+        return duality_gap(self._task.weighted_target, *facts, peak).gap
+
+    def _search(self, alpha_max: float, wanted: int, earlier: list[Solution]) -> Solution:
+        """The largest α found with ``wanted`` nonzero coefficients, or the nearest number above that there is.
+
+        The number isn't monotone in α, but it is 0 at alpha_max and changes by few: bisection on log α ends at one.
+        """
+        if earlier:
+            self._start(earlier[0])
+        low, high = alpha_max * self._task.alpha_min_ratio, alpha_max
+        best = self._minimise(low)
+        if len(best.ids) <= wanted:
+            return best
+        for _ in range(_SEARCH_STEPS):
+            middle = float(np.sqrt(low * high))
+            found = self._minimise(middle)
+            if len(found.ids) == wanted:
+                return found
+            if len(found.ids) > wanted:
+                low, best = middle, found
+            else:
+                high = middle
+        return best
+
+    def _start(self, solution: Solution) -> None:
+        self._active.load(solution.ids, solution.coefficients)
+        self._residual = solution.residual
+
+    def _minimise(self, alpha: float) -> Solution:
+        """Minimise over the working set; over the whole pool where the support outgrows the rows."""
+        task = self._task
+        T = len(task.target)
+        penalty = self._scaling.penalty(alpha, task.l1_ratio)
+        # From there on the dual with its T unknowns is the smaller problem; it needs a ridge.
+        limit = T + 64 if penalty.l2 > 0 else self._pool.size
+        found: PoolSolution | None = None
+        if self._active.support_size <= limit:
+            found = self._active.solve(penalty, self._goal, limit)
+        if found is None:
+            found = solve_dual(
+                self._pool, task.weighted_target, task.factor, task.sign, penalty, self._goal, self._residual
+            )
+            if len(found.ids) <= limit:
+                self._active.load(found.ids, found.coefficients)
+        self._residual = found.residual
+        g = found.coefficients
+        l1_norm, squares = float(np.abs(g).sum()), float(g @ g)
+        value = duality_gap(task.weighted_target, found.residual, l1_norm, squares, penalty, found.peak)
+        return Solution(
+            alpha, penalty, found.ids, g, found.residual, l1_norm, squares, found.peak, found.gap, value.objective
+        )
