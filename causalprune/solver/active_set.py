@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotrs
 
 from causalprune.solver.certificate import Penalty, duality_gap
 from causalprune.solver.pool import ColumnPool, Positions
@@ -177,7 +178,9 @@ class ActiveSet:
         first, n = int(np.argmax(leaving)), len(stay)
         moved = stay[first:]
         self._columns[:, first:n] = self._columns[:, moved]
-        self._gram[:n, :n] = self._gram[np.ix_(stay, stay)]
+        self._gram[first:n, :first] = self._gram[moved, :first]
+        self._gram[:first, first:n] = self._gram[first:n, :first].T
+        self._gram[first:n, first:n] = self._gram[np.ix_(moved, moved)]
         for array in (self._at, self._g, self._signs, self._moments):
             array[first:n] = array[moved]
         self._factored = min(self._factored, first)
@@ -208,42 +211,57 @@ class ActiveSet:
                 self._factored = 0
                 jitter *= 100
 
-    def _newton(self, bound: float, ridge: float) -> Float64:
-        """The minimiser on the active columns with their signs."""
+    def _newton(self, bound: float, ridge: float, refinements: int, start: Float64) -> Float64:
+        """The minimiser on the active columns with their signs, improved from ``start``."""
         self._factorise(ridge)
         k = self._count
         factor, gram = self._cholesky[:k, :k], self._gram[:k, :k]
         wanted = self._moments[:k] - bound * self._signs[:k]
-        found = np.zeros(k)
-        for _ in range(3):
+        found = start
+        for _ in range(refinements):
             error = wanted - gram @ found - ridge * found
-            half = solve_triangular(factor, error, lower=True, check_finite=False)
-            found += solve_triangular(factor, half, lower=True, trans="T", check_finite=False)
+            correction, _ = dpotrs(factor, error, lower=1)
+            found = found + correction
         return found
 
     def _minimise(self, bound: float, ridge: float) -> None:
+        """Minimise over the active columns; those whose coefficient becomes zero leave."""
         for _ in range(_MAX_STEPS):
             k = self._count
             if k == 0:
                 return
-            g, signs = self._g[:k], self._signs[:k]
-            newton = self._newton(bound, ridge)
+            g, signs = self._g[:k].copy(), self._signs[:k].copy()
+            newton = self._newton(bound, ridge, 1, g)
             wrong = newton * signs <= 0
             if not wrong.any():
-                self._g[:k] = newton
-                return
+                newton = self._newton(bound, ridge, 2, newton)
+                wrong = newton * signs <= 0
+                if not wrong.any():
+                    self._g[:k] = newton
+                    return
+            # Often all that want to change sign are to leave: try it, and keep it if the objective falls.
+            projected = np.where(wrong, 0.0, newton)
+            if self._value(projected, bound, ridge) < self._value(g, bound, ridge):
+                self._g[:k] = projected
+                self._leave(wrong)
+                continue
             newcomers = g == 0
             if (wrong & newcomers).any():
                 self._leave(wrong & newcomers)
                 continue
             moved = self._along(g, newton - g, signs, bound, ridge)
-            stuck = np.array_equal(moved, g)
             self._g[:k] = moved
             self._signs[:k] = np.where(moved == 0, signs, np.sign(moved))
             if (moved == 0).any():
                 self._leave(moved == 0)
-            elif stuck:
+            elif np.array_equal(moved, g):
                 return
+
+    def _value(self, g: Float64, bound: float, ridge: float) -> float:
+        """T times the objective on the active columns, but for a constant."""
+        k = len(g)
+        curved = self._gram[:k, :k] @ g + ridge * g
+        return float(0.5 * (g @ curved) - self._moments[:k] @ g + bound * np.abs(g).sum())
 
     def _along(self, g: Float64, direction: Float64, signs: Float64, bound: float, ridge: float) -> Float64:
         """Minimise exactly on the line from g to g + direction; a coefficient may pass zero unless its sign is fixed."""

@@ -11,13 +11,13 @@ from dataclasses import replace
 import numpy as np
 
 from causalprune.solver.active_set import ActiveSet, PoolSolution
-from causalprune.solver.certificate import duality_gap
+from causalprune.solver.certificate import Penalty, duality_gap
 from causalprune.solver.dual_newton import solve_dual
 from causalprune.solver.pool import ColumnPool, Positions
 from causalprune.solver.source import Float64
 from causalprune.solver.task import Scaling, Solution, Task
 
-_FIRST_COLUMNS = 512
+_FIRST_COLUMNS = 1024
 """Columns of the working set at first, those nearest to entering."""
 
 _VIOLATORS = 40
@@ -25,6 +25,12 @@ _VIOLATORS = 40
 
 _MARGIN = 1e-10
 """A violation smaller than this share of the bound is rounding."""
+
+_FEW = 20
+"""Violators of the whole path that are few enough for each α to start from its own last solution."""
+
+_TOGETHER = 16
+"""Penalties for which the pool is looked at together; their correlations with it take memory."""
 
 _MAX_ROUNDS = 200
 _SEARCH_STEPS = 40
@@ -56,6 +62,19 @@ def solve_path(
     return _PathSolver(task, pool, scaling, goal * task.null, score).run(alpha_max, refine=refine)
 
 
+def _reuse(task: Task, place: int, alpha: float) -> Solution:
+    """The last solution at this place of the path, or none at all, as a start for ``alpha``."""
+    last = task.solutions[place] if place < len(task.solutions) else None
+    if last is not None and task.done(last) and last.alpha == alpha:
+        return last
+    if last is not None:
+        return replace(last, alpha=alpha, seen=False, gap=np.inf)
+    nothing = np.empty(0)
+    return Solution(
+        alpha, Penalty(0.0), np.empty(0, np.int64), nothing, task.weighted_target, 0.0, 0.0, 0.0, np.inf, task.null
+    )
+
+
 class _PathSolver:
     def __init__(self, task: Task, pool: ColumnPool, scaling: Scaling, goal: float, score: Float64) -> None:
         self._score = score
@@ -76,67 +95,78 @@ class _PathSolver:
 
     def run(self, alpha_max: float, *, refine: bool) -> list[Solution]:
         task = self._task
-        earlier = task.solutions
-        if task.num_nonzero is not None:
-            found = [self._search(alpha_max, task.num_nonzero, earlier)]
-        else:
-            assert task.alphas is not None
-            found = []
-            for place, alpha in enumerate(task.alphas(alpha_max)):
-                last = earlier[place] if place < len(earlier) else None
-                if last is not None and task.done(last) and last.alpha == alpha:
-                    found.append(last)
-                    continue
-                if last is not None and (refine or place == 0):
-                    self._start(last)
-                found.append(self._minimise(alpha))
+        found: list[Solution] = []
+        if task.alphas is not None:
+            found = [_reuse(task, place, alpha) for place, alpha in enumerate(task.alphas(alpha_max))]
+        elif task.solutions:
+            found = task.solutions[:1]
         for _ in range(_MAX_ROUNDS):
-            unproven = [place for place, solution in enumerate(found) if not solution.seen and not task.done(solution)]
-            violators = self._look(found, unproven)
+            if task.num_nonzero is not None:
+                found = [self._search(alpha_max, task.num_nonzero, found)]
+            else:
+                self._walk(found, refine=refine)
+            violators = self._look(found)
             if not len(violators):
                 break
             self._take(violators)
-            for place in unproven:
-                if found[place].seen:
-                    continue
-                if task.num_nonzero is not None:
-                    found[place] = self._search(alpha_max, task.num_nonzero, found)
-                else:
-                    self._start(found[place])
-                    found[place] = self._minimise(found[place].alpha)
+            refine = len(violators) <= _FEW
         return found
 
-    def _look(self, found: list[Solution], places: list[int]) -> Positions:
-        """Correlate the whole pool with the residuals at ``places``; the violators outside the working set.
+    def _walk(self, found: list[Solution], *, refine: bool) -> None:
+        """Minimise for those α that need it, in descending order.
+
+        Starting from the last α is cheap, as little changes from one to the next. Starting from an α's own last solution
+        pays only where that is all but right: to exchange many of its columns costs more than to build it up.
+        """
+        for place, solution in enumerate(found):
+            if solution.seen or self._task.done(solution):
+                # What is settled is the best start for the next.
+                if not refine:
+                    self._start(solution)
+                continue
+            if refine or place == 0:
+                self._start(solution)
+            found[place] = self._minimise(solution.alpha)
+
+    def _look(self, found: list[Solution]) -> Positions:
+        """Correlate the whole pool with the residuals that it hasn't seen; the violators outside the working set.
 
         Solutions without any are marked as seen.
         """
-        if not places:
-            return np.empty(0, np.int64)
+        places = [place for place, solution in enumerate(found) if not solution.seen and not self._task.done(solution)]
+        joining = [np.empty(0, np.int64)]
+        for first in range(0, len(places), _TOGETHER):
+            some = places[first : first + _TOGETHER]
+            vectors = np.stack([self._task.vector(found[place]) for place in some], axis=1)
+            slopes, errors = self._pool.correlations(vectors)
+            for column, place in enumerate(some):
+                found[place], violators = self._compare(
+                    found[place], vectors[:, column], slopes[:, column], errors[:, column]
+                )
+                joining.append(violators)
+        return np.unique(np.concatenate(joining))
+
+    def _compare(
+        self, solution: Solution, vector: Float64, slope: Float64, error: Float64
+    ) -> tuple[Solution, Positions]:
+        """Complete a solution by its gap over the pool, and find the worst violators outside the working set."""
         task, pool = self._task, self._pool
-        vectors = np.stack([task.vector(found[place]) for place in places], axis=1)
-        slopes, errors = pool.correlations(vectors)
-        joining = []
-        for column, place in enumerate(places):
-            solution = found[place]
-            T = len(task.target)
-            bound, ridge = T * solution.penalty.l1, T * solution.penalty.l2
-            slope = slopes[:, column]
-            doubtful = np.flatnonzero(np.abs(slope) + errors[:, column] > bound * (1 - _MARGIN))
-            if len(doubtful):
-                slope[doubtful] = pool.exact_correlations(doubtful, vectors[:, column : column + 1])[:, 0]
-            if ridge:
-                slope[pool.places(solution.ids)] -= ridge * solution.coefficients
-            excess = np.abs(slope) if task.sign == 0 else task.sign * slope
-            np.maximum(self._score, excess / bound, out=self._score)
-            peak = float(excess.max(initial=0.0))
-            gap = self._gap(solution, peak)
-            violators = np.flatnonzero((excess > bound * (1 + _MARGIN)) & ~self._held)
-            seen = gap <= self._goal or not len(violators)
-            found[place] = replace(solution, pool_peak=peak, pool_gap=gap, seen=seen)
-            if not seen:
-                joining.append(violators[np.argsort(-excess[violators])[:_VIOLATORS]])
-        return np.unique(np.concatenate(joining)) if joining else np.empty(0, np.int64)
+        T = len(task.target)
+        bound, ridge = T * solution.penalty.l1, T * solution.penalty.l2
+        doubtful = np.flatnonzero(np.abs(slope) + error > bound * (1 - _MARGIN))
+        if len(doubtful):
+            slope[doubtful] = pool.exact_correlations(doubtful, vector[:, None])[:, 0]
+        if ridge:
+            slope[pool.places(solution.ids)] -= ridge * solution.coefficients
+        excess = np.abs(slope) if task.sign == 0 else task.sign * slope
+        np.maximum(self._score, excess / bound, out=self._score)
+        peak = float(excess.max(initial=0.0))
+        gap = self._gap(solution, peak)
+        violators = np.flatnonzero((excess > bound * (1 + _MARGIN)) & ~self._held)
+        if gap <= self._goal:
+            violators = violators[:0]
+        solution = replace(solution, pool_peak=peak, pool_gap=gap, seen=not len(violators))
+        return solution, violators[np.argsort(-excess[violators])[:_VIOLATORS]]
 
     def _gap(self, solution: Solution, peak: float) -> float:
         facts = (solution.residual, solution.l1_norm, solution.squares, solution.penalty)
