@@ -2,7 +2,7 @@
 
     python benchmarks/trajectories.py sgd-1m STORE
 
-``sgd-*``: plain SGD on scikit-learn's digits with noise, both losses on the same minibatch, as ``record`` does by default.
+``sgd-*``: plain SGD on scikit-learn's digits with noise, both losses on the same minibatch, as ``record`` does.
 ``mom-*``: momentum 0.9, the loss change on other samples: a noisy target.
 ``syn-*``: synthetic deltas of any width: log-normal scales by layer, low rank and noise, 5 % zero columns.
 Suffixes: 200k, 1m (real networks), 1m, 4m, 25m (synthetic; 25m has the layers' sizes of a ResNet50 and 64 steps).
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,7 @@ def network(name: str, path: Path) -> None:
     labels = torch.tensor(digits.target)
     sizes = (64, *HIDDEN[size], 10)
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), nn.ReLU()]
     model = nn.Sequential(*layers[:-1])
     momentum, lr = (0.9, 0.02) if kind == "mom" else (0.0, 0.05)

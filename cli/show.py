@@ -45,17 +45,43 @@ def record(result: Any) -> Any:
 
 
 def fit_gamma(result: Any) -> Any:
-    """The evidence of a fit."""
+    """The evidence of a fit, and its path if it has one."""
     e = result.evidence
+    share = f" ({e['alpha'] / e['alpha_max']:.3g} of alpha_max {e['alpha_max']:.4g})" if e["alpha_max"] else ""
+    nonzero = f"{e['num_nonzero']:,}"
+    if e["unique"] is False:
+        nonzero += f", not the only solution: {e['num_equicorrelated']:,} columns are at the bound"
     lines = {
         "fit": f"{result.name} of recording {result.recording}, {e['num_rows']:,} × {e['num_columns']:,}",
-        "alpha": f"{e['alpha']:.4g} ({e['alpha'] / e['alpha_max']:.3g} of alpha_max {e['alpha_max']:.4g})",
-        "nonzero γ": f"{e['num_nonzero']:,}",
+        "alpha": f"{e['alpha']:.4g}{share}",
+        "nonzero γ": nonzero,
         "R² in sample": number(e["r2"]),
+        "R² held out": number(e["r2_held_out"]),
         "duality gap": f"{number(e['relative_gap'])} of ‖y‖²/2T, {'certified' if e['certified'] else 'not certified'}",
+        "passes": f"{e['passes']:.3g} over the store, {format_bytes(e['bytes_read'])} read",
         "Spearman |γ|, |Xᵀy|": number(e["spearman"]),
     }
-    return facts(result, lines)
+    for name in ("R² held out", "Spearman |γ|, |Xᵀy|"):
+        if lines[name] == number(None):
+            del lines[name]
+    parts: list[Any] = [facts(result, lines)]
+    if e["path"]:
+        parts += [Text(), _path(e)]
+    return Group(*parts)
+
+
+def _path(evidence: dict[str, Any]) -> Table:
+    names = {"r2": "R²", "r2_held_out": "R² held out", "cv_error": "CV error", "relative_gap": "relative gap"}
+    names = {k: v for k, v in names.items() if any(point[k] is not None for point in evidence["path"])}
+    table = Table("", "alpha", "of alpha_max", "nonzero γ", *names.values(), box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for point in evidence["path"]:
+        chosen = "→" if point["alpha"] == evidence["alpha"] else ""
+        share = f"{point['alpha'] / evidence['alpha_max']:.3g}" if evidence["alpha_max"] else ""
+        values = (number(point[k]) for k in names)
+        table.add_row(chosen, f"{point['alpha']:.4g}", share, f"{point['num_nonzero']:,}", *values)
+    return table
 
 
 def apply_mask(result: Any) -> Any:

@@ -51,10 +51,12 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
 
 
 def _fits(fits: dict[str, Any]) -> Table:
-    table = Table("fit", "alpha", "nonzero γ", "R²", "relative gap", "certified", box=None)
+    table = Table("fit", "alpha", "nonzero γ", "R²", "held out", "relative gap", "passes", "certified", box=None)
     for name, e in fits.items():
         certified = "yes" if e["certified"] else "no"
-        row = (f"{e['alpha']:.4g}", f"{e['num_nonzero']:,}", number(e["r2"]), number(e["relative_gap"]))
+        size = (f"{e['alpha']:.4g}", f"{e['num_nonzero']:,}")
+        quality = (number(e["r2"]), number(e["r2_held_out"]), number(e["relative_gap"]))
+        row = (*size, *quality, f"{e['passes']:.3g}")
         table.add_row(name, *row, certified)
     return table
 

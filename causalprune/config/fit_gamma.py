@@ -5,14 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import GRANULARITIES, SCOPES, RuntimeOptions
+from causalprune.config.shared import GRANULARITIES, SCOPES, RuntimeOptions, check_device
 from causalprune.errors import UsageError
-from causalprune.options import at_least, one_of, option, positive, unit_interval
+from causalprune.options import at_least, fraction, one_of, open_fraction, option, unit_interval
+from causalprune.options import positive as above_zero
 from causalprune.quantities import check_bytes
 
-SOLVERS = ("lasso", "sgd")
+SOLVERS = ("lasso", "sklearn", "sgd")
 SGD_PRESETS = ("paper-v1", "june-2025", "oct-2025")
 NORMALIZATIONS = ("none", "lr", "column")
+
+
+def _device(value: str) -> str | None:
+    return None if value != "auto" and check_device(value) is None else "cpu, cuda or cuda:N"
+
+
+def _folds(value: int) -> str | None:
+    return None if value == 0 or value >= 2 else "0 or at least 2"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,30 +32,76 @@ class FitGammaConfig(RuntimeOptions):
     recording: str | None = option(None, "Recording in the store [the last].")
     name: str = option("default", "Name of the fit in the store.", identifies=False)
     solver: str = option(
-        "lasso", "lasso: exact and certified; sgd: the authors' truncated gradient.", check=one_of(SOLVERS)
+        "lasso",
+        "lasso: exact and certified at any size; sklearn: the same in memory; sgd: the authors' truncated gradient.",
+        check=one_of(SOLVERS),
     )
     preset: str = option("june-2025", "Which of the authors' variants --solver sgd follows.", check=one_of(SGD_PRESETS))
     alpha: float | None = option(
-        None, "L1 coefficient, in scikit-learn's scaling of the columns as normalised.", check=positive
+        None, "L1 coefficient, in scikit-learn's scaling of the columns as normalised.", check=above_zero
     )
     alpha_ratio: float | None = option(None, "L1 coefficient as a share of alpha_max [0.1].", check=unit_interval)
+    alphas: int = option(
+        0,
+        "Solve for so many α in equal ratios from alpha_max down; γ is that of the last, or of --cv.",
+        check=at_least(0),
+    )
+    alpha_min_ratio: float = option(
+        0.01, "Smallest α of --alphas and of a search, as a share of alpha_max.", check=open_fraction
+    )
+    target_nonzero: int | None = option(None, "Look for an α with so many nonzero γ.", check=at_least(1))
+    target_sparsity: float | None = option(None, "Look for an α with this share of γ zero.", check=open_fraction)
     l1_ratio: float = option(1.0, "1: lasso; below 1: elastic net.", check=unit_interval)
     scope: str = option("global", "One fit over all layers, or one a layer.", check=one_of(SCOPES))
     granularity: str = option("parameter", "One γ per parameter, filter, neuron or layer.", check=one_of(GRANULARITIES))
     normalize: str = option(
         "none", "Scaling of the columns: none; lr (Δθ²/η²); column (unit norm).", check=one_of(NORMALIZATIONS)
     )
+    positive: bool = option(False, "Only γ ≥ 0.")
+    negative: bool = option(False, "Only γ ≤ 0: parameters whose steps make the loss fall.")
+    row_weights: Path | None = option(
+        None, "Weight of each recorded step's squared error: T numbers in a .npy or text file.", identifies=False
+    )
     lags: int | None = option(
         None, "Lags of a momentum model [1 if the recording had momentum, else 0].", check=at_least(0)
     )
-    memory: str = option("2GiB", "Largest design matrix to hold in memory.", check=check_bytes, identifies=False)
-    tol: float = option(1e-6, "Relative duality gap to certify.", check=positive)
-    seed: int = option(0, "Seed of --solver sgd.", check=at_least(0))
+    held_out: float = option(
+        0.2, "Share of the steps, the last ones, on which a fit to the others is judged; 0: none.", check=fraction
+    )
+    cv: int = option(0, "Choose α from --alphas by cross-validation over so many blocks of steps.", check=_folds)
+    bootstrap: int = option(0, "Resamples of the steps for selection probabilities.", check=at_least(0))
+    ranking: bool = option(
+        True,
+        "Know every dual correlation exactly, though it may cost a pass; otherwise within the stated error.",
+        flag="--ranking/--no-ranking",
+    )
+    memory: str = option("2GiB", "Largest memory of the process.", check=check_bytes, identifies=False)
+    max_passes: float = option(
+        10.0, "Passes over the store after which the exact solver gives up.", check=above_zero, identifies=False
+    )
+    tol: float = option(1e-6, "Relative duality gap to certify.", check=above_zero)
+    seed: int = option(0, "Seed of the order of blocks, of resamples, and of --solver sgd.", check=at_least(0))
+    device: str = option("cpu", "Where products are computed: cpu, cuda or cuda:N.", check=_device)
+    plot: Path | None = option(None, "Draw the path of --alphas into this PNG file.", identifies=False)
 
     def check(self) -> None:
-        """Only one way to say α."""
+        """Only one way to say α; options that need others."""
         super().check()
-        if self.alpha is not None and self.alpha_ratio is not None:
-            raise UsageError("--alpha and --alpha-ratio", expected="one of them", found="both")
+        ways = {
+            "--alpha": self.alpha,
+            "--alpha-ratio": self.alpha_ratio,
+            "--alphas": self.alphas or None,
+            "--target-nonzero": self.target_nonzero,
+            "--target-sparsity": self.target_sparsity,
+        }
+        given = [name for name, value in ways.items() if value is not None]
+        if len(given) > 1:
+            raise UsageError(" and ".join(given), expected="one of them", found=str(len(given)))
+        if self.positive and self.negative:
+            raise UsageError("--positive and --negative", expected="one of them", found="both")
+        if self.cv and not self.alphas:
+            raise UsageError("--cv", expected="--alphas N beside it, the path to choose from", found="one α")
+        if self.plot is not None and not self.alphas:
+            raise UsageError("--plot", expected="--alphas N beside it, the path to draw", found="one α")
         if self.lags is not None and self.lags > 1:
             raise UsageError("--lags", expected="0 or 1", found=str(self.lags))

@@ -18,4 +18,7 @@ class InfoConfig(RuntimeOptions):
     verify: bool = option(False, "Read everything again and compare every checksum.")
     rows: str | None = option(None, "Of a store: show rows such as 0:10 of the last recording.", check=check_range)
     param: str | None = option(None, "Of a store: show what a parameter such as fc1.weight did.", metavar="NAME")
-    plot: Path | None = option(None, "Of a store: draw loss change and step length into this PNG file.")
+    plot: Path | None = option(
+        None, "Of a store: draw loss change and step length, or with --fit its path, into this PNG file."
+    )
+    fit: str | None = option(None, "Which fit of the last recording --plot draws.", metavar="NAME")

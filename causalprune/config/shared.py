@@ -22,7 +22,8 @@ OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "one-cycle", "step", "constant")
 
 
-def _device(value: str) -> str | None:
+def check_device(value: str) -> str | None:
+    """Check for :func:`causalprune.options.option`: a device."""
     kind, _, number = value.partition(":")
     ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdigit())
     return None if ok else "auto, cpu, cuda or cuda:N"
@@ -51,7 +52,7 @@ class ComputeOptions(RuntimeOptions):
     """What a stage that runs the network computes on."""
 
     seed: int = option(0, "Seed of every random choice.", check=at_least(0))
-    device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=_device, identifies=False)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=check_device, identifies=False)
     deterministic: bool = option(False, "Use deterministic kernels only (the CPU ones always are).")
     num_workers: int = option(
         0,

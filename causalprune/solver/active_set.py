@@ -1,8 +1,8 @@
 """The exact Lasso or elastic net on the columns in memory: an active set with a Cholesky factor, in float64.
 
 Feature-sign search (Lee, Battle, Raina and Ng, 2006): on the active columns A with signs σ the minimiser solves
-(AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ. On the way there the objective is minimised along the line exactly; a coefficient that ends
-at zero leaves the set. Columns that violate |x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step, so it ends.
+(AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ. On the way there the objective is minimised along the line exactly; a coefficient that
+ends at zero leaves the set. Columns that violate |x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step, so it ends.
 """
 
 from __future__ import annotations
@@ -264,7 +264,7 @@ class ActiveSet:
         return float(0.5 * (g @ curved) - self._moments[:k] @ g + bound * np.abs(g).sum())
 
     def _along(self, g: Float64, direction: Float64, signs: Float64, bound: float, ridge: float) -> Float64:
-        """Minimise exactly on the line from g to g + direction; a coefficient may pass zero unless its sign is fixed."""
+        """Minimise on the line from g to g + direction; a coefficient may pass zero unless its sign is fixed."""
         k = len(g)
         curved = self._gram[:k, :k] @ direction + ridge * direction
         curvature = float(direction @ curved)

@@ -265,9 +265,9 @@ class _ExactFit:
         if self._problem.num_alphas:
             extras |= _sparse_rows(paths, self._problem.num_alphas)
         if self._names is None:
-            return FitResult(gamma, dual, evidence[0], extras=extras)
+            return FitResult(gamma, dual, evidence[0], extras=extras, seconds=self._scanner.costs.seconds)
         layers = tuple(zip(self._names, evidence, strict=True))
-        return FitResult(gamma, dual, combine(layers), layers, extras)
+        return FitResult(gamma, dual, combine(layers), layers, extras, self._scanner.costs.seconds)
 
     def _evidence(self, region: Region, at_bound: npt.NDArray[np.int64], error: float) -> FitEvidence:
         problem, costs = self._problem, self._scanner.costs
@@ -292,7 +292,7 @@ class _ExactFit:
                 warning = f"alpha {chosen.alpha:.4g} is not below alpha_max {region.alpha_max:.4g}: every γ is 0"
             wanted = task.num_nonzero
             if wanted is not None and chosen.num_nonzero != wanted:
-                warning = f"{chosen.num_nonzero:,} nonzero γ instead of {wanted:,}, the nearest above alpha {chosen.alpha:.4g}"
+                warning = f"{chosen.num_nonzero:,} nonzero γ instead of {wanted:,}, the nearest there is"
         return FitEvidence(
             solver="lasso",
             solver_version=SOLVER_VERSION,
@@ -312,9 +312,6 @@ class _ExactFit:
             certified=all(task.done(s) for s in task.solutions),
             passes=costs.passes,
             bytes_read=costs.bytes_read,
-            read_seconds=costs.read_seconds,
-            product_seconds=costs.product_seconds,
-            subproblem_seconds=costs.subproblem_seconds,
             dual_correlation_error=error,
             path=tuple(points) if problem.num_alphas else (),
             warning=warning,

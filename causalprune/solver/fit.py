@@ -36,7 +36,7 @@ def fit(
     Args:
         source: X (T, P) and y (T,).
         problem: The penalty and the scaling.
-        solver: ``lasso`` (exact, certified, streaming), ``sklearn`` (in memory) or ``sgd`` (the authors', not certified).
+        solver: ``lasso`` (exact, certified, streaming), ``sklearn`` (in memory) or ``sgd`` (the authors').
         preset: Variant of ``sgd``.
         options: Memory, seed and side fits; only ``lasso`` knows side fits.
         ranges: (name, first column, stop) of layers to be fitted each by itself.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from causalprune.errors import UsageError
 from causalprune.quantities import format_bytes
 
 _COLUMN_BYTES = 26
-"""Of each column: norm, rank and whether it is in the pool; in the result γ and the dual correlation; copies at the end."""
+"""Of each column: norm, rank, whether it is in the pool; in the result γ and the dual correlation; copies of these."""
 
 _SMALLEST_POOL = 128
 _LARGEST_POOL = 2**27
 _LARGEST_SHARE = 10
 """The pool needn't hold more than this fraction of all columns, if that is enough for the active sets."""
+
+_PROGRAM = 160 * 2**20
+"""What Python with NumPy, SciPy and Zarr occupies. A constant: with a measured one, equal fits would differ in their
+last bits from run to run."""
 
 _WORKSPACE = 2**25
 """Active sets, their factors, tables of one block's scores."""
@@ -38,10 +41,10 @@ class MemoryPlan:
 def plan_memory(
     limit: int, *, num_rows: int, num_columns: int, chunk_width: int, vectors: int, copies: float = 1.0
 ) -> MemoryPlan:
-    """Divide the memory that the process may still take.
+    """Divide the memory of the process.
 
     Args:
-        limit: Bytes for the whole process, with what it holds already.
+        limit: Bytes for the whole process; PyTorch, if something else loaded it, comes on top.
         num_rows: T.
         num_columns: P.
         chunk_width: A block of this width, or a multiple of it, decodes nothing twice.
@@ -52,7 +55,7 @@ def plan_memory(
         UsageError: Not even narrow blocks and a small pool fit.
     """
     column = 4 * num_rows
-    fixed = resident_bytes() + _COLUMN_BYTES * num_columns + _WORKSPACE
+    fixed = _PROGRAM + _COLUMN_BYTES * num_columns + _WORKSPACE
     smallest = min(num_columns, _SMALLEST_POOL + 2 * num_rows) * column
     width = min(chunk_width, num_columns)
     for ahead, shrink in ((2, 1), (2, 2), (1, 1), (1, 2), (1, 4), (1, 8), (0, 8), (0, 16), (0, 32)):
@@ -69,14 +72,3 @@ def plan_memory(
         "--memory", expected=f"at least {format_bytes(1.1 * needed)} for {num_rows:,} × {num_columns:,}",
         found=format_bytes(limit), remedy="raise it",
     )  # fmt: skip
-
-
-def resident_bytes() -> int:
-    """What the process occupies now; a guess where the system doesn't say."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, IndexError, ValueError):
-        return 2**28
-    import resource
-
-    return pages * resource.getpagesize()

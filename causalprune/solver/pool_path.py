@@ -1,7 +1,7 @@
-"""All penalties of a task over a pool: solve on a small working set, then look at the whole pool for all of them at once.
+"""All penalties of a task over a pool: solve on a small working set, then look at the whole pool for all of them.
 
-Correlating the pool with twenty residuals is one product of matrices and costs little more than with one; so the working
-set takes in the violators of the whole path, and is solved again where there were any.
+Correlating the pool with twenty residuals is one product of matrices and costs little more than with one; so the
+working set takes in the violators of the whole path, and is solved again where there were any.
 """
 
 from __future__ import annotations
@@ -115,8 +115,8 @@ class _PathSolver:
     def _walk(self, found: list[Solution], *, refine: bool) -> None:
         """Minimise for those α that need it, in descending order.
 
-        Starting from the last α is cheap, as little changes from one to the next. Starting from an α's own last solution
-        pays only where that is all but right: to exchange many of its columns costs more than to build it up.
+        Starting from the last α is cheap, as little changes from one to the next. Starting from an α's own last
+        solution pays only where that is all but right: to exchange many columns costs more than to build them up.
         """
         for place, solution in enumerate(found):
             if solution.seen or self._task.done(solution):

@@ -5,8 +5,8 @@ seen with the residual z of an earlier solution. With another residual z' it is,
 
     |x̃ᵀz'| ≤ β·|x̃ᵀz| + ‖x̃‖·‖z' − βz‖,
 
-so most blocks need not be read again to certify a new solution (the sphere test of El Ghaoui, Viallon and Rabbani, 2012,
-with the best of several centres).
+so blocks need not be read again to certify a new solution that is near (the sphere test of El Ghaoui, Viallon and
+Rabbani, 2012, with the best of several centres).
 """
 
 from __future__ import annotations
@@ -402,7 +402,7 @@ class Region:
     # Ranking.
 
     def unranked(self, tolerance: float) -> set[int]:
-        """Numbers of the blocks whose dual correlations are off by more than ``tolerance`` from the ranking solution's."""
+        """Numbers of the blocks whose dual correlations with the ranking solution are off by more than ``tolerance``."""
         solution = self.ranking_solution
         if solution is None:
             return set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from causalprune.errors import UsageError
@@ -39,7 +41,7 @@ def blocks_of_steps(num_rows: int, folds: int) -> list[np.ndarray]:
         raise UsageError("--cv", expected=f"at most {num_rows // 2} folds of {num_rows} rows", found=f"{folds}")
     edges = np.linspace(0, num_rows, folds + 1).round().astype(int)
     masks = np.zeros((folds, num_rows), bool)
-    for fold, (first, stop) in enumerate(zip(edges[:-1], edges[1:], strict=True)):
+    for fold, (first, stop) in enumerate(pairwise(edges)):
         masks[fold, first:stop] = True
     return list(masks)
 

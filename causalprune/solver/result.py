@@ -62,9 +62,6 @@ class FitEvidence:
         certified: Whether the gap is within the tolerance asked for.
         passes: Columns read as a multiple of all columns, of everything that shared the passes.
         bytes_read: Stored bytes read.
-        read_seconds: Thread time of reading, decoding and forming columns.
-        product_seconds: Thread time of norms and correlations.
-        subproblem_seconds: Time of solving in memory and of the bounds.
         dual_correlation_error: How far a dual correlation may be off.
         spearman: Rank correlation of |γ| with |Xᵀy|; None when either is constant, and for the exact solver.
         path: The solution at each α, when there were several.
@@ -89,9 +86,6 @@ class FitEvidence:
     num_equicorrelated: int | None = None
     unique: bool | None = None
     bytes_read: int = 0
-    read_seconds: float = 0.0
-    product_seconds: float = 0.0
-    subproblem_seconds: float = 0.0
     dual_correlation_error: float = 0.0
     spearman: float | None = None
     path: tuple[PathPoint, ...] = ()
@@ -124,6 +118,8 @@ class FitResult:
         layers: Evidence of each layer that was fitted by itself.
         extras: Further arrays by name: ``path_*`` (the coefficients at each α, rows of a sparse matrix),
             ``selection_probability`` (P,), ``equicorrelation`` (positions of the columns at the bound).
+        seconds: Where the time went, by ``read``, ``decode`` and ``product`` (summed over threads) and ``subproblem``;
+            beside the evidence, which is the same whenever the same fit is made.
     """
 
     gamma: Float64
@@ -131,6 +127,7 @@ class FitResult:
     evidence: FitEvidence
     layers: tuple[tuple[str, FitEvidence], ...] = ()
     extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 class NotCertifiedError(NumericalError):

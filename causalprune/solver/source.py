@@ -59,6 +59,11 @@ class ColumnSource(ReadableColumns, Protocol):
         """Bytes read from the store so far."""
         ...
 
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Thread time of reading and of decoding so far."""
+        ...
+
     def map_blocks(
         self,
         function: Callable[[int, Float32, Argument], Result],
@@ -104,6 +109,11 @@ class ArraySource:
     def bytes_read(self) -> int:
         """0: nothing is read from a store."""
         return 0
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Nothing is read, nothing decoded."""
+        return 0.0, 0.0
 
     def read(self, start: int, stop: int) -> Float32:
         """Columns ``start`` to ``stop``."""

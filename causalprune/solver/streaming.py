@@ -1,16 +1,16 @@
 """Passes over a store that is larger than memory: solve while scanning, then prove over all columns.
 
 The blocks of columns are read in a random order. Each region keeps the columns that may become active in a pool, and
-solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the end of the
-first pass the pool nearly always holds every active set; what bounds can't rule out is read again, until the duality gap
-over all columns is within the tolerance.
+solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the end of
+the first pass the pool nearly always holds every active set; what bounds can't rule out is read again, until the duality
+gap over all columns is within the tolerance.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,8 +24,8 @@ _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 _LATER_CHECKS = (1 / 4, 1 / 2)
 """The same for later passes, where violators of the last solution were seen."""
 
-Notify = Callable[[int, int, str], None]
-"""``notify(blocks read now, blocks of this pass, what is going on)``."""
+Notify = Callable[[int, str], None]
+"""``notify(blocks read now, what is going on)``."""
 
 
 @dataclass
@@ -35,16 +35,15 @@ class ScanCosts:
     Attributes:
         passes: Columns read, as a multiple of all columns.
         bytes_read: Stored bytes read.
-        read_seconds: Thread time of reading and decoding blocks.
-        product_seconds: Thread time of norms and correlations.
-        subproblem_seconds: Time of solving over the pools and of the bounds.
+        seconds: By ``read``, ``decode`` and ``product`` (norms and correlations), summed over threads, and
+            ``subproblem`` (solving over the pools, and the bounds).
     """
 
     passes: float = 0.0
     bytes_read: int = 0
-    read_seconds: float = 0.0
-    product_seconds: float = 0.0
-    subproblem_seconds: float = 0.0
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"read": 0.0, "decode": 0.0, "product": 0.0, "subproblem": 0.0}
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,21 +165,24 @@ class Scanner:
                 yield number, [(r, self._regions[r].reference, first_pass) for r in mine]
 
         before = self._source.bytes_read
+        read, decoded = self._source.seconds
         for count, look in enumerate(self._source.map_blocks(self._look, items(), self._width, self._ahead), 1):
             for r, products, norms, reference in look.parts:
                 region = self._regions[r]
                 start = max(region.start, look.first) - look.first
                 stop = start + products.shape[1]
                 region.absorb(look.number, look.block[:, start:stop], products, norms, reference)
-            self.costs.product_seconds += look.seconds
+            self.costs.seconds["product"] += look.seconds
             self.costs.passes += look.block.shape[1] / self._source.num_columns
             del look
             if self._notify is not None:
-                self._notify(1, len(order), f"pass {self.costs.passes:.2f}")
+                self._notify(1, f"{self.costs.passes:.2f} passes")
             if count in checks:
                 due = [g for g in self._regions if first_pass or g.violators]
                 self._solve(due, exactly=not first_pass, first_pass=first_pass)
         self.costs.bytes_read += self._source.bytes_read - before
+        self.costs.seconds["read"] += self._source.seconds[0] - read
+        self.costs.seconds["decode"] += self._source.seconds[1] - decoded
 
     def _look(self, first: int, block: Float32, wanted: list[tuple[int, Reference, bool]]) -> _Look:
         """In a thread: correlate a block's columns with what their regions want to know."""
@@ -210,4 +212,4 @@ class _Clock:
         self._started = time.perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        self._costs.subproblem_seconds += time.perf_counter() - self._started
+        self._costs.seconds["subproblem"] += time.perf_counter() - self._started

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.config import FitGammaConfig
-from causalprune.errors import MismatchError
-from causalprune.files import make_directory, remove_partials, write_json
-from causalprune.locking import FileLock
-from causalprune.paths import RunPaths, lock_path
+from causalprune.errors import DataError, MismatchError, NumericalError
+from causalprune.files import make_directory, write_json
+from causalprune.paths import RunPaths
 from causalprune.pruning.groups import group_ids
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
+from causalprune.solver.exact_fit import ExactOptions
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
+from causalprune.solver.result import NotCertifiedError
 from causalprune.solver.truncated_gradient import PRESETS
 from causalprune.stages.artefacts import StageResult, identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
@@ -35,12 +36,15 @@ class FitGammaResult(StageResult):
         recording: Name of the recording.
         evidence: α, alpha_max, objective, duality gap, R², nonzeros and the rest, as JSON.
         layers: The same for each layer of a fit with ``scope="layer"``.
+        part_seconds: Where the exact solver's time went: ``read``, ``decode`` and ``product`` summed over threads, and
+            ``subproblem``; not in the store, where equal fits are equal bytes.
     """
 
     name: str
     recording: str
     evidence: dict[str, Any]
     layers: dict[str, Any]
+    part_seconds: dict[str, float]
 
 
 def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGammaResult:
@@ -62,6 +66,9 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
     path = config.store or run.store
     reader = TrajectoryStore.open(path).recording(config.recording)
     inputs = {"recording": reader.digest}
+    weights = _row_weights(config, reader)
+    if weights is not None:
+        inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
     identity = identity_of("fit-gamma", config, inputs)
     if config.name in reader.fits and not config.overwrite:
         stored = reader.read_fit(config.name)
@@ -72,28 +79,51 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
                 found="another",
                 remedy="pass --overwrite to replace it, or another --name",
             )
-        result = _result(config, reader, inputs, dict(stored.attributes), started, already_done=True)
-        # A crash may have come between the fit and its result.
-        if not _result_path(config, run, path).exists():
-            _publish(result, _result_path(config, run, path))
-        return result
+        return _result(config, reader, inputs, dict(stored.attributes), started, already_done=True)
     source, ranges, num_lags = _design(config, reader, path)
     problem = LassoProblem(
         alpha=config.alpha,
         alpha_ratio=config.alpha_ratio,
+        num_alphas=config.alphas,
+        alpha_min_ratio=config.alpha_min_ratio,
+        target_nonzero=config.target_nonzero,
+        target_sparsity=config.target_sparsity,
         l1_ratio=config.l1_ratio,
+        sign=1 if config.positive else -1 if config.negative else 0,
         normalize="column" if config.normalize == "column" else "none",
         tol=config.tol,
     )
-    solution = fit(
-        source,
-        problem,
-        solver=config.solver,
-        preset=config.preset,
+    options = ExactOptions(
         memory_bytes=parse_bytes(config.memory),
+        max_passes=config.max_passes,
         seed=config.seed,
-        ranges=ranges,
+        device=config.device,
+        held_out=config.held_out,
+        folds=config.cv,
+        resamples=config.bootstrap,
+        ranking=config.ranking,
+        row_weights=weights if weights is None else weights[reader.num_rows - source.num_rows :],
     )
+    name = config.name
+    uncertified: NotCertifiedError | None = None
+    with reporter.task("fit-gamma", -(-source.num_columns // source.block_width)) as bar:
+
+        def notify(blocks: int, text: str) -> None:
+            bar.describe(text)
+            bar.advance(blocks)
+
+        try:
+            solution = fit(
+                source,
+                problem,
+                solver=config.solver,
+                preset=config.preset,
+                options=options,
+                ranges=ranges,
+                notify=notify,
+            )
+        except NotCertifiedError as error:
+            uncertified, solution, name = error, error.result, f"{config.name}.uncertified"
     if solution.evidence.warning:
         reporter.warn(solution.evidence.warning)
     gamma = _per_squared_delta(solution.gamma, reader) if _divides_by_lr(config) else solution.gamma
@@ -102,29 +132,60 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
         "gamma": np.ascontiguousarray(gamma.reshape(-1, num_lags).T),
         "dual_correlation": np.ascontiguousarray(solution.dual_correlation.reshape(-1, num_lags).T),
     }
-    attributes = {
+    for extra, values in solution.extras.items():
+        arrays[extra] = values
+        if extra == "path_values" and _divides_by_lr(config):
+            arrays[extra] = _per_squared_delta(values, reader)
+        if extra == "selection_probability":
+            arrays[extra] = np.ascontiguousarray(values.reshape(-1, num_lags).T)
+    attributes: dict[str, Any] = {
         "identity": identity,
         "config": config.identifying(),
         "inputs": inputs,
         "granularity": config.granularity,
         "evidence": solution.evidence.to_json(),
-        "layers": {name: evidence.to_json() for name, evidence in solution.layers},
+        "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
     }
-    reader.write_fit(config.name, arrays, attributes, overwrite=config.overwrite)
-    result = _result(config, reader, inputs, attributes, started)
-    _publish(result, _result_path(config, run, path))
+    reader.write_fit(name, arrays, attributes, overwrite=config.overwrite or uncertified is not None)
+    if uncertified is not None:
+        raise NumericalError(
+            f"{uncertified.subject}, kept as {name} in {path}",
+            expected=uncertified.expected,
+            found=uncertified.found,
+            remedy=uncertified.remedy,
+        ) from uncertified
+    if config.plot is not None:
+        from causalprune.evaluation.path_plot import plot_path
+
+        plot_path(attributes["evidence"], config.plot)
+    seconds = {part: round(value, 3) for part, value in solution.seconds.items()}
+    result = _result(config, reader, inputs, attributes, started, seconds=seconds)
+    result_path = run.result("fit-gamma") if config.store is None else path.with_name(f"{path.name}.{config.name}.json")
+    make_directory(result_path.parent)
+    write_json(result_path, result.to_json())
     return result
 
 
-def _result_path(config: FitGammaConfig, run: RunPaths, store: Path) -> Path:
-    return run.result("fit-gamma") if config.store is None else store.with_name(f"{store.name}.{config.name}.json")
+def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray[np.float64] | None:
+    """Weights of the recorded steps, from a file of numbers.
 
-
-def _publish(result: FitGammaResult, path: Path) -> None:
-    make_directory(path.parent)
-    with FileLock(lock_path(path)):
-        remove_partials(path.parent, path.name)
-        write_json(path, result.to_json())
+    Raises:
+        DataError: No such file, no numbers, or not one for each step.
+    """
+    path = config.row_weights
+    if path is None:
+        return None
+    remedy = "write them with numpy.save or numpy.savetxt"
+    try:
+        loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
+        weights = np.asarray(loaded, np.float64)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}", expected="a file of numbers", found=str(error)[:80], remedy=remedy) from error
+    if weights.shape != (reader.num_rows,):
+        raise DataError(
+            f"{path}", expected=f"{reader.num_rows} numbers, one a step", found=f"{weights.shape}", remedy=remedy
+        )
+    return weights
 
 
 def _design(
@@ -180,6 +241,7 @@ def _result(
     started: float,
     *,
     already_done: bool = False,
+    seconds: dict[str, float] | None = None,
 ) -> FitGammaResult:
     return FitGammaResult(
         stage="fit-gamma",
@@ -191,4 +253,5 @@ def _result(
         recording=reader.name,
         evidence=attributes["evidence"],
         layers=attributes["layers"],
+        part_seconds=seconds or {},
     )

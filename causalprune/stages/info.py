@@ -109,9 +109,14 @@ def _look_inside(config: InfoConfig, path: Path) -> dict[str, Any]:
     if config.param:
         details["parameter"] = describe_parameter(reader, config.param)
     if config.plot:
-        from causalprune.evaluation.plots import plot_recording
+        if config.fit:
+            from causalprune.evaluation.path_plot import plot_path
 
-        plot_recording(reader.loss_change, step_norms(reader, 0, reader.num_rows), config.plot)
+            plot_path(reader.read_fit(config.fit).attributes["evidence"], config.plot)
+        else:
+            from causalprune.evaluation.plots import plot_recording
+
+            plot_recording(reader.loss_change, step_norms(reader, 0, reader.num_rows), config.plot)
         details["plot"] = str(config.plot)
     return details
 

@@ -75,6 +75,11 @@ class FeatureSource:
         """Stored bytes read so far."""
         return self._reader.bytes_read
 
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Thread time of reading and of decoding so far."""
+        return self._reader.seconds
+
     def read(self, start: int, stop: int) -> np.ndarray:
         """Columns ``start`` to ``stop`` of X, all rows: (num_rows, stop − start) float32, C-contiguous.
 

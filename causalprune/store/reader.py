@@ -202,6 +202,11 @@ class RecordingReader:
         return self._shards.bytes_read
 
     @property
+    def seconds(self) -> tuple[float, float]:
+        """Time that all threads together took to read, and to decode and square, so far."""
+        return self._shards.read_seconds, self._shards.decode_seconds
+
+    @property
     def path(self) -> Path:
         """The recording's directory."""
         return self._layout.root

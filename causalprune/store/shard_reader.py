@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -75,6 +76,7 @@ class ShardReader:
         self.shape = shape
         self.rows = log.rows
         self.bytes_read = 0
+        self.read_seconds = self.decode_seconds = 0.0
         self._log = log
         self._reload = reload
         self._describe = describe
@@ -117,12 +119,16 @@ class ShardReader:
                 part = index[chunks.start : chunks.stop]
                 begin, end = int(part[:, 0].min()), int(part.sum(axis=1).max())
                 encoded = self._encoded.take(-(-(end - begin) // 4)).view(np.uint8)[: end - begin]
+                started = time.perf_counter()
                 read_exactly(descriptor, encoded, begin, path)
-                with self._lock:
-                    self.bytes_read += end - begin
+                arrived = time.perf_counter()
                 for chunk in chunks:
                     offset, length = index[chunk]
                     self._decode(encoded[offset - begin : offset - begin + length], chunk, piece, path)
+                with self._lock:
+                    self.bytes_read += end - begin
+                    self.read_seconds += arrived - started
+                    self.decode_seconds += time.perf_counter() - arrived
 
     def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece, path: Path) -> None:
         columns, scratch = piece.columns, piece.scratch

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from kkt import kkt_violation
 from sklearn.linear_model import ElasticNet
 
-from causalprune.errors import DataError, NumericalError, UsageError
+from causalprune.errors import DataError
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.source import ArraySource
@@ -161,5 +161,3 @@ Y_FINE = np.arange(5.0)
 def test_data_that_no_fit_can_be_made_of(X, y, words):
     with pytest.raises(DataError, match=words), np.errstate(invalid="ignore"):
         fit(ArraySource(X, y), LassoProblem())
-
-
