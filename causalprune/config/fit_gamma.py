@@ -76,8 +76,8 @@ class FitGammaConfig(RuntimeOptions):
         flag="--ranking/--no-ranking",
     )
     memory: str = option("2GiB", "Largest memory of the process.", check=check_bytes, identifies=False)
-    max_passes: float = option(
-        10.0, "Passes over the store after which the exact solver gives up.", check=above_zero, identifies=False
+    max_passes: int = option(
+        10, "Passes over the store after which the exact solver gives up.", check=at_least(1), identifies=False
     )
     tol: float = option(1e-6, "Relative duality gap to certify.", check=above_zero)
     seed: int = option(0, "Seed of the order of blocks, of resamples, and of --solver sgd.", check=at_least(0))

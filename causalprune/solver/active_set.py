@@ -2,7 +2,7 @@
 
 Feature-sign search (Lee, Battle, Raina and Ng, 2006): on the active columns A with signs σ the minimiser solves
 (AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ. On the way there the objective is minimised along the line exactly; a coefficient that
-ends at zero leaves the set. Columns that violate |x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step, so it ends.
+ends at zero leaves the set. Columns that violate |x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step: it ends.
 """
 
 from __future__ import annotations

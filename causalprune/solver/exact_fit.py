@@ -310,7 +310,7 @@ class _ExactFit:
             num_equicorrelated=len(at_bound),
             unique=region.is_unique(at_bound),
             certified=all(task.done(s) for s in task.solutions),
-            passes=costs.passes,
+            passes=self._scanner.passes,
             bytes_read=costs.bytes_read,
             dual_correlation_error=error,
             path=tuple(points) if problem.num_alphas else (),

@@ -311,7 +311,8 @@ class Region:
                 )
             if score.any():
                 pool.score[:] = score
-            self._threshold = _KEEP_SCORE if 2 * pool.size > pool.capacity else 0.0
+            crowded = pool.capacity < self.stop - self.start and 2 * pool.size > pool.capacity
+            self._threshold = _KEEP_SCORE if crowded else 0.0
         self._solved_exactly = exactly
         self.violators, self.changed = 0, False
         self.aim(first_pass=first_pass)
@@ -402,20 +403,20 @@ class Region:
     # Ranking.
 
     def unranked(self, tolerance: float) -> set[int]:
-        """Numbers of the blocks whose dual correlations with the ranking solution are off by more than ``tolerance``."""
+        """Numbers of the blocks whose dual correlations of the ranking solution are off by more than that."""
         solution = self.ranking_solution
         if solution is None:
             return set()
-        vector, bound = self.tasks[0].vector(solution), len(self._target) * solution.penalty.l1
-        return {number for number, piece in self.pieces.items() if self._rank_error(piece, vector, bound) > tolerance}
+        return {number for number, error in self._rank_errors(solution).items() if error > tolerance}
 
-    def _rank_error(self, piece: _Piece, vector: Float64, bound: float) -> float:
-        norm = float(self._scales(slice(piece.start, piece.stop))[1].max(initial=0.0))
-        if norm == 0:
-            return 0.0
-        if piece.ranked is None:
-            return np.inf
-        return norm * float(np.linalg.norm(vector - piece.ranked)) / bound
+    def _rank_errors(self, solution: Solution) -> dict[int, float]:
+        """How far dual correlations may be off, by block; those of the pool are computed exactly."""
+        vector, bound = self.tasks[0].vector(solution), len(self._target) * solution.penalty.l1
+        errors = {}
+        for number, norm in self._open_pieces().items():
+            ranked = self.pieces[number].ranked
+            errors[number] = np.inf if ranked is None else norm * float(np.linalg.norm(vector - ranked)) / bound
+        return errors
 
     @property
     def ranking_solution(self) -> Solution | None:
@@ -432,7 +433,7 @@ class Region:
         if solution is None:
             return self._rank, 0.0
         vector, bound = self.tasks[0].vector(solution), len(self._target) * solution.penalty.l1
-        error = max(self._rank_error(piece, vector, bound) for piece in self.pieces.values())
+        error = max(self._rank_errors(solution).values(), default=0.0)
         ids = self._pool.ids
         exact = self._signed(self._pool.exact_correlations(np.arange(len(ids)), vector[:, None])[:, 0])
         self._rank[ids] = exact

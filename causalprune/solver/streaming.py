@@ -2,8 +2,8 @@
 
 The blocks of columns are read in a random order. Each region keeps the columns that may become active in a pool, and
 solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the end of
-the first pass the pool nearly always holds every active set; what bounds can't rule out is read again, until the duality
-gap over all columns is within the tolerance.
+the first pass the pool nearly always holds every active set; what bounds can't rule out is read again, until the
+duality gap over all columns is within the tolerance.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ class ScanCosts:
     """What the passes cost.
 
     Attributes:
-        passes: Columns read, as a multiple of all columns.
+        columns: Columns read, those read twice counted twice.
         bytes_read: Stored bytes read.
         seconds: By ``read``, ``decode`` and ``product`` (norms and correlations), summed over threads, and
             ``subproblem`` (solving over the pools, and the bounds).
     """
 
-    passes: float = 0.0
+    columns: int = 0
     bytes_read: int = 0
     seconds: dict[str, float] = field(
         default_factory=lambda: {"read": 0.0, "decode": 0.0, "product": 0.0, "subproblem": 0.0}
@@ -98,6 +98,11 @@ class Scanner:
                 self._by_block.setdefault(number, []).append(r)
         self.costs = ScanCosts()
 
+    @property
+    def passes(self) -> float:
+        """Columns read, as a multiple of all columns."""
+        return self.costs.columns / self._source.num_columns
+
     def first_pass(self) -> None:
         """Read everything once and solve."""
         numbers = [b for b in range(self._blocks) if b in self._by_block]
@@ -124,7 +129,7 @@ class Scanner:
                         needed.setdefault(number, set()).add(r)
             if all(task.finished or not task.solutions for region in self._regions for task in region.tasks):
                 return True
-            if not needed or self.costs.passes + len(needed) / self._blocks > self._max_passes + 1e-9:
+            if not needed or self.passes + len(needed) / self._blocks > self._max_passes + 1e-9:
                 return False
             with self._subproblem():
                 for region in self._regions:
@@ -173,10 +178,10 @@ class Scanner:
                 stop = start + products.shape[1]
                 region.absorb(look.number, look.block[:, start:stop], products, norms, reference)
             self.costs.seconds["product"] += look.seconds
-            self.costs.passes += look.block.shape[1] / self._source.num_columns
+            self.costs.columns += look.block.shape[1]
             del look
             if self._notify is not None:
-                self._notify(1, f"{self.costs.passes:.2f} passes")
+                self._notify(1, f"{self.passes:.2f} passes")
             if count in checks:
                 due = [g for g in self._regions if first_pass or g.violators]
                 self._solve(due, exactly=not first_pass, first_pass=first_pass)
