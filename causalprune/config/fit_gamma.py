@@ -96,7 +96,11 @@ class FitGammaConfig(RuntimeOptions):
         }
         given = [name for name, value in ways.items() if value is not None]
         if len(given) > 1:
-            raise UsageError(" and ".join(given), expected="one of them", found=str(len(given)))
+            raise UsageError(
+                " and ".join(given),
+                expected="one of them",
+                found="both" if len(given) == 2 else f"{len(given)} of them",
+            )
         if self.positive and self.negative:
             raise UsageError("--positive and --negative", expected="one of them", found="both")
         if self.cv and not self.alphas:

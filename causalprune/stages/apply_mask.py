@@ -175,7 +175,16 @@ def _read_fit(reader: RecordingReader, name: str, store: Path) -> Fit:
             found=", ".join(reader.fits) or "no fit",
             remedy="run `causalprune fit-gamma` first, or name a --fit",
         )
-    return reader.read_fit(name)
+    fit = reader.read_fit(name)
+    evidence = fit.attributes["evidence"]
+    if not evidence["certified"] and not evidence["solver"].startswith("sgd"):
+        raise MismatchError(
+            f"fit {name} in {store}",
+            expected="a certified fit",
+            found=f"one that the solver gave up, at a relative gap of {evidence['relative_gap']:.3g}",
+            remedy="fit again with more --max-passes or --memory",
+        )
+    return fit
 
 
 def _result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
