@@ -23,6 +23,11 @@ class RunPaths:
         return self.root / "trained.safetensors"
 
     @property
+    def dense(self) -> Path:
+        """The network before the recording: the pretrained one, or in an iteration's folder the trained one."""
+        return self.trained if self.trained.exists() and not self.pretrained.exists() else self.pretrained
+
+    @property
     def store(self) -> Path:
         """Trajectory store."""
         return self.root / "trajectory.zarr"

@@ -66,7 +66,7 @@ def _parameters(config: type[Options], file_argument: bool) -> list[inspect.Para
     parameters = [_parameter(config, f, hints[f.name]) for f in own_first]
     file = typer.Option("--config", help="TOML file with options.", metavar="FILE", rich_help_panel=_OUTPUT_PANEL)
     if file_argument:
-        file = typer.Argument(help="TOML file with options.", metavar="[FILE]", show_default=False)
+        file = typer.Argument(help="TOML file with options.", metavar="FILE", show_default=False)
     parameters.append(_keyword("config_file", Path | None, None, file))
     output = {
         "json": (bool, False, typer.Option("--json", help="Print one JSON object instead of a table.")),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from causalprune.config.run import RunConfig
 from causalprune.errors import UsageError
@@ -41,9 +42,10 @@ def _shard(value: str) -> str | None:
 class SweepConfig(RunConfig):
     """Sparsities × criteria × seeds × any other option into one table of results.
 
-    Each cell is what ``run`` does; what several cells have in common is done once. FILE is TOML: options of this
-    command, tables of the stages' options, and a list where an option is to take several values. Start the command
-    again after any interruption, or several at once in one run directory.
+    Each cell is what run does; what several cells share is done once. FILE
+    is TOML: options of this command, tables of the stages' options, and a
+    list where an option is to take several values. Start the command again
+    after any interruption, or several at once in one run directory.
     """
 
     sparsity: str = option(  # type: ignore[assignment]
@@ -63,6 +65,12 @@ class SweepConfig(RunConfig):
     posttrain_epochs: int | None = option(  # type: ignore[assignment]
         None, "Epochs of training after the last mask [0 with one iteration, else 30].", check=at_least(0)
     )
+    recorded: Path | None = option(
+        None,
+        "Run directory whose recording is pruned, instead of one made for every seed: it needs pretrained.safetensors "
+        "(or trained), recorded.safetensors and trajectory.zarr.",
+        identifies=False,
+    )
     shard: str = option(
         "0/1", "Do every N-th cell only, from the I-th on (from 0).", metavar="I/N", check=_shard, identifies=False
     )
@@ -78,6 +86,18 @@ class SweepConfig(RunConfig):
                 found="an order to start anew",
                 remedy="choose another --run, or remove its folder sweep/ when no process works there",
             )
+
+        if self.recorded is None:
+            return
+        # What made the recording is settled.
+        for name in ("model", "dataset", "hidden", "init_from", "pretrain_epochs", "record_epochs", "iterations"):
+            if getattr(self, name) != next(f.default for f in fields(type(self)) if f.name == name):
+                flag = "--" + name.replace("_", "-")
+                raise UsageError(flag, expected="nothing beside --recorded", found=str(getattr(self, name)))
+        for line in (*self.set, *self.vary, *(("--train-epochs",) if self.train_epochs else ())):
+            if "." not in line or line.startswith(("pretrain.", "train.", "record.")):
+                after = "only options of fit-gamma, apply-mask, posttrain and evaluate beside --recorded"
+                raise UsageError(f"{line}", expected=after, found=line.partition("=")[0])
 
     def sparsities(self) -> list[float]:
         """``sparsity`` as numbers."""

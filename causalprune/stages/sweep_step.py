@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from causalprune.checkpoint import read_checkpoint_info
 from causalprune.files import make_directory, read_json, write_json
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import Reporter
@@ -18,7 +19,7 @@ from causalprune.store import TrajectoryStore
 from causalprune.sweep.claims import claim
 from causalprune.sweep.steps import Step
 
-_OUTPUT = {"pretrain": "pretrained", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
+_OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
 """The checkpoint that a stage leaves in its run directory, as a property of :class:`RunPaths`."""
 
 _DONE = "done.json"
@@ -42,6 +43,8 @@ class Workshop:
 
     def folder(self, step: Step, cell: str) -> Path:
         """Where a step of a cell works: beside all others if another cell may need it, else within the cell."""
+        if step.given:
+            return step.given[0]
         if step.common or step.key in self.shared:
             return self.paths.shared(step.key)
         return self.paths.work(cell) / step.key
@@ -62,7 +65,7 @@ class Workshop:
             CausalpruneError: Whatever the stage raises.
         """
         folder = self.folder(step, cell)
-        if (folder / _DONE).exists():
+        if step.given or (folder / _DONE).exists():
             return folder
         inputs = {role: self.make(source, cell, reporter) for role, source in step.inputs}
         make_directory(folder)
@@ -74,13 +77,15 @@ class Workshop:
                 )
                 result = stage_function(step.stage)(config, reporter).to_json()
                 if step.stage == "fit_gamma":
-                    result["gamma"] = _gamma_summary(inputs["store"], config.name)
+                    result["gamma"] = _gamma_summary(inputs["store"], result["metrics"]["recording"], config.name)
                 write_json(folder / _DONE, result)
                 self.made[step.stage] += 1
         return folder
 
     def result(self, step: Step, cell: str) -> dict[str, Any]:
         """The result of a step that is done, as its stage reported it."""
+        if step.given:
+            return {"metrics": _given_metrics(step.stage, RunPaths(step.given[0]))}
         return dict(read_json(self.folder(step, cell) / _DONE))
 
     def checkpoint(self, step: Step, cell: str) -> Path:
@@ -105,14 +110,22 @@ class Workshop:
         return {**paths, "output": None} if hasattr(step.config, "output") else paths
 
 
+def _given_metrics(stage: str, paths: RunPaths) -> dict[str, Any]:
+    """What the stage that made a given result would report of it, as far as the table needs it."""
+    if stage == "pretrain":
+        return {"validation": read_checkpoint_info(paths.dense).metrics.get("validation", {"loss": None})}
+    reader = TrajectoryStore.open(paths.store).recording()
+    return {"rows": reader.num_rows, "mean_loss_change": float(reader.loss_change.mean())}
+
+
 def _checkpoint(step: Step, folder: Path) -> Path:
     path: Path = getattr(RunPaths(folder), _OUTPUT[step.stage])
     return path
 
 
-def _gamma_summary(recording: Path, name: str) -> dict[str, Any]:
+def _gamma_summary(folder: Path, recording: str, name: str) -> dict[str, Any]:
     """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the dual correlations of the others."""
-    arrays = TrajectoryStore.open(RunPaths(recording).store).recording().read_fit(name).arrays
+    arrays = TrajectoryStore.open(RunPaths(folder).store).recording(recording).read_fit(name).arrays
     gamma, correlation = arrays["gamma"].ravel(), arrays["dual_correlation"].ravel()
     nonzero = gamma[gamma != 0]
     summary: dict[str, Any] = {"total": int(gamma.size), "nonzero": int(nonzero.size)}

@@ -13,7 +13,7 @@ from causalprune.config import RunConfig, SweepConfig
 from causalprune.errors import CausalpruneError, CorruptError, MismatchError, UsageError
 from causalprune.files import read_json, write_json
 from causalprune.sweep.axes import Axis, parse_axes
-from causalprune.sweep.steps import Step, last_step
+from causalprune.sweep.steps import Recorded, Step, last_step
 
 FORMAT = "causalprune-sweep"
 FORMAT_VERSION = 1
@@ -61,6 +61,7 @@ class Grid:
 
         Raises:
             UsageError: An option that doesn't exist, or a value that can't be used.
+            DataError: A recording that should be there is not.
         """
         return cls(json.loads(json.dumps(config.identifying())), tuple(_points(config)))
 
@@ -135,6 +136,7 @@ def _points(config: SweepConfig) -> Iterator[Point]:
         Axis("criterion", tuple(config.criteria())),
         Axis("sparsity", tuple(config.sparsities())),
     ]
+    recorded = None if config.recorded is None else Recorded.read(config.recorded)
     for values in itertools.product(*(axis.values for axis in axes)):
         options = {f.name: getattr(config, f.name) for f in fields(RunConfig)}
         for axis, value in zip(axes, values, strict=True):
@@ -147,7 +149,7 @@ def _points(config: SweepConfig) -> Iterator[Point]:
         order = ["sparsity", "criterion", "seed", *(axis.key for axis in axes[:-3])]
         settings = {name: settings[name] for name in order}
         try:
-            yield Point(settings, last_step(RunConfig(**options)))
+            yield Point(settings, last_step(RunConfig(**options), recorded))
         except CausalpruneError as error:
             if len(axes) == 3 or not isinstance(error, UsageError):
                 raise

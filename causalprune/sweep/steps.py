@@ -7,11 +7,16 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 from causalprune.config import RunConfig
+from causalprune.files import sha256_file
 from causalprune.options import Options
+from causalprune.paths import RunPaths
 from causalprune.plan import PipelinePlan
 from causalprune.pruning.criteria import load_criterion
+from causalprune.store import TrajectoryStore
 
 
 @dataclass(frozen=True)
@@ -24,18 +29,21 @@ class Step:
         inputs: (role, step) of each input: ``checkpoint``, ``store``, ``fit``, ``rewind``, and ``reference``, the
             evaluation of the dense network.
         common: Whether it comes before the first mask, so that cells with other sparsities and criteria share it.
+        given: Run directory in which the result lies already, made by others, and the hash of what is there.
     """
 
     stage: str
     config: Options
     inputs: tuple[tuple[str, Step], ...]
     common: bool
+    given: tuple[Path, str] | None = None
 
     @cached_property
     def key(self) -> str:
         """The stage's name and 16 hexadecimal digits of the SHA-256 over what decides the result."""
         inputs = {role: step.key for role, step in self.inputs}
-        value = {"stage": self.stage, "config": self.config.identifying(), "inputs": inputs}
+        value: dict[str, Any] = {"stage": self.stage, "inputs": inputs}
+        value |= {"given": self.given[1]} if self.given else {"config": self.config.identifying()}
         return f"{self.stage}-{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def input(self, role: str) -> Step:
@@ -56,16 +64,49 @@ class Step:
         return visit(self)
 
 
-def last_step(config: RunConfig) -> Step:
+@dataclass(frozen=True)
+class Recorded:
+    """A recording that exists: the run directory and the hashes of what is read from it.
+
+    Attributes:
+        folder: The run directory, or the folder of an iteration in it.
+        dense: Hash of the network before the recording.
+        recording: Hash of the recording and the network after it.
+    """
+
+    folder: Path
+    dense: str
+    recording: str
+
+    @classmethod
+    def read(cls, folder: Path) -> Recorded:
+        """Hash what lies in a run directory.
+
+        Raises:
+            DataError: A file is missing.
+            CorruptError: The store is damaged.
+        """
+        paths = RunPaths(folder)
+        recording = TrajectoryStore.open(paths.store).recording().digest
+        return cls(folder, sha256_file(paths.dense), f"{recording} {sha256_file(paths.recorded)}")
+
+
+def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
     """The steps of a whole pipeline, as :func:`causalprune.stages.run.run` does them; returns its evaluation.
 
     A training of no epochs, and a fit that the criterion doesn't read, are left out.
+
+    Args:
+        config: The pipeline.
+        recorded: Takes the place of pretraining and of the first recording.
 
     Raises:
         UsageError: An option that can't be used.
     """
     plan = PipelinePlan(config)
-    dense = current = Step("pretrain", plan.pretrain(), (), common=True)
+    dense = current = Step(
+        "pretrain", plan.pretrain(), (), common=True, given=(recorded.folder, recorded.dense) if recorded else None
+    )
     needs = load_criterion(config.criterion).needs
     for number in range(config.iterations):
         train, record, fit, mask = plan.iteration(number)
@@ -73,10 +114,11 @@ def last_step(config: RunConfig) -> Step:
         if train.epochs:
             current = Step("posttrain", train, (("checkpoint", current),), common)
         trained = current
-        recorded = Step("record", record, (("checkpoint", trained),), common)
-        inputs = [("checkpoint", recorded), ("store", recorded)]
+        given = (recorded.folder, recorded.recording) if recorded else None
+        rows = Step("record", record, (("checkpoint", trained),), common, given)
+        inputs = [("checkpoint", rows), ("store", rows)]
         if needs & {"gamma", "dual_correlation"}:
-            inputs.append(("fit", Step("fit_gamma", fit, (("store", recorded),), common)))
+            inputs.append(("fit", Step("fit_gamma", fit, (("store", rows),), common)))
         if mask.rewind != "none":
             inputs.append(("rewind", trained if mask.rewind == "recording" else dense))
         current = Step("apply_mask", mask, tuple(inputs), common=False)

@@ -85,6 +85,35 @@ def test_an_iterated_sweep_is_run(tmp_path, capsys):
     assert not list((tmp_path / "sweep/sweep/cells").glob("*/"))
 
 
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    run = tmp_path_factory.mktemp("recorded")
+    for stage in (["pretrain", *QUICK[6:12], "--epochs", "2"], ["record", "--epochs", "2", "--seed", "1"]):
+        assert main([*stage, "--run", str(run), "--quiet"]) == 0
+    return run
+
+
+def test_a_recording_that_exists_is_pruned(finished, recorded, tmp_path, capsys):
+    options = ["--recorded", recorded, *QUICK[:4], "--seeds", "1"]
+    result = call_json(capsys, tmp_path, *options)
+    assert result["steps_made"] == {"fit_gamma": 1, "apply_mask": 4, "evaluate": 5}
+    # It was made as the sweep makes its own.
+    rows = [row for row in table(finished, drop=("seconds", "cell")) if row["seed"] == 0]
+    assert table(tmp_path, drop=("seconds", "cell")) == rows
+    assert call(tmp_path / "other", "--recorded", tmp_path / "nothing", *QUICK[:4]) == 3
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "nothing/trajectory.zarr" in error
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("option", [["--dataset", "mnist"], ["--vary", "record.lr=0.1"], ["--iterations", "2"]])
+def test_what_made_a_recording_is_settled(recorded, tmp_path, capsys, option):
+    assert call(tmp_path / "run", "--recorded", recorded, *option) == 2
+    assert "beside --recorded" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_settings_that_make_no_difference_are_measured_once(tmp_path, capsys):
     varied = [*QUICK[:2], "--criterion", "magnitude", "--seeds", "1", *QUICK[6:]]
     varied += ["--vary", "fit-gamma.alpha_ratio=0.1,0.3"]
