@@ -47,6 +47,10 @@ class RunPaths:
         """Checkpoint of the trained, pruned network."""
         return self.root / "final.safetensors"
 
+    def exported(self, suffix: str) -> Path:
+        """Model for use elsewhere."""
+        return self.root / f"exported{suffix}"
+
     @property
     def log(self) -> Path:
         """One JSON object a line: what happened when."""

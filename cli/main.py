@@ -9,6 +9,7 @@ import typer
 from causalprune_cli import (
     apply_mask,
     evaluate,
+    export,
     fit_gamma,
     info,
     posttrain,
@@ -33,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (pretrain, record, fit_gamma, apply_mask, posttrain, evaluate, run, sweep, report, info, store):
+for module in (pretrain, record, fit_gamma, apply_mask, posttrain, evaluate, export, run, sweep, report, info, store):
     module.add(app)
 
 

@@ -102,6 +102,34 @@ def evaluate(result: Any) -> Any:
     return evaluation_table(result.evaluation)
 
 
+def export(result: Any) -> Any:
+    """What was written, and what a compact network saves."""
+    from causalprune.evaluation.tables import NO_SPEEDUP
+
+    how = {"bits": "read back bit for bit", "outputs": f"outputs within {result.max_difference:.2g}"}
+    lines = {
+        "format": result.format,
+        "parameters": f"{result.parameters:,} of {result.parameters_before:,}",
+        "file": format_bytes(result.file_bytes),
+        "verified": how.get(result.verified, "no: ONNX Runtime is missing"),
+    }
+    if result.compact is None:
+        return Group(facts(result, lines), Text(), Text(NO_SPEEDUP, style="dim"))
+    c = result.compact
+    lines["FLOPs a sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
+    for batch_size, seconds in c["latency"].items():
+        ratio = seconds["before"] / seconds["after"]
+        before, after = f"{1000 * seconds['before']:.3g}", f"{1000 * seconds['after']:.3g}"
+        lines[f"latency, batch {batch_size}"] = f"{after} ms, before {before} ms ({ratio:.2f}× as fast)"
+    table = Table("layer", "units", "all weights pruned", "removed", box=None)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for layer in c["layers"]:
+        table.add_row(Text(layer["name"]), *(f"{layer[name]:,}" for name in ("units", "dead", "removed")))
+    note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
+    return Group(facts(result, lines), Text(), table, Text(), Text(note, style="dim"))
+
+
 def run(result: Any) -> Any:
     """A line an iteration, then dense against pruned."""
     table = Table("iteration", "rows", "stored", "R²", "nonzero γ", "sparsity", box=None)

@@ -9,6 +9,7 @@ from typing import Any
 
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
+from causalprune.config.export import ExportConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.info import InfoConfig
 from causalprune.config.posttrain import PosttrainConfig
@@ -27,6 +28,7 @@ STAGE_CONFIGS: dict[str, type[Any]] = {
     "apply-mask": ApplyMaskConfig,
     "posttrain": PosttrainConfig,
     "evaluate": EvaluateConfig,
+    "export": ExportConfig,
     "info": InfoConfig,
     "run": RunConfig,
     "sweep": SweepConfig,
@@ -43,6 +45,7 @@ __all__ = [
     "ComputeOptions",
     "DataOptions",
     "EvaluateConfig",
+    "ExportConfig",
     "FitGammaConfig",
     "InfoConfig",
     "ModelOptions",

@@ -31,5 +31,10 @@ class EvaluateConfig(ComputeOptions):
     landscape_points: int = option(21, "Points along each side of the slice, an odd number.", check=_odd)
     samples: int = option(1000, "Samples that Hessian, noise and slice are measured on.", check=at_least(1))
     flatness_split: str = option("test", "Split that these samples are of.", check=one_of(("validation", "test")))
+    cost: bool = option(
+        False,
+        "Also measure latency and peak memory at batch 1 and 64, of a compact copy, too, where filters or neurons are "
+        "wholly pruned, and bytes when compressed.",
+    )
     output: Path | None = option(None, "Result to write [run/results/evaluate.json].", identifies=False)
     plot: Path | None = option(None, "Draw the result into this PNG file.", identifies=False)

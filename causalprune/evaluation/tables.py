@@ -23,6 +23,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
     parts: list[Any] = [_summary(result), Text(), _layers(result), Text()]
     if result.get("flatness_samples"):
         parts += [_flatness(result), Text()]
+    if result.get("cost"):
+        parts += [_cost(result["cost"]), Text()]
     return Group(*parts, Text(NO_SPEEDUP, style="dim"))
 
 
@@ -49,8 +51,27 @@ def _summary(result: Mapping[str, Any]) -> Table:
     table.add_row("nonzero parameters", f"{result['parameters_total']:,}", f"{result['parameters_nonzero']:,}")
     table.add_row("FLOPs a sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
     size = dense.get("file_bytes")
+    if "bytes_csr" in result:
+        table.add_row("weights as sparse rows", format_bytes(result["bytes_dense"]), format_bytes(result["bytes_csr"]))
     table.add_row("checkpoint", "–" if size is None else format_bytes(size), format_bytes(result["file_bytes"]))
     return table
+
+
+def _cost(cost: Mapping[str, Any]) -> Group:
+    """Latency and peak memory with the zeros computed, and of the compact network."""
+    threads = f", {cost['threads']} threads" if cost["device"] == "cpu" else ""
+    table = Table(title=Text(f"measured on {cost['device']}{threads}"), title_justify="left", box=None, pad_edge=False)
+    for name in ("", "as it is", "compact"):
+        table.add_column(name, justify="right" if name else "left")
+    show = lambda value, form: "–" if value is None else form(value)  # noqa: E731 -- one way to show what may be missing
+    for batch, seconds in cost["latency"].items():
+        cells = (show(seconds[name], lambda s: f"{1000 * s:.3g} ms") for name in ("dense", "compact"))
+        table.add_row(f"latency, batch {batch}", *cells)
+    for batch, peak in cost["peak_memory"].items():
+        table.add_row(f"peak memory, batch {batch}", *(show(peak[name], format_bytes) for name in ("dense", "compact")))
+    table.add_row("weights, deflated", format_bytes(cost["bytes_deflate"]), "")
+    reason = cost["no_compact"]
+    return Group(table, Text(f"no compact network: {reason}", style="dim")) if reason else Group(table)
 
 
 def _layers(result: Mapping[str, Any]) -> Table:

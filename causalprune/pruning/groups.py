@@ -34,7 +34,7 @@ def group_ids(
 
     Raises:
         UsageError: An unknown granularity.
-        MismatchError: ``active`` of another length.
+        MismatchError: ``active`` of another length, or a granularity that the network lacks.
     """
     counts = groups_per_tensor(index, granularity)
     first = 0
@@ -59,10 +59,20 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
 
     Raises:
         UsageError: An unknown granularity.
+        MismatchError: Filters of a network without Conv layers, or neurons of one without Linear layers.
     """
     expected = one_of(GRANULARITIES)(granularity)
     if expected:
         raise UsageError("granularity", expected=expected, found=repr(granularity))
+    wanted = {"filter": ("Conv", True), "neuron": ("Linear", False)}.get(granularity)
+    if wanted is not None and not any((len(entry.shape) > 2) == wanted[1] for entry in index):
+        other = "neuron" if granularity == "filter" else "filter"
+        raise MismatchError(
+            f"granularity {granularity}",
+            expected=f"a network with {wanted[0]} layers",
+            found="none",
+            remedy=f"use --granularity {other}",
+        )
     if granularity == "parameter":
         return [entry.size for entry in index]
     return [1 if granularity == "layer" else entry.shape[entry.filter_axis] for entry in index]

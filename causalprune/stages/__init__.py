@@ -12,6 +12,7 @@ from typing import Any
 from causalprune.config import (
     ApplyMaskConfig,
     EvaluateConfig,
+    ExportConfig,
     FitGammaConfig,
     InfoConfig,
     PosttrainConfig,
@@ -33,6 +34,7 @@ STAGES = (
     "apply_mask",
     "posttrain",
     "evaluate",
+    "export",
     "info",
     "run",
     "sweep",
@@ -47,6 +49,7 @@ __all__ = [
     "STAGES",
     "ApplyMaskConfig",
     "EvaluateConfig",
+    "ExportConfig",
     "FitGammaConfig",
     "InfoConfig",
     "PosttrainConfig",

@@ -12,6 +12,7 @@ from torch import nn
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import EvaluateConfig
 from causalprune.evaluation.cost import flops, parameter_counts
+from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
 from causalprune.evaluation.metrics import evaluate_model
 from causalprune.files import make_directory, remove_partials, write_json
 from causalprune.locking import FileLock
@@ -30,8 +31,10 @@ class EvaluateResult(StageResult):
         evaluation: What the tables and plots show: metrics on the test split (``loss``, ``top1``, ``top5``,
             ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
-            ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``reference``, the
-            metrics of the dense network, and what :func:`causalprune.stages.flatness.measure_flatness` adds.
+            ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``bytes_dense`` and
+            ``bytes_csr``, ``reference``, the metrics of the dense network, what
+            :func:`causalprune.stages.flatness.measure_flatness` adds, and ``cost``, see
+            :func:`causalprune.evaluation.measured_cost.measure_cost`, where it was asked for.
     """
 
     evaluation: dict[str, Any]
@@ -96,6 +99,8 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         "flops_dense": cost.dense,
         "flops_theoretical": cost.theoretical,
         "file_bytes": source.stat().st_size,
+        **stored_bytes(model.state_dict(), mask.tensors()),
+        "cost": measure_cost(model, info.index, mask.tensors(), info.model.input_shape) if config.cost else None,
     }
     path = config.output or run.result("evaluate")
     outputs = {"result": str(path)}

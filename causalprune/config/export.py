@@ -1,0 +1,41 @@
+"""Options of ``export``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.config.shared import RuntimeOptions
+from causalprune.errors import UsageError
+from causalprune.options import one_of, option
+
+FORMATS = {"torch": ".pt", "safetensors": ".safetensors", "csr": ".csr.safetensors", "onnx": ".onnx"}
+"""The formats, each with the end of its default file's name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(RuntimeOptions):
+    """Write a model that loads without causalprune, or a smaller one without its dead filters and neurons."""
+
+    format: str = option(
+        "torch",
+        "torch: a state dict; safetensors: the same; csr: pruned weights as sparse rows; onnx: the network.",
+        check=one_of(tuple(FORMATS)),
+    )
+    compact: bool = option(
+        False, "Remove filters and neurons whose every weight is pruned, and measure the latency before and after."
+    )
+    masks: bool = option(
+        False, "Keep the masks, by the names of torch.nn.utils.prune: weight_orig and weight_mask (torch, safetensors)."
+    )
+    checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", identifies=False)
+    output: Path | None = option(None, "File to write [run/exported.pt, .onnx, …].", identifies=False)
+    trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", identifies=False)
+
+    def check(self) -> None:
+        """Masks only where the format has a place for them."""
+        super().check()
+        if self.masks and self.format not in ("torch", "safetensors"):
+            raise UsageError("--masks", expected="--format torch or safetensors", found=self.format)
+        if self.masks and self.compact:
+            raise UsageError("--masks", expected="no --compact, which leaves weights that no mask fits", found="both")

@@ -1,0 +1,190 @@
+"""Networks without their dead units compute what the masked ones do."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from causalprune.errors import DataError, MismatchError
+from causalprune.evaluation.latency import latency, peak_memory
+from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
+from causalprune.export.compact import compact_model
+from causalprune.models.lenet import LeNet
+from causalprune.models.mlp import MLP, mlpnet
+from causalprune.models.resnet20 import ResNet20
+from causalprune.parameters import ParameterIndex
+from causalprune.pruning.criterion import Scores
+from causalprune.pruning.mask import Mask
+from causalprune.pruning.select import select
+
+SHAPES = {"lenet": (1, 8, 8), "lenet unpadded": (3, 20, 20), "mlp": (13,), "mlpnet": (1, 8, 8), "resnet20": (3, 16, 16)}
+
+
+def network(name):
+    """With biases and BatchNorm statistics that no initialisation would leave at zero."""
+    torch.manual_seed(0)
+    shape = SHAPES[name]
+    model = {
+        "lenet": lambda: LeNet(shape, 10),
+        "lenet unpadded": lambda: LeNet(shape, 10),
+        "mlp": lambda: MLP(shape, 3, (40, 30)),
+        "mlpnet": lambda: mlpnet(shape, 10),
+        "resnet20": lambda: ResNet20(shape, 10),
+    }[name]()
+    for module in model.modules():
+        for tensor in (getattr(module, n, None) for n in ("bias", "running_mean")):
+            if tensor is not None:
+                nn.init.normal_(tensor.data, std=0.3)
+    return model.eval()
+
+
+def prune(model, sparsity=0.6, seed=1):
+    """Whole units of the lowest of random scores."""
+    index = ParameterIndex.from_model(model)
+    scores = Scores(torch.rand(index.total, generator=torch.Generator().manual_seed(seed)).double().numpy())
+    granularity = "filter" if any(len(e.shape) > 2 for e in index) else "neuron"
+    mask = select(scores, Mask.all(index), sparsity=sparsity, granularity=granularity).mask
+    mask.apply_(model)
+    return index, mask.tensors()
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_compact_network_computes_the_same(name) -> None:
+    model = network(name)
+    index, keep = prune(model)
+    before = copy.deepcopy(model.state_dict())
+    result = compact_model(model, index, keep, SHAPES[name])
+    inputs = torch.randn(32, *SHAPES[name])
+    with torch.no_grad():
+        assert torch.allclose(model(inputs), result.model(inputs), rtol=1e-4, atol=1e-5)
+    assert all(torch.equal(tensor, before[key]) for key, tensor in model.state_dict().items())
+    removed = {layer.name: layer.removed for layer in result.layers}
+    dead = {layer.name: layer.dead for layer in result.layers}
+    for entry in index:
+        units = result.model.get_parameter(entry.name).shape[0]
+        assert units == entry.shape[0] - removed[entry.name]
+        assert dead[entry.name] == int((~keep[entry.name].flatten(1).any(1)).sum())
+    last = index.entries[-1].name
+    assert removed[last] == 0
+    # One dead unit of a layer stays for the constants of all the others, none where there are no biases.
+    spared = {"mlpnet": 0}.get(name, 1)
+    shared = {"resnet20": lambda n: not n.endswith("conv1.weight") or n == "conv1.weight"}.get(name, lambda _: False)
+    inner = [n for n in removed if n != last and not shared(n)]
+    assert all(dead[n] - removed[n] <= spared for n in inner if dead[n])
+    assert sum(removed.values()) > 0
+
+
+def test_units_that_a_residual_connection_shares_stay() -> None:
+    model = network("resnet20")
+    index, keep = prune(model)
+    layers = {layer.name: layer for layer in compact_model(model, index, keep, SHAPES["resnet20"]).layers}
+    assert layers["blocks.4.conv2.weight"].dead > 0
+    assert layers["blocks.4.conv2.weight"].removed == layers["conv1.weight"].removed == 0
+    assert layers["blocks.4.conv1.weight"].removed > 0
+
+
+def test_a_layer_without_a_living_unit_keeps_one() -> None:
+    model = MLP((5,), 2, (4, 3))
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["layers.0.weight"][:] = False
+    nn.init.zeros_(model.layers[0].bias)
+    Mask.from_tensors(index, keep).apply_(model)
+    smaller = compact_model(model, index, keep, (5,)).model
+    assert smaller.layers[0].out_features == 1
+    inputs = torch.randn(7, 5)
+    assert torch.allclose(model(inputs), smaller(inputs))
+
+
+def test_constants_that_only_some_consumers_see() -> None:
+    class Fork(nn.Module):
+        """Two layers read the same hidden units, one through a ReLU, which hides the negative ones."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.a, self.b = nn.Linear(6, 8), nn.Linear(8, 4), nn.Linear(8, 4)
+
+        def forward(self, inputs):
+            hidden = self.first(inputs)
+            return self.a(torch.relu(hidden)) + self.b(hidden)
+
+    torch.manual_seed(0)
+    model = Fork().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][:5] = False
+    model.first.bias.data[:5] = torch.tensor([-1.0, -0.5, 0.25, 0.5, 0.0])
+    Mask.from_tensors(index, keep).apply_(model)
+    result = compact_model(model, index, keep, (6,))
+    inputs = torch.randn(9, 6)
+    assert torch.allclose(model(inputs), result.model(inputs), atol=1e-6)
+    assert result.layers[0].removed == 4
+
+
+def test_nothing_that_could_be_removed() -> None:
+    model = network("mlp")
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    with pytest.raises(DataError, match=r"a filter or neuron with every weight pruned, found none; .*--granularity"):
+        compact_model(model, index, keep, (13,))
+    keep["layers.2.weight"][1] = False
+    with pytest.raises(DataError, match="found 1 whose channels others need"):
+        compact_model(model, index, keep, (13,))
+
+
+def test_a_network_that_would_compute_something_else() -> None:
+    class Sorted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            # No elementwise operation, though a dependency graph takes it for one.
+            return self.second(torch.softmax(self.first(inputs), 1).cumsum(1))
+
+    model = Sorted().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][2] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    with pytest.raises((MismatchError, DataError)):
+        compact_model(model, index, keep, (4,))
+
+
+def test_stored_bytes_have_a_closed_form() -> None:
+    model = mlpnet((1, 8, 8), 10)
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.zeros(e.shape, dtype=torch.bool) for e in index}
+    for mask in keep.values():
+        mask[0, :3] = True
+    keep["layers.2.weight"][:] = True
+    total = 64 * 40 + 40 * 20 + 20 * 10
+    rows = [(41, 3, 2), (21, 3, 2)]
+    sparse = sum(4 * pointers + 8 * values + 8 * dimensions for pointers, values, dimensions in rows) + 4 * 200
+    assert stored_bytes(model.state_dict(), keep) == {"bytes_dense": 4 * total, "bytes_csr": sparse}
+
+
+def test_peak_memory_has_a_closed_form() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(100, 50), nn.ReLU(), nn.Linear(50, 200), nn.ReLU(), nn.Linear(200, 1))
+    weights = 100 * 50 + 50 + 50 * 200 + 200 + 200 + 1
+    # The input, and before and behind the second ReLU.
+    assert peak_memory(model, (4, 25), 64) == 4 * (weights + 64 * (100 + 200 + 200))
+
+
+def test_latency_is_that_of_each_model() -> None:
+    small, large = nn.Linear(8, 8), nn.Sequential(*(nn.Linear(512, 512) for _ in range(8)))
+    seconds = latency([nn.Sequential(nn.Flatten(), nn.Linear(512, 8)), large], (512,), 64, seconds=0.02, rounds=1)
+    assert 0 < seconds[0] < seconds[1]
+    assert latency([small], (8,), 1, seconds=0.01, rounds=1)[0] > 0
+
+
+def test_measured_cost_of_a_network_without_dead_units_says_why() -> None:
+    model = network("mlpnet")
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.rand(e.shape) < 0.5 for e in index}
+    cost = measure_cost(model, index, keep, SHAPES["mlpnet"])
+    assert "found none" in cost["no_compact"]
+    assert cost["latency"]["64"]["dense"] > 0
+    assert cost["latency"]["64"]["compact"] is None
+    assert cost["peak_memory"]["64"]["dense"] > cost["peak_memory"]["1"]["dense"]
