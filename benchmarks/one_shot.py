@@ -45,20 +45,24 @@ def main() -> None:
     parser.add_argument("--lr", type=float, default=1e-3, help="of the recording")
     parser.add_argument("--ridge", type=float, default=ApplyMaskConfig(zero=True).ridge)
     parser.add_argument("--criteria", nargs="+", default=list(CRITERIA), choices=CRITERIA)
+    parser.add_argument("--sparsities", nargs="+", type=float, default=list(SPARSITIES))
     parser.add_argument("--multi-stage", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
+    sparsities = options.sparsities
+    if options.multi_stage and tuple(sparsities) != SPARSITIES:
+        parser.error("--sparsities needs --no-multi-stage")
     rows: dict[str, list[list[float]]] = {"dense": [], **{name: [] for name in options.criteria}}
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(options.seeds):
             network = Network(Path(folder) / str(seed), seed, options)
-            rows["dense"].append([network.accuracy(network.run / "pretrained.safetensors")] * len(SPARSITIES))
+            rows["dense"].append([network.accuracy(network.run / "pretrained.safetensors")] * len(sparsities))
             for name in options.criteria:
-                rows[name].append([network.accuracy(network.prune(name, s, network.run)) for s in SPARSITIES])
+                rows[name].append([network.accuracy(network.prune(name, s, network.run)) for s in sparsities])
             if options.multi_stage:
                 rows.setdefault(MULTI_STAGE, []).append(network.stages())
     settings = {name: getattr(options, name) for name in ("seeds", "epochs", "steps", "batch_size", "lr", "ridge")}
     print("accuracy %, mean ± sample standard deviation over seeds;", settings)
-    show("pruned", [f"{s:.2f}" for s in SPARSITIES])
+    show("pruned", [f"{s:.2f}" for s in sparsities])
     for name, values in rows.items():
         mean, spread = np.mean(values, axis=0), np.std(values, axis=0, ddof=1 if len(values) > 1 else 0)
         show(name, [f"{m:.2f} ±{d:.2f}" for m, d in zip(mean, spread, strict=True)])
@@ -66,6 +70,8 @@ def main() -> None:
         ahead = np.subtract(rows["chita"], rows["magnitude"])
         show("chita − magnitude", [f"{m:+.2f}" for m in ahead.mean(axis=0)])
         show("least of the seeds", [f"{m:+.2f}" for m in ahead.min(axis=0)])
+    if tuple(sparsities) != SPARSITIES:
+        return
     print("\npublished, for a network of 93.97")
     for name, published in PUBLISHED.items():
         show(name, [f"{value:.2f}" for value in published])
@@ -83,7 +89,8 @@ class Network:
         data = {"dataset": "mnist", "data_root": options.data_root}
         pretrain(PretrainConfig(run=run, model="mlpnet", epochs=options.epochs, batch_size=256, seed=seed, **data))
         self.record(run / "pretrained.safetensors", run)
-        fit_gamma(FitGammaConfig(run=run))
+        if {"gamma", "effect"} & set(options.criteria):
+            fit_gamma(FitGammaConfig(run=run))
 
     def record(self, checkpoint: Path, run: Path) -> None:
         o = self.options

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -10,37 +12,50 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.benchmark import Timer
 
 LATENCY_BATCHES = (1, 64)
 """Batch sizes at which latency is measured."""
 
+_WARM_UP, _FEWEST = 3, 7
+"""Calls before measuring, and fewest measured ones."""
+
 
 def latency(
-    models: Sequence[nn.Module], input_shape: tuple[int, ...], batch_size: int, *, seconds: float = 0.3, rounds: int = 3
+    models: Sequence[nn.Module], input_shape: tuple[int, ...], batch_size: int, *, seconds: float = 0.5
 ) -> list[float]:
     """Median seconds of a forward pass, on the device and with the number of threads at hand.
 
-    The models take turns, so that a machine that is busy for a while is so for all of them.
+    The models take turns call by call, so that a machine that is busy for a while is so for all of them alike.
 
     Args:
         models: The networks to compare; put into evaluation mode.
         input_shape: Shape of one sample.
         batch_size: Samples at once.
-        seconds: Shortest time of measuring for each model in each round.
-        rounds: Turns; the best median counts.
+        seconds: How long to measure, for each model.
     """
-    best = [float("inf")] * len(models)
-    for _ in range(rounds):
-        for position, model in enumerate(models):
-            model.eval()
-            inputs = torch.randn(batch_size, *input_shape, device=next(model.parameters()).device)
-            scope = {"model": model, "inputs": inputs, "torch": torch}
-            timer = Timer(
-                "with torch.no_grad():\n    model(inputs)", globals=scope, num_threads=torch.get_num_threads()
-            )
-            best[position] = min(best[position], timer.blocked_autorange(min_run_time=seconds / rounds).median)
-    return best
+    device = next(models[0].parameters()).device
+    inputs = torch.randn(batch_size, *input_shape, device=device)
+    samples: list[list[float]] = [[] for _ in models]
+    for model in models:
+        model.eval()
+        for _ in range(_WARM_UP):
+            _timed(model, inputs)
+    end = time.perf_counter() + seconds * len(models)
+    while time.perf_counter() < end or len(samples[0]) < _FEWEST:
+        for model, found in zip(models, samples, strict=True):
+            found.append(_timed(model, inputs))
+    return [statistics.median(found) for found in samples]
+
+
+def _timed(model: nn.Module, inputs: torch.Tensor) -> float:
+    with torch.no_grad():
+        if inputs.is_cuda:
+            torch.cuda.synchronize(inputs.device)
+        started = time.perf_counter()
+        model(inputs)
+        if inputs.is_cuda:
+            torch.cuda.synchronize(inputs.device)
+        return time.perf_counter() - started
 
 
 def peak_memory(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:

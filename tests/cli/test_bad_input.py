@@ -207,3 +207,11 @@ def test_hostile_paths_work(tmp_path, name, capsys):
         assert main([*stage, "--run", str(run), "--quiet"]) == 0, capsys.readouterr().err
     assert main(["apply-mask", "--sparsity", "0", "--run", str(run), "--quiet"]) == 0
     assert main(["info", str(run)]) == 0
+
+
+@pytest.mark.parametrize("command", [["fit-gamma", "--name", "other"], ["apply-mask", "--sparsity", "0.5"]])
+def test_a_granularity_that_the_model_lacks(capsys, run, command):
+    says = "granularity filter: expected a network with Conv layers, found none; use --granularity neuron"
+    before = listing(run)
+    refused(capsys, 5, *command, "--granularity", "filter", "--run", run, says=says)
+    assert listing(run) == before

@@ -174,9 +174,9 @@ def test_peak_memory_has_a_closed_form() -> None:
 
 def test_latency_is_that_of_each_model() -> None:
     small, large = nn.Linear(8, 8), nn.Sequential(*(nn.Linear(512, 512) for _ in range(8)))
-    seconds = latency([nn.Sequential(nn.Flatten(), nn.Linear(512, 8)), large], (512,), 64, seconds=0.02, rounds=1)
+    seconds = latency([nn.Sequential(nn.Flatten(), nn.Linear(512, 8)), large], (512,), 64, seconds=0.02)
     assert 0 < seconds[0] < seconds[1]
-    assert latency([small], (8,), 1, seconds=0.01, rounds=1)[0] > 0
+    assert latency([small], (8,), 1, seconds=0.01)[0] > 0
 
 
 def test_measured_cost_of_a_network_without_dead_units_says_why() -> None:
