@@ -59,7 +59,8 @@ def _summary(result: Mapping[str, Any]) -> Table:
 
 def _cost(cost: Mapping[str, Any]) -> Group:
     """Latency and peak memory with the zeros computed, and of the compact network."""
-    threads = f", {cost['threads']} threads" if cost["device"] == "cpu" else ""
+    count = cost["threads"]
+    threads = f", {count} thread{'' if count == 1 else 's'}" if cost["device"] == "cpu" else ""
     table = Table(title=Text(f"measured on {cost['device']}{threads}"), title_justify="left", box=None, pad_edge=False)
     for name in ("", "as it is", "compact"):
         table.add_column(name, justify="right" if name else "left")

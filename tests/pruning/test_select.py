@@ -172,7 +172,7 @@ def test_parameters_against_the_reference(problem, scope: str) -> None:
 @given(problems(), st.sampled_from(["global", "layer"]))
 def test_filters_against_the_reference(problem, scope: str) -> None:
     scores, mask, sparsity = problem
-    ids, labels = group_ids(mask.index, "filter")
+    ids, labels = group_ids(mask.index, "neuron")
     kept = set(np.flatnonzero(mask.numpy()))
     members = {g: [p for p in kept if ids[p] == g] for g in range(len(labels))}
     means = [
@@ -191,7 +191,7 @@ def test_filters_against_the_reference(problem, scope: str) -> None:
         chosen, emptied = reference_groups(means, {g: sizes[g] for g in here}, [tensors[n] for n in span], count)
         expected |= {p for g in chosen for p in members[g]}
         rescued |= {span[n] for n in emptied}
-    selection = select(scores, mask, sparsity=sparsity, scope=scope, granularity="filter")
+    selection = select(scores, mask, sparsity=sparsity, scope=scope, granularity="neuron")
     check_against(selection, mask, expected, rescued, target)
     neuron = select(scores, mask, sparsity=sparsity, scope=scope, granularity="neuron")
     assert torch.equal(neuron.mask.keep, selection.mask.keep)
@@ -214,7 +214,7 @@ def test_layers_keep_their_best_weight(problem) -> None:
 
 
 @settings(deadline=None)
-@given(problems(), st.sampled_from(["parameter", "filter", "layer"]))
+@given(problems(), st.sampled_from(["parameter", "neuron", "layer"]))
 def test_zeros_against_the_reference(problem, granularity: str) -> None:
     scores, mask, _ = problem
     ids, _ = group_ids(mask.index, granularity)
@@ -225,7 +225,7 @@ def test_zeros_against_the_reference(problem, granularity: str) -> None:
     for number, entry in enumerate(mask.index):
         layer = kept & set(range(entry.offset, entry.stop))
         if layer and layer <= zero:
-            if granularity == "filter":
+            if granularity == "neuron":
                 means = {
                     int(g): tuple(np.mean([keys[p] for p in layer if ids[p] == g], axis=0))
                     for g in {ids[p] for p in layer}
@@ -284,7 +284,7 @@ def test_every_layer_has_the_same_sparsity_in_scope_layer() -> None:
     assert [layer.kept for layer in selection.mask.per_layer()] == [20, 40]
 
 
-@pytest.mark.parametrize("granularity", ["parameter", "filter", "layer"])
+@pytest.mark.parametrize("granularity", ["parameter", "neuron", "layer"])
 def test_sparsity_zero_and_a_sparsity_already_passed_do_nothing(granularity: str) -> None:
     index = index_of((4, 4), (4, 4))
     mask = Mask(index, torch.arange(32) % 2 == 0)
