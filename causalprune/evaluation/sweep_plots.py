@@ -70,7 +70,8 @@ def plot_curves(block: Block, key: str, colours: Mapping[str, str], path: Path) 
         if not percent:
             # A network that predicts worse than the mean by far would flatten all others.
             axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5))
-    axes.legend(loc="best", fontsize=9, frameon=False)
+    # A place that is looked for would take seconds among so many dots.
+    axes.legend(loc="upper left" if key == "loss" else "lower left", fontsize=9, frameon=False)
     save(drawing, path)
 
 
@@ -205,7 +206,7 @@ def plot_iterations(block: Block, sparsity: float, colours: Mapping[str, str], p
     axes.set_xlabel("before the recording of iteration")
     axes.set_ylabel("validation loss")
     axes.set_title(f"{100 * sparsity:g} % pruned at the end")
-    axes.legend(loc="best", fontsize=9, frameon=False)
+    axes.legend(loc="upper left", fontsize=9, frameon=False)
     save(drawing, path)
 
 
@@ -247,7 +248,7 @@ def plot_eigenvalues(block: Block, space: str, colours: Mapping[str, str], path:
         plain_logarithm(axes)
     axes.set_ylabel("largest eigenvalue of the Hessian")
     axes.set_title("over the unpruned parameters" if space == "unpruned" else "over all parameters", fontsize=10.5)
-    axes.legend(loc="best", fontsize=9, frameon=False)
+    axes.legend(loc="lower left", fontsize=9, frameon=False)
     save(drawing, path)
 
 
