@@ -55,6 +55,11 @@ def plain_logarithm(axes: Axes) -> None:
     axes.yaxis.set_major_formatter("{x:g}")
 
 
+def legend_below(figure: Figure) -> None:
+    """A legend under the axes, where it hides nothing; looking for a place among many dots would take seconds."""
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+
+
 def patch(colour: str, label: str) -> Any:
     """A coloured square for a legend."""
     from matplotlib.patches import Patch

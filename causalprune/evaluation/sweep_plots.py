@@ -11,7 +11,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.evaluation.figures import CYCLE, GREY, INK, count, figure, label, patch, plain_logarithm, save, style
+from causalprune.evaluation.figures import (
+    CYCLE,
+    GREY,
+    INK,
+    count,
+    figure,
+    label,
+    legend_below,
+    patch,
+    plain_logarithm,
+    save,
+    style,
+)
 from causalprune.evaluation.phase import decades
 from causalprune.evaluation.series import Block, Series
 
@@ -70,8 +82,7 @@ def plot_curves(block: Block, key: str, colours: Mapping[str, str], path: Path) 
         if not percent:
             # A network that predicts worse than the mean by far would flatten all others.
             axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5))
-    # A place that is looked for would take seconds among so many dots.
-    axes.legend(loc="upper left" if key == "loss" else "lower left", fontsize=9, frameon=False)
+    legend_below(drawing)
     save(drawing, path)
 
 
@@ -206,7 +217,7 @@ def plot_iterations(block: Block, sparsity: float, colours: Mapping[str, str], p
     axes.set_xlabel("before the recording of iteration")
     axes.set_ylabel("validation loss")
     axes.set_title(f"{100 * sparsity:g} % pruned at the end")
-    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    legend_below(drawing)
     save(drawing, path)
 
 
@@ -248,7 +259,7 @@ def plot_eigenvalues(block: Block, space: str, colours: Mapping[str, str], path:
         plain_logarithm(axes)
     axes.set_ylabel("largest eigenvalue of the Hessian")
     axes.set_title("over the unpruned parameters" if space == "unpruned" else "over all parameters", fontsize=10.5)
-    axes.legend(loc="lower left", fontsize=9, frameon=False)
+    legend_below(drawing)
     save(drawing, path)
 
 
@@ -299,7 +310,7 @@ def plot_noise(block: Block, sparsity: float, colours: Mapping[str, str], path: 
     axes.set_xlabel("σ of the noise")
     axes.set_ylabel("loss relative to none")
     axes.set_title(f"{100 * sparsity:g} % pruned", fontsize=10.5)
-    axes.legend(loc="upper left", fontsize=9, frameon=False)
+    legend_below(drawing)
     save(drawing, path)
 
 
