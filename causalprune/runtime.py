@@ -6,6 +6,7 @@ import hashlib
 import os
 from typing import TYPE_CHECKING
 
+from causalprune.distributed import processes
 from causalprune.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,8 +31,10 @@ def resolve_device(name: str) -> torch.device:
     import torch
 
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
+    if device.type == "cuda" and device.index is None and processes().count > 1:
+        device = torch.device("cuda", processes().local)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UsageError("--device", expected=f"one of {count} CUDA devices" if count else "cpu or auto", found=name)

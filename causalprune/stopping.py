@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,12 +101,24 @@ def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = Fals
         yield _listening[0] if _listening else StopRequest()
         return
     request = StopRequest()
+    hook = sys.unraisablehook
+
+    def raise_again(unraisable: sys.UnraisableHookArgs) -> None:
+        if isinstance(unraisable.exc_value, InterruptedStage) and request.signal is not None:
+            # It came in a destructor, from which nothing can be raised: once more, a moment later.
+            number, request.signal = request.signal, None
+            threading.Timer(0.01, signal.raise_signal, [number]).start()
+        else:
+            hook(unraisable)
+
+    sys.unraisablehook = raise_again
     previous = {number: signal.signal(number, request._receive) for number in parse_signals(names)}
     _listening.append(request)
     try:
         yield request
     finally:
         _listening.clear()
+        sys.unraisablehook = hook
         for number, handler in previous.items():
             signal.signal(number, signal.SIG_IGN if ends_process else handler)
 

@@ -7,13 +7,15 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from causalprune_cli.logs import print_error, start_logging
 
 from causalprune.config import RuntimeOptions
-from causalprune.errors import ExitCode
+from causalprune.distributed import connected, launched, processes
+from causalprune.errors import ExitCode, UsageError
 from causalprune.reporting import LogReporter, Reporter, TerminalReporter
 from causalprune.stages import stage_function
 from causalprune.stopping import stop_signals
@@ -42,11 +44,21 @@ class Session:
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
         reporter = self._reporter()
         config: RuntimeOptions = configure()
-        with stop_signals(config.stop_signals, ends_process=Session.owns_process):
+        alone = name not in ("pretrain", "record", "posttrain")
+        if alone and launched().count > 1:
+            found = f"{launched().count}"
+            raise UsageError(name, expected="one process", found=found, remedy="start it without torchrun or srun")
+        with stop_signals(config.stop_signals, ends_process=Session.owns_process) as stop, ExitStack() as stack:
+            if launched().count > 1:
+                # One process must not leave the others: they stop together, after a step.
+                stack.enter_context(stop.deferred())
+                stack.enter_context(connected(getattr(config, "device", "cpu")))
             self._run(name, config, reporter, show)
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
         result = stage_function(name.replace("-", "_").replace(" ", "_"))(config, reporter)
+        if not processes().is_first:
+            return
         if self.json:
             print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False))
             _leave(result)
@@ -64,9 +76,10 @@ class Session:
         _leave(result)
 
     def _reporter(self) -> Reporter:
-        level = logging.ERROR if self.quiet else logging.DEBUG if self.verbose else logging.INFO
+        quiet = self.quiet or launched().rank > 0
+        level = logging.ERROR if quiet else logging.DEBUG if self.verbose else logging.INFO
         start_logging(level, as_json=self.log_json)
-        if self.quiet:
+        if quiet:
             return Reporter()
         if sys.stderr.isatty() and not self.log_json:
             from rich.console import Console
@@ -90,6 +103,7 @@ def end(error: BaseException, code: ExitCode | int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    else:
+    elif launched().is_first or code in (ExitCode.DEFECT, ExitCode.STORAGE):
+        # The others say what the first one says, but for what may be wrong on their host alone.
         print_error(f"{error}", int(code))
     return int(code)

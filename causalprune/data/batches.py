@@ -12,8 +12,11 @@ from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
 from causalprune.data.loading import BatchJob, load_batches
 from causalprune.data.names import Augmentation
+from causalprune.distributed import Processes
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.runtime import keyed_seed
+
+ALONE = Processes()
 
 
 class Batches:
@@ -36,6 +39,7 @@ class Batches:
             resized crop (:class:`~causalprune.data.random_crops.RandomCrops`).
         drop_last: Leave out a last batch that isn't full.
         num_workers: Worker processes for image files that don't fit in memory.
+        group: Processes that share each batch: this one gets its part.
 
     Attributes:
         steps_per_epoch: Number of batches in an epoch.
@@ -57,6 +61,7 @@ class Batches:
         augment: str = "none",
         drop_last: bool = False,
         num_workers: int = 0,
+        group: Processes = ALONE,
     ) -> None:
         if batch_size < 1:
             raise UsageError("--batch-size", expected="at least 1", found=str(batch_size))
@@ -65,7 +70,7 @@ class Batches:
         self._split = data.split(split)
         self._augmentation = _augmentation(data, augment)
         self._batch_size, self._num_workers = batch_size, num_workers
-        self._seed, self._shuffle = seed, shuffle
+        self._seed, self._shuffle, self._group = seed, shuffle, group
         self._device = torch.device(device)
         self._normalization = data.normalization.to(self._device)
         target = data.target_normalization
@@ -79,6 +84,22 @@ class Batches:
                 found=str(count),
                 remedy="use a smaller --batch-size",
             )
+
+    def weight(self, step: int) -> float:
+        """What the mean over this process's part of a batch counts in the mean over the processes: n_r·R/n.
+
+        The mean over R processes of their weighted means is then the mean over the batch of n samples. A process
+        without a sample of its own gets one of weight 0.
+        """
+        part = self._group.share(self._batch_length(step))
+        return (part.stop - part.start) * self._group.count / self._batch_length(step)
+
+    def _batch_length(self, step: int) -> int:
+        return min(self._batch_size, len(self._split) - step * self._batch_size)
+
+    def _part(self, step: int) -> slice:
+        part = self._group.share(self._batch_length(step))
+        return part if part.stop > part.start else slice(0, 1)
 
     def order(self, epoch: int) -> torch.Tensor:
         """(N,) int64: the positions in the split that epoch ``epoch`` visits, in its order."""
@@ -125,18 +146,24 @@ class Batches:
                 generator = _generator(self._seed, "augment", epoch, step)
                 size = (inputs.shape[2], inputs.shape[3])
                 inputs = CropFlip.draw(self._augmentation, len(inputs), size, generator)(inputs)
-            yield inputs, targets
+            part = self._part(step)
+            yield inputs[part], targets[part]
 
     def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         files, targets = self._split.inputs, self._split.targets
         jobs = [
-            BatchJob(self._indices(order, step), self._augmentation, keyed_seed(self._seed, "augment", epoch, step))
+            BatchJob(
+                self._indices(order, step),
+                self._augmentation,
+                keyed_seed(self._seed, "augment", epoch, step),
+                self._part(step),
+            )
             for step in steps
         ]
         pin = self._device.type == "cuda"
         batches = load_batches(files, jobs, num_workers=self._num_workers, pin_memory=pin)  # type: ignore[arg-type]
         for job, images in zip(jobs, batches, strict=True):
-            yield images.to(self._device, non_blocking=True), targets[job.indices].to(self._device)
+            yield images.to(self._device, non_blocking=True), targets[job.indices[job.part]].to(self._device)
 
 
 def _generator(*keys: int | str) -> torch.Generator:

@@ -8,7 +8,7 @@ import multiprocessing.process
 import signal
 import weakref
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -30,11 +30,13 @@ class BatchJob:
         indices: (B,) int64 positions in the split.
         augmentation: What is done to the images.
         seed: Of that augmentation.
+        part: Which of them to decode.
     """
 
     indices: torch.Tensor
     augmentation: Augmentation
     seed: int
+    part: slice
 
 
 def load_batches(
@@ -101,9 +103,11 @@ class _DecodedBatches(Dataset[torch.Tensor | CausalpruneError]):
         transform = None
         if job.augmentation != "none":
             generator = torch.Generator().manual_seed(job.seed)
-            transform = RandomCrops.draw(job.augmentation, len(job.indices), self._files.shape[1:], generator)
+            # Drawn for the whole batch, so that it doesn't matter who decodes which part.
+            drawn = RandomCrops.draw(job.augmentation, len(job.indices), self._files.shape[1:], generator)
+            transform = replace(drawn, uniform=drawn.uniform[job.part], flip=drawn.flip[job.part])
         try:
-            return self._files.read(job.indices, transform)
+            return self._files.read(job.indices[job.part], transform)
         except CausalpruneError as error:
             # Returned, not raised: the loader would wrap it in a traceback of the worker.
             return error

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from causalprune.checkpoint import (
 )
 from causalprune.config import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
+from causalprune.distributed import processes
 from causalprune.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError, UsageError
 from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file, write_json
 from causalprune.locking import FileLock
@@ -106,13 +107,20 @@ class StageOutput:
         Raises:
             LockedError: Another process is writing it.
         """
-        make_directory(self.path.parent)
-        with FileLock(lock_path(self.path), break_lock=self.config.break_lock):
-            remove_partials(self.path.parent, self.path.name, self.progress.name)
+        group = processes()
+        with ExitStack() as stack:
+
+            def enter() -> None:
+                make_directory(self.path.parent)
+                stack.enter_context(FileLock(lock_path(self.path), break_lock=self.config.break_lock))
+                remove_partials(self.path.parent, self.path.name, self.progress.name)
+
+            group.first(enter)
             try:
                 yield
             except InterruptedStage as stop:
-                self._log("interrupted", str(stop))
+                if group.is_first:
+                    self._log("interrupted", str(stop))
                 raise
 
     def resume(self, reporter: Reporter, fits: Callable[[Checkpoint], bool] = lambda _: True) -> Checkpoint | None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from torch.optim import SGD
 from causalprune.checkpoint import Checkpoint, load_checkpoint
 from causalprune.config import RecordConfig
 from causalprune.data.batches import Batches
+from causalprune.distributed import processes
 from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, StorageError
 from causalprune.files import make_directory, remove_partials
 from causalprune.paths import RunPaths
@@ -91,20 +93,22 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
     output = StageOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
     if config.dry_run:
         return _record(output, start, source, store_path, reporter)
-    make_directory(store_path.parent)
+    group = processes()
+    group.first(lambda: make_directory(store_path.parent))
     with output.exclusive():
-        remove_partials(store_path.parent, store_path.name)
+        group.first(lambda: remove_partials(store_path.parent, store_path.name))
         if output.finished() is not None and store_path.exists():
             reader = TrajectoryStore.open(store_path).recording()
             if reader.info.identity == output.identity and reader.finished:
                 result = _result(output, reader, already_done=True)
-                output.publish_again(result)
+                group.first(lambda: output.publish_again(result))
                 return result
         return _record(output, start, source, store_path, reporter)
 
 
 def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Path, reporter: Reporter) -> RecordResult:
     config: RecordConfig = output.config
+    group = processes()
     device = resolve_device(config.device)
     if config.deterministic:
         make_deterministic()
@@ -119,6 +123,7 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
         shuffle=True,
         augment=config.augment,
         num_workers=config.num_workers,
+        group=group,
     )
     if mask.num_kept == 0:
         raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
@@ -154,7 +159,11 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
     if saved is not None:
         model.load_state_dict(saved.weights)
         restore_optimizer(model, optimizer, saved.extra)
-    writer, step = _writer(output, store_path, start, saved, mask, rows, predicted)
+    group.require_agreement("saved state", saved and saved.info.digest)
+    step = int(saved.info.position["steps"]) if saved is not None else 0
+    writers: list[RecordingWriter] = []
+    group.first(lambda: writers.append(_writer(output, store_path, start, saved, mask, rows, predicted)))
+    writer: Any = writers[0] if writers else _Discard()
     recorder = TrajectoryRecorder(
         model,
         optimizer,
@@ -171,10 +180,28 @@ def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Pa
         with reporter.task("record", rows * config.stride) as bar, recorder:
             loop.run(step, rows * config.stride, stop, bar)
         header = replace(start.info, position={}, metrics={"rows": rows})
-        sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
-        result = _result(output, TrajectoryStore.open(store_path).recording())
-        output.publish(result, sha256)
-    return result
+
+        def publish() -> None:
+            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
+            output.publish(_result(output, TrajectoryStore.open(store_path).recording()), sha256)
+
+        group.first(publish)
+    return _result(output, TrajectoryStore.open(store_path).recording())
+
+
+class _Discard:
+    """The writer of the processes that don't write."""
+
+    rows_appended = 0
+
+    def append(self, delta: torch.Tensor, **scalars: float) -> None:
+        """Take a row and drop it."""
+
+    def finish(self) -> None:
+        """There is nothing to finish."""
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def _check_position(saved: Checkpoint) -> None:
@@ -209,15 +236,14 @@ def _goes_with(output: StageOutput, path: Path, saved: Checkpoint) -> bool:
 
 def _writer(
     output: StageOutput, path: Path, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
-) -> tuple[RecordingWriter, int]:
-    """Open the recording that ``saved`` belongs to, or a new one; returns the writer and the step to start at."""
+) -> RecordingWriter:
+    """Open the recording that ``saved`` belongs to, or a new one."""
     config: RecordConfig = output.config
     if saved is not None:
         store = TrajectoryStore.open(path)
-        writer = store.resume_recording(
+        return store.resume_recording(
             store.recordings[-1], rows=saved.info.position["rows"], break_lock=config.break_lock
         )
-        return writer, int(saved.info.position["steps"])
     if path.exists() and not config.overwrite:
         store = TrajectoryStore.open(path)
         if store.recordings and store.recording().info.identity != output.identity:
@@ -249,9 +275,7 @@ def _writer(
         start_sha256=start.sha256,
         identity=output.identity,
     )
-    return store.create_recording(
-        info, mask.numpy(), max_rows=rows, codec=config.codec, break_lock=config.break_lock
-    ), 0
+    return store.create_recording(info, mask.numpy(), max_rows=rows, codec=config.codec, break_lock=config.break_lock)
 
 
 def _predict(
@@ -291,35 +315,43 @@ class _Loop:
     def run(self, step: int, steps: int, stop: StopRequest, bar: Bar) -> None:
         """Record the steps ``step`` to ``steps``."""
         config: RecordConfig = self.output.config
+        group, forward = processes(), processes().parallel(self.model)
         every, last_save, saved_step = Interval.parse(config.checkpoint_every), time.monotonic(), step
         self.model.train()
         disable_dropout(self.model)
         bar.advance(step)
         for epoch, batch, inputs, targets in self._samples(step, steps):
-            torch.manual_seed(keyed_seed(config.seed, "step", epoch, batch))
-            loss = self._loss(inputs, targets)
+            torch.manual_seed(keyed_seed(config.seed, "step", epoch, batch) + group.rank)
+            weight = self.batches.weight(batch)
+            loss = self._loss(forward, inputs, targets, weight)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            self.recorder.step(loss, partial(self._loss, inputs, targets), epoch=epoch, batch=batch)
+            measure = partial(self._mean_loss, inputs, targets, weight)
+            self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=batch)
             step += 1
             bar.advance(1)
             if step % config.stride or step == steps:
                 continue
             due = step - saved_step >= every.steps or time.monotonic() - last_save >= every.seconds
-            if stop or due:
-                self._save(step)
+            stopping, due = group.any(bool(stop), due)
+            if stopping or due:
+                group.first(partial(self._save, step))
                 last_save, saved_step = time.monotonic(), step
-                if stop:
+                if stopping:
                     raise stop.error(f"step {step} of {steps} saved")
         if config.loss_change == "next-batch":
-            for _, _, inputs, targets in self._samples(steps, steps + 1):
+            for _, batch, inputs, targets in self._samples(steps, steps + 1):
                 with torch.no_grad():
-                    self.recorder.complete(float(self._loss(inputs, targets)))
+                    self.recorder.complete(float(self._mean_loss(inputs, targets, self.batches.weight(batch))))
 
-    def _loss(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def _loss(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
         # In float64, because ΔL is a small difference of two losses.
-        outputs = self.model(inputs).double()
-        return self.compute_loss(outputs, targets if targets.dtype == torch.int64 else targets.double())
+        outputs = network(inputs).double()
+        return self.compute_loss(outputs, targets if targets.dtype == torch.int64 else targets.double()) * weight
+
+    def _mean_loss(self, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
+        """The loss over the whole minibatch, whoever has which part of it."""
+        return processes().sum(self._loss(self.model, inputs, targets, weight)) / processes().count
 
     def _samples(self, step: int, steps: int) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
         per_epoch = self.batches.steps_per_epoch

@@ -10,6 +10,7 @@ from torch import nn
 
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
 from causalprune.data.datasets import DataSet
+from causalprune.distributed import processes
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageOutput, StageResult
@@ -62,7 +63,9 @@ def train_stage(
         same_weights = {name: (t.shape, t.dtype) for name, t in saved.weights.items()} == shapes
         return same_weights and saved.info.data_fingerprint == info.data_fingerprint
 
+    group = processes()
     saved = output.resume(reporter, fits)
+    group.require_agreement("saved state", saved and saved.info.digest)
     masks = mask.tensors() if mask.sparsity > 0 else {}
     resume = None
     if saved is not None:
@@ -71,7 +74,7 @@ def train_stage(
 
     def save(snapshot: TrainingSnapshot) -> None:
         header = replace(info, position=snapshot.position)
-        output.save_progress(Checkpoint(header, snapshot.weights, masks, snapshot.extra))
+        group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, masks, snapshot.extra)))
 
     with stop_requests(config.stop_signals) as stop:
         outcome = train(
@@ -95,10 +98,13 @@ def train_stage(
             "history": outcome.history,
         }
         header = replace(info, metrics=metrics)
-        sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
-        result = _training_result(output, read_checkpoint_info(output.path))
-        output.publish(result, sha256)
-    return result
+
+        def publish() -> None:
+            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
+            output.publish(_training_result(output, read_checkpoint_info(output.path)), sha256)
+
+        group.first(publish)
+    return _training_result(output, read_checkpoint_info(output.path))
 
 
 def finished_training(output: StageOutput) -> TrainingResult | None:
@@ -107,7 +113,7 @@ def finished_training(output: StageOutput) -> TrainingResult | None:
     if done is None:
         return None
     result = _training_result(output, done, already_done=True)
-    output.publish_again(result)
+    processes().first(lambda: output.publish_again(result))
     return result
 
 

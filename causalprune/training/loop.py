@@ -14,6 +14,7 @@ from torch import nn
 from causalprune.config import TrainingOptions
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
+from causalprune.distributed import processes
 from causalprune.errors import CorruptError, DataError
 from causalprune.evaluation.metrics import Metrics, evaluate_model
 from causalprune.pruning.mask import Mask
@@ -131,6 +132,7 @@ def train(
         InterruptedStage: ``stop`` was set; the snapshot is saved.
         DataError: The training loss isn't finite.
     """
+    group = processes()
     batches = Batches(
         data,
         "train",
@@ -140,6 +142,7 @@ def train(
         shuffle=True,
         augment=augment,
         num_workers=num_workers,
+        group=group,
     )
     optimizer = build_optimizer(model, options)
     schedule = build_lr_schedule(optimizer, options, options.epochs * batches.steps_per_epoch)
@@ -157,7 +160,8 @@ def train(
     hold = mask.bind(model)
     hold()
     compute_loss = loss_function(data.task, options.label_smoothing)
-    forward = torch.compile(model) if options.compile else model
+    parallel = group.parallel(model)
+    forward = torch.compile(parallel) if options.compile else parallel
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
     evaluate = lambda: evaluate_model(  # noqa: E731 -- one fixed way to score an epoch
         model, data, "validation", batch_size=max(512, options.batch_size), device=device, amp=options.amp
@@ -176,37 +180,42 @@ def train(
         while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
             model.train()
             # On the device and without a transfer a step: it is looked at when the epoch or a save needs it.
-            loss_sum = torch.tensor(progress.loss_sum, dtype=torch.float64, device=device)
+            known = progress.loss_sum if group.is_first else 0.0
+            loss_sum = torch.tensor(known, dtype=torch.float64, device=device)
             for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
-                torch.manual_seed(keyed_seed(seed, "step", progress.epoch, progress.step))
+                # Dropout differs from process to process; the first one's is that of a single process.
+                torch.manual_seed(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank)
                 with autocast:
                     loss = compute_loss(forward(inputs), targets)
+                if group.count > 1:
+                    loss = loss * batches.weight(progress.step)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
                 hold()
                 schedule.step()
-                loss_sum += loss.detach()
+                loss_sum += loss.detach() / group.count
                 progress.step += 1
                 steps_since_save += 1
                 bar.advance(1)
                 due = steps_since_save >= every.steps or time.monotonic() - last_save >= every.seconds
-                if stop or (due and progress.step < batches.steps_per_epoch):
-                    progress.loss_sum = _finite_loss(loss_sum)
+                stopping, due = group.any(bool(stop), due)
+                if stopping or (due and progress.step < batches.steps_per_epoch):
+                    progress.loss_sum = _finite_loss(group.sum(loss_sum))
                     save(snapshot())
                     last_save, steps_since_save = time.monotonic(), 0
-                    if stop:
+                    if stopping:
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
-            mean_loss = _finite_loss(loss_sum) / batches.steps_per_epoch
+            mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
             metrics = evaluate()
-            score = validation_score(metrics)
+            score = group.from_first(validation_score(metrics))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
             if not progress.best_score or score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
                 best = {name: t.detach().clone() for name, t in model.state_dict().items()}
             bar.describe(f"loss {mean_loss:.4f}, validation {score[0]:.4f}")
-            if time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps:
+            if any(group.any(time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps)):
                 save(snapshot())
                 last_save, steps_since_save = time.monotonic(), 0
     if best:

@@ -26,6 +26,7 @@ def child(request, directory):
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["causalprune", *request["args"]]
+    os.environ.update(request.get("environment", {}))
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()

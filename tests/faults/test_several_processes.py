@@ -1,0 +1,145 @@
+"""Two processes with gloo: the results of one process within rounding, and one fate for both."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from causalprune_cli.main import main
+from conftest import Runner
+from stage_cases import artefacts, leftovers
+
+from causalprune.checkpoint import load_checkpoint
+from causalprune.locking import FileLock
+from causalprune.store import TrajectoryStore
+
+TOLERANCE = 1e-5
+"""Relative difference of weights and deltas, in the Euclidean norm: float32 sums in another order."""
+
+
+class Pair:
+    """Runs one command as two processes that torchrun might have started."""
+
+    def __init__(self, first, second):
+        self.runners = (first, second)
+
+    def start(self, *args):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for rank, runner in enumerate(self.runners):
+            runner.start(*args, environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+
+    def finish(self):
+        """Exit codes and what both said on stderr."""
+        ended = [runner.finish() for runner in self.runners]
+        return [code for code, _, _ in ended], "".join(error for _, _, error in ended)
+
+    def __call__(self, *args):
+        self.start(*args)
+        return self.finish()
+
+
+@pytest.fixture(scope="module")
+def pair(runner):
+    second = Runner()
+    yield Pair(runner, second)
+    second.close()
+
+
+def distance(a, b):
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    return np.linalg.norm(a - b) / np.linalg.norm(a)
+
+
+def require_close(one, two):
+    for path in one.glob("*.safetensors"):
+        a, b = load_checkpoint(path), load_checkpoint(two / path.name)
+        for name, weight in a.weights.items():
+            assert distance(weight.numpy(), b.weights[name].numpy()) < TOLERANCE, (path.name, name)
+        assert a.info.metrics.get("best_epoch") == b.info.metrics.get("best_epoch")
+    if (one / "trajectory.zarr").exists():
+        a, b = (TrajectoryStore.open(run / "trajectory.zarr").recording() for run in (one, two))
+        assert distance(a.read_rows(0, a.num_rows), b.read_rows(0, b.num_rows)) < 10 * TOLERANCE
+        assert distance(a.loss_change, b.loss_change) < 1e-3
+        assert np.allclose(a.steps.loss_before, b.steps.loss_before, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("stage", "batch_size"), [("pretrain", "409"), ("record", "128"), ("record", "409"), ("posttrain", "1000")]
+)
+def test_two_processes_give_what_one_gives(runner, pair, stages, tmp_path, stage, batch_size):
+    """409 leaves a last batch of a single sample, so that one process has none."""
+    runs = [stages.copy(stage, tmp_path / name) for name in ("one", "two")]
+    options = ["--batch-size", batch_size, "--overwrite"]
+    assert runner(*stages.command(stage, runs[0]), *options)[0] == 0
+    assert pair(*stages.command(stage, runs[1]), *options) == ([0, 0], "")
+    require_close(*runs)
+    assert leftovers(runs[1]) == []
+
+
+LONG = {"pretrain": ["--epochs", "40"], "record": ["--steps", "150"], "posttrain": ["--epochs", "40"]}
+
+
+@pytest.mark.parametrize(("stage", "rank"), [("pretrain", 0), ("record", 1), ("posttrain", 1)])
+def test_a_signal_to_either_stops_both_and_both_resume_to_the_same_bytes(pair, stages, tmp_path, stage, rank):
+    quiet, run = (stages.copy(stage, tmp_path / name) for name in ("quiet", "stopped"))
+    long = [*LONG[stage], "--checkpoint-every", "never"]
+    assert pair(*stages.command(stage, quiet), *long) == ([0, 0], "")
+    pair.start(*stages.command(stage, run), *long)
+    time.sleep(0.5)
+    pair.runners[rank].signal(signal.SIGUSR1)
+    codes, error = pair.finish()
+    assert codes in ([75, 75], [0, 0]), error
+    assert error.count("\n") <= 1
+    assert pair(*stages.command(stage, run), *long) == ([0, 0], "")
+    assert artefacts(run) == artefacts(quiet)
+    assert leftovers(run) == []
+
+
+def test_what_stops_the_first_stops_the_other_in_the_same_way(pair, stages, tmp_path):
+    run = stages.copy("posttrain", tmp_path / "run")
+    with FileLock(run / ".final.safetensors.lock"):
+        codes, error = pair(*stages.command("posttrain", run))
+    assert codes == [7, 7]
+    assert error.count("\n") == 1
+    assert f"process {os.getpid()}" in error
+    codes, error = pair(*stages.command("posttrain", run), "--lr", "-1")
+    assert (codes, error.count("\n")) == ([2, 2], 1)
+
+
+def test_a_process_that_is_gone_is_noticed(pair, stages, tmp_path):
+    run = stages.copy("pretrain", tmp_path / "run")
+    pair.start(*stages.command("pretrain", run), "--epochs", "3000", "--checkpoint-every", "never")
+    time.sleep(1)
+    pair.runners[1].signal(signal.SIGKILL)
+    codes, error = pair.finish()
+    assert codes == [6, -9], error
+    assert error.count("\n") == 1
+    assert "other processes" in error
+
+
+@pytest.mark.parametrize("stage", ["fit-gamma", "apply-mask", "evaluate", "run"])
+def test_stages_of_one_process_say_so(pair, stages, tmp_path, stage):
+    codes, error = pair(*stages.command(stage, tmp_path / "run"))
+    assert codes == [2, 2]
+    assert "expected one process, found 2" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_them(stages, tmp_path):
+    one, two = (stages.copy("pretrain", tmp_path / name) for name in ("one", "two"))
+    command = [*stages.command("pretrain", two), "--epochs", "3"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "--"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+    subprocess.run([*launcher, "causalprune", *map(str, command)], env=environment, check=True)
+    assert main([*map(str, stages.command("pretrain", one)), "--epochs", "3"]) == 0
+    require_close(one, two)

@@ -1,0 +1,73 @@
+import os
+import signal
+import threading
+import time
+
+import pytest
+
+from causalprune.errors import InterruptedStage
+from causalprune.stopping import parse_signals, stop_requests, stop_signals
+
+
+def send(number):
+    os.kill(os.getpid(), number)
+
+
+def test_where_nothing_is_saved_the_first_signal_ends_it_and_others_count_for_nothing():
+    before = signal.getsignal(signal.SIGUSR1)
+    with (
+        pytest.raises(InterruptedStage, match=r"stopped by SIGUSR1.*run the same command again") as caught,
+        stop_signals(),
+    ):
+        try:
+            send(signal.SIGUSR1)
+        finally:
+            send(signal.SIGTERM)
+            send(signal.SIGINT)
+    assert caught.value.exit_code == 75
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_a_loop_that_saves_is_only_told():
+    with stop_signals(), stop_requests() as stop:
+        assert not stop
+        send(signal.SIGINT)
+        send(signal.SIGUSR2)
+        assert stop
+        assert stop.error("saved").exit_code == 130
+        with stop_requests("HUP") as inner:
+            assert inner is stop
+    with pytest.raises(InterruptedStage):
+        stop.check()
+
+
+def test_a_signal_in_a_destructor_is_not_lost():
+    class Doomed:
+        def __del__(self):
+            send(signal.SIGUSR1)
+            time.sleep(0.001)
+
+    with pytest.raises(InterruptedStage), stop_signals():
+        Doomed()
+        time.sleep(5)
+
+
+def test_other_threads_have_no_handlers():
+    seen = []
+
+    def work():
+        with stop_requests() as stop:
+            seen.append(bool(stop))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [False]
+
+
+def test_names_of_signals():
+    assert parse_signals("TERM, sigusr1,") == (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    assert parse_signals("") == (signal.SIGINT,)
+    for wrong in ("KILL", "STOP", "SEGV", "TERM USR1", "15"):
+        with pytest.raises(ValueError, match=wrong):
+            parse_signals(wrong)
