@@ -107,7 +107,7 @@ def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = Fals
         if isinstance(unraisable.exc_value, InterruptedStage) and request.signal is not None:
             # It came in a destructor, from which nothing can be raised: once more, a moment later.
             number, request.signal = request.signal, None
-            threading.Timer(0.01, signal.raise_signal, [number]).start()
+            threading.Timer(0.01, signal.pthread_kill, [threading.main_thread().ident, number]).start()
         else:
             hook(unraisable)
 
