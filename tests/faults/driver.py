@@ -2,7 +2,8 @@
 
 It says ``"ready"`` first. A line of JSON on stdin is ``{"args": […], "fault": "EIO", "fail_at": 7}``; the answer on
 stdout is ``{"pid": …}`` at once and ``{"code": …, "changes": […], "error": …}`` when the child has ended. A child that
-was killed has the negative number of the signal as its code.
+was killed has the negative number of the signal as its code. With ``"watch": directory`` the changes are those below it
+that the faulty disk doesn't see.
 """
 
 import json
@@ -23,6 +24,8 @@ def child(request, directory):
     limit(request.get("memory"), request.get("seconds"))
     disk = FaultyDisk(request.get("fault", ""), request.get("fail_at", 0))
     disk.install()
+    if "watch" in request:
+        disk.watch(request["watch"])
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["causalprune", *request["args"]]
@@ -31,7 +34,7 @@ def child(request, directory):
     sys.stdout.flush()
     sys.stderr.flush()
     with open(f"{directory}/changes", "w") as file:  # noqa: PTH123
-        json.dump(disk.changes, file)
+        json.dump(disk.past_it if "watch" in request else disk.changes, file)
     os._exit(code)
 
 

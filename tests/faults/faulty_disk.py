@@ -4,11 +4,16 @@ import errno
 import os
 import shutil
 import signal
+import sys
+import threading
 
 from causalprune import files, locking
 
 CHANGES = ("open", "write", "pwrite", "fsync", "replace", "rename", "link", "unlink", "ftruncate", "makedirs")
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+
+EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate")
+"""Audit events of changes to the disk; an ``open`` is one if it is for writing."""
 
 FAULTS = ("SIGKILL", "ENOSPC", "EIO")
 
@@ -25,9 +30,22 @@ class FaultyDisk:
     def __init__(self, fault="", fail_at=0):
         self.fault, self.fail_at = fault, fail_at
         self.changes = []
+        self.past_it = []
+        self._here = threading.local()
 
     def install(self):
         files.os = locking.os = files.shutil = self
+
+    def watch(self, directory):
+        """Note in ``past_it`` every change below a directory that doesn't come by here."""
+
+        def hook(event, arguments):
+            if event in EVENTS and not getattr(self._here, "inside", False):
+                writes = event != "open" or (isinstance(arguments[2], int) and arguments[2] & WRITE_FLAGS)
+                if writes and str(arguments[0]).startswith(directory):
+                    self.past_it.append(f"{event} {arguments[0]}")
+
+        sys.addaudithook(hook)
 
     def __getattr__(self, name):
         if name == "rmtree":
@@ -45,7 +63,11 @@ class FaultyDisk:
                     descriptor, data, *position = args
                     real(descriptor, data[: len(data) // 2], *position)
                 self._fail()
-            return real(*args, **kwargs)
+            self._here.inside = True
+            try:
+                return real(*args, **kwargs)
+            finally:
+                self._here.inside = False
 
         return call
 
@@ -56,7 +78,11 @@ class FaultyDisk:
             for entry in everything[: len(everything) // 2]:
                 entry.rmdir() if entry.is_dir() else entry.unlink()
             self._fail()
-        shutil.rmtree(path)
+        self._here.inside = True
+        try:
+            shutil.rmtree(path)
+        finally:
+            self._here.inside = False
 
     def _fail(self):
         if self.fault == "SIGKILL":

@@ -32,6 +32,14 @@ def require_survival(runner, stages, stage, fault, number, run):
     shutil.rmtree(run)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_change_is_made_past_the_faulty_disk(runner, stages, stage, tmp_path):
+    run = stages.copy(stage, tmp_path / "run")
+    code, past_it, error = runner(*stages.command(stage, run), watch=str(tmp_path))
+    assert (code, error) == (0, "")
+    assert past_it == []
+
+
 @pytest.mark.parametrize("fault", ["EACCES", "EROFS", "EDQUOT"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_directory_that_may_not_be_written(runner, stages, stage, fault, tmp_path):
