@@ -67,7 +67,33 @@ def fit_gamma(result: Any) -> Any:
     parts: list[Any] = [facts(result, lines)]
     if e["path"]:
         parts += [Text(), _path(e)]
+    if result.curvature is not None:
+        parts += [Text(), _curvature(result.curvature)]
     return Group(*parts)
+
+
+_MOST_GROUPS = 20
+
+
+def _curvature(found: dict[str, Any]) -> Any:
+    if "unavailable" in found:
+        return pairs({"implied curvature": f"none: {found['unavailable']}"})
+    groups = found["groups"]
+    many = len(groups) > _MOST_GROUPS
+    if many:
+        groups = sorted(groups, key=lambda g: -abs(g["curvature"] or 0.0))[:_MOST_GROUPS]
+    h, step = "curvature h = 2(γ + 1/η)", "step size 1/h"
+    table = Table("group", h, f"{found['level']:.0%} interval", step, "interval", "", box=None, pad_edge=False)
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for g in groups:
+        between = f"{number(g['low'])} … {number(g['high'])}" if g["low"] is not None else "–"
+        top = "∞" if g["step_high"] is None else number(g["step_high"])
+        steps = f"{number(g['step_low'])} … {top}" if g["step_low"] is not None else "–"
+        table.add_row(g["name"], number(g["curvature"]), between, number(g["step_size"]), steps, g["remark"])
+    how = f"by {found['estimator']}, η = {found['learning_rate']:g}; {found['resamples']:,} resamples of the steps"
+    how += f"; the {_MOST_GROUPS} largest of {len(found['groups']):,}, all with --json" if many else ""
+    return Group(table, Text(how))
 
 
 def _path(evidence: dict[str, Any]) -> Table:

@@ -23,6 +23,7 @@ from causalprune.solver.problem import LassoProblem
 from causalprune.solver.result import NotCertifiedError
 from causalprune.solver.truncated_gradient import PRESETS
 from causalprune.stages.artefacts import StageResult, identity_of
+from causalprune.stages.group_curvature import group_curvature
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.features import FeatureSource
 
@@ -36,6 +37,8 @@ class FitGammaResult(StageResult):
         recording: Name of the recording.
         evidence: α, alpha_max, objective, duality gap, R², nonzeros and the rest, as JSON.
         layers: The same for each layer of a fit with ``scope="layer"``.
+        curvature: Curvature and step size of each group, or why there are none, see
+            :func:`causalprune.stages.group_curvature.group_curvature`; None of a fit to single parameters.
         part_seconds: Where the exact solver's time went: ``read``, ``decode`` and ``product`` summed over threads, and
             ``subproblem``; not in the store, where equal fits are equal bytes.
     """
@@ -44,6 +47,7 @@ class FitGammaResult(StageResult):
     recording: str
     evidence: dict[str, Any]
     layers: dict[str, Any]
+    curvature: dict[str, Any] | None
     part_seconds: dict[str, float]
 
 
@@ -146,6 +150,11 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
         "evidence": solution.evidence.to_json(),
         "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
     }
+    if config.granularity != "parameter":
+        attributes["curvature"], found = group_curvature(config, reader, TrajectoryStore.open(path).index, weights)
+        arrays |= found
+        if attributes["curvature"].get("warning"):
+            reporter.warn(attributes["curvature"]["warning"])
     reader.write_fit(name, arrays, attributes, overwrite=config.overwrite or uncertified is not None)
     if uncertified is not None:
         raise NumericalError(
@@ -253,5 +262,6 @@ def _result(
         recording=reader.name,
         evidence=attributes["evidence"],
         layers=attributes["layers"],
+        curvature=attributes.get("curvature"),
         part_seconds=seconds or {},
     )
