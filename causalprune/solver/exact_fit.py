@@ -148,7 +148,7 @@ class _ExactFit:
         region = Region(
             *span,
             block_width=block_width,
-            target=self._target,
+            lead=self._target if self._factor is None else self._target * self._factor**2,
             target_norm=self._norm,
             normalize=problem.normalize,
             l1_ratio=problem.l1_ratio,

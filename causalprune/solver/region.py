@@ -45,7 +45,7 @@ class Reference:
 
     Attributes:
         vectors: (T, K) residuals z, each divided by its bound Tλ₁: a correlation is the share of the bound it reaches.
-            In the first pass the first is ŷ itself, not divided.
+            In the first pass the first is ŷ (w∘ŷ with row weights), not divided.
         norms: (K,) lengths of the vectors.
         units: (K,) what they were divided by.
         owner: (K,) number of the task of each; −1 for ŷ.
@@ -87,7 +87,7 @@ class Region:
         start: First column.
         stop: Column behind the last.
         block_width: Columns of a block, blocks being counted from column 0 of X.
-        target: (T,) ŷ = y/‖y‖.
+        lead: (T,) what ŷ = y/‖y‖ becomes when the rows' weights are counted twice, as xᵀ(w∘ŷ) does.
         target_norm: ‖y‖.
         normalize: ``none`` or ``column``.
         l1_ratio: ρ.
@@ -109,7 +109,7 @@ class Region:
         stop: int,
         *,
         block_width: int,
-        target: Float64,
+        lead: Float64,
         target_norm: float,
         normalize: str,
         l1_ratio: float,
@@ -126,9 +126,9 @@ class Region:
         self.changed = False
         self.ranking_place: int | None = None
         self._block_width = block_width
-        self._target, self._target_norm = target, target_norm
+        self._lead, self._target_norm = lead, target_norm
         self._normalize, self._l1_ratio, self._sign = normalize, l1_ratio, sign
-        T, n = len(target), stop - start
+        T, n = len(lead), stop - start
         self._pool = ColumnPool(T, min(capacity, n))
         self._pooled = np.zeros(n, bool)
         self._norm = np.zeros(n, np.float32)
@@ -138,6 +138,7 @@ class Region:
         self._best = 0.0
         self._threshold = 0.0
         self._solved_exactly = False
+        self._rows = T
         self._error, self._norm_error = correlation_error(T), norm_error(T)
         self.reference = self._make_reference(first_pass=True)
 
@@ -180,7 +181,7 @@ class Region:
             self.violators += int(np.count_nonzero(score[outside] > 1))
             score += self._error * float(reference.norms[lead:].max()) * scaled_norm
         if norms is not None:
-            upper = shares[0] * reference.units[0] + self._error * scaled_norm
+            upper = shares[0] + self._error * float(reference.norms[0]) * scaled_norm
             self._meet(block, scale, upper)
             if self._best > 0:
                 np.maximum(score, upper / self._best, out=score)
@@ -227,7 +228,7 @@ class Region:
             if not len(rivals):
                 return
             rivals = rivals[np.argsort(-upper[rivals])[:16]]
-            exact = self._signed((self._target @ block[:, rivals].astype(np.float64)) * scale[rivals])
+            exact = self._signed((self._lead @ block[:, rivals].astype(np.float64)) * scale[rivals])
             self._best = max(self._best, float(exact.max()))
             upper = upper.copy()
             upper[rivals] = -np.inf
@@ -279,7 +280,7 @@ class Region:
     @property
     def alpha_max(self) -> float:
         """The smallest α with γ = 0, of the columns seen so far."""
-        return self.scaling.alpha(self._best / len(self._target), self._l1_ratio) if self._best > 0 else 0.0
+        return self.scaling.alpha(self._best / self._rows, self._l1_ratio) if self._best > 0 else 0.0
 
     @property
     def moved(self) -> bool:
@@ -296,7 +297,7 @@ class Region:
         ids = self._pool.ids
         if self._normalize == "column" and len(ids):
             self._pool.rescale(*self._scales(ids))
-            exact = self._pool.exact_correlations(np.arange(len(ids)), self._target[:, None])[:, 0]
+            exact = self._pool.exact_correlations(np.arange(len(ids)), self._lead[:, None])[:, 0]
             self._best = float(self._signed(exact).max(initial=0.0))
 
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
@@ -325,18 +326,18 @@ class Region:
         vectors, units, owner = [], [], []
         ranking = None
         if first_pass:
-            vectors, units, owner = [self._target], [1.0], [-1]
+            vectors, units, owner = [self._lead], [1.0], [-1]
         for t, task in enumerate(self.tasks):
             for place, solution in enumerate(task.solutions):
                 if t == 0 and place == self.ranking_place:
                     ranking = len(vectors)
                 elif task.done(solution):
                     continue
-                unit = len(self._target) * solution.penalty.l1
+                unit = self._rows * solution.penalty.l1
                 vectors.append(task.vector(solution) / unit)
                 units.append(unit)
                 owner.append(t)
-        stacked = np.stack(vectors, axis=1) if vectors else np.empty((len(self._target), 0))
+        stacked = np.stack(vectors, axis=1) if vectors else np.empty((self._rows, 0))
         return Reference(
             stacked,
             np.linalg.norm(stacked, axis=0),
@@ -360,7 +361,7 @@ class Region:
             for place, solution in enumerate(task.solutions):
                 if task.done(solution):
                     continue
-                bound = len(self._target) * solution.penalty.l1
+                bound = self._rows * solution.penalty.l1
                 limits = self._limits(t, task.vector(solution), open_pieces)
                 peak = max(bound, solution.pool_peak, *limits.values(), 0.0)
                 facts = (task.weighted_target, solution.residual, solution.l1_norm, solution.squares, solution.penalty)
@@ -411,7 +412,7 @@ class Region:
 
     def _rank_errors(self, solution: Solution) -> dict[int, float]:
         """How far dual correlations may be off, by block; those of the pool are computed exactly."""
-        vector, bound = self.tasks[0].vector(solution), len(self._target) * solution.penalty.l1
+        vector, bound = self.tasks[0].vector(solution), self._rows * solution.penalty.l1
         errors = {}
         for number, norm in self._open_pieces().items():
             ranked = self.pieces[number].ranked
@@ -432,12 +433,12 @@ class Region:
         solution = self.ranking_solution
         if solution is None:
             return self._rank, 0.0
-        vector, bound = self.tasks[0].vector(solution), len(self._target) * solution.penalty.l1
+        vector, bound = self.tasks[0].vector(solution), self._rows * solution.penalty.l1
         error = max(self._rank_errors(solution).values(), default=0.0)
         ids = self._pool.ids
         exact = self._signed(self._pool.exact_correlations(np.arange(len(ids)), vector[:, None])[:, 0])
         self._rank[ids] = exact
-        self._rank[solution.ids] -= len(self._target) * solution.penalty.l2 * np.abs(solution.coefficients)
+        self._rank[solution.ids] -= self._rows * solution.penalty.l2 * np.abs(solution.coefficients)
         self._rank /= bound
         return self._rank, error
 
@@ -453,15 +454,15 @@ class Region:
         vector = self.tasks[0].vector(solution)
         found = self._pool.exact_correlations(np.arange(self._pool.size), vector[:, None])[:, 0]
         places = self._pool.places(solution.ids)
-        found[places] -= len(self._target) * penalty.l2 * solution.coefficients
-        return np.sort(self._pool.ids[self._signed(found) >= len(self._target) * penalty.l1 * (1 - tolerance)])
+        found[places] -= self._rows * penalty.l2 * solution.coefficients
+        return np.sort(self._pool.ids[self._signed(found) >= self._rows * penalty.l1 * (1 - tolerance)])
 
     def is_unique(self, at_bound: Positions) -> bool | None:
         """Whether the columns at the bound are independent, which makes γ unique; None where there are too many."""
         solution = self.ranking_solution
         if solution is None or solution.penalty.l2 > 0 or len(at_bound) <= 1:
             return True
-        if len(at_bound) > len(self._target):
+        if len(at_bound) > self._rows:
             return False
         columns = self._pool.columns(self._pool.places(at_bound))
         return int(np.linalg.matrix_rank(columns)) == len(at_bound)

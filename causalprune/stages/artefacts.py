@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,18 +28,11 @@ from causalprune.errors import CorruptError, DataError, InterruptedStage, Mismat
 from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file, write_json
 from causalprune.locking import FileLock
 from causalprune.models.registry import rebuild_model
-from causalprune.options import Options
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-from causalprune.stages.result import StageResult, batch_job
-
-
-def identity_of(stage: str, config: Options, inputs: Mapping[str, str]) -> str:
-    """Hash of everything that decides a stage's result: its name, its configuration, its inputs."""
-    value = {"stage": stage, "config": config.identifying(), "inputs": dict(inputs)}
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+from causalprune.stages.result import StageResult, batch_job, identity_of
 
 
 @dataclass

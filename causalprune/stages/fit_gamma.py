@@ -22,8 +22,8 @@ from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.result import NotCertifiedError
 from causalprune.solver.truncated_gradient import PRESETS
-from causalprune.stages.artefacts import StageResult, identity_of
 from causalprune.stages.group_curvature import group_curvature
+from causalprune.stages.result import StageResult, identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.features import FeatureSource
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from causalprune.checkpoint import software_versions
+from causalprune.options import Options
 
 SCHEMA_VERSION = 1
 
@@ -50,3 +54,9 @@ def batch_job() -> dict[str, str]:
     """The SLURM job that this process belongs to: its number, its place in an array, how often it was restarted."""
     names = {"SLURM_JOB_ID": "job_id", "SLURM_ARRAY_TASK_ID": "array_task_id", "SLURM_RESTART_COUNT": "restart_count"}
     return {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}
+
+
+def identity_of(stage: str, config: Options, inputs: Mapping[str, str]) -> str:
+    """Hash of everything that decides a stage's result: its name, its configuration, its inputs."""
+    value = {"stage": stage, "config": config.identifying(), "inputs": dict(inputs)}
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
