@@ -18,6 +18,10 @@ GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as the authors do."""
 
 
+_BLOCK_ROWS = 64
+"""Rows that are read, and shuffled, together."""
+
+
 @dataclass(frozen=True)
 class TruncatedGradientConfig:
     """A variant of the solver.
@@ -121,16 +125,17 @@ def solve_truncated_gradient(
     for number in range(config.max_passes):
         error = 0.0
         rng = np.random.default_rng(keyed_seed(seed, "pass", number))
-        for first, block in source.row_blocks(max(config.batch_rows, 256)):
-            wide = block.astype(np.float64) * scale
-            order = rng.permutation(len(wide))
-            for start in range(0, len(wide), config.batch_rows):
+        for first, block in source.row_blocks(max(config.batch_rows, _BLOCK_ROWS)):
+            order = rng.permutation(len(block))
+            for start in range(0, len(block), config.batch_rows):
                 rows = order[start : start + config.batch_rows]
+                # Only a minibatch is ever held in float64.
+                wide = block[rows] * scale
                 t += 1
                 eta = config.lr / t**config.lr_decay_power
-                residual = wide[rows] @ w - y[first + rows]
+                residual = wide @ w - y[first + rows]
                 error += float(residual @ residual)
-                gradient = np.clip(residual @ wide[rows] / len(rows), -GRADIENT_LIMIT, GRADIENT_LIMIT)
+                gradient = np.clip(residual @ wide / len(rows), -GRADIENT_LIMIT, GRADIENT_LIMIT)
                 gradient += config.weight_decay * w
                 velocity = config.momentum * velocity + gradient
                 w -= eta * velocity
