@@ -1,6 +1,6 @@
 """The exact fit against its peers: a table of seconds, memory, passes and certified gaps.
 
-    python benchmarks/fit.py STORES [--problems mom-200k sgd-200k mom-1m syn-1m] [--methods ours celer skglm] [--limit 300]
+    python benchmarks/fit.py STORES [--problems mom-200k mom-1m] [--methods ours celer skglm] [--limit 300]
 
 Makes the stores that STORES lacks (see trajectories.py). Every method runs in a process of its own, one after the
 other on the same data, on one thread of BLAS. ``ours`` reads the store; the others are given the matrix, and their time
@@ -130,7 +130,7 @@ def in_memory(store: Path, problem: str, method: str, arguments: argparse.Namesp
 
 
 def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """The authors' truncated gradient at the α of ``one``: 30 passes, minibatches of 16, the longest step that is stable.
+    """The authors' truncated gradient at the α of ``one``: 30 passes, minibatches of 16, the longest stable step.
 
     Their own step of 0.1 diverges on these columns.
     """
