@@ -69,7 +69,7 @@ def test_momentum_has_three_columns_a_parameter(tmp_path):
 
 def test_a_filter_is_the_sum_of_its_members(tmp_path):
     deltas, change = steps(columns=60)
-    store = record(tmp_path / "s.zarr", deltas, change, shape=[6, 10])
+    store = record(tmp_path / "s.zarr", deltas, change, shape=[6, 10, 1, 1])
     fit = fit_gamma(store, "--granularity", "filter", "--alpha-ratio", "0.05", "--tol", "1e-10")
     X = (deltas.astype(np.float64) ** 2).reshape(40, 6, 10).sum(axis=2) * 1e8
     y = TrajectoryStore.open(store).recording().loss_change
