@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from causalprune_cli import (
     apply_mask,
+    diagnose,
     evaluate,
     export,
     fit_gamma,
@@ -34,7 +35,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (pretrain, record, fit_gamma, apply_mask, posttrain, evaluate, export, run, sweep, report, info, store):
+for module in (
+    pretrain,
+    record,
+    fit_gamma,
+    apply_mask,
+    posttrain,
+    evaluate,
+    diagnose,
+    export,
+    run,
+    sweep,
+    report,
+    info,
+    store,
+):
     module.add(app)
 
 

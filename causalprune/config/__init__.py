@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.export import ExportConfig
 from causalprune.config.fit_gamma import FitGammaConfig
@@ -28,6 +29,7 @@ STAGE_CONFIGS: dict[str, type[Any]] = {
     "apply-mask": ApplyMaskConfig,
     "posttrain": PosttrainConfig,
     "evaluate": EvaluateConfig,
+    "diagnose": DiagnoseConfig,
     "export": ExportConfig,
     "info": InfoConfig,
     "run": RunConfig,
@@ -44,6 +46,7 @@ __all__ = [
     "ApplyMaskConfig",
     "ComputeOptions",
     "DataOptions",
+    "DiagnoseConfig",
     "EvaluateConfig",
     "ExportConfig",
     "FitGammaConfig",

@@ -11,6 +11,7 @@ from typing import Any
 
 from causalprune.config import (
     ApplyMaskConfig,
+    DiagnoseConfig,
     EvaluateConfig,
     ExportConfig,
     FitGammaConfig,
@@ -34,6 +35,7 @@ STAGES = (
     "apply_mask",
     "posttrain",
     "evaluate",
+    "diagnose",
     "export",
     "info",
     "run",
@@ -48,6 +50,7 @@ STAGES = (
 __all__ = [
     "STAGES",
     "ApplyMaskConfig",
+    "DiagnoseConfig",
     "EvaluateConfig",
     "ExportConfig",
     "FitGammaConfig",

@@ -84,7 +84,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
                 remedy="pass --overwrite to replace it, or another --name",
             )
         return _result(config, reader, inputs, dict(stored.attributes), started, already_done=True)
-    source, ranges, num_lags = _design(config, reader, path)
+    source, ranges, num_lags = design(config, reader, path)
     problem = LassoProblem(
         alpha=config.alpha,
         alpha_ratio=config.alpha_ratio,
@@ -197,7 +197,7 @@ def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray
     return weights
 
 
-def _design(
+def design(
     config: FitGammaConfig, reader: RecordingReader, path: Any
 ) -> tuple[FeatureSource, list[tuple[str, int, int]] | None, int]:
     """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns a parameter."""

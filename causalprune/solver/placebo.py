@@ -1,0 +1,140 @@
+"""Fits to permuted loss changes: what a fit shows where there is nothing to be found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from causalprune.errors import DataError
+from causalprune.runtime import keyed_seed
+from causalprune.solver.exact_fit import SIDE_TOL, ExactOptions, fit_exactly
+from causalprune.solver.problem import LassoProblem
+from causalprune.solver.resampling import held_out_tail
+from causalprune.solver.source import Argument, ArraySource, ColumnSource, Float32, Float64, Result
+from causalprune.solver.streaming import Notify
+
+_SHARE = 4
+"""X is kept in memory, for all fits, where it takes no more than this part of it; else each fit reads the store."""
+
+
+@dataclass(frozen=True)
+class PlaceboFit:
+    """A fit by which another is judged.
+
+    Attributes:
+        r2_held_out: R² on the last steps of a fit to those before.
+        num_nonzero: Nonzero γ of the fit to all steps.
+        alpha_max: The smallest α with γ = 0.
+    """
+
+    r2_held_out: float
+    num_nonzero: int
+    alpha_max: float
+
+
+def placebo_fits(
+    source: ColumnSource,
+    problem: LassoProblem,
+    options: ExactOptions,
+    ranges: Sequence[tuple[str, int, int]] | None,
+    count: int,
+    notify: Notify | None = None,
+) -> Iterator[PlaceboFit]:
+    """Fit y itself, then ``count`` permutations of it over the steps, each at the same share of its own alpha_max.
+
+    Args:
+        source: X and y.
+        problem: With ``alpha_ratio``.
+        options: Some rows must be held out; resamples and folds are left out.
+        ranges: Layers that are fitted each by itself.
+        count: Permutations.
+        notify: Called with each block that was read.
+
+    Yields:
+        The fit of y, then those of the permutations.
+
+    Raises:
+        DataError: Too few rows to hold any out, or X and y that no fit can be made of.
+        NumericalError: The passes ran out.
+    """
+    tail = held_out_tail(source.num_rows, options.held_out)
+    if not tail.any():
+        raise DataError("recorded steps", expected="two or more to hold out", found=f"{source.num_rows} in all")
+    options = replace(options, folds=0, resamples=0, ranking=False, row_weights=None)
+    problem = replace(problem, tol=SIDE_TOL)
+    if 4 * source.num_rows * source.num_columns <= options.memory_bytes // _SHARE:
+        source = ArraySource(source.read(0, source.num_columns), source.target, source.block_width)
+        options = replace(options, memory_bytes=options.memory_bytes - options.memory_bytes // _SHARE)
+    rng = np.random.default_rng(keyed_seed(options.seed, "placebo"))
+    for number in range(count + 1):
+        target = source.target if number == 0 else rng.permutation(source.target)
+        try:
+            evidence = fit_exactly(_WithTarget(source, target), problem, options, ranges, notify).evidence
+        except DataError:
+            if number == 0:
+                raise
+            # Signs that γ may not have: the fit is γ = 0.
+            yield PlaceboFit(r2_held_out(target, np.zeros_like(target), tail), 0, 0.0)
+            continue
+        assert evidence.r2_held_out is not None
+        yield PlaceboFit(evidence.r2_held_out, evidence.num_nonzero, evidence.alpha_max)
+
+
+def common_gamma(source: ColumnSource, lags: int, held_out: float) -> float:
+    """R² on the last steps of ΔL = γ·Σ_k Δθ_k², one γ (with lags three) for all parameters, fitted to those before.
+
+    It is what a fit of many γ has to beat to say something of single parameters.
+    """
+    sums = np.zeros((source.num_rows, lags))
+    for first, block in source.blocks():
+        places = (first + np.arange(block.shape[1])) % lags
+        for lag in range(lags):
+            sums[:, lag] += block[:, places == lag].sum(axis=1, dtype=np.float64)
+    tail = held_out_tail(source.num_rows, held_out)
+    scale = np.linalg.norm(sums[~tail], axis=0)
+    scale[scale == 0] = 1
+    found = np.linalg.lstsq(sums[~tail] / scale, source.target[~tail], rcond=None)[0]
+    return r2_held_out(source.target, sums @ (found / scale), tail)
+
+
+def r2_held_out(target: Float64, prediction: Float64, tail: np.ndarray) -> float:
+    """1 − Σ(y − ŷ)²/Σ(y − ȳ)² over the rows held out, ȳ the mean of the others."""
+    spread = float(((target[tail] - target[~tail].mean()) ** 2).sum())
+    return 1.0 - float(((target[tail] - prediction[tail]) ** 2).sum()) / spread if spread else float("nan")
+
+
+class _WithTarget:
+    """Another y for the same X."""
+
+    def __init__(self, source: ColumnSource, target: Float64) -> None:
+        self._source, self.target = source, target
+        self.num_rows, self.num_columns = source.num_rows, source.num_columns
+        self.block_width, self.copies = source.block_width, source.copies
+
+    @property
+    def bytes_read(self) -> int:
+        return self._source.bytes_read
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        return self._source.seconds
+
+    def read(self, start: int, stop: int) -> Float32:
+        return self._source.read(start, stop)
+
+    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, Float32]]:
+        return self._source.blocks(width, order)
+
+    def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
+        return self._source.row_blocks(height)
+
+    def map_blocks(
+        self,
+        function: Callable[[int, Float32, Argument], Result],
+        items: Iterable[tuple[int, Argument]],
+        width: int,
+        ahead: int,
+    ) -> Iterator[Result]:
+        return self._source.map_blocks(function, items, width, ahead)

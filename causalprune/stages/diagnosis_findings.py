@@ -1,0 +1,89 @@
+"""What a diagnosis says, in sentences; also that it says nothing, where it has no power."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+SIGNIFICANT = 0.05
+"""Level of every test."""
+
+
+def findings(diagnosis: dict[str, Any]) -> list[str]:
+    """A sentence or two for each part of a diagnosis."""
+    said: list[str] = []
+    parts: dict[str, Callable[[dict[str, Any]], list[str]]] = {
+        "placebo": _placebo,
+        "stability": _stability,
+        "agreement": _agreement,
+        "interventions": _interventions,
+    }
+    for name, describe in parts.items():
+        part = diagnosis[name]
+        said += [f"{name}: not measured, {part['unavailable']}"] if "unavailable" in part else describe(part)
+    return said
+
+
+def _placebo(part: dict[str, Any]) -> list[str]:
+    real, p, count = part["r2_held_out"], part["p_value"], part["permutations"]
+    if 1 / (1 + count) > SIGNIFICANT:
+        least = round(1 / SIGNIFICANT) - 1
+        first = f"placebo: no power, {count} permutations can't reach p = {SIGNIFICANT}; {least} can"
+    elif p > SIGNIFICANT:
+        first = f"placebo: fits to permuted losses predict held-out steps as well (p = {p:.3g}): no evidence of a cause"
+    elif real <= 0:
+        first = f"placebo: better than permuted losses (p = {p:.3g}), yet worse than the mean of the steps before"
+    else:
+        first = f"placebo: the fit predicts held-out steps (R² {real:.3g}), permuted losses don't (p = {p:.3g})"
+    common = part["r2_held_out_common"]
+    if common >= real:
+        second = f"one γ for all parameters predicts held-out steps no worse (R² {common:.3g}): the fit shows nothing "
+        second += "about single ones"
+    else:
+        second = f"one γ for all parameters reaches R² {common:.3g}: single γ explain the rest"
+    return [first, second]
+
+
+def _stability(part: dict[str, Any]) -> list[str]:
+    at = dict(zip(part["thresholds"], part["selected"], strict=True))
+    total, resamples = part["nonzero"], part["resamples"]
+    if resamples < 20:
+        return [f"stability: no power, {resamples} resamples are too few to tell 0.5 from 0.9"]
+    return [
+        f"stability: of {total:,} selected, {at[0.5]:,} are in at least half of {resamples} resamples of the steps, "
+        f"{at[0.9]:,} in 90 %; {part['ever']:,} were selected at least once"
+    ]
+
+
+def _agreement(part: dict[str, Any]) -> list[str]:
+    said = []
+    if part["seeds"][0] == part["seeds"][1] and part["same_start"]:
+        said.append("agreement: the two recordings have the same start and seed, so they are no independent evidence")
+    for overlap in part["overlaps"]:
+        if overlap["name"] == "nonzero γ":
+            beyond = "more than" if overlap["p_value"] <= SIGNIFICANT else "no more than"
+            said.append(
+                f"agreement: {overlap['share']:.1%} of the {overlap['k']:,} largest |γ| are common, {beyond} chance "
+                f"({overlap['chance']:.1%}, p = {overlap['p_value']:.3g})"
+            )
+    return said or ["agreement: no power, one of the fits has no or only nonzero γ"]
+
+
+def _interventions(part: dict[str, Any]) -> list[str]:
+    said = []
+    for kind, what in (("single", "single weights"), ("groups", "random groups")):
+        measured = part[kind]
+        fit, plain = measured["predictors"]["fit"], measured["predictors"]["magnitude"]
+        if fit["spearman"] is None:
+            said.append(f"{what} at zero: no power, {measured['count']} interventions, or no differences to rank")
+            continue
+        rho, p = fit["spearman"], fit["p_value"]
+        if p > SIGNIFICANT:
+            text = f"γθ² doesn't tell which change the loss (Spearman {rho:.2f}, p = {p:.2g})"
+        elif rho < 0:
+            text = f"γθ² orders the loss changes the wrong way round (Spearman {rho:.2f}, p = {p:.2g})"
+        else:
+            text = f"γθ² orders the loss changes (Spearman {rho:.2f}, p = {p:.2g})"
+        beside = "–" if plain["spearman"] is None else f"{plain['spearman']:.2f}"
+        said.append(f"{what} at zero: {text}; θ² alone has {beside}")
+    return said
