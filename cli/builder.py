@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import types
 from collections.abc import Callable
 from dataclasses import Field, fields
@@ -90,6 +91,8 @@ def _parameter(config: type[Options], f: Field[Any], annotation: Any) -> inspect
     help_text = f.metadata["help"]
     if default not in (None, "", (), False):
         help_text += f" [{'yes' if default is True else default}]"
+    # Rich takes words in brackets for markup, and would leave out a default such as [run/trajectory.zarr].
+    help_text = re.sub(r"\[(?=[a-z/@#])", r"\\[", help_text)
     choices = getattr(f.metadata["check"], "choices", None)
     metavar = f.metadata["metavar"] or ("|".join(choices) if choices else None)
     if not flag.startswith("-"):

@@ -29,6 +29,13 @@ sys.exit(f"loaded {{heavy}}" if heavy else 0)
         assert done.returncode == 0, done.stderr
 
 
+def test_help_shows_defaults_that_are_paths(capsys):
+    assert main(["diagnose", "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "[run/trajectory.zarr]" in text
+    assert "\\" not in text
+
+
 def test_version(capsys):
     from importlib.metadata import version
 
