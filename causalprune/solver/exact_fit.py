@@ -20,6 +20,7 @@ from causalprune.solver.result import FitEvidence, FitResult, NotCertifiedError,
 from causalprune.solver.source import ColumnSource, Float64
 from causalprune.solver.streaming import Notify, Scanner
 from causalprune.solver.task import Task
+from causalprune.solver.team import Team
 
 SOLVER_VERSION = "2"
 """Changes whenever the solver may give other numbers."""
@@ -67,8 +68,11 @@ def fit_exactly(
     options: ExactOptions,
     ranges: Sequence[tuple[str, int, int]] | None = None,
     notify: Notify | None = None,
+    team: Team | None = None,
 ) -> FitResult:
     """Fit γ over all columns, or over each of several ranges of them by itself, and prove it.
+
+    As the first of several processes; the others call :func:`assist` meanwhile.
 
     Args:
         source: X (T, P) and y (T,).
@@ -76,17 +80,39 @@ def fit_exactly(
         options: Memory, passes, side fits.
         ranges: (name, first column, stop) of layers to be fitted each by itself.
         notify: Called with each block that was read.
+        team: The processes that divide the blocks of columns; this one alone when left out.
 
     Raises:
         UsageError: Too little memory, or options that don't go together.
         DataError: X or y that no fit can be made of.
         NotCertifiedError: The passes ran out.
     """
-    if options.folds and not problem.num_alphas:
-        raise UsageError("--cv", expected="--alphas N, the path to choose from", found="one α")
+    _check_options(problem, options)
     # Threads of BLAS would compete with those that decode, and lose on matrices as small as an active set's.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _ExactFit(source, problem, options, ranges, notify).run()
+        return _ExactFit(source, problem, options, ranges, notify, team or Team()).run()
+
+
+def assist(
+    source: ColumnSource,
+    problem: LassoProblem,
+    options: ExactOptions,
+    ranges: Sequence[tuple[str, int, int]] | None,
+    team: Team,
+) -> None:
+    """Read and judge this process's columns for the fit of the first one, with the arguments of :func:`fit_exactly`.
+
+    Raises:
+        CausalpruneError: As there; that the passes ran out is left to the first process.
+    """
+    _check_options(problem, options)
+    with threadpool_limits(limits=1, user_api="blas"):
+        _ExactFit(source, problem, options, ranges, None, team).work()
+
+
+def _check_options(problem: LassoProblem, options: ExactOptions) -> None:
+    if options.folds and not problem.num_alphas:
+        raise UsageError("--cv", expected="--alphas N, the path to choose from", found="one α")
 
 
 class _ExactFit:
@@ -97,8 +123,10 @@ class _ExactFit:
         options: ExactOptions,
         ranges: Sequence[tuple[str, int, int]] | None,
         notify: Notify | None,
+        team: Team,
     ) -> None:
         check_target(source.target)
+        self._team = team
         self._source, self._problem, self._options = source, problem, options
         self._names = [name for name, _, _ in ranges] if ranges is not None else None
         self._spans = [(a, b) for _, a, b in ranges] if ranges is not None else [(0, source.num_columns)]
@@ -126,6 +154,7 @@ class _ExactFit:
             chunk_width=source.block_width,
             vectors=max(sides + 1, options.resamples + 1),
             copies=source.copies,
+            processes=team.count,
         )
         capacities = _shares(plan.pool_columns, [b - a for a, b in self._spans])
         self._regions = [
@@ -135,6 +164,7 @@ class _ExactFit:
         self._scanner = Scanner(
             source,
             self._regions,
+            team=team,
             block_width=plan.block_width,
             ahead=plan.ahead,
             max_passes=options.max_passes,
@@ -154,6 +184,7 @@ class _ExactFit:
             l1_ratio=problem.l1_ratio,
             sign=problem.sign,
             capacity=capacity,
+            team=self._team,
         )
         wanted = problem.wanted_nonzero(self._source.num_rows, span[1] - span[0])
         main = Task(
@@ -185,6 +216,14 @@ class _ExactFit:
         )
 
     def run(self) -> FitResult:
+        certified, probabilities = self.work()
+        result = self._result(probabilities)
+        if not certified:
+            raise NotCertifiedError(result, self._problem.tol, self._options.max_passes)
+        return result
+
+    def work(self) -> tuple[bool, npt.NDArray[np.float32] | None]:
+        """Read, solve and prove, together with the other processes: whether it is, and selection probabilities."""
         self._scanner.first_pass()
         if all(region.alpha_max == 0 for region in self._regions):
             raise no_correlation() if any(region.moved for region in self._regions) else no_movement()
@@ -196,16 +235,16 @@ class _ExactFit:
             certified, probabilities = self._resample()
         if certified and self._options.ranking:
             self._scanner.rank(RANK_TOL)
-        result = self._result(probabilities)
-        if not certified:
-            raise NotCertifiedError(result, self._problem.tol, self._options.max_passes)
-        return result
+        for region in self._regions:
+            region.collect()
+        self._costs = self._scanner.total_costs()
+        return certified, probabilities
 
     def _choose(self, region: Region) -> None:
         """Choose α by the folds; without folds it is the smallest."""
         if self._folds and region.tasks[0].solutions:
-            errors = self._fold_errors(region)
-            region.ranking_place = int(np.argmin(errors.mean(axis=0)))
+            place = int(np.argmin(self._fold_errors(region).mean(axis=0))) if self._team.is_first else None
+            region.ranking_place = self._team.from_first(place)
 
     def _fold_errors(self, region: Region) -> Float64:
         """(folds, α) mean squared error on the rows left out, as a share of the mean of y²."""
@@ -265,12 +304,12 @@ class _ExactFit:
         if self._problem.num_alphas:
             extras |= _sparse_rows(paths, self._problem.num_alphas)
         if self._names is None:
-            return FitResult(gamma, dual, evidence[0], extras=extras, seconds=self._scanner.costs.seconds)
+            return FitResult(gamma, dual, evidence[0], extras=extras, seconds=self._costs.seconds)
         layers = tuple(zip(self._names, evidence, strict=True))
-        return FitResult(gamma, dual, combine(layers), layers, extras, self._scanner.costs.seconds)
+        return FitResult(gamma, dual, combine(layers), layers, extras, self._costs.seconds)
 
     def _evidence(self, region: Region, at_bound: npt.NDArray[np.int64], error: float) -> FitEvidence:
-        problem, costs = self._problem, self._scanner.costs
+        problem, costs = self._problem, self._costs
         task, solution = region.tasks[0], region.ranking_solution
         unit = self._norm**2
         warning = ""
@@ -310,7 +349,7 @@ class _ExactFit:
             num_equicorrelated=len(at_bound),
             unique=region.is_unique(at_bound),
             certified=all(task.done(s) for s in task.solutions),
-            passes=self._scanner.passes,
+            passes=costs.columns / self._source.num_columns,
             bytes_read=costs.bytes_read,
             dual_correlation_error=error,
             path=tuple(points) if problem.num_alphas else (),

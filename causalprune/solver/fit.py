@@ -16,6 +16,7 @@ from causalprune.solver.result import FitEvidence, FitResult, NotCertifiedError
 from causalprune.solver.scan import scan
 from causalprune.solver.source import ColumnRange, ColumnSource, Float64, ReadableColumns
 from causalprune.solver.streaming import Notify
+from causalprune.solver.team import Team
 from causalprune.solver.truncated_gradient import PRESETS, solve_truncated_gradient, target_unit
 
 SOLVERS = ("lasso", "sklearn", "sgd")
@@ -30,6 +31,7 @@ def fit(
     options: ExactOptions | None = None,
     ranges: Sequence[tuple[str, int, int]] | None = None,
     notify: Notify | None = None,
+    team: Team | None = None,
 ) -> FitResult:
     """Fit γ over all columns, or over each of several ranges of them by itself.
 
@@ -41,6 +43,7 @@ def fit(
         options: Memory, seed and side fits; only ``lasso`` knows side fits.
         ranges: (name, first column, stop) of layers to be fitted each by itself.
         notify: Called with each block that the exact solver read.
+        team: The processes that divide the columns, of which this is the first; only ``lasso`` knows them.
 
     Raises:
         UsageError: An unknown solver or preset, options that a solver doesn't know, or too little memory.
@@ -53,7 +56,7 @@ def fit(
     if preset not in PRESETS:
         raise UsageError("--preset", expected="one of " + ", ".join(PRESETS), found=repr(preset))
     if solver == "lasso":
-        return fit_exactly(source, problem, options, ranges, notify)
+        return fit_exactly(source, problem, options, ranges, notify, team)
     _require_plain(solver, problem, options)
     if ranges is None:
         return _fit_one(source, problem, solver, preset, options)

@@ -39,7 +39,14 @@ class MemoryPlan:
 
 
 def plan_memory(
-    limit: int, *, num_rows: int, num_columns: int, chunk_width: int, vectors: int, copies: float = 1.0
+    limit: int,
+    *,
+    num_rows: int,
+    num_columns: int,
+    chunk_width: int,
+    vectors: int,
+    copies: float = 1.0,
+    processes: int = 1,
 ) -> MemoryPlan:
     """Divide the memory of the process.
 
@@ -50,13 +57,14 @@ def plan_memory(
         chunk_width: A block of this width, or a multiple of it, decodes nothing twice.
         vectors: Residuals that each block is correlated with.
         copies: How many times its own size forming a block takes.
+        processes: How many fill the pool, each a share of its own.
 
     Raises:
         UsageError: Not even narrow blocks and a small pool fit.
     """
     column = 4 * num_rows
     fixed = _PROGRAM + _COLUMN_BYTES * num_columns + _WORKSPACE
-    smallest = min(num_columns, _SMALLEST_POOL + 2 * num_rows) * column
+    smallest = min(num_columns, processes * (_SMALLEST_POOL + 2 * num_rows)) * column
     width = min(chunk_width, num_columns)
     for ahead, shrink in ((2, 1), (2, 2), (1, 1), (1, 2), (1, 4), (1, 8), (0, 8), (0, 16), (0, 32)):
         narrow = max(1, width // shrink)

@@ -10,7 +10,7 @@ from causalprune.solver.source import Float32, Float64
 
 Positions = npt.NDArray[np.int64]
 
-_SLAB = 1024
+SLAB = 1024
 """Columns that are converted to float64, or moved, at a time."""
 
 
@@ -96,8 +96,8 @@ class ColumnPool:
     def keep(self, keep: npt.NDArray[np.bool_]) -> None:
         """Drop the columns where ``keep`` (size,) is False; the others keep their order."""
         rows = np.flatnonzero(keep)
-        for start in range(0, len(rows), _SLAB):
-            part = rows[start : start + _SLAB]
+        for start in range(0, len(rows), SLAB):
+            part = rows[start : start + SLAB]
             self._values[start : start + len(part)] = self._values[part]
         for array in (self._ids, self._scale, self._norm, self._score):
             array[: len(rows)] = array[rows]
@@ -106,6 +106,10 @@ class ColumnPool:
     def columns(self, rows: Positions) -> Float64:
         """The scaled columns at places ``rows`` of the pool, (len(rows), T) float64."""
         return self._values[rows] * self._scale[rows, None]
+
+    def raw_columns(self, rows: Positions) -> Float32:
+        """The columns of X at places ``rows`` of the pool, (len(rows), T), as they were added."""
+        return self._values[rows]
 
     def correlations(self, vectors: Float64) -> tuple[Float64, Float64]:
         """x̃_jᵀv for all columns and several v, in float32.
@@ -118,8 +122,8 @@ class ColumnPool:
         """
         values = np.empty((self.size, vectors.shape[1]))
         narrow = vectors.astype(np.float32)
-        for start in range(0, self.size, 8 * _SLAB):
-            part = slice(start, min(start + 8 * _SLAB, self.size))
+        for start in range(0, self.size, 8 * SLAB):
+            part = slice(start, min(start + 8 * SLAB, self.size))
             values[part] = self._values[part] @ narrow
         values *= self._scale[: self.size, None]
         # Here the whole column is summed in one go.
@@ -129,7 +133,7 @@ class ColumnPool:
     def exact_correlations(self, rows: Positions, vectors: Float64) -> Float64:
         """x̃_jᵀv in float64 for the columns at places ``rows``: (len(rows), K)."""
         out = np.empty((len(rows), vectors.shape[1]))
-        for start in range(0, len(rows), _SLAB):
-            part = rows[start : start + _SLAB]
+        for start in range(0, len(rows), SLAB):
+            part = rows[start : start + SLAB]
             out[start : start + len(part)] = self.columns(part) @ vectors
         return out

@@ -7,6 +7,8 @@ seen with the residual z of an earlier solution. With another residual z' it is,
 
 so blocks need not be read again to certify a new solution that is near (the sphere test of El Ghaoui, Viallon and
 Rabbani, 2012, with the best of several centres).
+
+Of several processes each knows its own blocks; the pool of the first one holds those of all.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ import numpy.typing as npt
 
 from causalprune.errors import DataError
 from causalprune.solver.certificate import allowed_peak, duality_gap
-from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.pool import SLAB, ColumnPool, Positions
 from causalprune.solver.pool_path import solve_path
 from causalprune.solver.products import correlation_error, norm_error
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.task import Scaling, Solution, Task
+from causalprune.solver.team import Team
 
 NORM_FLOOR = 1e-9
 """Columns with less than this share of the largest norm keep that floor's scale: a unit norm would promote noise."""
@@ -93,10 +96,11 @@ class Region:
         l1_ratio: ρ.
         sign: 1: γ ≥ 0; −1: γ ≤ 0; 0: free.
         capacity: Columns of the pool.
+        team: The processes that divide the blocks.
 
     Attributes:
         tasks: The regressions; the first is the fit itself, the others only share its passes.
-        pieces: The parts of blocks, by block number.
+        pieces: The parts of this process's blocks, by block number.
         reference: What blocks are to be correlated with next.
         violators: Columns seen outside the pool, since the last solution, that contradict it.
         changed: Whether the pool holds columns that the last solution doesn't know of.
@@ -115,12 +119,14 @@ class Region:
         l1_ratio: float,
         sign: int,
         capacity: int,
+        team: Team,
     ) -> None:
         self.start, self.stop = start, stop
         self.tasks: list[Task] = []
         self.pieces = {
             number: _Piece(max(number * block_width, start) - start, min((number + 1) * block_width, stop) - start)
             for number in range(start // block_width, -(-stop // block_width))
+            if team.owner(np.array(number)) == team.rank
         }
         self.violators = 0
         self.changed = False
@@ -129,7 +135,16 @@ class Region:
         self._lead, self._target_norm = lead, target_norm
         self._normalize, self._l1_ratio, self._sign = normalize, l1_ratio, sign
         T, n = len(lead), stop - start
-        self._pool = ColumnPool(T, min(capacity, n))
+        self._team = team
+        self._num_own = sum(piece.stop - piece.start for piece in self.pieces.values())
+        self._quota = self._num_own
+        capacity = min(capacity, n)
+        if capacity < n:
+            of_others = max(1, capacity // team.count)
+            self._quota = max(1, capacity - (team.count - 1) * of_others) if team.is_first else of_others
+            capacity = self._quota + (team.count - 1) * of_others
+        self._pool = ColumnPool(T, capacity if team.is_first else self._quota)
+        self._sent: Positions = np.empty(0, np.int64)
         self._pooled = np.zeros(n, bool)
         self._norm = np.zeros(n, np.float32)
         self._rank = np.zeros(n, np.float32)
@@ -137,6 +152,7 @@ class Region:
         self._unit = 0.0
         self._best = 0.0
         self._threshold = 0.0
+        self._rank_error = 0.0
         self._solved_exactly = False
         self._rows = T
         self._error, self._norm_error = correlation_error(T), norm_error(T)
@@ -238,18 +254,30 @@ class Region:
     def _choose(self, score: Float64) -> Positions:
         """Which columns of a piece join the pool; what has to make room for them leaves it."""
         taken = np.flatnonzero(score > self._threshold)
-        pool = self._pool
-        if len(taken) <= pool.room:
+        own = self._own_columns()
+        if len(taken) <= self._quota - np.count_nonzero(own):
             return taken
-        held = pool.score.copy()
+        held = self._pool.score.copy()
         held[self._in_use()] = np.inf
-        both = np.concatenate([held, score[taken]])
-        stay = max(1, (3 * pool.capacity) // 4)
+        both = np.concatenate([held[own], score[taken]])
+        stay = max(1, (3 * self._quota) // 4)
         # Most pieces have yet to come: leave room, and ask more of them.
         self._threshold = float(np.partition(both, len(both) - stay)[len(both) - stay])
-        self._evict(held < self._threshold)
+        leaving = own & (held < self._threshold)
+        room = self._quota - np.count_nonzero(own & ~leaving)
+        self._evict(leaving)
         taken = taken[score[taken] >= self._threshold]
-        return taken[np.argsort(-score[taken], kind="stable")[: pool.room]]
+        return taken[np.argsort(-score[taken], kind="stable")[:room]]
+
+    def _own_columns(self) -> npt.NDArray[np.bool_]:
+        """(size,) which columns of the pool are in this process's blocks; only the first process has others."""
+        if self._team.count == 1 or not self._team.is_first:
+            return np.ones(self._pool.size, bool)
+        return self._owners() == 0
+
+    def _owners(self) -> npt.NDArray[np.int64]:
+        """(size,) whose blocks the columns of the pool are in."""
+        return self._team.owner((self._pool.ids + self.start) // self._block_width)
 
     def _in_use(self) -> npt.NDArray[np.bool_]:
         """(size,) the columns of the pool that a solution uses."""
@@ -275,6 +303,84 @@ class Region:
         self._pooled[self._pool.ids[rows]] = False
         self._pool.keep(~leaving)
 
+    # Several processes.
+
+    def agree(self) -> None:
+        """Let every process know the largest norm and correlation, and whether any has found something new.
+
+        A scale that is a power of two is chosen by each at first; what was computed with another one follows exactly.
+        """
+        unit, self._largest_norm = self._team.largest(self._unit, self._largest_norm)
+        if self._unit not in (0.0, unit) and self._normalize == "none":
+            self._best *= unit / self._unit
+            for piece in self.pieces.values():
+                if piece.peak is not None:
+                    piece.peak *= unit / self._unit
+            self._unit = unit
+            self._pool.rescale(*self._scales(self._pool.ids))
+        self._unit = unit
+        self._best, violators, changed = self._team.largest(self._best, self.violators, self.changed)
+        self.violators, self.changed = int(violators), bool(changed)
+
+    def gather(self) -> None:
+        """Make the first process's pool that of all: the others send the columns that it doesn't have."""
+        if self._team.is_first:
+            for sender in self._team.others():
+                self._receive(sender)
+            return
+        pool = self._pool
+        rows = np.flatnonzero(~np.isin(pool.ids, self._sent))
+        self._sent = pool.ids.copy()
+        for array in (pool.ids, pool.ids[rows], self._norm[pool.ids[rows]], pool.score[rows]):
+            self._team.send(array)
+        for start in range(0, len(rows), SLAB):
+            self._team.send(pool.raw_columns(rows[start : start + SLAB]))
+
+    def _receive(self, sender: int) -> None:
+        held = self._team.receive(sender, np.int64)
+        self._pool.keep((self._owners() != sender) | np.isin(self._pool.ids, held))
+        ids, norms = self._team.receive(sender, np.int64), self._team.receive(sender, np.float32)
+        score = self._team.receive(sender, np.float64)
+        self._norm[ids] = norms
+        scale, scaled_norm = self._scales(ids)
+        for start in range(0, len(ids), SLAB):
+            part = slice(start, start + SLAB)
+            values = self._team.receive(sender, np.float32).reshape(-1, self._rows).T
+            self._pool.add(values, ids[part], scale[part], scaled_norm[part], score[part])
+
+    def _spread(self) -> None:
+        """Give the first process's solutions to all, and how near the columns of its pool are to entering."""
+        if self._team.count == 1:
+            return
+        pool = self._pool
+        mine = ([task.solutions for task in self.tasks], pool.ids, pool.score) if self._team.is_first else None
+        found = self._team.from_first(mine)
+        if found is None or self._team.is_first:
+            return
+        solutions, ids, score = found
+        for task, own in zip(self.tasks, solutions, strict=True):
+            task.solutions = own
+        places = pool.places(ids)
+        pool.score[places[places >= 0]] = score[places >= 0]
+
+    def collect(self) -> None:
+        """Bring to the first process what the others know of their columns' dual correlations."""
+        solution = self.ranking_solution
+        errors = {} if solution is None else self._rank_errors(solution)
+        (self._rank_error,) = self._team.largest(max(errors.values(), default=0.0))
+        if not self._team.is_first:
+            self._team.send(self._rank[self._columns_of(self._team.rank)])
+            return
+        for sender in self._team.others():
+            self._rank[self._columns_of(sender)] = self._team.receive(sender, np.float32)
+
+    def _columns_of(self, member: int) -> npt.NDArray[np.bool_]:
+        """(n,) the columns in a process's blocks."""
+        numbers = np.arange(self.start // self._block_width, -(-self.stop // self._block_width))
+        theirs = np.repeat(self._team.owner(numbers) == member, self._block_width)
+        first = self.start % self._block_width
+        return theirs[first : first + self.stop - self.start]
+
     # Solving.
 
     @property
@@ -295,15 +401,16 @@ class Region:
     def finish_first_pass(self) -> None:
         """Settle the scales, now that the largest norm is known, and with them alpha_max."""
         ids = self._pool.ids
-        if self._normalize == "column" and len(ids):
+        if self._normalize == "column":
             self._pool.rescale(*self._scales(ids))
             exact = self._pool.exact_correlations(np.arange(len(ids)), self._lead[:, None])[:, 0]
-            self._best = float(self._signed(exact).max(initial=0.0))
+            (self._best,) = self._team.largest(float(self._signed(exact).max(initial=0.0)))
 
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
         """Solve all tasks over the pool, and aim the next reading at what they leave open."""
+        self.gather()
         pool = self._pool
-        if pool.size and self._best > 0:
+        if pool.size and self._best > 0 and self._team.is_first:
             score = np.zeros(pool.size)
             for task in self.tasks:
                 goal = 0.01 * task.tol if exactly else _LOOSE
@@ -312,7 +419,10 @@ class Region:
                 )
             if score.any():
                 pool.score[:] = score
-            crowded = pool.capacity < self.stop - self.start and 2 * pool.size > pool.capacity
+        self._spread()
+        if pool.size and self._best > 0:
+            own = np.count_nonzero(self._own_columns())
+            crowded = self._quota < self._num_own and 2 * own > self._quota
             self._threshold = _KEEP_SCORE if crowded else 0.0
         self._solved_exactly = exactly
         self.violators, self.changed = 0, False
@@ -353,7 +463,7 @@ class Region:
         """Prove what can be proven without reading.
 
         Returns:
-            Numbers of the blocks that must be read to prove the rest.
+            Numbers of this process's blocks that must be read to prove the rest.
         """
         needed: set[int] = set()
         open_pieces = self._open_pieces()
@@ -363,9 +473,10 @@ class Region:
                     continue
                 bound = self._rows * solution.penalty.l1
                 limits = self._limits(t, task.vector(solution), open_pieces)
-                peak = max(bound, solution.pool_peak, *limits.values(), 0.0)
+                (peak,) = self._team.largest(max(bound, solution.pool_peak, *limits.values(), 0.0))
                 facts = (task.weighted_target, solution.residual, solution.l1_norm, solution.squares, solution.penalty)
-                gap = duality_gap(*facts, peak).gap
+                # The largest: processors differ in the last bit, and must not differ about what is proven.
+                (gap,) = self._team.largest(duality_gap(*facts, peak).gap)
                 task.solutions[place] = replace(solution, gap=gap)
                 if gap > task.goal:
                     allowed = allowed_peak(*facts, task.goal)
@@ -426,7 +537,7 @@ class Region:
         return None if self.ranking_place is None or not solutions else solutions[self.ranking_place]
 
     def dual_correlations(self) -> tuple[Float32, float]:
-        """|x̃_jᵀz − Tλ₂g_j|/(Tλ₁) of the ranking solution, and how far they may be off.
+        """|x̃_jᵀz − Tλ₂g_j|/(Tλ₁) of the ranking solution, and how far they may be off; after :meth:`collect`.
 
         Zero throughout when no column correlates with y.
         """
@@ -434,13 +545,12 @@ class Region:
         if solution is None:
             return self._rank, 0.0
         vector, bound = self.tasks[0].vector(solution), self._rows * solution.penalty.l1
-        error = max(self._rank_errors(solution).values(), default=0.0)
         ids = self._pool.ids
         exact = self._signed(self._pool.exact_correlations(np.arange(len(ids)), vector[:, None])[:, 0])
         self._rank[ids] = exact
         self._rank[solution.ids] -= self._rows * solution.penalty.l2 * np.abs(solution.coefficients)
         self._rank /= bound
-        return self._rank, error
+        return self._rank, self._rank_error
 
     def at_bound(self, tolerance: float) -> Positions:
         """The equicorrelation set of the ranking solution: columns whose correlation is the bound to within a share.

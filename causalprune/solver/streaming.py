@@ -4,6 +4,8 @@ The blocks of columns are read in a random order. Each region keeps the columns 
 solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the end of
 the first pass the pool nearly always holds every active set; what bounds can't rule out is read again, until the
 duality gap over all columns is within the tolerance.
+
+Of several processes each reads its own blocks; they meet where they solve and where they prove.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import numpy as np
 from causalprune.solver.products import HostProducts, Products, Request, column_norms
 from causalprune.solver.region import Reference, Region
 from causalprune.solver.source import ColumnSource, Float32, Float64
+from causalprune.solver.team import Team
 
 _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the first pass after which the tasks are solved over what was seen so far."""
@@ -63,6 +66,7 @@ class Scanner:
     Args:
         source: X.
         regions: Which of its columns are fitted together; none overlap.
+        team: The processes that divide the blocks.
         block_width: Columns of a block.
         ahead: Blocks that are worked on at the same time.
         max_passes: Passes after which it gives up.
@@ -79,6 +83,7 @@ class Scanner:
         source: ColumnSource,
         regions: Sequence[Region],
         *,
+        team: Team,
         block_width: int,
         ahead: int = 2,
         max_passes: float = 10.0,
@@ -86,7 +91,7 @@ class Scanner:
         seed: int = 0,
         notify: Notify | None = None,
     ) -> None:
-        self._source, self._regions = source, list(regions)
+        self._source, self._regions, self._team = source, list(regions), team
         self._width, self._ahead, self._max_passes = block_width, ahead, max_passes
         self._products = products or HostProducts()
         self._rng = np.random.default_rng(seed)
@@ -100,13 +105,22 @@ class Scanner:
 
     @property
     def passes(self) -> float:
-        """Columns read, as a multiple of all columns."""
-        return self.costs.columns / self._source.num_columns
+        """Columns read, as a multiple of all columns; of several processes as if all had read as many as this one."""
+        return self._team.count * self.costs.columns / self._source.num_columns
+
+    def total_costs(self) -> ScanCosts:
+        """What it cost all processes together."""
+        names = list(self.costs.seconds)
+        columns, read, *seconds = self._team.total(
+            self.costs.columns, self.costs.bytes_read, *(self.costs.seconds[name] for name in names)
+        )
+        return ScanCosts(int(columns), int(read), dict(zip(names, seconds, strict=True)))
 
     def first_pass(self) -> None:
         """Read everything once and solve."""
         numbers = [b for b in range(self._blocks) if b in self._by_block]
         self._scan(numbers, first_pass=True)
+        self._agree()
         for region in self._regions:
             region.finish_first_pass()
         self.solve()
@@ -129,12 +143,15 @@ class Scanner:
                         needed.setdefault(number, set()).add(r)
             if all(task.finished or not task.solutions for region in self._regions for task in region.tasks):
                 return True
-            if not needed or self.passes + len(needed) / self._blocks > self._max_passes + 1e-9:
+            read, wanted = self._team.total(self.costs.columns, len(needed))
+            passes = read / self._source.num_columns + wanted / self._blocks
+            if not wanted or passes > self._max_passes + 1e-9:
                 return False
             with self._subproblem():
                 for region in self._regions:
                     region.aim()
             self._scan(sorted(needed), wanted=needed)
+            self._agree()
             self._solve([region for region in self._regions if region.changed])
 
     def rank(self, tolerance: float) -> None:
@@ -145,6 +162,13 @@ class Scanner:
                 needed.setdefault(number, set()).add(r)
             region.aim()
         self._scan(sorted(needed), wanted=needed, check=False)
+        for region in self._regions:
+            region.gather()
+
+    def _agree(self) -> None:
+        if self._team.count > 1:
+            for region in self._regions:
+                region.agree()
 
     def _solve(self, regions: Sequence[Region], *, exactly: bool = True, first_pass: bool = False) -> None:
         with self._subproblem():
@@ -162,7 +186,10 @@ class Scanner:
         """Read blocks in a random order; solve on the way."""
         order = [int(n) for n in self._rng.permutation(numbers)]
         shares = (_FIRST_CHECKS if first_pass else _LATER_CHECKS) if check else ()
-        checks = {max(1, int(len(order) * share)) for share in shares} - {len(order)}
+        # Every process must come to each of them: they are counted by the one with the fewest blocks.
+        fewest = -int(self._team.largest(-len(order))[0])
+        checks = {max(1, int(fewest * share)) for share in shares}
+        checks = {check for check in checks if check < fewest}
 
         def items() -> Iterator[tuple[int, list[tuple[int, Reference, bool]]]]:
             for number in order:
@@ -181,8 +208,9 @@ class Scanner:
             self.costs.columns += look.block.shape[1]
             del look
             if self._notify is not None:
-                self._notify(1, f"{self.passes:.2f} passes")
+                self._notify(self._team.count, f"{self.passes:.2f} passes")
             if count in checks:
+                self._agree()
                 due = [g for g in self._regions if first_pass or g.violators]
                 self._solve(due, exactly=not first_pass, first_pass=first_pass)
         self.costs.bytes_read += self._source.bytes_read - before
