@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from causalprune.errors import CausalpruneError, ExitCode, StorageError, UsageError
@@ -139,10 +140,18 @@ class Processes:
         return [int(n) for n in tensor.tolist()]
 
 
+_PATIENCE = timedelta(hours=6)
+"""How long others may work alone, such as on a large subproblem; one that is gone is noticed at once."""
+
 _control: list[Any] = []
 """The group over which decisions travel."""
 
 _current: list[Processes] = []
+
+
+def control_group() -> Any:
+    """The group of all processes over which decisions and what lies in host memory travel, by gloo."""
+    return _control[0]
 
 
 def processes() -> Processes:
@@ -185,7 +194,7 @@ def connected(device: str) -> Iterator[Processes]:
         torch.cuda.set_device(own.local)
     try:
         dist.init_process_group("nccl" if on_gpu else "gloo", rank=own.rank, world_size=own.count)
-        _control.append(dist.new_group(backend="gloo"))
+        _control.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
         _current.append(own)
         yield own
     except (dist.DistError, RuntimeError) as error:

@@ -44,14 +44,15 @@ class Session:
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
         reporter = self._reporter()
         config: RuntimeOptions = configure()
-        alone = name not in ("pretrain", "record", "posttrain")
+        alone = name not in ("pretrain", "record", "fit-gamma", "posttrain")
         if alone and launched().count > 1:
             found = f"{launched().count}"
             raise UsageError(name, expected="one process", found=found, remedy="start it without torchrun or srun")
         with stop_signals(config.stop_signals, ends_process=Session.owns_process) as stop, ExitStack() as stack:
             if launched().count > 1:
-                # One process must not leave the others: they stop together, after a step.
-                stack.enter_context(stop.deferred())
+                if name != "fit-gamma":
+                    # One process must not leave the others: they stop together, after a step. A fit saves none.
+                    stack.enter_context(stop.deferred())
                 stack.enter_context(connected(getattr(config, "device", "cpu")))
             self._run(name, config, reporter, show)
 

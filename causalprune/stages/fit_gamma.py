@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.config import FitGammaConfig
-from causalprune.errors import DataError, MismatchError, NumericalError
+from causalprune.distributed import processes
+from causalprune.errors import DataError, MismatchError, NumericalError, UsageError
 from causalprune.files import make_directory, write_json
 from causalprune.paths import RunPaths
 from causalprune.pruning.groups import group_ids
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
-from causalprune.solver.exact_fit import ExactOptions
+from causalprune.runtime import resolve_device
+from causalprune.solver.exact_fit import ExactOptions, assist
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.result import NotCertifiedError
+from causalprune.solver.team import Team
 from causalprune.solver.truncated_gradient import PRESETS
 from causalprune.stages.group_curvature import group_curvature
 from causalprune.stages.result import StageResult, identity_of
@@ -108,6 +111,18 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
         ranking=config.ranking,
         row_weights=weights if weights is None else weights[reader.num_rows - source.num_rows :],
     )
+    group = processes()
+    team = Team(group)
+    if team.count > 1:
+        if config.solver != "lasso":
+            found = f"--solver {config.solver} in {team.count}"
+            raise UsageError("fit-gamma in several processes", expected="--solver lasso", found=found)
+        if config.device != "cpu":
+            options = replace(options, device=str(resolve_device(config.device)))
+    if not team.is_first:
+        assist(source, problem, options, ranges, team)
+        group.first(_wait)
+        return _result(config, reader, inputs, team.from_first({}), started)
     name = config.name
     uncertified: NotCertifiedError | None = None
     with reporter.task("fit-gamma", -(-source.num_columns // source.block_width)) as bar:
@@ -125,6 +140,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
                 options=options,
                 ranges=ranges,
                 notify=notify,
+                team=team,
             )
         except NotCertifiedError as error:
             uncertified, solution, name = error, error.result, f"{config.name}.uncertified"
@@ -155,14 +171,19 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
         arrays |= found
         if attributes["curvature"].get("warning"):
             reporter.warn(attributes["curvature"]["warning"])
-    reader.write_fit(name, arrays, attributes, overwrite=config.overwrite or uncertified is not None)
-    if uncertified is not None:
-        raise NumericalError(
-            f"{uncertified.subject}, kept as {name} in {path}",
-            expected=uncertified.expected,
-            found=uncertified.found,
-            remedy=uncertified.remedy,
-        ) from uncertified
+
+    def publish() -> None:
+        reader.write_fit(name, arrays, attributes, overwrite=config.overwrite or uncertified is not None)
+        if uncertified is not None:
+            raise NumericalError(
+                f"{uncertified.subject}, kept as {name} in {path}",
+                expected=uncertified.expected,
+                found=uncertified.found,
+                remedy=uncertified.remedy,
+            ) from uncertified
+
+    group.first(publish)
+    attributes = team.from_first(attributes)
     if config.plot is not None:
         from causalprune.evaluation.path_plot import plot_path
 
@@ -173,6 +194,10 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
     make_directory(result_path.parent)
     write_json(result_path, result.to_json())
     return result
+
+
+def _wait() -> None:
+    """What the other processes have to do while the first one writes the fit."""
 
 
 def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray[np.float64] | None:
