@@ -1,6 +1,7 @@
 """Two processes with gloo: the results of one process within rounding, and one fate for both."""
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,13 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from causalprune_cli.main import main
 from conftest import Runner
 from stage_cases import artefacts, leftovers
 
 from causalprune.checkpoint import load_checkpoint
 from causalprune.locking import FileLock
-from causalprune.store import TrajectoryStore
+from causalprune.parameters import ParameterIndex
+from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.store.blocks import BlockShape
 
 TOLERANCE = 1e-5
 """Relative difference of weights and deltas, in the Euclidean norm: float32 sums in another order."""
@@ -125,12 +129,89 @@ def test_a_process_that_is_gone_is_noticed(pair, stages, tmp_path):
     assert "other processes" in error
 
 
-@pytest.mark.parametrize("stage", ["fit-gamma", "apply-mask", "evaluate", "run"])
+@pytest.mark.parametrize("stage", ["apply-mask", "evaluate", "run"])
 def test_stages_of_one_process_say_so(pair, stages, tmp_path, stage):
     codes, error = pair(*stages.command(stage, tmp_path / "run"))
     assert codes == [2, 2]
     assert "expected one process, found 2" in error
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture
+def recording(tmp_path, monkeypatch):
+    """A store of 3,000 columns in chunks of 128, so that both processes have many; its y is caused by ten of them."""
+    monkeypatch.setattr(BlockShape, "choose", classmethod(lambda cls, columns, *_: cls(columns, 8, 128)))
+    rng = np.random.default_rng(5)
+    deltas = (rng.standard_normal((40, 3000)) * 10.0 ** rng.uniform(-4, -2, 3000)).astype(np.float32)
+    causes = deltas[:, ::300].astype(np.float64) ** 2
+    change = -(causes / causes.std(axis=0)).sum(axis=1) + 0.1 * rng.standard_normal(40)
+    index = ParameterIndex.from_json(
+        [{"name": f"layer{i}.weight", "shape": [1500], "filter_axis": 0} for i in range(2)],
+    )
+    path = tmp_path / "one.zarr"
+    store = TrajectoryStore.create(path, index=index, model={"name": "toy"}, start_sha256="cd" * 32)
+    info = RecordingInfo(lr=0.5, batch_size=4, seed=3, start_sha256="ab" * 32, identity="me")
+    writer = store.create_recording(info, np.ones(3000, bool), max_rows=40)
+    for row in range(40):
+        writer.append(
+            deltas[row], loss_before=20.0, loss_after=20.0 + change[row], lr=0.5, epoch=0, batch=row, grad_norm=1
+        )
+    writer.finish()
+    return path
+
+
+def read_fit(path, name="default"):
+    fit = TrajectoryStore.open(path).recording().read_fit(name)
+    return fit.arrays, fit.attributes["evidence"]
+
+
+def require_same_fit(one, two, name="default"):
+    """The same support and equicorrelation set; γ and the objective but for rounding; both certified."""
+    (a, first), (b, second) = read_fit(one, name), read_fit(two, name)
+    assert np.array_equal(a["gamma"] != 0, b["gamma"] != 0)
+    assert 0 < np.count_nonzero(a["gamma"]) == second["num_nonzero"]
+    assert distance(a["gamma"], b["gamma"]) < 1e-6
+    assert np.array_equal(a["equicorrelation"], b["equicorrelation"])
+    assert np.abs(a["dual_correlation"] - b["dual_correlation"]).max() < 2e-4
+    assert first["certified"]
+    assert second["certified"]
+    assert second["relative_gap"] <= 1e-9
+    for key in ("objective", "r2", "r2_held_out"):
+        assert first[key] == pytest.approx(second[key], rel=1e-7), key
+
+
+def test_two_processes_divide_the_columns_of_a_fit(runner, pair, recording, tmp_path):
+    two = shutil.copytree(recording, tmp_path / "two.zarr")
+    for name, *options in (
+        ("path", "--normalize", "column", "--alphas", "6"),
+        ("layers", "--scope", "layer", "--alpha-ratio", "0.05"),
+    ):
+        command = ("fit-gamma", "--quiet", "--tol", "1e-9", "--name", name, *options)
+        assert runner(*command, "--store", recording)[0] == 0
+        assert pair(*command, "--store", two) == ([0, 0], "")
+        require_same_fit(recording, two, name)
+    assert pair(*command, "--store", two) == ([0, 0], "")
+    codes, error = pair("fit-gamma", "--quiet", "--store", two, "--name", "never", "--tol", "1e-20")
+    assert (codes, error.count("\n")) == ([8, 8], 1), error
+    assert "never.uncertified" in error
+    codes, error = pair("fit-gamma", "--store", two, "--solver", "sgd", "--overwrite")
+    assert (codes, error.count("\n")) == ([2, 2], 1), error
+    assert leftovers(two) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)])
+def test_torchrun_starts_those_that_fit(recording, tmp_path, device):
+    """On GPUs, of which NCCL wants one for each process, they compute the products."""
+    if device == "cuda" and torch.cuda.device_count() < 2:
+        pytest.skip("no two GPUs")
+    two = shutil.copytree(recording, tmp_path / "two.zarr")
+    command = ["fit-gamma", "--quiet", "--tol", "1e-9", "--device", device, "--store"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
+    subprocess.run([*launcher, "causalprune", *command, str(two)], env=environment, check=True)
+    assert main([*command, str(recording)]) == 0
+    require_same_fit(recording, two)
 
 
 @pytest.mark.slow
