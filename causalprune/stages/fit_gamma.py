@@ -115,8 +115,8 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
     team = Team(group)
     if team.count > 1:
         if config.solver != "lasso":
-            found = f"--solver {config.solver} in {team.count}"
-            raise UsageError("fit-gamma in several processes", expected="--solver lasso", found=found)
+            solver = f"--solver {config.solver}"
+            raise UsageError("fit-gamma in several processes", expected="--solver lasso", found=solver)
         if config.device != "cpu":
             options = replace(options, device=str(resolve_device(config.device)))
     if not team.is_first:
