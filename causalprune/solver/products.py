@@ -13,6 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
+from causalprune.runtime import resolve_device
 from causalprune.solver.source import Float32, Float64
 
 FLOAT32_ROUNDING = 2.0**-24
@@ -76,13 +77,16 @@ class DeviceProducts:
 
     Args:
         device: Such as ``cuda``; ``cpu`` works too and tests this path where there is no accelerator.
+
+    Raises:
+        UsageError: There is no such device.
     """
 
     def __init__(self, device: str) -> None:
         import torch
 
         self._torch = torch
-        self._device = torch.device(device)
+        self._device = resolve_device(device)
         torch.backends.cuda.matmul.allow_tf32 = False
 
     def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:

@@ -132,6 +132,7 @@ def test_row_weights_come_from_a_file(tmp_path, capsys):
         (["--solver", "sgd", "--alphas", "3"], 2, "--solver lasso"),
         (["--solver", "sklearn", "--bootstrap", "3"], 2, "--solver lasso"),
         (["--device", "auto"], 2, "cpu, cuda"),
+        (["--device", "cuda:97"], 2, "--device"),
         (["--memory", "1MB"], 2, "--memory"),
         (["--alpha", "0"], 2, "above 0"),
         (["--positive"], 3, "--positive"),
