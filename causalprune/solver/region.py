@@ -1,12 +1,4 @@
-"""A range of columns that is fitted by itself: its pool, its tasks, and what is known of the columns outside the pool.
-
-Of every column that isn't in the pool an upper bound of its correlation is kept, block by block: the largest that was
-seen with the residual z of an earlier solution. With another residual z' it is, for any β ≥ 0, at most
-
-    |x̃ᵀz'| ≤ β·|x̃ᵀz| + ‖x̃‖·‖z' − βz‖,
-
-so blocks need not be read again to certify a new solution that is near (the sphere test of El Ghaoui, Viallon and
-Rabbani, 2012, with the best of several centres).
+"""A range of columns that is fitted by itself: its pool, its tasks, and the bounds of the columns outside the pool.
 
 Of several processes each knows its own blocks; the pool of the first one holds those of all.
 """
@@ -14,13 +6,14 @@ Of several processes each knows its own blocks; the pool of the first one holds 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.errors import DataError
+from causalprune.solver.bounds import Piece, Reference, upper_limits
 from causalprune.solver.certificate import allowed_peak, duality_gap
 from causalprune.solver.pool import SLAB, ColumnPool, Positions
 from causalprune.solver.pool_path import solve_path
@@ -40,47 +33,6 @@ _KEEP_SCORE = 0.5
 
 
 Array = TypeVar("Array", Float32, Float64)
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """The vectors that blocks are correlated with between two solutions.
-
-    Attributes:
-        vectors: (T, K) residuals z, each divided by its bound Tλ₁: a correlation is the share of the bound it reaches.
-            In the first pass the first is ŷ (w∘ŷ with row weights), not divided.
-        norms: (K,) lengths of the vectors.
-        units: (K,) what they were divided by.
-        owner: (K,) number of the task of each; −1 for ŷ.
-        narrow: (K, T) the vectors as float32.
-        ranking: Which of them ranks the columns, or None.
-    """
-
-    vectors: Float64
-    norms: Float64
-    units: Float64
-    owner: npt.NDArray[np.int64]
-    narrow: Float32
-    ranking: int | None
-
-
-@dataclass(eq=False)
-class _Piece:
-    """The part of a block that belongs to the region.
-
-    Attributes:
-        start: Its first column, counted from the region's.
-        stop: Column behind the last.
-        reference: What it was last correlated with; None before the first time.
-        peak: (K,) upper bounds of its columns' correlations with it, those in the pool left out.
-        ranked: (T,) what ``rank`` of its columns was computed with; None if it wasn't.
-    """
-
-    start: int
-    stop: int
-    reference: Reference | None = None
-    peak: Float64 | None = None
-    ranked: Float64 | None = None
 
 
 class Region:
@@ -124,7 +76,7 @@ class Region:
         self.start, self.stop = start, stop
         self.tasks: list[Task] = []
         self.pieces = {
-            number: _Piece(max(number * block_width, start) - start, min((number + 1) * block_width, stop) - start)
+            number: Piece(max(number * block_width, start) - start, min((number + 1) * block_width, stop) - start)
             for number in range(start // block_width, -(-stop // block_width))
             if team.owner(np.array(number)) == team.rank
         }
@@ -212,7 +164,7 @@ class Region:
             self._pooled[ids[taken]] = True
             self.changed = True
 
-    def _measure(self, piece: _Piece, norms: Float64) -> None:
+    def _measure(self, piece: Piece, norms: Float64) -> None:
         if not np.isfinite(norms).all():
             at = self.start + piece.start + int(np.flatnonzero(~np.isfinite(norms))[0])
             raise DataError(f"column {at} of X", expected="finite numbers", found="NaN or infinity")
@@ -403,6 +355,11 @@ class Region:
         ids = self._pool.ids
         if self._normalize == "column":
             self._pool.rescale(*self._scales(ids))
+            for piece in self.pieces.values():
+                norm = self._norm[piece.start : piece.stop]
+                if ((norm > 0) & (norm < NORM_FLOOR * self._largest_norm)).any():
+                    # Its floor may have been a lower one when it was ranked.
+                    piece.ranked = None
             exact = self._pool.exact_correlations(np.arange(len(ids)), self._lead[:, None])[:, 0]
             (self._best,) = self._team.largest(float(self._signed(exact).max(initial=0.0)))
 
@@ -417,6 +374,10 @@ class Region:
                 task.solutions = solve_path(
                     task, pool, self.alpha_max, self.scaling, goal, refine=self._solved_exactly, score=score
                 )
+            if first_pass:
+                # The column of alpha_max must not be pushed out before alpha_max is settled.
+                with_target, _ = pool.correlations(self._lead[:, None])
+                np.maximum(score, self._signed(with_target[:, 0]) / self._best, out=score)
             if score.any():
                 pool.score[:] = score
         self._spread()
@@ -472,7 +433,7 @@ class Region:
                 if task.done(solution):
                     continue
                 bound = self._rows * solution.penalty.l1
-                limits = self._limits(t, task.vector(solution), open_pieces)
+                limits = upper_limits(self.pieces, open_pieces, t, task.vector(solution))
                 (peak,) = self._team.largest(max(bound, solution.pool_peak, *limits.values(), 0.0))
                 facts = (task.weighted_target, solution.residual, solution.l1_norm, solution.squares, solution.penalty)
                 # The largest: processors differ in the last bit, and must not differ about what is proven.
@@ -493,24 +454,6 @@ class Region:
             if norm > 0:
                 largest[number] = norm
         return largest
-
-    def _limits(self, owner: int, vector: Float64, open_pieces: dict[int, float]) -> dict[int, float]:
-        """Upper bounds of |x̃_jᵀz| over the columns outside the pool, by block number."""
-        length = float(np.linalg.norm(vector))
-        limits = {}
-        centres: dict[int, tuple[npt.NDArray[np.int64], Float64, Float64]] = {}
-        for number, norm in open_pieces.items():
-            piece = self.pieces[number]
-            limit = norm * length
-            if piece.reference is not None and piece.peak is not None:
-                key = id(piece.reference)
-                if key not in centres:
-                    centres[key] = _centres(piece.reference, owner, vector)
-                places, share, distance = centres[key]
-                if len(places):
-                    limit = min(limit, float((share * piece.peak[places] + norm * distance).min()))
-            limits[number] = limit * (1 + 1e-12)
-        return limits
 
     # Ranking.
 
@@ -585,12 +528,3 @@ class Region:
     def predict(self, solution: Solution) -> Float64:
         """Xγ of all rows, (T,), in units of ‖y‖, whatever their weights in the fit."""
         return solution.coefficients @ self._pool.columns(self._pool.places(solution.ids))
-
-
-def _centres(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDArray[np.int64], Float64, Float64]:
-    """Which vectors of a reference bound another one's correlations, each with its best β and ‖z' − βz‖."""
-    places = np.flatnonzero((reference.owner == owner) | (reference.owner < 0))
-    places = places[reference.norms[places] > 0]
-    z = reference.vectors[:, places]
-    share = np.maximum(vector @ z, 0.0) / reference.norms[places] ** 2
-    return places, share, np.linalg.norm(vector[:, None] - share * z, axis=0)

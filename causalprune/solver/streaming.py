@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from causalprune.solver.bounds import Reference
 from causalprune.solver.products import HostProducts, Products, Request, column_norms
-from causalprune.solver.region import Reference, Region
+from causalprune.solver.region import Region
 from causalprune.solver.source import ColumnSource, Float32, Float64
 from causalprune.solver.team import Team
 
@@ -72,7 +73,7 @@ class Scanner:
         max_passes: Passes after which it gives up.
         products: Where products are computed.
         seed: Of the order of the blocks.
-        notify: Called with the number of blocks just read and a word on how it goes.
+        notify: Called with the number of blocks just read for the first time, and a word on how it goes.
 
     Attributes:
         costs: What it cost so far.
@@ -208,7 +209,7 @@ class Scanner:
             self.costs.columns += look.block.shape[1]
             del look
             if self._notify is not None:
-                self._notify(self._team.count, f"{self.passes:.2f} passes")
+                self._notify(self._team.count if first_pass else 0, f"{self.passes:.2f} passes")
             if count in checks:
                 self._agree()
                 due = [g for g in self._regions if first_pass or g.violators]
