@@ -47,6 +47,7 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
+        self.raised = False
         self._deferrals = 0
 
     def __bool__(self) -> bool:
@@ -79,6 +80,8 @@ class StopRequest:
         first = self.signal is None
         self.signal = self.signal or signal.Signals(number)
         if first and not self._deferrals:
+            # Code written in C may put another error in the place of this one.
+            self.raised = True
             self.check()
 
 

@@ -15,7 +15,7 @@ from causalprune_cli.logs import print_error, start_logging
 
 from causalprune.config import RuntimeOptions
 from causalprune.distributed import connected, launched, processes
-from causalprune.errors import ExitCode, UsageError
+from causalprune.errors import ExitCode, InterruptedStage, UsageError
 from causalprune.reporting import LogReporter, Reporter, TerminalReporter
 from causalprune.stages import stage_function
 from causalprune.stopping import stop_signals
@@ -54,7 +54,12 @@ class Session:
                     # One process must not leave the others: they stop together, after a step. A fit saves none.
                     stack.enter_context(stop.deferred())
                 stack.enter_context(connected(getattr(config, "device", "cpu")))
-            self._run(name, config, reporter, show)
+            try:
+                self._run(name, config, reporter, show)
+            except Exception as error:
+                if stop.raised and not isinstance(error, InterruptedStage):
+                    raise stop.error("nothing half-written") from error
+                raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
         result = stage_function(name.replace("-", "_").replace(" ", "_"))(config, reporter)

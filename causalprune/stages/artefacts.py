@@ -33,6 +33,7 @@ from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path,
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult, batch_job, identity_of
+from causalprune.stopping import stop_requests
 
 
 @dataclass
@@ -100,7 +101,8 @@ class StageOutput:
             LockedError: Another process is writing it.
         """
         group = processes()
-        with ExitStack() as stack:
+        # Deferred: an interruption may not pass for a damaged file while a saved state is read.
+        with stop_requests(self.config.stop_signals), ExitStack() as stack:
 
             def enter() -> None:
                 make_directory(self.path.parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy.typing as npt
 from causalprune.config import FitGammaConfig
 from causalprune.distributed import processes
 from causalprune.errors import DataError, MismatchError, NumericalError, UsageError
-from causalprune.files import make_directory, write_json
-from causalprune.paths import RunPaths
+from causalprune.files import make_directory, remove_partials, write_json
+from causalprune.locking import FileLock
+from causalprune.paths import RunPaths, lock_path
 from causalprune.pruning.groups import group_ids
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
@@ -86,7 +88,11 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
                 found="another",
                 remedy="pass --overwrite to replace it, or another --name",
             )
-        return _result(config, reader, inputs, dict(stored.attributes), started, already_done=True)
+        result = _result(config, reader, inputs, dict(stored.attributes), started, already_done=True)
+        # A crash may have come between the fit and its result.
+        if processes().is_first and not _result_path(config, run, path).exists():
+            _publish(result, _result_path(config, run, path))
+        return result
     source, ranges, num_lags = design(config, reader, path)
     problem = LassoProblem(
         alpha=config.alpha,
@@ -190,14 +196,23 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
         plot_path(attributes["evidence"], config.plot)
     seconds = {part: round(value, 3) for part, value in solution.seconds.items()}
     result = _result(config, reader, inputs, attributes, started, seconds=seconds)
-    result_path = run.result("fit-gamma") if config.store is None else path.with_name(f"{path.name}.{config.name}.json")
-    make_directory(result_path.parent)
-    write_json(result_path, result.to_json())
+    _publish(result, _result_path(config, run, path))
     return result
 
 
 def _wait() -> None:
     """What the other processes have to do while the first one writes the fit."""
+
+
+def _result_path(config: FitGammaConfig, run: RunPaths, store: Path) -> Path:
+    return run.result("fit-gamma") if config.store is None else store.with_name(f"{store.name}.{config.name}.json")
+
+
+def _publish(result: FitGammaResult, path: Path) -> None:
+    make_directory(path.parent)
+    with FileLock(lock_path(path)):
+        remove_partials(path.parent, path.name)
+        write_json(path, result.to_json())
 
 
 def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray[np.float64] | None:
