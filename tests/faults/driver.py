@@ -53,6 +53,8 @@ def answer(value):
     print(json.dumps(value), flush=True)
 
 
+# Not as an exception of Python's, which would unwind a child through what follows here.
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 with tempfile.TemporaryDirectory() as run, redirect_stdout(None):
     # What a stage imports when it first runs stays imported.
     for stage in BEFORE:
