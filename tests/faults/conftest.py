@@ -1,60 +1,7 @@
-"""A runner of commands under faults, shared by the session, and the states between the stages."""
-
-import json
-import os
-import shutil
-import subprocess
-import sys
-from contextlib import suppress
-from pathlib import Path
+"""A runner of commands under faults and the states between the stages, shared by the session."""
 
 import pytest
-from stage_cases import BEFORE, STAGE_OPTIONS, artefacts
-
-HERE = Path(__file__).parent
-
-
-class Runner:
-    """Talks to ``driver.py``."""
-
-    def __init__(self):
-        environment = {n: v for n, v in os.environ.items() if not n.startswith(("CAUSALPRUNE_", "SLURM_"))}
-        # No threads and no GPU: neither survives a fork.
-        environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        environment |= {"TORCH_CPP_LOG_LEVEL": "ERROR"}
-        environment |= {"PYTHONPATH": str(HERE.parents[1])}
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "driver.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=HERE,
-        )  # fmt: skip
-
-        assert json.loads(self._process.stdout.readline()) == "ready"
-
-    def start(self, *args, **limits):
-        """Begin a command; ``fault`` and ``fail_at``, ``memory`` (bytes) and ``seconds`` are for ``driver.py``."""
-        request = {"args": [str(a) for a in args], **limits}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        self._child = json.loads(self._process.stdout.readline())["pid"]
-
-    def signal(self, number):
-        """Signal the command, if it hasn't ended."""
-        with suppress(ProcessLookupError):
-            os.kill(self._child, number)
-
-    def finish(self):
-        """Wait for the command: exit code, changes to the disk (None when killed), stderr."""
-        result = json.loads(self._process.stdout.readline())
-        return result["code"], result["changes"], result["error"]
-
-    def __call__(self, *args, **limits):
-        self.start(*args, **limits)
-        return self.finish()
-
-    def close(self):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        assert self._process.wait(timeout=30) == 0
+from command_runner import Runner, Stages
 
 
 @pytest.fixture(scope="session")
@@ -62,34 +9,6 @@ def runner():
     runner = Runner()
     yield runner
     runner.close()
-
-
-class Stages:
-    """The run directory before each stage, and what a stage leaves there when nothing fails."""
-
-    def __init__(self, runner, folder):
-        self._runner, self._folder = runner, folder
-        self._expected = {}
-
-    def copy(self, stage, target):
-        """A fresh run directory that is ready for the stage."""
-        if BEFORE[stage] is None:
-            target.mkdir()
-            return target
-        self.expected(BEFORE[stage])
-        return shutil.copytree(self._folder / f"after {BEFORE[stage]}", target)
-
-    def command(self, stage, run):
-        return (stage, *STAGE_OPTIONS[stage], "--run", run, "--quiet")
-
-    def expected(self, stage):
-        """Artefacts after the stage without a fault, and the changes to the disk that it made."""
-        if stage not in self._expected:
-            run = self.copy(stage, self._folder / f"after {stage}")
-            code, changes, error = self._runner(*self.command(stage, run))
-            assert code == 0, error
-            self._expected[stage] = artefacts(run), changes
-        return self._expected[stage]
 
 
 @pytest.fixture(scope="session")

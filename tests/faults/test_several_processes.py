@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from causalprune_cli.main import main
-from conftest import Runner
+from command_runner import Runner
 from stage_cases import artefacts, leftovers
 
 from causalprune.checkpoint import load_checkpoint
