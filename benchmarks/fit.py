@@ -227,6 +227,8 @@ def main() -> None:
                 print(row(name, kind, method, found, base), flush=True)
                 if method == "ours":
                     base = found
+                    spent = ", ".join(f"{part} {value:.1f}" for part, value in found.get("seconds", {}).items())
+                    print(f"| {name} | {kind} | of these s (threads summed): {spent} | | | | | | | | |", flush=True)
 
 
 def row(name: str, kind: str, method: str, found: dict[str, Any], base: dict[str, Any] | None) -> str:

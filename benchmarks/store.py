@@ -98,8 +98,8 @@ def resnet18() -> nn.Module:
 def overhead() -> None:
     rows: list[tuple[object, ...]] = []
     cases = (
-        ("LeNet, batch 64", lenet, (64, 1, 28, 28), 96, 4),
-        ("LeNet, batch 256", lenet, (256, 1, 28, 28), 48, 3),
+        ("LeNet, batch 64", lenet, (64, 1, 28, 28), 96, 3),
+        ("LeNet, batch 256", lenet, (256, 1, 28, 28), 32, 3),
         ("ResNet18, batch 32 of 32×32", resnet18, (32, 3, 32, 32), 8, 2),
     )
     for title, network, shape, steps, rounds in cases:
