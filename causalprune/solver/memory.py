@@ -12,8 +12,13 @@ _COLUMN_BYTES = 26
 
 _SMALLEST_POOL = 128
 _LARGEST_POOL = 2**27
+"""Bytes that are enough for the pool, unless both of the following ask for more."""
+
 _LARGEST_SHARE = 10
-"""The pool needn't hold more than this fraction of all columns, if that is enough for the active sets."""
+"""One column in so many is enough."""
+
+_COLUMNS_A_ROW = 256
+"""So many columns for each that a Lasso can select are enough."""
 
 _PROGRAM = 160 * 2**20
 """What Python with NumPy, SciPy and Zarr occupies. A constant: with a measured one, equal fits would differ in their
@@ -72,7 +77,9 @@ def plan_memory(
         blocks = int((ahead + 1) * narrow * (column * copies + 16 * vectors)) + narrow * 8 * vectors
         rest = limit - fixed - blocks
         if rest >= max(smallest, blocks // 2 if shrink < 8 else 0):
-            useful = max(smallest // column, num_columns // _LARGEST_SHARE, _LARGEST_POOL // column)
+            # As the pool grows, passes become fewer and every look at it dearer.
+            wide = min(num_columns // _LARGEST_SHARE, _COLUMNS_A_ROW * num_rows)
+            useful = max(smallest // column, wide, _LARGEST_POOL // column)
             columns = min(num_columns, useful, int(0.8 * rest) // column)
             return MemoryPlan(narrow, ahead, max(columns, smallest // column))
     needed = fixed + smallest + int(max(1, width // 32) * (column * copies + 24 * vectors))
