@@ -158,8 +158,12 @@ class TrajectoryRecorder:
         if self._row.steps < self._stride:
             return
         after = self._weights()
-        self._row.delta = after - self._before
-        self._before.copy_(after)
+        # In place, and the buffers change roles: fresh memory for every row would cost more than the subtraction. The
+        # row is handed to the writer before its buffer is filled again.
+        self._row.delta = torch.sub(after, self._before, out=self._before)
+        if self._active is None:
+            self._full = self._row.delta
+        self._before = after
         if self._loss_change == "same-batch":
             assert self._measure is not None
             with torch.no_grad(), frozen_batch_statistics(self._model):
@@ -185,7 +189,7 @@ class TrajectoryRecorder:
         if self._row is None or self._row.delta is None:
             return {}, {}
         state = {k: v for k, v in vars(self._row).items() if k != "delta"}
-        return {"pending/delta": self._row.delta.cpu()}, state
+        return {"pending/delta": self._row.delta.to("cpu", copy=True)}, state
 
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Put back what :meth:`pending` returned."""
