@@ -14,9 +14,9 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotrs
 
-from causalprune.solver.certificate import Penalty, duality_gap
+from causalprune.columns import Float64
+from causalprune.solver.certificate import Penalty, duality_gap, signed
 from causalprune.solver.pool import ColumnPool, Positions
-from causalprune.solver.source import Float64
 
 _JITTER = 1e-12
 """Share added to the Gram matrix's diagonal: duplicates make it singular; two refinements take its effect out again."""
@@ -136,14 +136,11 @@ class ActiveSet:
         if ridge:
             shifted = slope.copy()
             shifted[self._at[: self._count]] -= ridge * self._g[: self._count]
-        return slope, float(self._signed(shifted).max(initial=0.0))
-
-    def _signed(self, slope: Float64) -> Float64:
-        return np.abs(slope) if self._sign == 0 else self._sign * slope
+        return slope, float(signed(shifted, self._sign).max(initial=0.0))
 
     def _admit(self, slope: Float64, bound: float) -> bool:
         """Let the worst violators join; whether there were any."""
-        excess = self._signed(slope)
+        excess = signed(slope, self._sign)
         worst = np.flatnonzero(excess > bound * (1 + _MARGIN))
         if len(worst):
             worst = worst[~np.isin(worst, self._at[: self._count])]

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.solver.source import Float32, Float64
+from causalprune.columns import Float32, Float64
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from causalprune.solver.source import Float64, ReadableColumns
+from causalprune.columns import ColumnSource, Float32, Float64
+
+Correlations = TypeVar("Correlations", Float32, Float64)
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,11 @@ class Gap:
 
     objective: float
     gap: float
+
+
+def signed(correlations: Correlations, sign: int) -> Correlations:
+    """What the optimality conditions bound by Tλ₁: |c|, but c where γ ≥ 0 (``sign`` 1) and −c where γ ≤ 0 (−1)."""
+    return np.abs(correlations) if sign == 0 else sign * correlations
 
 
 def duality_gap(
@@ -94,7 +102,7 @@ class Certificate:
 
 
 def certify(
-    source: ReadableColumns, scale: Float64, coefficients: Float64, residual: Float64, penalty: Penalty, sign: int = 0
+    source: ColumnSource, scale: Float64, coefficients: Float64, residual: Float64, penalty: Penalty, sign: int = 0
 ) -> Certificate:
     """Pass over all columns once, in float64, and compute the gap; for solvers that have no certificate of their own.
 
@@ -111,7 +119,7 @@ def certify(
         part = slice(first, first + block.shape[1])
         correlation[part] = (residual @ block.astype(np.float64)) * scale[part]
     correlation -= source.num_rows * penalty.l2 * coefficients
-    peak = float((np.abs(correlation) if sign == 0 else sign * correlation).max(initial=0.0))
+    peak = float(signed(correlation, sign).max(initial=0.0))
     l1_norm, squares = float(np.abs(coefficients).sum()), float(coefficients @ coefficients)
     found = duality_gap(source.target, residual, l1_norm, squares, penalty, peak)
     return Certificate(found.objective, found.gap, correlation)

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
+from causalprune.columns import Float64
 from causalprune.solver.active_set import PoolSolution
-from causalprune.solver.certificate import Penalty, duality_gap
+from causalprune.solver.certificate import Penalty, duality_gap, signed
 from causalprune.solver.pool import ColumnPool, Positions
-from causalprune.solver.source import Float64
 
 _MAX_STEPS = 200
 _SLAB = 2048
@@ -99,6 +99,6 @@ def _solution(
     weighted = residual if factor is None else residual * factor
     q = pool.exact_correlations(np.arange(pool.size), weighted[:, None])[:, 0]
     q[active] -= len(target) * penalty.l2 * g
-    peak = float((np.abs(q) if sign == 0 else sign * q).max(initial=0.0))
+    peak = float(signed(q, sign).max(initial=0.0))
     gap = duality_gap(target, residual, float(np.abs(g).sum()), float(g @ g), penalty, peak).gap
     return PoolSolution(pool.ids[active].copy(), g, residual, peak, gap)

@@ -1,4 +1,4 @@
-"""The exact fit: what is to be solved, in which memory, and what comes of it."""
+"""The exact fit: which tasks are to be solved in which memory, and what comes of them."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from causalprune.columns import ColumnSource, Float32, Float64
 from causalprune.errors import UsageError
-from causalprune.solver.memory import plan_memory
-from causalprune.solver.problem import LassoProblem, check_target, no_correlation, no_movement
+from causalprune.solver.division import Division
+from causalprune.solver.evidence import combine, fold_errors, region_evidence
+from causalprune.solver.fitted_rows import FittedRows
+from causalprune.solver.memory import divide_pool, plan_memory
+from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
 from causalprune.solver.products import DeviceProducts, HostProducts, Products
 from causalprune.solver.region import Region
-from causalprune.solver.resampling import blocks_of_steps, bootstrap_counts, held_out_tail, row_factor
-from causalprune.solver.result import FitEvidence, FitResult, NotCertifiedError, PathPoint
-from causalprune.solver.source import ColumnSource, Float64
+from causalprune.solver.resampling import bootstrap_counts, row_factor
+from causalprune.solver.result import FitResult, NotCertifiedError, sparse_path
 from causalprune.solver.streaming import Notify, Scanner
 from causalprune.solver.task import Task
 from causalprune.solver.team import Team
-
-SOLVER_VERSION = "2"
-"""Changes whenever the solver may give other numbers."""
 
 SIDE_TOL = 1e-4
 """Relative gap of the fits that only judge the fit itself: held-out steps, folds, resamples."""
@@ -125,40 +125,25 @@ class _ExactFit:
         notify: Notify | None,
         team: Team,
     ) -> None:
-        check_target(source.target)
         self._team = team
         self._source, self._problem, self._options = source, problem, options
         self._names = [name for name, _, _ in ranges] if ranges is not None else None
-        self._spans = [(a, b) for _, a, b in ranges] if ranges is not None else [(0, source.num_columns)]
-        y = source.target
-        self._norm = float(np.linalg.norm(y))
-        self._target = y / self._norm
-        T = source.num_rows
-        weights = options.row_weights
-        if weights is not None and weights.shape != (T,):
-            raise UsageError("row weights", expected=f"{T} numbers", found=f"{weights.shape}")
-        self._weights = np.ones(T) if weights is None else weights.astype(np.float64)
-        self._factor = None if weights is None else row_factor(self._weights)
-        self._tail = held_out_tail(T, options.held_out)
-        self._folds = blocks_of_steps(T, options.folds) if options.folds else []
-        # Side fits that weigh nothing can't be made: a fold may hold all rows with weight.
-        self._side_rows = ([self._tail] if self._tail.any() else []) + self._folds
-        for left_out in self._side_rows:
-            if not (self._weights * ~left_out).any():
-                raise UsageError("row weights", expected="rows with weight in every part", found="a part without")
-        sides = max(1, problem.num_alphas) * (1 + len(self._side_rows))
+        spans = [(a, b) for _, a, b in ranges] if ranges is not None else [(0, source.num_columns)]
+        self._rows = FittedRows(source.target, options.row_weights, options.held_out, options.folds)
+        sides = max(1, problem.num_alphas) * (1 + len(self._rows.side_rows))
         plan = plan_memory(
             options.memory_bytes,
-            num_rows=T,
+            num_rows=source.num_rows,
             num_columns=source.num_columns,
             chunk_width=source.block_width,
             vectors=max(sides + 1, options.resamples + 1),
             copies=source.copies,
             processes=team.count,
         )
-        capacities = _shares(plan.pool_columns, [b - a for a, b in self._spans])
+        capacities = divide_pool(plan.pool_columns, [stop - start for start, stop in spans])
         self._regions = [
-            self._region(span, c, plan.block_width) for span, c in zip(self._spans, capacities, strict=True)
+            self._region(Division(*span, plan.block_width, team), capacity)
+            for span, capacity in zip(spans, capacities, strict=True)
         ]
         products: Products = HostProducts() if options.device == "cpu" else DeviceProducts(options.device)
         self._scanner = Scanner(
@@ -173,41 +158,34 @@ class _ExactFit:
             notify=notify,
         )
 
-    def _region(self, span: tuple[int, int], capacity: int, block_width: int) -> Region:
-        problem = self._problem
-        region = Region(
-            *span,
-            block_width=block_width,
-            lead=self._target if self._factor is None else self._target * self._factor**2,
-            target_norm=self._norm,
-            normalize=problem.normalize,
-            l1_ratio=problem.l1_ratio,
-            sign=problem.sign,
-            capacity=capacity,
-            team=self._team,
-        )
-        wanted = problem.wanted_nonzero(self._source.num_rows, span[1] - span[0])
+    def _region(self, division: Division, capacity: int) -> Region:
+        problem, rows = self._problem, self._rows
+        wanted = problem.wanted_nonzero(self._source.num_rows, division.num_columns)
         main = Task(
-            self._target,
+            rows.target,
             problem.l1_ratio,
             problem.sign,
             problem.tol,
             None if wanted is not None else problem.alphas,
             num_nonzero=wanted,
             alpha_min_ratio=problem.alpha_min_ratio,
-            factor=self._factor,
+            factor=rows.factor,
         )
-        region.tasks.append(main)
-        for left_out in self._side_rows:
-            region.tasks.append(self._side_task(main, self._weights * ~left_out))
-        if not self._folds:
-            region.ranking_place = max(0, problem.num_alphas - 1)
+        region = Region(
+            division,
+            [main, *(self._side_task(main, rows.weights * ~left_out) for left_out in rows.side_rows)],
+            target_norm=rows.norm,
+            normalize=problem.normalize,
+            capacity=capacity,
+        )
+        if not rows.folds:
+            region.ranking.place = max(0, problem.num_alphas - 1)
         return region
 
     def _side_task(self, main: Task, weights: Float64) -> Task:
         """A fit to other row weights at the α of the fit itself."""
         return Task(
-            self._target,
+            self._rows.target,
             self._problem.l1_ratio,
             self._problem.sign,
             max(SIDE_TOL, self._problem.tol),
@@ -216,13 +194,14 @@ class _ExactFit:
         )
 
     def run(self) -> FitResult:
+        """As the first of the processes: the result."""
         certified, probabilities = self.work()
         result = self._result(probabilities)
         if not certified:
             raise NotCertifiedError(result, self._problem.tol, self._options.max_passes)
         return result
 
-    def work(self) -> tuple[bool, npt.NDArray[np.float32] | None]:
+    def work(self) -> tuple[bool, Float32 | None]:
         """Read, solve and prove, together with the other processes: whether it is, and selection probabilities."""
         self._scanner.first_pass()
         if all(region.alpha_max == 0 for region in self._regions):
@@ -242,58 +221,47 @@ class _ExactFit:
 
     def _choose(self, region: Region) -> None:
         """Choose α by the folds; without folds it is the smallest."""
-        if self._folds and region.tasks[0].solutions:
-            place = int(np.argmin(self._fold_errors(region).mean(axis=0))) if self._team.is_first else None
-            region.ranking_place = self._team.from_first(place)
+        if self._rows.folds and region.tasks[0].solutions:
+            errors = fold_errors(region, self._rows) if self._team.is_first else None
+            place = None if errors is None else int(np.argmin(errors.mean(axis=0)))
+            region.ranking.place = self._team.from_first(place)
 
-    def _fold_errors(self, region: Region) -> Float64:
-        """(folds, α) mean squared error on the rows left out, as a share of the mean of y²."""
-        first = len(region.tasks) - len(self._folds) - self._options.resamples * self._resampled
-        errors = np.empty((len(self._folds), len(region.tasks[0].solutions)))
-        for fold, left_out in enumerate(self._folds):
-            weights = self._weights * left_out
-            for place, solution in enumerate(region.tasks[first + fold].solutions):
-                missed = self._target - region.predict(solution)
-                errors[fold, place] = np.average(missed**2, weights=weights) / np.mean(self._target**2)
-        return errors
-
-    _resampled = False
-
-    def _resample(self) -> tuple[bool, npt.NDArray[np.float32]]:
+    def _resample(self) -> tuple[bool, Float32]:
         """Selection probabilities: the share of resamples of the steps in which γ isn't zero at the chosen α."""
         options = self._options
         for region in self._regions:
-            chosen = region.ranking_solution
+            chosen = region.ranking.solution
             if chosen is None:
                 continue
             for number in range(options.resamples):
                 counts = bootstrap_counts(self._source.num_rows, options.seed, number)
-                task = self._side_task(region.tasks[0], self._weights * counts)
+                task = self._side_task(region.tasks[0], self._rows.weights * counts)
                 task.alphas = lambda _, alpha=chosen.alpha: [alpha]
                 task.solutions = [replace(chosen, gap=np.inf)]
                 region.tasks.append(task)
-        self._resampled = True
         self._scanner.solve()
         certified = self._scanner.prove()
         probability = np.zeros(self._source.num_columns, np.float32)
         for region in self._regions:
-            if region.ranking_solution is None:
+            if region.ranking.solution is None:
                 continue
             for task in region.tasks[-options.resamples :]:
                 probability[task.solutions[0].ids + region.start] += 1.0 / options.resamples
         return certified, probability
 
-    def _result(self, probabilities: npt.NDArray[np.float32] | None) -> FitResult:
-        gamma = np.zeros(self._source.num_columns)
-        dual = np.zeros(self._source.num_columns, np.float32)
+    def _result(self, probabilities: Float32 | None) -> FitResult:
+        num_columns = self._source.num_columns
+        gamma = np.zeros(num_columns)
+        dual = np.zeros(num_columns, np.float32)
         evidence, equal = [], []
         paths: list[list[tuple[npt.NDArray[np.int64], Float64]]] = []
         for region in self._regions:
-            dual[region.start : region.stop], error = region.dual_correlations()
-            at_bound = region.at_bound(_EQUAL)
+            dual[region.start : region.stop], error = region.ranking.final()
+            at_bound = region.ranking.at_bound(_EQUAL)
             equal.append(at_bound + region.start)
-            evidence.append(self._evidence(region, at_bound, error))
-            solution = region.ranking_solution
+            found = region_evidence(region, self._rows, self._problem, self._costs, num_columns, at_bound, error)
+            evidence.append(found)
+            solution = region.ranking.solution
             if solution is not None:
                 ids, values = region.gamma(solution)
                 gamma[ids] = values
@@ -302,137 +270,8 @@ class _ExactFit:
         if probabilities is not None:
             extras["selection_probability"] = probabilities
         if self._problem.num_alphas:
-            extras |= _sparse_rows(paths, self._problem.num_alphas)
+            extras |= sparse_path(paths, self._problem.num_alphas)
         if self._names is None:
             return FitResult(gamma, dual, evidence[0], extras=extras, seconds=self._costs.seconds)
         layers = tuple(zip(self._names, evidence, strict=True))
         return FitResult(gamma, dual, combine(layers), layers, extras, self._costs.seconds)
-
-    def _evidence(self, region: Region, at_bound: npt.NDArray[np.int64], error: float) -> FitEvidence:
-        problem, costs = self._problem, self._costs
-        task, solution = region.tasks[0], region.ranking_solution
-        unit = self._norm**2
-        warning = ""
-        points = [self._point(region, place) for place in range(len(task.solutions))]
-        if self._folds and points:
-            errors = self._fold_errors(region)
-            mean, spread = errors.mean(axis=0), errors.std(axis=0, ddof=1) / np.sqrt(len(errors))
-            points = [
-                replace(p, cv_error=float(m), cv_error_std=float(s))
-                for p, m, s in zip(points, mean, spread, strict=True)
-            ]
-        if solution is None:
-            warning = "no column correlates with the loss change: every γ is 0"
-            chosen = PathPoint(problem.alpha or 0.0, 0, task.null * unit, 0.0, self._r2(np.zeros(len(self._target))))
-        else:
-            assert region.ranking_place is not None
-            chosen = points[region.ranking_place]
-            if problem.num_alphas == 0 and chosen.alpha >= region.alpha_max:
-                warning = f"alpha {chosen.alpha:.4g} is not below alpha_max {region.alpha_max:.4g}: every γ is 0"
-            wanted = task.num_nonzero
-            if wanted is not None and chosen.num_nonzero != wanted:
-                warning = f"{chosen.num_nonzero:,} nonzero γ instead of {wanted:,}, the nearest there is"
-        return FitEvidence(
-            solver="lasso",
-            solver_version=SOLVER_VERSION,
-            num_rows=self._source.num_rows,
-            num_columns=region.stop - region.start,
-            alpha=chosen.alpha,
-            alpha_max=region.alpha_max,
-            l1_ratio=problem.l1_ratio,
-            objective=chosen.objective,
-            duality_gap=0.0 if solution is None else solution.gap * unit,
-            relative_gap=max((p.relative_gap for p in points), default=0.0),
-            r2=chosen.r2,
-            r2_held_out=chosen.r2_held_out,
-            num_nonzero=chosen.num_nonzero,
-            num_equicorrelated=len(at_bound),
-            unique=region.is_unique(at_bound),
-            certified=all(task.done(s) for s in task.solutions),
-            passes=costs.columns / self._source.num_columns,
-            bytes_read=costs.bytes_read,
-            dual_correlation_error=error,
-            path=tuple(points) if problem.num_alphas else (),
-            warning=warning,
-        )
-
-    def _point(self, region: Region, place: int) -> PathPoint:
-        task, solution = region.tasks[0], region.tasks[0].solutions[place]
-        held_out = None
-        if self._tail.any():
-            side = region.tasks[1].solutions[place]
-            held_out = self._r2(region.predict(side), self._tail)
-        return PathPoint(
-            solution.alpha,
-            len(solution.ids),
-            solution.objective * self._norm**2,
-            solution.gap / task.null,
-            self._r2(region.predict(solution)),
-            held_out,
-        )
-
-    def _r2(self, prediction: Float64, left_out: npt.NDArray[np.bool_] | None = None) -> float:
-        """1 − Σw(y − Xγ)²/Σw(y − ȳ)², ȳ the mean of the rows that were fitted."""
-        rows = np.ones(len(self._target), bool) if left_out is None else left_out
-        fitted = rows if left_out is None else ~left_out
-        mean = np.average(self._target[fitted], weights=self._weights[fitted])
-        weights = self._weights[rows]
-        spread = float(weights @ (self._target[rows] - mean) ** 2)
-        if spread == 0:
-            return float("nan")
-        return 1.0 - float(weights @ (self._target[rows] - prediction[rows]) ** 2) / spread
-
-
-def combine(layers: Sequence[tuple[str, FitEvidence]]) -> FitEvidence:
-    """Evidence of fits to several layers, each by itself: sums, the worst gap, the mean R²."""
-    parts = [evidence for _, evidence in layers]
-    worst = max(parts, key=lambda e: (e.alpha_max > 0, e.relative_gap))
-    held_out = [e.r2_held_out for e in parts if e.r2_held_out is not None]
-    return replace(
-        worst,
-        num_columns=sum(e.num_columns for e in parts),
-        objective=sum(e.objective for e in parts),
-        num_nonzero=sum(e.num_nonzero for e in parts),
-        num_equicorrelated=_sum_known([e.num_equicorrelated for e in parts]),
-        unique=None if any(e.unique is None for e in parts) else all(e.unique for e in parts),
-        r2=float(np.mean([e.r2 for e in parts])),
-        r2_held_out=float(np.mean(held_out)) if held_out else None,
-        dual_correlation_error=max(e.dual_correlation_error for e in parts),
-        spearman=None,
-        certified=all(e.certified for e in parts),
-        path=(),
-        warning="; ".join(f"{name}: {e.warning}" for name, e in layers if e.warning),
-    )
-
-
-def _sum_known(counts: list[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
-def _shares(total: int, sizes: list[int]) -> list[int]:
-    """Divide a pool among regions: small ones take what they have, the others alike."""
-    shares = [0] * len(sizes)
-    rest, left = total, len(sizes)
-    for place in sorted(range(len(sizes)), key=sizes.__getitem__):
-        shares[place] = max(1, min(sizes[place], rest // left))
-        rest, left = rest - shares[place], left - 1
-    return shares
-
-
-def _sparse_rows(
-    paths: list[list[tuple[npt.NDArray[np.int64], Float64]]], num_alphas: int
-) -> dict[str, npt.NDArray[Any]]:
-    """The coefficients of all α as a sparse matrix by rows: start of each row, positions, values."""
-    positions, values, starts = [], [], [0]
-    for place in range(num_alphas):
-        for path in paths:
-            if path:
-                positions.append(path[place][0])
-                values.append(path[place][1])
-        starts.append(sum(map(len, positions)))
-    return {
-        "path_indptr": np.array(starts, np.int64),
-        "path_indices": np.concatenate(positions) if positions else np.empty(0, np.int64),
-        "path_values": np.concatenate(values) if values else np.empty(0),
-    }

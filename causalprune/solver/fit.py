@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import UsageError
-from causalprune.solver.certificate import Penalty, certify
-from causalprune.solver.exact_fit import ExactOptions, combine, fit_exactly
+from causalprune.solver.certificate import Penalty, certify, signed
+from causalprune.solver.evidence import combine
+from causalprune.solver.exact_fit import ExactOptions, fit_exactly
 from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
 from causalprune.solver.reference import solve_sklearn
 from causalprune.solver.result import FitEvidence, FitResult, NotCertifiedError
 from causalprune.solver.scan import scan
-from causalprune.solver.source import ColumnRange, ColumnSource, Float64, ReadableColumns
+from causalprune.solver.source import ColumnRange
 from causalprune.solver.streaming import Notify
 from causalprune.solver.team import Team
 from causalprune.solver.truncated_gradient import PRESETS, solve_truncated_gradient, target_unit
@@ -92,7 +94,7 @@ def _require_plain(solver: str, problem: LassoProblem, options: ExactOptions) ->
 
 
 def _fit_one(
-    source: ReadableColumns,
+    source: ColumnSource,
     problem: LassoProblem,
     solver: str,
     preset: str,
@@ -106,8 +108,7 @@ def _fit_one(
         raise no_movement()
     # α is that of y; the authors' belongs to y as the variant divides it.
     divisor = abs(target_unit(y, PRESETS[preset])) if solver == "sgd" else 1.0
-    signed = np.abs(scanned.correlation) if problem.sign == 0 else problem.sign * scanned.correlation
-    alpha_max = max(0.0, float(signed.max())) / (T * problem.l1_ratio)
+    alpha_max = max(0.0, float(signed(scanned.correlation, problem.sign).max())) / (T * problem.l1_ratio)
     if alpha_max == 0 and not layer:
         raise no_correlation()
     (alpha,) = problem.alphas(alpha_max)
@@ -161,7 +162,7 @@ def _fit_one(
     return result
 
 
-def _predict(source: ReadableColumns, gamma: Float64) -> Float64:
+def _predict(source: ColumnSource, gamma: Float64) -> Float64:
     """Xγ in float64."""
     prediction = np.zeros(source.num_rows)
     for first, block in source.blocks():

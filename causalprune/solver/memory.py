@@ -87,3 +87,13 @@ def plan_memory(
         "--memory", expected=f"at least {format_bytes(1.1 * needed)} for {num_rows:,} × {num_columns:,}",
         found=format_bytes(limit), remedy="raise it",
     )  # fmt: skip
+
+
+def divide_pool(total: int, sizes: list[int]) -> list[int]:
+    """Divide the columns of a pool among regions: small ones take what they have, the others alike."""
+    shares = [0] * len(sizes)
+    rest, left = total, len(sizes)
+    for place in sorted(range(len(sizes)), key=sizes.__getitem__):
+        shares[place] = max(1, min(sizes[place], rest // left))
+        rest, left = rest - shares[place], left - 1
+    return shares

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import DataError
 from causalprune.runtime import keyed_seed
 from causalprune.solver.exact_fit import SIDE_TOL, ExactOptions, fit_exactly
+from causalprune.solver.fitted_rows import Rows, r_squared
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.resampling import held_out_tail
-from causalprune.solver.source import Argument, ArraySource, ColumnSource, Float32, Float64, Result
+from causalprune.solver.source import ArraySource
 from causalprune.solver.streaming import Notify
 
 _SHARE = 4
@@ -69,14 +72,16 @@ def placebo_fits(
         options = replace(options, memory_bytes=options.memory_bytes - options.memory_bytes // _SHARE)
     rng = np.random.default_rng(keyed_seed(options.seed, "placebo"))
     for number in range(count + 1):
-        target = source.target if number == 0 else rng.permutation(source.target)
+        permuted = copy(source)
+        if number > 0:
+            permuted.target = rng.permutation(source.target)
         try:
-            evidence = fit_exactly(_WithTarget(source, target), problem, options, ranges, notify).evidence
+            evidence = fit_exactly(permuted, problem, options, ranges, notify).evidence
         except DataError:
             if number == 0:
                 raise
             # Signs that γ may not have: the fit is γ = 0.
-            yield PlaceboFit(r2_held_out(target, np.zeros_like(target), tail), 0, 0.0)
+            yield PlaceboFit(_r2_held_out(permuted, np.zeros(source.num_rows), tail), 0, 0.0)
             continue
         assert evidence.r2_held_out is not None
         yield PlaceboFit(evidence.r2_held_out, evidence.num_nonzero, evidence.alpha_max)
@@ -96,45 +101,8 @@ def common_gamma(source: ColumnSource, lags: int, held_out: float) -> float:
     scale = np.linalg.norm(sums[~tail], axis=0)
     scale[scale == 0] = 1
     found = np.linalg.lstsq(sums[~tail] / scale, source.target[~tail], rcond=None)[0]
-    return r2_held_out(source.target, sums @ (found / scale), tail)
+    return _r2_held_out(source, sums @ (found / scale), tail)
 
 
-def r2_held_out(target: Float64, prediction: Float64, tail: np.ndarray) -> float:
-    """1 − Σ(y − ŷ)²/Σ(y − ȳ)² over the rows held out, ȳ the mean of the others."""
-    spread = float(((target[tail] - target[~tail].mean()) ** 2).sum())
-    return 1.0 - float(((target[tail] - prediction[tail]) ** 2).sum()) / spread if spread else float("nan")
-
-
-class _WithTarget:
-    """Another y for the same X."""
-
-    def __init__(self, source: ColumnSource, target: Float64) -> None:
-        self._source, self.target = source, target
-        self.num_rows, self.num_columns = source.num_rows, source.num_columns
-        self.block_width, self.copies = source.block_width, source.copies
-
-    @property
-    def bytes_read(self) -> int:
-        return self._source.bytes_read
-
-    @property
-    def seconds(self) -> tuple[float, float]:
-        return self._source.seconds
-
-    def read(self, start: int, stop: int) -> Float32:
-        return self._source.read(start, stop)
-
-    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, Float32]]:
-        return self._source.blocks(width, order)
-
-    def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
-        return self._source.row_blocks(height)
-
-    def map_blocks(
-        self,
-        function: Callable[[int, Float32, Argument], Result],
-        items: Iterable[tuple[int, Argument]],
-        width: int,
-        ahead: int,
-    ) -> Iterator[Result]:
-        return self._source.map_blocks(function, items, width, ahead)
+def _r2_held_out(source: ColumnSource, prediction: Float64, tail: Rows) -> float:
+    return r_squared(source.target, prediction, np.ones(source.num_rows), tail)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from causalprune.columns import Float32, Float64
 from causalprune.solver.products import FLOAT32_ROUNDING
-from causalprune.solver.source import Float32, Float64
 
 Positions = npt.NDArray[np.int64]
 

@@ -10,11 +10,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from causalprune.columns import Float64
 from causalprune.solver.active_set import ActiveSet, PoolSolution
-from causalprune.solver.certificate import Penalty, duality_gap
+from causalprune.solver.certificate import Penalty, duality_gap, signed
 from causalprune.solver.dual_newton import solve_dual
 from causalprune.solver.pool import ColumnPool, Positions
-from causalprune.solver.source import Float64
 from causalprune.solver.task import Scaling, Solution, Task
 
 _FIRST_COLUMNS = 1024
@@ -158,7 +158,7 @@ class _PathSolver:
             slope[doubtful] = pool.exact_correlations(doubtful, vector[:, None])[:, 0]
         if ridge:
             slope[pool.places(solution.ids)] -= ridge * solution.coefficients
-        excess = np.abs(slope) if task.sign == 0 else task.sign * slope
+        excess = signed(slope, task.sign)
         np.maximum(self._score, excess / bound, out=self._score)
         peak = float(excess.max(initial=0.0))
         gap = self._gap(solution, peak)

@@ -6,17 +6,17 @@ import warnings
 
 import numpy as np
 
+from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import UsageError
 from causalprune.quantities import format_bytes
 from causalprune.solver.problem import LassoProblem
-from causalprune.solver.source import Float64, ReadableColumns
 
 MAX_ITERATIONS = 100_000
 """Sweeps of coordinate descent."""
 
 
 def solve_sklearn(
-    source: ReadableColumns, problem: LassoProblem, scale: Float64, alpha: float, memory_bytes: int
+    source: ColumnSource, problem: LassoProblem, scale: Float64, alpha: float, memory_bytes: int
 ) -> tuple[Float64, int]:
     """Solve with :class:`sklearn.linear_model.ElasticNet`.
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import numpy as np
 
+from causalprune.columns import Float64
 from causalprune.errors import UsageError
 from causalprune.runtime import keyed_seed
-from causalprune.solver.source import Float64
 
 
 def row_factor(weights: Float64) -> Float64:

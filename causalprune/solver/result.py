@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
+from causalprune.columns import Float32, Float64
 from causalprune.errors import NumericalError
-from causalprune.solver.source import Float32, Float64
 
 
 @dataclass(frozen=True)
@@ -148,3 +149,29 @@ class NotCertifiedError(NumericalError):
             found=f"{e.relative_gap:.3g} after {e.passes:.3g} of at most {passes:g} passes",
             remedy="raise --max-passes, --memory, --tol or --alpha-ratio",
         )
+
+
+def sparse_path(
+    paths: list[list[tuple[npt.NDArray[np.int64], Float64]]], num_alphas: int
+) -> dict[str, npt.NDArray[Any]]:
+    """The coefficients of a path as a sparse matrix by rows, one a α.
+
+    Args:
+        paths: Of each layer, by α, the positions and values of the nonzero γ; empty where nothing could be fitted.
+        num_alphas: α of the path.
+
+    Returns:
+        ``path_indptr`` (num_alphas + 1,) the start of each row, ``path_indices`` positions, ``path_values`` γ.
+    """
+    positions, values, starts = [], [], [0]
+    for place in range(num_alphas):
+        for path in paths:
+            if path:
+                positions.append(path[place][0])
+                values.append(path[place][1])
+        starts.append(sum(map(len, positions)))
+    return {
+        "path_indptr": np.array(starts, np.int64),
+        "path_indices": np.concatenate(positions) if positions else np.empty(0, np.int64),
+        "path_values": np.concatenate(values) if values else np.empty(0),
+    }

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import DataError
 from causalprune.solver.problem import check_target
-from causalprune.solver.region import NORM_FLOOR
-from causalprune.solver.source import Float64, ReadableColumns
+from causalprune.solver.scales import NORM_FLOOR
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +25,7 @@ class Scan:
     correlation: Float64
 
 
-def scan(source: ReadableColumns, normalize: str) -> Scan:
+def scan(source: ColumnSource, normalize: str) -> Scan:
     """Pass over the columns once.
 
     Raises:

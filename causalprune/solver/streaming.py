@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from causalprune.columns import ColumnSource, Float32, Float64
 from causalprune.solver.bounds import Reference
 from causalprune.solver.products import HostProducts, Products, Request, column_norms
 from causalprune.solver.region import Region
-from causalprune.solver.source import ColumnSource, Float32, Float64
 from causalprune.solver.team import Team
 
 _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
@@ -159,8 +159,9 @@ class Scanner:
         """Read again the blocks whose columns' correlations with the ranking solution aren't known well enough."""
         needed: dict[int, set[int]] = {}
         for r, region in enumerate(self._regions):
-            for number in region.unranked(tolerance):
-                needed.setdefault(number, set()).add(r)
+            for number, error in region.ranking.errors().items():
+                if error > tolerance:
+                    needed.setdefault(number, set()).add(r)
             region.aim()
         self._scan(sorted(needed), wanted=needed, check=False)
         for region in self._regions:

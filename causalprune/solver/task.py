@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from causalprune.columns import Float64
 from causalprune.solver.certificate import Penalty
 from causalprune.solver.pool import Positions
-from causalprune.solver.source import Float64
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
-from causalprune.solver.source import Float64, ReadableColumns
 
 GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as the authors do."""
@@ -93,7 +93,7 @@ def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
 
 
 def solve_truncated_gradient(
-    source: ReadableColumns, scale: Float64, alpha: float, config: TruncatedGradientConfig, seed: int
+    source: ColumnSource, scale: Float64, alpha: float, config: TruncatedGradientConfig, seed: int
 ) -> tuple[Float64, int]:
     """Run the stochastic truncated gradient on the scaled columns.
 

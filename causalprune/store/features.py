@@ -9,19 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 
+from causalprune.columns import Argument, ColumnSource, Result
 from causalprune.store.buffers import BufferPool
 from causalprune.store.prefetch import prefetched
 from causalprune.store.reader import RecordingReader, recut
 
-Argument = TypeVar("Argument")
-Result = TypeVar("Result")
 
-
-class FeatureSource:
+class FeatureSource(ColumnSource):
     """X and y of a recording, X by blocks of columns or of rows.
 
     Memory: ``prefetch + 1`` blocks, and with lags as many blocks of deltas again; what the caller keeps comes on top.
@@ -132,15 +130,7 @@ class FeatureSource:
         return sums.reshape(self.num_rows, -1).astype(np.float32)
 
     def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Iterate over blocks of columns, formed ahead in threads.
-
-        Args:
-            width: Columns of a block; ``block_width`` when left out.
-            order: Numbers of the blocks to visit, block b being columns b·width and on; all in order when left out.
-
-        Yields:
-            (first column, (num_rows, ≤ width) float32, C-contiguous).
-        """
+        """Iterate over blocks of columns, formed ahead in threads, C-contiguous; see :class:`ColumnSource`."""
         width = width or self.block_width
         pool = BufferPool(2 * (self._prefetch + 1))
         numbers = range(-(-self.num_columns // width)) if order is None else order
@@ -156,16 +146,7 @@ class FeatureSource:
         width: int,
         ahead: int,
     ) -> Iterator[Result]:
-        """Apply a function to blocks of columns, in the threads that form them, and yield the results in order.
-
-        Args:
-            function: Called with the first column, the (num_rows, ≤ width) block and the item's argument; may be called
-                in several threads.
-            items: (block number, argument), block b being columns b·width and on. An item is taken when its block's
-                turn comes, ``ahead`` blocks before its result is yielded.
-            width: Columns of a block.
-            ahead: Blocks that are worked on at the same time, each in a thread; 0 works in the calling thread.
-        """
+        """Apply a function to blocks of columns, in the threads that form them; see :class:`ColumnSource`."""
         pool = BufferPool(2 * (ahead + 1))
 
         def work(number: int, argument: Argument) -> Result:
@@ -175,14 +156,7 @@ class FeatureSource:
         return prefetched((partial(work, number, argument) for number, argument in items), ahead)
 
     def row_blocks(self, height: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Iterate over blocks of rows.
-
-        Args:
-            height: Rows of a block.
-
-        Yields:
-            (first row, (≤ height, num_columns) float32).
-        """
+        """Iterate over blocks of rows; see :class:`ColumnSource`."""
         blocks = self._rows(height)
         # With a lag the first block of deltas gives a row less than the others, and every later one would be off by it.
         return recut(blocks, height, self.num_rows) if self._lags else blocks

@@ -1,0 +1,103 @@
+"""How near every column is to entering the model at one solution, which ranks the columns with γ = 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from causalprune.columns import Float32, Float64
+from causalprune.solver.bounds import Piece
+from causalprune.solver.candidates import Candidates
+from causalprune.solver.certificate import signed
+from causalprune.solver.exchange import Exchange
+from causalprune.solver.pool import Positions
+from causalprune.solver.task import Solution, Task
+from causalprune.solver.team import Team
+
+
+class DualCorrelations:
+    """|x̃_jᵀz − Tλ₂g_j|/(Tλ₁) of a region's columns, z the residual of the solution that ranks them.
+
+    Args:
+        task: The fit itself.
+        pieces: The parts of this process's blocks, by block number.
+        candidates: The columns in memory, for which it is computed exactly at the end.
+
+    Attributes:
+        place: Place of that solution among the task's, or None if it isn't known yet.
+    """
+
+    def __init__(self, task: Task, pieces: Mapping[int, Piece], candidates: Candidates) -> None:
+        self.place: int | None = None
+        self._task, self._pieces, self._candidates = task, pieces, candidates
+        self._values = np.zeros(len(candidates.pooled), np.float32)
+        self._error = 0.0
+
+    @property
+    def solution(self) -> Solution | None:
+        """The solution that ranks the columns."""
+        return None if self.place is None or not self._task.solutions else self._task.solutions[self.place]
+
+    def note(self, piece: Piece, correlations: Float64 | Float32) -> None:
+        """Take in x̃_jᵀz of a piece's columns, z being ``piece.ranked``."""
+        self._values[piece.start : piece.stop] = correlations
+
+    def errors(self) -> dict[int, float]:
+        """How far the values may be off, by block, the columns in memory left out."""
+        if self.solution is None:
+            return {}
+        vector, bound = self._vector_and_bound(self.solution)
+        errors = {}
+        for number, norm in self._candidates.norms_outside().items():
+            ranked = self._pieces[number].ranked
+            errors[number] = np.inf if ranked is None else norm * float(np.linalg.norm(vector - ranked)) / bound
+        return errors
+
+    def collect(self, exchange: Exchange, team: Team) -> None:
+        """Bring to the first process what the others know of their columns."""
+        (self._error,) = team.largest(max(self.errors().values(), default=0.0))
+        exchange.collect(self._values)
+
+    def final(self) -> tuple[Float32, float]:
+        """(n,) the values, and how far they may be off, after :meth:`collect`; 0 if no column correlates with y."""
+        solution = self.solution
+        if solution is None:
+            return self._values, 0.0
+        vector, bound = self._vector_and_bound(solution)
+        pool = self._candidates.pool
+        exact = signed(pool.exact_correlations(np.arange(pool.size), vector[:, None])[:, 0], self._task.sign)
+        self._values[pool.ids] = exact
+        self._values[solution.ids] -= len(vector) * solution.penalty.l2 * np.abs(solution.coefficients)
+        self._values /= bound
+        return self._values, self._error
+
+    def at_bound(self, tolerance: float) -> Positions:
+        """The equicorrelation set: columns whose correlation is the bound to within a share.
+
+        The set is the same for all minimisers, γ isn't where its columns depend on each other (Tibshirani, 2013).
+        """
+        solution = self.solution
+        if solution is None:
+            return np.empty(0, np.int64)
+        vector, bound = self._vector_and_bound(solution)
+        pool = self._candidates.pool
+        found = pool.exact_correlations(np.arange(pool.size), vector[:, None])[:, 0]
+        places = pool.places(solution.ids)
+        found[places] -= len(vector) * solution.penalty.l2 * solution.coefficients
+        return np.sort(pool.ids[signed(found, self._task.sign) >= bound * (1 - tolerance)])
+
+    def is_unique(self, at_bound: Positions) -> bool | None:
+        """Whether the columns at the bound are independent, which makes γ unique; None where there are too many."""
+        solution = self.solution
+        if solution is None or solution.penalty.l2 > 0 or len(at_bound) <= 1:
+            return True
+        if len(at_bound) > len(solution.residual):
+            return False
+        pool = self._candidates.pool
+        columns = pool.columns(pool.places(at_bound))
+        return int(np.linalg.matrix_rank(columns)) == len(at_bound)
+
+    def _vector_and_bound(self, solution: Solution) -> tuple[Float64, float]:
+        """z, (T,), and Tλ₁."""
+        return self._task.vector(solution), len(solution.residual) * solution.penalty.l1

@@ -1,0 +1,86 @@
+"""The rows of an exact fit: their target, their weights, and which of them side fits leave out."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.columns import Float64
+from causalprune.errors import UsageError
+from causalprune.solver.problem import check_target
+from causalprune.solver.resampling import blocks_of_steps, held_out_tail, row_factor
+
+Rows = npt.NDArray[np.bool_]
+
+
+class FittedRows:
+    """y and the weights of its rows.
+
+    Args:
+        target: (T,) y.
+        weights: (T,) weight of each row's squared error; None: all alike.
+        held_out: Share of the rows, the last ones, that a side fit leaves out.
+        folds: Blocks of rows that each a side fit leaves out; 0: none.
+
+    Raises:
+        UsageError: Weights of another length, or of which a side fit would have none.
+        DataError: A target that no fit can be made of.
+
+    Attributes:
+        norm: ‖y‖.
+        target: (T,) ŷ = y/‖y‖.
+        weights: (T,), 1 where none were given.
+        factor: (T,) √(w_t·T/Σw); None where no weights were given.
+        tail: (T,) True for the rows that are held out; False throughout if none are.
+        folds: (T,) each, True for its rows.
+    """
+
+    def __init__(self, target: Float64, weights: Float64 | None, held_out: float, folds: int) -> None:
+        check_target(target)
+        T = len(target)
+        if weights is not None and weights.shape != (T,):
+            raise UsageError("row weights", expected=f"{T} numbers", found=f"{weights.shape}")
+        self.norm = float(np.linalg.norm(target))
+        self.target = target / self.norm
+        self.weights = np.ones(T) if weights is None else weights.astype(np.float64)
+        self.factor = None if weights is None else row_factor(self.weights)
+        self.tail = held_out_tail(T, held_out)
+        self.folds: list[Rows] = blocks_of_steps(T, folds) if folds else []
+        # A fold may hold all rows with weight.
+        for left_out in self.side_rows:
+            if not (self.weights * ~left_out).any():
+                raise UsageError("row weights", expected="rows with weight in every part", found="a part without")
+
+    @property
+    def side_rows(self) -> list[Rows]:
+        """What each side fit leaves out: the tail, if any, then the folds."""
+        return ([self.tail] if self.tail.any() else []) + self.folds
+
+    def r2(self, prediction: Float64, left_out: Rows | None = None) -> float:
+        """R² of a prediction in units of ‖y‖: on all rows, or on those that its fit left out."""
+        return r_squared(self.target, prediction, self.weights, left_out)
+
+    def error(self, prediction: Float64, fold: int) -> float:
+        """Mean squared error on a fold's rows, as a share of the mean of y²."""
+        missed = self.target - prediction
+        weights = self.weights * self.folds[fold]
+        return float(np.average(missed**2, weights=weights) / np.mean(self.target**2))
+
+
+def r_squared(target: Float64, prediction: Float64, weights: Float64, left_out: Rows | None = None) -> float:
+    """1 − Σw(y − ŷ)²/Σw(y − ȳ)², ȳ the mean of the rows that were fitted; NaN where y is ȳ throughout.
+
+    Args:
+        target: (T,) y.
+        prediction: (T,) ŷ.
+        weights: (T,) w.
+        left_out: (T,) the rows that are judged, which the fit left out; None: all, and all were fitted.
+    """
+    rows = np.ones(len(target), bool) if left_out is None else left_out
+    fitted = rows if left_out is None else ~left_out
+    mean = np.average(target[fitted], weights=weights[fitted])
+    judged = weights[rows]
+    spread = float(judged @ (target[rows] - mean) ** 2)
+    if spread == 0:
+        return float("nan")
+    return 1.0 - float(judged @ (target[rows] - prediction[rows]) ** 2) / spread
