@@ -121,7 +121,8 @@ class Region:
         outside[taken] = False
         shares *= outside
         slack = self._error * float((scaled_norm * outside).max(initial=0.0))
-        piece.peak = np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, 0.0)
+        # It already covers what has just left the pool.
+        np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, piece.peak, out=piece.peak)
         if len(taken):
             self._candidates.add(block[:, taken], ids[taken], scale[taken], scaled_norm[taken], score[taken])
             self.changed = True
