@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import socket
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -105,8 +106,29 @@ def lock_holder(path: Path) -> LockHolder | None:
         ) from error
 
 
-class FileLock:
-    """A context manager that is the only one of its kind while it is entered.
+class Lock(ABC):
+    """A context manager that is the only one of its kind while it is entered."""
+
+    @abstractmethod
+    def acquire(self) -> None:
+        """Take the lock, or raise LockedError at once."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """Give the lock back; a lock that was broken meanwhile is left to its new holder."""
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class FileLock(Lock):
+    """A lock that is a file.
 
     Args:
         path: The lock file; its directory must exist.
@@ -148,15 +170,6 @@ class FileLock:
         with suppress(LockedError):
             if lock_holder(self.path) == mine:
                 remove_file(self.path, missing_ok=True)
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.release()
 
     def _take_over(self, record: Path) -> bool:
         """Replace a lock that nobody holds; false when it changed meanwhile and the whole thing starts again."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from causalprune.errors import CorruptError, DataError
-from causalprune.files import make_directory, read_bytes, write_atomic, write_json
 from causalprune.store.codec import decode_chunk, encode_chunk, zarr_codecs
+from causalprune.store.files import Location
 from causalprune.store.layout import METADATA
 from causalprune.store.metadata import REMEDY, array_document, require_document
 
@@ -23,44 +22,44 @@ _COMPRESSOR, _LEVEL = "zstd", 1
 _OVERHEAD = 2**16
 
 
-def write_array(directory: Path, values: np.ndarray, dimension_names: Sequence[str] | None = None) -> None:
-    """Write an array into a new directory; the caller makes the whole atomic.
+def write_array(folder: Location, values: np.ndarray, dimension_names: Sequence[str] | None = None) -> None:
+    """Write an array into a new folder; the caller makes the whole atomic.
 
     Args:
-        directory: The array's node, which doesn't exist yet.
+        folder: The array's node, which doesn't exist yet.
         values: Of one of :data:`DTYPES`, at least one-dimensional.
         dimension_names: One a dimension, or none at all.
     """
-    make_directory(directory)
+    folder.make_folder()
     values = np.ascontiguousarray(values)
     chunk_shape = _chunk_shape(values.shape, values.dtype)
     for number, start in enumerate(range(0, len(values) if values.size else 0, chunk_shape[0])):
         chunk = np.zeros(chunk_shape, values.dtype)
         part = values[start : start + chunk_shape[0]]
         chunk[: len(part)] = part
-        write_atomic(directory / _key(number, values.ndim), b"".join(encode_chunk(chunk, _COMPRESSOR, _LEVEL)))
-    write_json(directory / METADATA, _document(values.shape, values.dtype, dimension_names))
+        (folder / _key(number, values.ndim)).write(b"".join(encode_chunk(chunk, _COMPRESSOR, _LEVEL)))
+    (folder / METADATA).write_json(_document(values.shape, values.dtype, dimension_names))
 
 
 def read_array(
-    directory: Path, shape: Sequence[int], dtype: np.dtype, dimension_names: Sequence[str] | None = None
+    folder: Location, shape: Sequence[int], dtype: np.dtype, dimension_names: Sequence[str] | None = None
 ) -> np.ndarray:
     """Read what :func:`write_array` wrote.
 
     Raises:
         CorruptError: A file is missing or damaged, or the array isn't of that shape and type.
     """
-    require_document(directory / METADATA, _document(shape, dtype, dimension_names))
+    require_document(folder / METADATA, _document(shape, dtype, dimension_names))
     chunk_shape = _chunk_shape(shape, dtype)
     values = np.empty(tuple(shape), dtype)
     chunk = np.empty(chunk_shape, dtype)
     for number, start in enumerate(range(0, len(values) if values.size else 0, chunk_shape[0])):
-        path = directory / _key(number, values.ndim)
+        file = folder / _key(number, values.ndim)
         try:
-            encoded = np.frombuffer(read_bytes(path, chunk.nbytes + _OVERHEAD), np.uint8)
+            encoded = np.frombuffer(file.read(chunk.nbytes + _OVERHEAD), np.uint8)
         except DataError as error:
-            raise CorruptError(f"{path}", expected="a chunk", found=error.found, remedy=REMEDY) from error
-        decode_chunk(encoded, chunk, f"{path}")
+            raise CorruptError(f"{file}", expected="a chunk", found=error.found, remedy=REMEDY) from error
+        decode_chunk(encoded, chunk, f"{file}")
         part = values[start : start + chunk_shape[0]]
         part[...] = chunk[: len(part)]
     return values

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
 
 from causalprune.errors import CorruptError, DataError
-from causalprune.files import append_line, read_bytes, write_atomic
+from causalprune.store.files import Location
 from causalprune.store.layout import shard_name
 from causalprune.store.metadata import REMEDY, canonical_bytes
 from causalprune.store.steps import Steps
@@ -75,8 +74,8 @@ class CommitLog:
         finished: Whether the recording is complete.
     """
 
-    def __init__(self, path: Path, seed: int, block_rows: int) -> None:
-        self.path = path
+    def __init__(self, location: Location, seed: int, block_rows: int) -> None:
+        self._file = location.log()
         self.block_rows = block_rows
         self.commits: list[Commit] = []
         self.pending: tuple[int, ShardFile] | None = None
@@ -85,11 +84,11 @@ class CommitLog:
         self._chain = seed
 
     @classmethod
-    def read(cls, path: Path, seed: int, block_rows: int, max_rows: int) -> CommitLog:
+    def read(cls, location: Location, seed: int, block_rows: int, max_rows: int) -> CommitLog:
         """Read the log.
 
         Args:
-            path: The file.
+            location: The file.
             seed: The recording's checksum, with which the chain of checksums starts.
             block_rows: B.
             max_rows: Rows that the recording may have.
@@ -97,11 +96,11 @@ class CommitLog:
         Raises:
             CorruptError: A line is damaged, missing or contradicts the others.
         """
+        log = cls(location, seed, block_rows)
         try:
-            data = read_bytes(path, MAX_LOG_BYTES)
+            data = log._file.read(MAX_LOG_BYTES)
         except DataError as error:
-            raise CorruptError(f"{path}", expected="a commit log", found=error.found, remedy=REMEDY) from error
-        log = cls(path, seed, block_rows)
+            raise CorruptError(f"{location}", expected="a commit log", found=error.found, remedy=REMEDY) from error
         for number, line in enumerate(data.split(b"\n")[:-1], 1):
             try:
                 log._take(line)
@@ -109,7 +108,7 @@ class CommitLog:
                     raise ValueError(f"more than {max_rows} rows")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise CorruptError(
-                    f"{path} line {number}", expected="a valid commit", found=str(error)[:120], remedy=REMEDY
+                    f"{location} line {number}", expected="a valid commit", found=str(error)[:120], remedy=REMEDY
                 ) from error
         return log
 
@@ -209,12 +208,16 @@ class CommitLog:
         for record in records:
             line, chain = _encode(record, chain)
             lines.append(line + "\n")
-        write_atomic(self.path, "".join(lines).encode())
+        self._file.replace("".join(lines).encode())
         self.commits, self.pending, self.finished, self._chain = kept, None, finished, chain
+
+    def require_mine(self) -> None:
+        """Raise LockedError if another writer has changed the log since this one did."""
+        self._file.require_mine()
 
     def _append(self, record: dict[str, Any]) -> None:
         line, chain = _encode(record, self._chain)
-        append_line(self.path, line)
+        self._file.append(line)
         self._chain = chain
 
 

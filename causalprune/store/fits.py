@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from causalprune.errors import CorruptError, DataError, StorageError, UsageError
-from causalprune.files import make_directory, remove_partials, remove_tree, rename, temporary_beside, write_json
-from causalprune.locking import FileLock
+from causalprune.errors import CorruptError, DataError, UsageError
 from causalprune.store.arrays import DTYPES, MAX_ARRAY_BYTES, read_array, write_array
+from causalprune.store.files import Location
 from causalprune.store.layout import METADATA, RecordingLayout
 from causalprune.store.metadata import REMEDY, canonical_bytes, group_document, read_attributes
 
@@ -41,12 +38,12 @@ class Fit:
 class _StoredArrays(Mapping[str, np.ndarray]):
     """Arrays that are read when they are asked for."""
 
-    def __init__(self, directory: Path, manifest: dict[str, Any]) -> None:
-        self._directory = directory
+    def __init__(self, folder: Location, manifest: dict[str, Any]) -> None:
+        self._folder = folder
         self._manifest = manifest
 
     def __getitem__(self, key: str) -> np.ndarray:
-        return _read(self._directory, key, self._manifest[key])
+        return _read(self._folder, key, self._manifest[key])
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._manifest))
@@ -66,23 +63,29 @@ class FitStore:
         lock: The lock file of whoever changes fits.
     """
 
-    def __init__(self, layout: RecordingLayout, lock: Path) -> None:
+    def __init__(self, layout: RecordingLayout, lock: Location) -> None:
         self._layout = layout
         self._lock = lock
 
     def names(self) -> tuple[str, ...]:
         """Names of the fits that exist, sorted."""
-        if not self._layout.fits.is_dir():
+        if not self._layout.fits.is_folder():
             return ()
         found = set()
-        for path in self._layout.fits.iterdir():
-            name = path.name.removeprefix(".").removesuffix(".replaced") if path.name[0] == "." else path.name
-            if path.is_dir() and _NAME.fullmatch(name) and self._find(name) is not None:
+        for child in self._layout.fits.children():
+            name = child.removeprefix(".").removesuffix(".replaced") if child[0] == "." else child
+            if _NAME.fullmatch(name) and self._find(name) is not None:
                 found.add(name)
         return tuple(sorted(found))
 
     def write(
-        self, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], *, overwrite: bool = False
+        self,
+        name: str,
+        arrays: Mapping[str, np.ndarray],
+        attributes: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        break_lock: bool = False,
     ) -> None:
         """Keep a fit.
 
@@ -91,6 +94,7 @@ class FitStore:
             arrays: At least one-dimensional, of bool, integer or floating-point type.
             attributes: JSON-ready; numbers must be finite.
             overwrite: Replace a fit of that name.
+            break_lock: Take the lock of a process on another host, which is known to have ended.
 
         Raises:
             UsageError: The name can't be used, or is taken.
@@ -99,25 +103,14 @@ class FitStore:
         """
         require_name("fit", name)
         document = _document(arrays, attributes)
-        with FileLock(self._lock):
+        with self._lock.lock(break_lock=break_lock):
             self._recover(name)
             target = self._layout.fit(name)
             if target.exists() and not overwrite:
                 raise UsageError(
                     f"fit {name}", expected="an unused name", found="a fit", remedy="choose another, or overwrite it"
                 )
-            temporary = temporary_beside(target)
-            try:
-                _write_group(temporary, arrays, document)
-                if target.exists():
-                    rename(target, self._layout.replaced_fit(name))
-                rename(temporary, target)
-            except BaseException:
-                with suppress(StorageError):
-                    remove_partials(self._layout.fits)
-                raise
-            if self._layout.replaced_fit(name).exists():
-                remove_tree(self._layout.replaced_fit(name))
+            target.replace(self._layout.replaced_fit(name), lambda folder: _write_group(folder, arrays, document))
 
     def read(self, name: str) -> Fit:
         """Read a fit.
@@ -126,21 +119,21 @@ class FitStore:
             DataError: There is none of that name.
             CorruptError: Its metadata are missing or damaged.
         """
-        directory = self._find(name) if _NAME.fullmatch(name) else None
-        if directory is None:
+        folder = self._find(name) if _NAME.fullmatch(name) else None
+        if folder is None:
             raise DataError(
                 f"fit {name!r} in {self._layout.root}",
                 expected=f"one of {', '.join(self.names())}" if self.names() else "a fit",
                 found="none of that name",
                 remedy="run fit-gamma first",
             )
-        path = directory / METADATA
-        content = read_attributes(path, "fit")
+        file = folder / METADATA
+        content = read_attributes(file, "fit")
         attributes, manifest = content.get("attributes"), content.get("arrays")
         if not isinstance(attributes, dict) or not isinstance(manifest, dict):
-            raise CorruptError(f"{path}", expected="a fit's attributes", found="none", remedy=REMEDY)
+            raise CorruptError(f"{file}", expected="a fit's attributes", found="none", remedy=REMEDY)
         digest = hashlib.sha256(canonical_bytes([manifest, attributes])).hexdigest()
-        return Fit(_StoredArrays(directory, manifest), attributes, digest)
+        return Fit(_StoredArrays(folder, manifest), attributes, digest)
 
     def delete(self, name: str) -> None:
         """Delete a fit.
@@ -149,33 +142,33 @@ class FitStore:
             DataError: There is none of that name.
             LockedError: Another process is changing fits.
         """
-        with FileLock(self._lock):
+        with self._lock.lock():
             if _NAME.fullmatch(name):
                 self._recover(name)
             if not _NAME.fullmatch(name) or self._find(name) is None:
                 raise DataError(f"fit {name!r} in {self._layout.root}", expected="a fit", found="none of that name")
-            remove_tree(self._layout.fit(name))
+            self._layout.fit(name).remove_folder()
 
-    def _find(self, name: str) -> Path | None:
-        for path in (self._layout.fit(name), self._layout.replaced_fit(name)):
-            if path.is_dir():
-                return path
+    def _find(self, name: str) -> Location | None:
+        for folder in (self._layout.fit(name), self._layout.replaced_fit(name)):
+            if folder.is_folder():
+                return folder
         return None
 
     def _recover(self, name: str) -> None:
         """Undo a replacement that a crash cut short, or finish it; remove what else it left."""
-        remove_partials(self._layout.fits)
+        self._layout.fits.clear_leftovers()
         replaced, target = self._layout.replaced_fit(name), self._layout.fit(name)
-        if replaced.is_dir():
+        if replaced.is_folder():
             if target.exists():
-                remove_tree(replaced)
+                replaced.remove_folder()
             else:
-                rename(replaced, target)
+                replaced.move(target)
 
 
-def write_fit_group(directory: Path, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
-    """Write a fit into a new directory; the caller makes the whole atomic."""
-    _write_group(directory, arrays, _document(arrays, attributes))
+def write_fit_group(folder: Location, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+    """Write a fit into a new folder; the caller makes the whole atomic."""
+    _write_group(folder, arrays, _document(arrays, attributes))
 
 
 def _document(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,11 +176,11 @@ def _document(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -
     return group_document("fit", {"arrays": manifest, "attributes": dict(attributes)})
 
 
-def _write_group(directory: Path, arrays: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
-    make_directory(directory)
+def _write_group(folder: Location, arrays: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
+    folder.make_folder()
     for key, values in arrays.items():
-        write_array(directory / key, values)
-    write_json(directory / METADATA, document)
+        write_array(folder / key, values)
+    (folder / METADATA).write_json(document)
 
 
 def require_name(subject: str, name: str) -> None:
@@ -207,8 +200,7 @@ def _describe(key: str, values: np.ndarray) -> dict[str, Any]:
     return {"shape": list(values.shape), "dtype": values.dtype.name, "sha256": _checksum(values)}
 
 
-def _read(directory: Path, key: str, entry: Any) -> np.ndarray:
-    path = directory / METADATA
+def _read(folder: Location, key: str, entry: Any) -> np.ndarray:
     try:
         require_name("fit's array", key)
         shape, dtype, checksum = tuple(entry["shape"]), entry["dtype"], entry["sha256"]
@@ -220,11 +212,13 @@ def _read(directory: Path, key: str, entry: Any) -> np.ndarray:
         if size > MAX_ARRAY_BYTES:
             raise ValueError(f"{size} bytes")
     except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise CorruptError(f"{path} array {key}", expected="shape and type", found=str(error)[:80]) from error
-    values = read_array(directory / key, shape, np.dtype(dtype))
+        raise CorruptError(
+            f"{folder / METADATA} array {key}", expected="shape and type", found=str(error)[:80]
+        ) from error
+    values = read_array(folder / key, shape, np.dtype(dtype))
     if _checksum(values) != checksum:
         raise CorruptError(
-            f"{directory / key}", expected=f"SHA-256 {checksum}"[:80], found=_checksum(values), remedy=REMEDY
+            f"{folder / key}", expected=f"SHA-256 {checksum}"[:80], found=_checksum(values), remedy=REMEDY
         )
     return values
 

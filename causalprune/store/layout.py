@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from causalprune.errors import CorruptError
-from causalprune.files import storage_errors
+from causalprune.store.files import Location
 
 METADATA = "zarr.json"
 """What every Zarr v3 group and array is described by."""
@@ -22,72 +19,53 @@ _SHARD_NAME = re.compile(r"c\.(\d{1,12})\.0")
 class StoreLayout:
     """The files of a store: a Zarr group with one group of recordings."""
 
-    root: Path
+    root: Location
 
     @property
-    def metadata(self) -> Path:
+    def metadata(self) -> Location:
         """Format version, parameter index, model, starting checkpoint."""
         return self.root / METADATA
 
     @property
-    def recordings(self) -> Path:
+    def recordings(self) -> Location:
         """Group of the recordings."""
         return self.root / "recordings"
 
     @property
-    def lock(self) -> Path:
+    def lock(self) -> Location:
         """Lock of the one process that records."""
         return self.root / ".lock"
 
     @property
-    def fits_lock(self) -> Path:
+    def fits_lock(self) -> Location:
         """Lock of whoever adds, replaces or deletes a fit."""
         return self.root / ".fits-lock"
 
-    def require_contained(self) -> None:
-        """Check that nothing below the root is a link or a special file, through which one could leave the store.
-
-        Raises:
-            CorruptError: Something is.
-            StorageError: The file system refused.
-        """
-        with storage_errors(self.root, "read"):
-            directories = [str(self.root)]
-            while directories:
-                with os.scandir(directories.pop()) as entries:
-                    for entry in entries:
-                        if entry.is_dir(follow_symlinks=False):
-                            directories.append(entry.path)
-                        elif not entry.is_file(follow_symlinks=False) and (entry.is_symlink() or Path(entry).exists()):
-                            found = "a link" if entry.is_symlink() else "a special file"
-                            raise CorruptError(
-                                entry.path,
-                                expected="files and directories only, as causalprune writes them",
-                                found=found,
-                                remedy="don't use this store unless you know why it is there",
-                            )
-
     def recording(self, name: str) -> RecordingLayout:
         """The files of one recording, also while it is being replaced."""
-        path = self.recordings / name
+        folder = self.recordings / name
         replaced = self.replaced_recording(name)
-        return RecordingLayout(replaced if replaced.is_dir() and not path.is_dir() else path)
+        return RecordingLayout(replaced if not folder.is_folder() and replaced.is_folder() else folder)
 
-    def replaced_recording(self, name: str) -> Path:
+    def replaced_recording(self, name: str) -> Location:
         """Where a recording is while another encoding of it takes its place."""
         return self.recordings / f".{name}.replaced"
 
     def replaced_recordings(self) -> list[str]:
         """Names of the recordings that a crash left there."""
-        matches = (_REPLACED_NAME.fullmatch(p.name) for p in self.recordings.iterdir())
+        matches = (_REPLACED_NAME.fullmatch(name) for name in self.recordings.children())
         return sorted(m[1] for m in matches if m)
 
     def recording_names(self) -> tuple[str, ...]:
         """Names of the recordings that exist, in order."""
-        if not self.recordings.is_dir():
+        if not self.recordings.is_folder():
             return ()
-        names = {p.name for p in self.recordings.iterdir() if p.is_dir() and _RECORDING_NAME.fullmatch(p.name)}
-        return tuple(sorted(names.union(self.replaced_recordings()), key=int))
+        found = set()
+        for child in self.recordings.children():
+            replaced = _REPLACED_NAME.fullmatch(child)
+            if (replaced or _RECORDING_NAME.fullmatch(child)) and (self.recordings / child).is_folder():
+                found.add(replaced[1] if replaced else child)
+        return tuple(sorted(found, key=int))
 
     def next_recording_name(self) -> str:
         """The name behind the last one."""
@@ -99,58 +77,58 @@ class StoreLayout:
 class RecordingLayout:
     """The files of a recording: a Zarr group."""
 
-    root: Path
+    root: Location
 
     @property
-    def metadata(self) -> Path:
+    def metadata(self) -> Location:
         """What was recorded and how it is laid out."""
         return self.root / METADATA
 
     @property
-    def delta(self) -> Path:
+    def delta(self) -> Location:
         """The sharded array of deltas."""
         return self.root / "delta"
 
     @property
-    def delta_metadata(self) -> Path:
+    def delta_metadata(self) -> Location:
         """Shape and codecs of the deltas."""
         return self.delta / METADATA
 
     @property
-    def commit_log(self) -> Path:
+    def commit_log(self) -> Location:
         """Which rows are recorded; inside an array's folder, because Zarr warns of foreign files in a group's."""
         return self.delta / "commits.log"
 
     @property
-    def active(self) -> Path:
+    def active(self) -> Location:
         """Array (P,) bool: which parameters the columns are."""
         return self.root / "active"
 
     @property
-    def steps(self) -> Path:
+    def steps(self) -> Location:
         """Array (6, T): the scalars of each step, once the recording is finished."""
         return self.root / "steps"
 
     @property
-    def fits(self) -> Path:
+    def fits(self) -> Location:
         """Group of the fits."""
         return self.root / "fits"
 
-    def fit(self, name: str) -> Path:
+    def fit(self, name: str) -> Location:
         """Group of one fit."""
         return self.fits / name
 
-    def replaced_fit(self, name: str) -> Path:
+    def replaced_fit(self, name: str) -> Location:
         """Where a fit is while another one takes its place."""
         return self.fits / f".{name}.replaced"
 
-    def shard(self, number: int) -> Path:
+    def shard(self, number: int) -> Location:
         """The shard of rows ``number * block_rows`` and on."""
         return self.delta / shard_name(number)
 
     def shard_numbers(self) -> list[int]:
         """Numbers of the shard files that exist."""
-        matches = (_SHARD_NAME.fullmatch(p.name) for p in self.delta.iterdir())
+        matches = (_SHARD_NAME.fullmatch(name) for name in self.delta.children())
         return sorted(int(m[1]) for m in matches if m)
 
 

@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
-from pathlib import Path
-
 import numpy as np
 
-from causalprune.errors import CorruptError, StorageError
-from causalprune.files import (
-    make_directory,
-    remove_file,
-    remove_partials,
-    remove_tree,
-    rename,
-    temporary_beside,
-    write_atomic,
-    write_json,
-)
+from causalprune.errors import CorruptError
 from causalprune.store.arrays import write_array
 from causalprune.store.commits import CommitLog
+from causalprune.store.files import Location
 from causalprune.store.info import RecordingSchema
 from causalprune.store.layout import METADATA, RecordingLayout, StoreLayout
 from causalprune.store.metadata import REMEDY, delta_document, group_document, plain_group_document
@@ -40,41 +26,29 @@ def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np
     Raises:
         StorageError: The file system refused.
     """
-    temporary = RecordingLayout(temporary_beside(layout.root))
 
-    def fill() -> None:
-        make_directory(temporary.delta)
-        write_json(temporary.delta_metadata, delta_document(schema.shape, schema.max_rows, schema.codec))
-        write_atomic(temporary.commit_log, b"")
-        write_array(temporary.active, active, ("parameter",))
-        make_directory(temporary.fits)
-        write_json(temporary.fits / METADATA, plain_group_document())
-        write_json(temporary.metadata, group_document("recording", schema.to_json()))
+    def fill(root: Location) -> None:
+        new = RecordingLayout(root)
+        new.delta.make_folder()
+        new.delta_metadata.write_json(delta_document(schema.shape, schema.max_rows, schema.codec))
+        new.commit_log.write(b"")
+        write_array(new.active, active, ("parameter",))
+        new.fits.make_folder()
+        (new.fits / METADATA).write_json(plain_group_document())
+        new.metadata.write_json(group_document("recording", schema.to_json()))
 
-    build_directory(temporary.root, layout.root, fill)
+    layout.root.build(fill)
 
 
 def recover_recordings(layout: StoreLayout) -> None:
     """Undo a replacement that a crash cut short, or finish it; remove what else it left. Only a writer may call it."""
-    remove_partials(layout.recordings)
+    layout.recordings.clear_leftovers()
     for name in layout.replaced_recordings():
         replaced, target = layout.replaced_recording(name), layout.recordings / name
         if target.exists():
-            remove_tree(replaced)
+            replaced.remove_folder()
         else:
-            rename(replaced, target)
-
-
-def build_directory(temporary: Path, target: Path, fill: Callable[[], None]) -> None:
-    """Fill a directory under a temporary name, then give it its own."""
-    try:
-        fill()
-        rename(temporary, target)
-    except BaseException:
-        if temporary.exists():
-            with suppress(StorageError):
-                remove_tree(temporary)
-        raise
+            replaced.move(target)
 
 
 def rewind_recording(layout: RecordingLayout, reader: RecordingReader, rows: int) -> None:
@@ -82,11 +56,14 @@ def rewind_recording(layout: RecordingLayout, reader: RecordingReader, rows: int
     log = reader.read_log()
     kept = reader.schema.shape.shards(rows)
     for commit in log.commits[:kept]:
-        path = layout.shard(commit.shard)
-        size = path.stat().st_size if path.exists() else -1
+        shard = layout.shard(commit.shard)
+        size = shard.size()
         if all(size != file.size for file in log.candidates(commit.shard)):
             raise CorruptError(
-                f"{path}", expected=f"{commit.file.size} bytes", found=f"{size}" if size >= 0 else "none", remedy=REMEDY
+                f"{shard}",
+                expected=f"{commit.file.size} bytes",
+                found="none" if size is None else f"{size}",
+                remedy=REMEDY,
             )
     file_of_last = None
     if kept:
@@ -99,21 +76,18 @@ def rewind_recording(layout: RecordingLayout, reader: RecordingReader, rows: int
             )
         file_of_last = same[0]
     if layout.steps.exists():
-        remove_tree(layout.steps)
+        layout.steps.remove_folder()
     log.rewrite(rows, file_of_last)
-    write_json(layout.delta_metadata, delta_document(reader.schema.shape, reader.schema.max_rows, reader.schema.codec))
+    layout.delta_metadata.write_json(delta_document(reader.schema.shape, reader.schema.max_rows, reader.schema.codec))
     for number in layout.shard_numbers():
         if number >= kept:
-            remove_file(layout.shard(number))
+            layout.shard(number).remove()
 
 
 def finish_recording(layout: RecordingLayout, schema: RecordingSchema, log: CommitLog) -> None:
     """Write what only a complete recording has; the log, last, makes it complete."""
     if layout.steps.exists():
-        remove_tree(layout.steps)
-    temporary = temporary_beside(layout.steps)
-    build_directory(
-        temporary, layout.steps, partial(write_array, temporary, log.steps().to_matrix(), ("quantity", "row"))
-    )
-    write_json(layout.delta_metadata, delta_document(schema.shape, log.rows, schema.codec))
+        layout.steps.remove_folder()
+    layout.steps.build(lambda folder: write_array(folder, log.steps().to_matrix(), ("quantity", "row")))
+    layout.delta_metadata.write_json(delta_document(schema.shape, log.rows, schema.codec))
     log.rewrite(log.rows, finished=True)

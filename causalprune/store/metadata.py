@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
 
 from causalprune.errors import CorruptError, DataError, NewerFormatError
-from causalprune.files import read_json
 from causalprune.store.blocks import BlockShape
 from causalprune.store.codec import Codec
+from causalprune.store.files import REMEDY, Location
 
 FORMAT_VERSION = 1
 """Of everything in a store. A reader refuses a newer one."""
 
 NAMESPACE = "causalprune"
 """Our attributes stand under this key; others may add their own beside it."""
-
-REMEDY = "restore the file from a copy, or record again"
 
 LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
 CHECKSUM = {"name": "crc32c"}
@@ -98,7 +95,7 @@ def delta_document(shape: BlockShape, rows: int, codec: Codec) -> dict[str, Any]
     )
 
 
-def read_document(path: Path, node_type: str) -> dict[str, Any]:
+def read_document(file: Location, node_type: str) -> dict[str, Any]:
     """Read a ``zarr.json``.
 
     Raises:
@@ -106,29 +103,29 @@ def read_document(path: Path, node_type: str) -> dict[str, Any]:
         StorageError: The file system refused.
     """
     try:
-        document = read_json(path)
+        document = file.read_json()
     except DataError as error:
-        raise CorruptError(f"{path}", expected="metadata of a Zarr node", found=error.found, remedy=REMEDY) from error
+        raise CorruptError(f"{file}", expected="metadata of a Zarr node", found=error.found, remedy=REMEDY) from error
     if not isinstance(document, dict) or document.get("zarr_format") != 3 or document.get("node_type") != node_type:
-        raise CorruptError(f"{path}", expected=f"metadata of a Zarr v3 {node_type}", found="other", remedy=REMEDY)
+        raise CorruptError(f"{file}", expected=f"metadata of a Zarr v3 {node_type}", found="other", remedy=REMEDY)
     return document
 
 
-def read_attributes(path: Path, kind: str) -> dict[str, Any]:
+def read_attributes(file: Location, kind: str) -> dict[str, Any]:
     """Read our attributes of a group.
 
     Raises:
         CorruptError: Missing, damaged, of another kind or of a newer format.
     """
-    document = read_document(path, "group")
+    document = read_document(file, "group")
     found = document.get("attributes")
     attributes = found.get(NAMESPACE) if isinstance(found, dict) else None
     if not isinstance(attributes, dict) or attributes.get("kind") != kind:
-        raise CorruptError(f"{path}", expected=f"attributes of a {kind} of causalprune", found="none", remedy=REMEDY)
+        raise CorruptError(f"{file}", expected=f"attributes of a {kind} of causalprune", found="none", remedy=REMEDY)
     version = attributes.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise NewerFormatError(
-            f"{path}",
+            f"{file}",
             expected=f"format version {FORMAT_VERSION} or older",
             found=f"{version}",
             remedy="update causalprune",
@@ -136,24 +133,24 @@ def read_attributes(path: Path, kind: str) -> dict[str, Any]:
     try:
         actual = f"{attributes_checksum(attributes):08x}"
     except ValueError as error:
-        raise CorruptError(f"{path}", expected="finite numbers", found=str(error)[:80], remedy=REMEDY) from error
+        raise CorruptError(f"{file}", expected="finite numbers", found=str(error)[:80], remedy=REMEDY) from error
     declared = attributes.get("checksum")
     if declared != actual or type(version) is not int or version < 1:
-        raise CorruptError(f"{path}", expected=f"checksum {actual}", found=f"{declared!r}"[:80], remedy=REMEDY)
+        raise CorruptError(f"{file}", expected=f"checksum {actual}", found=f"{declared!r}"[:80], remedy=REMEDY)
     return attributes
 
 
-def require_document(path: Path, expected: dict[str, Any]) -> None:
+def require_document(file: Location, expected: dict[str, Any]) -> None:
     """Check that an array's ``zarr.json`` describes the array that we know must be there.
 
     Raises:
         CorruptError: Any member but ``attributes`` differs.
     """
-    found = read_document(path, "array")
+    found = read_document(file, "array")
     for key in sorted((set(found) | set(expected)) - {"attributes"}):
         if found.get(key) != expected.get(key):
             raise CorruptError(
-                f"{path}",
+                f"{file}",
                 expected=f"{key} {json.dumps(expected.get(key))[:160]}",
                 found=json.dumps(found.get(key))[:160],
                 remedy=REMEDY,

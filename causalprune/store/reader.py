@@ -6,7 +6,6 @@ import difflib
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import google_crc32c
@@ -17,6 +16,7 @@ from causalprune.parameters import ParameterIndex
 from causalprune.store.arrays import read_array
 from causalprune.store.buffers import BufferPool
 from causalprune.store.commits import CommitLog
+from causalprune.store.files import Location
 from causalprune.store.fits import Fit, FitStore
 from causalprune.store.info import RecordingInfo, RecordingSchema
 from causalprune.store.layout import METADATA, StoreLayout
@@ -104,14 +104,14 @@ class RecordingReader:
         raise AssertionError
 
     def _require_delta(self, log: CommitLog) -> None:
-        path = self._layout.delta_metadata
-        shape = read_document(path, "array").get("shape")
+        file = self._layout.delta_metadata
+        shape = read_document(file, "array").get("shape")
         rows = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
         if not log.rows <= rows <= (log.rows if log.finished else self.schema.max_rows):
             raise CorruptError(
-                f"{path}", expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80], remedy=REMEDY
+                f"{file}", expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80], remedy=REMEDY
             )
-        require_document(path, delta_document(self.schema.shape, rows, self.schema.codec))
+        require_document(file, delta_document(self.schema.shape, rows, self.schema.codec))
         if log.finished or not self._layout.steps.exists():
             return
         # They are written just before the log's last line: without that line, the log must at least have their rows.
@@ -207,8 +207,8 @@ class RecordingReader:
         return self._shards.read_seconds, self._shards.decode_seconds
 
     @property
-    def path(self) -> Path:
-        """The recording's directory."""
+    def path(self) -> Location:
+        """The recording's folder."""
         return self._layout.root
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
@@ -354,10 +354,15 @@ class RecordingReader:
         return self._fits.names()
 
     def write_fit(
-        self, name: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any], overwrite: bool = False
+        self,
+        name: str,
+        arrays: Mapping[str, np.ndarray],
+        attributes: Mapping[str, Any],
+        overwrite: bool = False,
+        break_lock: bool = False,
     ) -> None:
         """Keep a fit; see :meth:`FitStore.write <causalprune.store.fits.FitStore.write>`."""
-        self._fits.write(name, arrays, attributes, overwrite=overwrite)
+        self._fits.write(name, arrays, attributes, overwrite=overwrite, break_lock=break_lock)
 
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.store.fits.FitStore.read>`."""

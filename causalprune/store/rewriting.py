@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from causalprune.errors import DataError, StorageError, UsageError
-from causalprune.files import remove_partials, remove_tree, rename, temporary_beside
+from causalprune.errors import DataError, UsageError
 from causalprune.store.codec import Codec
 from causalprune.store.commits import CommitLog
+from causalprune.store.files import Location
 from causalprune.store.fits import write_fit_group
 from causalprune.store.info import RecordingSchema
 from causalprune.store.layout import RecordingLayout, StoreLayout
@@ -46,24 +45,19 @@ def recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
             expected=f"one that keeps at most the {own.mantissa_bits} mantissa bits of recording {reader.name}",
             found=f"{codec.name}, which keeps {codec.mantissa_bits}",
         )
-    target = layout.recordings / reader.name
-    temporary = RecordingLayout(temporary_beside(target))
     schema = replace(reader.schema, codec=codec, max_rows=reader.num_rows)
-    try:
-        begin_recording(temporary, schema, reader.active)
-        with _writer(temporary, schema, reader) as writer:
+
+    def fill(root: Location) -> None:
+        new = RecordingLayout(root)
+        begin_recording(new, schema, reader.active)
+        with _writer(new, schema, reader) as writer:
             append_recording(reader, writer)
             writer.finish()
         for name in reader.fits:
             fit = reader.read_fit(name)
-            write_fit_group(temporary.fit(name), fit.arrays, fit.attributes)
-        rename(target, layout.replaced_recording(reader.name))
-        rename(temporary.root, target)
-    except BaseException:
-        with suppress(StorageError):
-            remove_partials(layout.recordings)
-        raise
-    remove_tree(layout.replaced_recording(reader.name))
+            write_fit_group(new.fit(name), fit.arrays, fit.attributes)
+
+    (layout.recordings / reader.name).replace(layout.replaced_recording(reader.name), fill)
 
 
 def _writer(layout: RecordingLayout, schema: RecordingSchema, source: RecordingReader) -> RecordingWriter:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Callable
-from pathlib import Path
 
 import google_crc32c
 import numpy as np
 
 from causalprune.errors import CorruptError
-from causalprune.files import atomic_file, storage_errors
 from causalprune.store.blocks import BlockShape
 from causalprune.store.codec import Codec
 from causalprune.store.commits import ShardFile
-from causalprune.store.metadata import REMEDY
+from causalprune.store.files import REMEDY, Fence, Location
 
 _CHECKSUM = struct.Struct("<I")
 
@@ -36,21 +33,28 @@ class NonFiniteError(Exception):
 
 
 def write_shard(
-    path: Path, block: np.ndarray, shape: BlockShape, codec: Codec, announce: Callable[[ShardFile], None] | None = None
+    location: Location,
+    block: np.ndarray,
+    shape: BlockShape,
+    codec: Codec,
+    fence: Fence,
+    announce: Callable[[ShardFile], None] | None = None,
 ) -> ShardFile:
     """Write a block of rows as a shard, atomically.
 
     Rows that the block lacks are stored as NaN, columns behind the last as zero. Memory: two chunks.
 
     Args:
-        path: The shard's final name.
+        location: The shard's final name.
         block: (n, P_active) float32, 1 ≤ n ≤ B; it isn't changed.
         shape: The cut of the recording.
         codec: Its codec.
+        fence: Raises if another writer has taken over.
         announce: Called with the file's identity when all of it is written, just before it takes its name.
 
     Raises:
         NonFiniteError: The block has a NaN or an infinity; nothing is written.
+        LockedError: By the fence.
         StorageError: The file system refused.
     """
     rows = len(block)
@@ -58,7 +62,7 @@ def write_shard(
     chunk[rows:] = np.nan
     index = np.empty((shape.chunks, 2), "<u8")
     checksum, position = 0, 0
-    with atomic_file(path) as file:
+    with location.writing(fence) as file:
         for number in range(shape.chunks):
             start = number * shape.width
             part = block[:, start : start + shape.width]
@@ -91,14 +95,14 @@ def _require_finite(part: np.ndarray, first_column: int) -> None:
         raise NonFiniteError(int(row), first_column + int(column), float(part[row, column]))
 
 
-def read_index(descriptor: int, size: int, shape: BlockShape, path: Path) -> tuple[np.ndarray, int]:
-    """Read a shard's index.
+def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> tuple[np.ndarray, int]:
+    """Decode a shard's index.
 
     Args:
-        descriptor: The open shard.
-        size: Its length in bytes.
+        data: The last :func:`index_bytes` of the shard.
+        size: Length of the shard in bytes.
         shape: The cut of the recording.
-        path: Its name, for the error message.
+        source: Its name, for the error message.
 
     Returns:
         (chunks, 2) int64, offset and length of each chunk within the file; and the index's CRC32C.
@@ -107,51 +111,35 @@ def read_index(descriptor: int, size: int, shape: BlockShape, path: Path) -> tup
         CorruptError: The index is damaged, or a chunk is missing or lies outside the file.
     """
     length = index_bytes(shape)
-    if size < length:
-        raise CorruptError(f"{path}", expected=f"at least {length} bytes", found=f"{size}", remedy=REMEDY)
-    data = np.empty(length, np.uint8)
-    read_exactly(descriptor, data, size - length, path)
+    if len(data) < length:
+        raise CorruptError(source, expected=f"at least {length} bytes", found=f"{len(data)}", remedy=REMEDY)
     (declared,) = _CHECKSUM.unpack(data[-_CHECKSUM.size :].tobytes())
     actual = google_crc32c.value(data[: -_CHECKSUM.size])
     if declared != actual:
-        raise CorruptError(f"{path} index", expected=f"CRC32C {declared:08x}", found=f"{actual:08x}", remedy=REMEDY)
+        raise CorruptError(f"{source} index", expected=f"CRC32C {declared:08x}", found=f"{actual:08x}", remedy=REMEDY)
     index = data[: -_CHECKSUM.size].view("<u8").reshape(-1, 2)
     ends_at = size - length
     if (index > ends_at).any() or (index.sum(axis=1) > ends_at).any():
-        raise CorruptError(f"{path} index", expected=f"chunks within {ends_at} bytes", found="others", remedy=REMEDY)
+        raise CorruptError(f"{source} index", expected=f"chunks within {ends_at} bytes", found="others", remedy=REMEDY)
     return index.astype(np.int64), actual
 
 
-def read_exactly(descriptor: int, out: np.ndarray, offset: int, path: Path) -> None:
-    """Fill (n,) uint8 with the file's bytes from ``offset`` on.
-
-    Raises:
-        CorruptError: The file ends before.
-    """
-    view = out.data
-    while view:
-        count = os.preadv(descriptor, [view], offset)
-        if count == 0:
-            raise CorruptError(
-                f"{path}", expected=f"{len(view)} more bytes at {offset}", found="its end", remedy=REMEDY
-            )
-        view, offset = view[count:], offset + count
-
-
-def checksum_file(path: Path) -> tuple[int, int]:
+def checksum_file(location: Location) -> tuple[int, int]:
     """Length and CRC32C of a file.
 
     Raises:
         CorruptError: Nothing there.
-        StorageError: The file system refused.
+        ReplacedError: It was replaced meanwhile.
+        StorageError: Storage refused.
     """
-    checksum, size = 0, 0
-    with storage_errors(path, "read"):
-        try:
-            with path.open("rb") as file:
-                while data := file.read(2**22):
-                    checksum = google_crc32c.extend(checksum, data)
-                    size += len(data)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise CorruptError(f"{path}", expected="a shard", found="no such file", remedy=REMEDY) from error
-    return size, checksum
+    checksum = 0
+    try:
+        with location.open() as file:
+            size = file.size
+            memory = np.empty(min(size, 4 * file.run_bytes), np.uint8)
+            for begin in range(0, size, max(1, len(memory))):
+                data = file.read(begin, min(begin + len(memory), size), lambda count: memory[:count])
+                checksum = google_crc32c.extend(checksum, data)
+            return size, checksum
+    except FileNotFoundError as error:
+        raise CorruptError(f"{location}", expected="a shard", found="no such file", remedy=REMEDY) from error

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import itertools
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from causalprune.errors import CorruptError, DataError, MismatchError
-from causalprune.files import storage_errors
 from causalprune.store.blocks import BlockShape
 from causalprune.store.buffers import BufferPool
 from causalprune.store.codec import decode_chunk
 from causalprune.store.commits import CommitLog, ShardFile
+from causalprune.store.files import REMEDY, OpenFile, ReplacedError
 from causalprune.store.layout import RecordingLayout
-from causalprune.store.metadata import REMEDY
-from causalprune.store.shard import read_exactly, read_index
+from causalprune.store.shard import index_bytes, read_index
 
 Kernel = Callable[[np.ndarray, np.ndarray], object]
 """``kernel(source, out)``: what is done to decoded values on their way out; ``source`` and ``out`` may be the same."""
-
-_READ_BYTES = 2**20
-"""Chunks are read from the file this many bytes at a time, one at least: few calls, and still in cache when decoded."""
 
 _FREE_BUFFERS = 4
 _ATTEMPTS = 5
@@ -37,7 +31,7 @@ _ATTEMPTS = 5
 class _Index:
     """A shard's index, and the file that it belongs to."""
 
-    file: tuple[int, int, int]
+    version: Hashable
     chunks: np.ndarray
 
 
@@ -111,16 +105,30 @@ class ShardReader:
             self._read_shard(_Piece(number, within, columns, part, kernel, scratch))
 
     def _read_shard(self, piece: _Piece) -> None:
+        for _ in range(_ATTEMPTS):
+            try:
+                self._read_open_shard(piece)
+                return
+            except ReplacedError:
+                # While it was being read: what was decoded so far is decoded again, from one file.
+                self._indices.pop(piece.shard, None)
+        raise CorruptError(
+            f"{self.layout.shard(piece.shard)}",
+            expected="a shard that stays while it is read",
+            found="one replaced again and again",
+            remedy="run the same command again",
+        )
+
+    def _read_open_shard(self, piece: _Piece) -> None:
         width = self.shape.width
-        path = self.layout.shard(piece.shard)
+        path = f"{self.layout.shard(piece.shard)}"
         first, stop = piece.columns.start // width, -(-piece.columns.stop // width)
-        with storage_errors(path, "read"), self._open(piece.shard) as (descriptor, index):
-            for chunks in _runs(index[first:stop], first):
+        with self._open(piece.shard) as (file, index):
+            for chunks in _runs(index[first:stop], first, file.run_bytes):
                 part = index[chunks.start : chunks.stop]
                 begin, end = int(part[:, 0].min()), int(part.sum(axis=1).max())
-                encoded = self._encoded.take(-(-(end - begin) // 4)).view(np.uint8)[: end - begin]
                 started = time.perf_counter()
-                read_exactly(descriptor, encoded, begin, path)
+                encoded = file.read(begin, end, self._buffer)
                 arrived = time.perf_counter()
                 for chunk in chunks:
                     offset, length = index[chunk]
@@ -130,7 +138,10 @@ class ShardReader:
                     self.read_seconds += arrived - started
                     self.decode_seconds += time.perf_counter() - arrived
 
-    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece, path: Path) -> None:
+    def _buffer(self, size: int) -> np.ndarray:
+        return self._encoded.take(-(-size // 4)).view(np.uint8)[:size]
+
+    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece, path: str) -> None:
         columns, scratch = piece.columns, piece.scratch
         origin = chunk * self.shape.width
         start, stop = max(columns.start, origin), min(columns.stop, origin + self.shape.width)
@@ -156,67 +167,68 @@ class ShardReader:
             np.copyto(target, values)
 
     @contextmanager
-    def _open(self, number: int) -> Iterator[tuple[int, np.ndarray]]:
-        """Open a shard: its descriptor and its index, checked against the commit log."""
-        path = self.layout.shard(number)
+    def _open(self, number: int) -> Iterator[tuple[OpenFile, np.ndarray]]:
+        """Open a shard, with its index, checked against the commit log."""
+        location = self.layout.shard(number)
         for attempt in itertools.count():
-            log = self._log
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            log, known = self._log, self._indices.get(number)
+            with ExitStack() as stack:
                 try:
-                    index = self._identify(number, descriptor, log.candidates(number))
-                except BaseException:
-                    os.close(descriptor)
-                    raise
-                break
-            except (CorruptError, FileNotFoundError, NotADirectoryError) as error:
-                # A writer may have replaced the last shard since the log was read; if so the log says it too.
-                self._log = self._reload()
-                if self._log.rows < self.rows:
-                    raise MismatchError(
-                        f"{self.layout.root}",
-                        expected=f"{self.rows} rows, as when it was opened",
-                        found=f"{self._log.rows}",
-                        remedy="it was recorded anew meanwhile: run the same command again",
-                    ) from error
-                if attempt == _ATTEMPTS or self._log.candidates(number) == log.candidates(number):
-                    if isinstance(error, CorruptError):
-                        raise
-                    raise CorruptError(
-                        f"{path}", expected="a shard of the commit log", found="no such file", remedy=REMEDY
-                    ) from error
-        try:
-            yield descriptor, index
-        finally:
-            os.close(descriptor)
+                    file = stack.enter_context(location.open(known and known.version))
+                    index = self._identify(number, file, log.candidates(number))
+                except (CorruptError, FileNotFoundError) as error:
+                    self._explain(number, error, log, attempt)
+                    continue
+                yield file, index
+                return
 
-    def _identify(self, number: int, descriptor: int, candidates: list[ShardFile]) -> np.ndarray:
+    def _explain(self, number: int, error: Exception, log: CommitLog, attempt: int) -> None:
+        """Raise what is wrong with a shard, unless a newer log may know better."""
+        self._log = self._reload()
+        if self._log.rows < self.rows:
+            raise MismatchError(
+                f"{self.layout.root}",
+                expected=f"{self.rows} rows, as when it was opened",
+                found=f"{self._log.rows}",
+                remedy="it was recorded anew meanwhile: run the same command again",
+            ) from error
+        # A writer may have replaced the last shard since the log was read; if so the log says it too.
+        if attempt == _ATTEMPTS or self._log.candidates(number) == log.candidates(number):
+            if isinstance(error, CorruptError):
+                raise error
+            raise CorruptError(
+                f"{self.layout.shard(number)}",
+                expected="a shard of the commit log",
+                found="no such file",
+                remedy=REMEDY,
+            ) from error
+
+    def _identify(self, number: int, file: OpenFile, candidates: list[ShardFile]) -> np.ndarray:
         """Index of an open shard, which must be the file that the log speaks of."""
-        status = os.fstat(descriptor)
-        file = (status.st_ino, status.st_size, status.st_mtime_ns)
         known = self._indices.get(number)
-        if known is not None and known.file == file:
+        if known is not None and known.version == file.version:
             return known.chunks
         path = self.layout.shard(number)
-        candidates = [c for c in candidates if c.size == status.st_size]
+        data = file.tail(index_bytes(self.shape))
+        candidates = [c for c in candidates if c.size == file.size]
         if not candidates:
             raise CorruptError(
-                f"{path}", expected="the length in the commit log", found=f"{status.st_size} bytes", remedy=REMEDY
+                f"{path}", expected="the length in the commit log", found=f"{file.size} bytes", remedy=REMEDY
             )
-        chunks, checksum = read_index(descriptor, status.st_size, self.shape, path)
+        chunks, checksum = read_index(data, file.size, self.shape, f"{path}")
         if all(c.index_checksum != checksum for c in candidates):
             raise CorruptError(
                 f"{path} index", expected="the CRC32C in the commit log", found=f"{checksum:08x}", remedy=REMEDY
             )
-        self._indices[number] = _Index(file, chunks)
+        self._indices[number] = _Index(file.version, chunks)
         return chunks
 
 
-def _runs(index: np.ndarray, first: int) -> Iterator[range]:
-    """Cut consecutive chunks, the first of them number ``first``, into runs of about :data:`_READ_BYTES` bytes."""
+def _runs(index: np.ndarray, first: int, run_bytes: int) -> Iterator[range]:
+    """Cut consecutive chunks, the first of them number ``first``, into runs of at most ``run_bytes``, one at least."""
     begin, size = first, 0
     for chunk, length in enumerate(index[:, 1].tolist(), first):
-        if size and size + length > _READ_BYTES:
+        if size and size + length > run_bytes:
             yield range(begin, chunk)
             begin, size = chunk, 0
         size += length

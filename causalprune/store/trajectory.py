@@ -11,23 +11,15 @@ import google_crc32c
 import numpy as np
 
 from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
-from causalprune.files import (
-    make_directory,
-    remove_partials,
-    remove_tree,
-    storage_errors,
-    temporary_beside,
-    write_json,
-)
-from causalprune.locking import FileLock, LockHolder, lock_holder
+from causalprune.locking import Lock, LockHolder
 from causalprune.parameters import ParameterIndex
 from causalprune.store.blocks import MAX_ROWS, BlockShape
 from causalprune.store.codec import find_codec
+from causalprune.store.files import Location, locate
 from causalprune.store.info import RecordingInfo, RecordingSchema
 from causalprune.store.layout import METADATA, RecordingLayout, StoreLayout
 from causalprune.store.lifecycle import (
     begin_recording,
-    build_directory,
     finish_recording,
     recover_recordings,
     rewind_recording,
@@ -57,7 +49,7 @@ class TrajectoryStore:
         self.index = index
         self.model = model
         self.start_sha256 = start_sha256
-        self._layout = StoreLayout(path)
+        self._layout = StoreLayout(locate(path))
 
     @classmethod
     def create(cls, path: Path, *, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> Self:
@@ -73,18 +65,18 @@ class TrajectoryStore:
             UsageError: Something is there already.
             StorageError: The file system refused.
         """
-        path = Path(path)
-        if path.exists():
+        location = locate(path)
+        if location.exists():
             raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy="choose another path")
         content = {"index": index.to_json(), "model": model, "start_sha256": start_sha256}
-        temporary = StoreLayout(temporary_beside(path))
 
-        def fill() -> None:
-            make_directory(temporary.recordings)
-            write_json(temporary.recordings / METADATA, plain_group_document())
-            write_json(temporary.metadata, group_document("store", content))
+        def fill(root: Location) -> None:
+            new = StoreLayout(root)
+            new.recordings.make_folder()
+            (new.recordings / METADATA).write_json(plain_group_document())
+            new.metadata.write_json(group_document("store", content))
 
-        build_directory(temporary.root, path, fill)
+        location.build(fill)
         return cls(path, index, model, start_sha256)
 
     @classmethod
@@ -96,16 +88,15 @@ class TrajectoryStore:
             CorruptError: Not a store, damaged, or of a newer format.
             StorageError: The file system refused.
         """
-        layout = StoreLayout(Path(path))
-        with storage_errors(layout.root, "read"):
-            if not layout.root.is_dir():
-                raise DataError(
-                    f"{path}",
-                    expected="a trajectory store",
-                    found="a file" if layout.root.exists() else "nothing",
-                    remedy="run record first, or give the path of a store",
-                )
-        layout.require_contained()
+        layout = StoreLayout(locate(path))
+        if not layout.root.is_folder():
+            raise DataError(
+                f"{path}",
+                expected="a trajectory store",
+                found="a file" if layout.root.exists() else "nothing",
+                remedy="run record first, or give the path of a store",
+            )
+        layout.root.require_contained()
         content = read_attributes(layout.metadata, "store")
         source = f"{layout.metadata}"
         index = ParameterIndex.from_json(content.get("index"), source)
@@ -113,7 +104,7 @@ class TrajectoryStore:
         if not isinstance(model, dict) or not isinstance(start, str) or not index.total:
             raise CorruptError(source, expected="parameters, a model and a checkpoint's hash", found="not all of them")
         read_document(layout.recordings / METADATA, "group")
-        return cls(layout.root, index, model, start)
+        return cls(path, index, model, start)
 
     @staticmethod
     def delete(path: Path, *, break_lock: bool = False) -> None:
@@ -124,8 +115,7 @@ class TrajectoryStore:
             LockedError: Another process is recording into the store.
             StorageError: The file system refused.
         """
-        # Of a symbolic link it is the store that goes, not the link.
-        layout = StoreLayout(Path(path).resolve())
+        layout = StoreLayout(locate(path).resolve())
         if not layout.metadata.is_file():
             raise DataError(
                 f"{path}",
@@ -133,8 +123,8 @@ class TrajectoryStore:
                 found="something else",
                 remedy="remove it yourself, or choose another path",
             )
-        with FileLock(layout.lock, break_lock=break_lock):
-            remove_tree(layout.root)
+        with layout.lock.lock(break_lock=break_lock):
+            layout.root.remove_folder()
 
     def require_index(self, index: ParameterIndex) -> None:
         """Check that the store is about the same parameters.
@@ -153,13 +143,12 @@ class TrajectoryStore:
     @property
     def recordings(self) -> tuple[str, ...]:
         """Names of the recordings, ``"000"`` and on, in order."""
-        with storage_errors(self.path, "read"):
-            return self._layout.recording_names()
+        return self._layout.recording_names()
 
     @property
     def writer(self) -> LockHolder | None:
         """The process that is recording into the store, if any; one of another host may have ended unnoticed."""
-        holder = lock_holder(self._layout.lock)
+        holder = self._layout.lock.holder()
         return None if holder is None or holder.is_known_dead else holder
 
     def recording(self, name: str | None = None) -> RecordingReader:
@@ -217,7 +206,7 @@ class TrajectoryStore:
             UsageError: An unknown codec, or a size out of range.
         """
         schema, active = self._design(info, active, max_rows, codec, block_rows)
-        lock = FileLock(self._layout.lock, break_lock=break_lock)
+        lock = self._layout.lock.lock(break_lock=break_lock)
         lock.acquire()
         try:
             recover_recordings(self._layout)
@@ -269,13 +258,13 @@ class TrajectoryStore:
             LockedError: Another process is recording into the store.
             StorageError: The file system refused.
         """
-        lock = FileLock(self._layout.lock, break_lock=break_lock)
+        lock = self._layout.lock.lock(break_lock=break_lock)
         lock.acquire()
         try:
             recover_recordings(self._layout)
             layout = self._layout.recording(self._require_name(name))
-            for directory in (layout.root, layout.delta):
-                remove_partials(directory)
+            for folder in (layout.root, layout.delta):
+                folder.clear_leftovers()
             reader = RecordingReader(self._layout, name, self.index)
             if not 0 <= rows <= reader.num_rows:
                 raise MismatchError(
@@ -299,9 +288,9 @@ class TrajectoryStore:
             LockedError: Another process is recording into the store.
             StorageError: The file system refused.
         """
-        with FileLock(self._layout.lock):
+        with self._layout.lock.lock():
             recover_recordings(self._layout)
-            remove_tree(self._layout.recording(self._require_name(name)).root)
+            self._layout.recording(self._require_name(name)).root.remove_folder()
 
     def recode_recording(self, name: str, codec: str) -> None:
         """Store a finished recording with another codec, in its place, with its fits.
@@ -322,7 +311,7 @@ class TrajectoryStore:
         """
         from causalprune.store.rewriting import recode
 
-        with FileLock(self._layout.lock), FileLock(self._layout.fits_lock):
+        with self._layout.lock.lock(), self._layout.fits_lock.lock():
             recover_recordings(self._layout)
             recode(self._layout, RecordingReader(self._layout, self._require_name(name), self.index), find_codec(codec))
 
@@ -345,7 +334,7 @@ class TrajectoryStore:
         return self.recording(name).verify()
 
     def _writer(
-        self, layout: RecordingLayout, reader: RecordingReader, tail: np.ndarray, lock: FileLock, queue_bytes: int
+        self, layout: RecordingLayout, reader: RecordingReader, tail: np.ndarray, lock: Lock, queue_bytes: int
     ) -> RecordingWriter:
         log = reader.read_log()
         return RecordingWriter(

@@ -56,16 +56,16 @@ def _require_fit(fits: FitStore, name: str) -> None:
 
 
 def _require_shard(layout: RecordingLayout, shard: int, read_log: Callable[[], CommitLog]) -> None:
-    path = layout.shard(shard)
+    location = layout.shard(shard)
     for _ in range(_ATTEMPTS):
         expected = read_log().candidates(shard)
-        found = checksum_file(path)
+        found = checksum_file(location)
         if found in [(file.size, file.checksum) for file in expected]:
             return
         if [file.checksum for file in read_log().candidates(shard)] == [file.checksum for file in expected]:
             break
     raise CorruptError(
-        f"{path}",
+        f"{location}",
         expected=" or ".join(f"{file.size} bytes with CRC32C {file.checksum:08x}" for file in expected) or "no file",
         found=f"{found[0]} with {found[1]:08x}",
         remedy=REMEDY,

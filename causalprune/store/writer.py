@@ -291,13 +291,13 @@ class RecordingWriter:
         for row, position in np.argwhere(~np.isfinite(scalars)):
             self._require_finite(float(scalars[row, position]), int(position), first + int(row))
         replaces = block.shard < len(self._log.commits)
-        path = self._layout.shard(block.shard)
         try:
             file = write_shard(
-                path,
+                self._layout.shard(block.shard),
                 block.values[:rows],
                 self._schema.shape,
                 self._schema.codec,
+                self._log.require_mine,
                 (lambda new: self._log.append_prepare(block.shard, rows, new)) if replaces else None,
             )
         except NonFiniteError as error:
