@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,13 @@ NORMALIZATIONS = ("none", "column")
 SAVE_THREADS = 4
 """Of the authors' thread pool."""
 
+ROUNDS = 5
+"""Of the overhead: in each, every way takes as many steps as fill some shards, in turn."""
+
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
+"""Tells glibc to keep freed memory. Otherwise PyTorch's activations are, or aren't, given back and faulted in again at
+every step, by chance, and that difference is larger than what is to be measured."""
+
 
 def table(title: str, header: str, rows: list[tuple[object, ...]]) -> None:
     print(f"\n{title}\n\n{header}\n|{'---|' * (header.count('|') - 1)}")
@@ -46,41 +53,86 @@ def table(title: str, header: str, rows: list[tuple[object, ...]]) -> None:
 # (a) overhead ---------------------------------------------------------------------------------------------------------
 
 
-def train(network: Callable[[], nn.Module], shape: tuple[int, ...], steps: int, way: str, directory: Path) -> None:
-    """The same steps each time: nothing recorded, our recorder, or the authors' way."""
-    torch.manual_seed(0)
-    model = network()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    criterion = nn.CrossEntropyLoss()
-    inputs, targets = torch.randn(shape), torch.randint(0, 10, shape[:1])
-    index = ParameterIndex.from_model(model)
-    parameters = dict(model.named_parameters())
+class Training:
+    """The same loop whatever records it: nothing, our recorder, or the authors' way."""
 
-    def loss() -> torch.Tensor:
-        return criterion(model(inputs), targets)
+    def __init__(self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path) -> None:
+        torch.manual_seed(0)
+        self.model = network()
+        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.001)
+        self.criterion = nn.CrossEntropyLoss()
+        self.inputs, self.targets = torch.randn(shape), torch.randint(0, 10, shape[:1])
+        self.index = ParameterIndex.from_model(self.model)
+        self.rows, self.directory = rows, directory
 
-    def backward() -> torch.Tensor:
-        before = loss()
-        optimizer.zero_grad()
+    def loss(self) -> torch.Tensor:
+        return self.criterion(self.model(self.inputs), self.targets)
+
+    def backward(self) -> torch.Tensor:
+        before = self.loss()
+        self.optimizer.zero_grad()
         before.backward()
         return before
 
-    if way == "causalprune":
-        with TrajectoryRecorder(model, optimizer, directory / "t.zarr", max_rows=steps) as recorder:
-            for _ in range(steps):
-                recorder.step(backward(), loss)
-        return
-    with ThreadPoolExecutor(SAVE_THREADS) as pool:
-        earlier = index.flatten(parameters) if way == "authors" else None
-        for step in range(steps):
-            float(backward())
-            optimizer.step()
-            if earlier is not None:
-                now = index.flatten(parameters)
-                pool.submit(torch.save, (now - earlier) ** 2, directory / f"{step}.pt")
-                earlier = now
-            with torch.no_grad():
-                float(loss())
+    def step(self) -> None:
+        self.backward().item()
+        self.optimizer.step()
+        self.measure()
+
+    def drain(self) -> None:
+        """Wait until everything is stored."""
+
+    def measure(self) -> None:
+        with torch.no_grad():
+            self.loss().item()
+
+    def close(self) -> None:
+        pass
+
+
+class Recorded(Training):
+    def __init__(self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path) -> None:
+        super().__init__(network, shape, rows, directory)
+        self.recorder = TrajectoryRecorder(self.model, self.optimizer, directory / "t.zarr", max_rows=rows)
+
+    def step(self) -> None:
+        self.recorder.step(self.backward(), self.loss)
+
+    def drain(self) -> None:
+        self.recorder.writer.flush()
+
+    def close(self) -> None:
+        self.recorder.writer.close()
+
+
+class Saved(Training):
+    """One file a step, in threads."""
+
+    def __init__(self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path) -> None:
+        super().__init__(network, shape, rows, directory)
+        self.pool = ThreadPoolExecutor(SAVE_THREADS)
+        self.parameters = dict(self.model.named_parameters())
+        self.earlier = self.index.flatten(self.parameters)
+        self.number = 0
+        self.pending: list[Future[object]] = []
+
+    def step(self) -> None:
+        self.backward().item()
+        self.optimizer.step()
+        now = self.index.flatten(self.parameters)
+        self.pending.append(
+            self.pool.submit(torch.save, (now - self.earlier) ** 2, self.directory / f"{self.number}.pt")
+        )
+        self.number += 1
+        self.earlier = now
+        self.measure()
+
+    def drain(self) -> None:
+        while self.pending:
+            self.pending.pop().result()
+
+    def close(self) -> None:
+        self.pool.shutdown()
 
 
 def lenet() -> nn.Module:
@@ -95,47 +147,62 @@ def resnet18() -> nn.Module:
     return torchvision.models.resnet18(num_classes=10)
 
 
-def overhead() -> None:
-    rows: list[tuple[object, ...]] = []
-    cases = (
-        ("LeNet, batch 64", lenet, (64, 1, 28, 28), 96, 3),
-        ("LeNet, batch 256", lenet, (256, 1, 28, 28), 32, 3),
-        ("ResNet18, batch 32 of 32×32", resnet18, (32, 3, 32, 32), 8, 2),
-    )
-    for title, network, shape, steps, rounds in cases:
-        wall: dict[str, list[float]] = {}
-        cpu: dict[str, list[float]] = {}
-        ways = ("nothing", "causalprune", "authors")
-        for round_number in range(rounds + 1):
-            # The order turns, so that no way always follows the same other one; the first round warms up.
-            for way in ways[round_number % 3 :] + ways[: round_number % 3]:
-                with tempfile.TemporaryDirectory() as directory:
+LOOPS = {
+    "lenet-64": (lenet, (64, 1, 28, 28), 128),
+    "lenet-256": (lenet, (256, 1, 28, 28), 64),
+    "resnet18-32": (resnet18, (32, 3, 32, 32), 16),
+}
+"""Network, minibatch, and steps of a round: one to four shards."""
+
+
+def overhead(names: list[str]) -> None:
+    ways = {"nothing": Training, "causalprune": Recorded, "authors": Saved}
+    for name in names:
+        network, shape, steps = LOOPS[name]
+        wall: dict[str, list[float]] = {way: [] for way in ways}
+        cpu: dict[str, list[float]] = {way: [] for way in ways}
+        behind: dict[str, list[float]] = {way: [] for way in ways}
+        with tempfile.TemporaryDirectory() as directory:
+            loops = {}
+            for way, kind in ways.items():
+                (Path(directory) / way).mkdir()
+                loops[way] = kind(network, shape, steps * (ROUNDS + 1), Path(directory) / way)
+            for round_number in range(ROUNDS + 1):
+                # The order turns, so that no way always follows the same other one; the first round warms up.
+                for way in sorted(ways, key=lambda way: (list(ways).index(way) - round_number) % len(ways)):
                     started, started_cpu = time.perf_counter(), time.process_time()
-                    train(network, shape, steps, way, Path(directory))
+                    for _ in range(steps):
+                        loops[way].step()
+                    trained = time.perf_counter()
+                    loops[way].drain()
                     if round_number:
-                        wall.setdefault(way, []).append((time.perf_counter() - started) / steps)
-                        cpu.setdefault(way, []).append((time.process_time() - started_cpu) / steps)
-        size = ParameterIndex.from_model(network()).total
+                        behind[way].append((time.perf_counter() - trained) / steps)
+                        wall[way].append((time.perf_counter() - started) / steps)
+                        cpu[way].append((time.process_time() - started_cpu) / steps)
+            for loop in loops.values():
+                loop.close()
+        size = loops["nothing"].index.total
+        rows: list[tuple[object, ...]] = []
         for way in ways:
-            ratios = [mine / base for mine, base in zip(wall[way], wall["nothing"], strict=True)]
-            extra = statistics.median(cpu[way]) - statistics.median(cpu["nothing"])
+            ratios = sorted(mine / base for mine, base in zip(wall[way], wall["nothing"], strict=True))
+            extra = statistics.median(a - b for a, b in zip(cpu[way], cpu["nothing"], strict=True))
             rows.append(
                 (
-                    title,
-                    f"{size / 1e6:.2f} M",
                     way,
                     f"{1000 * statistics.median(wall[way]):.1f}",
-                    f"{100 * (statistics.median(ratios) - 1):+.1f} % ({100 * (min(ratios) - 1):+.0f} to "
-                    f"{100 * (max(ratios) - 1):+.0f})",
-                    "–" if way == "nothing" else f"{1000 * extra:.1f}",
-                    "–" if way == "nothing" else f"{extra / (4 * size / 1e9):.2f}",
+                    f"{100 * (statistics.median(ratios) - 1):+.1f} % ({100 * (ratios[0] - 1):+.0f} to "
+                    f"{100 * (ratios[-1] - 1):+.0f})",
+                    f"{100 * statistics.median(behind[way]) / statistics.median(wall['nothing']):.1f} %",
+                    f"{1000 * extra:.1f}",
+                    f"{extra / (4 * size / 1e9):.2f}",
                 )
             )
-    table(
-        "Recording, against the same loop that computes both losses; until all is on the disk; median (range).",
-        "| loop | P | recorded by | ms/step | overhead | extra CPU ms/step | extra CPU s per raw GB |",
-        rows,
-    )
+        table(
+            f"Recording {name} ({size / 1e6:.2f} M); training has {torch.get_num_threads()} of {os.cpu_count()} cores; "
+            f"against the same loop that computes both losses; until all is stored; median of {ROUNDS} rounds (range).",
+            "| recorded by | ms/step | overhead | of it at the end | extra CPU ms/step | extra CPU s per raw GB |",
+            rows,
+        )
 
 
 # (b) bytes and what they cost in γ ------------------------------------------------------------------------------------
@@ -385,6 +452,7 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help="overhead, bytes, reading, memory; all when left out")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-root", default="")
+    parser.add_argument("--loops", default=",".join(LOOPS), help="of the overhead")
     parser.add_argument("--models", default="lenet,mlp", help="of the recordings for bytes")
     parser.add_argument("--rows", type=int, default=512, help="rows of the real recordings")
     parser.add_argument("--drops", type=int, default=2, help="recordings with 1 %% of the rows left out")
@@ -395,11 +463,15 @@ def main() -> None:
         child(options.child[0], Path(options.child[1]))
         return
     parts = options.parts or ["overhead", "bytes", "reading", "memory"]
+    if parts == ["overhead"] and not os.environ.keys() >= KEEP_MEMORY.keys():
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        if "overhead" in parts:
-            overhead()
+        if parts == ["overhead"]:
+            overhead(options.loops.split(","))
+        elif "overhead" in parts:
+            subprocess.run([sys.executable, __file__, "overhead", "--loops", options.loops], check=True)
         if "bytes" in parts:
             sizes(options, directory / "bytes")
         if "reading" in parts:

@@ -113,11 +113,15 @@ class TrajectoryRecorder:
         parameters = dict(model.named_parameters(remove_duplicate=False))
         self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
         device = next(iter(self._parameters.values())).device
-        self._full = torch.empty(self._index.total, dtype=torch.float32, device=device)
-        self._active = None if self._mask.num_kept == self._index.total else self._mask.keep.nonzero()[:, 0].to(device)
+        self._active: torch.Tensor | None = None
+        if self._mask.num_kept < self._index.total:
+            self._active = self._mask.keep.nonzero()[:, 0].to(device)
+            self._flat = torch.empty(self._index.total, dtype=torch.float32, device=device)
         self._hold = self._mask.bind(model)
         self._hold()
-        self._before = self._weights().clone()
+        self._before = torch.empty(self._mask.num_kept, dtype=torch.float32, device=device)
+        self._after = torch.empty_like(self._before)
+        self._read_weights(self._before)
         self._row: _Row | None = None
         self._measure: Measure | None = None
 
@@ -157,13 +161,13 @@ class TrajectoryRecorder:
         self._row.steps += 1
         if self._row.steps < self._stride:
             return
-        after = self._weights()
-        # In place, and the buffers change roles: fresh memory for every row would cost more than the subtraction. The
-        # row is handed to the writer before its buffer is filled again.
-        self._row.delta = torch.sub(after, self._before, out=self._before)
-        if self._active is None:
-            self._full = self._row.delta
-        self._before = after
+        self._read_weights(self._after)
+        # On the CPU straight to where the row will be kept; from a GPU the writer copies it there. Either way the
+        # buffers change roles: fresh memory for every row would cost more than the subtraction.
+        on_cpu = self._before.device.type == "cpu"
+        out = torch.from_numpy(self.writer.row()) if on_cpu else self._before
+        self._row.delta = torch.sub(self._after, self._before, out=out)
+        self._before, self._after = self._after, self._before
         if self._loss_change == "same-batch":
             assert self._measure is not None
             with torch.no_grad(), frozen_batch_statistics(self._model):
@@ -194,7 +198,7 @@ class TrajectoryRecorder:
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Put back what :meth:`pending` returned."""
         if state:
-            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._full.device))
+            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._before.device))
 
     def __enter__(self) -> TrajectoryRecorder:
         return self
@@ -206,9 +210,11 @@ class TrajectoryRecorder:
             self.writer.finish()
         self.writer.close()
 
-    def _weights(self) -> torch.Tensor:
-        full = self._index.flatten(self._parameters, out=self._full)
-        return full if self._active is None else full.index_select(0, self._active)
+    def _read_weights(self, out: torch.Tensor) -> None:
+        if self._active is None:
+            self._index.flatten(self._parameters, out=out)
+        else:
+            torch.index_select(self._index.flatten(self._parameters, out=self._flat), 0, self._active, out=out)
 
 
 def disable_dropout(model: nn.Module) -> None:

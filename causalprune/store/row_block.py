@@ -44,6 +44,10 @@ class RowBlock:
             self.values = np.empty((rows, columns), np.float32)
             self.scalars = np.empty((rows, len(STEP_FIELDS)), np.float64)
 
+    def touch(self) -> None:
+        """Make the system back the memory now: whoever writes a page first waits for it."""
+        self.values.fill(0)
+
     def reuse(self, shard: int) -> None:
         """Empty the block for another shard."""
         self.shard, self.rows, self._wait = shard, 0, None
@@ -52,7 +56,8 @@ class RowBlock:
         """Copy (P_active,) values into the next row, unless they are there already."""
         row = self.values[self.rows]
         if not isinstance(delta, np.ndarray):
-            self._copy(0, delta)
+            if delta.data_ptr() != row.ctypes.data:
+                self._copy(0, delta)
         elif delta.ctypes.data != row.ctypes.data:
             np.copyto(row, delta, casting="same_kind")
 

@@ -16,6 +16,9 @@ from causalprune.store.files import REMEDY, Fence, Location
 
 _CHECKSUM = struct.Struct("<I")
 
+PIECE_ROWS = 8
+"""Rows of a chunk that are rounded and checked at once."""
+
 
 def index_bytes(shape: BlockShape) -> int:
     """Length of a shard's index: offset and length of each chunk, and a CRC32C."""
@@ -66,10 +69,13 @@ def write_shard(
         for number in range(shape.chunks):
             start = number * shape.width
             part = block[:, start : start + shape.width]
-            _require_finite(part, start)
             width = part.shape[1]
             chunk[:, width:] = 0
-            codec.round(part, chunk[:rows, :width])
+            # A few rows at a time, so that the second look at them finds them in the processor's cache.
+            for row in range(0, rows, PIECE_ROWS):
+                piece = part[row : row + PIECE_ROWS]
+                codec.round(piece, chunk[row : row + len(piece), :width])
+                _require_finite(piece, row, start)
             begin = position
             for data in codec.encode(chunk):
                 file.write(data)
@@ -88,11 +94,11 @@ def write_shard(
     return identity
 
 
-def _require_finite(part: np.ndarray, first_column: int) -> None:
-    finite = np.isfinite(part)
+def _require_finite(piece: np.ndarray, first_row: int, first_column: int) -> None:
+    finite = np.isfinite(piece)
     if not finite.all():
         row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
-        raise NonFiniteError(int(row), first_column + int(column), float(part[row, column]))
+        raise NonFiniteError(first_row + int(row), first_column + int(column), float(piece[row, column]))
 
 
 def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> tuple[np.ndarray, int]:

@@ -69,6 +69,7 @@ class RecordingWriter:
         self._finalize = finalize
         self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
         self._allocated = 0
+        self._pinned = False
         self._free: list[RowBlock] = []
         self._pending: deque[tuple[RowBlock, int]] = deque()
         self._changed = threading.Condition()
@@ -78,7 +79,7 @@ class RecordingWriter:
         self._appended = self._committed = log.rows
         self._block: RowBlock | None = None
         if len(tail):
-            self._block = self._allocate(pinned=False)
+            self._block = self._allocate()
             self._block.reuse(log.rows // schema.shape.rows)
             self._block.values[: len(tail)] = tail
             self._block.scalars[: len(tail)] = log.commits[-1].steps.to_matrix().T
@@ -98,12 +99,12 @@ class RecordingWriter:
 
     def row(self) -> np.ndarray:
         """Where the next row will be kept, (P_active,) float32: pass it to :meth:`append` to save a copy."""
-        block = self._current(pinned=False)
+        block = self._current()
         return block.values[block.rows]
 
     def room(self) -> np.ndarray:
         """Where the next rows will be kept, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
-        block = self._current(pinned=False)
+        block = self._current()
         return block.values[block.rows :]
 
     def append(
@@ -135,7 +136,8 @@ class RecordingWriter:
             CausalpruneError: Whatever else stopped the thread.
         """
         on_device = not isinstance(delta, np.ndarray) and delta.is_cuda
-        block = self._current(pinned=on_device)
+        self._pinned = on_device
+        block = self._current()
         if tuple(delta.shape) != (self._schema.shape.columns,):
             raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
         scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
@@ -235,7 +237,7 @@ class RecordingWriter:
                 f"{STEP_FIELDS[position]} of row {row}", expected="a finite number", found=f"{value}", remedy=_REMEDY
             )
 
-    def _current(self, *, pinned: bool) -> RowBlock:
+    def _current(self) -> RowBlock:
         """The block that takes the next row; waits until there is one."""
         self._require_alive()
         if self._block is not None:
@@ -249,13 +251,15 @@ class RecordingWriter:
             )
             block = self._free.pop() if self._free else None
         self._require_alive()
-        self._block = block or self._allocate(pinned=pinned)
+        self._block = block or self._allocate()
         self._block.reuse(shard)
         return self._block
 
-    def _allocate(self, *, pinned: bool) -> RowBlock:
-        self._allocated += 1
-        return RowBlock(self._schema.shape.rows, self._schema.shape.columns, pinned=pinned)
+    def _allocate(self) -> RowBlock:
+        with self._changed:
+            self._allocated += 1
+            self._changed.notify_all()
+        return RowBlock(self._schema.shape.rows, self._schema.shape.columns, pinned=self._pinned)
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
@@ -263,25 +267,36 @@ class RecordingWriter:
             self._changed.notify_all()
 
     def _run(self) -> None:
-        while True:
+        try:
+            while self._work():
+                pass
+        except BaseException as error:
             with self._changed:
-                self._changed.wait_for(lambda: bool(self._pending) or self._stopping)
-                if not self._pending:
-                    return
-                block, rows = self._pending.popleft()
-            try:
-                self._commit(block, rows)
-            except BaseException as error:
-                with self._changed:
-                    self._failure = error
-                    self._pending.clear()
-                    self._changed.notify_all()
-                return
-            with self._changed:
-                self._committed = block.shard * self._schema.shape.rows + rows
-                if rows == self._schema.shape.rows:
-                    self._free.append(block)
+                self._failure = error
+                self._pending.clear()
                 self._changed.notify_all()
+
+    def _work(self) -> bool:
+        """Wait for something to do and do it; False when there will be nothing more."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._pending) or self._stopping or self._lacks_spare())
+            if self._stopping and not self._pending:
+                return False
+            block, rows = self._pending.popleft() if self._pending else (None, self._schema.shape.rows)
+        if block is None:
+            block = self._allocate()
+            block.touch()
+        else:
+            self._commit(block, rows)
+        with self._changed:
+            if rows == self._schema.shape.rows:
+                self._free.append(block)
+            self._changed.notify_all()
+        return True
+
+    def _lacks_spare(self) -> bool:
+        """Whether the second block is missing: made while the first one fills, it costs the caller no time."""
+        return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
 
     def _commit(self, block: RowBlock, rows: int) -> None:
         """Write a block's shard, then say so in the log: the order that makes a crash harmless."""
@@ -308,3 +323,4 @@ class RecordingWriter:
                 remedy=_REMEDY,
             ) from error
         self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars)))
+        self._committed = first + rows
