@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
 from causalprune.errors import UsageError
-from causalprune.files import write_atomic
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -40,20 +38,20 @@ def with_mask_names(weights: Tensors, keep: Tensors) -> dict[str, torch.Tensor]:
     return named
 
 
-def write_torch(path: Path, weights: Tensors) -> None:
-    """Write a state dict with ``torch.save``; ``torch.load(path, weights_only=True)`` reads it."""
+def torch_bytes(weights: Tensors) -> bytes:
+    """A state dict as ``torch.save`` writes it; ``torch.load(path, weights_only=True)`` reads it."""
     buffer = io.BytesIO()
     torch.save(dict(weights), buffer)
-    write_atomic(path, buffer.getvalue())
+    return buffer.getvalue()
 
 
-def write_safetensors(path: Path, weights: Tensors) -> None:
-    """Write a state dict as safetensors; ``safetensors.torch.load_file(path)`` reads it."""
+def safetensors_bytes(weights: Tensors) -> bytes:
+    """A state dict as safetensors; ``safetensors.torch.load_file(path)`` reads it."""
     from safetensors.torch import save
 
     # Each a copy of its own: safetensors has no place for tied weights.
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
-    write_atomic(path, save(copies, {"format": "pt"}))
+    return save(copies, {"format": "pt"})
 
 
 def to_csr(weights: Tensors, keep: Tensors) -> dict[str, torch.Tensor]:
@@ -96,8 +94,8 @@ def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
     return weights
 
 
-def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...]) -> None:
-    """Write the network as ONNX, its input ``inputs`` (batch, …) and its output ``outputs``.
+def onnx_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
+    """The network as ONNX, its input ``inputs`` (batch, …) and its output ``outputs``.
 
     Raises:
         UsageError: A package that PyTorch's exporter needs is missing.
@@ -120,4 +118,4 @@ def write_onnx(path: Path, model: nn.Module, input_shape: tuple[int, ...]) -> No
         dynamo=True,
         verbose=False,
     )
-    write_atomic(path, program.model_proto.SerializeToString())
+    return bytes(program.model_proto.SerializeToString())

@@ -1,7 +1,9 @@
-"""Write a model for use elsewhere, and read it back."""
+"""Write a model for use elsewhere, once it reads back as what it was."""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,12 +16,12 @@ from torch import nn
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import ExportConfig
 from causalprune.config.export import FORMATS
-from causalprune.errors import MismatchError, StorageError
+from causalprune.errors import MismatchError
 from causalprune.evaluation.cost import flops
 from causalprune.evaluation.latency import LATENCY_BATCHES, latency
 from causalprune.export.compact import compact_model
-from causalprune.export.formats import from_csr, to_csr, with_mask_names, write_onnx, write_safetensors, write_torch
-from causalprune.files import make_directory, read_json, sha256_file, write_json
+from causalprune.export.formats import from_csr, onnx_bytes, safetensors_bytes, to_csr, torch_bytes, with_mask_names
+from causalprune.files import make_directory, read_json, remove_partials, sha256_file, write_atomic, write_json
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path, result_path
 from causalprune.reporting import Reporter
@@ -86,6 +88,7 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
         done = None if config.overwrite else _finished(path, report, identity)
         if done is not None:
             return done
+        remove_partials(path.parent, path.name)
         model, mask = load_network(checkpoint, source, torch.device("cpu"), trust_code=config.trust_code)
         model.eval()
         shape, keep = checkpoint.info.model.input_shape, mask.tensors()
@@ -102,9 +105,9 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
             }
         weights = model.state_dict()
         if config.format == "onnx":
-            verified, difference = _write_onnx(path, model, shape, reporter)
+            data, verified, difference = _onnx(path, model, shape, reporter)
         else:
-            verified = _write_tensors(config, path, weights, keep)
+            data, verified = _tensors(config, weights, keep), "bits"
         result = ExportResult(
             stage="export",
             inputs=inputs,
@@ -112,7 +115,7 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
             seconds=time.monotonic() - started,
             identity=identity,
             format=config.format,
-            file_bytes=path.stat().st_size,
+            file_bytes=len(data),
             parameters=_count(model),
             parameters_before=_count(before),
             verified=verified,
@@ -120,7 +123,10 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
             compact=compact,
         )
         make_directory(report.parent)
-        write_json(report, {**result.to_json(), "sha256": sha256_file(path)})
+        remove_partials(report.parent, report.name)
+        # Before the model: a crash between them leaves no file that the same command would take for another's.
+        write_json(report, {**result.to_json(), "sha256": hashlib.sha256(data).hexdigest()})
+        write_atomic(path, data)
         return result
 
 
@@ -153,56 +159,54 @@ def _latencies(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> d
     return found
 
 
-def _write_tensors(
-    config: ExportConfig, path: Path, weights: dict[str, torch.Tensor], keep: Mapping[str, torch.Tensor]
-) -> str:
-    """Write a state dict and compare what is read back, bit for bit.
+def _tensors(config: ExportConfig, weights: dict[str, torch.Tensor], keep: Mapping[str, torch.Tensor]) -> bytes:
+    """A state dict in the format asked for, read back and compared bit for bit.
 
     Raises:
-        StorageError: The file reads back as something else.
+        MismatchError: It reads back as something else.
     """
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     named = with_mask_names(weights, keep) if config.masks else weights
     if config.format == "torch":
-        write_torch(path, named)
-        read = torch.load(path, weights_only=True)
+        data = torch_bytes(named)
+        read = torch.load(io.BytesIO(data), weights_only=True)
     elif config.format == "safetensors":
-        write_safetensors(path, named)
-        read = load_file(path)
+        data = safetensors_bytes(named)
+        read = load(data)
     else:
-        write_safetensors(path, to_csr(weights, keep))
-        read = from_csr(load_file(path))
+        data = safetensors_bytes(to_csr(weights, keep))
+        read = from_csr(load(data))
     same = read.keys() == named.keys() and all(
         t.dtype == read[n].dtype and t.shape == read[n].shape and t.numpy().tobytes() == read[n].numpy().tobytes()
         for n, t in ((n, t.contiguous()) for n, t in named.items())
     )
     if not same:
-        raise StorageError(f"{path}", expected="the bits that were written", found="others", remedy="write it again")
-    return "bits"
+        raise MismatchError(f"--format {config.format}", expected="the bits of the checkpoint", found="others")
+    return data
 
 
-def _write_onnx(path: Path, model: nn.Module, shape: tuple[int, ...], reporter: Reporter) -> tuple[str, float]:
-    """Write the network and compare its outputs in ONNX Runtime.
+def _onnx(path: Path, model: nn.Module, shape: tuple[int, ...], reporter: Reporter) -> tuple[bytes, str, float]:
+    """The network as ONNX, how it was compared, and the largest difference of its outputs in ONNX Runtime.
 
     Raises:
         MismatchError: They differ.
     """
-    write_onnx(path, model, shape)
+    data = onnx_bytes(model, shape)
     try:
         import onnxruntime
     except ImportError:
         reporter.warn("the ONNX file wasn't compared: pip install 'causalprune[onnx]' for ONNX Runtime")
-        return "not", 0.0
+        return data, "not", 0.0
     inputs = torch.randn(5, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected = model(inputs)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
     found = torch.from_numpy(session.run(None, {"inputs": inputs.numpy()})[0])
     difference = float((expected - found).abs().max())
     if not difference <= ONNX_TOLERANCE * float(expected.abs().max().clamp(min=1)):
         raise MismatchError(f"{path}", expected="the outputs of the model", found=f"a difference of {difference:.3g}")
-    return "outputs", difference
+    return data, "outputs", difference
 
 
 def _count(model: nn.Module) -> int:

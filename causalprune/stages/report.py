@@ -12,8 +12,9 @@ from causalprune.errors import DataError
 from causalprune.evaluation.page import Page
 from causalprune.evaluation.series import Block, blocks_of
 from causalprune.evaluation.sweep_plots import colour_of
-from causalprune.files import make_directory, write_atomic
-from causalprune.paths import RunPaths
+from causalprune.files import make_directory, remove_partials, write_atomic
+from causalprune.locking import FileLock
+from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult
 from causalprune.stages.report_sections import SECTIONS, Section
@@ -52,6 +53,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
 
     Raises:
         DataError: No sweep, or one without a finished cell.
+        LockedError: Another process is writing there.
         CausalpruneError: See :mod:`causalprune.errors` for the family.
     """
     reporter = reporter or Reporter()
@@ -68,25 +70,29 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         )
     folder = config.output or config.run / "report"
     make_directory(folder)
-    blocks = blocks_of(rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")])
-    colours = colour_of(list(dict.fromkeys(row["criterion"] for row in rows)))
-    page = Page(config.title or _title(rows))
-    _introduce(page, grid, rows)
-    pictures: list[str] = []
-    phase_shift: list[dict[str, Any]] = []
-    with reporter.task("report", len(blocks)) as bar:
-        for number, block in enumerate(blocks):
-            prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
-            if len(blocks) > 1:
-                page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
-            section = Section(page, block, colours, paths, folder, prefix, 3 if len(blocks) > 1 else 2)
-            for show in SECTIONS:
-                show(section)
-            pictures += section.pictures
-            phase_shift += _phase_lines(block)
-            bar.advance(1)
-    path = folder / "index.html"
-    write_atomic(path, page.html().encode())
+    with FileLock(lock_path(folder), break_lock=config.break_lock):
+        remove_partials(folder)
+        blocks = blocks_of(
+            rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")]
+        )
+        colours = colour_of(list(dict.fromkeys(row["criterion"] for row in rows)))
+        page = Page(config.title or _title(rows))
+        _introduce(page, grid, rows)
+        pictures: list[str] = []
+        phase_shift: list[dict[str, Any]] = []
+        with reporter.task("report", len(blocks)) as bar:
+            for number, block in enumerate(blocks):
+                prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
+                if len(blocks) > 1:
+                    page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
+                section = Section(page, block, colours, paths, folder, prefix, 3 if len(blocks) > 1 else 2)
+                for show in SECTIONS:
+                    show(section)
+                pictures += section.pictures
+                phase_shift += _phase_lines(block)
+                bar.advance(1)
+        path = folder / "index.html"
+        write_atomic(path, page.html().encode())
     return ReportResult(
         stage="report",
         inputs={},

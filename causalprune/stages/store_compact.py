@@ -44,6 +44,7 @@ def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) 
     started = time.monotonic()
     path = config.store or RunPaths(config.run).store
     store = TrajectoryStore.open(path)
+    store.recover(break_lock=config.break_lock)
     before = {name: store.recording(name).stored_bytes for name in store.recordings}
     missing = [name for name in config.drop if name not in before]
     if missing:
@@ -51,13 +52,13 @@ def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) 
             f"{path}", expected=f"recording {missing[0]!r}", found=", ".join(before) or "none", remedy="see info"
         )
     for name in config.drop:
-        store.delete_recording(name)
+        store.delete_recording(name, break_lock=config.break_lock)
     recoded = []
     if config.codec is not None:
         names = [name for name in store.recordings if store.recording(name).codec != config.codec]
         with reporter.task("compact", len(names)) as bar:
             for name in names:
-                store.recode_recording(name, config.codec)
+                store.recode_recording(name, config.codec, break_lock=config.break_lock)
                 recoded.append(name)
                 bar.advance(1)
     return StoreCompactResult(

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from causalprune.config import StoreExportConfig
 from causalprune.errors import DataError, UsageError
-from causalprune.paths import RunPaths
+from causalprune.files import make_directory, remove_partials
+from causalprune.locking import FileLock
+from causalprune.paths import RunPaths, lock_path
 from causalprune.quantities import parse_range
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult
@@ -38,6 +40,7 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
     Raises:
         UsageError: The file is there already, or has another suffix; an unknown parameter.
         DataError: Rows that weren't recorded.
+        LockedError: Another process is writing the file.
     """
     del reporter
     started = time.monotonic()
@@ -45,13 +48,16 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
     path = config.output
     assert path is not None
     if path.is_dir() or (path.exists() and not config.overwrite):
-        raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy="pass --overwrite")
+        remedy = "choose another --output" if path.is_dir() else "pass --overwrite"
+        raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy=remedy)
     start, stop = parse_range(config.rows) if config.rows else (0, None)
     if reader.num_rows == 0:
         raise DataError(f"{reader.path}", expected="at least one row", found="none", remedy="record first")
-    rows, columns = export_recording(
-        reader, path, rows=slice(start, reader.num_rows if stop is None else stop), parameters=config.param
-    )
+    wanted = slice(start, reader.num_rows if stop is None else stop)
+    make_directory(path.parent)
+    with FileLock(lock_path(path), break_lock=config.break_lock):
+        remove_partials(path.parent, path.name)
+        rows, columns = export_recording(reader, path, rows=wanted, parameters=config.param)
     return StoreExportResult(
         stage="store export",
         inputs={"recording": reader.digest},

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.config import StoreMergeConfig
+from causalprune.errors import UsageError
 from causalprune.files import make_directory
 from causalprune.locking import FileLock
 from causalprune.paths import lock_path
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult
+from causalprune.store import TrajectoryStore
 from causalprune.store.merging import merge_stores
 
 
@@ -38,20 +40,25 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
     Raises:
         MismatchError: Another model, mask, optimizer or definition of a row.
         DataError: A recording that isn't finished.
-        UsageError: Something is at the output already.
+        UsageError: Something else is at the output already, or the output is one of the parts.
     """
     del reporter
     started = time.monotonic()
     path = config.output
     assert path is not None
+    if path.resolve() in [Path(store).resolve() for store in config.stores]:
+        raise UsageError("--output", expected="another path than the stores'", found=f"{path}")
     make_directory(path.parent)
     with FileLock(lock_path(path), break_lock=config.break_lock):
-        reader = merge_stores([Path(store) for store in config.stores], path, codec=config.codec)
+        if config.overwrite and path.exists():
+            TrajectoryStore.delete(path, break_lock=config.break_lock)
+        reader, already_done = merge_stores([Path(store) for store in config.stores], path, codec=config.codec)
     parts = reader.info.extra["merged"]
     return StoreMergeResult(
         stage="store merge",
         inputs={f"recording {number}": part["digest"] for number, part in enumerate(parts)},
         outputs={"store": str(path)},
+        already_done=already_done,
         seconds=time.monotonic() - started,
         rows=reader.num_rows,
         columns=reader.num_columns,

@@ -10,7 +10,7 @@ from typing import Any
 from causalprune.config import SweepConfig
 from causalprune.data.datasets import last_data_kept
 from causalprune.errors import CausalpruneError, DataError, LockedError, NumericalError
-from causalprune.files import make_directory
+from causalprune.files import PARTIAL, make_directory, read_json, remove_partials, remove_tree, storage_errors
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger
 from causalprune.stages.artefacts import StageResult
@@ -71,6 +71,7 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     make_directory(paths.root)
     lock = paths.root / ".table.lock"
     with patient_claim(lock, break_lock=config.break_lock):
+        remove_partials(paths.root, paths.grid.name, paths.table.name)
         grid.claim(paths.grid)
     table = ResultTable(paths)
     workshop = Workshop(paths, _shared_steps(grid), config.break_lock)
@@ -112,6 +113,7 @@ class _Shift:
     ) -> None:
         self._config, self._paths, self._workshop, self._table = config, paths, workshop, table
         self._reporter = reporter
+        self._littered = _littered(paths)
         self.cells_made = 0
         self.failures: list[tuple[Point, CausalpruneError]] = []
 
@@ -145,17 +147,35 @@ class _Shift:
             pending = waiting
 
     def _do(self, point: Point, label: str) -> None:
-        if self._paths.cell(point.cell).exists():
+        result, work = self._paths.cell(point.cell), self._paths.work(point.cell)
+        if result.exists() and point.cell not in self._littered:
             return
-        lock = self._paths.root / "cells" / f".{point.cell}.lock"
-        with claim(lock, break_lock=self._config.break_lock):
-            if self._paths.cell(point.cell).exists():
-                return
-            score = measure_cell(point, self._workshop, LabelledReporter(self._reporter, label), keep=self._config.keep)
-            self.cells_made += 1
+        with claim(result.parent / f".{point.cell}.lock", break_lock=self._config.break_lock):
+            remove_partials(result.parent, result.name, self._paths.mask(point.cell).name, work.name)
+            score = ""
+            if not result.exists():
+                score = measure_cell(
+                    point, self._workshop, LabelledReporter(self._reporter, label), keep=self._config.keep
+                )
+                self.cells_made += 1
+            # By what was wanted when it was measured: networks that were kept stay.
+            if work.exists() and not read_json(result).get("kept", True):
+                remove_tree(work)
+        if not score:
+            return
         logger.info("%s%s: %s", label, point.label, score)
         with patient_claim(self._paths.root / ".table.lock", break_lock=self._config.break_lock):
             self._table.write()
+
+
+def _littered(paths: SweepPaths) -> set[str]:
+    """Cells with networks, or of which a crash left something half-written or half-deleted."""
+    folder = paths.work("cell").parent
+    make_directory(folder)
+    with storage_errors(folder, "read"):
+        entries = list(folder.iterdir())
+    # The name of a cell has no dot.
+    return {p.name.lstrip(".").partition(".")[0] for p in entries if PARTIAL in p.name or p.is_dir()}
 
 
 def _shared_steps(grid: Grid) -> frozenset[str]:

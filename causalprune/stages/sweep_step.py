@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 
 from causalprune.checkpoint import read_checkpoint_info
-from causalprune.files import make_directory, read_json, write_json
+from causalprune.files import make_directory, read_json, remove_partials, write_json
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import Reporter
 from causalprune.stages import stage_function
@@ -72,6 +72,7 @@ class Workshop:
         with claim(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock):
             if not (folder / _DONE).exists():
                 # The claim says that nobody else is at work here, so whatever lock there is was left behind.
+                remove_partials(folder, _DONE)
                 config: Any = replace(
                     cast(Any, step.config), run=folder, break_lock=True, **self._sources(step, inputs)
                 )

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from causalprune.errors import DataError, MismatchError, UsageError
-from causalprune.files import remove_tree, rename
+from causalprune.errors import CausalpruneError, DataError, MismatchError, StorageError, UsageError
+from causalprune.files import PARTIAL, remove_partials, remove_tree, rename
+from causalprune.store.codec import Codec, find_codec
 from causalprune.store.info import RecordingInfo
 from causalprune.store.reader import RecordingReader
 from causalprune.store.rewriting import LEAST_QUEUE, append_recording
 from causalprune.store.trajectory import TrajectoryStore
 
 
-def merge_stores(sources: Sequence[Path], path: Path, *, codec: str | None = None) -> RecordingReader:
+def merge_stores(sources: Sequence[Path], path: Path, *, codec: str | None = None) -> tuple[RecordingReader, bool]:
     """Make a store with one recording: the rows of every recording of every source, in order.
 
     X and y of the result are those of the parts, one below the other. It appears as a whole; memory: two blocks of
@@ -27,8 +29,11 @@ def merge_stores(sources: Sequence[Path], path: Path, *, codec: str | None = Non
         path: The new store.
         codec: How to store it; with as many bits as the most exact part when left out.
 
+    Returns:
+        The recording, and whether it was there already, made of the very same parts.
+
     Raises:
-        UsageError: Something is at ``path`` already.
+        UsageError: Something else is at ``path`` already.
         DataError: A source has no recording, or one that isn't finished.
         MismatchError: The recordings can't be explained by one γ.
         CorruptError: A file is missing or damaged.
@@ -42,20 +47,20 @@ def merge_stores(sources: Sequence[Path], path: Path, *, codec: str | None = Non
             raise DataError(f"{store.path}", expected="a recording", found="none", remedy="leave it out")
         readers += [store.recording(name) for name in store.recordings]
     info = merged_info(readers)
-    if path.exists():
-        raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy="choose another --output")
-    temporary = path.with_name(f".{path.name}.partial-merge")
-    if temporary.exists():
-        # An earlier attempt was killed.
-        remove_tree(temporary)
     most = max((reader.schema.codec for reader in readers), key=lambda own: own.mantissa_bits)
+    wanted = find_codec(codec or most.name)
+    if path.exists():
+        return _require_same(path, info, wanted), True
+    temporary = path.with_name(f".{path.name}{PARTIAL}merge")
+    # Of an earlier attempt that was killed.
+    remove_partials(path.parent, path.name, temporary.name)
     try:
         merged = TrajectoryStore.create(
             temporary, index=stores[0].index, model=stores[0].model, start_sha256=info.start_sha256
         )
         rows = sum(reader.num_rows for reader in readers)
         with merged.create_recording(
-            info, readers[0].active, max_rows=rows, codec=codec or most.name, queue_bytes=LEAST_QUEUE
+            info, readers[0].active, max_rows=rows, codec=wanted.name, queue_bytes=LEAST_QUEUE
         ) as writer:
             for reader in readers:
                 append_recording(reader, writer)
@@ -63,9 +68,27 @@ def merge_stores(sources: Sequence[Path], path: Path, *, codec: str | None = Non
         rename(temporary, path)
     except BaseException:
         if temporary.exists():
-            remove_tree(temporary)
+            with suppress(StorageError):
+                remove_tree(temporary)
         raise
-    return TrajectoryStore.open(path).recording()
+    return TrajectoryStore.open(path).recording(), False
+
+
+def _require_same(path: Path, info: RecordingInfo, codec: Codec) -> RecordingReader:
+    """The recording at ``path`` if a merge would make the same one."""
+    try:
+        found = TrajectoryStore.open(path).recording()
+        same = found.finished and found.info == info and found.schema.codec == codec
+    except CausalpruneError:
+        same = False
+    if not same:
+        raise UsageError(
+            f"{path}",
+            expected="nothing there yet, or a merge of the same recordings",
+            found="something else",
+            remedy="pass --overwrite to replace it, or choose another --output",
+        )
+    return found
 
 
 def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:

@@ -58,7 +58,7 @@ class Steps:
                 columns[name] = np.array(items, np.int64 if name in _INTEGERS else np.float64)
             except OverflowError as error:
                 raise ValueError(f"{name} out of range") from error
-            if not np.isfinite(columns[name]).all():
+            if name not in _INTEGERS and not np.isfinite(columns[name]).all():
                 raise ValueError(f"{name} not finite")
         return cls(**columns)
 

@@ -280,19 +280,33 @@ class TrajectoryStore:
             lock.release()
             raise
 
-    def delete_recording(self, name: str) -> None:
+    def recover(self, *, break_lock: bool = False) -> None:
+        """Finish or undo what a crash cut short, and remove what else it left; readers never need it.
+
+        Raises:
+            LockedError: Another process is recording into the store.
+            StorageError: The file system refused.
+        """
+        with self._layout.lock.lock(break_lock=break_lock):
+            recover_recordings(self._layout)
+
+    def delete_recording(self, name: str, *, break_lock: bool = False) -> None:
         """Delete a recording with its fits.
+
+        Args:
+            name: The recording.
+            break_lock: Take the lock of a process on another host, which is known to have ended.
 
         Raises:
             DataError: There is no such recording.
             LockedError: Another process is recording into the store.
             StorageError: The file system refused.
         """
-        with self._layout.lock.lock():
+        with self._layout.lock.lock(break_lock=break_lock):
             recover_recordings(self._layout)
             self._layout.recording(self._require_name(name)).root.remove_folder()
 
-    def recode_recording(self, name: str, codec: str) -> None:
+    def recode_recording(self, name: str, codec: str, *, break_lock: bool = False) -> None:
         """Store a finished recording with another codec, in its place, with its fits.
 
         It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
@@ -301,6 +315,7 @@ class TrajectoryStore:
         Args:
             name: The recording.
             codec: One that keeps no more bits than the recording has.
+            break_lock: Take the locks of a process on another host, which is known to have ended.
 
         Raises:
             DataError: There is no such recording, or it isn't finished.
@@ -311,7 +326,7 @@ class TrajectoryStore:
         """
         from causalprune.store.rewriting import recode
 
-        with self._layout.lock.lock(), self._layout.fits_lock.lock():
+        with self._layout.lock.lock(break_lock=break_lock), self._layout.fits_lock.lock(break_lock=break_lock):
             recover_recordings(self._layout)
             recode(self._layout, RecordingReader(self._layout, self._require_name(name), self.index), find_codec(codec))
 

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -178,6 +180,19 @@ def test_compact(store, capsys):
     assert "7 mantissa bits" in refuse(capsys, 2, "store", "compact", store.path, "--codec", "exact")
 
 
+def test_info_loads_neither_torch_nor_zarr(store):
+    """Either takes longer to import than the whole answer may take."""
+    code = f"""
+import sys
+from causalprune_cli.main import main
+assert main(["info", {str(store.path)!r}, "--rows", "0:2", "--json"]) == 0
+heavy = [m for m in ("torch", "zarr", "scipy", "sklearn", "matplotlib", "pandas") if m in sys.modules]
+sys.exit(f"loaded {{heavy}}" if heavy else 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_merge_then_fit(tmp_path, capsys):
     paths = [make(tmp_path / f"{seed}.zarr", seed).path for seed in range(3)]
     merged = tmp_path / "new" / "merged.zarr"
@@ -186,4 +201,10 @@ def test_merge_then_fit(tmp_path, capsys):
     assert TrajectoryStore.open(merged).recording().num_rows == 3 * ROWS
     assert "at least two stores" in refuse(capsys, 2, "store", "merge", paths[0], "--output", tmp_path / "x")
     assert "a store to write" in refuse(capsys, 2, "store", "merge", *paths)
-    assert "nothing there yet" in refuse(capsys, 2, "store", "merge", *paths, "--output", merged)
+    again = ask(capsys, "store", "merge", *paths, "--output", merged)
+    assert (again["already_done"], again["metrics"]) == (True, metrics)
+    assert "nothing there yet" in refuse(capsys, 2, "store", "merge", *paths[:2], "--output", merged)
+    assert "nothing there yet" in refuse(capsys, 2, "store", "merge", *paths, "--output", merged, "--codec", "small")
+    assert "another path" in refuse(capsys, 2, "store", "merge", *paths, "--output", paths[1], "--overwrite")
+    fewer = ask(capsys, "store", "merge", *paths[:2], "--output", merged, "--overwrite")["metrics"]
+    assert fewer["rows"] == TrajectoryStore.open(merged).recording().num_rows == 2 * ROWS

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from causalprune.checkpoint import load_checkpoint
-from causalprune.export.formats import from_csr, to_csr, write_safetensors
+from causalprune.export.formats import from_csr, safetensors_bytes, to_csr
 
 BARRED = """
 import importlib.abc, sys
@@ -152,7 +152,7 @@ def test_a_compact_model_is_a_smaller_state_dict(run, tmp_path, capsys) -> None:
 
 def test_tied_weights(tmp_path) -> None:
     weight = torch.randn(3, 3)
-    write_safetensors(tmp_path / "tied", {"a.weight": weight, "b.weight": weight})
+    (tmp_path / "tied").write_bytes(safetensors_bytes({"a.weight": weight, "b.weight": weight}))
     assert all(torch.equal(tensor, weight) for tensor in load_file(tmp_path / "tied").values())
 
 

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from stage_cases import BEFORE, STAGE_OPTIONS, artefacts
+from stage_cases import BEFORE, artefacts, command_of
 
 HERE = Path(__file__).parent
 
@@ -72,7 +72,7 @@ class Stages:
         return shutil.copytree(self._folder / f"after {BEFORE[stage]}", target)
 
     def command(self, stage, run):
-        return (stage, *STAGE_OPTIONS[stage], "--run", run, "--quiet")
+        return (*command_of(stage, run), "--quiet")
 
     def expected(self, stage):
         """Artefacts after the stage without a fault, and the changes to the disk that it made."""

@@ -6,6 +6,7 @@ was killed has the negative number of the signal as its code. With ``"watch": di
 that the faulty disk doesn't see.
 """
 
+import gc
 import json
 import os
 import resource
@@ -16,7 +17,7 @@ from contextlib import redirect_stdout
 
 from causalprune_cli.main import main
 from faulty_disk import FaultyDisk
-from stage_cases import BEFORE, STAGE_OPTIONS
+from stage_cases import BEFORE, command_of
 
 
 def child(request, directory):
@@ -59,7 +60,9 @@ with tempfile.TemporaryDirectory() as run, redirect_stdout(None):
     # What a stage imports when it first runs stays imported.
     for stage in BEFORE:
         if stage != "run":
-            main([stage, *STAGE_OPTIONS[stage], "--run", run, "--json", "--quiet"])
+            main([*command_of(stage, run), "--quiet"])
+# Nor is it copied, page by page, for the collector's sake.
+gc.freeze()
 answer("ready")
 with tempfile.TemporaryDirectory() as directory:
     for line in sys.stdin:

@@ -1,6 +1,12 @@
-"""Each stage as small as it can be, saving at every step, and what must be true whatever happened to it."""
+"""Each command as small as it can be, saving at every step, and what must be true whatever happened to it."""
 
 import json
+import zipfile
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
 
 from causalprune.checkpoint import load_checkpoint
 from causalprune.locking import lock_holder
@@ -8,6 +14,7 @@ from causalprune.store import TrajectoryStore
 
 _TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 _SAVE = ["--checkpoint-every", "1steps"]
+_STORE = "{run}/trajectory.zarr"
 
 STAGE_OPTIONS = {
     "pretrain": [*_TINY, "--epochs", "2", "--batch-size", "256", *_SAVE],
@@ -16,10 +23,20 @@ STAGE_OPTIONS = {
     "apply-mask": ["--sparsity", "0.5"],
     "posttrain": ["--epochs", "1", "--batch-size", "256", *_SAVE],
     "evaluate": [],
+    "diagnose": ["--placebo", "1", "--interventions", "2"],
+    "export": [],
+    "store export": [_STORE, "--output", "{run}/delta.npz", "--overwrite"],
+    "store compact": [_STORE, "--codec", "small"],
+    "store merge": [_STORE, _STORE, "--output", "{run}/merged.zarr"],
     "run": [
         *_TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "1",
         "--record-epochs", "1", "--posttrain-epochs", "1", "--batch-size", "256", "--checkpoint-every", "never",
     ],
+    "sweep": [
+        *_TINY, "--sparsity", "0.5", "--criterion", "gamma,magnitude", "--seeds", "1", "--pretrain-epochs", "1",
+        "--record-epochs", "1", "--batch-size", "256", "--checkpoint-every", "never",
+    ],
+    "report": [],
 }  # fmt: skip
 
 BEFORE = {
@@ -29,9 +46,21 @@ BEFORE = {
     "apply-mask": "fit-gamma",
     "posttrain": "apply-mask",
     "evaluate": "posttrain",
+    "diagnose": "fit-gamma",
+    "export": "posttrain",
+    "store export": "record",
+    "store compact": "fit-gamma",
+    "store merge": "record",
     "run": None,
+    "sweep": None,
+    "report": "sweep",
 }
 """The stage whose run directory a stage starts from."""
+
+
+def command_of(stage, run):
+    """The command line of a stage in a run directory."""
+    return [*stage.split(), *(option.format(run=run) for option in STAGE_OPTIONS[stage]), "--run", str(run)]
 
 
 def without_times(value):
@@ -41,14 +70,22 @@ def without_times(value):
     return [without_times(inner) for inner in value] if isinstance(value, list) else value
 
 
+def _in_a_store(path):
+    return any(parent.suffix == ".zarr" for parent in path.parents)
+
+
 def artefacts(run):
-    """Every file that must come out the same, by name: checkpoints and stores as bytes, results without their times."""
+    """Every file that must come out the same, by name, as bytes; results and tables without their times and paths."""
     found = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file() and p.name != "log.jsonl" and "lock" not in p.name):
         content = path.read_bytes()
-        if path.parent.name == "results" or path.name.endswith(".safetensors.json"):
+        if path.name == "results.jsonl":
+            content = [without_times(json.loads(line)) for line in content.splitlines()]
+        elif path.suffix == ".json" and not _in_a_store(path):
             value = json.loads(content)
-            content = [value["stage"], value["inputs"], without_times(value["metrics"])]
+            if "stage" in value:
+                value = [value["stage"], value["inputs"], value["metrics"]]
+            content = without_times(value)
         found[str(path.relative_to(run))] = content
     return found
 
@@ -63,11 +100,28 @@ def leftovers(run):
 def require_whole(run):
     """Whatever is there under its own name is complete and undamaged."""
     for path in run.rglob("*"):
-        if ".partial-" in str(path) or not path.exists():
+        if ".partial-" in str(path) or not path.exists() or path.name == "run.json.progress":
             continue
-        if path.name.endswith((".safetensors", ".progress", ".previous")) and path.name != "run.json.progress":
+        if path.name.endswith(".mask.safetensors"):
+            with safe_open(path, "numpy") as file:
+                assert file.get_tensor("keep").size
+        elif path.name.endswith((".safetensors", ".progress", ".previous")):
             load_checkpoint(path)
-        elif path.name == "trajectory.zarr":
+        elif path.suffix == ".zarr":
             assert TrajectoryStore.open(path).verify() == []
-        elif path.suffix == ".json" and ".zarr" not in str(path):
+        elif path.suffix == ".json" and not _in_a_store(path):
             json.loads(path.read_bytes())
+        elif path.suffix == ".jsonl":
+            # Of a log the last line may be torn.
+            lines = path.read_bytes().split(b"\n")
+            assert path.name == "log.jsonl" or lines[-1] == b""
+            assert all(json.loads(line) for line in lines[:-1])
+        elif path.suffix == ".pt":
+            torch.load(path, weights_only=True)
+        elif path.suffix == ".npz":
+            assert zipfile.ZipFile(path).testzip() is None
+            assert len(np.load(path)["delta"])
+        elif path.suffix == ".png":
+            Image.open(path).load()
+        elif path.suffix == ".html":
+            assert path.read_text().endswith("</html>\n")

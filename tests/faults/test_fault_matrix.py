@@ -1,6 +1,6 @@
 """Any one write, rename or sync of any stage fails: nothing is damaged, and the same command ends with the same bytes.
 
-In full, printing how many cases were tried: ``pytest tests/faults/test_fault_matrix.py -m slow -s``.
+In full, with a table of how many cases were tried: ``pytest tests/faults -m slow -n 2``.
 """
 
 import shutil
@@ -64,8 +64,8 @@ def test_some_changes_of_a_stage_fail(runner, stages, stage, tmp_path):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("stage", STAGES)
-def test_every_change_of_a_stage_fails(runner, stages, stage, fault, tmp_path):
+def test_every_change_of_a_stage_fails(runner, stages, stage, fault, tmp_path, record_property):
     _, changes = stages.expected(stage)
+    record_property("cases", (stage, fault, len(changes)))
     for number in range(1, len(changes) + 1):
         require_survival(runner, stages, stage, fault, number, tmp_path / "run")
-    print(f"\n{stage}: {len(changes)} cases of {fault}, nothing lost")

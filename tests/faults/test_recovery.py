@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from causalprune_cli.main import main
 from PIL import Image
-from stage_cases import STAGE_OPTIONS, artefacts, leftovers
+from stage_cases import artefacts, command_of, leftovers
 from torch.utils.data import get_worker_info
 
 from causalprune import stopping
@@ -23,7 +23,7 @@ from causalprune.store import RecordingWriter
 
 
 def call(stage, run, *more):
-    return main([stage, *STAGE_OPTIONS[stage], *map(str, more), "--run", str(run), "--quiet"])
+    return main([*command_of(stage, run), *map(str, more), "--quiet"])
 
 
 @pytest.fixture
@@ -153,11 +153,17 @@ WRITERS = {
     "apply-mask": ".pruned.safetensors.lock",
     "posttrain": ".final.safetensors.lock",
     "evaluate": "results/.evaluate.json.lock",
+    "diagnose": "results/.diagnose.json.lock",
+    "export": ".exported.pt.lock",
+    "store export": ".delta.npz.lock",
+    "store compact": "trajectory.zarr/.lock",
+    "store merge": ".merged.zarr.lock",
     "run": ".run.json.lock",
+    "report": ".report.lock",
 }
 
 
-@pytest.mark.parametrize("stage", list(STAGE_OPTIONS))
+@pytest.mark.parametrize("stage", list(WRITERS))
 def test_a_second_writer_is_turned_away_and_the_dead_are_not_waited_for(runner, stages, tmp_path, stage):
     run = stages.copy("evaluate" if stage == "evaluate" else stage, tmp_path / "run")
     lock = run / WRITERS[stage]

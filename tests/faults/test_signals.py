@@ -57,9 +57,9 @@ def test_ten_interruptions(runner, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_two_hundred_interruptions(runner, tmp_path):
+def test_two_hundred_interruptions(runner, tmp_path, record_property):
     finished = interrupt_at_random_moments(runner, tmp_path, 200, random.Random(4))
-    print(f"\n200 interruptions of {finished} pipelines, nothing lost")
+    record_property("interruptions", (200, finished))
 
 
 def test_other_signals_can_be_chosen(runner, tmp_path):

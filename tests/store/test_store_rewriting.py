@@ -132,7 +132,7 @@ def test_a_merged_store_is_its_parts_stacked(tmp_path_factory, rows, blocks, cod
         record(store, values, active, info, codec=codecs[number], block_rows=blocks[number])
         parts.append(rounded(values, codecs[number]))
     sources = [path / f"{number}" for number in range(len(rows))]
-    merged = merge_stores(sources, path / "merged")
+    merged, _ = merge_stores(sources, path / "merged")
     readers = [TrajectoryStore.open(source).recording() for source in sources]
     assert merged.verify() == []
     assert merged.finished
@@ -184,6 +184,6 @@ def test_a_merge_that_was_killed_is_done_anew(tmp_path):
         make_recording(tmp_path / name, codec="exact")
     leftover = tmp_path / ".merged.partial-merge"
     shutil.copytree(tmp_path / "a", leftover)
-    assert merge_stores([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small").codec == "small"
+    assert merge_stores([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small")[0].codec == "small"
     assert not leftover.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "merged"]
