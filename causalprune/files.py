@@ -39,6 +39,7 @@ _REMEDIES = {
     errno.ENOENT: "create the directory that holds it first",
     errno.ENOTDIR: "choose another path: part of this one is a file",
     errno.EISDIR: "choose another path: this one is a directory",
+    errno.EEXIST: "choose another path: a file has this name",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EIO: "check the disk, then run the same command again",
@@ -296,6 +297,21 @@ def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES, *, remedy: str = "") 
         StorageError: The file system refused.
     """
     return decode_json(read_bytes(path, max_bytes, remedy=remedy), f"{path}")
+
+
+def seal(value: dict[str, Any]) -> dict[str, Any]:
+    """Add the SHA-256 over a JSON object's content, so that :func:`is_sealed` knows it again."""
+    return {**value, "sha256": _seal_of(value)}
+
+
+def is_sealed(value: dict[str, Any]) -> bool:
+    """Whether a JSON object still says what it said when :func:`seal` was called."""
+    return bool(value.get("sha256") == _seal_of(value))
+
+
+def _seal_of(value: dict[str, Any]) -> str:
+    content = {name: inner for name, inner in value.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def decode_json(data: bytes | str, source: str) -> Any:

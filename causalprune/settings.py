@@ -164,7 +164,7 @@ def unknown_option(source: str, name: str, known: list[str]) -> UsageError:
     """The error for a name that isn't known, with the nearest one as a hint."""
     near = difflib.get_close_matches(name, known, n=1)
     return UsageError(
-        source, expected="a known name", found=repr(name), remedy=f"did you mean {near[0]}?" if near else ""
+        source, expected="a known name", found=repr(name), remedy=f"did you mean {near[0]}?" if near else "see --help"
     )
 
 

@@ -73,6 +73,9 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     if config.deterministic:
         make_deterministic()
     path = config.store or run.store
+    output = config.output or (run.result("diagnose") if config.store is None else _beside(path, config.fit))
+    if output.is_dir():
+        raise UsageError("--output", expected="a file to write", found=f"the directory {output}")
     store = TrajectoryStore.open(path)
     reader = store.recording(config.recording)
     fit = reader.read_fit(config.fit)
@@ -92,7 +95,6 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
         checkpoint = load_checkpoint(checkpoint_path)
         inputs["checkpoint"] = checkpoint.sha256
         diagnosis["interventions"] = intervene(config, checkpoint, checkpoint_path, store.index, reader, fit, reporter)
-    output = config.output or (run.result("diagnose") if config.store is None else _beside(path, config.fit))
     result = DiagnoseResult(
         stage="diagnose",
         inputs=inputs,

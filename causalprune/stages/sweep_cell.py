@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from causalprune.checkpoint import load_checkpoint
-from causalprune.files import make_directory, write_atomic, write_json
+from causalprune.files import make_directory, seal, write_atomic, write_json
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
 from causalprune.stages.sweep_step import Workshop
@@ -59,7 +59,7 @@ def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: 
     make_directory(paths.cell(cell).parent)
     _write_mask(workshop.checkpoint(point.last.input("checkpoint"), cell), paths.mask(cell))
     measured["seconds"] = round(time.monotonic() - started, 3)
-    write_json(paths.cell(cell), {"cell": cell, "kept": keep, "measured": measured})
+    write_json(paths.cell(cell), seal({"cell": cell, "kept": keep, "measured": measured}))
     return f"{metric} {evaluation[metric]:.4f}" if evaluation[metric] is not None else f"loss {evaluation['loss']:.4f}"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from causalprune.config import RunConfig, SweepConfig
 from causalprune.errors import CausalpruneError, CorruptError, MismatchError, UsageError
-from causalprune.files import read_json, write_json
+from causalprune.files import is_sealed, read_json, seal, write_json
 from causalprune.sweep.axes import Axis, parse_axes
 from causalprune.sweep.steps import Recorded, Step, last_step
 
@@ -68,7 +68,7 @@ class Grid:
     def to_json(self) -> dict[str, Any]:
         """What :meth:`claim` writes."""
         cells = [{"cell": p.cell, "settings": p.settings} for p in self.points]
-        return {"format": FORMAT, "format_version": FORMAT_VERSION, "config": self.config, "cells": cells}
+        return seal({"format": FORMAT, "format_version": FORMAT_VERSION, "config": self.config, "cells": cells})
 
     def claim(self, path: Path) -> None:
         """Write the grid, unless one is there that has a cell which this one lacks.
@@ -120,11 +120,15 @@ def read_grid(path: Path) -> dict[str, Any]:
                 raise ValueError
             if not isinstance(entry["settings"], dict):
                 raise ValueError
-        if not isinstance(value["config"], dict):
+        # Those of earlier versions have no seal.
+        if not isinstance(value["config"], dict) or ("sha256" in value and not is_sealed(value)):
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptError(
-            f"{path}", expected="the grid of a sweep", found="something else", remedy="restore it, or sweep elsewhere"
+            f"{path}",
+            expected="the grid of a sweep as it was written",
+            found="another",
+            remedy="restore it, or sweep elsewhere",
         ) from error
     return dict(value)
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.errors import CorruptError
-from causalprune.files import read_json, storage_errors, write_atomic
+from causalprune.files import is_sealed, read_json, storage_errors, write_atomic
 from causalprune.paths import SweepPaths
 from causalprune.sweep.grid import read_grid
 
@@ -80,11 +80,13 @@ class ResultTable:
         path = self._paths.cell(cell)
         if cell not in self._cells and path.exists():
             value = read_json(path)
-            if not isinstance(value, dict) or value.get("cell") != cell or not isinstance(value.get("measured"), dict):
+            ours = isinstance(value, dict) and value.get("cell") == cell and isinstance(value.get("measured"), dict)
+            # Those of earlier versions have no seal.
+            if not ours or ("sha256" in value and not is_sealed(value)):
                 raise CorruptError(
                     f"{path}",
-                    expected="the result of a cell",
-                    found="something else",
+                    expected="the result of a cell as it was measured",
+                    found="an altered one" if ours else "something else",
                     remedy="delete it and run the same sweep again",
                 )
             self._cells[cell] = value["measured"]
