@@ -150,7 +150,10 @@ class FileLock(Lock):
         mine = LockHolder.current()
         record = temporary_beside(self.path)
         try:
-            write_atomic(record, json.dumps(asdict(mine), sort_keys=True).encode())
+            try:
+                write_atomic(record, json.dumps(asdict(mine), sort_keys=True).encode())
+            except StorageError as error:
+                raise StorageError(f"cannot lock {self.path}", found=error.found, remedy=error.remedy) from error
             with storage_errors(self.path, "lock"):
                 while not _link(record, self.path):
                     if self._take_over(record):

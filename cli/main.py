@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -77,6 +78,9 @@ def main(arguments: list[str] | None = None) -> int:
         arguments: Those of this process when left out, which then ends with the command.
     """
     Session.owns_process = arguments is None
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal that knows no γ must not make a failure of hours of work.
+        sys.stdout.reconfigure(errors="replace")
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else ExitCode.DONE
@@ -84,9 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
         return end(error, error.exit_code)
     except KeyboardInterrupt:
         return end(KeyboardInterrupt("interrupted; run the same command again"), ExitCode.KEYBOARD)
-    except BrokenPipeError:
-        # The reader of a pipe left; there is nobody to tell.
-        sys.stderr.close()
+    except SystemExit:
+        # Typer's, when the reader of a pipe left; there is nobody to tell.
         return int(ExitCode.STORAGE)
     except OSError as error:
         return end(StorageError(str(error)), ExitCode.STORAGE)

@@ -66,7 +66,8 @@ class Session:
         if not processes().is_first:
             return
         if self.json:
-            print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False))
+            plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
+            print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=plain))
             _leave(result)
             return
         from rich.console import Console

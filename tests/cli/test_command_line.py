@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 
@@ -27,6 +28,27 @@ sys.exit(f"loaded {{heavy}}" if heavy else 0)
 """
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
+
+
+def test_nobody_reads_what_is_printed():
+    """As with ``| head -1``: no traceback, and not the exit code of a defect."""
+    command = [sys.executable, "-m", "causalprune", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 6
+
+
+def test_an_output_that_knows_no_greek(tmp_path):
+    """Signs that it lacks are replaced in tables and escaped in JSON."""
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    make = ["pretrain", "--epochs", "0", "--run", "γ", "--quiet"]
+    for arguments in (make, ["sweep", "--help"], ["info", "γ", "--json"]):
+        command = [sys.executable, "-m", "causalprune", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout.isascii()
+    assert json.loads(done.stdout)["path"] == "γ"
 
 
 def test_help_shows_defaults_that_are_paths(capsys):
