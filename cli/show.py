@@ -235,7 +235,8 @@ def info(result: Any) -> Any:
 
 def _run_info(details: dict[str, Any]) -> list[Any]:
     table = Table(box=None, pad_edge=False)
-    for column in ("artefact", "sparsity", "size"):
+    table.add_column("artefact", overflow="fold")
+    for column in ("sparsity", "size"):
         table.add_column(column, no_wrap=True)
     table.add_column("made from", overflow="fold")
     for a in details["artefacts"]:

@@ -1,7 +1,7 @@
 """The authors' solver: stochastic gradient descent with a cumulative L1 penalty, streaming over the rows.
 
 Tsuruoka, Tsujii and Ananiadou (2009). It stops far from the optimum: its γ ranks parameters much as |Xᵀy| does. It is
-here to reproduce what was published; the exact fit is :mod:`causalprune.solver.lasso`.
+here to reproduce what was published; the exact fit is :mod:`causalprune.solver.exact_fit`.
 """
 
 from __future__ import annotations

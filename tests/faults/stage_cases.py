@@ -33,10 +33,7 @@ STAGE_OPTIONS = {
         *_TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "1",
         "--record-epochs", "1", "--posttrain-epochs", "1", "--batch-size", "256", "--checkpoint-every", "never",
     ],
-    "sweep": [
-        *_TINY, "--sparsity", "0.5", "--criterion", "gamma,magnitude", "--seeds", "1", "--pretrain-epochs", "1",
-        "--record-epochs", "1", "--batch-size", "256", "--checkpoint-every", "never",
-    ],
+    "sweep": ["--sparsity", "0.5", "--criterion", "gamma,magnitude", "--seeds", "1", "--recorded", "{run}"],
     "report": [],
 }  # fmt: skip
 
@@ -53,7 +50,7 @@ BEFORE = {
     "store compact": "fit-gamma",
     "store merge": "record",
     "run": None,
-    "sweep": None,
+    "sweep": "record",
     "report": "sweep",
 }
 """The stage whose run directory a stage starts from."""
