@@ -89,6 +89,19 @@ def lock_holder(path: Path) -> LockHolder | None:
                 data = file.read(_MAX_RECORD_BYTES)
         except FileNotFoundError:
             return None
+    return parse_holder(data, f"lock {path}")
+
+
+def parse_holder(data: bytes, name: str) -> LockHolder:
+    """Read the record of a lock.
+
+    Args:
+        data: Its bytes.
+        name: The lock, for the error message.
+
+    Raises:
+        LockedError: It isn't a record of ours.
+    """
     try:
         record = json.loads(data)
         types = {"pid": int}
@@ -99,11 +112,33 @@ def lock_holder(path: Path) -> LockHolder | None:
         return LockHolder(**record)
     except (ValueError, TypeError) as error:
         raise LockedError(
-            f"lock {path}",
+            name,
             expected="a record of the process that holds it",
             found=repr(data[:40]),
             remedy="if nothing writes there any more, pass --break-lock",
         ) from error
+
+
+def require_abandoned(holder: LockHolder, name: str, *, break_lock: bool) -> None:
+    """Check that a lock may be taken from its holder: a dead process, or with leave one of another host.
+
+    Args:
+        holder: Who holds it.
+        name: The lock, for the error message.
+        break_lock: Whether there is leave.
+
+    Raises:
+        LockedError: It may not.
+    """
+    here = holder.host == socket.gethostname() and holder.namespace == _process_namespace()
+    if holder.is_known_dead or (break_lock and not here):
+        return
+    raise LockedError(
+        name,
+        expected="no other writer",
+        found=f"{holder}",
+        remedy="wait until it ends" if here else "wait until it ends; if it is known to be dead, pass --break-lock",
+    )
 
 
 class Lock(ABC):
@@ -232,17 +267,8 @@ class FileLock(Lock):
             raise
         if holder is None:
             return None
-        if holder.is_known_dead:
-            return holder.token
-        here = holder.host == socket.gethostname() and holder.namespace == _process_namespace()
-        if self.break_lock and not here:
-            return holder.token
-        raise LockedError(
-            f"lock {self.path}",
-            expected="no other writer",
-            found=f"{holder}",
-            remedy="wait until it ends" if here else "wait until it ends; if it is known to be dead, pass --break-lock",
-        )
+        require_abandoned(holder, f"lock {self.path}", break_lock=self.break_lock)
+        return holder.token
 
 
 def _link(source: Path, target: Path) -> bool:

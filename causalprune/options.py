@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.errors import UsageError
+from causalprune.urls import EXPECTED, StoreUrl, is_url_taken_for_path
 
 Check = Callable[[Any], str | None]
 """Takes a value and returns what was expected when the value is wrong, else None."""
@@ -26,6 +27,7 @@ def option(
     flag: str | None = None,
     metavar: str | None = None,
     identifies: bool = True,
+    parse: Callable[[str], Any] | None = None,
 ) -> Any:
     """Declare one field of a configuration.
 
@@ -36,8 +38,16 @@ def option(
         flag: Command-line flag when it isn't the field's name with dashes; an argument when it has no dashes.
         metavar: Placeholder shown in ``--help``.
         identifies: Whether another value makes another result. Where files lie and how many workers read them doesn't.
+        parse: Makes the value of text, or raises UsageError, where the type alone doesn't say how.
     """
-    metadata = {"help": help, "check": check, "flag": flag, "metavar": metavar, "identifies": identifies}
+    metadata = {
+        "help": help,
+        "check": check,
+        "flag": flag,
+        "metavar": metavar,
+        "identifies": identifies,
+        "parse": parse,
+    }
     return field(default=default, metadata=metadata)
 
 
@@ -52,10 +62,16 @@ class Options:
     def __post_init__(self) -> None:
         for f in fields(self):  # type: ignore[arg-type]
             value = getattr(self, f.name)
-            if isinstance(value, str) and str(f.type).startswith("Path"):
+            parse: Callable[[str], Any] | None = f.metadata["parse"] or (
+                Path if str(f.type).startswith("Path") else None
+            )
+            if isinstance(value, str) and parse is not None:
                 # Library callers may name a path as text.
-                value = Path(value)
-                object.__setattr__(self, f.name, value)
+                object.__setattr__(self, f.name, parse(value))
+                value = getattr(self, f.name)
+            if isinstance(value, Path) and is_url_taken_for_path(value):
+                place = EXPECTED if f.metadata["parse"] else "a path, because only a store can lie elsewhere"
+                raise UsageError(flag_of(f), expected=place, found=repr(str(value)))
             test: Check | None = f.metadata["check"]
             if test is None or (value is None and f.default is None):
                 continue
@@ -86,7 +102,7 @@ def default_of(f: Field[Any]) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Path):
+    if isinstance(value, (Path, StoreUrl)):
         return str(value)
     return list(value) if isinstance(value, tuple) else value
 

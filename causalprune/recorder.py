@@ -20,6 +20,7 @@ from causalprune.errors import DataError, UsageError
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.mask import Mask
 from causalprune.store import RecordingInfo, RecordingWriter, TrajectoryStore
+from causalprune.urls import StoreUrl
 
 LossChange = Literal["same-batch", "next-batch"]
 Measure = Callable[[], torch.Tensor]
@@ -57,7 +58,7 @@ class TrajectoryRecorder:
     Args:
         model: Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`.
         optimizer: One parameter group with one learning rate; SGD if the fit is to mean anything.
-        store: A new trajectory store, or the writer of a recording in an existing one.
+        store: A new trajectory store, a path or ``s3://BUCKET/KEY``, or the writer of a recording in an existing one.
         max_rows: Upper bound on the number of rows.
         mask: Only unpruned parameters are stored; they are held at 0.0 after each step. None keeps all.
         loss_change: ``same-batch``: the loss of this minibatch after the step minus before, one more forward pass;
@@ -76,7 +77,7 @@ class TrajectoryRecorder:
         self,
         model: nn.Module,
         optimizer: Optimizer,
-        store: str | Path | RecordingWriter,
+        store: str | Path | StoreUrl | RecordingWriter,
         *,
         max_rows: int = 0,
         mask: Mask | None = None,
@@ -95,7 +96,7 @@ class TrajectoryRecorder:
         self._mask = mask or Mask.all(self._index)
         self._loss_change, self._stride = loss_change, stride
         group = optimizer.param_groups[0]
-        if isinstance(store, (str, Path)):
+        if isinstance(store, (str, Path, StoreUrl)):
             info = RecordingInfo(
                 optimizer=type(optimizer).__name__.lower(),
                 lr=float(group["lr"]),
@@ -107,7 +108,7 @@ class TrajectoryRecorder:
                 # Without it nobody could tell that Δθ isn't −η·g.
                 extra={"weight_decay": group["weight_decay"]} if group.get("weight_decay") else {},
             )
-            created = TrajectoryStore.create(Path(store), index=self._index, model={}, start_sha256="")
+            created = TrajectoryStore.create(store, index=self._index, model={}, start_sha256="")
             store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
         self.writer = store
         parameters = dict(model.named_parameters(remove_duplicate=False))

@@ -115,6 +115,8 @@ def convert(kind: type[Options], f: Field[Any], value: Any, source: str) -> Any:
         if get_origin(annotation) is tuple:
             items = value.split(",") if isinstance(value, str) else value
             return tuple(str(item) for item in items)
+        if f.metadata["parse"] is not None:
+            return str(value)
         if annotation is bool:
             if isinstance(value, bool):
                 return value

@@ -87,6 +87,8 @@ def _parameter(config: type[Options], f: Field[Any], annotation: Any) -> inspect
         annotation = next(a for a in get_args(annotation) if a is not type(None))
     if get_origin(annotation) is tuple:
         annotation = list[str]
+    if f.metadata["parse"] is not None:
+        annotation = str
     flag, default = flag_of(f), default_of(f)
     help_text = f.metadata["help"]
     if default not in (None, "", (), False):

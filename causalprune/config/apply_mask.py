@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import GRANULARITIES, REWINDS, SCOPES, SPARSITY_SCHEDULES, ComputeOptions
+from causalprune.config.shared import GRANULARITIES, REWINDS, SCOPES, SPARSITY_SCHEDULES, ComputeOptions, store_option
 from causalprune.errors import UsageError
 from causalprune.options import at_least, fraction, one_of, option, positive
 from causalprune.pruning.names import CRITERIA, REWEIGHTING, check_criterion
 from causalprune.quantities import check_bytes
+from causalprune.urls import StoreUrl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class ApplyMaskConfig(ComputeOptions):
         identifies=False,
     )
     checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", identifies=False)
-    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", identifies=False)
+    store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
     fit: str = option("default", "Name of the fit in the store.", identifies=False)
     rewind_from: Path | None = option(None, "Checkpoint to rewind to [run/pretrained.safetensors].", identifies=False)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import ComputeOptions
+from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.errors import UsageError
 from causalprune.options import at_least, one_of, option, unit_interval
 from causalprune.quantities import check_bytes
+from causalprune.urls import StoreUrl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +19,12 @@ class DiagnoseConfig(ComputeOptions):
     checkpoint: Path | None = option(
         None, "Checkpoint that the recording ended with [run/recorded.safetensors].", identifies=False
     )
-    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", identifies=False)
+    store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
     fit: str = option("default", "Fit to examine.")
     placebo: int = option(19, "Fits to permuted loss changes; 0: none.", check=at_least(0))
-    other: Path | None = option(
-        None, "Store of another recording of the same network, with another seed, to compare γ with.", identifies=False
+    other: Path | StoreUrl | None = store_option(
+        "Store of another recording of the same network, with another seed, to compare γ with."
     )
     other_recording: str | None = option(None, "Recording to compare with [the last of --other].")
     other_fit: str | None = option(None, "Fit to compare with [the name of --fit].")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import GRANULARITIES, SCOPES, RuntimeOptions, check_device
+from causalprune.config.shared import GRANULARITIES, SCOPES, RuntimeOptions, check_device, store_option
 from causalprune.errors import UsageError
 from causalprune.options import at_least, fraction, one_of, open_fraction, option, unit_interval
 from causalprune.options import positive as above_zero
 from causalprune.quantities import check_bytes
+from causalprune.urls import StoreUrl
 
 SOLVERS = ("lasso", "sklearn", "sgd")
 SGD_PRESETS = ("paper-v1", "june-2025", "oct-2025")
@@ -28,7 +29,7 @@ def _folds(value: int) -> str | None:
 class FitGammaConfig(RuntimeOptions):
     """Fit the Granger coefficients γ of a recording."""
 
-    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", identifies=False)
+    store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
     name: str = option("default", "Name of the fit in the store.", identifies=False)
     solver: str = option(

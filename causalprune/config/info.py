@@ -5,16 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import RuntimeOptions
+from causalprune.config.shared import RuntimeOptions, store_option
 from causalprune.options import option
 from causalprune.quantities import check_range
+from causalprune.urls import StoreUrl
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfoConfig(RuntimeOptions):
     """Say what a store, a checkpoint or a run directory is."""
 
-    path: Path | None = option(None, "Store, checkpoint or run directory [the run directory].", flag="PATH")
+    path: Path | StoreUrl | None = store_option("Store, checkpoint or run directory [the run directory].", flag="PATH")
     verify: bool = option(False, "Read everything again and compare every checksum.")
     rows: str | None = option(None, "Of a store: show rows such as 0:10 of the last recording.", check=check_range)
     param: str | None = option(None, "Of a store: show what a parameter such as fc1.weight did.", metavar="NAME")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import AUGMENTATIONS, ComputeOptions
+from causalprune.config.shared import AUGMENTATIONS, ComputeOptions, store_option
 from causalprune.options import at_least, fraction, one_of, option, positive
 from causalprune.quantities import check_interval
+from causalprune.urls import StoreUrl
 
 LOSS_CHANGES = ("same-batch", "next-batch")
 CODECS = ("exact", "balanced", "small")
@@ -32,7 +33,7 @@ class RecordConfig(ComputeOptions):
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
     )
     checkpoint: Path | None = option(None, "Checkpoint to start from [run/pretrained.safetensors].", identifies=False)
-    store: Path | None = option(None, "Trajectory store to write [run/trajectory.zarr].", identifies=False)
+    store: Path | StoreUrl | None = store_option("Trajectory store to write [run/trajectory.zarr].")
     output: Path | None = option(
         None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", identifies=False
     )

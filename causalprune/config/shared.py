@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from causalprune.data.names import check_dataset
 from causalprune.errors import UsageError
@@ -12,6 +13,7 @@ from causalprune.models.names import check_model_name
 from causalprune.options import Options, at_least, fraction, not_negative, one_of, open_fraction, option, positive
 from causalprune.quantities import check_interval
 from causalprune.stopping import DEFAULT_STOP_SIGNALS, check_signals
+from causalprune.urls import parse_place
 
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
 SCOPES = ("global", "layer")
@@ -20,6 +22,11 @@ SPARSITY_SCHEDULES = ("cubic", "geometric", "one-shot")
 REWINDS = ("none", "recording", "pretrained")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "one-cycle", "step", "constant")
+
+
+def store_option(help: str, **declared: Any) -> Any:
+    """Declare an option that names a store, on a disk or in object storage."""
+    return option(None, help, parse=parse_place, metavar="PATH|URL", identifies=False, **declared)
 
 
 def check_device(value: str) -> str | None:

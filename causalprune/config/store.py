@@ -6,24 +6,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.config.record import CODECS
-from causalprune.config.shared import RuntimeOptions
+from causalprune.config.shared import RuntimeOptions, store_option
 from causalprune.errors import UsageError
 from causalprune.options import one_of, option
 from causalprune.quantities import check_range
+from causalprune.urls import StoreUrl, parse_place
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreVerifyConfig(RuntimeOptions):
     """Read everything in a trajectory store and compare it with its checksums."""
 
-    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", flag="STORE")
+    store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreExportConfig(RuntimeOptions):
     """Write rows and parameters of a recording into a .npz or .safetensors file."""
 
-    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", flag="STORE")
+    store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     output: Path | None = option(None, "File to write, ending in .npz or .safetensors.")
     recording: str | None = option(None, "Name of the recording [the last one].")
     rows: str | None = option(None, "Rows, such as 0:64 [all].", check=check_range)
@@ -40,7 +41,7 @@ class StoreExportConfig(RuntimeOptions):
 class StoreCompactConfig(RuntimeOptions):
     """Make a trajectory store smaller: another codec for its recordings, or fewer of them."""
 
-    store: Path | None = option(None, "Trajectory store [run/trajectory.zarr].", flag="STORE")
+    store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     codec: str | None = option(
         None, "Store recordings anew with this codec; it can't have more bits than they have.", check=one_of(CODECS)
     )
@@ -64,6 +65,8 @@ class StoreMergeConfig(RuntimeOptions):
     def check(self) -> None:
         """Two stores at least, and another one to write."""
         super().check()
+        for store in self.stores:
+            parse_place(store)
         if len(self.stores) < 2:
             raise UsageError("store merge", expected="at least two stores", found=f"{len(self.stores)}")
         if self.output is None:

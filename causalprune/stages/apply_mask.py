@@ -30,6 +30,7 @@ from causalprune.runtime import resolve_device
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, load_network
 from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
+from causalprune.urls import StoreUrl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +168,7 @@ def _rewind_source(config: ApplyMaskConfig, run: RunPaths) -> Path | None:
     return run.trained if config.rewind == "recording" and run.trained.exists() else run.pretrained
 
 
-def _read_fit(reader: RecordingReader, name: str, store: Path) -> Fit:
+def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
     if name not in reader.fits:
         raise MismatchError(
             f"{store}",

@@ -13,6 +13,7 @@ from causalprune.errors import DataError
 from causalprune.quantities import parse_range
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.steps import STEP_FIELDS
+from causalprune.urls import StoreUrl
 
 MAX_SHOWN_ROWS = 1000
 
@@ -36,7 +37,7 @@ class Problems:
         self.damaged = self.damaged or bool(lines)
 
 
-def describe_store(path: Path, problems: Problems, *, verify: bool) -> dict[str, Any]:
+def describe_store(path: Path | StoreUrl, problems: Problems, *, verify: bool) -> dict[str, Any]:
     """Describe a store.
 
     Args:

@@ -28,6 +28,7 @@ from causalprune.stages.diagnosis_findings import findings
 from causalprune.stages.fit_gamma import design
 from causalprune.stages.fit_interventions import intervene
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
+from causalprune.urls import StoreUrl
 
 HELD_OUT = 0.2
 """Share of the steps for a fit that held out none."""
@@ -73,7 +74,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     if config.deterministic:
         make_deterministic()
     path = config.store or run.store
-    output = config.output or (run.result("diagnose") if config.store is None else _beside(path, config.fit))
+    output = config.output or _result_path(config, run)
     if output.is_dir():
         raise UsageError("--output", expected="a file to write", found=f"the directory {output}")
     store = TrajectoryStore.open(path)
@@ -112,12 +113,15 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     return result
 
 
-def _beside(store: Path, fit: str) -> Path:
-    return store.with_name(f"{store.name}.{fit}.diagnose.json")
+def _result_path(config: DiagnoseConfig, run: RunPaths) -> Path:
+    """Beside a store that was named; in the run directory where that would be object storage."""
+    if isinstance(config.store, Path):
+        return config.store.with_name(f"{config.store.name}.{config.fit}.diagnose.json")
+    return run.result("diagnose")
 
 
 def _placebo(
-    config: DiagnoseConfig, reader: RecordingReader, fit: Fit, path: Path, reporter: Reporter
+    config: DiagnoseConfig, reader: RecordingReader, fit: Fit, path: Path | StoreUrl, reporter: Reporter
 ) -> dict[str, Any]:
     if not config.placebo:
         return {"unavailable": "--placebo is 0"}
@@ -186,7 +190,7 @@ def _stability(fit: Fit) -> dict[str, Any]:
 
 def _other(
     config: DiagnoseConfig,
-    path: Path,
+    path: Path | StoreUrl,
     store: TrajectoryStore,
     reader: RecordingReader,
     fit: Fit,

@@ -90,8 +90,8 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
             )
         result = _result(config, reader, inputs, dict(stored.attributes), started, already_done=True)
         # A crash may have come between the fit and its result.
-        if processes().is_first and not _result_path(config, run, path).exists():
-            _publish(result, _result_path(config, run, path))
+        if processes().is_first and not _result_path(config, run).exists():
+            _publish(result, _result_path(config, run))
         return result
     source, ranges, num_lags = design(config, reader, path)
     problem = LassoProblem(
@@ -179,7 +179,13 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
             reporter.warn(attributes["curvature"]["warning"])
 
     def publish() -> None:
-        reader.write_fit(name, arrays, attributes, overwrite=config.overwrite or uncertified is not None)
+        reader.write_fit(
+            name,
+            arrays,
+            attributes,
+            overwrite=config.overwrite or uncertified is not None,
+            break_lock=config.break_lock,
+        )
         if uncertified is not None:
             raise NumericalError(
                 f"{uncertified.subject}, kept as {name} in {path}",
@@ -196,7 +202,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
         plot_path(attributes["evidence"], config.plot)
     seconds = {part: round(value, 3) for part, value in solution.seconds.items()}
     result = _result(config, reader, inputs, attributes, started, seconds=seconds)
-    _publish(result, _result_path(config, run, path))
+    _publish(result, _result_path(config, run))
     return result
 
 
@@ -204,8 +210,11 @@ def _wait() -> None:
     """What the other processes have to do while the first one writes the fit."""
 
 
-def _result_path(config: FitGammaConfig, run: RunPaths, store: Path) -> Path:
-    return run.result("fit-gamma") if config.store is None else store.with_name(f"{store.name}.{config.name}.json")
+def _result_path(config: FitGammaConfig, run: RunPaths) -> Path:
+    """Beside a store that was named; in the run directory where that would be object storage."""
+    if isinstance(config.store, Path):
+        return config.store.with_name(f"{config.store.name}.{config.name}.json")
+    return run.result("fit-gamma")
 
 
 def _publish(result: FitGammaResult, path: Path) -> None:

@@ -18,6 +18,7 @@ from causalprune.paths import RunPaths, fallback_path, progress_path
 from causalprune.reporting import Reporter
 from causalprune.stages.describe_store import Problems, describe_parameter, describe_rows, describe_store, step_norms
 from causalprune.store import TrajectoryStore
+from causalprune.urls import StoreUrl
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,20 +73,11 @@ def info(config: InfoConfig, reporter: Reporter | None = None) -> InfoResult:
     del reporter
     started = time.monotonic()
     path = config.path or config.run
-    if not path.exists():
-        remedy = "run a stage first, or name a path"
-        raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
     problems = Problems()
-    is_store = (path / "zarr.json").exists()
-    if (config.rows or config.param or config.plot) and not is_store:
-        raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
-    if path.is_file():
-        kind, details = "checkpoint", _describe_checkpoint(path, verify=config.verify)
-    elif is_store:
-        kind, details = "store", describe_store(path, problems, verify=config.verify)
-        details |= _look_inside(config, path)
+    if isinstance(path, StoreUrl):
+        kind, details = "store", _describe_store(config, path, problems)
     else:
-        kind, details = "run", _describe_run(RunPaths(path), problems, verify=config.verify)
+        kind, details = _describe_path(config, path, problems)
     return InfoResult(
         kind=kind,
         path=str(path),
@@ -96,7 +88,25 @@ def info(config: InfoConfig, reporter: Reporter | None = None) -> InfoResult:
     )
 
 
-def _look_inside(config: InfoConfig, path: Path) -> dict[str, Any]:
+def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[str, dict[str, Any]]:
+    if not path.exists():
+        remedy = "run a stage first, or name a path"
+        raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
+    is_store = (path / "zarr.json").exists()
+    if (config.rows or config.param or config.plot) and not is_store:
+        raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
+    if path.is_file():
+        return "checkpoint", _describe_checkpoint(path, verify=config.verify)
+    if is_store:
+        return "store", _describe_store(config, path, problems)
+    return "run", _describe_run(RunPaths(path), problems, verify=config.verify)
+
+
+def _describe_store(config: InfoConfig, path: Path | StoreUrl, problems: Problems) -> dict[str, Any]:
+    return describe_store(path, problems, verify=config.verify) | _look_inside(config, path)
+
+
+def _look_inside(config: InfoConfig, path: Path | StoreUrl) -> dict[str, Any]:
     """What needs the deltas themselves, and is read only when asked for: rows, a parameter, a picture."""
     details: dict[str, Any] = {}
     if not (config.rows or config.param or config.plot):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -21,7 +20,6 @@ from causalprune.config import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.distributed import processes
 from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, StorageError
-from causalprune.files import make_directory, remove_partials
 from causalprune.paths import RunPaths
 from causalprune.pruning.mask import Mask
 from causalprune.quantities import Interval, format_bytes
@@ -38,8 +36,10 @@ from causalprune.stages.artefacts import (
 from causalprune.stopping import StopRequest, stop_requests
 from causalprune.store import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
 from causalprune.store.estimate import estimate_bytes
+from causalprune.store.files import locate
 from causalprune.training.losses import LossFunction, loss_function
 from causalprune.training.optimizers import optimizer_tensors, restore_optimizer
+from causalprune.urls import StoreUrl
 
 SCALARS_PER_ROW = 6
 """Numbers stored beside the deltas of a row, 8 bytes each."""
@@ -94,10 +94,10 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
     if config.dry_run:
         return _record(output, start, source, store_path, reporter)
     group = processes()
-    group.first(lambda: make_directory(store_path.parent))
+    location = locate(store_path)
     with output.exclusive():
-        group.first(lambda: remove_partials(store_path.parent, store_path.name))
-        if output.finished() is not None and store_path.exists():
+        group.first(location.prepare)
+        if output.finished() is not None and location.exists():
             reader = TrajectoryStore.open(store_path).recording()
             if reader.info.identity == output.identity and reader.finished:
                 result = _result(output, reader, already_done=True)
@@ -106,7 +106,9 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
         return _record(output, start, source, store_path, reporter)
 
 
-def _record(output: StageOutput, start: Checkpoint, source: Path, store_path: Path, reporter: Reporter) -> RecordResult:
+def _record(
+    output: StageOutput, start: Checkpoint, source: Path, store_path: Path | StoreUrl, reporter: Reporter
+) -> RecordResult:
     config: RecordConfig = output.config
     group = processes()
     device = resolve_device(config.device)
@@ -215,14 +217,14 @@ def _check_position(saved: Checkpoint) -> None:
         raise CorruptError("saved state", expected="a position in the recording", found=f"{position}"[:100])
 
 
-def _goes_with(output: StageOutput, path: Path, saved: Checkpoint) -> bool:
+def _goes_with(output: StageOutput, path: Path | StoreUrl, saved: Checkpoint) -> bool:
     """Whether the store has the rows that a saved state has seen.
 
     Raises:
         CausalpruneError: The store is damaged, and no leave to overwrite it.
     """
     try:
-        store = TrajectoryStore.open(path) if path.exists() else None
+        store = TrajectoryStore.open(path) if locate(path).exists() else None
         if store is None or not store.recordings:
             return False
         reader = store.recording()
@@ -235,7 +237,13 @@ def _goes_with(output: StageOutput, path: Path, saved: Checkpoint) -> bool:
 
 
 def _writer(
-    output: StageOutput, path: Path, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
+    output: StageOutput,
+    path: Path | StoreUrl,
+    start: Checkpoint,
+    saved: Checkpoint | None,
+    mask: Mask,
+    rows: int,
+    predicted: int,
 ) -> RecordingWriter:
     """Open the recording that ``saved`` belongs to, or a new one."""
     config: RecordConfig = output.config
@@ -244,7 +252,8 @@ def _writer(
         return store.resume_recording(
             store.recordings[-1], rows=saved.info.position["rows"], break_lock=config.break_lock
         )
-    if path.exists() and not config.overwrite:
+    location = locate(path)
+    if location.exists() and not config.overwrite:
         store = TrajectoryStore.open(path)
         if store.recordings and store.recording().info.identity != output.identity:
             raise MismatchError(
@@ -253,17 +262,23 @@ def _writer(
                 found=f"recording {store.recordings[-1]} of another",
                 remedy="pass --overwrite to replace it, or choose another --store",
             )
-    free = shutil.disk_usage(path.parent).free
-    if predicted > free and not config.force:
+    free = location.free_bytes()
+    if free is not None and predicted > free and not config.force:
         raise StorageError(
             f"disk of {path}",
             expected=f"about {format_bytes(predicted)} for {rows} rows",
             found=f"{format_bytes(free)} free",
             remedy="record fewer steps, with a --stride or --codec small, or pass --force",
         )
-    if path.exists():
+    if location.exists():
         TrajectoryStore.delete(path, break_lock=config.break_lock)
-    store = TrajectoryStore.create(path, index=mask.index, model=start.info.model.to_json(), start_sha256=start.sha256)
+    store = TrajectoryStore.create(
+        path,
+        index=mask.index,
+        model=start.info.model.to_json(),
+        start_sha256=start.sha256,
+        break_lock=config.break_lock,
+    )
     info = RecordingInfo(
         optimizer="sgd",
         lr=config.lr,

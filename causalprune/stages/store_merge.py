@@ -15,6 +15,7 @@ from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult
 from causalprune.store import TrajectoryStore
 from causalprune.store.merging import merge_stores
+from causalprune.urls import parse_place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,13 +47,14 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
     started = time.monotonic()
     path = config.output
     assert path is not None
-    if path.resolve() in [Path(store).resolve() for store in config.stores]:
+    sources = [parse_place(store) for store in config.stores]
+    if path.resolve() in [source.resolve() for source in sources if isinstance(source, Path)]:
         raise UsageError("--output", expected="another path than the stores'", found=f"{path}")
     make_directory(path.parent)
     with FileLock(lock_path(path), break_lock=config.break_lock):
         if config.overwrite and path.exists():
             TrajectoryStore.delete(path, break_lock=config.break_lock)
-        reader, already_done = merge_stores([Path(store) for store in config.stores], path, codec=config.codec)
+        reader, already_done = merge_stores(sources, path, codec=config.codec)
     parts = reader.info.extra["merged"]
     return StoreMergeResult(
         stage="store merge",

@@ -9,6 +9,7 @@ crash cut short; it counts for nothing.
 from __future__ import annotations
 
 import json
+import secrets
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -69,8 +70,8 @@ class CommitLog:
 
     Attributes:
         commits: The last commit of each shard, in order; all but the last shard are full.
-        pending: Shard and bytes that were announced to replace the last commit's file, which may or may not have
-            happened yet.
+        pending: Rows and bytes that were announced to replace the last commit's file, which may or may not have
+            happened yet; several where several writers, one after the other, were about to.
         finished: Whether the recording is complete.
     """
 
@@ -78,7 +79,7 @@ class CommitLog:
         self._file = location.log()
         self.block_rows = block_rows
         self.commits: list[Commit] = []
-        self.pending: tuple[int, ShardFile] | None = None
+        self.pending: list[tuple[int, ShardFile]] = []
         self.finished = False
         self._seed = seed
         self._chain = seed
@@ -119,6 +120,8 @@ class CommitLog:
             raise ValueError(f"checksum {line[:8]!r} instead of {chain:08x}")
         self._chain = chain
         record = json.loads(text)
+        if record["type"] == "writer":
+            return
         if self.finished:
             raise ValueError("a line behind the last one")
         if record["type"] == "finish":
@@ -133,7 +136,7 @@ class CommitLog:
             raise ValueError(f"file {record['file']!r}")
         if record["type"] == "prepare":
             self._require(shard == len(self.commits) - 1, shard)
-            self.pending = (shard, file)
+            self.pending.append((rows, file))
         elif record["type"] == "commit":
             self._require(self.is_next(shard, rows), shard)
             self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows)))
@@ -155,7 +158,7 @@ class CommitLog:
     def _apply(self, commit: Commit) -> None:
         del self.commits[commit.shard :]
         self.commits.append(commit)
-        self.pending = None
+        self.pending = []
 
     @property
     def rows(self) -> int:
@@ -174,14 +177,23 @@ class CommitLog:
     def candidates(self, shard: int) -> list[ShardFile]:
         """What the shard's file may be: the committed bytes, or those announced to replace them."""
         files = [self.commits[shard].file] if shard < len(self.commits) else []
-        if files and self.pending is not None and self.pending[0] == shard:
-            files.append(self.pending[1])
+        if shard == len(self.commits) - 1:
+            files += [file for _, file in self.pending]
         return files
+
+    def claim(self) -> None:
+        """Take the log from whatever writer had it, where a lock alone can't keep writers apart.
+
+        Raises:
+            LockedError: Another one was faster.
+        """
+        if self._file.fenced:
+            self._append(_writer_record())
 
     def append_prepare(self, shard: int, rows: int, file: ShardFile) -> None:
         """Announce, durably, that the file of the last commit's shard is about to be replaced."""
-        self._append({"type": "prepare", "shard": shard, "rows": rows, "file": shard_name(shard), **file.to_json()})
-        self.pending = (shard, file)
+        self._append(_prepare_record(shard, rows, file))
+        self.pending.append((rows, file))
 
     def append_commit(self, commit: Commit) -> None:
         """Record, durably, that a shard's file is in place."""
@@ -190,6 +202,10 @@ class CommitLog:
 
     def rewrite(self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False) -> None:
         """Replace the file by one line a shard, in one atomic step.
+
+        Where writers are kept apart by what they find in the log, an unfinished one also gets a line that is unlike any
+        other writer's, and what was announced of the last shard stays announced: another writer, which can't know yet
+        that it isn't to go on, may still do it.
 
         Args:
             rows: Rows to keep, at most as many as there are.
@@ -202,14 +218,22 @@ class CommitLog:
             rest = rows - last.shard * self.block_rows
             kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file_of_last or last.file)
         records = [_commit_record(commit) for commit in kept]
+        pending: list[tuple[int, ShardFile]] = []
         if finished:
             records.append({"type": "finish", "rows": rows})
+        elif self._file.fenced:
+            if kept and len(kept) == len(self.commits):
+                before = self.commits[-1]
+                announced = [(before.rows, before.file), *self.pending]
+                pending = [(rows, file) for rows, file in announced if file != kept[-1].file]
+            records += [_prepare_record(kept[-1].shard, rows, file) for rows, file in pending]
+            records.append(_writer_record())
         lines, chain = [], self._seed
         for record in records:
             line, chain = _encode(record, chain)
             lines.append(line + "\n")
         self._file.replace("".join(lines).encode())
-        self.commits, self.pending, self.finished, self._chain = kept, None, finished, chain
+        self.commits, self.pending, self.finished, self._chain = kept, pending, finished, chain
 
     def require_mine(self) -> None:
         """Raise LockedError if another writer has changed the log since this one did."""
@@ -225,6 +249,14 @@ def _encode(record: dict[str, Any], chain: int) -> tuple[str, int]:
     text = canonical_bytes(record)
     chain = google_crc32c.extend(chain, text)
     return f"{chain:08x} {text.decode()}", chain
+
+
+def _writer_record() -> dict[str, Any]:
+    return {"type": "writer", "token": secrets.token_hex(8)}
+
+
+def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
+    return {"type": "prepare", "shard": shard, "rows": rows, "file": shard_name(shard), **file.to_json()}
 
 
 def _commit_record(commit: Commit) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from causalprune.store.files import Location
+from causalprune.store.files import FITS_LOCK, LOCK, Location
 
 METADATA = "zarr.json"
 """What every Zarr v3 group and array is described by."""
@@ -34,12 +34,12 @@ class StoreLayout:
     @property
     def lock(self) -> Location:
         """Lock of the one process that records."""
-        return self.root / ".lock"
+        return self.root / LOCK
 
     @property
     def fits_lock(self) -> Location:
         """Lock of whoever adds, replaces or deletes a fit."""
-        return self.root / ".fits-lock"
+        return self.root / FITS_LOCK
 
     def recording(self, name: str) -> RecordingLayout:
         """The files of one recording, also while it is being replaced."""

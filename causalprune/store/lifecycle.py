@@ -51,13 +51,20 @@ def recover_recordings(layout: StoreLayout) -> None:
             replaced.move(target)
 
 
-def rewind_recording(layout: RecordingLayout, reader: RecordingReader, rows: int) -> None:
-    """Drop what lies behind the first ``rows`` rows; after every step the recording can be read and rewound again."""
-    log = reader.read_log()
+def rewind_recording(layout: RecordingLayout, reader: RecordingReader, log: CommitLog, rows: int) -> None:
+    """Drop what lies behind the first ``rows`` rows; after every step the recording can be read and rewound again.
+
+    Args:
+        layout: The recording's files.
+        reader: The recording.
+        log: Its log, which this process has claimed.
+        rows: Rows to keep.
+    """
     kept = reader.schema.shape.shards(rows)
+    sizes = layout.delta.sizes()
     for commit in log.commits[:kept]:
         shard = layout.shard(commit.shard)
-        size = shard.size()
+        size = sizes.get(shard.name)
         if all(size != file.size for file in log.candidates(commit.shard)):
             raise CorruptError(
                 f"{shard}",
@@ -86,6 +93,7 @@ def rewind_recording(layout: RecordingLayout, reader: RecordingReader, rows: int
 
 def finish_recording(layout: RecordingLayout, schema: RecordingSchema, log: CommitLog) -> None:
     """Write what only a complete recording has; the log, last, makes it complete."""
+    log.require_mine()
     if layout.steps.exists():
         layout.steps.remove_folder()
     layout.steps.build(lambda folder: write_array(folder, log.steps().to_matrix(), ("quantity", "row")))

@@ -16,9 +16,12 @@ from causalprune.store.info import RecordingInfo
 from causalprune.store.reader import RecordingReader
 from causalprune.store.rewriting import LEAST_QUEUE, append_recording
 from causalprune.store.trajectory import TrajectoryStore
+from causalprune.urls import StoreUrl
 
 
-def merge_stores(sources: Sequence[Path], path: Path, *, codec: str | None = None) -> tuple[RecordingReader, bool]:
+def merge_stores(
+    sources: Sequence[Path | StoreUrl], path: Path, *, codec: str | None = None
+) -> tuple[RecordingReader, bool]:
     """Make a store with one recording: the rows of every recording of every source, in order.
 
     X and y of the result are those of the parts, one below the other. It appears as a whole; memory: two blocks of

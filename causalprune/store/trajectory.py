@@ -15,6 +15,7 @@ from causalprune.locking import Lock, LockHolder
 from causalprune.parameters import ParameterIndex
 from causalprune.store.blocks import MAX_ROWS, BlockShape
 from causalprune.store.codec import find_codec
+from causalprune.store.commits import CommitLog
 from causalprune.store.files import Location, locate
 from causalprune.store.info import RecordingInfo, RecordingSchema
 from causalprune.store.layout import METADATA, RecordingLayout, StoreLayout
@@ -32,19 +33,20 @@ from causalprune.store.metadata import (
 )
 from causalprune.store.reader import RecordingReader
 from causalprune.store.writer import QUEUE_BYTES, RecordingWriter
+from causalprune.urls import StoreUrl, parse_place
 
 
 class TrajectoryStore:
     """A Zarr v3 hierarchy of recordings over one parameter index; one process at a time records into it.
 
     Attributes:
-        path: The directory.
+        path: The directory, or the address in object storage.
         index: The prunable parameters.
         model: Specification of the model, JSON-ready.
         start_sha256: Hash of the checkpoint for which the store was made.
     """
 
-    def __init__(self, path: Path, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> None:
+    def __init__(self, path: Path | StoreUrl, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> None:
         self.path = path
         self.index = index
         self.model = model
@@ -52,22 +54,30 @@ class TrajectoryStore:
         self._layout = StoreLayout(locate(path))
 
     @classmethod
-    def create(cls, path: Path, *, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> Self:
+    def create(
+        cls,
+        path: Path | StoreUrl | str,
+        *,
+        index: ParameterIndex,
+        model: dict[str, Any],
+        start_sha256: str,
+        break_lock: bool = False,
+    ) -> Self:
         """Make an empty store; it appears as a whole.
 
         Args:
-            path: A directory that doesn't exist yet, in one that does.
+            path: A directory that doesn't exist yet, in one that does; or an address in object storage.
             index: The prunable parameters.
             model: Specification of the model, JSON-ready.
             start_sha256: Hash of the checkpoint from which recordings start.
+            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
 
         Raises:
             UsageError: Something is there already.
-            StorageError: The file system refused.
+            LockedError: In object storage: another process is at work there.
+            StorageError: Storage refused.
         """
         location = locate(path)
-        if location.exists():
-            raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy="choose another path")
         content = {"index": index.to_json(), "model": model, "start_sha256": start_sha256}
 
         def fill(root: Location) -> None:
@@ -76,11 +86,15 @@ class TrajectoryStore:
             (new.recordings / METADATA).write_json(plain_group_document())
             new.metadata.write_json(group_document("store", content))
 
-        location.build(fill)
-        return cls(path, index, model, start_sha256)
+        with location.making(break_lock=break_lock):
+            if location.exists():
+                remedy = "choose another path"
+                raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy=remedy)
+            location.build(fill)
+        return cls(_place(path), index, model, start_sha256)
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path | StoreUrl | str) -> Self:
         """Open a store.
 
         Raises:
@@ -104,10 +118,10 @@ class TrajectoryStore:
         if not isinstance(model, dict) or not isinstance(start, str) or not index.total:
             raise CorruptError(source, expected="parameters, a model and a checkpoint's hash", found="not all of them")
         read_document(layout.recordings / METADATA, "group")
-        return cls(path, index, model, start)
+        return cls(_place(path), index, model, start)
 
     @staticmethod
-    def delete(path: Path, *, break_lock: bool = False) -> None:
+    def delete(path: Path | StoreUrl | str, *, break_lock: bool = False) -> None:
         """Delete a store, whole or damaged.
 
         Raises:
@@ -213,7 +227,10 @@ class TrajectoryStore:
             layout = self._layout.recording(self._layout.next_recording_name())
             begin_recording(layout, schema, active)
             reader = RecordingReader(self._layout, layout.root.name, self.index)
-            return self._writer(layout, reader, np.empty((0, schema.shape.columns), np.float32), lock, queue_bytes)
+            log = reader.read_log()
+            log.claim()
+            tail = np.empty((0, schema.shape.columns), np.float32)
+            return self._writer(layout, reader, log, tail, lock, queue_bytes)
         except BaseException:
             lock.release()
             raise
@@ -265,6 +282,9 @@ class TrajectoryStore:
             layout = self._layout.recording(self._require_name(name))
             for folder in (layout.root, layout.delta):
                 folder.clear_leftovers()
+            log = RecordingReader(self._layout, name, self.index).read_log()
+            log.claim()
+            # What is read now can't be changed by a writer that this one has taken over from.
             reader = RecordingReader(self._layout, name, self.index)
             if not 0 <= rows <= reader.num_rows:
                 raise MismatchError(
@@ -274,8 +294,8 @@ class TrajectoryStore:
                     remedy="record anew from the start",
                 )
             tail = reader.read_rows(rows - rows % reader.block_rows, rows)
-            rewind_recording(layout, reader, rows)
-            return self._writer(layout, reader, tail, lock, queue_bytes)
+            rewind_recording(layout, reader, log, rows)
+            return self._writer(layout, reader, log, tail, lock, queue_bytes)
         except BaseException:
             lock.release()
             raise
@@ -326,6 +346,13 @@ class TrajectoryStore:
         """
         from causalprune.store.rewriting import recode
 
+        if isinstance(self.path, StoreUrl):
+            raise UsageError(
+                "--codec",
+                expected="a store on a disk",
+                found=f"{self.path}",
+                remedy="copy it there, compact it, and copy it back: the files are the same",
+            )
         with self._layout.lock.lock(break_lock=break_lock), self._layout.fits_lock.lock(break_lock=break_lock):
             recover_recordings(self._layout)
             recode(self._layout, RecordingReader(self._layout, self._require_name(name), self.index), find_codec(codec))
@@ -348,10 +375,15 @@ class TrajectoryStore:
     def _verify_recording(self, name: str) -> list[str]:
         return self.recording(name).verify()
 
+    @staticmethod
     def _writer(
-        self, layout: RecordingLayout, reader: RecordingReader, tail: np.ndarray, lock: Lock, queue_bytes: int
+        layout: RecordingLayout,
+        reader: RecordingReader,
+        log: CommitLog,
+        tail: np.ndarray,
+        lock: Lock,
+        queue_bytes: int,
     ) -> RecordingWriter:
-        log = reader.read_log()
         return RecordingWriter(
             layout,
             reader.schema,
@@ -362,3 +394,7 @@ class TrajectoryStore:
             tail=tail,
             queue_bytes=queue_bytes,
         )
+
+
+def _place(path: Path | StoreUrl | str) -> Path | StoreUrl:
+    return parse_place(path) if isinstance(path, str) else path

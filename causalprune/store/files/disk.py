@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Hashable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -69,9 +69,10 @@ class DiskLocation(Location):
         with storage_errors(self.path, "read"):
             return [entry.name for entry in self.path.iterdir()]
 
-    def size(self) -> int | None:
-        """Length of the file."""
-        return self.path.stat().st_size if self.path.exists() else None
+    def sizes(self) -> dict[str, int]:
+        """Names and lengths of the files in the directory."""
+        with storage_errors(self.path, "read"), os.scandir(self.path) as entries:
+            return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
 
     def require_contained(self) -> None:
         """Check that nothing below is a link or a special file, through which one could leave the directory."""
@@ -137,6 +138,16 @@ class DiskLocation(Location):
     def holder(self) -> LockHolder | None:
         """Who holds it."""
         return lock_holder(self.path)
+
+    def making(self, *, break_lock: bool = False) -> AbstractContextManager[object]:
+        """Nothing: of two directories that get the same name one is refused."""
+        del break_lock
+        return nullcontext()
+
+    def prepare(self) -> None:
+        """Make the directory that holds this one; remove temporary names of this one."""
+        make_directory(self.path.parent)
+        remove_partials(self.path.parent, self.path.name)
 
     def make_folder(self) -> None:
         """Make the directory."""

@@ -9,11 +9,20 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from causalprune.errors import CorruptError
 from causalprune.files import MAX_JSON_BYTES, decode_json, encode_json
 from causalprune.locking import Lock, LockHolder
 
 REMEDY = "restore the file from a copy, or record again"
 """Of a damaged or missing file."""
+
+LOCK = ".lock"
+"""Held by the one process that records into a store."""
+
+FITS_LOCK = ".fits-lock"
+"""Held by whoever adds, replaces or deletes a fit."""
+
+LOCKS = (LOCK, FITS_LOCK)
 
 Fence = Callable[[], None]
 """Raises LockedError if another writer has taken over."""
@@ -22,7 +31,7 @@ Buffer = Callable[[int], np.ndarray]
 """Hands out (n,) uint8 to read into."""
 
 
-class ReplacedError(Exception):
+class ReplacedError(CorruptError):
     """A file has other bytes than when it was looked at, or is gone."""
 
 
@@ -147,8 +156,8 @@ class Location(ABC):
         """Names of what is in the folder, temporary ones included."""
 
     @abstractmethod
-    def size(self) -> int | None:
-        """Length of the file; None where there is none."""
+    def sizes(self) -> dict[str, int]:
+        """Names and lengths of the files in the folder."""
 
     @abstractmethod
     def require_contained(self) -> None:
@@ -236,7 +245,19 @@ class Location(ABC):
     def holder(self) -> LockHolder | None:
         """Who holds the file as a lock, dead or alive."""
 
+    @abstractmethod
+    def making(self, *, break_lock: bool = False) -> AbstractContextManager[object]:
+        """Held while a store is made here, where two processes could otherwise make it at once.
+
+        Args:
+            break_lock: Take the lock, if it takes one, even from a process on another host.
+        """
+
     # Folders ----------------------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Make the folder in which this one will lie, and remove what a crash left of building it before."""
 
     @abstractmethod
     def make_folder(self) -> None:

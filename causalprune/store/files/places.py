@@ -6,12 +6,23 @@ from pathlib import Path
 
 from causalprune.store.files.disk import DiskLocation
 from causalprune.store.files.location import Location
+from causalprune.urls import StoreUrl, parse_place
 
 
-def locate(place: Path | str) -> Location:
+def locate(place: Path | StoreUrl | str) -> Location:
     """The location of a store.
 
     Args:
-        place: A path.
+        place: A path, or an address in object storage, which may be text.
+
+    Raises:
+        UsageError: An address that can't be one, or the package that it needs isn't installed.
     """
+    if isinstance(place, str):
+        place = parse_place(place)
+    if isinstance(place, StoreUrl):
+        from causalprune.store.files.object_client import client_of
+        from causalprune.store.files.objects import ObjectLocation
+
+        return ObjectLocation(client_of(place.bucket), place.key)
     return DiskLocation(Path(place))
