@@ -203,13 +203,13 @@ def _storage_error(action: str, url: str, bucket: str, text: str) -> StorageErro
     host = address[0] if address else "the endpoint"
     reason = code[1] if code else f"HTTP status {status[1]}" if status else ""
     kind: type[StorageError] = StorageError
-    if "169.254.169.254" in line or "169.254.170." in line:
+    if re.search(r"/latest/(api/token|meta-data)|/169\.254\.", line):
         found = "no credentials"
         remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     elif reason == "NoSuchBucket":
         found, remedy = f"no bucket {bucket} at {host}", "create it, or name another; check AWS_ENDPOINT_URL"
-    elif reason in ("PermanentRedirect", "AuthorizationHeaderMalformed") or (status and status[1] == "301"):
-        found, remedy = f"a bucket in another region ({reason})", "set AWS_REGION to the bucket's"
+    elif reason == "AuthorizationHeaderMalformed" or "incorrectly configured region" in line:
+        found, remedy = "a bucket in another region", "set AWS_REGION to the bucket's"
     elif status and status[1] in ("401", "403"):
         found, remedy = f"access denied ({reason})", "check the AWS_* variables and the bucket's policy"
     elif "BadScheme" in text or "URL scheme is not allowed" in text:
