@@ -3,7 +3,7 @@
 It says ``"ready"`` first. A line of JSON on stdin is ``{"args": […], "fault": "EIO", "fail_at": 7}``; the answer on
 stdout is ``{"pid": …}`` at once and ``{"code": …, "changes": […], "error": …}`` when the child has ended. A child that
 was killed has the negative number of the signal as its code. With ``"watch": directory`` the changes are those below it
-that the faulty disk doesn't see.
+that the faulty disk doesn't see. With ``"in_storage": true`` it is object storage that fails, not the disk.
 """
 
 import gc
@@ -17,20 +17,22 @@ from contextlib import redirect_stdout
 
 from causalprune_cli.main import main
 from faulty_disk import FaultyDisk
+from faulty_storage import FaultyStorage
 from stage_cases import BEFORE, command_of
 
 
 def child(request, directory):
     """Run the command; never returns."""
     limit(request.get("memory"), request.get("seconds"))
-    disk = FaultyDisk(request.get("fault", ""), request.get("fail_at", 0))
+    os.environ.update(request.get("environment", {}))
+    where = FaultyStorage if request.get("in_storage") else FaultyDisk
+    disk = where(request.get("fault", ""), request.get("fail_at", 0))
     disk.install()
     if "watch" in request:
         disk.watch(request["watch"])
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["causalprune", *request["args"]]
-    os.environ.update(request.get("environment", {}))
     code = main()
     sys.stdout.flush()
     sys.stderr.flush()
