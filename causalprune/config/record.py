@@ -33,7 +33,9 @@ class RecordConfig(ComputeOptions):
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
     )
     checkpoint: Path | None = option(None, "Checkpoint to start from [run/pretrained.safetensors].", identifies=False)
-    store: Path | StoreUrl | None = store_option("Trajectory store to write [run/trajectory.zarr].")
+    store: Path | StoreUrl | None = store_option(
+        "Trajectory store to write, a path or s3://BUCKET/KEY [run/trajectory.zarr]."
+    )
     output: Path | None = option(
         None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", identifies=False
     )

@@ -222,7 +222,7 @@ def test_an_interrupted_recording_goes_on_elsewhere(s3, tmp_path):
     assert tree(up) == expected
 
 
-def test_a_block_of_columns_takes_a_request_a_shard(url):
+def test_how_many_requests_it_takes(url):
     reader = TrajectoryStore.open(url).recording()
     client = locate(url).client
     counted = []
@@ -234,6 +234,19 @@ def test_a_block_of_columns_takes_a_request_a_shard(url):
 
     client._request = request
     try:
+        store = make_store(f"{url}-2", COLUMNS)
+        writer = store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=ROWS, block_rows=8)
+        for rows, shard in ((8, "c.0.0"), (10, "c.1.0")):
+            counted.clear()
+            append_rows(writer, make_rows(ROWS, COLUMNS), writer.rows_appended, rows)
+            writer.flush()
+            assert counted == [shard, shard, "commits.log"]
+        counted.clear()
+        append_rows(writer, make_rows(ROWS, COLUMNS), 10, 12)
+        writer.flush()
+        assert counted == ["c.1.0", "commits.log", "commits.log", "c.1.0", "commits.log"]
+        writer.abort()
+        counted.clear()
         reader.read_columns(0, COLUMNS)
         assert counted == ["c.0.0", "c.0.0", "c.1.0", "c.1.0", "c.2.0", "c.2.0"]
         counted.clear()
