@@ -58,7 +58,7 @@ def test_its_objects_are_the_files_of_a_directory(url, tmp_path):
     assert TrajectoryStore.open(copy_down(url, tmp_path / "down.zarr")).verify() == []
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "empty", "flipped"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
 def test_whatever_object_is_damaged_is_named(url, damage, capsys):
     whole = tree(url)
     for name in NAMES:
@@ -68,7 +68,7 @@ def test_whatever_object_is_damaged_is_named(url, damage, capsys):
         else:
             middle = len(data) // 2
             flipped = data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
-            put(url, name, {"truncated": data[:middle], "empty": b"", "flipped": flipped}[damage])
+            put(url, name, {"truncated": data[:middle], "flipped": flipped}[damage])
         assert main(["store", "verify", url, "--quiet"]) == 4, name
         error = capsys.readouterr().err
         node = f"{url}/{name.rpartition('/')[0]}" if "/" in name else url
@@ -254,3 +254,14 @@ def test_how_many_requests_it_takes(url):
         assert counted == ["c.0.0", "c.1.0", "c.2.0"]
     finally:
         del client._request
+
+
+def test_what_is_larger_than_it_may_be_is_not_loaded(s3):
+    put(s3, "large", b"x" * 1001)
+    location = locate(f"{s3}/large")
+    with pytest.raises(CorruptError, match="at most 1000 bytes, found 1001"):
+        location.read(1000)
+    with pytest.raises(CorruptError, match="at most 1000 bytes, found 1001"):
+        location.log().read(1000)
+    assert location.client.get(location.key, limit=1000)[0] == b""
+    assert location.read(1001) == b"x" * 1001

@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from causalprune.errors import StorageError, UsageError
+
+Result = TypeVar("Result")
 
 CONNECT_TIMEOUT = "5s"
 REQUEST_TIMEOUT = "300s"
@@ -60,7 +62,13 @@ class ObjectClient:
         self._store: Any = _connect(bucket, None)
 
     def get(
-        self, key: str, span: tuple[int, int] | None = None, *, suffix: int = 0, version: str | None = None
+        self,
+        key: str,
+        span: tuple[int, int] | None = None,
+        *,
+        suffix: int = 0,
+        limit: int | None = None,
+        version: str | None = None,
     ) -> tuple[memoryview, ObjectInfo]:
         """Bytes of an object, and what it is.
 
@@ -68,6 +76,7 @@ class ObjectClient:
             key: Its key.
             span: Only these bytes, or those of them that there are.
             suffix: Only so many bytes at the end.
+            limit: Of an object that is larger, no bytes at all.
             version: Only if it is of this version.
 
         Raises:
@@ -79,8 +88,13 @@ class ObjectClient:
             options["range"] = span
         elif suffix:
             options["range"] = {"suffix": suffix}
-        result = self._request("read", key, lambda obstore, store: _collect(obstore.get(store, key, options=options)))
-        return result[0], _info(result[1])
+
+        def call(obstore: Any, store: Any) -> tuple[memoryview, ObjectInfo]:
+            result = obstore.get(store, key, options=options)
+            info = _info(result.meta)
+            return memoryview(b"" if limit is not None and info.size > limit else result.bytes()), info
+
+        return self._request("read", key, call)
 
     def head(self, key: str) -> ObjectInfo | None:
         """What an object is; None where there is none."""
@@ -131,7 +145,7 @@ class ObjectClient:
         folders = [name.rpartition("/")[2] for name in found["common_prefixes"]]
         return folders, {entry["path"].rpartition("/")[2]: entry["size"] for entry in found["objects"]}
 
-    def _request(self, action: str, key: str, call: Callable[[Any, Any], Any]) -> Any:
+    def _request(self, action: str, key: str, call: Callable[[Any, Any], Result]) -> Result:
         import obstore
 
         with _translated(action, f"s3://{self.bucket}/{key}", self.bucket):
@@ -168,10 +182,6 @@ def _connect(bucket: str, retry: Any) -> Any:
     options: Any = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allow_http}
     with _translated("reach", f"s3://{bucket}", bucket):
         return obstore.store.S3Store(bucket, client_options=options, retry_config=retry)
-
-
-def _collect(result: Any) -> tuple[memoryview, Any]:
-    return memoryview(result.bytes()), result.meta
 
 
 def _info(entry: Any) -> ObjectInfo:

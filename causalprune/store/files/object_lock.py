@@ -80,11 +80,11 @@ class ObjectLock(Lock):
     def _read(self) -> tuple[LockHolder | None, str | None]:
         """The holder, None if it can't be read; the version of the object, None if there is none."""
         try:
-            data, info = self._client.get(self._key)
+            data, info = self._client.get(self._key, limit=_MAX_RECORD_BYTES)
         except FileNotFoundError:
             return None, None
         try:
-            return parse_holder(bytes(data[:_MAX_RECORD_BYTES]), f"lock {self._url}"), info.version
+            return parse_holder(bytes(data), f"lock {self._url}"), info.version
         except LockedError:
             return None, info.version
 

@@ -31,7 +31,7 @@ class ObjectLog(LogFile):
     def read(self, max_bytes: int) -> bytes:
         """All of it; what is appended later goes behind this."""
         try:
-            data, info = self._client.get(self._key)
+            data, info = self._client.get(self._key, limit=max_bytes)
         except FileNotFoundError as error:
             raise DataError(self._url, expected="a file", found="nothing") from error
         if info.size > max_bytes:

@@ -89,16 +89,9 @@ class ObjectLocation(Location):
     def read(self, max_bytes: int, *, remedy: str = "") -> bytes:
         """Read a whole object."""
         try:
-            # One byte more than is allowed shows that there are more.
-            data, info = self.client.get(self.key, (0, max_bytes + 1))
+            data, info = self.client.get(self.key, limit=max_bytes)
         except FileNotFoundError as error:
             raise DataError(f"{self}", expected="a file", found="nothing", remedy=remedy) from error
-        except StorageError:
-            # Of no bytes there is no range.
-            found = self.client.head(self.key)
-            if found is not None and found.size == 0:
-                return b""
-            raise
         if info.size > max_bytes:
             raise CorruptError(f"{self}", expected=f"at most {max_bytes} bytes", found=f"{info.size}")
         return bytes(data)
