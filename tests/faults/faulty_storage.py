@@ -2,10 +2,11 @@
 
 import os
 import signal
+from contextlib import suppress
 
 from causalprune.errors import StorageError
 from causalprune.store.files import object_log
-from causalprune.store.files.object_client import NoAnswerError, ObjectClient
+from causalprune.store.files.object_client import ConflictError, NoAnswerError, ObjectClient
 
 STORAGE_FAULTS = ("refused", "lost", "cut off before", "cut off behind", "SIGKILL before", "SIGKILL behind")
 """One request is refused; one is made, but its answer is lost; none is answered from one on, which is made or isn't."""
@@ -41,7 +42,8 @@ class FaultyStorage:
                 raise StorageError("cannot do it", found="access denied", remedy="run the same command again")
             if self.fault.endswith("before"):
                 raise self._ending()
-            real(client, action, key, call)
+            with suppress(ConflictError):
+                real(client, action, key, call)
             raise self._ending()
 
         ObjectClient._request = request
