@@ -148,10 +148,24 @@ def require_document(file: Location, expected: dict[str, Any]) -> None:
     """
     found = read_document(file, "array")
     for key in sorted((set(found) | set(expected)) - {"attributes"}):
-        if found.get(key) != expected.get(key):
+        difference = _first_difference(expected.get(key), found.get(key), key)
+        if difference is not None:
+            where, wanted, other = difference
             raise CorruptError(
                 f"{file}",
-                expected=f"{key} {json.dumps(expected.get(key))[:160]}",
-                found=json.dumps(found.get(key))[:160],
-                remedy=REMEDY,
+                expected=f"{where} {json.dumps(wanted)[:80]}",
+                found=json.dumps(other)[:80],
+                remedy="restore the file from a copy; a store of an earlier version must be recorded again",
             )
+
+
+def _first_difference(expected: Any, found: Any, where: str) -> tuple[str, Any, Any] | None:
+    """Where two JSON values first differ, such as ``codecs.0.name``, and what each says there."""
+    if isinstance(expected, dict) and isinstance(found, dict) and expected.keys() == found.keys():
+        pairs = [(str(key), expected[key], found[key]) for key in sorted(expected)]
+    elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        pairs = [(str(number), *pair) for number, pair in enumerate(zip(expected, found, strict=True))]
+    else:
+        return None if expected == found else (where, expected, found)
+    differences = (_first_difference(a, b, f"{where}.{name}") for name, a, b in pairs)
+    return next((difference for difference in differences if difference is not None), None)

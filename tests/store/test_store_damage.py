@@ -244,3 +244,14 @@ def test_paths_that_are_no_store(tmp_path):
     for name, error in (("missing", DataError), ("file", DataError), ("empty", CorruptError)):
         with pytest.raises(error):
             TrajectoryStore.open(tmp_path / name)
+
+
+def test_a_store_of_other_codec_parameters(tmp_path):
+    """As an earlier version wrote: said where it differs, and what to do."""
+    store, _ = make_recording(tmp_path / "t")
+    path = tmp_path / "t/recordings/000/delta/zarr.json"
+    text = path.read_text()
+    path.write_text(text.replace('"blocksize": 0', '"blocksize": 1234'))
+    assert path.read_text() != text
+    with pytest.raises(CorruptError, match=r"blocksize 0, found 1234; .* must be recorded again"):
+        store.recording()
