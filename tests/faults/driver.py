@@ -15,10 +15,14 @@ import sys
 import tempfile
 from contextlib import redirect_stdout
 
-from causalprune_cli.main import main
+import typer
+from causalprune_cli import main as command_line
 from faulty_disk import FaultyDisk
 from faulty_storage import FaultyStorage
 from stage_cases import BEFORE, command_of
+
+# Made of its options once, not by every child.
+command_line.app = typer.main.get_command(command_line.app)
 
 
 def child(request, directory):
@@ -33,7 +37,7 @@ def child(request, directory):
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["causalprune", *request["args"]]
-    code = main()
+    code = command_line.main()
     sys.stdout.flush()
     sys.stderr.flush()
     with open(f"{directory}/changes", "w") as file:  # noqa: PTH123
@@ -62,7 +66,7 @@ with tempfile.TemporaryDirectory() as run, redirect_stdout(None):
     # What a stage imports when it first runs stays imported.
     for stage in BEFORE:
         if stage != "run":
-            main([*command_of(stage, run), "--quiet"])
+            command_line.main([*command_of(stage, run), "--quiet"])
 # Nor is it copied, page by page, for the collector's sake.
 gc.freeze()
 answer("ready")
