@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.optim import SGD
@@ -165,7 +166,7 @@ def _record(
     step = int(saved.info.position["steps"]) if saved is not None else 0
     writers: list[RecordingWriter] = []
     group.first(lambda: writers.append(_writer(output, store_path, start, saved, mask, rows, predicted)))
-    writer: Any = writers[0] if writers else _Discard()
+    writer: Any = writers[0] if writers else _Discard(mask.num_kept)
     recorder = TrajectoryRecorder(
         model,
         optimizer,
@@ -192,9 +193,20 @@ def _record(
 
 
 class _Discard:
-    """The writer of the processes that don't write."""
+    """The writer of the processes that don't write.
+
+    Args:
+        columns: P_active.
+    """
 
     rows_appended = 0
+
+    def __init__(self, columns: int) -> None:
+        self._row = np.empty(columns, np.float32)
+
+    def row(self) -> np.ndarray:
+        """Memory for a row, (P_active,) float32, the same for every one."""
+        return self._row
 
     def append(self, delta: torch.Tensor, **scalars: float) -> None:
         """Take a row and drop it."""
