@@ -27,6 +27,8 @@ def estimate_bytes(delta: np.ndarray, *, rows: int, codec: str = "balanced") -> 
     shape = BlockShape.choose(len(delta), rows)
     rounded = np.empty(len(delta), np.float32)
     chosen.round(np.ascontiguousarray(delta, np.float32), rounded)
-    chunks = (rounded[start : start + shape.width] for start in range(0, len(delta), shape.width))
+    # No less at once than in the recording, whose blocks hold several rows: compressors do less well on little data.
+    length = max(shape.width, chosen.block_bytes // 4)
+    chunks = (rounded[start : start + length] for start in range(0, len(delta), length))
     row_bytes = sum(len(part) for chunk in chunks for part in chosen.encode(chunk))
     return rows * row_bytes + shape.shards(rows) * index_bytes(shape)
