@@ -176,51 +176,85 @@ def run(result: Any) -> Any:
 def sweep(result: Any) -> Any:
     """Mean and spread of the score: criteria across, sparsities down, a block for each combination of the rest."""
     parts: list[Any] = []
-    others = [n for n in result.summary[0] if n not in _SUMMARY] if result.summary else []
-    blocks: dict[tuple[tuple[str, Any], ...], list[dict[str, Any]]] = {}
-    for line in result.summary:
-        blocks.setdefault(tuple((name, line[name]) for name in others), []).append(line)
-    for settings, lines in blocks.items():
+    summary = [{**line, "settings": {n: v for n, v in line.items() if n not in _SUMMARY}} for line in result.summary]
+    for settings, lines in _blocks(summary):
         criteria = list(dict.fromkeys(line["criterion"] for line in lines))
-        title = "  ".join(f"{name}={value}" for name, value in settings)
-        table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-        table.add_column("accuracy %" if lines[0]["metric"] == "top1" else "R²", no_wrap=True)
-        for criterion in criteria:
-            table.add_column(criterion, justify="right")
+        table = _block_table(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
         cells = {(line["sparsity"], line["criterion"]): line for line in lines}
         for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
-            scores = [cells.get((sparsity, criterion)) for criterion in criteria]
-            table.add_row(f"{100 * sparsity:g} % pruned", *map(_score, scores))
-        parts += [table, Text()]
+            found = [cells.get((sparsity, criterion)) for criterion in criteria]
+            scores = ["–" if c is None else _score((c["mean"], c["std"]), c["metric"]) for c in found]
+            table.add_row(f"{100 * sparsity:g} % pruned", *scores)
+        dense = lines[0]["dense_mean"], lines[0]["dense_std"]
+        before = [] if dense[0] is None else [Text(f"not pruned {_score(dense, lines[0]['metric'])}", style="dim")]
+        parts += [table, *before, Text()]
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
     return Group(*parts, facts(result, {**counts, "stages run": steps or "none"}))
 
 
-_SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "seeds")
+_SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "dense_mean", "dense_std", "seeds")
 
 
-def _score(line: dict[str, Any] | None) -> str:
-    if line is None or line["mean"] is None:
+def _score(moments: tuple[float | None, float | None], metric: str) -> str:
+    """Mean and standard deviation, either of which may be missing."""
+    mean, std = moments
+    scale, digits = (100, 1) if metric == "top1" else (1, 3)
+    if mean is None:
         return "–"
-    scale, digits = (100, 1) if line["metric"] == "top1" else (1, 3)
-    spread = f" ±{scale * line['std']:.{digits}f}" if line["std"] is not None else ""
-    return f"{scale * line['mean']:.{digits}f}{spread}"
+    return f"{scale * mean:.{digits}f}" + ("" if std is None else f" ±{scale * std:.{digits}f}")
 
 
 def report(result: Any) -> Any:
-    """Where the page is, and where the scores fall."""
-    table = Table("criterion", "half is lost at", "width", box=None, pad_edge=False)
-    for line in result.phase_shift:
-        settings = "".join(f"  {name}={value}" for name, value in line["settings"].items())
-        if "reason" in line:
-            table.add_row(line["criterion"] + settings, line["reason"], "")
-        else:
-            table.add_row(
-                line["criterion"] + settings, f"{line['sparsity']:.2%} pruned", f"{line['width']:.2f} decades"
-            )
+    """Where the page is, where the scores fall, and how sharp the loss is, a block for each combination of settings."""
+    parts: list[Any] = []
+    for settings, found in _blocks(result.phase_shift):
+        table = _block_table(settings, "criterion", "half is lost at", "one deviation", "width", "samples on the slope")
+        for line in found:
+            table.add_row(line["criterion"], *_drop(line))
+        parts += [table, Text()]
+    for settings, found in _blocks(result.eigenvalues):
+        table = _block_table(settings, "largest eigenvalue", "unpruned", "all parameters")
+        for line in found:
+            name = f"{line['criterion']}, {100 * line['sparsity']:g} % pruned" if line["criterion"] else "not pruned"
+            table.add_row(name, *(_eigenvalue(line[space]) for space in ("unpruned", "all")))
+        parts += [table, Text()]
     lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
-    return Group(table, Text(), facts(result, lines))
+    return Group(*parts, facts(result, lines))
+
+
+def _blocks(lines: list[dict[str, Any]]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """The lines by their field ``settings``."""
+    blocks: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+    for line in lines:
+        blocks.setdefault(repr(line["settings"]), (line["settings"], []))[1].append(line)
+    return list(blocks.values())
+
+
+def _block_table(settings: dict[str, Any], *columns: str) -> Table:
+    """A table of numbers under its block's settings."""
+    title = "  ".join(f"{name}={value}" for name, value in settings.items())
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=False
+    )
+    table.add_column(columns[0], no_wrap=True)
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table
+
+
+def _drop(line: dict[str, Any]) -> list[str]:
+    """Where a score falls with the range of one standard deviation, how sharply, and samples on the slope."""
+    if "reason" in line:
+        return [line["reason"], "", "", ""]
+    within = "" if line["low"] is None else f"{100 * line['low']:.2f} to {line['high']:.2%}"
+    spread = "" if line["width_spread"] is None else f" ±{line['width_spread']:.2f}"
+    return [f"{line['sparsity']:.2%} pruned", within, f"{line['width']:.2f}{spread} decades", str(line["inside"])]
+
+
+def _eigenvalue(moments: dict[str, float | None]) -> str:
+    mean, std = moments["mean"], moments["std"]
+    return "–" if mean is None else f"{mean:.3g}" + ("" if std is None else f" ±{std:.2g}")
 
 
 def info(result: Any) -> Any:

@@ -42,6 +42,10 @@ class Series:
         """A column's numbers at one sparsity, by seed."""
         return [row[key] for row in self.at(sparsity) if row.get(key) is not None]
 
+    def largest_eigenvalues(self, space: str, sparsity: float) -> list[float]:
+        """The largest Hessian eigenvalue over ``unpruned`` or ``all`` parameters at one sparsity, by seed."""
+        return [row["hessian"][space]["eigenvalues"][0] for row in self.at(sparsity) if row.get("hessian")]
+
     def curve(self, key: str) -> tuple[list[float], list[float], list[float]]:
         """Sparsities, means and standard deviations (0 for one seed) of a column."""
         points = [(s, v) for s in self.sparsities if (v := self.values(key, s))]
@@ -94,6 +98,30 @@ class Block:
         """The sparsities of all rows, ascending."""
         return sorted({row["sparsity"] for row in self.rows})
 
+    def dense(self, key: str) -> list[Any]:
+        """What was measured of the networks before pruning, once for each seed that has it."""
+        found = {row["seed"]: row[key] for row in self.rows if row.get(key) is not None}
+        return [found[seed] for seed in sorted(found)]
+
+    def dense_eigenvalues(self) -> list[float]:
+        """The largest Hessian eigenvalue of the networks before pruning, by seed."""
+        return [hessian["all"]["eigenvalues"][0] for hessian in self.dense("dense_hessian")]
+
+    def eigenvalue_lines(self) -> list[dict[str, Any]]:
+        """Mean and spread over the seeds of the largest Hessian eigenvalue; nothing where none was measured.
+
+        Returns:
+            ``criterion`` and ``sparsity``, and of the ``unpruned`` and of ``all`` parameters what :func:`moments` has.
+            The first line is of the networks before pruning: no criterion, and both the same.
+        """
+        dense = moments(self.dense_eigenvalues())
+        lines: list[dict[str, Any]] = [{"criterion": None, "sparsity": 0.0, "unpruned": dense, "all": dense}]
+        for series in self.series:
+            for sparsity in series.sparsities:
+                spaces = {s: moments(series.largest_eigenvalues(s, sparsity)) for s in ("unpruned", "all")}
+                lines.append({"criterion": series.criterion, "sparsity": sparsity, **spaces})
+        return [line for line in lines if line["all"]["mean"] is not None]
+
     @property
     def metric(self) -> str:
         """``top1`` or ``r2``."""
@@ -122,6 +150,11 @@ def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
         )
         for settings, series in blocks.values()
     ]
+
+
+def moments(values: Sequence[float]) -> dict[str, float | None]:
+    """``mean`` and ``std`` of the sample, None where there are too few values."""
+    return {"mean": mean(values) if values else None, "std": spread(values)}
 
 
 def spread(values: Sequence[float]) -> float | None:

@@ -55,8 +55,7 @@ def plot_curves(block: Block, key: str, colours: Mapping[str, str], path: Path) 
     style(axes)
     percent = key == "score" and block.metric == "top1"
     scale = 100 if percent else 1
-    dense_key = "dense" if key == "score" else f"dense_{key}"
-    dense = [row[dense_key] for row in block.rows if row.get(dense_key) is not None]
+    dense = block.dense("dense" if key == "score" else f"dense_{key}")
     if dense:
         axes.axhline(scale * mean(dense), color=GREY, linewidth=1.4, linestyle="--", label="not pruned", zorder=1)
     for number, series in enumerate(block.series):
@@ -233,16 +232,12 @@ def plot_eigenvalues(block: Block, space: str, colours: Mapping[str, str], path:
     drawing = figure(WIDTH, HEIGHT)
     axes = drawing.subplots()
     style(axes)
-    dense = [row["dense_hessian"]["all"]["eigenvalues"][0] for row in block.rows if row.get("dense_hessian")]
+    dense = block.dense_eigenvalues()
     if dense:
         axes.axhline(mean(dense), color=GREY, linewidth=1.4, linestyle="--", label="not pruned", zorder=1)
     values: list[float] = []
     for number, series in enumerate(block.series):
-        found = [
-            (s, [r["hessian"][space]["eigenvalues"][0] for r in series.at(s) if r.get("hessian")])
-            for s in series.sparsities
-        ]
-        found = [(s, v) for s, v in found if v]
+        found = [(s, v) for s in series.sparsities if (v := series.largest_eigenvalues(space, s))]
         if not found:
             continue
         x = decades([s for s, _ in found])
@@ -295,7 +290,7 @@ def plot_noise(block: Block, sparsity: float, colours: Mapping[str, str], path: 
     drawing = figure(WIDTH, HEIGHT)
     axes = drawing.subplots()
     style(axes)
-    curves = [("not pruned", GREY, [row["dense_noise"] for row in block.rows if row.get("dense_noise")])]
+    curves = [("not pruned", GREY, block.dense("dense_noise"))]
     for series in block.series:
         rows = [row["noise"] for row in series.at(sparsity) if row.get("noise")]
         curves.append((series.criterion, colours[series.criterion], rows))

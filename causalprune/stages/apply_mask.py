@@ -27,8 +27,9 @@ from causalprune.pruning.select import Selection, select, select_zero
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
-from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct, load_network
+from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
 from causalprune.stages.criterion_inputs import read_inputs
+from causalprune.stages.loading import load_network
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 from causalprune.urls import StoreUrl
 

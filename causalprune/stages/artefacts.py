@@ -10,9 +10,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import nn
-
 from causalprune.checkpoint import (
     Checkpoint,
     CheckpointInfo,
@@ -21,16 +18,11 @@ from causalprune.checkpoint import (
     save_checkpoint,
     software_versions,
 )
-from causalprune.config import ComputeOptions
-from causalprune.data.datasets import DataSet, load_data
 from causalprune.distributed import processes
 from causalprune.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError, UsageError
 from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file, write_json
 from causalprune.locking import FileLock
-from causalprune.models.registry import rebuild_model
-from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
-from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult, batch_job, identity_of
 from causalprune.stopping import stop_requests
@@ -227,52 +219,6 @@ def check_distinct(output: Path, *inputs: Path) -> None:
     for path in inputs:
         if path.resolve() == output.resolve():
             raise UsageError("output path", expected="another path than the input's", found=str(output))
-
-
-def load_network(
-    checkpoint: Checkpoint, source: Path, device: torch.device, *, trust_code: bool
-) -> tuple[nn.Module, Mask]:
-    """Build the checkpoint's model with its weights and mask.
-
-    Raises:
-        MismatchError: The tensors don't fit the model that the checkpoint names.
-    """
-    info = checkpoint.info
-    model = rebuild_model(info.model, checkpoint.weights, f"{source}", trust_code=trust_code)
-    if ParameterIndex.from_model(model).fingerprint != info.index.fingerprint:
-        raise MismatchError(
-            f"{source}",
-            expected=f"the prunable parameters of {info.model.name}",
-            found="others",
-            remedy="use its own code",
-        )
-    try:
-        model.load_state_dict(checkpoint.weights)
-    except RuntimeError as error:
-        found = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise MismatchError(f"{source}", expected=f"weights of {info.model.name}", found=found[:150]) from error
-    # A dense network has no mask in its file.
-    mask = Mask.from_tensors(info.index, checkpoint.mask) if checkpoint.mask else Mask.all(info.index)
-    return model.to(device), mask
-
-
-def load_checkpoint_data(info: CheckpointInfo, config: ComputeOptions, source: Path) -> DataSet:
-    """Load the data set that a checkpoint was trained on, from ``--data-root`` if that is given.
-
-    Raises:
-        MismatchError: The data are not the ones that the checkpoint was trained on.
-    """
-    # A checkpoint's say-so is no leave to use the network.
-    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
-    data = load_data(spec, trust_code=config.trust_code)
-    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
-        raise MismatchError(
-            f"data set {spec.name}",
-            expected=f"the data that {source} was trained on",
-            found="other contents",
-            remedy="pass the --data-root that pretrain had",
-        )
-    return data
 
 
 def _difference(output: StageOutput, info: CheckpointInfo) -> str:

@@ -18,9 +18,9 @@ from causalprune.files import make_directory, remove_partials, write_json
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
-from causalprune.runtime import make_deterministic, resolve_device
-from causalprune.stages.artefacts import StageResult, load_checkpoint_data, load_network
+from causalprune.stages.artefacts import StageResult
 from causalprune.stages.flatness import measure_flatness
+from causalprune.stages.loading import load_network, set_up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,13 +59,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     source = config.checkpoint or run.final
     checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
     reference = config.reference or (run.pretrained if run.pretrained.exists() else None)
-    device = resolve_device(config.device)
-    if config.deterministic:
-        make_deterministic()
     info = checkpoint.info
-    data = load_checkpoint_data(info, config, source)
     inputs = {"checkpoint": checkpoint.sha256}
-    model, mask = load_network(checkpoint, source, device, trust_code=config.trust_code)
+    device, data, model, mask = set_up(checkpoint, source, config)
 
     def measure(network: nn.Module) -> dict[str, Any]:
         return evaluate_model(

@@ -25,7 +25,8 @@ from causalprune.files import make_directory, read_json, remove_partials, sha256
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path, result_path
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageResult, check_distinct, identity_of, load_network
+from causalprune.stages.artefacts import StageResult, check_distinct, identity_of
+from causalprune.stages.loading import load_network
 
 ONNX_TOLERANCE = 1e-4
 """Largest difference of an ONNX model's outputs, relative to the largest output."""

@@ -15,9 +15,9 @@ from causalprune.evaluation.samples import draw_samples, loss_module
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.criteria.gamma import GAMMA
 from causalprune.reporting import Reporter
-from causalprune.runtime import keyed_seed, resolve_device
-from causalprune.stages.artefacts import load_checkpoint_data, load_network
+from causalprune.runtime import keyed_seed
 from causalprune.stages.criterion_inputs import read_inputs
+from causalprune.stages.loading import set_up
 from causalprune.store import Fit, RecordingReader
 
 
@@ -59,8 +59,7 @@ def intervene(
             found="another",
             remedy="name the --checkpoint that the recording ended with",
         )
-    device = resolve_device(config.device)
-    model, mask = load_network(checkpoint, path, device, trust_code=config.trust_code)
+    device, data, model, mask = set_up(checkpoint, path, config)
     if not np.array_equal(mask.numpy(), reader.active):
         raise MismatchError(
             f"{path}",
@@ -70,7 +69,6 @@ def intervene(
         )
     if reader.info.identity and checkpoint.info.identity != reader.info.identity:
         reporter.warn(f"{path} isn't the checkpoint that recording {reader.name} ended with")
-    data = load_checkpoint_data(checkpoint.info, config, path)
     samples = draw_samples(
         data,
         config.split,

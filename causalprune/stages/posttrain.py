@@ -8,8 +8,8 @@ from causalprune.checkpoint import load_checkpoint
 from causalprune.config import PosttrainConfig
 from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
-from causalprune.runtime import make_deterministic, resolve_device
-from causalprune.stages.artefacts import StageOutput, check_distinct, load_checkpoint_data, load_network
+from causalprune.stages.artefacts import StageOutput, check_distinct
+from causalprune.stages.loading import set_up
 from causalprune.stages.training import TrainingResult, finished_training, train_stage
 
 
@@ -37,10 +37,6 @@ def posttrain(config: PosttrainConfig, reporter: Reporter | None = None) -> Trai
         done = finished_training(output)
         if done is not None:
             return done
-        device = resolve_device(config.device)
-        if config.deterministic:
-            make_deterministic()
-        data = load_checkpoint_data(start.info, config, source)
-        model, mask = load_network(start, source, device, trust_code=config.trust_code)
+        device, data, model, mask = set_up(start, source, config)
         info = replace(start.info, position={}, metrics={})
         return train_stage(output, model, data, mask, info, device, reporter)

@@ -26,14 +26,9 @@ from causalprune.pruning.mask import Mask
 from causalprune.quantities import Interval, format_bytes
 from causalprune.recorder import TrajectoryRecorder, disable_dropout
 from causalprune.reporting import Bar, Reporter
-from causalprune.runtime import keyed_seed, make_deterministic, resolve_device
-from causalprune.stages.artefacts import (
-    StageOutput,
-    StageResult,
-    check_distinct,
-    load_checkpoint_data,
-    load_network,
-)
+from causalprune.runtime import keyed_seed
+from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
+from causalprune.stages.loading import set_up
 from causalprune.stopping import StopRequest, stop_requests
 from causalprune.store import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
 from causalprune.store.estimate import estimate_bytes
@@ -112,11 +107,7 @@ def _record(
 ) -> RecordResult:
     config: RecordConfig = output.config
     group = processes()
-    device = resolve_device(config.device)
-    if config.deterministic:
-        make_deterministic()
-    data = load_checkpoint_data(start.info, config, source)
-    model, mask = load_network(start, source, device, trust_code=config.trust_code)
+    device, data, model, mask = set_up(start, source, config)
     batches = Batches(
         data,
         "train",

@@ -33,12 +33,15 @@ class ReportResult(StageResult):
         phase_shift: For each further setting and criterion where the score falls: ``sparsity``, ``low``, ``high``,
             ``width``, ``width_spread``, ``inside`` and ``seeds`` of
             :class:`causalprune.evaluation.phase.PhaseShift`, or ``reason`` why that can't be said.
+        eigenvalues: For each further setting the lines of
+            :meth:`causalprune.evaluation.series.Block.eigenvalue_lines`.
     """
 
     rows: int
     points: int
     pictures: list[str]
     phase_shift: list[dict[str, Any]]
+    eigenvalues: list[dict[str, Any]]
 
 
 def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResult:
@@ -80,6 +83,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         _introduce(page, grid, rows)
         pictures: list[str] = []
         phase_shift: list[dict[str, Any]] = []
+        eigenvalues: list[dict[str, Any]] = []
         with reporter.task("report", len(blocks)) as bar:
             for number, block in enumerate(blocks):
                 prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
@@ -90,6 +94,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
                     show(section)
                 pictures += section.pictures
                 phase_shift += _phase_lines(block)
+                eigenvalues += [{"settings": block.settings, **line} for line in block.eigenvalue_lines()]
                 bar.advance(1)
         path = folder / "index.html"
         write_atomic(path, page.html().encode())
@@ -102,6 +107,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         points=len(grid["cells"]),
         pictures=pictures,
         phase_shift=phase_shift,
+        eigenvalues=eigenvalues,
     )
 
 

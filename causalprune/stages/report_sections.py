@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -53,6 +54,22 @@ class Section:
         self.pictures.append(path.name)
         return path, text
 
+    def pictures_at(
+        self, most: int, name: str, draw: Callable[[float, Path], None], text: str
+    ) -> list[tuple[Path, str]]:
+        """The same picture at several sparsities."""
+        return [
+            self.picture(f"{name}-{100 * s:g}", partial(draw, s), f"{text} at {100 * s:g} % pruned")
+            for s in self.sampled(most)
+        ]
+
+    def sampled(self, most: int) -> list[float]:
+        """At most so many of the block's sparsities above 0 (if there are any), evenly spaced, the last among them."""
+        values = [s for s in self.block.sparsities if s > 0] or self.block.sparsities
+        if len(values) <= most:
+            return values
+        return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
+
 
 def scores(section: Section) -> None:
     """Curves of score and loss, and the table of scores."""
@@ -79,9 +96,12 @@ def scores(section: Section) -> None:
         rows.append([f"{100 * sparsity:g}", *(_score(v, block.metric, best) for v in values)])
     head = ["pruned (%)", *(series.criterion for series in block.series)]
     page.table(head, rows)
-    dense = [row["dense"] for row in block.rows if row["dense"] is not None]
+    dense = block.dense("dense")
     if dense:
-        page.text(f"Not pruned: {_number(mean(dense), block.metric)}. The highest mean of a line is bold.", "note")
+        deviation = f" {_spread(dense, block.metric)}" if len(dense) > 1 else ""
+        page.text(
+            f"Not pruned: {_number(mean(dense), block.metric)}{deviation}. The highest mean of a line is bold.", "note"
+        )
 
 
 def phase_shift(section: Section) -> None:
@@ -172,7 +192,7 @@ def overlap(section: Section) -> None:
     if len(block.series) < 2:
         return
     draws = []
-    for sparsity in _spread_out([s for s in block.sparsities if s > 0], MAX_OVERLAPS):
+    for sparsity in section.sampled(MAX_OVERLAPS):
         seeds = set.intersection(*({row["seed"] for row in s.at(sparsity)} for s in block.series))
         masks = [
             [read_mask(section.paths, row["cell"]) for row in series.at(sparsity) if row["seed"] in seeds]
@@ -207,14 +227,12 @@ def iterations(section: Section) -> None:
         return
     section.page.heading("Loss of each iteration", section.level)
     section.page.pictures(
-        [
-            section.picture(
-                f"iterations-{100 * sparsity:g}",
-                lambda p, s=sparsity: sweep_plots.plot_iterations(block, s, section.colours, p),  # type: ignore[misc]
-                f"Validation loss over the iterations at {100 * sparsity:g} % pruned",
-            )
-            for sparsity in _spread_out([s for s in block.sparsities if s > 0] or block.sparsities, MAX_ITERATED)
-        ]
+        section.pictures_at(
+            MAX_ITERATED,
+            "iterations",
+            lambda sparsity, path: sweep_plots.plot_iterations(block, sparsity, section.colours, path),
+            "Validation loss over the iterations",
+        )
     )
     section.page.text(
         "Loss on the validation split, which is part of the training data, not of the test split.", "note"
@@ -236,18 +254,19 @@ def flatness(section: Section) -> None:
         ]
         draws += _densities(section)
     if any(row.get("noise") for row in block.rows):
-        draws += [
-            section.picture(
-                f"noise-{100 * sparsity:g}",
-                lambda p, s=sparsity: sweep_plots.plot_noise(block, s, section.colours, p),  # type: ignore[misc]
-                f"Relative loss under noise at {100 * sparsity:g} % pruned",
-            )
-            for sparsity in _spread_out([s for s in block.sparsities if s > 0] or block.sparsities, MAX_DENSITIES)
-        ]
+        draws += section.pictures_at(
+            MAX_DENSITIES,
+            "noise",
+            lambda sparsity, path: sweep_plots.plot_noise(block, sparsity, section.colours, path),
+            "Relative loss under noise",
+        )
     if not draws:
         return
     page.heading("Flatness", section.level)
     page.pictures(draws)
+    lines = block.eigenvalue_lines()
+    if lines:
+        page.table(["largest eigenvalue", "unpruned", "all parameters"], [_eigenvalue_row(line) for line in lines])
     samples = {(r["flatness_samples"], r["flatness_split"]) for r in block.rows if r.get("flatness_samples")}
     where = " and ".join(f"{count:,} samples of the {split} split" for count, split in sorted(samples))
     page.text(
@@ -261,7 +280,7 @@ def _densities(section: Section) -> list[tuple[Path, str]]:
     block = section.block
     seed = min(row["seed"] for row in block.rows)
     draws = []
-    for sparsity in _spread_out([s for s in block.sparsities if s > 0], MAX_DENSITIES):
+    for sparsity in section.sampled(MAX_DENSITIES):
         spectra: list[tuple[str, str, Mapping[str, Any]]] = []
         for series in block.series:
             for row in series.at(sparsity):
@@ -292,10 +311,22 @@ SECTIONS: tuple[Callable[[Section], None], ...] = (scores, phase_shift, layers, 
 def _score(values: Sequence[float], metric: str, best: float | None) -> str | Cell:
     if not values:
         return "–"
+    return Cell(_number(mean(values), metric), spread=_spread(values, metric), best=mean(values) == best)
+
+
+def _eigenvalue_row(line: Mapping[str, Any]) -> list[str | Cell]:
+    name = "not pruned" if line["criterion"] is None else f"{line['criterion']}, {100 * line['sparsity']:g} % pruned"
+    cells: list[str | Cell] = [name]
+    for space in ("unpruned", "all"):
+        mean_, deviation = line[space]["mean"], line[space]["std"]
+        cells.append(Cell(f"{mean_:.4g}", spread="" if deviation is None else f"± {deviation:.2g}"))
+    return cells
+
+
+def _spread(values: Sequence[float], metric: str) -> str:
     scale, digits = (100, 2) if metric == "top1" else (1, 3)
     deviation = spread(values)
-    text = "" if deviation is None else f"± {scale * deviation:.{digits}f}"
-    return Cell(_number(mean(values), metric), spread=text, best=mean(values) == best)
+    return "" if deviation is None else f"± {scale * deviation:.{digits}f}"
 
 
 def _number(value: float, metric: str) -> str:
@@ -305,13 +336,6 @@ def _number(value: float, metric: str) -> str:
 def _near_all(sparsity: float) -> str:
     """Percent with as many digits as tell it from 100 %."""
     return f"{100 * sparsity:.{1 if sparsity < 0.98 else 2 if sparsity < 0.998 else 3}f}"
-
-
-def _spread_out(values: Sequence[float], most: int) -> list[float]:
-    """At most so many of the values, evenly spaced, the last among them."""
-    if len(values) <= most:
-        return list(values)
-    return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
 
 
 def _file_name(name: str) -> str:

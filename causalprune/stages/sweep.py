@@ -33,8 +33,7 @@ class SweepResult(StageResult):
         done: Rows that are in the table now.
         cells_made: Cells that this process measured.
         steps_made: How often it ran each stage for them.
-        summary: The score of each setting over its seeds: the settings but ``seed``, ``metric``, ``mean``, ``std``
-            (of the sample, None for one seed) and ``seeds``.
+        summary: The score of each setting over its seeds, as :meth:`ResultTable.summary` has it.
     """
 
     points: int

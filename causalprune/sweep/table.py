@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.errors import CorruptError
+from causalprune.evaluation.series import moments
 from causalprune.files import is_sealed, read_json, storage_errors, write_atomic
 from causalprune.paths import SweepPaths
 from causalprune.sweep.grid import read_grid
@@ -56,25 +56,20 @@ class ResultTable:
         """The score of each combination of settings over its seeds.
 
         Returns:
-            The settings but ``seed``, ``metric``, ``mean``, ``std`` (of the sample; None for one seed) and ``seeds``,
-            in the order of the grid.
+            The settings but ``seed``, ``metric``, ``mean`` and ``std`` (of the sample; None for one seed), the same of
+            the networks before pruning, ``dense_mean`` and ``dense_std``, and ``seeds``, in the order of the grid.
         """
         names = [n for n in read_grid(self._paths.grid)["cells"][0]["settings"] if n != "seed"]
-        groups: dict[str, tuple[Row, list[float]]] = {}
+        groups: dict[str, tuple[Row, list[Row]]] = {}
         for row in self.rows():
             settings = {name: row[name] for name in [*names, "metric"]}
-            _, scores = groups.setdefault(repr(settings), (settings, []))
-            if row["score"] is not None:
-                scores.append(row["score"])
-        return [
-            {
-                **settings,
-                "mean": mean(scores) if scores else None,
-                "std": stdev(scores) if len(scores) > 1 else None,
-                "seeds": len(scores),
-            }
-            for settings, scores in groups.values()
-        ]
+            groups.setdefault(repr(settings), (settings, []))[1].append(row)
+        lines = []
+        for settings, rows in groups.values():
+            scores, dense = ([row[key] for row in rows if row[key] is not None] for key in ("score", "dense"))
+            before = {f"dense_{name}": value for name, value in moments(dense).items()}
+            lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})
+        return lines
 
     def _cell(self, cell: str) -> Row | None:
         path = self._paths.cell(cell)

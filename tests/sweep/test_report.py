@@ -96,6 +96,23 @@ def test_the_table_on_the_page_is_the_mean_over_the_seeds(run):
     assert line.groups() == (f"{100 * scores.mean():.2f}", f"{100 * scores.std(ddof=1):.2f}")
 
 
+def test_the_table_on_the_terminal_is_the_mean_over_the_seeds(run, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
+    capsys.readouterr()
+    assert call(run, *ITERATED) == 0
+    printed = capsys.readouterr().out
+    rows = [r for r in table(run) if r["apply-mask.scope"] == "layer"]
+    block = printed[printed.index("apply-mask.scope=layer") :]
+    dense = 100 * np.array([rows[0]["dense"], next(r["dense"] for r in rows if r["seed"] != rows[0]["seed"])])
+    assert f"not pruned {dense.mean():.1f} ±{dense.std(ddof=1):.1f}" in block
+    scores = {
+        c: 100 * np.array([r["score"] for r in rows if (r["criterion"], r["sparsity"]) == (c, 0.8)])
+        for c in ("effect", "magnitude")
+    }
+    line = re.search(r"^80 % pruned +(\S+ \S+) +(\S+ \S+) *$", block, re.MULTILINE)
+    assert line.groups() == tuple(f"{s.mean():.1f} ±{s.std(ddof=1):.1f}" for s in scores.values())
+
+
 def test_masks_are_those_of_the_networks(tmp_path):
     assert call(tmp_path, *QUICK[6:], "--criterion", "magnitude", "--sparsity", "0.7", "--seeds", "1", "--keep") == 0
     cell = table(tmp_path)[0]["cell"]
@@ -123,6 +140,15 @@ def test_a_regression_of_one_cell(tmp_path, capsys):
     assert call(tmp_path, *options, "--criterion", "random", "--sparsity", "0.5", *measured) == 0
     result = report(tmp_path, capsys, "--title", "<script>alert(1)</script>")
     assert result["phase_shift"] == [{"settings": {}, "criterion": "random", "reason": "fewer than three sparsities"}]
+    (row,) = table(tmp_path)
+    largest = {space: row["hessian"][space]["eigenvalues"][0] for space in ("unpruned", "all")}
+    before, after = result["eigenvalues"]
+    assert (before["criterion"], before["all"]["mean"]) == (None, row["dense_hessian"]["all"]["eigenvalues"][0])
+    assert (after["criterion"], after["sparsity"]) == ("random", 0.5)
+    assert {space: after[space] for space in largest} == {s: {"mean": v, "std": None} for s, v in largest.items()}
+    assert main(["report", "--run", str(tmp_path), "--quiet", "--title", "<script>alert(1)</script>"]) == 0
+    printed = capsys.readouterr().out
+    assert re.search(rf"random, 50 % pruned +{largest['unpruned']:.3g} +{largest['all']:.3g}", printed)
     page = (tmp_path / "report/index.html").read_text()
     assert "R² against percent pruned" in page
     assert {"eigenvalues-unpruned.png", "density-50.png", "noise-50.png"} <= set(result["pictures"])
