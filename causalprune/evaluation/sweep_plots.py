@@ -315,10 +315,10 @@ def axis_towards_all(axes: Axes, sparsities: Sequence[float]) -> None:
     margin = 0.04 * max(high - low, 0.1)
     axes.set_xlim(low - margin, high + margin)
     ticks: list[float] = []
-    for tick in _TICKS:
-        if low - margin <= decades(tick) <= high + margin and (
-            not ticks or decades(tick) - decades(ticks[-1]) > 0.07 * (high - low)
-        ):
+    # What was measured comes first, round numbers where they leave room.
+    for tick in (*sorted(set(sparsities)), *_TICKS):
+        place = float(decades(tick))
+        if low <= place <= high and all(abs(place - decades(t)) > 0.07 * (high - low) for t in ticks):
             ticks.append(tick)
     axes.set_xticks(decades(ticks), [f"{100 * t:g}" for t in ticks])
     axes.set_xlabel("pruned (%), logarithmic towards 100 %")
