@@ -19,24 +19,26 @@ def stages(runner, tmp_path_factory):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print how many cases the slow tests tried, as docs/reliability.md has it."""
-    tried, lost, interruptions = {}, set(), []
+    """Print how many cases of the fault matrix were tried, as docs/reliability.md has it."""
+    tried, changes, lost, interruptions = {}, {}, set(), []
     for outcome in ("passed", "failed"):
         for report in terminalreporter.getreports(outcome):
             for name, value in report.user_properties:
                 if name == "cases":
-                    stage, fault, count = value
+                    stage, fault, count, changes[stage] = value
                     tried[stage, fault] = count
                     lost |= {stage} if outcome == "failed" else set()
                 elif name == "interruptions":
                     interruptions.append(value)
     if tried:
         terminalreporter.section("faults tried")
-        terminalreporter.line(f"| stage | {' | '.join(FAULTS)} | lost |")
-        terminalreporter.line("|---" * (2 + len(FAULTS)) + "|")
+        terminalreporter.line(f"| stage | changes | {' | '.join(FAULTS)} | lost |")
+        terminalreporter.line("|---" * (3 + len(FAULTS)) + "|")
         for stage in [stage for stage in STAGE_OPTIONS if any((stage, fault) in tried for fault in FAULTS)]:
             counts = " | ".join(str(tried.get((stage, fault), "–")) for fault in FAULTS)
-            terminalreporter.line(f"| `{stage}` | {counts} | {'see above' if stage in lost else 'nothing'} |")
+            terminalreporter.line(
+                f"| `{stage}` | {changes[stage]} | {counts} | {'see above' if stage in lost else 'nothing'} |"
+            )
         terminalreporter.line(f"{sum(tried.values()):,} cases")
     for count, finished in interruptions:
         terminalreporter.line(f"{count} interruptions of {finished} pipelines, nothing lost")

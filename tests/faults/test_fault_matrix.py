@@ -1,6 +1,6 @@
 """Any one write, rename or sync of any stage fails: nothing is damaged, and the same command ends with the same bytes.
 
-In full, with a table of how many cases were tried: ``pytest tests/faults -m slow -n 2``.
+Each at every change, and not only at some: ``-m slow``. Both print a table of how many cases were tried.
 """
 
 import shutil
@@ -53,10 +53,12 @@ def test_a_directory_that_may_not_be_written(runner, stages, stage, fault, tmp_p
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_some_changes_of_a_stage_fail(runner, stages, stage, tmp_path):
+def test_some_changes_of_a_stage_fail(runner, stages, stage, tmp_path, record_property):
     _, changes = stages.expected(stage)
     for position, fault in enumerate(FAULTS):
-        for number in range(1 + 2 * position, len(changes) + 1, max(1, len(changes) // 5)):
+        numbers = range(1 + 2 * position, len(changes) + 1, max(1, len(changes) // 5))
+        record_property("cases", (stage, fault, len(numbers), len(changes)))
+        for number in numbers:
             require_survival(runner, stages, stage, fault, number, tmp_path / "run")
 
 
@@ -66,6 +68,6 @@ def test_some_changes_of_a_stage_fail(runner, stages, stage, tmp_path):
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_change_of_a_stage_fails(runner, stages, stage, fault, tmp_path, record_property):
     _, changes = stages.expected(stage)
-    record_property("cases", (stage, fault, len(changes)))
+    record_property("cases", (stage, fault, len(changes), len(changes)))
     for number in range(1, len(changes) + 1):
         require_survival(runner, stages, stage, fault, number, tmp_path / "run")
