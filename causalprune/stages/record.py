@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import copy
-import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import SGD
@@ -23,18 +20,18 @@ from causalprune.distributed import processes
 from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, StorageError
 from causalprune.paths import RunPaths
 from causalprune.pruning.mask import Mask
-from causalprune.quantities import Interval, format_bytes
+from causalprune.quantities import format_bytes
 from causalprune.recorder import TrajectoryRecorder, disable_dropout
-from causalprune.reporting import Bar, Reporter
-from causalprune.runtime import keyed_seed
+from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
 from causalprune.stages.loading import set_up
-from causalprune.stopping import StopRequest, stop_requests
+from causalprune.stages.record_loop import DiscardingWriter, RecordLoop
+from causalprune.stopping import stop_requests
 from causalprune.store import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
 from causalprune.store.estimate import estimate_bytes
 from causalprune.store.files import locate
 from causalprune.training.losses import LossFunction, loss_function
-from causalprune.training.optimizers import optimizer_tensors, restore_optimizer
+from causalprune.training.optimizers import restore_optimizer
 from causalprune.urls import StoreUrl
 
 SCALARS_PER_ROW = 6
@@ -157,7 +154,7 @@ def _record(
     step = int(saved.info.position["steps"]) if saved is not None else 0
     writers: list[RecordingWriter] = []
     group.first(lambda: writers.append(_writer(output, store_path, start, saved, mask, rows, predicted)))
-    writer: Any = writers[0] if writers else _Discard(mask.num_kept)
+    writer: Any = writers[0] if writers else DiscardingWriter(mask.num_kept)
     recorder = TrajectoryRecorder(
         model,
         optimizer,
@@ -168,7 +165,7 @@ def _record(
     )
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
-    loop = _Loop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task), reporter)
+    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
     masks = mask.tensors() if mask.num_pruned else {}
     with stop_requests(config.stop_signals) as stop:
         with reporter.task("record", rows * config.stride) as bar, recorder:
@@ -181,32 +178,6 @@ def _record(
 
         group.first(publish)
     return _result(output, TrajectoryStore.open(store_path).recording())
-
-
-class _Discard:
-    """The writer of the processes that don't write.
-
-    Args:
-        columns: P_active.
-    """
-
-    rows_appended = 0
-
-    def __init__(self, columns: int) -> None:
-        self._row = np.empty(columns, np.float32)
-
-    def row(self) -> np.ndarray:
-        """Memory for a row, (P_active,) float32, the same for every one."""
-        return self._row
-
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
-        """Take a row and drop it."""
-
-    def finish(self) -> None:
-        """There is nothing to finish."""
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 def _check_position(saved: Checkpoint) -> None:
@@ -314,81 +285,6 @@ def _predict(
     present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
     delta = -config.lr * mask.index.flatten(present).cpu().numpy()[mask.numpy()]
     return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
-
-
-@dataclass
-class _Loop:
-    """The recording loop; it can stop and save wherever a row ends."""
-
-    output: StageOutput
-    start: Checkpoint
-    model: nn.Module
-    optimizer: SGD
-    mask: Mask
-    batches: Batches
-    recorder: TrajectoryRecorder
-    compute_loss: LossFunction
-    reporter: Reporter
-
-    def run(self, step: int, steps: int, stop: StopRequest, bar: Bar) -> None:
-        """Record the steps ``step`` to ``steps``."""
-        config: RecordConfig = self.output.config
-        group, forward = processes(), processes().parallel(self.model)
-        every, last_save, saved_step = Interval.parse(config.checkpoint_every), time.monotonic(), step
-        self.model.train()
-        disable_dropout(self.model)
-        bar.advance(step)
-        for epoch, batch, inputs, targets in self._samples(step, steps):
-            torch.manual_seed(keyed_seed(config.seed, "step", epoch, batch) + group.rank)
-            weight = self.batches.weight(batch)
-            loss = self._loss(forward, inputs, targets, weight)
-            self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            measure = partial(self._mean_loss, inputs, targets, weight)
-            self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=batch)
-            step += 1
-            bar.advance(1)
-            if step % config.stride or step == steps:
-                continue
-            due = step - saved_step >= every.steps or time.monotonic() - last_save >= every.seconds
-            stopping, due = group.any(bool(stop), due)
-            if stopping or due:
-                group.first(partial(self._save, step))
-                last_save, saved_step = time.monotonic(), step
-                if stopping:
-                    raise stop.error(f"step {step} of {steps} saved")
-        if config.loss_change == "next-batch":
-            for _, batch, inputs, targets in self._samples(steps, steps + 1):
-                with torch.no_grad():
-                    self.recorder.complete(float(self._mean_loss(inputs, targets, self.batches.weight(batch))))
-
-    def _loss(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
-        # In float64, because ΔL is a small difference of two losses.
-        outputs = network(inputs).double()
-        return self.compute_loss(outputs, targets if targets.dtype == torch.int64 else targets.double()) * weight
-
-    def _mean_loss(self, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
-        """The loss over the whole minibatch, whoever has which part of it."""
-        return processes().sum(self._loss(self.model, inputs, targets, weight)) / processes().count
-
-    def _samples(self, step: int, steps: int) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
-        per_epoch = self.batches.steps_per_epoch
-        for epoch in range(step // per_epoch, math.ceil(steps / per_epoch)):
-            first = step - epoch * per_epoch if epoch == step // per_epoch else 0
-            for batch, (inputs, targets) in enumerate(self.batches.epoch(epoch, start=first), start=first):
-                if epoch * per_epoch + batch == steps:
-                    return
-                yield epoch, batch, inputs, targets
-
-    def _save(self, step: int) -> None:
-        # The store first: a saved state may never be ahead of it.
-        self.recorder.writer.flush()
-        tensors, pending = self.recorder.pending()
-        position = {"steps": step, "rows": self.recorder.rows, "pending": pending}
-        extra = optimizer_tensors(self.model, self.optimizer) | tensors
-        masks = self.mask.tensors() if self.mask.num_pruned else {}
-        header = replace(self.start.info, position=position, metrics={})
-        self.output.save_progress(Checkpoint(header, self.model.state_dict(), masks, extra))
 
 
 def _result(output: StageOutput, reader: RecordingReader, *, already_done: bool = False) -> RecordResult:
