@@ -16,7 +16,7 @@ from causalprune.data.datasets import DataSet
 from causalprune.errors import DataError, MismatchError
 from causalprune.specs import Task
 
-_OF_TASK = {"classification": ("top1", "top5", "per_class"), "regression": ("mse", "r2", "mae")}
+_OF_TASK = {"classification": ("top1", "top5", "guessing", "per_class"), "regression": ("mse", "r2", "mae")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class Metrics:
         top1: Share of samples whose label has the largest output; of equal outputs the lowest index counts.
         top5: Share whose label is among the k largest, k = max(1, min(5, classes − 1)): with all classes it would
             always be 1.
+        guessing: Top-1 share of always naming the split's most frequent class.
         per_class: Top-1 share within each class, in label order; None for a class without samples.
         mse: Mean squared error in original units squared.
         r2: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None where all targets
@@ -43,6 +44,7 @@ class Metrics:
     loss: float
     top1: float | None = None
     top5: float | None = None
+    guessing: float | None = None
     per_class: tuple[float | None, ...] | None = None
     mse: float | None = None
     r2: float | None = None
@@ -139,6 +141,7 @@ class _Classification:
             loss=self.loss.item() / samples,
             top1=sum(correct) / samples,
             top5=int(self.top_k.item()) / samples,
+            guessing=max(sizes) / samples,
             per_class=tuple(c / n if n else None for c, n in zip(correct, sizes, strict=True)),
         )
 

@@ -16,8 +16,8 @@ WIDTH_FACTOR = 2 * math.log(9)
 DEFINITION = (
     "The score is fitted by f + (c − f)/(1 + exp((x − x₀)/w)) with x = −log₁₀(1 − sparsity), the decades of weights "
     "removed; c is the dense network's score or the curve's highest, whichever is higher, f the score of guessing "
-    "(1/classes; 0 for R²), and lower scores count as f. The drop is at x₀, where half of c − f is lost. Its width is "
-    "2·ln 9·w decades: from nine tenths of c − f to one tenth."
+    "(always the most frequent class; 0 for R²), and lower scores count as f. The drop is at x₀, where half of c − f "
+    "is lost. Its width is 2·ln 9·w decades: from nine tenths of c − f to one tenth."
 )
 
 
@@ -72,7 +72,7 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
         sparsity: Distinct, in [0, 1).
         score: At each.
         ceiling: Score of the dense network.
-        floor: Score of guessing.
+        floor: Score of guessing: of the answer that is best without looking at the input.
 
     Returns:
         The drop; or in words why there is none to be seen: fewer than three sparsities, all of the scores above the

@@ -64,7 +64,7 @@ class Series:
                     [row["sparsity"] for row in rows],
                     [row["score"] for row in rows],
                     ceiling=-1.0 if dense is None else dense,
-                    floor=1 / rows[0]["classes"] if rows[0]["metric"] == "top1" else 0.0,
+                    floor=rows[0]["guessing"],
                 )
             )
         drops = [drop for drop in found if isinstance(drop, Drop)]

@@ -29,7 +29,7 @@ class EvaluateResult(StageResult):
 
     Attributes:
         evaluation: What the tables and plots show: metrics on the test split (``loss``, ``top1``, ``top5``,
-            ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
+            ``guessing``, ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``bytes_dense`` and
             ``bytes_csr``, ``reference``, the metrics of the dense network, what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: 
         "dense": dense[metric],
         **{name: evaluation[name] for name in _METRICS if evaluation.get(name) is not None},
         **{f"dense_{name}": dense[name] for name in _METRICS if dense.get(name) is not None},
-        **({"classes": len(evaluation["per_class"])} if metric == "top1" else {}),
+        # R² of the mean is 0.
+        "guessing": evaluation.get("guessing", 0.0),
         "sparsity_reached": evaluation["sparsity_prunable"],
         "parameters_nonzero": evaluation["parameters_nonzero"],
         "flops_theoretical": evaluation["flops_theoretical"],
@@ -57,9 +59,11 @@ def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: 
     }
     paths = workshop.paths
     make_directory(paths.cell(cell).parent)
-    _write_mask(workshop.checkpoint(point.last.input("checkpoint"), cell), paths.mask(cell))
+    mask = _packed_mask(workshop.checkpoint(point.last.input("checkpoint"), cell))
+    write_atomic(paths.mask(cell), mask)
     measured["seconds"] = round(time.monotonic() - started, 3)
-    write_json(paths.cell(cell), seal({"cell": cell, "kept": keep, "measured": measured}))
+    line = {"cell": cell, "kept": keep, "measured": measured, "mask_sha256": hashlib.sha256(mask).hexdigest()}
+    write_json(paths.cell(cell), seal(line))
     return f"{metric} {evaluation[metric]:.4f}" if evaluation[metric] is not None else f"loss {evaluation['loss']:.4f}"
 
 
@@ -87,10 +91,10 @@ def _iterations(point: Point, workshop: Workshop) -> list[dict[str, Any]]:
     return [*lines, {"iteration": None, **line}] if line else lines
 
 
-def _write_mask(checkpoint: Path, path: Path) -> None:
+def _packed_mask(checkpoint: Path) -> bytes:
     from safetensors.numpy import save
 
     loaded = load_checkpoint(checkpoint)
     index = loaded.info.index
     mask = Mask.from_tensors(index, loaded.mask) if loaded.mask else Mask.all(index)
-    write_atomic(path, save({"keep": np.packbits(mask.numpy())}, metadata={"parameters": str(index.total)}))
+    return save({"keep": np.packbits(mask.numpy())}, metadata={"parameters": str(index.total)})

@@ -120,8 +120,7 @@ def read_grid(path: Path) -> dict[str, Any]:
                 raise ValueError
             if not isinstance(entry["settings"], dict):
                 raise ValueError
-        # Those of earlier versions have no seal.
-        if not isinstance(value["config"], dict) or ("sha256" in value and not is_sealed(value)):
+        if not isinstance(value["config"], dict) or not is_sealed(value):
             raise ValueError
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptError(

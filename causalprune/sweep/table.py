@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from causalprune.errors import CorruptError
 from causalprune.evaluation.series import moments
-from causalprune.files import is_sealed, read_json, storage_errors, write_atomic
+from causalprune.files import is_sealed, read_json, sha256_file, storage_errors, write_atomic
 from causalprune.paths import SweepPaths
 from causalprune.sweep.grid import read_grid
 
@@ -74,17 +74,7 @@ class ResultTable:
     def _cell(self, cell: str) -> Row | None:
         path = self._paths.cell(cell)
         if cell not in self._cells and path.exists():
-            value = read_json(path)
-            ours = isinstance(value, dict) and value.get("cell") == cell and isinstance(value.get("measured"), dict)
-            # Those of earlier versions have no seal.
-            if not ours or ("sha256" in value and not is_sealed(value)):
-                raise CorruptError(
-                    f"{path}",
-                    expected="the result of a cell as it was measured",
-                    found="an altered one" if ours else "something else",
-                    remedy="delete it and run the same sweep again",
-                )
-            self._cells[cell] = value["measured"]
+            self._cells[cell] = _read_cell(self._paths, cell)["measured"]
         return self._cells.get(cell)
 
 
@@ -97,20 +87,34 @@ def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
     """(P,) which weights a cell kept; None if its file was removed.
 
     Raises:
-        CorruptError: A damaged file.
+        CorruptError: A damaged or altered file.
     """
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     path = paths.mask(cell)
     if not path.exists():
         return None
-    try:
-        with storage_errors(path, "read"), safe_open(path, framework="numpy") as file:
-            total, packed = int((file.metadata() or {})["parameters"]), file.get_tensor("keep")
-        if packed.dtype != np.uint8 or packed.shape != (-(-total // 8),):
-            raise ValueError(f"{packed.dtype} {packed.shape} for {total} weights")
-    except (SafetensorError, KeyError, ValueError) as error:
+    if sha256_file(path) != _read_cell(paths, cell)["mask_sha256"]:
         raise CorruptError(
-            f"{path}", expected="the mask of a cell", found=str(error)[:80], remedy="delete it, or sweep elsewhere"
-        ) from error
+            f"{path}",
+            expected="the mask of a cell as it was written",
+            found="another",
+            remedy="delete it (the report then does without), or also its .json and run the same sweep again",
+        )
+    with storage_errors(path, "read"), safe_open(path, framework="numpy") as file:
+        total, packed = int(file.metadata()["parameters"]), file.get_tensor("keep")
     return np.unpackbits(packed, count=total).astype(bool)
+
+
+def _read_cell(paths: SweepPaths, cell: str) -> Row:
+    path = paths.cell(cell)
+    value = read_json(path)
+    ours = isinstance(value, dict) and value.get("cell") == cell
+    if not ours or not is_sealed(value):
+        raise CorruptError(
+            f"{path}",
+            expected="the result of a cell as it was measured",
+            found="an altered one" if ours else "something else",
+            remedy="delete it and run the same sweep again",
+        )
+    return dict(value)

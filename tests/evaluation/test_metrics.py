@@ -39,6 +39,7 @@ def test_classification(batch_size):
     assert ours.loss == pytest.approx(reference.log_loss(labels, shares), rel=1e-6)
     assert ours.top1 == pytest.approx(reference.accuracy_score(labels, outputs.argmax(1)), abs=1e-12)
     assert ours.top5 == pytest.approx(reference.top_k_accuracy_score(labels, outputs, k=5), abs=1e-12)
+    assert ours.guessing == np.bincount(labels).max() / len(labels)
     np.testing.assert_allclose(ours.per_class, reference.recall_score(labels, outputs.argmax(1), average=None))
     assert json.loads(json.dumps(ours.to_json()))["per_class"] == list(ours.per_class)
 

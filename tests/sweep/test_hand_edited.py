@@ -37,6 +37,7 @@ def edit(path, change):
         lambda value: value["measured"].pop("score"),
         lambda value: value["measured"]["layers"].clear(),
         lambda value: value.update(sha256=""),
+        lambda value: (value.pop("sha256"), value["measured"].update(score=0.99)),
     ],
 )
 def test_an_altered_cell_is_measured_again_once_it_is_deleted(run, capsys, change):
@@ -55,7 +56,12 @@ def test_an_altered_cell_is_measured_again_once_it_is_deleted(run, capsys, chang
 
 
 @pytest.mark.parametrize(
-    "change", [lambda grid: grid["cells"][0]["settings"].update(seed=7), lambda grid: grid["cells"].pop()]
+    "change",
+    [
+        lambda grid: grid["cells"][0]["settings"].update(seed=7),
+        lambda grid: grid["cells"].pop(),
+        lambda grid: (grid["cells"].pop(), grid.pop("sha256")),
+    ],
 )
 def test_an_altered_grid(run, capsys, change):
     before = table(run)
@@ -66,6 +72,18 @@ def test_an_altered_grid(run, capsys, change):
         (line,) = capsys.readouterr().err.splitlines()
         assert "grid.json: expected the grid of a sweep as it was written" in line
     assert table(run) == before
+
+
+def test_another_cells_mask(run, capsys):
+    assert call(run, *SMALL, "--criterion", "magnitude,random") == 0
+    first, second, *_ = sorted((run / "sweep/cells").glob("*.mask.safetensors"))
+    first.write_bytes(second.read_bytes())
+    capsys.readouterr()
+    assert main(["report", "--run", str(run), "--quiet"]) == 4
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{first}: expected the mask of a cell as it was written, found another; delete it" in line
+    first.unlink()
+    assert main(["report", "--run", str(run), "--quiet"]) == 0
 
 
 def test_networks_that_were_kept_stay(run):
