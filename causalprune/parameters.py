@@ -44,6 +44,11 @@ class ParameterEntry:
         return math.prod(self.shape)
 
     @property
+    def num_units(self) -> int:
+        """Number of filters or neurons."""
+        return self.shape[self.filter_axis]
+
+    @property
     def stop(self) -> int:
         """Position behind its last element in the flat vector."""
         return self.offset + self.size

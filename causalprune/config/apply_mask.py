@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import GRANULARITIES, REWINDS, SCOPES, SPARSITY_SCHEDULES, ComputeOptions, store_option
+from causalprune.config.shared import (
+    REWINDS,
+    SCOPES,
+    SPARSITY_SCHEDULES,
+    ComputeOptions,
+    check_mask_granularity,
+    store_option,
+)
 from causalprune.errors import UsageError
 from causalprune.options import at_least, fraction, one_of, option, positive
 from causalprune.pruning.names import CRITERIA, REWEIGHTING, check_criterion
@@ -31,7 +38,7 @@ class ApplyMaskConfig(ComputeOptions):
     )
     ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
-    granularity: str = option("parameter", "Prune single weights or whole groups.", check=one_of(GRANULARITIES))
+    granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=one_of(SPARSITY_SCHEDULES))
     iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
     iterations: int = option(1, "Iterations of the schedule.", check=at_least(1))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from causalprune.config.shared import (
-    GRANULARITIES,
     REWINDS,
     SCOPES,
     SPARSITY_SCHEDULES,
     ComputeOptions,
     DataOptions,
     ModelOptions,
+    check_mask_granularity,
 )
 from causalprune.options import at_least, fraction, one_of, option
 from causalprune.pruning.names import check_criterion
@@ -27,7 +27,7 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=one_of(SPARSITY_SCHEDULES))
     criterion: str = option("effect", "What orders the parameters; see apply-mask --help.", check=check_criterion)
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
-    granularity: str = option("parameter", "Prune single weights or whole groups.", check=one_of(GRANULARITIES))
+    granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     rewind: str = option("none", "Weights after each mask; see apply-mask --help.", check=one_of(REWINDS))
     pretrain_epochs: int = option(30, "Epochs of pretraining.", check=at_least(0))
     train_epochs: int = option(2, "Epochs of training before each recording.", check=at_least(0))

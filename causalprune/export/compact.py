@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from causalprune.errors import DataError, MismatchError, UsageError
+from causalprune.channels import ChannelGraph, Channels, probes
+from causalprune.errors import DataError, MismatchError
 from causalprune.parameters import ParameterIndex
 
 TOLERANCE = 1e-4
 """Largest difference of the outputs that rounding may make, relative to the largest output."""
-
-_PROBES = 4
-_Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
 
 @dataclass(frozen=True)
@@ -59,12 +55,10 @@ def compact_model(
     """Copy a network without the output units whose every weight is pruned.
 
     A dead unit isn't silent: it puts out what its bias and its BatchNorm make of zero, one constant c. Of all dead
-    units of a layer one is kept, and takes over the weights with which the next layer reads the others, each times
-    c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included. Units
-    that share their channel with another layer's, across a residual connection, stay, and so do the network's outputs.
-
-    Which columns of which layers belong to a unit is known by torch-pruning's dependency graph (Fang et al.,
-    arXiv 2301.12900).
+    channels of a layer one is kept, and takes over the weights with which the next layers read the others, each times
+    c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included. A
+    channel that several layers write, across a residual connection, goes where it is dead in all of them. The network's
+    outputs stay. :mod:`causalprune.channels` tells who writes and reads a channel.
 
     Args:
         model: The network with its pruned weights at zero; left as it was.
@@ -75,46 +69,59 @@ def compact_model(
     Raises:
         UsageError: torch-pruning is missing.
         DataError: No unit has every weight pruned, or none of those that have can be removed.
-        MismatchError: The smaller network computes something else: a kind of network that this can't handle.
+        MismatchError: A kind of network that this can't handle: torch-pruning can't follow it, or the smaller network
+            computes something else.
     """
-    tp = _torch_pruning()
     before = copy.deepcopy(model).eval()
     after = copy.deepcopy(before)
-    dead = {entry.name: _dead_units(keep[entry.name], entry.filter_axis) for entry in index}
-    if not any(dead.values()):
+    dead = [_dead_units(keep[entry.name], entry.filter_axis) for entry in index]
+    if not any(dead):
         raise DataError(
             "checkpoint",
             expected="a filter or neuron with every weight pruned",
             found="none",
-            remedy="prune with apply-mask --granularity filter or neuron; a compact network can't leave out single "
+            remedy="prune with apply-mask --granularity channel or filter; a compact network can't leave out single "
             "weights",
         )
-    inputs = _probes(before, input_shape)
-    graph = tp.DependencyGraph().build_dependency(after, example_inputs=inputs[:1])
-    layers = []
-    for entry in index:
-        layer = after.get_submodule(entry.layer)
-        removed = 0
-        if dead[entry.name] and isinstance(layer, _Layer) and layer.weight is after.get_parameter(entry.name):
-            removed = _remove(tp, graph, after, layer, dead[entry.name], inputs)
-        layers.append(CompactedLayer(entry.name, entry.shape[entry.filter_axis], len(dead[entry.name]), removed))
-    if not any(layer.removed for layer in layers):
+    inputs = probes(before, input_shape)
+    graph = ChannelGraph(after, index, input_shape, wanted_by="--compact")
+    removed = [0] * len(index)
+    try:
+        for first in [channels.writers[0] for channels in graph]:
+            # Once more: what was removed before moves the columns of a layer that reads channels of several kinds.
+            channels = graph.written_by(first)
+            gone = 0 if channels is None else _remove(graph, after, channels, dead, inputs)
+            for number in () if channels is None else channels.writers:
+                removed[number] = gone
+        with torch.no_grad():
+            expected, found = before(inputs), after(inputs)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise _computes_something_else(model, str(error).splitlines()[0]) from error
+    if not any(removed):
         raise DataError(
             "checkpoint",
-            expected="a pruned filter or neuron that can be removed",
-            found=f"{sum(map(len, dead.values()))} whose channels others need (outputs, or a residual connection)",
+            expected="a pruned channel that can be removed",
+            found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other layers "
+            "write, too)",
+            remedy="prune with apply-mask --granularity channel",
         )
-    with torch.no_grad():
-        expected, found = before(inputs), after(inputs)
     difference = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
     if not difference <= TOLERANCE * float(expected.abs().max().clamp(min=1)):
-        raise MismatchError(
-            f"compact {type(model).__name__}",
-            expected="the outputs of the masked network",
-            found=f"a difference of {difference:.3g}",
-            remedy="export it without --compact",
-        )
+        raise _computes_something_else(model, f"a difference of {difference:.3g}")
+    layers = (
+        CompactedLayer(entry.name, entry.num_units, len(units), gone)
+        for entry, units, gone in zip(index, dead, removed, strict=True)
+    )
     return CompactedModel(after, tuple(layers), difference)
+
+
+def _computes_something_else(model: nn.Module, found: str) -> MismatchError:
+    return MismatchError(
+        f"compact {type(model).__name__}",
+        expected="the outputs of the masked network",
+        found=found,
+        remedy="export it without --compact",
+    )
 
 
 def _dead_units(keep: torch.Tensor, axis: int) -> list[int]:
@@ -122,102 +129,68 @@ def _dead_units(keep: torch.Tensor, axis: int) -> list[int]:
     return (~alive).nonzero()[:, 0].tolist()
 
 
-def _probes(model: nn.Module, input_shape: tuple[int, ...]) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    device = next(model.parameters()).device
-    return torch.randn(_PROBES, *input_shape, generator=generator).to(device)
-
-
-def _remove(tp: Any, graph: Any, model: nn.Module, layer: _Layer, dead: list[int], inputs: torch.Tensor) -> int:
-    """Remove what can be of one layer's dead units; returns how many."""
-    prune = tp.prune_linear_out_channels if isinstance(layer, nn.Linear) else tp.prune_conv_out_channels
-    columns = {unit: _columns(graph.get_pruning_group(layer, prune, idxs=[unit])) for unit in dead}
-    consumers = columns[dead[0]]
-    if not consumers or any(found is None or found.keys() != consumers.keys() for found in columns.values()):
+def _remove(
+    graph: ChannelGraph, model: nn.Module, channels: Channels, dead: Sequence[Sequence[int]], inputs: torch.Tensor
+) -> int:
+    """Remove what can be of the channels that every writer leaves dead; returns how many."""
+    everywhere = sorted(set[int].intersection(*(set(dead[number]) for number in channels.writers)))
+    if not everywhere:
         return 0
-    constants = {}
-    for unit, found in columns.items():
-        values = _constants(model, found or {}, inputs)
-        if values is not None:
-            constants[unit] = values
-    loud = [unit for unit, values in constants.items() if any(values.values())]
+    constants = _constants(model, channels.readers, everywhere, inputs)
+    loud = [channel for channel, values in constants.items() if any(values.values())]
     going = list(constants)
     if loud:
-        kept = max(loud, key=lambda unit: min(abs(value) for value in constants[unit].values()))
-        # A consumer that sees the kept unit as zero can't be told of the others through it.
-        heard = [consumer for consumer, value in constants[kept].items() if value]
-        going = [u for u in constants if u != kept and all(not v or c in heard for c, v in constants[u].items())]
-        for unit in going:
-            _take_over(columns, constants, kept, unit)
-    if len(going) == _units(layer):
+        kept = max(loud, key=lambda channel: min(abs(value) for value in constants[channel].values()))
+        # A reader that sees the kept channel as zero can't be told of the others through it.
+        heard = [reader for reader, value in constants[kept].items() if value]
+        going = [c for c in constants if c != kept and all(not v or r in heard for r, v in constants[c].items())]
+        for channel in going:
+            _take_over(channels.readers, constants, kept, channel)
+    if len(going) == channels.count:
         going = going[1:]
     if going:
-        graph.get_pruning_group(layer, prune, idxs=going).prune()
+        graph.remove(channels, going)
     return len(going)
 
 
-def _units(layer: _Layer) -> int:
-    return layer.out_features if isinstance(layer, nn.Linear) else layer.out_channels
-
-
-def _columns(group: Any) -> dict[nn.Module, list[int]] | None:
-    """The input columns of each layer that reads a unit; None where the unit isn't one layer's own."""
-    found: dict[nn.Module, list[int]] = {}
-    for position, (dependency, indices) in enumerate(group):
-        module, reads = dependency.target.module, "in_channels" in dependency.handler.__name__
-        if isinstance(module, _Layer):
-            if getattr(module, "groups", 1) != 1 or (position > 0 and not reads):
-                return None
-            if position > 0:
-                found.setdefault(module, []).extend(map(int, indices))
-        elif not isinstance(module, _BatchNorm) and list(module.parameters(recurse=False)):
-            # A LayerNorm, for one, would see other statistics without the unit.
-            return None
-    return found
-
-
 def _constants(
-    model: nn.Module, consumers: Mapping[nn.Module, list[int]], inputs: torch.Tensor
-) -> dict[nn.Module, float] | None:
-    """What each consumer sees of one dead unit; None if it isn't one constant."""
-    seen: dict[nn.Module, torch.Tensor] = {}
+    model: nn.Module, readers: Mapping[nn.Module, torch.Tensor], which: Sequence[int], inputs: torch.Tensor
+) -> dict[int, dict[nn.Module, float]]:
+    """What each reader sees of those of the channels that are one constant for every reader."""
+    lowest: dict[nn.Module, torch.Tensor] = {}
+    highest: dict[nn.Module, torch.Tensor] = {}
 
     def look(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         axis = -1 if isinstance(module, nn.Linear) else 1
-        chosen = torch.tensor(consumers[module], device=arguments[0].device)
-        seen[module] = arguments[0].index_select(axis, chosen)
+        seen = arguments[0].movedim(axis, 0)[readers[module][list(which)].to(arguments[0].device)].flatten(1)
+        if module in lowest:
+            seen = torch.cat([seen, lowest[module][:, None], highest[module][:, None]], 1)
+        lowest[module], highest[module] = seen.amin(1), seen.amax(1)
 
-    hooks = [module.register_forward_pre_hook(look) for module in consumers]
+    hooks = [module.register_forward_pre_hook(look) for module in readers]
     try:
         with torch.no_grad():
             model(inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    if any(bool((values != values.flatten()[0]).any()) for values in seen.values()):
-        return None
-    return {module: float(values.flatten()[0]) for module, values in seen.items()}
+    is_constant = torch.stack([(lowest[reader] == highest[reader]).cpu() for reader in readers]).all(0)
+    values = {reader: lowest[reader].tolist() for reader in readers}
+    return {
+        channel: {reader: values[reader][position] for reader in readers}
+        for position, channel in enumerate(which)
+        if is_constant[position]
+    }
 
 
 def _take_over(
-    columns: Mapping[int, dict[nn.Module, list[int]] | None],
-    constants: Mapping[int, dict[nn.Module, float]],
+    readers: Mapping[nn.Module, torch.Tensor],
+    constants: Mapping[int, Mapping[nn.Module, float]],
     kept: int,
-    unit: int,
+    channel: int,
 ) -> None:
-    """Let every consumer read of the kept unit what it read of another."""
-    for consumer, value in constants[unit].items():
+    """Let every reader take from the kept channel what it took from another."""
+    for reader, value in constants[channel].items():
         if value:
-            weight = consumer.get_parameter("weight").detach()
-            own, others = (columns[kept] or {})[consumer], (columns[unit] or {})[consumer]
-            weight[:, own] += weight[:, others] * (value / constants[kept][consumer])
-
-
-def _torch_pruning() -> Any:
-    try:
-        import torch_pruning
-    except ImportError as error:
-        raise UsageError(
-            "--compact", expected="torch-pruning", found=str(error), remedy="pip install 'causalprune[compact]'"
-        ) from error
-    return torch_pruning
+            weight, columns = reader.get_parameter("weight").detach(), readers[reader]
+            weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][reader])

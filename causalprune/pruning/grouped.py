@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.pruning.groups import group_ids, groups_per_tensor
+from causalprune.parameters import ParameterIndex
+from causalprune.pruning.groups import group_ids, groups_per_tensor, output_units
 from causalprune.pruning.mask import Mask
 from causalprune.pruning.ranking import Keys, highest
 
@@ -23,7 +24,7 @@ class Groups:
         size: (G,) number of removable members.
         score: (G,) mean of the primary scores of the kept members.
         order: The groups that have removable members, lowest mean scores first, equals by number.
-        tensor: (G,) number of the tensor that each group lies in.
+        tensor: (G,) number of the tensor that each group lies in, the first of several.
         whole_tensors: Whether a group is a tensor.
     """
 
@@ -49,23 +50,54 @@ class Groups:
         return is_chosen[self.ids] & self.removable
 
 
-def group(keys: Keys, mask: Mask, granularity: str) -> Groups:
-    """Rank the groups of ``granularity`` by the mean of each key over their kept members."""
-    ids, labels = group_ids(mask.index, granularity)
+def group(keys: Keys, mask: Mask, granularity: str, writers: Sequence[Sequence[int]] | None = None) -> Groups:
+    """Rank the groups of ``granularity`` by the mean of each key over their kept members.
+
+    Args:
+        keys: Vectors (P,) to rank by.
+        mask: What is kept.
+        granularity: Anything but ``parameter``.
+        writers: See :func:`causalprune.pruning.select.select`.
+    """
     kept = mask.numpy()
     removable = kept.copy()
+    if writers is None:
+        ids, _ = group_ids(mask.index, granularity)
+        counts = groups_per_tensor(mask.index, granularity)
+        tensor = np.repeat(np.arange(len(counts)), counts)
+    else:
+        ids, tensor = _channel_ids(mask.index, writers)
+        removable &= tensor[ids] >= 0
     if granularity == "layer":
         for entry in mask.index:
             part = slice(entry.offset, entry.stop)
             if kept[part].any():
                 removable[entry.offset + highest([key[part] for key in keys], kept[part])] = False
-    members = np.bincount(ids[kept], minlength=len(labels))
-    means = [np.bincount(ids[kept], weights=key[kept], minlength=len(labels)) / np.maximum(members, 1) for key in keys]
-    size = np.bincount(ids[removable], minlength=len(labels))
+    count = len(tensor)
+    members = np.bincount(ids[kept], minlength=count)
+    means = [np.bincount(ids[kept], weights=key[kept], minlength=count) / np.maximum(members, 1) for key in keys]
+    size = np.bincount(ids[removable], minlength=count)
     order = np.lexsort(means[::-1])
-    counts = groups_per_tensor(mask.index, granularity)
-    tensor = np.repeat(np.arange(len(counts)), counts)
     return Groups(ids, removable, size, means[0], order[size[order] > 0], tensor, granularity == "layer")
+
+
+def _channel_ids(
+    index: ParameterIndex, writers: Sequence[Sequence[int]]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The channel of each parameter, (P,), and the first tensor of each channel.
+
+    What no channel holds gets the last number, whose tensor is −1.
+    """
+    first: dict[int, int] = {}
+    tensor: list[int] = []
+    for numbers in writers:
+        first |= dict.fromkeys(numbers, len(tensor))
+        tensor += [numbers[0]] * index.entries[numbers[0]].num_units
+    ids = [
+        first[number] + output_units(entry) if number in first else np.full(entry.size, len(tensor))
+        for number, entry in enumerate(index)
+    ]
+    return np.concatenate(ids), np.array([*tensor, -1])
 
 
 def choose_groups(groups: Groups, tensors: Sequence[int], count: int) -> tuple[npt.NDArray[np.bool_], list[int]]:
@@ -103,7 +135,7 @@ def zero_groups(groups: Groups) -> tuple[npt.NDArray[np.bool_], int, list[int]]:
         The parameters to prune, (P,) bool; how many there would be without a rescue; the tensors that were rescued.
     """
     zero = groups.order[groups.score[groups.order] == 0]
-    best = groups.best_of(range(int(groups.tensor[-1]) + 1))
+    best = groups.best_of(range(int(groups.tensor.max()) + 1))
     rescued = {t for t, g in best.items() if g in zero}
     chosen = zero[~np.isin(zero, [best[t] for t in rescued])]
     if groups.whole_tensors:

@@ -40,7 +40,7 @@ def group_ids(
     first = 0
     parts: list[npt.NDArray[np.int64]] = []
     for entry, count in zip(index, counts, strict=True):
-        parts.append(_unit(entry, granularity) + first)
+        parts.append(_within(entry, granularity) + first)
         first += count
     ids = np.concatenate(parts)
     if active is None:
@@ -75,17 +75,22 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
         )
     if granularity == "parameter":
         return [entry.size for entry in index]
-    return [1 if granularity == "layer" else entry.shape[entry.filter_axis] for entry in index]
+    return [1 if granularity == "layer" else entry.num_units for entry in index]
 
 
-def _unit(entry: ParameterEntry, granularity: str) -> npt.NDArray[np.int64]:
+def output_units(entry: ParameterEntry) -> npt.NDArray[np.int64]:
+    """The filter or neuron that each element of a tensor belongs to, in flat order."""
+    inner = math.prod(entry.shape[entry.filter_axis + 1 :])
+    return np.arange(entry.size) // inner % entry.shape[entry.filter_axis]
+
+
+def _within(entry: ParameterEntry, granularity: str) -> npt.NDArray[np.int64]:
     """Group within the tensor of each of its elements, in flat order."""
     if granularity == "parameter":
         return np.arange(entry.size)
     if granularity == "layer":
         return np.zeros(entry.size, dtype=np.int64)
-    inner = math.prod(entry.shape[entry.filter_axis + 1 :])
-    return np.arange(entry.size) // inner % entry.shape[entry.filter_axis]
+    return output_units(entry)
 
 
 class _Labels(Sequence[str]):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from causalprune.config.shared import GRANULARITIES, SCOPES
+from causalprune.config.shared import MASK_GRANULARITIES, SCOPES
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.options import fraction, one_of
 from causalprune.pruning.criterion import Scores
@@ -42,7 +43,13 @@ class Selection:
 
 
 def select(
-    scores: Scores, mask: Mask, *, sparsity: float, scope: str = "global", granularity: str = "parameter"
+    scores: Scores,
+    mask: Mask,
+    *,
+    sparsity: float,
+    scope: str = "global",
+    granularity: str = "parameter",
+    writers: Sequence[Sequence[int]] | None = None,
 ) -> Selection:
     """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
 
@@ -55,14 +62,19 @@ def select(
 
     Groups are ranked by the mean score of their kept members and pruned whole. The lowest groups go, as many as bring
     the count nearest to the target (the fewer where two are as near). A layer keeps its best filter; with
-    ``granularity="layer"`` a pruned layer keeps its best weight.
+    ``granularity="layer"`` a pruned layer keeps its best weight. A channel's group are the output units of all layers
+    that write it. The layers that write the same channels count as one, and those that aren't among the ``writers``
+    aren't pruned, which the others make up for under ``scope="global"``.
 
     Args:
         scores: Finite wherever the mask keeps.
         mask: What is kept so far.
         sparsity: S in [0, 1).
         scope: ``global``: one ranking over all layers; ``layer``: one a layer.
-        granularity: ``parameter``, ``filter`` (or ``neuron``) or ``layer``.
+        granularity: ``parameter``, ``filter`` (or ``neuron``), ``channel`` or ``layer``.
+        writers: Of filters, neurons and channels: the numbers of the tensors whose units go together, for all units
+            that may be pruned. Left out, each tensor's go by themselves; ``channel`` needs those of a
+            :class:`causalprune.channels.ChannelGraph`.
 
     Raises:
         UsageError: A value outside these.
@@ -72,7 +84,7 @@ def select(
     for subject, value, expected in (
         ("sparsity", sparsity, fraction(sparsity)),
         ("scope", scope, one_of(SCOPES)(scope)),
-        ("granularity", granularity, one_of(GRANULARITIES)(granularity)),
+        ("granularity", granularity, one_of(MASK_GRANULARITIES)(granularity)),
     ):
         if expected:
             raise UsageError(subject, expected=expected, found=str(value))
@@ -80,18 +92,20 @@ def select(
         raise UsageError("granularity layer", expected="scope global, which ranks the layers", found="scope layer")
     kept = _checked(scores, mask)
     entries = mask.index.entries
-    spans = [range(len(entries))] if scope == "global" else [range(n, n + 1) for n in range(len(entries))]
+    spans: Sequence[Sequence[int]] = [range(len(entries))]
+    if scope == "layer":
+        spans = [range(n, n + 1) for n in range(len(entries))] if writers is None else writers
     targets = [round(sparsity * sum(entries[n].size for n in span)) for span in spans]
 
     pruned = np.zeros(mask.index.total, dtype=bool)
     rescued: list[str] = []
-    groups = None if granularity == "parameter" else group(scores.keys, mask, granularity)
+    groups = None if granularity == "parameter" else group(scores.keys, mask, granularity, writers)
     for span, target in zip(spans, targets, strict=True):
-        start, stop = entries[span[0]].offset, entries[span[-1]].stop
-        count = target - int(np.count_nonzero(~kept[start:stop]))
+        count = target - sum(int(np.count_nonzero(~kept[entries[n].offset : entries[n].stop])) for n in span)
         if count <= 0:
             continue
         if groups is None:
+            start, stop = entries[span[0]].offset, entries[span[-1]].stop
             limits = [(entries[n].offset - start, entries[n].stop - start) for n in span]
             keys = [key[start:stop] for key in scores.keys]
             chosen, emptied = _choose_parameters(keys, kept[start:stop], limits, count)
@@ -104,7 +118,9 @@ def select(
     return _selection(mask, pruned, sum(targets), rescued)
 
 
-def select_zero(scores: Scores, mask: Mask, *, granularity: str = "parameter") -> Selection:
+def select_zero(
+    scores: Scores, mask: Mask, *, granularity: str = "parameter", writers: Sequence[Sequence[int]] | None = None
+) -> Selection:
     """Prune every parameter with γ_k = 0, in all lags: the paper's rule.
 
     A layer in which every γ is zero keeps its best weight (or group): that with the largest dual correlation.
@@ -113,6 +129,7 @@ def select_zero(scores: Scores, mask: Mask, *, granularity: str = "parameter") -
         scores: Those of the criterion ``gamma``, whose primary score is zero if and only if γ_k is.
         mask: What is kept so far.
         granularity: Above ``parameter``, a group goes when the γ of all its kept members is zero.
+        writers: See :func:`select`.
 
     Raises:
         UsageError: An unknown granularity.
@@ -130,7 +147,7 @@ def select_zero(scores: Scores, mask: Mask, *, granularity: str = "parameter") -
                 emptied.append(number)
                 pruned[entry.offset + highest([key[part] for key in scores.keys], kept[part])] = False
     else:
-        groups = group(scores.keys, mask, granularity)
+        groups = group(scores.keys, mask, granularity, writers)
         pruned, target, emptied = zero_groups(groups)
         target += mask.num_pruned
     return _selection(mask, pruned, target, [mask.index.entries[i].name for i in emptied])

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from causalprune.channels import ChannelGraph, last_layer
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import ApplyMaskConfig
 from causalprune.errors import MismatchError
@@ -20,6 +21,7 @@ from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores
+from causalprune.pruning.groups import groups_per_tensor
 from causalprune.pruning.mask import Mask
 from causalprune.pruning.rewind import reset_batchnorm, rewind
 from causalprune.pruning.schedule import target_sparsity
@@ -110,7 +112,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        choose = _selector(config, mask)
+        choose = _selector(config, mask, _writers(config, model, mask, checkpoint.info))
         inputs_of_criterion = read_inputs(
             criterion,
             mask.index.flatten(checkpoint.weights).numpy(),
@@ -147,13 +149,46 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         return result
 
 
-def _selector(config: ApplyMaskConfig, mask: Mask) -> Callable[[Scores], Selection]:
+def _writers(
+    config: ApplyMaskConfig, model: nn.Module, mask: Mask, info: CheckpointInfo
+) -> list[tuple[int, ...]] | None:
+    """The layers whose filters, neurons or channels may be pruned, those together that write the same channels.
+
+    Raises:
+        UsageError: A library is missing.
+        MismatchError: A network that has no such layer.
+    """
+    index, shape = mask.index, info.model.input_shape
+    if config.granularity == "channel":
+        graph = ChannelGraph(model.eval(), index, shape, wanted_by="--granularity channel")
+        writers = [channels.writers for channels in graph]
+    elif config.granularity in ("filter", "neuron"):
+        groups_per_tensor(index, config.granularity)
+        outputs = last_layer(model.eval(), index, shape)
+        writers = [(number,) for number in range(len(index)) if number != outputs]
+    else:
+        return None
+    if not writers:
+        raise MismatchError(
+            f"--granularity {config.granularity}",
+            expected=f"a network with a {config.granularity} that can be pruned",
+            found=f"outputs only in {info.model.name}",
+            remedy="use --granularity parameter",
+        )
+    return writers
+
+
+def _selector(
+    config: ApplyMaskConfig, mask: Mask, writers: list[tuple[int, ...]] | None
+) -> Callable[[Scores], Selection]:
     """From scores to the new mask, as the options say."""
     if config.zero:
-        return partial(select_zero, mask=mask, granularity=config.granularity)
+        return partial(select_zero, mask=mask, granularity=config.granularity, writers=writers)
     assert config.sparsity is not None
     target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-    return partial(select, mask=mask, sparsity=target, scope=config.scope, granularity=config.granularity)
+    return partial(
+        select, mask=mask, sparsity=target, scope=config.scope, granularity=config.granularity, writers=writers
+    )
 
 
 def _set_weights(model: nn.Module, index: ParameterIndex, theta: npt.NDArray[np.floating]) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from causalprune.channels import ChannelGraph
 from causalprune.errors import DataError, MismatchError
 from causalprune.evaluation.latency import latency, peak_memory
 from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
@@ -84,6 +85,65 @@ def test_units_that_a_residual_connection_shares_stay() -> None:
     assert layers["blocks.4.conv1.weight"].removed > 0
 
 
+class Residual(nn.Module):
+    """Two stages as of a ResNet, the second behind a shortcut that is a convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def conv(channels_in: int, channels: int, size: int = 3, stride: int = 1) -> nn.Module:
+            layer = nn.Conv2d(channels_in, channels, size, stride, padding=size // 2, bias=False)
+            return nn.Sequential(layer, nn.BatchNorm2d(channels))
+
+        self.stem, self.a, self.b = conv(3, 8), conv(8, 12), conv(12, 8)
+        self.c, self.d, self.short = conv(8, 10, stride=2), conv(10, 16), conv(8, 16, 1, 2)
+        self.fc = nn.Linear(16, 4)
+
+    def forward(self, images):
+        hidden = torch.relu(self.stem(images))
+        hidden = torch.relu(self.b(torch.relu(self.a(hidden))) + hidden)
+        hidden = torch.relu(self.d(torch.relu(self.c(hidden))) + self.short(hidden))
+        return self.fc(hidden.mean((2, 3)))
+
+
+def test_channels_across_a_residual_connection_are_pruned_and_removed_in_all_layers() -> None:
+    torch.manual_seed(0)
+    model = Residual()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.bias, std=0.3)
+            nn.init.normal_(module.running_mean, std=0.3)
+    model.eval()
+    index = ParameterIndex.from_model(model)
+    graph = ChannelGraph(model, index, (3, 12, 12), wanted_by="a test")
+    writers = [channels.writers for channels in graph]
+    names = [[index.entries[n].layer for n in numbers] for numbers in writers]
+    assert names == [["stem.0", "b.0"], ["a.0"], ["c.0"], ["d.0", "short.0"]]
+    scores = Scores(torch.rand(index.total, generator=torch.Generator().manual_seed(0)).double().numpy())
+    options = {"sparsity": 0.5, "scope": "layer", "granularity": "channel", "writers": writers}
+    mask = select(scores, Mask.all(index), **options).mask
+    mask.apply_(model)
+    result = compact_model(model, index, mask.tensors(), (3, 12, 12))
+    # One of the dead channels stays for the constants of the others.
+    assert {layer.name: (layer.dead, layer.removed) for layer in result.layers} == {
+        "stem.0.weight": (4, 3),
+        "a.0.weight": (6, 5),
+        "b.0.weight": (4, 3),
+        "c.0.weight": (5, 4),
+        "d.0.weight": (8, 7),
+        "short.0.weight": (8, 7),
+        "fc.weight": (0, 0),
+    }
+    shapes = {name: tuple(p.shape) for name, p in result.model.named_parameters() if p.dim() > 1}
+    assert shapes["stem.0.weight"] == (5, 3, 3, 3)
+    assert shapes["b.0.weight"] == (5, 7, 3, 3)
+    assert shapes["short.0.weight"] == (9, 5, 1, 1)
+    assert shapes["fc.weight"] == (4, 9)
+    inputs = torch.randn(8, 3, 12, 12)
+    with torch.no_grad():
+        assert torch.allclose(model(inputs), result.model(inputs), rtol=1e-4, atol=1e-5)
+
+
 def test_a_layer_without_a_living_unit_keeps_one() -> None:
     model = MLP((5,), 2, (4, 3))
     index = ParameterIndex.from_model(model)
@@ -129,7 +189,7 @@ def test_nothing_that_could_be_removed() -> None:
     with pytest.raises(DataError, match=r"a filter or neuron with every weight pruned, found none; .*--granularity"):
         compact_model(model, index, keep, (13,))
     keep["layers.2.weight"][1] = False
-    with pytest.raises(DataError, match="found 1 whose channels others need"):
+    with pytest.raises(DataError, match=r"found none among 1 dead filters and neurons .*--granularity channel"):
         compact_model(model, index, keep, (13,))
 
 

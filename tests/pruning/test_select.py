@@ -198,6 +198,47 @@ def test_filters_against_the_reference(problem, scope: str) -> None:
 
 
 @settings(deadline=None)
+@given(problems(), st.lists(st.integers(0, 2), min_size=4, max_size=4), st.sampled_from(["global", "layer"]))
+def test_channels_against_the_reference(problem, labels: list[int], scope: str) -> None:
+    """Tensors of one label and width write the same channels; those of label 0 can't be pruned."""
+    scores, mask, sparsity = problem
+    families: dict[tuple[int, int], list[int]] = {}
+    for number, entry in enumerate(mask.index):
+        if labels[number]:
+            families.setdefault((labels[number], entry.shape[entry.filter_axis]), []).append(number)
+    writers = list(families.values())
+    units, _ = group_ids(mask.index, "neuron")
+    first = {entry.name: min(units[entry.offset : entry.stop]) for entry in mask.index}
+    kept = set(np.flatnonzero(mask.numpy()))
+    members: dict[int, list[int]] = {}
+    homes: list[set[int]] = []
+    for numbers in writers:
+        width = mask.index.entries[numbers[0]].shape[mask.index.entries[numbers[0]].filter_axis]
+        homes.append(set(range(len(members), len(members) + width)))
+        for unit in range(width):
+            wanted = {first[mask.index.entries[n].name] + unit for n in numbers}
+            members[len(members)] = [p for p in kept if units[p] in wanted]
+    means = [
+        tuple(Fraction(int(sum(key[p] for p in m)), max(len(m), 1)) for key in scores.keys) for m in members.values()
+    ]
+    sizes = {g: len(m) for g, m in members.items()}
+    expected, rescued, target = set(), set(), 0
+    everything = list(range(len(mask.index)))
+    for span in [everything] if scope == "global" else writers:
+        here = [n for n, numbers in enumerate(writers) if set(numbers) <= set(span)]
+        inside = {p for n in span for p in range(mask.index.entries[n].offset, mask.index.entries[n].stop)}
+        wanted = round(sparsity * len(inside))
+        target += wanted
+        alive = set().union(*(homes[n] for n in here))
+        count = wanted - len(inside - kept)
+        chosen, emptied = reference_groups(means, {g: sizes[g] for g in alive}, [homes[n] for n in here], count)
+        expected |= {p for g in chosen for p in members[g]}
+        rescued |= {writers[here[n]][0] for n in emptied}
+    selection = select(scores, mask, sparsity=sparsity, scope=scope, granularity="channel", writers=writers)
+    check_against(selection, mask, expected, rescued, target)
+
+
+@settings(deadline=None)
 @given(problems())
 def test_layers_keep_their_best_weight(problem) -> None:
     scores, mask, sparsity = problem

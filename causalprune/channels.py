@@ -1,0 +1,165 @@
+"""The channels of a network that can be removed as a whole: who writes them, and who reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from causalprune.errors import MismatchError, UsageError
+from causalprune.parameters import ParameterIndex
+
+_Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+
+
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """Channels 0 … C−1 that can be removed one by one.
+
+    Channel c is made of output unit c of each writer: of one layer's, or, across residual connections, of the sum of
+    several.
+
+    Attributes:
+        writers: Numbers of the writers' weights in the parameter index, increasing.
+        readers: The (C, k) input columns by which each reading layer sees the channels; k is 1, or the number of
+            positions that were flattened.
+    """
+
+    writers: tuple[int, ...]
+    readers: dict[nn.Module, torch.Tensor]
+
+    @property
+    def count(self) -> int:
+        """C."""
+        return len(next(iter(self.readers.values())))
+
+
+class ChannelGraph:
+    """What reads and writes what in a network, after torch-pruning's dependency graph (Fang et al., arXiv 2301.12900).
+
+    Args:
+        model: The network, in evaluation mode.
+        index: Its prunable parameters.
+        input_shape: Shape of one sample.
+        wanted_by: The option that needs the graph, for messages.
+
+    Raises:
+        UsageError: torch-pruning is missing.
+        MismatchError: A network that it can't follow.
+    """
+
+    def __init__(
+        self, model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...], *, wanted_by: str
+    ) -> None:
+        try:
+            import torch_pruning
+        except ImportError as error:
+            raise UsageError(
+                wanted_by, expected="torch-pruning", found=str(error), remedy="pip install 'causalprune[compact]'"
+            ) from error
+        self._library: Any = torch_pruning
+        self._layers = [model.get_submodule(entry.layer) for entry in index]
+        self._numbers = {layer: number for number, layer in enumerate(self._layers)}
+        inputs = probes(model, input_shape)[:1]
+        try:
+            self._graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=inputs)
+        except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError) as error:
+            raise MismatchError(
+                f"{wanted_by} of {type(model).__name__}",
+                expected="a network whose channels torch-pruning can follow",
+                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                remedy="do without it",
+            ) from error
+
+    def __iter__(self) -> Iterator[Channels]:
+        """All channels that can be removed, in the order of their first writers. A network's outputs can't."""
+        seen: set[int] = set()
+        for number in range(len(self._layers)):
+            if number not in seen:
+                channels = self.written_by(number)
+                if channels is not None:
+                    seen.update(channels.writers)
+                    yield channels
+
+    def written_by(self, number: int) -> Channels | None:
+        """The channels that a layer writes, None where they can't be removed.
+
+        They can't where nothing reads them; where a layer writes them that isn't prunable, shares its weight or works
+        on groups of channels; where a normalisation over channels reads them; or where another writer's unit c isn't
+        channel c, as behind a shortcut that pads channels.
+
+        Args:
+            number: Number of its weight in the parameter index.
+        """
+        layer = self._layers[number]
+        if not isinstance(layer, _Layer):
+            return None
+        readers: dict[nn.Module, torch.Tensor] = {}
+        writers: list[int] = []
+        count = _units(layer)
+        for position, item in enumerate(self._group(layer, list(range(count)))):
+            module, reads = item.dep.target.module, "in_channels" in item.dep.handler.__name__
+            if isinstance(module, _Layer):
+                if getattr(module, "groups", 1) != 1:
+                    return None
+                if reads and position > 0:
+                    columns = _by_channel(item, count)
+                    if columns is None:
+                        return None
+                    readers[module] = columns if module not in readers else torch.cat([readers[module], columns], 1)
+                elif module not in self._numbers or _units(module) != count or item.idxs != item.root_idxs:
+                    return None
+                else:
+                    writers.append(self._numbers[module])
+            elif not isinstance(module, _BatchNorm) and list(module.parameters(recurse=False)):
+                return None
+        return Channels(tuple(sorted(set(writers))), readers) if readers else None
+
+    def remove(self, channels: Channels, which: list[int]) -> None:
+        """Remove some of the channels from the network."""
+        self._group(self._layers[channels.writers[0]], which).prune()
+
+    def _group(self, layer: nn.Module, units: list[int]) -> Any:
+        linear = isinstance(layer, nn.Linear)
+        prune = self._library.prune_linear_out_channels if linear else self._library.prune_conv_out_channels
+        return self._graph.get_pruning_group(layer, prune, idxs=units)
+
+
+def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...]) -> int:
+    """Number of the prunable layer that a network, in evaluation mode, computes last: the one of its outputs."""
+    called: list[int] = []
+    hooks = [
+        model.get_submodule(entry.layer).register_forward_hook(lambda *_, number=number: called.append(number))
+        for number, entry in enumerate(index)
+    ]
+    try:
+        with torch.no_grad():
+            model(probes(model, input_shape)[:1])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return called[-1]
+
+
+def probes(model: nn.Module, input_shape: tuple[int, ...], count: int = 4) -> torch.Tensor:
+    """Random inputs, the same at every call, (count, *input_shape)."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(count, *input_shape, generator=generator).to(next(model.parameters()).device)
+
+
+def _units(layer: nn.Module) -> int:
+    return int(layer.get_parameter("weight").shape[0])
+
+
+def _by_channel(item: Any, count: int) -> torch.Tensor | None:
+    """The columns of a reader, a row a channel; None where channels have different numbers of them."""
+    if None in item.root_idxs:
+        return None
+    roots, columns = torch.tensor(item.root_idxs), torch.tensor(item.idxs)
+    if not torch.equal(torch.bincount(roots, minlength=count), torch.full((count,), len(roots) // count)):
+        return None
+    return columns[torch.argsort(roots, stable=True)].view(count, -1)

@@ -1,0 +1,101 @@
+"""Channels: who writes and who reads them, of networks where the answer can be read off their definition."""
+
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from causalprune.channels import ChannelGraph
+from causalprune.errors import MismatchError, UsageError
+from causalprune.models.lenet import LeNet
+from causalprune.models.mlp import MLP
+from causalprune.models.resnet20 import ResNet20
+from causalprune.parameters import ParameterIndex
+
+
+def channels_of(model: nn.Module, shape: tuple[int, ...]):
+    """By the names of the writers: the number of channels, and the readers' columns by name."""
+    index = ParameterIndex.from_model(model.eval())
+    names = {module: name for name, module in model.named_modules()}
+    return {
+        " ".join(index.entries[number].layer for number in channels.writers): (
+            channels.count,
+            {names[reader]: columns.tolist() for reader, columns in channels.readers.items()},
+        )
+        for channels in ChannelGraph(model, index, shape, wanted_by="a test")
+    }
+
+
+def test_neurons_but_not_the_outputs() -> None:
+    one_each = [[0], [1], [2], [3]]
+    found = channels_of(MLP((5,), 2, (4, 3)), (5,))
+    assert found == {"layers.0": (4, {"layers.1": one_each}), "layers.1": (3, {"layers.2": one_each[:3]})}
+
+
+def test_flattened_channels_are_read_by_several_columns() -> None:
+    found = channels_of(LeNet((1, 28, 28), 10), (1, 28, 28))
+    assert list(found) == ["conv1", "conv2", "fc1"]
+    count, readers = found["conv2"]
+    assert readers == {"fc1": torch.arange(count * 16).view(count, 16).tolist()}
+
+
+def test_a_shortcut_that_pads_channels_has_none_that_can_be_removed() -> None:
+    assert list(channels_of(ResNet20((3, 16, 16), 10), (3, 16, 16))) == [f"blocks.{n}.conv1" for n in range(9)]
+
+
+def test_torchvisions_resnet_is_coupled_by_stages() -> None:
+    from torchvision.models import resnet18
+
+    found = channels_of(resnet18(num_classes=3), (3, 32, 32))
+    inner = [f"layer{stage}.{block}.conv1" for stage in (1, 2, 3, 4) for block in (0, 1)]
+    stages = [f"layer{n}.0.conv2 layer{n}.0.downsample.0 layer{n}.1.conv2" for n in (2, 3, 4)]
+    assert sorted(found) == sorted(["conv1 layer1.0.conv2 layer1.1.conv2", *inner, *stages])
+    assert found[stages[-1]][1].keys() == {"layer4.1.conv1", "fc"}
+
+
+class Joined(nn.Module):
+    """Two layers whose outputs lie side by side before a third."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 3, 3), nn.Conv2d(5, 2, 3)
+
+    def forward(self, images):
+        return self.c(torch.cat([self.a(images), self.b(images)], 1))
+
+
+def test_concatenated_channels_keep_their_columns() -> None:
+    found = channels_of(Joined(), (1, 8, 8))
+    assert found == {"a": (2, {"c": [[0], [1]]}), "b": (3, {"c": [[2], [3], [4]]})}
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3, groups=2), nn.GroupNorm(2, 4), nn.ConvTranspose2d(4, 4, 3)],
+    ids=["depthwise", "grouped", "group norm", "transposed"],
+)
+def test_layers_that_hold_channels_together(middle: nn.Module) -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), middle, nn.Conv2d(4, 2, 3))
+    assert channels_of(model, (1, 12, 12)) == {}
+
+
+def test_a_network_that_cannot_be_followed() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 2)
+
+        def forward(self, inputs):
+            raise ValueError("two of a kind wanted\nsecond line")
+
+    model = Fixed().eval()
+    with pytest.raises(MismatchError, match=r"--compact of Fixed: .* found two of a kind wanted; do without it"):
+        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="--compact")
+
+
+def test_without_torch_pruning(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch_pruning", None)
+    model = nn.Linear(3, 2)
+    with pytest.raises(UsageError, match=r"pip install 'causalprune\[compact\]'"):
+        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="--compact")
