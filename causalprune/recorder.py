@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from causalprune.errors import DataError, UsageError
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.mask import Mask
+from causalprune.step_rule import STEP_EXTRAS
 from causalprune.store import RecordingInfo, RecordingWriter, TrajectoryStore
 from causalprune.urls import StoreUrl
 
@@ -105,8 +106,7 @@ class TrajectoryRecorder:
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
-                # Without it nobody could tell that Δθ isn't −η·g.
-                extra={"weight_decay": group["weight_decay"]} if group.get("weight_decay") else {},
+                extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
             created = TrajectoryStore.create(store, index=self._index, model={}, start_sha256="")
             store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)

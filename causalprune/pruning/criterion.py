@@ -21,8 +21,8 @@ NEEDS: dict[str, tuple[str, str]] = {
     "gradients": ("the gradients of a plain-SGD recording", "record with --momentum 0 --stride 1"),
     "project": ("the number of weights to keep", "use it with apply-mask --sparsity"),
     "learning_rate": (
-        "a same-batch recording at one learning rate and stride 1",
-        "record with --stride 1 --loss-change same-batch",
+        "a same-batch recording of plain SGD without weight decay, at one learning rate and stride 1",
+        "record with --momentum 0 --stride 1 --loss-change same-batch",
     ),
 }
 """What a criterion may ask for beyond the weights and the seed: what it is, and how to get it."""
@@ -44,7 +44,7 @@ class CriterionInputs:
         gradients: The recorded minibatch gradients themselves.
         project: Takes (P,) finite scores and returns the (P,) bool mask that will be made of them: the projection onto
             the supports that sparsity, scope and granularity allow.
-        learning_rate: η of the recording.
+        learning_rate: η of a recording in which γ = −1/η + h/2.
         ridge: Penalty of ``chita``, a multiple of the mean over the parameters of Σ_t g_tk².
         seed: Seed of ``random``.
 

@@ -30,7 +30,7 @@ from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
-from causalprune.stages.criterion_inputs import read_inputs
+from causalprune.stages.criterion_inputs import read_inputs, require_recording
 from causalprune.stages.loading import load_network
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 from causalprune.urls import StoreUrl
@@ -90,6 +90,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
             )
         reader = store.recording(config.recording)
         inputs["recording"] = reader.digest
+        require_recording(criterion, reader)
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             inputs["fit"] = fit.digest

@@ -13,10 +13,28 @@ from causalprune.parameters import ParameterIndex
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.groups import group_ids
-from causalprune.store import Fit, RecordingInfo, RecordingReader
+from causalprune.store import Fit, RecordingReader
 
 MAX_GRADIENTS = 2000
 """Rows of a recording that are used as gradients; of a longer one, so many evenly spaced rows."""
+
+
+def require_recording(criterion: Criterion, reader: RecordingReader) -> None:
+    """Refuse a recording that can't serve a criterion, whatever is fitted to it.
+
+    Raises:
+        MismatchError: The criterion needs gradients, or h = 2(γ + 1/η), which the recording hasn't.
+    """
+    for need in NEEDS:
+        found = _against(need, reader) if need in criterion.needs else ""
+        if found:
+            what, remedy = NEEDS[need]
+            raise MismatchError(
+                f"criterion {criterion.name}",
+                expected=what,
+                found=f"one with {found}",
+                remedy=f"{remedy}, or choose another",
+            )
 
 
 def read_inputs(
@@ -34,7 +52,7 @@ def read_inputs(
     """Read what a criterion needs; what isn't there is left out.
 
     Args:
-        criterion: Says what it needs.
+        criterion: Says what it needs; :func:`require_recording` says whether the recording has it.
         theta: (P,) weights.
         index: The prunable parameters.
         reader: A recording of these parameters.
@@ -45,7 +63,6 @@ def read_inputs(
         seed: Seed.
 
     Raises:
-        MismatchError: The criterion needs gradients, and the recording isn't one of plain SGD.
         CorruptError: The store is damaged.
     """
     values: dict[str, Any] = {}
@@ -53,9 +70,6 @@ def read_inputs(
         for name in ("gamma", "dual_correlation"):
             values[name] = _expand(fit.arrays[name], fit.attributes["granularity"], index, reader)
     if reader is not None:
-        for need in ("mean_squared_gradient", "gradients"):
-            if need in criterion.needs:
-                _require_plain_sgd(criterion, need, reader.info)
         if "mean_squared_gradient" in criterion.needs:
             mean = np.zeros(index.total)
             mean[reader.column_index] = mean_squared_gradient(_gradient_blocks(reader))
@@ -68,29 +82,17 @@ def read_inputs(
                 max_rows=MAX_GRADIENTS,
                 max_bytes=max_bytes,
             )
-        lr = np.unique(reader.steps.lr)
-        # With a stride or another minibatch's loss, γ isn't −1/η + h/2.
-        if len(lr) == 1 and reader.info.stride == 1 and reader.info.loss_change == "same-batch":
-            values["learning_rate"] = float(lr[0])
+        if reader.num_rows and not _against("learning_rate", reader):
+            values["learning_rate"] = float(reader.steps.lr[0])
     return CriterionInputs(theta=theta, project=project, ridge=ridge, seed=seed, **values)
 
 
-def _require_plain_sgd(criterion: Criterion, need: str, info: RecordingInfo) -> None:
-    """Refuse a recording whose Δθ_t isn't −η_t·g_t; ΔL doesn't matter here."""
-    odd = [
-        f"optimizer {info.optimizer}" if info.optimizer != "sgd" else "",
-        f"momentum {info.momentum:g}" if info.momentum else "",
-        f"stride {info.stride}" if info.stride != 1 else "",
-        f"weight decay {info.extra['weight_decay']:g}" if info.extra.get("weight_decay") else "",
-    ]
-    if any(odd):
-        what, remedy = NEEDS[need]
-        raise MismatchError(
-            f"criterion {criterion.name}",
-            expected=what,
-            found="one with " + ", ".join(filter(None, odd)),
-            remedy=f"{remedy}, or choose another",
-        )
+def _against(need: str, reader: RecordingReader) -> str:
+    """How a recording departs from one that has what a criterion needs, in words; empty where it has it."""
+    rule = reader.info.step_rule
+    if need in ("mean_squared_gradient", "gradients"):
+        return rule.against_gradients()
+    return rule.against_curvature(np.unique(reader.steps.lr).tolist()) if need == "learning_rate" else ""
 
 
 def _expand(

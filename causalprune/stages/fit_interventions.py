@@ -85,8 +85,9 @@ def intervene(
     gamma = np.atleast_2d(values.gamma)[0].astype(np.float64)
     squared = theta.astype(np.float64) ** 2
     effects = {"fit": gamma * squared, "effect": np.abs(gamma) * squared}
-    if values.learning_rate is not None and not reader.info.momentum:
-        effects["curvature"] = (gamma + 1 / values.learning_rate) * squared
+    rates = np.unique(reader.steps.lr)
+    if not reader.info.step_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
+        effects["curvature"] = (gamma + 1 / rates[0]) * squared
     effects["magnitude"] = squared
     kinds = {"single": _single(config, gamma * reader.active), "groups": _groups(config, reader)}
     result: dict[str, Any] = {

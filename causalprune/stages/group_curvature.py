@@ -93,18 +93,8 @@ def group_curvature(
 
 def _unfit(config: FitGammaConfig, reader: RecordingReader, num_groups: int) -> str:
     """Why γ isn't −1/η + h/2 here, or can't be estimated; empty if it can."""
-    info, rates = reader.info, np.unique(reader.steps.lr)
-    odd = [
-        f"optimizer {info.optimizer}" if info.optimizer != "sgd" else "",
-        f"momentum {info.momentum:g}" if info.momentum else "",
-        "--lags 1" if config.lags and not info.momentum else "",
-        f"stride {info.stride}" if info.stride != 1 else "",
-        f"weight decay {info.extra['weight_decay']:g}" if info.extra.get("weight_decay") else "",
-        f"{info.loss_change} losses" if info.loss_change != "same-batch" else "",
-        f"learning rates from {rates[0]:g} to {rates[-1]:g}" if len(rates) > 1 else "",
-    ]
-    if any(odd):
-        found = ", ".join(filter(None, odd))
+    found = reader.info.step_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=bool(config.lags))
+    if found:
         return f"it needs plain SGD at one learning rate, stride 1 and same-batch losses; this has {found}"
     if num_groups > MAX_GROUPS:
         return f"{num_groups:,} groups, more than {MAX_GROUPS:,}; choose a coarser --granularity"

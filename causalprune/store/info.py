@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from causalprune.errors import CorruptError, UsageError
+from causalprune.step_rule import STEP_EXTRAS, StepRule
 from causalprune.store.blocks import MAX_ROWS, BlockShape
 from causalprune.store.codec import CODECS, Codec
 
@@ -28,7 +29,8 @@ class RecordingInfo:
         start_sha256: Hash of the checkpoint from which it started; empty where there is none.
         identity: Hash of the configuration that made it; an interrupted recording is continued only by
             the same. Empty where nobody asks.
-        extra: Anything else, JSON-ready.
+        extra: Anything else, JSON-ready, such as the optimizer's settings of
+            :data:`causalprune.step_rule.STEP_EXTRAS`.
     """
 
     lr: float
@@ -49,6 +51,14 @@ class RecordingInfo:
         self._check("batch size", self.batch_size, "at least 1", self.batch_size >= 1)
         changes = get_args(LossChange)
         self._check("loss change", self.loss_change, " or ".join(changes), self.loss_change in changes)
+
+    @property
+    def step_rule(self) -> StepRule:
+        """What the rows mean."""
+        own = {name: self.extra[name] for name in STEP_EXTRAS if name in self.extra}
+        return StepRule(
+            optimizer=self.optimizer, momentum=self.momentum, stride=self.stride, loss_change=self.loss_change, **own
+        )
 
     @staticmethod
     def _check(name: str, value: object, expected: str, valid: bool) -> None:

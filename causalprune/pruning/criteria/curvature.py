@@ -11,8 +11,11 @@ from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, fl
 def _score(inputs: CriterionInputs) -> Scores:
     """½·h_k·θ_k² with h_k = 2(γ_k + 1/η).
 
-    A second-order step changes the loss by Σ_k(−1/η + h_k/2)·Δθ_k², hence γ_k = −1/η + h_k/2. A coordinate of negative
-    curvature has a negative score and goes first. It holds for plain SGD with same-batch, unscaled ΔL.
+    Source: the saliency ½hθ² is that of Optimal Brain Damage (LeCun, Denker, Solla 1989); h from γ is derived here. To
+    second order, and with a diagonal Hessian, a step of plain SGD changes the loss of its own minibatch by
+    Σ_k(−1/η + h_k/2)·Δθ_k², hence γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035);
+    :class:`causalprune.step_rule.StepRule` says of which recordings that holds. A coordinate of negative curvature has
+    a negative score and goes first.
     """
     gamma = float64(inputs.gamma)
     if gamma.ndim != 1:
@@ -20,7 +23,7 @@ def _score(inputs: CriterionInputs) -> Scores:
             "criterion curvature",
             expected="a fit without lags",
             found="three coefficients a parameter",
-            remedy="record with --momentum 0, or choose another",
+            remedy="fit with --lags 0, or choose another",
         )
     h = 2 * (gamma + 1 / cast(float, inputs.learning_rate))
     return Scores(h * float64(inputs.theta) ** 2 / 2)
