@@ -16,6 +16,7 @@ import os
 import secrets
 import socket
 from abc import ABC, abstractmethod
+from collections.abc import Set
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from causalprune.errors import LockedError, StorageError
 from causalprune.files import PARTIAL, remove_file, rename, storage_errors, temporary_beside, write_atomic
 
 _MAX_RECORD_BYTES = 4096
+_UNREADABLE = "unreadable"
+"""Stands for the token of a record that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,15 @@ def lock_holder(path: Path) -> LockHolder | None:
         except FileNotFoundError:
             return None
     return parse_holder(data, f"lock {path}")
+
+
+def holder_token(path: Path) -> str | None:
+    """What tells the lock at ``path`` from any other that was or will be there; ``None`` when it is free."""
+    try:
+        holder = lock_holder(path)
+    except LockedError:
+        return _UNREADABLE
+    return None if holder is None else holder.token
 
 
 def parse_holder(data: bytes, name: str) -> LockHolder:
@@ -169,15 +181,18 @@ class FileLock(Lock):
         path: The lock file; its directory must exist.
         break_lock: Take the lock even from a process on another host, or an unreadable one. Never from a living
             process on this host.
+        ended: What :func:`holder_token` said of holders on other hosts that are known to have ended: the lock is taken
+            from one of these, and from no one who took it over meanwhile.
 
     Raises:
         LockedError: On entering, when another process holds the lock, or this one already does.
         StorageError: The file system refused.
     """
 
-    def __init__(self, path: Path, *, break_lock: bool = False) -> None:
+    def __init__(self, path: Path, *, break_lock: bool = False, ended: Set[str] = frozenset()) -> None:
         self.path = Path(path)
         self.break_lock = break_lock
+        self.ended = ended
         self._mine: LockHolder | None = None
 
     def acquire(self) -> None:
@@ -262,12 +277,12 @@ class FileLock(Lock):
         try:
             holder = lock_holder(path)
         except LockedError:
-            if self.break_lock:
-                return "unreadable"
+            if self.break_lock or _UNREADABLE in self.ended:
+                return _UNREADABLE
             raise
         if holder is None:
             return None
-        require_abandoned(holder, f"lock {self.path}", break_lock=self.break_lock)
+        require_abandoned(holder, f"lock {self.path}", break_lock=self.break_lock or holder.token in self.ended)
         return holder.token
 
 

@@ -56,12 +56,13 @@ class FitGammaResult(StageResult):
     part_seconds: dict[str, float]
 
 
-def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGammaResult:
+def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patient: bool = False) -> FitGammaResult:
     """Solve min_γ 1/(2T)·‖y − Xγ‖² + α·‖γ‖₁ over a recording (or its variants) and store γ with its evidence.
 
     Args:
         config: Which recording, which problem, which solver.
         reporter: Passes on warnings; silent when left out.
+        patient: Wait while another process changes fits of the same store on a disk, instead of giving up.
 
     Returns:
         The evidence.
@@ -185,6 +186,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None) -> FitGa
             attributes,
             overwrite=config.overwrite or uncertified is not None,
             break_lock=config.break_lock,
+            patient=patient,
         )
         if uncertified is not None:
             raise NumericalError(

@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from causalprune.claims import claim, patient_claim
 from causalprune.config import SweepConfig
 from causalprune.data.datasets import last_data_kept
 from causalprune.errors import CausalpruneError, DataError, LockedError, NumericalError
@@ -17,7 +18,6 @@ from causalprune.stages.artefacts import StageResult
 from causalprune.stages.sweep_cell import measure_cell
 from causalprune.stages.sweep_step import Workshop
 from causalprune.stopping import StopRequest, stop_signals
-from causalprune.sweep.claims import claim, patient_claim
 from causalprune.sweep.grid import Grid, Point
 from causalprune.sweep.table import ResultTable
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -11,12 +12,12 @@ from typing import Any, cast
 import numpy as np
 
 from causalprune.checkpoint import read_checkpoint_info
+from causalprune.claims import claim
 from causalprune.files import make_directory, read_json, remove_partials, write_json
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import Reporter
 from causalprune.stages import stage_function
 from causalprune.store import TrajectoryStore
-from causalprune.sweep.claims import claim
 from causalprune.sweep.steps import Step
 
 _OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
@@ -69,19 +70,33 @@ class Workshop:
             return folder
         inputs = {role: self.make(source, cell, reporter) for role, source in step.inputs}
         make_directory(folder)
-        with claim(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock):
+        with self._claims(step, folder):
             if not (folder / _DONE).exists():
-                # The claim says that nobody else is at work here, so whatever lock there is was left behind.
                 remove_partials(folder, _DONE)
+                fits = step.stage == "fit_gamma"
+                # The claim says that nobody else is at work here, so whatever lock there is was left behind. Only a
+                # store may be getting other fits at the same time, and whoever writes one is waited for.
                 config: Any = replace(
-                    cast(Any, step.config), run=folder, break_lock=True, **self._sources(step, inputs)
+                    cast(Any, step.config), run=folder, break_lock=not fits, **self._sources(step, inputs)
                 )
-                result = stage_function(step.stage)(config, reporter).to_json()
-                if step.stage == "fit_gamma":
+                result = stage_function(step.stage)(config, reporter, **({"patient": True} if fits else {})).to_json()
+                if fits:
                     result["gamma"] = _gamma_summary(inputs["store"], result["metrics"]["recording"], config.name)
                 write_json(folder / _DONE, result)
                 self.made[step.stage] += 1
         return folder
+
+    @contextmanager
+    def _claims(self, step: Step, folder: Path) -> Iterator[None]:
+        """The claim to a step's folder; and to a fit in a store that other sweeps may be fitting, too."""
+        with ExitStack() as stack:
+            stack.enter_context(claim(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock))
+            given = step.input("store").given if step.stage == "fit_gamma" else None
+            if given:
+                store = RunPaths(given[0]).store
+                place = store.with_name(f".{store.name}.{step.key}.lock")
+                stack.enter_context(claim(place, break_lock=self.break_lock))
+            yield
 
     def result(self, step: Step, cell: str) -> dict[str, Any]:
         """The result of a step that is done, as its stage reported it."""

@@ -86,6 +86,7 @@ class FitStore:
         *,
         overwrite: bool = False,
         break_lock: bool = False,
+        patient: bool = False,
     ) -> None:
         """Keep a fit.
 
@@ -95,6 +96,7 @@ class FitStore:
             attributes: JSON-ready; numbers must be finite.
             overwrite: Replace a fit of that name.
             break_lock: Take the lock of a process on another host, which is known to have ended.
+            patient: Wait while another process is changing fits of a store on a disk.
 
         Raises:
             UsageError: The name can't be used, or is taken.
@@ -103,7 +105,7 @@ class FitStore:
         """
         require_name("fit", name)
         document = _document(arrays, attributes)
-        with self._lock.lock(break_lock=break_lock):
+        with self._lock.claim(break_lock=break_lock, patient=patient):
             self._recover(name)
             target = self._layout.fit(name)
             if target.exists() and not overwrite:
@@ -142,7 +144,7 @@ class FitStore:
             DataError: There is none of that name.
             LockedError: Another process is changing fits.
         """
-        with self._lock.lock():
+        with self._lock.claim():
             if _NAME.fullmatch(name):
                 self._recover(name)
             if not _NAME.fullmatch(name) or self._find(name) is None:

@@ -360,9 +360,10 @@ class RecordingReader:
         attributes: Mapping[str, Any],
         overwrite: bool = False,
         break_lock: bool = False,
+        patient: bool = False,
     ) -> None:
         """Keep a fit; see :meth:`FitStore.write <causalprune.store.fits.FitStore.write>`."""
-        self._fits.write(name, arrays, attributes, overwrite=overwrite, break_lock=break_lock)
+        self._fits.write(name, arrays, attributes, overwrite=overwrite, break_lock=break_lock, patient=patient)
 
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.store.fits.FitStore.read>`."""

@@ -353,7 +353,7 @@ class TrajectoryStore:
                 found=f"{self.path}",
                 remedy="copy it there, compact it, and copy it back: the files are the same",
             )
-        with self._layout.lock.lock(break_lock=break_lock), self._layout.fits_lock.lock(break_lock=break_lock):
+        with self._layout.lock.lock(break_lock=break_lock), self._layout.fits_lock.claim(break_lock=break_lock):
             recover_recordings(self._layout)
             recode(self._layout, RecordingReader(self._layout, self._require_name(name), self.index), find_codec(codec))
 

@@ -1,12 +1,18 @@
 import json
+import os
 import random
+import shutil
 import time
+from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 from causalprune_cli.main import main
 from sweeps import QUICK, call, call_json, stages_finished, start, table
 
-from causalprune.locking import lock_holder
+from causalprune import claims
+from causalprune.locking import LockHolder, lock_holder
+from causalprune.stages import sweep
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +111,53 @@ def test_a_recording_that_exists_is_pruned(finished, recorded, tmp_path, capsys)
     assert error.count("\n") == 1
     assert "nothing/trajectory.zarr" in error
     assert not (tmp_path / "other").exists()
+
+
+ONE_FIT = [*QUICK[:2], "--criterion", "effect", "--seeds", "1", "--set", "fit-gamma.alpha_ratio=0.37"]
+"""To a recording that has none of this name yet."""
+
+
+def foreign(lock):
+    """A lock that a process on another host holds, which gave a sign of life just now."""
+    lock.write_text(json.dumps(asdict(replace(LockHolder.current(), host="elsewhere"))))
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_fit_that_another_host_writes_into_the_same_store_is_waited_for(recorded, tmp_path, monkeypatch, silent):
+    run = shutil.copytree(recorded, tmp_path / "recorded")
+    lock, waits = run / "trajectory.zarr/.fits-lock", []
+    foreign(lock)
+    if silent:
+        os.utime(lock, (time.time() - claims.DEAD_AFTER_SECONDS - 60,) * 2)
+
+    def sleep(_):
+        waits.append(lock_holder(lock).host)
+        lock.unlink()
+
+    monkeypatch.setattr(claims, "time", SimpleNamespace(sleep=sleep, time=time.time, monotonic=time.monotonic))
+    assert call(tmp_path / "run", "--recorded", run, *ONE_FIT) == 0
+    assert waits == ([] if silent else ["elsewhere"])
+
+
+def test_of_two_sweeps_over_one_recording_one_makes_the_fit(recorded, tmp_path, monkeypatch):
+    run = shutil.copytree(recorded, tmp_path / "recorded")
+    options = ["--recorded", run, *ONE_FIT]
+    assert call(tmp_path / "first", *options) == 0
+    fit = max(run.glob("trajectory.zarr/recordings/*/fits/*"), key=lambda path: path.stat().st_mtime)
+    elsewhere, claimed = fit.rename(tmp_path / fit.name), run / f".trajectory.zarr.{fit.name}.lock"
+    foreign(claimed)
+    naps = []
+
+    def sleep(_):
+        # The other sweep is done with it.
+        naps.append(claimed.exists())
+        elsewhere.rename(fit)
+        claimed.unlink()
+
+    monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    assert call(tmp_path / "second", *options) == 0
+    assert naps == [True]
+    assert table(tmp_path / "second") == table(tmp_path / "first")
 
 
 @pytest.mark.parametrize("option", [["--dataset", "mnist"], ["--vary", "record.lr=0.1"], ["--iterations", "2"]])

@@ -13,6 +13,7 @@ from typing import Self
 
 import numpy as np
 
+from causalprune.claims import claim, patient_claim
 from causalprune.errors import CorruptError, StorageError
 from causalprune.files import (
     append_line,
@@ -134,6 +135,10 @@ class DiskLocation(Location):
     def lock(self, *, break_lock: bool = False) -> FileLock:
         """The file as a lock."""
         return FileLock(self.path, break_lock=break_lock)
+
+    def claim(self, *, break_lock: bool = False, patient: bool = False) -> AbstractContextManager[object]:
+        """The file as a lock with a pulse."""
+        return (patient_claim if patient else claim)(self.path, break_lock=break_lock)
 
     def holder(self) -> LockHolder | None:
         """Who holds it."""

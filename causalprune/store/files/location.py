@@ -242,6 +242,15 @@ class Location(ABC):
         """
 
     @abstractmethod
+    def claim(self, *, break_lock: bool = False, patient: bool = False) -> AbstractContextManager[object]:
+        """The file as a lock whose holder gives signs of life on a disk, see :mod:`causalprune.claims`.
+
+        Args:
+            break_lock: Take it even from a process on another host.
+            patient: On a disk, wait for whoever holds it.
+        """
+
+    @abstractmethod
     def holder(self) -> LockHolder | None:
         """Who holds the file as a lock, dead or alive."""
 

@@ -140,6 +140,11 @@ class ObjectLocation(Location):
         """The object as a lock."""
         return ObjectLock(self.client, self.key, break_lock=break_lock)
 
+    def claim(self, *, break_lock: bool = False, patient: bool = False) -> AbstractContextManager[object]:
+        """The object as a lock; it is never waited for."""
+        del patient
+        return self.lock(break_lock=break_lock)
+
     def holder(self) -> LockHolder | None:
         """Who holds it."""
         return ObjectLock(self.client, self.key).holder()

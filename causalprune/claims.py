@@ -1,8 +1,9 @@
-"""Who does which step: a lock with a pulse, so that the work of a process that died on another host is taken up.
+"""A lock with a pulse, so that the work of a process that died on another host is taken up.
 
 A :class:`causalprune.locking.FileLock` whose holder ran on this host is known to be dead or alive. Of another host only
 the pulse tells: whoever holds a claim touches the lock's file every :data:`BEAT_SECONDS`, and a claim of another host
-that hasn't been touched for :data:`DEAD_AFTER_SECONDS`, on the file system's own clock, is taken over.
+that hasn't been touched for :data:`DEAD_AFTER_SECONDS`, on the file system's own clock, is taken over. Only the very
+holder whose pulse was missed loses it: whoever took the claim over meanwhile keeps it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from causalprune.errors import LockedError
 from causalprune.files import make_directory, storage_errors, temporary_beside, write_atomic
-from causalprune.locking import FileLock
+from causalprune.locking import FileLock, holder_token
+from causalprune.reporting import LOG_EVERY_SECONDS, logger
 
 BEAT_SECONDS = 15.0
 DEAD_AFTER_SECONDS = 300.0
@@ -35,7 +37,7 @@ def claim(path: Path, *, break_lock: bool = False) -> Iterator[None]:
         StorageError: The file system refused.
     """
     make_directory(path.parent)
-    lock = FileLock(path, break_lock=break_lock or _has_no_pulse(path))
+    lock = FileLock(path, break_lock=break_lock, ended=_silent(path))
     stop = threading.Event()
 
     def beat() -> None:
@@ -56,14 +58,32 @@ def claim(path: Path, *, break_lock: bool = False) -> Iterator[None]:
 @contextmanager
 def patient_claim(path: Path, *, break_lock: bool = False) -> Iterator[None]:
     """Like :func:`claim`, but wait for whoever has it, for work that takes no more than a moment."""
+    said = time.monotonic()
     with ExitStack() as stack:
         while True:
             try:
                 stack.enter_context(claim(path, break_lock=break_lock))
                 break
-            except LockedError:
+            except LockedError as error:
+                if time.monotonic() - said > LOG_EVERY_SECONDS:
+                    logger.info("waiting for %s", error)
+                    said = time.monotonic()
                 time.sleep(0.05)
         yield
+
+
+def _silent(path: Path) -> frozenset[str]:
+    """Tokens of the holder, and of those who died about to take over from it, if their pulse is missed.
+
+    Each token is read before its file's pulse is looked at: a file that changes hands in between is a fresh one.
+    """
+    holder = holder_token(path)
+    if holder is None or not _has_no_pulse(path):
+        return frozenset()
+    with storage_errors(path, "lock"):
+        successors = [p for p in path.parent.iterdir() if p.name.startswith(f"{path.name}.claim-")]
+    found = {token for p in successors if (token := holder_token(p)) is not None and _has_no_pulse(p)}
+    return frozenset({holder, *found})
 
 
 def _has_no_pulse(path: Path) -> bool:
