@@ -86,7 +86,8 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
     to ``previous``, if that is given.
 
     Yields:
-        An unbuffered binary file, for writing from start to end; it doesn't seek.
+        An unbuffered binary file, for writing from start to end; it doesn't seek. Until the body ends, what was written
+        can be read at its ``name``.
 
     Raises:
         StorageError: The file system refused, in the body or at the end.
@@ -97,7 +98,7 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
         try:
             try:
-                yield cast(BinaryIO, _DescriptorWriter(descriptor))
+                yield cast(BinaryIO, _DescriptorWriter(descriptor, temporary))
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
@@ -114,8 +115,9 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
 class _DescriptorWriter(io.RawIOBase):
     """A file over a descriptor, whose every write is complete or an error."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, path: Path) -> None:
         self._descriptor = descriptor
+        self.name = f"{path}"
 
     def writable(self) -> bool:
         return True

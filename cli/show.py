@@ -132,7 +132,7 @@ def export(result: Any) -> Any:
     """What was written, and what a compact network saves."""
     from causalprune.evaluation.tables import NO_SPEEDUP
 
-    how = {"bits": "read back bit for bit", "outputs": f"outputs within {result.max_difference:.2g}"}
+    how = {"bits": "read back bit for bit", "outputs": f"read back, outputs within {result.max_difference:.2g}"}
     lines = {
         "format": result.format,
         "parameters": f"{result.parameters:,} of {result.parameters_before:,}",
@@ -140,9 +140,15 @@ def export(result: Any) -> Any:
         "verified": how.get(result.verified, "no: ONNX Runtime is missing"),
     }
     if result.compact is None:
-        return Group(facts(result, lines), Text(), Text(NO_SPEEDUP, style="dim"))
+        note = NO_SPEEDUP
+        if result.dead_units:
+            note = (
+                f"{result.dead_units:,} filters and neurons have every weight pruned, but dense kernels compute with "
+                "them all the same: export --compact removes those that nothing else needs."
+            )
+        return Group(facts(result, lines), Text(), Text(note, style="dim"))
     c = result.compact
-    lines["FLOPs a sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
+    lines["FLOPs a sample"] = f"{c['flops']:,} of {c['flops_before']:,}, a multiply-add being two"
     for batch_size, seconds in c["latency"].items():
         ratio = seconds["before"] / seconds["after"]
         before, after = f"{1000 * seconds['before']:.3g}", f"{1000 * seconds['after']:.3g}"

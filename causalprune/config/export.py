@@ -9,17 +9,24 @@ from causalprune.config.shared import RuntimeOptions
 from causalprune.errors import UsageError
 from causalprune.options import one_of, option
 
-FORMATS = {"torch": ".pt", "safetensors": ".safetensors", "csr": ".csr.safetensors", "onnx": ".onnx"}
+FORMATS = {
+    "torch": ".pt",
+    "safetensors": ".safetensors",
+    "csr": ".csr.safetensors",
+    "pt2": ".pt2",
+    "onnx": ".onnx",
+}
 """The formats, each with the end of its default file's name."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(RuntimeOptions):
-    """Write a model that loads without causalprune, or a smaller one without its dead filters and neurons."""
+    """Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with --compact."""
 
     format: str = option(
         "torch",
-        "torch: a state dict; safetensors: the same; csr: pruned weights as sparse rows; onnx: the network.",
+        "Weights by name, for a class of your own: torch: a state dict; safetensors: the same; csr: pruned weights as "
+        "sparse rows. The whole network: pt2: for PyTorch; onnx: for ONNX Runtime.",
         check=one_of(tuple(FORMATS)),
     )
     compact: bool = option(

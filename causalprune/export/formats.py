@@ -3,19 +3,15 @@
 ``torch``: a state dict by ``torch.save``. ``safetensors``: the same. ``csr``: a safetensors file in which the matrix of
 a pruned weight ``NAME``, (shape[0], the rest), is ``NAME.crow_indices``, ``NAME.col_indices`` (int32), ``NAME.values``
 and ``NAME.shape`` (int64, the weight's own), as ``torch.sparse_csr_tensor`` takes them; other tensors are dense.
-``onnx``: the network itself, for any batch size.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 import torch
-from torch import nn
-
-from causalprune.errors import UsageError
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -94,28 +90,11 @@ def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
     return weights
 
 
-def onnx_bytes(model: nn.Module, input_shape: tuple[int, ...]) -> bytes:
-    """The network as ONNX, its input ``inputs`` (batch, …) and its output ``outputs``.
+def read_tensors(path: Path, format: str) -> dict[str, torch.Tensor]:
+    """The state dict in a file of the format ``torch``, ``safetensors`` or ``csr``."""
+    if format == "torch":
+        found: dict[str, torch.Tensor] = torch.load(path, weights_only=True)
+        return found
+    from safetensors.torch import load_file
 
-    Raises:
-        UsageError: A package that PyTorch's exporter needs is missing.
-    """
-    try:
-        import onnx  # noqa: F401 -- a clear message before the exporter starts
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "--format onnx", expected="onnx and onnxscript", found=str(error), remedy="pip install 'causalprune[onnx]'"
-        ) from error
-    # Two samples: a batch of one would be taken for a constant.
-    example = torch.zeros(2, *input_shape)
-    program: Any = torch.onnx.export(
-        model.cpu().eval(),
-        (example,),
-        input_names=["inputs"],
-        output_names=["outputs"],
-        dynamic_shapes=({0: "batch"},),
-        dynamo=True,
-        verbose=False,
-    )
-    return bytes(program.model_proto.SerializeToString())
+    return load_file(path) if format == "safetensors" else from_csr(load_file(path))
