@@ -1,25 +1,18 @@
 """Every format is read in a process that has no causalprune, and gives the same bits or outputs."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import torch
 from causalprune_cli.main import main
+from elsewhere import run_elsewhere
 from safetensors.torch import load_file
 from torch import nn
 
 from causalprune.checkpoint import load_checkpoint
 from causalprune.export.formats import from_csr, safetensors_bytes, to_csr
 
-BARRED = """
-import importlib.abc, sys
-class Barred(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("causalprune", "causalprune_cli"):
-            raise ImportError(f"{name} is barred")
-sys.meta_path.insert(0, Barred())
+READER = """
 import torch
 from torch import nn
 def network(sizes):
@@ -62,10 +55,7 @@ def exported(run, tmp_path, capsys, *options):
 def outputs_elsewhere(path, tmp_path, code):
     """The outputs that a process without causalprune computes."""
     found = tmp_path / "outputs.pt"
-    done = subprocess.run(
-        [sys.executable, "-c", BARRED + code, path, found], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    run_elsewhere(READER + code, path, found)
     return torch.load(found, weights_only=True)
 
 
