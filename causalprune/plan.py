@@ -15,9 +15,13 @@ from causalprune.config import (
     RecordConfig,
     RunConfig,
 )
+from causalprune.errors import UsageError
 from causalprune.options import Options
 from causalprune.paths import RunPaths
+from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.criterion import NEEDS, departure
 from causalprune.settings import apply_settings
+from causalprune.step_rule import StepRule
 
 C = TypeVar("C", bound=Options)
 
@@ -25,7 +29,8 @@ C = TypeVar("C", bound=Options)
 class PipelinePlan:
     """The configuration of every stage of the pipeline, with the paths of a run directory.
 
-    Each method raises UsageError for an option of ``config.set`` that doesn't exist or can't be used.
+    Each method raises UsageError for an option of ``config.set`` that doesn't exist or can't be used, and for a
+    criterion that the recording won't be able to serve.
 
     Args:
         config: The pipeline.
@@ -54,7 +59,7 @@ class PipelinePlan:
         names = ("criterion", "scope", "granularity", "schedule", "iterations", "sparsity", "rewind")
         mask = {name: getattr(c, name) for name in names}
         rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
-        return (
+        plan = (
             self._make(
                 PosttrainConfig, "train", here, checkpoint=before, output=here.trained, epochs=c.train_epochs, **train
             ),
@@ -79,6 +84,9 @@ class PipelinePlan:
                 rewind_from=rewind_from,
             ),
         )
+        _, record, _, chosen = plan
+        require_served(chosen, record)
+        return plan
 
     def posttrain(self) -> PosttrainConfig:
         """The training after the last mask."""
@@ -102,3 +110,31 @@ class PipelinePlan:
 
     def _make(self, kind: type[C], stage: str, paths: RunPaths, **values: Any) -> C:
         return apply_settings(kind, stage, {"run": paths.root, **values}, self._config.set)
+
+
+def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
+    """Refuse a criterion that a recording made like this can't serve, before anything is trained for it.
+
+    Of a recording that is there, :func:`causalprune.stages.criterion_inputs.require_recording` knows all.
+
+    Raises:
+        UsageError: It can't; the settings to blame are named as ``--set`` takes them.
+    """
+    criterion = load_criterion(mask.criterion)
+    if criterion.reweights:
+        mask.check_no_rewind(criterion.name)
+    made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
+    for need in (need for need in NEEDS if need in criterion.needs):
+        if departure(need, StepRule(**made)):
+            odd = [name for name, value in made.items() if departure(need, StepRule(**{name: value}))]
+            plain = ", ".join(_setting(f"record.{name}", getattr(StepRule(), name)) for name in odd)
+            raise UsageError(
+                f"--criterion {criterion.name}",
+                expected=NEEDS[need][0],
+                found=", ".join(_setting(f"record.{name}", made[name]) for name in odd),
+                remedy=f"set {plain}, or choose another criterion",
+            )
+
+
+def _setting(name: str, value: float | str) -> str:
+    return f"{name}={value}" if isinstance(value, str) else f"{name}={value:g}"

@@ -196,6 +196,8 @@ def sweep(result: Any) -> Any:
         parts += [table, *before, Text()]
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
+    if not result.shard:
+        counts["this shard"] = "has no cell: there are fewer cells than shards"
     return Group(*parts, facts(result, {**counts, "stages run": steps or "none"}))
 
 

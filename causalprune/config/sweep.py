@@ -6,8 +6,9 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from causalprune.config.run import RunConfig
+from causalprune.config.shared import DataOptions, ModelOptions
 from causalprune.errors import UsageError
-from causalprune.options import at_least, fraction, option
+from causalprune.options import at_least, default_of, flag_of, fraction, option
 from causalprune.pruning.names import check_criterion
 
 
@@ -38,6 +39,20 @@ def _shard(value: str) -> str | None:
     return None if ok else "I/N with I from 0 to N − 1, such as 0/4"
 
 
+_ITERATED = {f.name: default_of(f) for f in fields(RunConfig) if f.name in ("train_epochs", "posttrain_epochs")}
+
+_SETTLED = (
+    *(f.name for kind in (DataOptions, ModelOptions) for f in fields(kind)),
+    *("pretrain_epochs", "train_epochs", "record_epochs", "iterations"),
+)
+"""Options of run that have no effect on a recording that exists, and on what is measured of it."""
+
+
+def default_epochs(name: str, iterations: int) -> int:
+    """Epochs of ``train_epochs`` or ``posttrain_epochs`` where none are given: a single mask is measured as it is."""
+    return int(_ITERATED[name]) if iterations > 1 else 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(RunConfig):
     """Sparsities × criteria × seeds × any other option into one table of results.
@@ -60,10 +75,14 @@ class SweepConfig(RunConfig):
     )
     iterations: int = option(1, "Pruning iterations; 1 prunes one recording to every sparsity.", check=at_least(1))
     train_epochs: int | None = option(  # type: ignore[assignment]
-        None, "Epochs of training before each recording [0 with one iteration, else 2].", check=at_least(0)
+        None,
+        f"Epochs of training before each recording [0 with one iteration, else {_ITERATED['train_epochs']}].",
+        check=at_least(0),
     )
     posttrain_epochs: int | None = option(  # type: ignore[assignment]
-        None, "Epochs of training after the last mask [0 with one iteration, else 30].", check=at_least(0)
+        None,
+        f"Epochs of training after the last mask [0 with one iteration, else {_ITERATED['posttrain_epochs']}].",
+        check=at_least(0),
     )
     recorded: Path | None = option(
         None,
@@ -87,17 +106,32 @@ class SweepConfig(RunConfig):
                 remedy="choose another --run, or remove its folder sweep/ when no process works there",
             )
 
-        if self.recorded is None:
-            return
-        # What made the recording is settled.
-        for name in ("model", "dataset", "hidden", "init_from", "pretrain_epochs", "record_epochs", "iterations"):
-            if getattr(self, name) != next(f.default for f in fields(type(self)) if f.name == name):
-                flag = "--" + name.replace("_", "-")
-                raise UsageError(flag, expected="nothing beside --recorded", found=str(getattr(self, name)))
-        for line in (*self.set, *self.vary, *(("--train-epochs",) if self.train_epochs else ())):
-            if "." not in line or line.startswith(("pretrain.", "train.", "record.")):
-                after = "only options of fit-gamma, apply-mask, posttrain and evaluate beside --recorded"
-                raise UsageError(f"{line}", expected=after, found=line.partition("=")[0])
+        if self.recorded is not None:
+            self._check_settled()
+
+    def _check_settled(self) -> None:
+        """Reject what the recording has settled already: a row would bear a setting that had no effect on it."""
+        keys = {line: line.partition("=")[0].strip().replace("-", "_") for line in (*self.set, *self.vary)}
+        posttrains = self.posttrain_epochs or any(key.startswith("posttrain") for key in keys.values())
+        settled = _SETTLED if posttrains else (*_SETTLED, "batch_size")
+        given = {
+            flag_of(f): str(getattr(self, f.name))
+            for f in fields(self)
+            if f.name in settled and (getattr(self, f.name) or None) != (default_of(f) or None)
+        }
+        given |= {
+            f"{'--set' if line in self.set else '--vary'} {line}": key
+            for line, key in keys.items()
+            if key in settled or key.startswith(("pretrain.", "train.", "record."))
+        }
+        if given:
+            first, found = next(iter(given.items()))
+            raise UsageError(
+                first,
+                expected="nothing that the recording has settled beside --recorded",
+                found=found,
+                remedy="leave it out, or make another recording",
+            )
 
     def sparsities(self) -> list[float]:
         """``sparsity`` as numbers."""

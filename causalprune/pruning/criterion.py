@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.pruning.gradients import GradientMatrix
+from causalprune.step_rule import StepRule
 
 Vector = npt.NDArray[np.floating]
 
@@ -26,6 +27,19 @@ NEEDS: dict[str, tuple[str, str]] = {
     ),
 }
 """What a criterion may ask for beyond the weights and the seed: what it is, and how to get it."""
+
+
+def departure(need: str, rule: StepRule, learning_rates: Sequence[float] = ()) -> str:
+    """How a recording departs from one that has something of :data:`NEEDS`, in words; empty where it has it.
+
+    Args:
+        need: What it is to have.
+        rule: How its steps were made.
+        learning_rates: Of its rows, in any order; left out where they are one.
+    """
+    if need in ("mean_squared_gradient", "gradients"):
+        return rule.against_gradients()
+    return rule.against_curvature(learning_rates) if need == "learning_rate" else ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,6 +29,7 @@ from causalprune.pruning.select import Selection, select, select_zero
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
+from causalprune.specs import ModelSpec
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
 from causalprune.stages.criterion_inputs import read_inputs, require_recording
 from causalprune.stages.loading import load_network
@@ -113,7 +114,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        choose = _selector(config, mask, _writers(config, model, mask, checkpoint.info))
+        choose = _selector(config, mask, group_writers(config.granularity, model, mask.index, checkpoint.info.model))
         inputs_of_criterion = read_inputs(
             criterion,
             mask.index.flatten(checkpoint.weights).numpy(),
@@ -150,8 +151,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         return result
 
 
-def _writers(
-    config: ApplyMaskConfig, model: nn.Module, mask: Mask, info: CheckpointInfo
+def group_writers(
+    granularity: str, model: nn.Module, index: ParameterIndex, spec: ModelSpec
 ) -> list[tuple[int, ...]] | None:
     """The layers whose filters, neurons or channels may be pruned, those together that write the same channels.
 
@@ -159,21 +160,21 @@ def _writers(
         UsageError: A library is missing.
         MismatchError: A network that has no such layer.
     """
-    index, shape = mask.index, info.model.input_shape
-    if config.granularity == "channel":
+    shape = spec.input_shape
+    if granularity == "channel":
         graph = ChannelGraph(model.eval(), index, shape, wanted_by="--granularity channel")
         writers = [channels.writers for channels in graph]
-    elif config.granularity in ("filter", "neuron"):
-        groups_per_tensor(index, config.granularity)
+    elif granularity in ("filter", "neuron"):
+        groups_per_tensor(index, granularity)
         outputs = last_layer(model.eval(), index, shape)
         writers = [(number,) for number in range(len(index)) if number != outputs]
     else:
         return None
     if not writers:
         raise MismatchError(
-            f"--granularity {config.granularity}",
-            expected=f"a network with a {config.granularity} that can be pruned",
-            found=f"outputs only in {info.model.name}",
+            f"--granularity {granularity}",
+            expected=f"a network with a {granularity} that can be pruned",
+            found=f"outputs only in {spec.name}",
             remedy="use --granularity parameter",
         )
     return writers

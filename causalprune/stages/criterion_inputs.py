@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from causalprune.errors import MismatchError
 from causalprune.parameters import ParameterIndex
-from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs
+from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, departure
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.groups import group_ids
 from causalprune.store import Fit, RecordingReader
@@ -89,10 +89,7 @@ def read_inputs(
 
 def _against(need: str, reader: RecordingReader) -> str:
     """How a recording departs from one that has what a criterion needs, in words; empty where it has it."""
-    rule = reader.info.step_rule
-    if need in ("mean_squared_gradient", "gradients"):
-        return rule.against_gradients()
-    return rule.against_curvature(np.unique(reader.steps.lr).tolist()) if need == "learning_rate" else ""
+    return departure(need, reader.info.step_rule, np.unique(reader.steps.lr).tolist())
 
 
 def _expand(

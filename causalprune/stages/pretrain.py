@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from torch import nn
+
 from causalprune.checkpoint import CheckpointInfo
 from causalprune.config import PretrainConfig
-from causalprune.data.datasets import load_data
+from causalprune.data.datasets import DataSet, load_data
 from causalprune.files import sha256_file
 from causalprune.models.initial import load_initial_weights
 from causalprune.models.names import default_model
@@ -17,6 +19,27 @@ from causalprune.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.specs import DataSpec, ModelSpec
 from causalprune.stages.artefacts import StageOutput, check_distinct
 from causalprune.stages.training import TrainingResult, finished_training, train_stage
+
+
+def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:
+    """The data, and the network before any training, as the options name them.
+
+    Raises:
+        UsageError: An unknown model or data set, or a model that can't take these data.
+        DataError: Data that are missing or can't be used.
+    """
+    data_spec = DataSpec(
+        name=config.dataset,
+        root=config.data_root,
+        download=config.download,
+        validation_fraction=config.validation_fraction,
+        split_seed=config.split_seed,
+        augment=config.augment,  # type: ignore[arg-type]
+    )
+    data = load_data(data_spec)
+    hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
+    spec = ModelSpec(config.model or default_model(data.input_shape), data.input_shape, data.num_outputs, hidden)
+    return data_spec, data, spec, build_model(spec, seed=keyed_seed(config.seed, "weights"))
 
 
 def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> TrainingResult:
@@ -47,18 +70,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Traini
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()
-        data_spec = DataSpec(
-            name=config.dataset,
-            root=config.data_root,
-            download=config.download,
-            validation_fraction=config.validation_fraction,
-            split_seed=config.split_seed,
-            augment=config.augment,  # type: ignore[arg-type]
-        )
-        data = load_data(data_spec)
-        hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
-        spec = ModelSpec(config.model or default_model(data.input_shape), data.input_shape, data.num_outputs, hidden)
-        model = build_model(spec, seed=keyed_seed(config.seed, "weights"))
+        data_spec, data, spec, model = untrained(config)
         if config.init_from is not None:
             load_initial_weights(model, config.init_from, key_map=config.key_map)
         model.to(device)

@@ -7,19 +7,21 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from causalprune.config import RunConfig
+from causalprune.config import ApplyMaskConfig, FitGammaConfig, PretrainConfig, RunConfig
 from causalprune.errors import MismatchError
 from causalprune.files import make_directory, read_json, remove_file, remove_partials, write_json
 from causalprune.locking import FileLock
+from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path
 from causalprune.plan import PipelinePlan
+from causalprune.pruning.groups import groups_per_tensor
 from causalprune.reporting import LabelledReporter, Reporter
-from causalprune.stages.apply_mask import apply_mask
+from causalprune.stages.apply_mask import apply_mask, group_writers
 from causalprune.stages.artefacts import StageResult
 from causalprune.stages.evaluate import EvaluateResult, evaluate
 from causalprune.stages.fit_gamma import fit_gamma
 from causalprune.stages.posttrain import posttrain
-from causalprune.stages.pretrain import pretrain
+from causalprune.stages.pretrain import pretrain, untrained
 from causalprune.stages.record import record
 from causalprune.stopping import stop_signals
 from causalprune.store import TrajectoryStore
@@ -63,6 +65,7 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     # Every stage is configured before the first one starts: a typo must not show after an hour.
     iterations = [plan.iteration(number) for number in range(config.iterations)]
     pretrain_config, posttrain_config, evaluate_config = plan.pretrain(), plan.posttrain(), plan.evaluate()
+    _require_groups(pretrain_config, [(fit, mask) for _, _, fit, mask in iterations])
     make_directory(paths.root)
     with FileLock(lock_path(paths.run_config), break_lock=config.break_lock), stop_signals(config.stop_signals) as stop:
         _claim(config, paths)
@@ -108,6 +111,23 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
         write_json(paths.result("run"), result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
+
+
+def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig, ApplyMaskConfig]]) -> None:
+    """Check that the network which will be trained has the filters, neurons or channels that are to be pruned.
+
+    Raises:
+        MismatchError: It has none.
+    """
+    # Weights and layers are in every network; for the others it has to be built.
+    everywhere = ("parameter", "layer")
+    if all(c.granularity in everywhere for plan in plans for c in plan):
+        return
+    _, _, spec, model = untrained(config)
+    index = ParameterIndex.from_model(model)
+    for fit, mask in plans:
+        groups_per_tensor(index, fit.granularity)
+        group_writers(mask.granularity, model, index, spec)
 
 
 def _claim(config: RunConfig, paths: RunPaths) -> None:

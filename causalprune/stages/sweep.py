@@ -10,13 +10,14 @@ from typing import Any
 from causalprune.claims import claim, patient_claim
 from causalprune.config import SweepConfig
 from causalprune.data.datasets import last_data_kept
-from causalprune.errors import CausalpruneError, DataError, LockedError, NumericalError
+from causalprune.errors import CausalpruneError, LockedError
 from causalprune.files import PARTIAL, make_directory, read_json, remove_partials, remove_tree, storage_errors
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger
+from causalprune.runtime import resolve_device
 from causalprune.stages.artefacts import StageResult
 from causalprune.stages.sweep_cell import measure_cell
-from causalprune.stages.sweep_step import Workshop
+from causalprune.stages.sweep_step import CELL_ERRORS, Workshop
 from causalprune.stopping import StopRequest, stop_signals
 from causalprune.sweep.grid import Grid, Point
 from causalprune.sweep.table import ResultTable
@@ -31,13 +32,15 @@ class SweepResult(StageResult):
     Attributes:
         points: Rows of the whole grid.
         done: Rows that are in the table now.
-        cells_made: Cells that this process measured.
+        shard: Cells of this process's shard.
+        cells_made: Those that it measured.
         steps_made: How often it ran each stage for them.
         summary: The score of each setting over its seeds, as :meth:`ResultTable.summary` has it.
     """
 
     points: int
     done: int
+    shard: int
     cells_made: int
     steps_made: dict[str, int]
     summary: list[dict[str, Any]]
@@ -50,8 +53,8 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     first that comes; the others do other cells meanwhile, and wait when there are none. A process that is killed
     leaves what it finished; the step that it was at is taken up where it saved its state.
 
-    A cell that fails for its data or its numbers (a loss that is not a number) doesn't keep the others from being
-    measured; its error is raised at the end, and the next attempt tries it again.
+    A cell that fails for its settings, its data or its numbers (a loss that is not a number) doesn't keep the others
+    from being measured; its error is raised at the end, and the next attempt tries it again.
 
     Args:
         config: The grid and this process's shard of it.
@@ -66,6 +69,7 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     reporter = reporter or Reporter()
     started = time.monotonic()
     grid = Grid.of(config)
+    resolve_device(config.device)
     paths = RunPaths(config.run).sweep
     make_directory(paths.root)
     lock = paths.root / ".table.lock"
@@ -76,9 +80,9 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     workshop = Workshop(paths, _shared_steps(grid), config.break_lock)
     shift = _Shift(config, paths, workshop, table, reporter)
     index, count = config.shard_of()
-    cells = list({point.cell: point for point in grid.points}.values())
+    cells = list({point.cell: point for point in grid.points}.values())[index::count]
     with stop_signals(config.stop_signals) as stop, last_data_kept():
-        shift.work(cells[index::count], stop)
+        shift.work(cells, stop)
     with patient_claim(lock, break_lock=config.break_lock):
         rows = table.write()
     if shift.failures:
@@ -94,10 +98,11 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
         stage="sweep",
         inputs={},
         outputs={"table": str(paths.table)},
-        already_done=not shift.cells_made,
+        already_done=bool(cells) and not shift.cells_made,
         seconds=time.monotonic() - started,
         points=len(grid.points),
         done=len(rows),
+        shard=len(cells),
         cells_made=shift.cells_made,
         steps_made=dict(sorted(workshop.made.items())),
         summary=table.summary(),
@@ -132,7 +137,7 @@ class _Shift:
                 except LockedError as error:
                     busy = error
                     waiting.append(point)
-                except (DataError, NumericalError) as error:
+                except CELL_ERRORS as error:
                     self._reporter.warn(f"cell {point.label} failed: {error}")
                     self.failures.append((point, error))
             if len(waiting) == len(pending):

@@ -13,6 +13,7 @@ import numpy as np
 
 from causalprune.checkpoint import read_checkpoint_info
 from causalprune.claims import claim
+from causalprune.errors import CausalpruneError, DataError, MismatchError, NumericalError, UsageError
 from causalprune.files import make_directory, read_json, remove_partials, write_json
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import Reporter
@@ -25,6 +26,9 @@ _OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "p
 
 _DONE = "done.json"
 
+CELL_ERRORS = (UsageError, DataError, MismatchError, NumericalError)
+"""What is wrong with the settings of a cell, and not with the place where the sweep works."""
+
 
 @dataclass
 class Workshop:
@@ -35,12 +39,14 @@ class Workshop:
         shared: Keys of the steps that more than one cell needs.
         break_lock: Passed on to the claims.
         made: How many steps of each stage this process did.
+        failed: What steps ended with, so that those who need one aren't told only after it was tried again.
     """
 
     paths: SweepPaths
     shared: frozenset[str]
     break_lock: bool
     made: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, CausalpruneError] = field(default_factory=dict)
 
     def folder(self, step: Step, cell: str) -> Path:
         """Where a step of a cell works: beside all others if another cell may need it, else within the cell."""
@@ -68,6 +74,8 @@ class Workshop:
         folder = self.folder(step, cell)
         if step.given or (folder / _DONE).exists():
             return folder
+        if step.key in self.failed:
+            raise self.failed[step.key]
         inputs = {role: self.make(source, cell, reporter) for role, source in step.inputs}
         make_directory(folder)
         with self._claims(step, folder):
@@ -79,7 +87,12 @@ class Workshop:
                 config: Any = replace(
                     cast(Any, step.config), run=folder, break_lock=not fits, **self._sources(step, inputs)
                 )
-                result = stage_function(step.stage)(config, reporter, **({"patient": True} if fits else {})).to_json()
+                try:
+                    how = {"patient": True} if fits else {}
+                    result = stage_function(step.stage)(config, reporter, **how).to_json()
+                except CELL_ERRORS as error:
+                    self.failed[step.key] = error
+                    raise
                 if fits:
                     result["gamma"] = _gamma_summary(inputs["store"], result["metrics"]["recording"], config.name)
                 write_json(folder / _DONE, result)

@@ -15,6 +15,9 @@ from causalprune.settings import convert
 _OWN = {"sparsity": "--sparsity", "criterion": "--criterion", "seed": "--seeds", "set": "--vary STAGE.OPTION=VALUES"}
 """Options of run that a sweep lists in its own way."""
 
+_MASK = {"apply-mask.sparsity": "--sparsity", "apply-mask.criterion": "--criterion"}
+"""Options of a stage that a sweep lists in its own way; a row would bear another value than it was made with."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -46,6 +49,11 @@ def parse_axes(config: SweepConfig) -> list[Axis]:
             ``--set`` gives, too.
     """
     axes = {axis.key: axis for axis in map(_parse, config.vary)}
+    for option, lines in (("--set", config.set), ("--vary", config.vary)):
+        for line in lines:
+            own = _MASK.get(line.partition("=")[0].strip())
+            if own:
+                raise UsageError(f"{option} {line}", expected=f"{own} for it", found=option)
     for line in config.set:
         key = line.partition("=")[0].replace("-", "_")
         if key in (axis.replace("-", "_") for axis in axes):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.config import RunConfig, SweepConfig
-from causalprune.errors import CausalpruneError, CorruptError, MismatchError, UsageError
+from causalprune.config.sweep import default_epochs
+from causalprune.errors import CorruptError, MismatchError, UsageError
 from causalprune.files import is_sealed, read_json, seal, write_json
 from causalprune.sweep.axes import Axis, parse_axes
 from causalprune.sweep.steps import Recorded, Step, last_step
@@ -62,6 +63,7 @@ class Grid:
         Raises:
             UsageError: An option that doesn't exist, or a value that can't be used.
             DataError: A recording that should be there is not.
+            MismatchError: It can't serve a criterion.
         """
         return cls(json.loads(json.dumps(config.identifying())), tuple(_points(config)))
 
@@ -144,17 +146,16 @@ def _points(config: SweepConfig) -> Iterator[Point]:
         options = {f.name: getattr(config, f.name) for f in fields(RunConfig)}
         for axis, value in zip(axes, values, strict=True):
             axis.apply(value, options)
-        # Trained further or not: by default a single mask is measured as it is.
-        iterated = options["iterations"] > 1
-        for name, default in (("train_epochs", 2 if iterated else 0), ("posttrain_epochs", 30 if iterated else 0)):
-            options[name] = default if options[name] is None else options[name]
+        for name in ("train_epochs", "posttrain_epochs"):
+            if options[name] is None:
+                options[name] = default_epochs(name, options["iterations"])
         settings = dict(zip((axis.key for axis in axes), values, strict=True))
         order = ["sparsity", "criterion", "seed", *(axis.key for axis in axes[:-3])]
         settings = {name: settings[name] for name in order}
         try:
             yield Point(settings, last_step(RunConfig(**options), recorded))
-        except CausalpruneError as error:
-            if len(axes) == 3 or not isinstance(error, UsageError):
+        except UsageError as error:
+            if len(axes) == 3:
                 raise
             where = " ".join(f"{axis.key}={settings[axis.key]}" for axis in axes[:-3])
             raise UsageError(f"{error} (at {where})") from error

@@ -10,12 +10,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from causalprune.config import RunConfig
+from causalprune.config import ApplyMaskConfig, RunConfig
+from causalprune.errors import MismatchError
 from causalprune.files import sha256_file
 from causalprune.options import Options
+from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths
 from causalprune.plan import PipelinePlan
 from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.criterion import NEEDS, departure
+from causalprune.pruning.groups import groups_per_tensor
+from causalprune.step_rule import StepRule
 from causalprune.store import TrajectoryStore
 
 
@@ -72,11 +77,17 @@ class Recorded:
         folder: The run directory, or the folder of an iteration in it.
         dense: Hash of the network before the recording.
         recording: Hash of the recording and the network after it.
+        rule: How its steps were made.
+        learning_rates: The different ones.
+        index: The prunable parameters.
     """
 
     folder: Path
     dense: str
     recording: str
+    rule: StepRule
+    learning_rates: tuple[float, ...]
+    index: ParameterIndex
 
     @classmethod
     def read(cls, folder: Path) -> Recorded:
@@ -87,8 +98,35 @@ class Recorded:
             CorruptError: The store is damaged.
         """
         paths = RunPaths(folder)
-        recording = TrajectoryStore.open(paths.store).recording().digest
-        return cls(folder, sha256_file(paths.dense), f"{recording} {sha256_file(paths.recorded)}")
+        store = TrajectoryStore.open(paths.store)
+        reader = store.recording()
+        return cls(
+            folder,
+            sha256_file(paths.dense),
+            f"{reader.digest} {sha256_file(paths.recorded)}",
+            reader.info.step_rule,
+            tuple(sorted(set(reader.steps.lr.tolist()))),
+            store.index,
+        )
+
+    def require_served(self, mask: ApplyMaskConfig) -> None:
+        """Refuse what it can't be pruned by.
+
+        Raises:
+            MismatchError: A criterion that needs another recording, or groups of weights that the network hasn't.
+        """
+        needs = load_criterion(mask.criterion).needs
+        for need in (need for need in NEEDS if need in needs):
+            found = departure(need, self.rule, self.learning_rates)
+            if found:
+                raise MismatchError(
+                    f"--criterion {mask.criterion}",
+                    expected=NEEDS[need][0],
+                    found=f"one with {found} in {self.folder}",
+                    remedy="choose another, or name another recording",
+                )
+        if mask.granularity in ("filter", "neuron"):
+            groups_per_tensor(self.index, mask.granularity)
 
 
 def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
@@ -102,6 +140,7 @@ def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
 
     Raises:
         UsageError: An option that can't be used.
+        MismatchError: The given recording can't serve the criterion.
     """
     plan = PipelinePlan(config)
     dense = current = Step(
@@ -110,6 +149,8 @@ def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
     needs = load_criterion(config.criterion).needs
     for number in range(config.iterations):
         train, record, fit, mask = plan.iteration(number)
+        if recorded:
+            recorded.require_served(mask)
         common = number == 0
         if train.epochs:
             current = Step("posttrain", train, (("checkpoint", current),), common)

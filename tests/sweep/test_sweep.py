@@ -1,8 +1,10 @@
 import json
 import os
 import random
+import re
 import shutil
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from types import SimpleNamespace
 
@@ -12,7 +14,7 @@ from sweeps import QUICK, call, call_json, stages_finished, start, table
 
 from causalprune import claims
 from causalprune.locking import LockHolder, lock_holder
-from causalprune.stages import sweep
+from causalprune.stages import stage_function, sweep, sweep_step
 
 
 @pytest.fixture(scope="module")
@@ -160,11 +162,58 @@ def test_of_two_sweeps_over_one_recording_one_makes_the_fit(recorded, tmp_path, 
     assert table(tmp_path / "second") == table(tmp_path / "first")
 
 
-@pytest.mark.parametrize("option", [["--dataset", "mnist"], ["--vary", "record.lr=0.1"], ["--iterations", "2"]])
+@pytest.mark.parametrize(
+    "option",
+    [
+        ["--dataset", "mnist"],
+        ["--vary", "record.lr=0.1"],
+        ["--iterations", "2"],
+        ["--vary", "validation_fraction=0.1,0.3"],
+        ["--vary", "validation-fraction=0.2"],
+        ["--vary", "dataset=npz:a.npz,npz:b.npz"],
+        ["--validation-fraction", "0.2"],
+        ["--augment", "none"],
+        ["--split-seed", "3"],
+        ["--batch-size", "32"],
+        ["--train-epochs", "1"],
+        ["--set", "pretrain.lr=0.1"],
+    ],
+)
 def test_what_made_a_recording_is_settled(recorded, tmp_path, capsys, option):
     assert call(tmp_path / "run", "--recorded", recorded, *option) == 2
     assert "beside --recorded" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.fixture(scope="module")
+def with_momentum(recorded, tmp_path_factory):
+    run = tmp_path_factory.mktemp("momentum")
+    shutil.copy(recorded / "pretrained.safetensors", run)
+    record = ["record", "--epochs", "1", "--momentum", "0.9", "--loss-change", "next-batch"]
+    assert main([*record, "--run", str(run), "--quiet"]) == 0
+    return run
+
+
+@pytest.mark.parametrize(
+    ("option", "says"),
+    [
+        (["--criterion", "magnitude,fisher"], "--criterion fisher: expected the gradients of a plain-SGD recording"),
+        (["--criterion", "curvature"], "found one with momentum 0.9, next-batch losses in"),
+        (["--criterion", "magnitude", "--vary", "granularity=parameter,filter"], "network with Conv layers"),
+    ],
+)
+def test_what_a_recording_can_not_serve_is_said_before_the_first_cell(with_momentum, tmp_path, capsys, option, says):
+    assert call(tmp_path / "run", "--recorded", with_momentum, *QUICK[:2], *option) == 5
+    error = capsys.readouterr().err
+    assert (error.count("\n"), says in error) == (1, True), error
+    assert not (tmp_path / "run").exists()
+
+
+def test_training_of_what_a_recording_left_may_be_varied(recorded, tmp_path):
+    options = ["--recorded", recorded, "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1"]
+    options += ["--vary", "rewind=none,pretrained", "--posttrain-epochs", "1", "--vary", "batch_size=16,32"]
+    assert call(tmp_path, *options) == 0
+    assert len({row["cell"] for row in table(tmp_path)}) == 4
 
 
 def test_settings_that_make_no_difference_are_measured_once(tmp_path, capsys):
@@ -217,6 +266,13 @@ def test_lists_may_grow_and_nothing_else_may_change(tmp_path, capsys):
         (["--vary", "device=cpu,cuda"], "decides its result"),
         (["--vary", "record.lr=0.1", "--set", "record.lr=0.2"], "not varied"),
         (["--overwrite"], "goes on"),
+        (["--criterion", "chita,magnitude", "--set", "record.momentum=0.9"], "set record.momentum=0, or"),
+        (["--criterion", "obd", "--vary", "record.stride=1,4"], "found record.stride=4"),
+        (["--criterion", "curvature", "--set", "record.loss_change=next-batch"], "set record.loss_change=same-batch"),
+        (["--criterion", "chita", "--iterations", "2", "--rewind", "pretrained"], "sets the weights it keeps"),
+        (["--set", "apply-mask.criterion=gamma"], "--criterion for it"),
+        (["--vary", "apply-mask.sparsity=0.1,0.2"], "--sparsity for it"),
+        (["--device", "cuda:99"], "--device"),
     ],
 )
 def test_what_can_not_be_used_is_said_before_the_first_cell(tmp_path, capsys, options, says):
@@ -255,6 +311,36 @@ def test_a_cell_that_fails_leaves_the_others_alone(tmp_path, capsys):
     assert call(tmp_path, *options, "--vary", "record.lr=0.01,1e30") == 3
     assert "cell sparsity=0.5 criterion=magnitude seed=0 record.lr=1e+30" in capsys.readouterr().err
     assert [row["record.lr"] for row in table(tmp_path)] == [0.01]
+
+
+def test_cells_whose_network_lacks_what_is_to_be_pruned_leave_the_others_alone(tmp_path, capsys):
+    options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude,random", "--seeds", "1"]
+    assert call(tmp_path, *options, "--vary", "apply-mask.granularity=filter,parameter") == 5
+    assert "cell sparsity=0.5 criterion=magnitude seed=0 apply-mask.granularity=filter and 1 more" in (
+        capsys.readouterr().err
+    )
+    assert [row["criterion"] for row in table(tmp_path)] == ["magnitude", "random"]
+
+
+def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch):
+    tried = Counter()
+
+    def counted(stage):
+        tried[stage] += 1
+        return stage_function(stage)
+
+    monkeypatch.setattr(sweep_step, "stage_function", counted)
+    options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude,random", "--seeds", "1"]
+    assert call(tmp_path, *options, "--set", "record.lr=1e30") == 3
+    assert tried == {"pretrain": 1, "record": 1}
+
+
+def test_a_shard_without_a_cell_says_so(tmp_path, capsys):
+    options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1"]
+    assert main(["sweep", *options, "--shard", "1/2", "--run", str(tmp_path)]) == 0
+    said = capsys.readouterr()
+    assert "nothing to do" not in said.err
+    assert re.search(r"rows +0 of 1\s.*this shard +has no cell", said.out, re.DOTALL)
 
 
 def test_damaged_files_are_named(tmp_path, capsys):

@@ -1,0 +1,33 @@
+"""What a run can't end well with is said before its first stage, and leaves nothing behind."""
+
+import pytest
+from commands import call
+
+TABLE = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "8", "--pretrain-epochs", "1"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "says"),
+    [
+        (
+            ["--criterion", "chita", "--set", "record.momentum=0.9"],
+            2,
+            "found record.momentum=0.9; set record.momentum=0,",
+        ),
+        (["--criterion", "curvature", "--set", "record.loss_change=next-batch"], 2, "record.loss_change=same-batch"),
+        (
+            ["--criterion", "fisher", "--set", "record.stride=2", "--set", "record.momentum=0.5"],
+            2,
+            "set record.momentum=0, record.stride=1, or choose another criterion",
+        ),
+        (["--granularity", "filter"], 5, "granularity filter: expected a network with Conv layers"),
+        (["--granularity", "channel", "--hidden", ""], 0, ""),
+        (["--set", "fit-gamma.granularity=filter"], 5, "granularity filter: expected a network with Conv layers"),
+    ],
+)
+def test_before_the_first_stage(tmp_path, capsys, options, code, says):
+    short = ["--iterations", "1", "--train-epochs", "0", "--record-epochs", "1", "--posttrain-epochs", "0"]
+    assert call("run", *TABLE, *short, *options, "--run", tmp_path / "run", "--quiet") == code
+    error = capsys.readouterr().err
+    assert says in error
+    assert (error.count("\n"), (tmp_path / "run").exists()) == ((1, False) if code else (0, True))
