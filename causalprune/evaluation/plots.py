@@ -127,7 +127,11 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     total = sum(layer["total"] for layer in evaluation["layers"])
     kept = sum(layer["kept"] for layer in evaluation["layers"])
     flops, dense_flops = evaluation["flops_theoretical"], evaluation["flops_dense"]
-    show = (lambda v: f"{100 * v:.1f} %") if score == "top1" else (lambda v: f"{v:.3f}")
+
+    def show(value: float | None) -> str:
+        # Where all test targets are equal there is no R².
+        return "none" if value is None else f"{100 * value:.1f} %" if score == "top1" else f"{value:.3f}"
+
     rows = [
         (name, evaluation[score], dense.get(score), show(evaluation[score]), show(dense[score]) if dense else ""),
         ("prunable\nweights", kept / total, 1.0, f"{count(kept)}", f"{count(total)}"),
@@ -138,9 +142,7 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
             (dense_value, dense_text, -0.2, GREY),
             (pruned_value, pruned_text, 0.2, BLUE),
         ):
-            if value is None:
-                continue
-            width = max(value, 0.0)
+            width = max(value or 0.0, 0.0)
             axes.barh(y + offset, width, height=0.36, color=colour)
             axes.annotate(
                 text, (width, y + offset), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=9

@@ -52,6 +52,17 @@ def test_a_dense_network_has_no_bar(tmp_path: Path) -> None:
     assert pixels(tmp_path / "p.png", BLUE) == [0]
 
 
+@pytest.mark.parametrize("dense", [{"r2": 0.5}, {"r2": None}, None])
+def test_no_bar_for_an_r2_that_is_none(tmp_path: Path, dense: dict[str, Any] | None) -> None:
+    """Where all targets are equal there is none."""
+    values = evaluation(top1=None, r2=None, reference=dense)
+    plot_evaluation(values, tmp_path / "none.png")
+    plot_evaluation(values | {"r2": 0.5}, tmp_path / "half.png")
+    without, with_bar = (pixels(tmp_path / f"{n}.png", BLUE)[0] for n in ("none", "half"))
+    # Bars of 0.25 + 0.25 and of 0.75 in the other panel, against one of 0.5 more.
+    assert 0 < without < with_bar
+
+
 def test_pruned_bars_stand_to_dense_ones_as_the_numbers_do(tmp_path: Path) -> None:
     # Widths: dense 1 + 1 + 1 and pruned 0.5 + 0.25 + 0.25, and in the other panel a bar of 0.75.
     plot_evaluation(evaluation(), tmp_path / "a.png")
