@@ -31,10 +31,10 @@ def stage_command(
     name: str,
     config: type[Options],
     *,
+    stage: str,
     example: str,
     show: Callable[[Any], Any],
     file_argument: bool = False,
-    stage: str | None = None,
 ) -> None:
     """Add a stage to the command line.
 
@@ -42,12 +42,11 @@ def stage_command(
         app: The application.
         name: Name of the command.
         config: The stage's configuration; its docstring is the command's help.
+        stage: Name of the stage.
         example: A command line that works as it stands.
         show: Makes something that rich can print of the stage's result.
         file_argument: Whether the TOML file is an argument of its own rather than ``--config FILE``.
-        stage: Name of the stage where it isn't the command's.
     """
-    stage = stage or name
 
     def command(
         config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, log_json: bool, **given: Any

@@ -7,21 +7,7 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from causalprune_cli import (
-    apply_mask,
-    diagnose,
-    evaluate,
-    export,
-    fit_gamma,
-    info,
-    posttrain,
-    pretrain,
-    record,
-    report,
-    run,
-    store,
-    sweep,
-)
+from causalprune_cli.commands import add_commands
 from causalprune_cli.session import Session, end
 
 from causalprune.errors import CausalpruneError, ExitCode, StorageError
@@ -36,22 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    pretrain,
-    record,
-    fit_gamma,
-    apply_mask,
-    posttrain,
-    evaluate,
-    diagnose,
-    export,
-    run,
-    sweep,
-    report,
-    info,
-    store,
-):
-    module.add(app)
+add_commands(app)
 
 
 def _print_version(wanted: bool) -> None:

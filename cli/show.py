@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from causalprune_cli.show_evaluation import FLOPS_UNIT, NO_SPEEDUP, evaluation_table
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -123,15 +124,11 @@ def apply_mask(result: Any) -> Any:
 
 def evaluate(result: Any) -> Any:
     """Dense against pruned."""
-    from causalprune.evaluation.tables import evaluation_table
-
     return evaluation_table(result.evaluation)
 
 
 def export(result: Any) -> Any:
     """What was written, and what a compact network saves."""
-    from causalprune.evaluation.tables import NO_SPEEDUP
-
     how = {"bits": "read back bit for bit", "outputs": f"read back, outputs within {result.max_difference:.2g}"}
     lines = {
         "format": result.format,
@@ -148,7 +145,7 @@ def export(result: Any) -> Any:
             )
         return Group(facts(result, lines), Text(), Text(note, style="dim"))
     c = result.compact
-    lines["FLOPs a sample"] = f"{c['flops']:,} of {c['flops_before']:,}, a multiply-add being two"
+    lines["FLOPs a sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
     for batch_size, seconds in c["latency"].items():
         ratio = seconds["before"] / seconds["after"]
         before, after = f"{1000 * seconds['before']:.3g}", f"{1000 * seconds['after']:.3g}"
@@ -159,7 +156,8 @@ def export(result: Any) -> Any:
     for layer in c["layers"]:
         table.add_row(Text(layer["name"]), *(f"{layer[name]:,}" for name in ("units", "dead", "removed")))
     note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
-    return Group(facts(result, lines), Text(), table, Text(), Text(note, style="dim"))
+    notes = (Text(line, style="dim") for line in (FLOPS_UNIT, note))
+    return Group(facts(result, lines), Text(), table, Text(), *notes)
 
 
 def run(result: Any) -> Any:
@@ -288,8 +286,6 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
     parts: list[Any] = [table]
     evaluation = details["evaluation"]
     if evaluation is not None:
-        from causalprune.evaluation.tables import evaluation_table
-
         parts += [Text(), evaluation_table(evaluation)]
     return parts
 

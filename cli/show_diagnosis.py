@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 
-def diagnosis(result: Any) -> Any:
+def diagnose(result: Any) -> Any:
     """A table for each part that was measured, then what they say."""
     tables = {"placebo": _placebo, "stability": _stability, "agreement": _agreement, "interventions": _interventions}
     parts: list[Any] = []

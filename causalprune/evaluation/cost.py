@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from causalprune.inference import evaluation_mode
 from causalprune.parameters import ParameterIndex
 
 
@@ -67,16 +68,10 @@ def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, tor
         input_shape: Shape of one sample.
         keep: Bool tensors by parameter name, True for unpruned.
     """
-    modes = {module: module.training for module in model.modules()}
     device = next(model.parameters()).device
     counter = FlopCounterMode(display=False)
-    model.eval()
-    try:
-        with torch.no_grad(), counter:
-            model(torch.zeros(1, *input_shape, device=device))
-    finally:
-        for module, training in modes.items():
-            module.training = training
+    with evaluation_mode(model), torch.no_grad(), counter:
+        model(torch.zeros(1, *input_shape, device=device))
     by_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     root = type(model).__name__
     dense = by_module.get("Global", 0)

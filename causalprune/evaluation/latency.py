@@ -1,17 +1,15 @@
-"""What a forward pass takes: time, and memory at its peak."""
+"""The time of a forward pass."""
 
 from __future__ import annotations
 
 import statistics
 import time
-import weakref
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+from causalprune.inference import evaluation_mode
 
 LATENCY_BATCHES = (1, 64)
 """Batch sizes at which latency is measured."""
@@ -28,7 +26,7 @@ def latency(
     The models take turns call by call, so that a machine that is busy for a while is so for all of them alike.
 
     Args:
-        models: The networks to compare; put into evaluation mode.
+        models: The networks to compare; measured in evaluation mode.
         input_shape: Shape of one sample.
         batch_size: Samples at once.
         seconds: How long to measure, for each model.
@@ -36,14 +34,14 @@ def latency(
     device = next(models[0].parameters()).device
     inputs = torch.randn(batch_size, *input_shape, device=device)
     samples: list[list[float]] = [[] for _ in models]
-    for model in models:
-        model.eval()
-        for _ in range(_WARM_UP):
-            _timed(model, inputs)
-    end = time.perf_counter() + seconds * len(models)
-    while time.perf_counter() < end or len(samples[0]) < _FEWEST:
-        for model, found in zip(models, samples, strict=True):
-            found.append(_timed(model, inputs))
+    with evaluation_mode(*models):
+        for model in models:
+            for _ in range(_WARM_UP):
+                _timed(model, inputs)
+        end = time.perf_counter() + seconds * len(models)
+        while time.perf_counter() < end or len(samples[0]) < _FEWEST:
+            for model, found in zip(models, samples, strict=True):
+                found.append(_timed(model, inputs))
     return [statistics.median(found) for found in samples]
 
 
@@ -56,49 +54,3 @@ def _timed(model: nn.Module, inputs: torch.Tensor) -> float:
         if inputs.is_cuda:
             torch.cuda.synchronize(inputs.device)
         return time.perf_counter() - started
-
-
-def peak_memory(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:
-    """Largest number of bytes that weights, inputs and intermediate tensors occupy together in a forward pass.
-
-    Counted from the tensors that live, hence the same on any device; what a kernel allocates inside isn't in it.
-    """
-    model.eval()
-    device = next(model.parameters()).device
-    # A tied weight is one tensor of the iterators.
-    weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
-    with torch.no_grad(), _LiveTensors() as live:
-        model(torch.zeros(batch_size, *input_shape, device=device))
-    return weights + live.peak
-
-
-class _LiveTensors(TorchDispatchMode):
-    """Counts the storages that operations make, until they are freed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak, self._now = 0, 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
-    ) -> Any:
-        result = function(*arguments, **(keywords or {}))
-        given = {tensor.untyped_storage().data_ptr() for tensor in _tensors((arguments, keywords))}
-        for tensor in _tensors(result):
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() in given | self._known:
-                continue
-            self._known.add(storage.data_ptr())
-            self._now += storage.nbytes()
-            self.peak = max(self.peak, self._now)
-            weakref.finalize(storage, self._freed, storage.data_ptr(), storage.nbytes())
-        return result
-
-    def _freed(self, pointer: int, size: int) -> None:
-        self._known.discard(pointer)
-        self._now -= size
-
-
-def _tensors(value: Any) -> list[torch.Tensor]:
-    return [leaf for leaf in tree_leaves(value) if isinstance(leaf, torch.Tensor)]

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from causalprune.errors import DataError, MismatchError, UsageError
-from causalprune.evaluation.latency import LATENCY_BATCHES, latency, peak_memory
+from causalprune.evaluation.latency import LATENCY_BATCHES, latency
+from causalprune.evaluation.peak_memory import peak_memory
 from causalprune.export.compact import compact_model
 from causalprune.export.formats import to_csr
 from causalprune.parameters import ParameterIndex
@@ -35,7 +36,7 @@ def measure_cost(
     """Measure a network, and the compact one if there is one.
 
     Args:
-        model: The network with its pruned weights at zero; left as it was but for being in evaluation mode.
+        model: The network with its pruned weights at zero; left as it was.
         index: Its prunable parameters.
         keep: Bool tensors by parameter name, True for unpruned.
         input_shape: Shape of one sample.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +12,7 @@ from torch.nn import functional
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.errors import DataError, MismatchError
+from causalprune.inference import evaluation_mode
 from causalprune.specs import Task
 
 _OF_TASK = {"classification": ("top1", "top5", "guessing", "per_class"), "regression": ("mse", "r2", "mae")}
@@ -90,7 +89,7 @@ def evaluate_model(
     batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
     sums = _Classification(data, device) if data.task == "classification" else _Regression(data, device)
     samples, nan, inf = 0, torch.zeros_like(sums.loss), torch.zeros_like(sums.loss)
-    with _evaluation_mode(model), torch.no_grad():
+    with evaluation_mode(model), torch.no_grad():
         for inputs, targets in batches.epoch(0):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
                 outputs = model(inputs)
@@ -173,14 +172,3 @@ class _Regression:
             r2=1 - loss / variation if variation > 1e-12 * samples else None,
             mae=self.absolute.item() / samples * self.scale,
         )
-
-
-@contextmanager
-def _evaluation_mode(model: nn.Module) -> Iterator[None]:
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from causalprune.errors import CorruptError, MismatchError, UsageError
+from causalprune.inference import evaluation_mode
 from causalprune.models.alexnet import AlexNet
 from causalprune.models.lenet import LeNet
 from causalprune.models.mlp import DEFAULT_HIDDEN, MLP, mlpnet
@@ -99,18 +100,14 @@ def _build(spec: ModelSpec, *, trust_code: bool) -> nn.Module:
 
 def _check_output(model: nn.Module, spec: ModelSpec) -> None:
     """Run the model once on nothing but zeros, so that a misfit shows before any training."""
-    training = model.training
-    model.eval()
     try:
-        with torch.no_grad():
+        with evaluation_mode(model), torch.no_grad():
             output = model(torch.zeros(2, *spec.input_shape))
     except Exception as error:
         shape = "×".join(map(str, spec.input_shape))
         raise UsageError(
             f"model {spec.name}", expected=f"a network that takes {shape}", found=f"{error}"[:150]
         ) from error
-    finally:
-        model.train(training)
     if not isinstance(output, torch.Tensor) or output.shape != (2, spec.num_outputs):
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise UsageError(f"model {spec.name}", expected=f"outputs (N, {spec.num_outputs})", found=str(found))

@@ -1,4 +1,4 @@
-"""What the network starts from after a mask."""
+"""Give a network earlier weights under its mask."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from causalprune.errors import MismatchError
 from causalprune.pruning.mask import Mask
@@ -46,15 +45,3 @@ def rewind(model: nn.Module, weights: Mapping[str, torch.Tensor], mask: Mask) ->
     hold = mask.bind(model)
     model.load_state_dict(weights)
     hold()
-
-
-def reset_batchnorm(model: nn.Module) -> int:
-    """Reset the statistics and the affine parameters of every batch normalisation to those of a new layer.
-
-    Returns:
-        How many layers were reset.
-    """
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    for layer in layers:
-        layer.reset_parameters()
-    return len(layers)

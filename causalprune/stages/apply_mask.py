@@ -19,11 +19,12 @@ from causalprune.config import ApplyMaskConfig
 from causalprune.errors import MismatchError
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths
+from causalprune.pruning.batchnorm import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import groups_per_tensor
 from causalprune.pruning.mask import Mask
-from causalprune.pruning.rewind import reset_batchnorm, rewind
+from causalprune.pruning.rewind import rewind
 from causalprune.pruning.schedule import target_sparsity
 from causalprune.pruning.select import Selection, select, select_zero
 from causalprune.quantities import parse_bytes

@@ -12,7 +12,8 @@ import numpy as np
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import DiagnoseConfig, FitGammaConfig
 from causalprune.errors import MismatchError, UsageError
-from causalprune.evaluation.agreement import agreement, stability
+from causalprune.evaluation.agreement import agreement
+from causalprune.evaluation.stability import stability
 from causalprune.files import make_directory, remove_partials, write_json
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path

@@ -54,7 +54,7 @@ def measure_flatness(
         "flatness_split": config.flatness_split,
     }
     if config.hessian:
-        from causalprune.evaluation.curvature import hessian_spectra
+        from causalprune.evaluation.hessian import hessian_spectra
 
         spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
         found["hessian"] = {name: spectrum.to_json() for name, spectrum in spectra.items()}

@@ -21,7 +21,7 @@ from causalprune.pruning.mask import Mask
 
 @pytest.fixture(scope="module")
 def spectra():
-    from causalprune.evaluation.curvature import hessian_spectra
+    from causalprune.evaluation.hessian import hessian_spectra
 
     return hessian_spectra
 

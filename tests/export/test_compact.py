@@ -8,8 +8,9 @@ from torch import nn
 
 from causalprune.channels import ChannelGraph
 from causalprune.errors import DataError, MismatchError
-from causalprune.evaluation.latency import latency, peak_memory
+from causalprune.evaluation.latency import latency
 from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
+from causalprune.evaluation.peak_memory import peak_memory
 from causalprune.export.compact import compact_model
 from causalprune.models.lenet import LeNet
 from causalprune.models.mlp import MLP, mlpnet

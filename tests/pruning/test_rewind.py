@@ -9,7 +9,7 @@ from torch import nn
 from causalprune.errors import MismatchError
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.mask import Mask
-from causalprune.pruning.rewind import reset_batchnorm, rewind
+from causalprune.pruning.rewind import rewind
 
 
 def net() -> nn.Module:
@@ -65,14 +65,3 @@ def test_a_mask_of_another_model_changes_nothing() -> None:
     with pytest.raises(MismatchError, match="a parameter weight"):
         rewind(model, weights, Mask.all(ParameterIndex.from_model(nn.Linear(2, 2))))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
-
-
-def test_batchnorm_is_like_new_and_nothing_else_changes() -> None:
-    model = net()
-    train_a_little(model)
-    before = copy.deepcopy(model.state_dict())
-    assert reset_batchnorm(model) == 2
-    new = net().state_dict()
-    for name, value in model.state_dict().items():
-        assert torch.equal(value, (new if name.startswith(("1.", "4.")) else before)[name]), name
-    assert reset_batchnorm(nn.Linear(2, 2)) == 0

@@ -12,6 +12,8 @@ from rich.text import Text
 from causalprune.quantities import format_bytes
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
+FLOPS_UNIT = "A multiply-add counts as two FLOPs."
+_MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Group:
@@ -25,7 +27,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         parts += [_flatness(result), Text()]
     if result.get("cost"):
         parts += [_cost(result["cost"]), Text()]
-    return Group(*parts, Text(NO_SPEEDUP, style="dim"))
+    return Group(*parts, Text(FLOPS_UNIT, style="dim"), Text(NO_SPEEDUP, style="dim"))
 
 
 def _summary(result: Mapping[str, Any]) -> Table:
@@ -71,8 +73,8 @@ def _cost(cost: Mapping[str, Any]) -> Group:
     for batch, peak in cost["peak_memory"].items():
         table.add_row(f"peak memory, batch {batch}", *(show(peak[name], format_bytes) for name in ("dense", "compact")))
     table.add_row("weights, deflated", format_bytes(cost["bytes_deflate"]), "")
-    reason = cost["no_compact"]
-    return Group(table, Text(f"no compact network: {reason}", style="dim")) if reason else Group(table)
+    notes = [_MEMORY] + ([f"No compact network: {cost['no_compact']}"] if cost["no_compact"] else [])
+    return Group(table, *(Text(note, style="dim") for note in notes))
 
 
 def _layers(result: Mapping[str, Any]) -> Table:

@@ -20,8 +20,8 @@ from causalprune.evaluation.samples import Samples
 from causalprune.evaluation.subspace import ParameterVector
 from causalprune.runtime import keyed_seed
 
-DENSE_BELOW = 64
-"""Up to this dimension the matrix is formed and decomposed as a whole."""
+DENSE_UP_TO = 64
+"""Up to this dimension, or up to 2K, the matrix is formed and decomposed as a whole: ARPACK finds only a part of it."""
 
 DENSITY_POINTS = 200
 
@@ -100,7 +100,7 @@ def _spectra(
     def measure(operator: Any) -> Spectrum:
         with torch.random.fork_rng(devices=[operator.device] if operator.device.type == "cuda" else []):
             torch.manual_seed(keyed_seed(seed, "hessian"))
-            if operator.shape[0] <= max(DENSE_BELOW, 2 * count):
+            if operator.shape[0] <= max(DENSE_UP_TO, 2 * count):
                 return _dense(operator, count)
             return _iterative(operator, count, probes, lanczos_steps, tol, seed)
 

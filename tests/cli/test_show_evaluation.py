@@ -1,10 +1,9 @@
 import io
 
 import pytest
+from causalprune_cli.show_evaluation import FLOPS_UNIT, NO_SPEEDUP, evaluation_table
 from rich.cells import cell_len
 from rich.console import Console
-
-from causalprune.evaluation.tables import NO_SPEEDUP, evaluation_table
 
 
 def classification(**changes):
@@ -70,6 +69,25 @@ def test_every_layer_has_a_line():
 
 def test_zeros_promise_no_speed():
     assert NO_SPEEDUP in " ".join(printed(classification()).split())
+
+
+def test_what_a_flop_is() -> None:
+    assert FLOPS_UNIT in printed(classification())
+
+
+def test_peak_memory_says_what_it_leaves_out() -> None:
+    both = {"dense": 1.0, "compact": None}
+    cost = {
+        "device": "cpu",
+        "threads": 1,
+        "latency": {"1": both},
+        "peak_memory": {"1": {"dense": 1000, "compact": None}},
+        "bytes_deflate": 100,
+        "no_compact": "no dead filter",
+    }
+    text = printed(classification(cost=cost))
+    assert "without what a kernel allocates inside" in text
+    assert "No compact network: no dead filter" in text
 
 
 def test_regression_shows_its_own_metrics():
