@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +21,8 @@ _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 class Channels:
     """Channels 0 … C−1 that can be removed one by one.
 
-    Channel c is made of output unit c of each writer: of one layer's, or, across residual connections, of the sum of
-    several.
+    Channel c is made of output unit c of each writer: of one layer's, of the sum of several across residual
+    connections, of one's behind another's where that is a depthwise convolution.
 
     Attributes:
         writers: Numbers of the writers' weights in the parameter index, increasing.
@@ -66,8 +67,16 @@ class ChannelGraph:
         self._numbers = {layer: number for number, layer in enumerate(self._layers)}
         inputs = probes(model, input_shape)[:1]
         try:
-            self._graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs=inputs)
-        except (RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError) as error:
+            self._graph = torch_pruning.DependencyGraph().build_dependency(model, inputs, verbose=False)
+        except (
+            RuntimeError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            KeyError,
+            AssertionError,
+            ZeroDivisionError,
+        ) as error:
             raise MismatchError(
                 f"{wanted_by} of {type(model).__name__}",
                 expected="a network whose channels torch-pruning can follow",
@@ -88,9 +97,9 @@ class ChannelGraph:
     def written_by(self, number: int) -> Channels | None:
         """The channels that a layer writes, None where they can't be removed.
 
-        They can't where nothing reads them; where a layer writes them that isn't prunable, shares its weight or works
-        on groups of channels; where a normalisation over channels reads them; or where another writer's unit c isn't
-        channel c, as behind a shortcut that pads channels.
+        They can't where nothing reads them; where a layer writes them that isn't prunable or works on groups of several
+        channels; where a normalisation over channels or a parameter by itself reads them; or where another writer's
+        unit c isn't channel c, as behind a shortcut that pads channels.
 
         Args:
             number: Number of its weight in the parameter index.
@@ -98,35 +107,56 @@ class ChannelGraph:
         layer = self._layers[number]
         if not isinstance(layer, _Layer):
             return None
-        readers: dict[nn.Module, torch.Tensor] = {}
-        writers: list[int] = []
-        count = _units(layer)
-        for position, item in enumerate(self._group(layer, list(range(count)))):
-            module, reads = item.dep.target.module, "in_channels" in item.dep.handler.__name__
-            if isinstance(module, _Layer):
-                if getattr(module, "groups", 1) != 1:
-                    return None
-                if reads and position > 0:
-                    columns = _by_channel(item, count)
-                    if columns is None:
-                        return None
-                    readers[module] = columns if module not in readers else torch.cat([readers[module], columns], 1)
-                elif module not in self._numbers or _units(module) != count or item.idxs != item.root_idxs:
-                    return None
-                else:
-                    writers.append(self._numbers[module])
-            elif not isinstance(module, _BatchNorm) and list(module.parameters(recurse=False)):
-                return None
-        return Channels(tuple(sorted(set(writers))), readers) if readers else None
+        units = list(range(_units(layer)))
+        # First one unit: where many layers are joined, as in some transformers, all of them take minutes.
+        found = self._parts(layer, units[:1]) and self._parts(layer, units)
+        if not found or not found[1]:
+            return None
+        return Channels(tuple(sorted(found[0])), found[1])
 
     def remove(self, channels: Channels, which: list[int]) -> None:
         """Remove some of the channels from the network."""
         self._group(self._layers[channels.writers[0]], which).prune()
 
+    def _parts(self, layer: nn.Module, units: list[int]) -> tuple[set[int], dict[nn.Module, torch.Tensor]] | None:
+        """Writers of these units' channels, and the columns of the readers; None where they can't be removed."""
+        try:
+            group = self._group(layer, units)
+        except ValueError:  # a layer that the graph has lost
+            return None
+        writers: set[int] = set()
+        readers: dict[nn.Module, torch.Tensor] = {}
+        for position, item in enumerate(group):
+            module, reads = item.dep.target.module, "in_channels" in item.dep.handler.__name__
+            if isinstance(module, _Layer):
+                if getattr(module, "groups", 1) != 1 and not _is_depthwise(module):
+                    return None
+                if reads and position > 0:
+                    columns = _by_channel(item, len(units))
+                    if columns is None:
+                        return None
+                    readers[module] = columns if module not in readers else torch.cat([readers[module], columns], 1)
+                elif (
+                    module not in self._numbers
+                    or _units(module) != _units(layer)
+                    or list(item.idxs) != list(item.root_idxs)
+                ):
+                    return None
+                else:
+                    writers.add(self._numbers[module])
+            elif isinstance(module, nn.Parameter) or (
+                not isinstance(module, _BatchNorm) and list(module.parameters(recurse=False))
+            ):
+                return None
+        return writers, readers
+
     def _group(self, layer: nn.Module, units: list[int]) -> Any:
         linear = isinstance(layer, nn.Linear)
         prune = self._library.prune_linear_out_channels if linear else self._library.prune_conv_out_channels
-        return self._graph.get_pruning_group(layer, prune, idxs=units)
+        with warnings.catch_warnings():
+            # Of guesses about shapes; what is removed in the end is compared with the network before.
+            warnings.simplefilter("ignore", UserWarning)
+            return self._graph.get_pruning_group(layer, prune, idxs=units)
 
 
 def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...]) -> int:
@@ -149,6 +179,11 @@ def probes(model: nn.Module, input_shape: tuple[int, ...], count: int = 4) -> to
     """Random inputs, the same at every call, (count, *input_shape)."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, *input_shape, generator=generator).to(next(model.parameters()).device)
+
+
+def _is_depthwise(layer: _Layer) -> bool:
+    """Whether a layer is a convolution that makes each channel of one channel."""
+    return not isinstance(layer, nn.Linear) and layer.groups == layer.in_channels == layer.out_channels
 
 
 def _units(layer: nn.Module) -> int:

@@ -54,6 +54,20 @@ def test_torchvisions_resnet_is_coupled_by_stages() -> None:
     assert found[stages[-1]][1].keys() == {"layer4.1.conv1", "fc"}
 
 
+@pytest.mark.parametrize(
+    ("name", "writers", "families"),
+    [("mobilenet_v2", 52, 25), ("efficientnet_b0", 81, 40), ("vit_b_16", 12, 12), ("swin_t", 12, 12)],
+)
+def test_other_networks_of_torchvision(name: str, writers: int, families: int) -> None:
+    """All layers but the outputs; of a transformer, whose LayerNorms read the rest, the hidden layers of its blocks."""
+    from torchvision import models
+
+    shape = (3, 224, 224) if name == "vit_b_16" else (3, 64, 64)
+    found = channels_of(getattr(models, name)(num_classes=3), shape)
+    assert len(found) == families
+    assert sum(len(names.split()) for names in found) == writers
+
+
 class Joined(nn.Module):
     """Two layers whose outputs lie side by side before a third."""
 
@@ -70,13 +84,19 @@ def test_concatenated_channels_keep_their_columns() -> None:
     assert found == {"a": (2, {"c": [[0], [1]]}), "b": (3, {"c": [[2], [3], [4]]})}
 
 
+def test_a_depthwise_convolution_is_pruned_with_the_layer_before_it() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU6(), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 2, 3))
+    assert channels_of(model, (1, 12, 12)) == {"0 2": (4, {"3": [[0], [1], [2], [3]]})}
+
+
 @pytest.mark.parametrize(
     "middle",
-    [nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3, groups=2), nn.GroupNorm(2, 4), nn.ConvTranspose2d(4, 4, 3)],
-    ids=["depthwise", "grouped", "group norm", "transposed"],
+    [nn.Conv2d(4, 8, 3, groups=4), nn.Conv2d(4, 4, 3, groups=2), nn.GroupNorm(2, 4), nn.ConvTranspose2d(4, 4, 3)],
+    ids=["two of each channel", "grouped", "group norm", "transposed"],
 )
 def test_layers_that_hold_channels_together(middle: nn.Module) -> None:
-    model = nn.Sequential(nn.Conv2d(1, 4, 3), middle, nn.Conv2d(4, 2, 3))
+    width = getattr(middle, "out_channels", 4)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), middle, nn.Conv2d(width, 2, 3))
     assert channels_of(model, (1, 12, 12)) == {}
 
 

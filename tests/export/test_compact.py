@@ -145,6 +145,32 @@ def test_channels_across_a_residual_connection_are_pruned_and_removed_in_all_lay
         assert torch.allclose(model(inputs), result.model(inputs), rtol=1e-4, atol=1e-5)
 
 
+def test_a_dead_channel_of_a_depthwise_convolution_is_removed_with_its_padding() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(2, 6, 1, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU6(),
+        nn.Conv2d(6, 6, 3, padding=1, groups=6, bias=False),
+        nn.BatchNorm2d(6),
+        nn.ReLU6(),
+        nn.Conv2d(6, 3, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(3 * 25, 2),
+    )
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.bias, 0.1, 1)
+    index = ParameterIndex.from_model(model.eval())
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["0.weight"][1:4] = keep["3.weight"][1:4] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    result = compact_model(model, index, keep, (2, 5, 5))
+    assert [layer.removed for layer in result.layers] == [2, 2, 0, 0]
+    inputs = torch.randn(7, 2, 5, 5)
+    assert torch.allclose(model(inputs), result.model(inputs), atol=1e-6)
+
+
 def test_a_layer_without_a_living_unit_keeps_one() -> None:
     model = MLP((5,), 2, (4, 3))
     index = ParameterIndex.from_model(model)
