@@ -108,7 +108,7 @@ def _plain(value: Any) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return repr(value) if isinstance(value, str) else str(value)
+    return repr(str(value)) if isinstance(value, (str, Path)) else str(value)
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------
@@ -142,6 +142,11 @@ def open_fraction(value: float) -> str | None:
 def unit_interval(value: float) -> str | None:
     """A number in (0, 1]."""
     return None if math.isfinite(value) and 0 < value <= 1 else "a number in (0, 1]"
+
+
+def png_file(value: Path) -> str | None:
+    """A file name that ends in ``.png``."""
+    return None if value.suffix.lower() == ".png" else "a file name that ends in .png"
 
 
 def one_of(choices: Sequence[str]) -> Check:

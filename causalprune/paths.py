@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+
+from causalprune.urls import StoreUrl
+
+DEFAULT_FIT = "default"
+"""Name of a fit that nobody named."""
+
+FIRST_RECORDING = "000"
+"""Name of a store's first recording."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +138,28 @@ def fallback_path(output: Path) -> Path:
 def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:
     """A stage's result JSON: in ``results/`` for the run directory's own output, beside any other output."""
     return run.result(stage) if output == default_output else output.with_name(output.name + ".json")
+
+
+def fit_result_path(
+    run: RunPaths, store: Path | StoreUrl | None, stage: str, fit: str, recording: str = FIRST_RECORDING
+) -> Path:
+    """The result of a stage about a fit, one file for each fit of each recording.
+
+    Args:
+        run: The run directory: its own store's results lie in it, and those of a store in object storage.
+        store: A store that was named; on a disk, the result lies beside it.
+        stage: ``fit-gamma`` or ``diagnose``.
+        fit: Name of the fit.
+        recording: Name of its recording.
+    """
+    # Neither a fit's nor a recording's name holds an @.
+    label = fit if recording == FIRST_RECORDING else f"{fit}@{recording}"
+    if isinstance(store, Path):
+        kind = "" if stage == "fit-gamma" else f".{stage}"
+        return store.with_name(f"{store.name}.{label}{kind}.json")
+    if store is not None:
+        label += f"@{store.name[-40:]}-{hashlib.sha256(str(store).encode()).hexdigest()[:8]}"
+    return run.result(stage if label == DEFAULT_FIT else f"{stage}.{label}")
 
 
 def lock_path(output: Path) -> Path:

@@ -15,6 +15,7 @@ from causalprune.config.shared import (
 )
 from causalprune.errors import UsageError
 from causalprune.options import at_least, fraction, one_of, option, positive
+from causalprune.paths import DEFAULT_FIT
 from causalprune.pruning.names import CRITERIA, REWEIGHTING, check_criterion
 from causalprune.quantities import check_bytes
 from causalprune.urls import StoreUrl
@@ -55,7 +56,7 @@ class ApplyMaskConfig(ComputeOptions):
     checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", identifies=False)
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
-    fit: str = option("default", "Name of the fit in the store.", identifies=False)
+    fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", identifies=False)
     rewind_from: Path | None = option(None, "Checkpoint to rewind to [run/pretrained.safetensors].", identifies=False)
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", identifies=False)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.errors import UsageError
 from causalprune.options import at_least, one_of, option, unit_interval
+from causalprune.paths import DEFAULT_FIT
 from causalprune.quantities import check_bytes
 from causalprune.urls import StoreUrl
 
@@ -21,7 +22,7 @@ class DiagnoseConfig(ComputeOptions):
     )
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
-    fit: str = option("default", "Fit to examine.")
+    fit: str = option(DEFAULT_FIT, "Fit to examine.")
     placebo: int = option(19, "Fits to permuted loss changes; 0: none.", check=at_least(0))
     other: Path | StoreUrl | None = store_option(
         "Store of another recording of the same network, with another seed, to compare γ with."
@@ -43,7 +44,12 @@ class DiagnoseConfig(ComputeOptions):
     max_passes: int = option(
         10, "Passes over the store after which a fit gives up.", check=at_least(1), identifies=False
     )
-    output: Path | None = option(None, "Result to write [run/results/diagnose.json].", identifies=False)
+    output: Path | None = option(
+        None,
+        "Result to write [run/results/diagnose.json; of another --fit, diagnose.NAME.json; beside a --store, "
+        "STORE.NAME.diagnose.json].",
+        identifies=False,
+    )
 
     def check(self) -> None:
         """Names of another fit need another recording."""

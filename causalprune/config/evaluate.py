@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.config.shared import ComputeOptions
-from causalprune.options import at_least, one_of, option
+from causalprune.options import at_least, one_of, option, png_file
 
 
 def _odd(value: int) -> str | None:
@@ -37,4 +37,4 @@ class EvaluateConfig(ComputeOptions):
         "wholly pruned, and bytes when compressed.",
     )
     output: Path | None = option(None, "Result to write [run/results/evaluate.json].", identifies=False)
-    plot: Path | None = option(None, "Draw the result into this PNG file.", identifies=False)
+    plot: Path | None = option(None, "Draw the result into this PNG file.", check=png_file, identifies=False)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from causalprune.config.shared import GRANULARITIES, SCOPES, RuntimeOptions, check_device, store_option
 from causalprune.errors import UsageError
-from causalprune.options import at_least, fraction, one_of, open_fraction, option, unit_interval
+from causalprune.options import at_least, fraction, one_of, open_fraction, option, png_file, unit_interval
 from causalprune.options import positive as above_zero
+from causalprune.paths import DEFAULT_FIT
 from causalprune.quantities import check_bytes
 from causalprune.urls import StoreUrl
 
@@ -31,7 +32,12 @@ class FitGammaConfig(RuntimeOptions):
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
-    name: str = option("default", "Name of the fit in the store.", identifies=False)
+    name: str = option(
+        DEFAULT_FIT,
+        "Name of the fit in the store, and in its result file: results/fit-gamma.json, of another name "
+        "fit-gamma.NAME.json; beside a --store, STORE.NAME.json.",
+        identifies=False,
+    )
     solver: str = option(
         "lasso",
         "lasso: exact and certified at any size; sklearn: the same in memory; sgd: the authors' truncated gradient.",
@@ -83,7 +89,7 @@ class FitGammaConfig(RuntimeOptions):
     tol: float = option(1e-6, "Relative duality gap to certify.", check=above_zero)
     seed: int = option(0, "Seed of the order of blocks, of resamples, and of --solver sgd.", check=at_least(0))
     device: str = option("cpu", "Where products are computed: cpu, cuda or cuda:N.", check=_device)
-    plot: Path | None = option(None, "Draw the path of --alphas into this PNG file.", identifies=False)
+    plot: Path | None = option(None, "Draw the path of --alphas into this PNG file.", check=png_file, identifies=False)
 
     def check(self) -> None:
         """Only one way to say α; options that need others."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.config.shared import RuntimeOptions, store_option
-from causalprune.options import option
+from causalprune.options import option, png_file
 from causalprune.quantities import check_range
 from causalprune.urls import StoreUrl
 
@@ -20,6 +20,8 @@ class InfoConfig(RuntimeOptions):
     rows: str | None = option(None, "Of a store: show rows such as 0:10 of the last recording.", check=check_range)
     param: str | None = option(None, "Of a store: show what a parameter such as fc1.weight did.", metavar="NAME")
     plot: Path | None = option(
-        None, "Of a store: draw loss change and step length, or with --fit its path, into this PNG file."
+        None,
+        "Of a store: draw loss change and step length, or with --fit its path, into this PNG file.",
+        check=png_file,
     )
     fit: str | None = option(None, "Which fit of the last recording --plot draws.", metavar="NAME")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from causalprune.errors import UsageError
 from causalprune.files import write_atomic
+from causalprune.options import png_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,15 +22,31 @@ INK = "#333333"
 DOTS_PER_INCH = 160
 
 
-def figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, outside pyplot's global state and without a display."""
+def require_matplotlib() -> None:
+    """Check that matplotlib can be imported: before the work whose result is to be drawn.
+
+    Raises:
+        UsageError: It can't.
+    """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise UsageError(
             "plots", expected="matplotlib", found=str(error), remedy="pip install 'causalprune[plots]'"
         ) from error
+
+
+def figure(width: float, height: float) -> Figure:
+    """A figure of so many inches, outside pyplot's global state and without a display.
+
+    Raises:
+        UsageError: matplotlib is missing.
+    """
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
@@ -74,8 +91,9 @@ def save(figure: Figure, path: Path) -> None:
         UsageError: ``path`` doesn't end in ``.png``.
         StorageError: The file system refused.
     """
-    if path.suffix.lower() != ".png":
-        raise UsageError("plot", expected="a file name that ends in .png", found=path.name)
+    expected = png_file(path)
+    if expected:
+        raise UsageError("plot", expected=expected, found=path.name)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         # A name in a script that the font lacks is drawn as boxes; that isn't worth a warning.

@@ -20,11 +20,12 @@ from causalprune.checkpoint import (
 )
 from causalprune.distributed import processes
 from causalprune.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError, UsageError
-from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file, write_json
+from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult, batch_job, identity_of
+from causalprune.stages.result_file import write_result
 from causalprune.stopping import stop_requests
 
 
@@ -173,10 +174,7 @@ class StageOutput:
             result: The stage's result.
             sha256: Hash of the checkpoint, for the provenance chain.
         """
-        path = self._result
-        make_directory(path.parent)
-        remove_partials(path.parent, path.name)
-        write_json(path, {**result.to_json(), "sha256": sha256})
+        write_result(self._result, {**result.to_json(), "sha256": sha256})
         self._log("finished")
         self._drop_progress()
 
@@ -211,14 +209,14 @@ class StageOutput:
 
 
 def check_distinct(output: Path, *inputs: Path) -> None:
-    """Refuse an output path that is also an input.
+    """Refuse an output path that is also an input's or another output's, or lies within one that is a directory.
 
     Raises:
         UsageError: It is.
     """
     for path in inputs:
-        if path.resolve() == output.resolve():
-            raise UsageError("output path", expected="another path than the input's", found=str(output))
+        if output.resolve().is_relative_to(path.resolve()):
+            raise UsageError("output path", expected="neither an input nor another output", found=str(output))
 
 
 def _difference(output: StageOutput, info: CheckpointInfo) -> str:

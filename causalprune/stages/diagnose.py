@@ -14,9 +14,7 @@ from causalprune.config import DiagnoseConfig, FitGammaConfig
 from causalprune.errors import MismatchError, UsageError
 from causalprune.evaluation.agreement import agreement
 from causalprune.evaluation.stability import stability
-from causalprune.files import make_directory, remove_partials, write_json
-from causalprune.locking import FileLock
-from causalprune.paths import RunPaths, lock_path
+from causalprune.paths import RunPaths, fit_result_path
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import make_deterministic
@@ -24,10 +22,12 @@ from causalprune.solver.exact_fit import ExactOptions
 from causalprune.solver.placebo import common_gamma, placebo_fits
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.resampling import held_out_tail
-from causalprune.stages.artefacts import StageResult
+from causalprune.stages.artefacts import check_distinct
 from causalprune.stages.diagnosis_findings import findings
 from causalprune.stages.fit_gamma import design
 from causalprune.stages.fit_interventions import intervene
+from causalprune.stages.result import StageResult
+from causalprune.stages.result_file import publish, require_replaceable
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 from causalprune.urls import StoreUrl
 
@@ -75,11 +75,12 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     if config.deterministic:
         make_deterministic()
     path = config.store or run.store
-    output = config.output or _result_path(config, run)
-    if output.is_dir():
-        raise UsageError("--output", expected="a file to write", found=f"the directory {output}")
+    checkpoint_path = config.checkpoint or run.recorded
     store = TrajectoryStore.open(path)
     reader = store.recording(config.recording)
+    output = config.output or fit_result_path(run, config.store, "diagnose", config.fit, reader.name)
+    check_distinct(output, *(p for p in (checkpoint_path, path, config.other) if isinstance(p, Path)))
+    require_replaceable(output, "diagnose", overwrite=config.overwrite)
     fit = reader.read_fit(config.fit)
     inputs = {"recording": reader.digest, "fit": fit.digest}
     other = _other(config, path, store, reader, fit, inputs)
@@ -88,7 +89,6 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
         "stability": _stability(fit),
         "agreement": other,
     }
-    checkpoint_path = config.checkpoint or run.recorded
     if not config.interventions:
         diagnosis["interventions"] = {"unavailable": "--interventions is 0"}
     elif config.checkpoint is None and not checkpoint_path.exists():
@@ -107,18 +107,8 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
         diagnosis=diagnosis,
         findings=findings(diagnosis),
     )
-    make_directory(output.parent)
-    with FileLock(lock_path(output), break_lock=config.break_lock):
-        remove_partials(output.parent, output.name)
-        write_json(output, result.to_json())
+    publish(output, result, overwrite=config.overwrite, break_lock=config.break_lock)
     return result
-
-
-def _result_path(config: DiagnoseConfig, run: RunPaths) -> Path:
-    """Beside a store that was named; in the run directory where that would be object storage."""
-    if isinstance(config.store, Path):
-        return config.store.with_name(f"{config.store.name}.{config.fit}.diagnose.json")
-    return run.result("diagnose")
 
 
 def _placebo(

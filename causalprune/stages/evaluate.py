@@ -12,15 +12,16 @@ from torch import nn
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import EvaluateConfig
 from causalprune.evaluation.cost import flops, parameter_counts
+from causalprune.evaluation.figures import require_matplotlib
 from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
 from causalprune.evaluation.metrics import evaluate_model
-from causalprune.files import make_directory, remove_partials, write_json
-from causalprune.locking import FileLock
-from causalprune.paths import RunPaths, lock_path
+from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageResult
+from causalprune.stages.artefacts import check_distinct
 from causalprune.stages.flatness import measure_flatness
 from causalprune.stages.loading import load_network, set_up
+from causalprune.stages.result import StageResult
+from causalprune.stages.result_file import publish, require_replaceable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +58,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     started = time.monotonic()
     run = RunPaths(config.run)
     source = config.checkpoint or run.final
-    checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
     reference = config.reference or (run.pretrained if run.pretrained.exists() else None)
+    outputs = _outputs(config, run, source, reference)
+    checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
     info = checkpoint.info
     inputs = {"checkpoint": checkpoint.sha256}
     device, data, model, mask = set_up(checkpoint, source, config)
@@ -98,26 +100,50 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         **stored_bytes(model.state_dict(), mask.tensors()),
         "cost": measure_cost(model, info.index, mask.tensors(), info.model.input_shape) if config.cost else None,
     }
-    path = config.output or run.result("evaluate")
-    outputs = {"result": str(path)}
-    make_directory(path.parent)
-    picture = path.with_suffix(".landscape.png")
-    evaluation |= measure_flatness(config, model, mask, data, device, picture)
-    if config.landscape:
-        outputs["landscape"] = str(picture)
-    if config.plot is not None:
-        from causalprune.evaluation.plots import plot_evaluation
-
-        plot_evaluation(evaluation, Path(config.plot))
-        outputs["plot"] = str(config.plot)
+    evaluation |= measure_flatness(config, model, mask, data, device)
     result = EvaluateResult(
         stage="evaluate",
         inputs=inputs,
-        outputs=outputs,
+        outputs={role: str(output) for role, output in outputs.items()},
         seconds=time.monotonic() - started,
         evaluation=evaluation,
     )
-    with FileLock(lock_path(path), break_lock=config.break_lock):
-        remove_partials(path.parent, path.name)
-        write_json(path, result.to_json())
+    publish(outputs["result"], result, overwrite=config.overwrite, break_lock=config.break_lock)
+    # What was measured is on the disk before anything is drawn of it.
+    _draw(evaluation, outputs)
     return result
+
+
+def _outputs(config: EvaluateConfig, run: RunPaths, *inputs: Path | None) -> dict[str, Path]:
+    """The path of each output by its role; what would keep one from being written shows before anything is measured.
+
+    Raises:
+        UsageError: A path that is taken by an input or another output, or a plot without matplotlib.
+        MismatchError: Another file than an earlier result.
+    """
+    path = config.output or run.result("evaluate")
+    taken = [source for source in inputs if source is not None]
+    check_distinct(path, *taken)
+    require_replaceable(path, "evaluate", overwrite=config.overwrite)
+    outputs = {"result": path}
+    if config.landscape:
+        outputs["landscape"] = path.with_suffix(".landscape.png")
+    if config.plot is not None:
+        outputs["plot"] = config.plot
+    if len(outputs) > 1:
+        require_matplotlib()
+    for role, output in outputs.items():
+        check_distinct(output, *taken, *(other for name, other in outputs.items() if name != role))
+    return outputs
+
+
+def _draw(evaluation: dict[str, Any], outputs: dict[str, Path]) -> None:
+    if "landscape" in outputs:
+        from causalprune.evaluation.landscape import plot_landscape
+
+        title = f"Loss around the network, {evaluation['sparsity_prunable']:.2%} pruned"
+        plot_landscape(evaluation["landscape"], title, outputs["landscape"])
+    if "plot" in outputs:
+        from causalprune.evaluation.plots import plot_evaluation
+
+        plot_evaluation(evaluation, outputs["plot"])

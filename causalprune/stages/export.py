@@ -20,13 +20,14 @@ from causalprune.evaluation.cost import flops
 from causalprune.evaluation.latency import LATENCY_BATCHES, latency
 from causalprune.export.compact import compact_model
 from causalprune.export.encoding import Networks, encode
-from causalprune.files import atomic_file, make_directory, read_json, remove_partials, sha256_file, write_json
+from causalprune.files import atomic_file, make_directory, read_json, remove_partials, sha256_file
 from causalprune.locking import FileLock
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, lock_path, result_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult, check_distinct, identity_of
 from causalprune.stages.loading import load_network
+from causalprune.stages.result_file import write_result
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +107,6 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
         if config.compact:
             keep = {entry.name: exported.get_parameter(entry.name).detach() != 0 for entry in mask.index}
         data, compare = encode(config.format, Networks(model, exported, shape), keep, masks=config.masks)
-        make_directory(report.parent)
-        remove_partials(report.parent, report.name)
         with atomic_file(path) as file:
             file.write(data)
             verified, difference = compare(Path(file.name))
@@ -129,7 +128,7 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
                 compact=compact,
             )
             # Before the model: a crash between them leaves no file that the same command would take for another's.
-            write_json(report, {**result.to_json(), "sha256": hashlib.sha256(data).hexdigest()})
+            write_result(report, {**result.to_json(), "sha256": hashlib.sha256(data).hexdigest()})
         return result
 
 

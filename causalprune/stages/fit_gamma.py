@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +13,7 @@ import numpy.typing as npt
 from causalprune.config import FitGammaConfig
 from causalprune.distributed import processes
 from causalprune.errors import DataError, MismatchError, NumericalError, UsageError
-from causalprune.files import make_directory, remove_partials, write_json
-from causalprune.locking import FileLock
-from causalprune.paths import RunPaths, lock_path
+from causalprune.paths import RunPaths
 from causalprune.pruning.groups import group_ids
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
@@ -27,33 +24,12 @@ from causalprune.solver.problem import LassoProblem
 from causalprune.solver.result import NotCertifiedError
 from causalprune.solver.team import Team
 from causalprune.solver.truncated_gradient import PRESETS
+from causalprune.stages.fit_result import FitGammaResult, FitReport
 from causalprune.stages.group_curvature import group_curvature
-from causalprune.stages.result import StageResult, identity_of
+from causalprune.stages.result import identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.features import FeatureSource
-
-
-@dataclass(frozen=True, kw_only=True)
-class FitGammaResult(StageResult):
-    """Result of fit-gamma.
-
-    Attributes:
-        name: Name of the fit in the store.
-        recording: Name of the recording.
-        evidence: α, alpha_max, objective, duality gap, R², nonzeros and the rest, as JSON.
-        layers: The same for each layer of a fit with ``scope="layer"``.
-        curvature: Curvature and step size of each group, or why there are none, see
-            :func:`causalprune.stages.group_curvature.group_curvature`; None of a fit to single parameters.
-        part_seconds: Where the exact solver's time went: ``read``, ``decode`` and ``product`` summed over threads, and
-            ``subproblem``; not in the store, where equal fits are equal bytes.
-    """
-
-    name: str
-    recording: str
-    evidence: dict[str, Any]
-    layers: dict[str, Any]
-    curvature: dict[str, Any] | None
-    part_seconds: dict[str, float]
+from causalprune.store.fits import require_name
 
 
 def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patient: bool = False) -> FitGammaResult:
@@ -72,9 +48,10 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     """
     reporter = reporter or Reporter()
     started = time.monotonic()
-    run = RunPaths(config.run)
-    path = config.store or run.store
+    path = config.store or RunPaths(config.run).store
+    require_name("fit", config.name)
     reader = TrajectoryStore.open(path).recording(config.recording)
+    report = FitReport(config, reader)
     inputs = {"recording": reader.digest}
     weights = _row_weights(config, reader)
     if weights is not None:
@@ -89,10 +66,9 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
                 found="another",
                 remedy="pass --overwrite to replace it, or another --name",
             )
-        result = _result(config, reader, inputs, dict(stored.attributes), started, already_done=True)
-        # A crash may have come between the fit and its result.
-        if processes().is_first and not _result_path(config, run).exists():
-            _publish(result, _result_path(config, run))
+        result = report.result(inputs, dict(stored.attributes), started, already_done=True)
+        if processes().is_first:
+            report.publish_again(result)
         return result
     source, ranges, num_lags = design(config, reader, path)
     problem = LassoProblem(
@@ -129,7 +105,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     if not team.is_first:
         assist(source, problem, options, ranges, team)
         group.first(_wait)
-        return _result(config, reader, inputs, team.from_first({}), started)
+        return report.result(inputs, team.from_first({}), started)
     name = config.name
     uncertified: NotCertifiedError | None = None
     with reporter.task("fit-gamma", -(-source.num_columns // source.block_width)) as bar:
@@ -198,32 +174,14 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
 
     group.first(publish)
     attributes = team.from_first(attributes)
-    if config.plot is not None:
-        from causalprune.evaluation.path_plot import plot_path
-
-        plot_path(attributes["evidence"], config.plot)
     seconds = {part: round(value, 3) for part, value in solution.seconds.items()}
-    result = _result(config, reader, inputs, attributes, started, seconds=seconds)
-    _publish(result, _result_path(config, run))
+    result = report.result(inputs, attributes, started, seconds=seconds)
+    report.publish(result)
     return result
 
 
 def _wait() -> None:
     """What the other processes have to do while the first one writes the fit."""
-
-
-def _result_path(config: FitGammaConfig, run: RunPaths) -> Path:
-    """Beside a store that was named; in the run directory where that would be object storage."""
-    if isinstance(config.store, Path):
-        return config.store.with_name(f"{config.store.name}.{config.name}.json")
-    return run.result("fit-gamma")
-
-
-def _publish(result: FitGammaResult, path: Path) -> None:
-    make_directory(path.parent)
-    with FileLock(lock_path(path)):
-        remove_partials(path.parent, path.name)
-        write_json(path, result.to_json())
 
 
 def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray[np.float64] | None:
@@ -291,28 +249,3 @@ def _per_squared_delta(gamma: npt.NDArray[np.float64], reader: RecordingReader) 
             remedy="use --normalize none or column",
         )
     return gamma / lr[0] ** 2
-
-
-def _result(
-    config: FitGammaConfig,
-    reader: RecordingReader,
-    inputs: dict[str, str],
-    attributes: dict[str, Any],
-    started: float,
-    *,
-    already_done: bool = False,
-    seconds: dict[str, float] | None = None,
-) -> FitGammaResult:
-    return FitGammaResult(
-        stage="fit-gamma",
-        inputs=inputs,
-        outputs={"store": str(config.store or RunPaths(config.run).store)},
-        already_done=already_done,
-        seconds=time.monotonic() - started,
-        name=config.name,
-        recording=reader.name,
-        evidence=attributes["evidence"],
-        layers=attributes["layers"],
-        curvature=attributes.get("curvature"),
-        part_seconds=seconds or {},
-    )

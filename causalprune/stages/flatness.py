@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from causalprune.pruning.mask import Mask
 
 
 def measure_flatness(
-    config: EvaluateConfig, model: nn.Module, mask: Mask, data: DataSet, device: torch.device, picture: Path
+    config: EvaluateConfig, model: nn.Module, mask: Mask, data: DataSet, device: torch.device
 ) -> dict[str, Any]:
     """Measure what the configuration asks for, in evaluation mode, on a fixed part of a split.
 
@@ -26,7 +25,6 @@ def measure_flatness(
         mask: Its mask.
         data: What it was trained on.
         device: Where to compute.
-        picture: PNG file of the landscape.
 
     Returns:
         ``flatness_samples``, ``flatness_split``, and of ``hessian``, ``noise`` and ``landscape`` what was asked for;
@@ -63,9 +61,9 @@ def measure_flatness(
 
         found["noise"] = noise_tolerance(model, loss, parameters, samples, draws=config.draws, seed=config.seed)
     if config.landscape:
-        from causalprune.evaluation.landscape import loss_landscape, plot_landscape
+        from causalprune.evaluation.landscape import loss_landscape
 
-        landscape = loss_landscape(model, loss, parameters, samples, points=config.landscape_points, seed=config.seed)
-        plot_landscape(landscape, f"Loss around the network, {mask.sparsity:.2%} pruned", picture)
-        found["landscape"] = landscape
+        found["landscape"] = loss_landscape(
+            model, loss, parameters, samples, points=config.landscape_points, seed=config.seed
+        )
     return found
