@@ -14,6 +14,7 @@ from causalprune.config import (
     PretrainConfig,
     RecordConfig,
     RunConfig,
+    RuntimeOptions,
 )
 from causalprune.errors import UsageError
 from causalprune.options import Options
@@ -49,8 +50,8 @@ class PipelinePlan:
             PretrainConfig, "pretrain", self._paths, epochs=c.pretrain_epochs, **self._training(), **values
         )
 
-    def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig, ApplyMaskConfig]:
-        """Train, record, fit and mask of iteration ``number`` (from 0)."""
+    def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig | None, ApplyMaskConfig]:
+        """Train, record, fit (or None, where the criterion reads none) and mask of iteration ``number`` (from 0)."""
         c, here = self._config, self._paths.iteration(number)
         before = self._paths.pretrained if number == 0 else self._paths.iteration(number - 1).pruned
         # Another seed for each iteration, or all of them would see the batches in the same order.
@@ -59,6 +60,18 @@ class PipelinePlan:
         names = ("criterion", "scope", "granularity", "schedule", "iterations", "sparsity", "rewind")
         mask = {name: getattr(c, name) for name in names}
         rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
+        # Configured in any case, so that a typo in it shows.
+        fit_config = self._make(FitGammaConfig, "fit-gamma", here, **self._runtime(), seed=seed)
+        mask_config = self._make(
+            ApplyMaskConfig,
+            "apply-mask",
+            here,
+            **{**self._compute(), "seed": seed},
+            **mask,
+            iteration=number + 1,
+            rewind_from=rewind_from,
+        )
+        needs = load_criterion(mask_config.criterion).needs
         plan = (
             self._make(
                 PosttrainConfig, "train", here, checkpoint=before, output=here.trained, epochs=c.train_epochs, **train
@@ -73,19 +86,11 @@ class PipelinePlan:
                 batch_size=c.batch_size,
                 checkpoint_every=c.checkpoint_every,
             ),
-            self._make(FitGammaConfig, "fit-gamma", here, overwrite=c.overwrite, seed=seed),
-            self._make(
-                ApplyMaskConfig,
-                "apply-mask",
-                here,
-                **{**self._compute(), "seed": seed},
-                **mask,
-                iteration=number + 1,
-                rewind_from=rewind_from,
-            ),
+            fit_config if needs & {"gamma", "dual_correlation"} else None,
+            mask_config,
         )
-        _, record, _, chosen = plan
-        require_served(chosen, record)
+        _, record, _, _ = plan
+        require_served(mask_config, record)
         return plan
 
     def posttrain(self) -> PosttrainConfig:
@@ -97,6 +102,9 @@ class PipelinePlan:
     def evaluate(self) -> EvaluateConfig:
         """The measurement of the final network."""
         return self._make(EvaluateConfig, "evaluate", self._paths, **self._compute())
+
+    def _runtime(self) -> dict[str, Any]:
+        return {f.name: getattr(self._config, f.name) for f in fields(RuntimeOptions) if f.name != "run"}
 
     def _compute(self) -> dict[str, Any]:
         names = {f.name for f in fields(ComputeOptions)} - {"run"}

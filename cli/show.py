@@ -161,19 +161,16 @@ def export(result: Any) -> Any:
 
 
 def run(result: Any) -> Any:
-    """A line an iteration, then dense against pruned."""
-    table = Table("iteration", "rows", "stored", "R²", "nonzero γ", "sparsity", box=None)
+    """A line an iteration, of its fit only where it has one, then dense against pruned."""
+    fitted = any(line["num_nonzero"] is not None for line in result.iterations)
+    fit = ("R²", "nonzero γ") if fitted else ()
+    table = Table("iteration", "rows", "stored", *fit, "sparsity", box=None)
     for column in table.columns:
         column.justify = "right"
     for line in result.iterations:
-        table.add_row(
-            str(line["iteration"]),
-            f"{line['rows']:,}",
-            format_bytes(line["stored_bytes"]),
-            number(line["r2"]),
-            f"{line['num_nonzero']:,}",
-            f"{line['sparsity']:.2%}",
-        )
+        evidence = (number(line["r2"]), f"{line['num_nonzero']:,}") if fitted else ()
+        size = format_bytes(line["stored_bytes"])
+        table.add_row(str(line["iteration"]), f"{line['rows']:,}", size, *evidence, f"{line['sparsity']:.2%}")
     return Group(table, Text(), evaluate(result))
 
 

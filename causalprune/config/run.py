@@ -20,7 +20,10 @@ from causalprune.quantities import check_interval
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ModelOptions, DataOptions, ComputeOptions):
-    """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate."""
+    """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
+
+    γ is fitted only for a criterion that reads it.
+    """
 
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)

@@ -59,7 +59,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     run = RunPaths(config.run)
     source = config.checkpoint or run.final
     reference = config.reference or (run.pretrained if run.pretrained.exists() else None)
-    outputs = _outputs(config, run, source, reference)
+    outputs = evaluation_outputs(config)
     checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
     info = checkpoint.info
     inputs = {"checkpoint": checkpoint.sha256}
@@ -114,15 +114,16 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     return result
 
 
-def _outputs(config: EvaluateConfig, run: RunPaths, *inputs: Path | None) -> dict[str, Path]:
+def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:
     """The path of each output by its role; what would keep one from being written shows before anything is measured.
 
     Raises:
         UsageError: A path that is taken by an input or another output, or a plot without matplotlib.
         MismatchError: Another file than an earlier result.
     """
+    run = RunPaths(config.run)
     path = config.output or run.result("evaluate")
-    taken = [source for source in inputs if source is not None]
+    taken = [config.checkpoint or run.final, config.reference or run.pretrained]
     check_distinct(path, *taken)
     require_replaceable(path, "evaluate", overwrite=config.overwrite)
     outputs = {"result": path}

@@ -1,4 +1,7 @@
-"""The whole pipeline as one resumable command: pretrain, N × [train, record, fit, mask], posttrain, evaluate."""
+"""The whole pipeline as one resumable command: pretrain, N × [train, record, fit, mask], posttrain, evaluate.
+
+No fit is made for a criterion that reads none.
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,13 @@ from causalprune.plan import PipelinePlan
 from causalprune.pruning.groups import groups_per_tensor
 from causalprune.reporting import LabelledReporter, Reporter
 from causalprune.stages.apply_mask import apply_mask, group_writers
-from causalprune.stages.artefacts import StageResult
-from causalprune.stages.evaluate import EvaluateResult, evaluate
+from causalprune.stages.evaluate import EvaluateResult, evaluate, evaluation_outputs
 from causalprune.stages.fit_gamma import fit_gamma
 from causalprune.stages.posttrain import posttrain
 from causalprune.stages.pretrain import pretrain, untrained
 from causalprune.stages.record import record
+from causalprune.stages.result import StageResult
+from causalprune.stages.result_file import write_result
 from causalprune.stopping import stop_signals
 from causalprune.store import TrajectoryStore
 
@@ -33,7 +37,7 @@ class RunResult(StageResult):
 
     Attributes:
         iterations: Metrics on the validation split before the recording, rows recorded, R² of the fit, nonzero γ and
-            sparsity of each iteration.
+            sparsity of each iteration; of the fit None where the criterion reads none.
         evaluation: See :class:`causalprune.stages.evaluate.EvaluateResult`.
     """
 
@@ -64,7 +68,10 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     paths = RunPaths(config.run)
     # Every stage is configured before the first one starts: a typo must not show after an hour.
     iterations = [plan.iteration(number) for number in range(config.iterations)]
-    pretrain_config, posttrain_config, evaluate_config = plan.pretrain(), plan.posttrain(), plan.evaluate()
+    pretrain_config, posttrain_config = plan.pretrain(), plan.posttrain()
+    # Its result is no part of what --overwrite removes.
+    evaluate_config = PipelinePlan(config).evaluate()
+    evaluation_outputs(evaluate_config)
     _require_groups(pretrain_config, [(fit, mask) for _, _, fit, mask in iterations])
     make_directory(paths.root)
     with FileLock(lock_path(paths.run_config), break_lock=config.break_lock), stop_signals(config.stop_signals) as stop:
@@ -78,7 +85,7 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
             stop.check()
             recorded = record(record_config, label)
             stop.check()
-            fitted = fit_gamma(fit_config, label)
+            evidence = {} if fit_config is None else fit_gamma(fit_config, label).evidence
             masked = apply_mask(mask_config, label)
             all_done = all_done and masked.already_done
             lines.append(
@@ -89,9 +96,7 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
                     "rows": recorded.rows,
                     "stored_bytes": recorded.stored_bytes,
                     "mean_loss_change": recorded.mean_loss_change,
-                    "r2": fitted.evidence["r2"],
-                    "num_nonzero": fitted.evidence["num_nonzero"],
-                    "relative_gap": fitted.evidence["relative_gap"],
+                    **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
                 }
             )
         final = posttrain(posttrain_config, reporter)
@@ -106,14 +111,12 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
             iterations=lines,
             evaluation=evaluated.evaluation,
         )
-        make_directory(paths.result("run").parent)
-        remove_partials(paths.result("run").parent, paths.result("run").name)
-        write_json(paths.result("run"), result.to_json())
+        write_result(paths.result("run"), result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
 
 
-def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig, ApplyMaskConfig]]) -> None:
+def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
     """Check that the network which will be trained has the filters, neurons or channels that are to be pruned.
 
     Raises:
@@ -121,12 +124,13 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig, Ap
     """
     # Weights and layers are in every network; for the others it has to be built.
     everywhere = ("parameter", "layer")
-    if all(c.granularity in everywhere for plan in plans for c in plan):
+    if all(c is None or c.granularity in everywhere for plan in plans for c in plan):
         return
     _, _, spec, model = untrained(config)
     index = ParameterIndex.from_model(model)
     for fit, mask in plans:
-        groups_per_tensor(index, fit.granularity)
+        if fit is not None:
+            groups_per_tensor(index, fit.granularity)
         group_writers(mask.granularity, model, index, spec)
 
 

@@ -146,7 +146,6 @@ def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
     dense = current = Step(
         "pretrain", plan.pretrain(), (), common=True, given=(recorded.folder, recorded.dense) if recorded else None
     )
-    needs = load_criterion(config.criterion).needs
     for number in range(config.iterations):
         train, record, fit, mask = plan.iteration(number)
         if recorded:
@@ -158,7 +157,7 @@ def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
         given = (recorded.folder, recorded.recording) if recorded else None
         rows = Step("record", record, (("checkpoint", trained),), common, given)
         inputs = [("checkpoint", rows), ("store", rows)]
-        if needs & {"gamma", "dual_correlation"}:
+        if fit is not None:
             inputs.append(("fit", Step("fit_gamma", fit, (("store", rows),), common)))
         if mask.rewind != "none":
             inputs.append(("rewind", trained if mask.rewind == "recording" else dense))

@@ -156,3 +156,19 @@ def test_a_fit_that_exists_is_drawn(run, capsys):
 def test_the_name_of_a_fit_is_checked_before_the_work(run, capsys, monkeypatch):
     monkeypatch.setattr("causalprune.stages.fit_gamma.fit", lambda *args, **kwargs: pytest.fail("worked first"))
     refused(capsys, 2, "fit-gamma", "--name", "../x", "--run", run, says="letters, digits")
+
+
+TINY_RUN = ["run", *TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "1"]
+TINY_RUN += ["--record-epochs", "1", "--posttrain-epochs", "1"]
+
+
+def test_a_run_finds_out_at_once_that_its_evaluation_has_no_place(tmp_path, capsys):
+    run = tmp_path / "run"
+    (run / "results").mkdir(parents=True)
+    path = run / "results/evaluate.json"
+    path.write_text("mine")
+    refused(capsys, 5, *TINY_RUN, "--run", run, says="evaluate.json")
+    assert path.read_text() == "mine"
+    assert not (run / "pretrained.safetensors").exists()
+    path.unlink()
+    assert call(*TINY_RUN, "--run", run, "--quiet") == 0
