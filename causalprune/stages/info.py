@@ -13,10 +13,11 @@ from typing import Any
 from causalprune.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import InfoConfig
 from causalprune.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
-from causalprune.files import read_json, sha256_file
+from causalprune.files import sha256_file
 from causalprune.paths import RunPaths, fallback_path, progress_path
 from causalprune.reporting import Reporter
 from causalprune.stages.describe_store import Problems, describe_parameter, describe_rows, describe_store, step_norms
+from causalprune.stages.result_file import read_result
 from causalprune.store import TrajectoryStore
 from causalprune.urls import StoreUrl
 
@@ -109,7 +110,7 @@ def _describe_store(config: InfoConfig, path: Path | StoreUrl, problems: Problem
 def _look_inside(config: InfoConfig, path: Path | StoreUrl) -> dict[str, Any]:
     """What needs the deltas themselves, and is read only when asked for: rows, a parameter, a picture."""
     details: dict[str, Any] = {}
-    if not (config.rows or config.param or config.plot):
+    if not (config.rows or config.param or config.plot or config.fit):
         return details
     reader = TrajectoryStore.open(path).recording()
     if reader.num_rows == 0:
@@ -118,11 +119,12 @@ def _look_inside(config: InfoConfig, path: Path | StoreUrl) -> dict[str, Any]:
         details["rows"] = describe_rows(reader, config.rows)
     if config.param:
         details["parameter"] = describe_parameter(reader, config.param)
+    fit = reader.read_fit(config.fit) if config.fit else None
     if config.plot:
-        if config.fit:
+        if fit is not None:
             from causalprune.evaluation.path_plot import plot_path
 
-            plot_path(reader.read_fit(config.fit).attributes["evidence"], config.plot)
+            plot_path(fit.attributes["evidence"], config.plot)
         else:
             from causalprune.evaluation.plots import plot_recording
 
@@ -185,9 +187,19 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         artefact["made_from"] = {
             role: hashes.get(digest, digest[:12]) for role, digest in artefact.pop("inputs").items() if digest
         }
-    results = run.root / "results" / "evaluate.json"
-    evaluation = read_json(results) if results.exists() else None
-    return {"artefacts": artefacts, "evaluation": evaluation["metrics"]["evaluation"] if evaluation else None}
+    return {"artefacts": artefacts, "evaluation": _evaluation(run, problems)}
+
+
+def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:
+    path = run.result("evaluate")
+    if not path.exists():
+        return None
+    result = read_result(path)
+    evaluation = result.get("metrics", {}).get("evaluation")
+    if result.get("stage") == "evaluate" and isinstance(evaluation, dict):
+        return evaluation
+    problems.lines.append(f"{path} isn't a result of evaluate: move it away")
+    return None
 
 
 def _checkpoint_line(name: str, header: CheckpointInfo, path: Path) -> dict[str, Any]:
@@ -205,9 +217,7 @@ def _checkpoint_line(name: str, header: CheckpointInfo, path: Path) -> dict[str,
 def _recorded_hash(run: RunPaths, path: Path, *, verify: bool) -> str:
     """A checkpoint's hash as its stage wrote it down; hashing a large file would take longer than a user waits."""
     stage = {run.pretrained: "pretrain", run.recorded: "record", run.pruned: "apply-mask", run.final: "posttrain"}
-    result = run.result("train" if path == run.trained else stage.get(path, ""))
-    if path == run.trained:
-        result = path.with_name(path.name + ".json")
-    if result.exists() and not verify:
-        return str(read_json(result).get("sha256", ""))
-    return sha256_file(path)
+    # An iteration's training isn't the run directory's own posttrain.
+    result = path.with_name(path.name + ".json") if path == run.trained else run.result(stage[path])
+    written = "" if verify else read_result(result).get("sha256", "")
+    return str(written) or sha256_file(path)

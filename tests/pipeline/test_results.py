@@ -172,3 +172,23 @@ def test_a_run_finds_out_at_once_that_its_evaluation_has_no_place(tmp_path, caps
     assert not (run / "pretrained.safetensors").exists()
     path.unlink()
     assert call(*TINY_RUN, "--run", run, "--quiet") == 0
+
+
+@pytest.mark.parametrize("content", ['{"x": 1}', "[]", "my notes", '{"stage": "evaluate", "metrics": {}}'])
+def test_info_says_what_is_no_evaluation(run, capsys, content):
+    (run / "results/evaluate.json").write_text(content)
+    report = call_json(capsys, "info", run)
+    assert report["details"]["evaluation"] is None
+    assert report["problems"] == [f"{run}/results/evaluate.json isn't a result of evaluate: move it away"]
+
+
+def test_info_hashes_a_checkpoint_whose_result_is_foreign(run, capsys):
+    (run / "results/pretrain.json").write_text("[]")
+    artefacts = {a["name"]: a for a in call_json(capsys, "info", run)["details"]["artefacts"]}
+    assert artefacts["recorded.safetensors"]["made_from"] == {"checkpoint": "pretrained.safetensors"}
+
+
+def test_info_looks_for_the_fit_that_was_named(run, capsys):
+    store = run / "trajectory.zarr"
+    refused(capsys, 3, "info", store, "--fit", "nothing", says="expected one of b, default")
+    assert call("info", store, "--fit", "b", "--quiet") == 0
