@@ -17,17 +17,18 @@ from causalprune.checkpoint import Checkpoint, load_checkpoint
 from causalprune.config import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.distributed import processes
-from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, StorageError
+from causalprune.errors import DataError
 from causalprune.paths import RunPaths
 from causalprune.pruning.mask import Mask
-from causalprune.quantities import format_bytes
 from causalprune.recorder import TrajectoryRecorder, disable_dropout
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
 from causalprune.stages.loading import set_up
 from causalprune.stages.record_loop import DiscardingWriter, RecordLoop
+from causalprune.stages.record_store import goes_with, open_writer
 from causalprune.stopping import stop_requests
-from causalprune.store import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
+from causalprune.store import RecordingReader, RecordingWriter, TrajectoryStore
+from causalprune.store.comparing import ComparingWriter
 from causalprune.store.estimate import estimate_bytes
 from causalprune.store.files import locate
 from causalprune.training.losses import LossFunction, loss_function
@@ -146,14 +147,14 @@ def _record(
             falling=None,
         )
     optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
-    saved = output.resume(reporter, partial(_goes_with, output, store_path))
+    saved = output.resume(reporter, partial(goes_with, output, store_path))
     if saved is not None:
         model.load_state_dict(saved.weights)
         restore_optimizer(model, optimizer, saved.extra)
     group.require_agreement("saved state", saved and saved.info.digest)
     step = int(saved.info.position["steps"]) if saved is not None else 0
-    writers: list[RecordingWriter] = []
-    group.first(lambda: writers.append(_writer(output, store_path, start, saved, mask, rows, predicted)))
+    writers: list[RecordingWriter | ComparingWriter] = []
+    group.first(lambda: writers.append(open_writer(output, store_path, start, saved, mask, rows, predicted)))
     writer: Any = writers[0] if writers else DiscardingWriter(mask.num_kept)
     recorder = TrajectoryRecorder(
         model,
@@ -178,93 +179,6 @@ def _record(
 
         group.first(publish)
     return _result(output, TrajectoryStore.open(store_path).recording())
-
-
-def _check_position(saved: Checkpoint) -> None:
-    position = saved.info.position
-    counts = [position.get("steps"), position.get("rows")]
-    pending = position.get("pending")
-    row = {"loss_before": float, "lr": float, "epoch": int, "batch": int, "grad_norm": float, "steps": int}
-    empty = pending == {} and "pending/delta" not in saved.extra
-    whole = isinstance(pending, dict) and {k: type(v) for k, v in pending.items()} == row
-    if not all(type(n) is int and n >= 0 for n in counts) or not (empty or (whole and "pending/delta" in saved.extra)):
-        raise CorruptError("saved state", expected="a position in the recording", found=f"{position}"[:100])
-
-
-def _goes_with(output: StageOutput, path: Path | StoreUrl, saved: Checkpoint) -> bool:
-    """Whether the store has the rows that a saved state has seen.
-
-    Raises:
-        CausalpruneError: The store is damaged, and no leave to overwrite it.
-    """
-    try:
-        store = TrajectoryStore.open(path) if locate(path).exists() else None
-        if store is None or not store.recordings:
-            return False
-        reader = store.recording()
-        _check_position(saved)
-        return reader.info.identity == output.identity and reader.num_rows >= saved.info.position["rows"]
-    except CausalpruneError:
-        if output.config.overwrite:
-            return False
-        raise
-
-
-def _writer(
-    output: StageOutput,
-    path: Path | StoreUrl,
-    start: Checkpoint,
-    saved: Checkpoint | None,
-    mask: Mask,
-    rows: int,
-    predicted: int,
-) -> RecordingWriter:
-    """Open the recording that ``saved`` belongs to, or a new one."""
-    config: RecordConfig = output.config
-    if saved is not None:
-        store = TrajectoryStore.open(path)
-        return store.resume_recording(
-            store.recordings[-1], rows=saved.info.position["rows"], break_lock=config.break_lock
-        )
-    location = locate(path)
-    if location.exists() and not config.overwrite:
-        store = TrajectoryStore.open(path)
-        if store.recordings and store.recording().info.identity != output.identity:
-            raise MismatchError(
-                f"{path}",
-                expected="no recording, or the interrupted one of this configuration",
-                found=f"recording {store.recordings[-1]} of another",
-                remedy="pass --overwrite to replace it, or choose another --store",
-            )
-    free = location.free_bytes()
-    if free is not None and predicted > free and not config.force:
-        raise StorageError(
-            f"disk of {path}",
-            expected=f"about {format_bytes(predicted)} for {rows} rows",
-            found=f"{format_bytes(free)} free",
-            remedy="record fewer steps, with a --stride or --codec small, or pass --force",
-        )
-    if location.exists():
-        TrajectoryStore.delete(path, break_lock=config.break_lock)
-    store = TrajectoryStore.create(
-        path,
-        index=mask.index,
-        model=start.info.model.to_json(),
-        start_sha256=start.sha256,
-        break_lock=config.break_lock,
-    )
-    info = RecordingInfo(
-        optimizer="sgd",
-        lr=config.lr,
-        momentum=config.momentum,
-        loss_change=config.loss_change,  # type: ignore[arg-type]
-        stride=config.stride,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        start_sha256=start.sha256,
-        identity=output.identity,
-    )
-    return store.create_recording(info, mask.numpy(), max_rows=rows, codec=config.codec, break_lock=config.break_lock)
 
 
 def _predict(

@@ -1,0 +1,134 @@
+"""record where its checkpoint is missing or its store is taken: what is finished or fitted stays, to the byte."""
+
+import shutil
+
+import pytest
+import torch
+from commands import artefact_hashes, call, call_json
+
+from causalprune.checkpoint import load_checkpoint
+from causalprune.stages.artefacts import StageOutput
+from causalprune.stages.record_loop import RecordLoop
+from causalprune.store import TrajectoryStore
+
+RECORD = ["record", "--steps", "8", "--checkpoint-every", "never"]
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    run = tmp_path_factory.mktemp("record-again") / "run"
+    tiny = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
+    for stage in (["pretrain", *tiny, "--epochs", "1"], RECORD, ["fit-gamma"]):
+        assert call(*stage, "--run", run, "--quiet") == 0
+    return run
+
+
+@pytest.fixture
+def run(prepared, tmp_path):
+    return shutil.copytree(prepared, tmp_path / "run")
+
+
+def inodes(store):
+    """Which files there are: an equal file written anew is another one."""
+    return {p: p.stat().st_ino for p in store.rglob("*") if p.is_file()}
+
+
+def refused(capsys, *args, says):
+    capsys.readouterr()
+    assert call(*args, "--quiet") == 5
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1, error
+    assert says in error
+
+
+def test_a_missing_checkpoint_is_made_again_beside_the_recording_with_its_fits(run, capsys):
+    before, files = artefact_hashes(run), inodes(run / "trajectory.zarr")
+    (run / "recorded.safetensors").unlink()
+    assert not call_json(capsys, *RECORD, "--run", run)["already_done"]
+    assert artefact_hashes(run) == before
+    assert inodes(run / "trajectory.zarr") == files
+    assert call_json(capsys, *RECORD, "--run", run)["already_done"]
+
+
+def test_another_checkpoint_of_the_same_recording(run, capsys):
+    files = inodes(run / "trajectory.zarr")
+    call_json(capsys, *RECORD, "--run", run, "--output", run / "copy.safetensors")
+    assert (run / "copy.safetensors").read_bytes() == (run / "recorded.safetensors").read_bytes()
+    assert inodes(run / "trajectory.zarr") == files
+
+
+def test_a_recording_that_comes_out_otherwise_is_kept(run, capsys, monkeypatch):
+    """As on a device whose sums have no fixed order."""
+    before = artefact_hashes(run)
+    checkpoint = (run / "recorded.safetensors").read_bytes()
+    (run / "recorded.safetensors").unlink()
+    real = RecordLoop._loss
+    monkeypatch.setattr(RecordLoop, "_loss", lambda *args: real(*args) * (1 + 1e-12))
+    refused(capsys, *RECORD, "--run", run, says="another row 0; use the device")
+    (run / "recorded.safetensors").write_bytes(checkpoint)
+    assert artefact_hashes(run) == before
+    (run / "recorded.safetensors").unlink()
+    assert call(*RECORD, "--run", run, "--overwrite", "--quiet") == 0
+    assert TrajectoryStore.open(run / "trajectory.zarr").recording().fits == ()
+
+
+def interrupt(monkeypatch, at):
+    """Stop after so many steps, as a signal would."""
+    from causalprune import stopping
+
+    left = iter(range(at - 1))
+    monkeypatch.setattr(stopping.StopRequest, "__bool__", lambda self: next(left, None) is None)
+    monkeypatch.setattr(stopping.StopRequest, "check", lambda self: None)
+
+
+def test_recording_once_more_can_be_interrupted(run, monkeypatch):
+    before, files = artefact_hashes(run), inodes(run / "trajectory.zarr")
+    (run / "recorded.safetensors").unlink()
+    interrupt(monkeypatch, 3)
+    assert call(*RECORD, "--run", run, "--quiet") == 75
+    monkeypatch.undo()
+    resumed = []
+    real = StageOutput.resume
+    monkeypatch.setattr(StageOutput, "resume", lambda *args: resumed.append(real(*args)) or resumed[-1])
+    assert call(*RECORD, "--run", run, "--quiet") == 0
+    assert resumed[0].info.position["rows"] == 3
+    assert artefact_hashes(run) == before
+    assert inodes(run / "trajectory.zarr") == files
+    assert not list(run.glob("*.progress*"))
+
+
+def test_an_unfinished_recording_with_a_fit_is_not_begun_anew(run, capsys, monkeypatch):
+    store = ["--store", run / "new.zarr", "--output", run / "new.safetensors", "--run", run]
+    interrupt(monkeypatch, 5)
+    assert call(*RECORD, *store, "--quiet") == 75
+    monkeypatch.undo()
+    assert call("fit-gamma", "--store", run / "new.zarr", "--name", "early", "--quiet") == 0
+    for saved in run.glob("new.safetensors.progress*"):
+        saved.unlink()
+    files = inodes(run / "new.zarr")
+    refused(capsys, *RECORD, *store, says="recording 000 with the fits early")
+    assert inodes(run / "new.zarr") == files
+    assert call(*RECORD, *store, "--overwrite", "--quiet") == 0
+
+
+def test_an_unfinished_recording_without_its_saved_state_is_begun_anew(run, monkeypatch):
+    store = ["--store", run / "new.zarr", "--output", run / "new.safetensors", "--run", run]
+    interrupt(monkeypatch, 5)
+    assert call(*RECORD, *store, "--quiet") == 75
+    monkeypatch.undo()
+    for saved in run.glob("new.safetensors.progress*"):
+        saved.unlink()
+    assert call(*RECORD, *store, "--quiet") == 0
+    new, old = (load_checkpoint(run / name) for name in ("new.safetensors", "recorded.safetensors"))
+    assert all(torch.equal(new.weights[name], old.weights[name]) for name in old.weights)
+
+
+def test_other_recordings_of_the_store_are_not_deleted(run, capsys):
+    store = TrajectoryStore.open(run / "trajectory.zarr")
+    first = store.recording()
+    (run / "recorded.safetensors").unlink()
+    writer = store.create_recording(first.info, first.active, max_rows=8)
+    writer.close()
+    files = inodes(run / "trajectory.zarr")
+    refused(capsys, *RECORD, "--run", run, says="recording 000 with the fits default")
+    assert inodes(run / "trajectory.zarr") == files
