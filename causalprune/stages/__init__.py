@@ -28,27 +28,7 @@ from causalprune.config import (
     SweepConfig,
 )
 
-STAGES = (
-    "pretrain",
-    "record",
-    "fit_gamma",
-    "apply_mask",
-    "posttrain",
-    "evaluate",
-    "diagnose",
-    "export",
-    "info",
-    "run",
-    "sweep",
-    "report",
-    "store_verify",
-    "store_export",
-    "store_compact",
-    "store_merge",
-)
-
 __all__ = [
-    "STAGES",
     "ApplyMaskConfig",
     "DiagnoseConfig",
     "EvaluateConfig",

@@ -92,11 +92,6 @@ class RecordingWriter:
         """Rows of the recording so far, stored or not."""
         return self._appended
 
-    @property
-    def rows_committed(self) -> int:
-        """Rows that are durable."""
-        return self._committed
-
     def row(self) -> np.ndarray:
         """Where the next row will be kept, (P_active,) float32: pass it to :meth:`append` to save a copy."""
         block = self._current()

@@ -115,7 +115,7 @@ def test_a_full_queue_holds_the_caller_back(store, monkeypatch):
     caller.join(0.05)
     assert caller.is_alive()
     assert writer.rows_appended == 8
-    assert writer.rows_committed == 0
+    assert store.recording().num_rows == 0
     gate.set()
     caller.join()
     writer.finish()
