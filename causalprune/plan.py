@@ -60,6 +60,19 @@ class PipelinePlan:
         names = ("criterion", "scope", "granularity", "schedule", "iterations", "sparsity", "rewind")
         mask = {name: getattr(c, name) for name in names}
         rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
+        train_config = self._make(
+            PosttrainConfig, "train", here, checkpoint=before, output=here.trained, epochs=c.train_epochs, **train
+        )
+        record_config = self._make(
+            RecordConfig,
+            "record",
+            here,
+            **{**self._compute(), "seed": seed},
+            checkpoint=here.trained,
+            epochs=c.record_epochs,
+            batch_size=c.batch_size,
+            checkpoint_every=c.checkpoint_every,
+        )
         # Configured in any case, so that a typo in it shows.
         fit_config = self._make(FitGammaConfig, "fit-gamma", here, **self._runtime(), seed=seed)
         mask_config = self._make(
@@ -71,27 +84,9 @@ class PipelinePlan:
             iteration=number + 1,
             rewind_from=rewind_from,
         )
-        needs = load_criterion(mask_config.criterion).needs
-        plan = (
-            self._make(
-                PosttrainConfig, "train", here, checkpoint=before, output=here.trained, epochs=c.train_epochs, **train
-            ),
-            self._make(
-                RecordConfig,
-                "record",
-                here,
-                **{**self._compute(), "seed": seed},
-                checkpoint=here.trained,
-                epochs=c.record_epochs,
-                batch_size=c.batch_size,
-                checkpoint_every=c.checkpoint_every,
-            ),
-            fit_config if needs & {"gamma", "dual_correlation"} else None,
-            mask_config,
-        )
-        _, record, _, _ = plan
-        require_served(mask_config, record)
-        return plan
+        require_served(mask_config, record_config)
+        fitted = load_criterion(mask_config.criterion).needs & {"gamma", "dual_correlation"}
+        return train_config, record_config, fit_config if fitted else None, mask_config
 
     def posttrain(self) -> PosttrainConfig:
         """The training after the last mask."""
