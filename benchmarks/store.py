@@ -102,7 +102,7 @@ def overhead(names: list[str]) -> None:
         table(
             f"Recording {name} ({size / 1e6:.2f} M); training has {torch.get_num_threads()} of {os.cpu_count()} cores; "
             f"against the same loop that computes both losses; until all is stored; median of {ROUNDS} rounds (range).",
-            "| recorded by | ms/step | overhead | of it, waiting at the end | extra CPU ms/step | extra CPU s per raw GB |",
+            "| recorded by | ms/step | overhead | of it, waiting at end | extra CPU ms/step | extra CPU s per raw GB |",
             rows,
         )
 

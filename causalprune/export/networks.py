@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import copy
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +37,11 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
     # Two samples: a batch of one would be taken for a constant.
     example = torch.zeros(2, *input_shape)
     try:
-        with evaluation_mode(twin):
+        with evaluation_mode(twin), _silence():
             program = torch.export.export(twin, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:
         raise UsageError(
-            "--format",
+            "--format pt2 or onnx",
             expected="a network that torch.export can trace with any batch size",
             found=f"{error}".strip().splitlines()[0][:150],
             remedy="export its weights: --format torch, safetensors or csr",
@@ -71,9 +74,10 @@ def onnx_bytes(program: Program) -> bytes:
             "--format onnx", expected="onnx and onnxscript", found=str(error), remedy="pip install 'causalprune[onnx]'"
         ) from error
     try:
-        found: Any = torch.onnx.export(
-            program, input_names=["inputs"], output_names=["outputs"], dynamo=True, verbose=False
-        )
+        with _silence():
+            found: Any = torch.onnx.export(
+                program, input_names=["inputs"], output_names=["outputs"], dynamo=True, verbose=False
+            )
     except torch.onnx.OnnxExporterError as error:
         raise UsageError(
             "--format onnx",
@@ -82,6 +86,18 @@ def onnx_bytes(program: Program) -> bytes:
             remedy="take --format pt2",
         ) from error
     return bytes(found.model_proto.SerializeToString())
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """PyTorch tells of what it can't trace in pages on stderr; its exception says it in a line."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)
 
 
 def outputs_of_pt2(path: Path, inputs: torch.Tensor) -> torch.Tensor:

@@ -158,9 +158,23 @@ class FixedBatch(Branching):
 
 
 @pytest.mark.parametrize("kind", [Branching, FixedBatch])
-def test_a_network_that_cant_be_traced(kind) -> None:
+def test_a_network_that_cant_be_traced(kind, capfd) -> None:
     with pytest.raises(UsageError, match=r"expected a network that torch.export can trace.*--format torch"):
         trace(kind(), (4,))
+    assert capfd.readouterr() == ("", "")
+
+
+class Spectral(Branching):
+    def forward(self, inputs):
+        return torch.linalg.eigvalsh(self.layer.weight @ self.layer.weight.T) + self.layer(inputs)
+
+
+def test_an_operation_that_onnx_lacks(capfd) -> None:
+    program = trace(Spectral(), (4,))
+    assert pt2_bytes(program)
+    with pytest.raises(UsageError, match=r"expected a network of operations that ONNX has.*--format pt2"):
+        onnx_bytes(program)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_tracing_leaves_the_network_and_names_no_files() -> None:
