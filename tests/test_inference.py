@@ -23,11 +23,15 @@ def modes(model):
     return [module.training for module in model.modules()]
 
 
+def fail(model):
+    assert not any(modes(model))
+    raise ValueError("within")
+
+
 def test_the_modes_come_back_also_after_an_error(model) -> None:
     before = modes(model)
     with pytest.raises(ValueError, match="within"), evaluation_mode(model, nn.Linear(1, 1)):
-        assert not any(modes(model))
-        raise ValueError("within")
+        fail(model)
     assert modes(model) == before == [True, True, False, True, True]
 
 
