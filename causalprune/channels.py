@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,8 @@ class ChannelGraph:
         self._numbers = {layer: number for number, layer in enumerate(self._layers)}
         inputs = probes(model, input_shape)[:1]
         try:
-            self._graph = torch_pruning.DependencyGraph().build_dependency(model, inputs, verbose=False)
+            with _quiet():
+                self._graph = torch_pruning.DependencyGraph().build_dependency(model, inputs, verbose=False)
         except (
             RuntimeError,
             ValueError,
@@ -153,10 +155,16 @@ class ChannelGraph:
     def _group(self, layer: nn.Module, units: list[int]) -> Any:
         linear = isinstance(layer, nn.Linear)
         prune = self._library.prune_linear_out_channels if linear else self._library.prune_conv_out_channels
-        with warnings.catch_warnings():
-            # Of guesses about shapes; what is removed in the end is compared with the network before.
-            warnings.simplefilter("ignore", UserWarning)
+        with _quiet():
             return self._graph.get_pruning_group(layer, prune, idxs=units)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch-pruning's warnings of its guesses: what is removed in the end is compared with what was before."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        yield
 
 
 def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...]) -> int:
