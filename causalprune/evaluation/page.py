@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from causalprune.files import storage_errors
+
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }
@@ -35,6 +37,10 @@ td.text { text-align: left; white-space: normal; min-width: 12rem; }
 code { font-size: 0.88em; overflow-wrap: anywhere; }
 .spread { color: #777; font-size: 0.88em; }
 """
+
+
+GENERATOR = "causalprune report"
+"""What a page names as its maker."""
 
 
 class Page:
@@ -76,9 +82,18 @@ class Page:
     def html(self) -> str:
         """The page."""
         head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        head += f'<meta name="generator" content="{GENERATOR}">'
         head += f"<title>{escape(self._title)}</title><style>{_STYLE}</style>"
         body = "\n".join(self._parts)
         return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}\n</body></html>\n'
+
+
+def is_page(path: Path) -> bool:
+    """Whether a file is one of these pages."""
+    if not path.is_file():
+        return False
+    with storage_errors(path, "read"), path.open("rb") as file:
+        return f'content="{GENERATOR}"'.encode() in file.read(1000)
 
 
 class Cell:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.config import ReportConfig
-from causalprune.errors import DataError
-from causalprune.evaluation.page import Page
+from causalprune.errors import DataError, MismatchError
+from causalprune.evaluation.page import Page, is_page
 from causalprune.evaluation.series import Block, blocks_of
 from causalprune.evaluation.sweep_plots import colour_of
 from causalprune.files import make_directory, remove_partials, write_atomic
@@ -56,6 +56,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
 
     Raises:
         DataError: No sweep, or one without a finished cell.
+        MismatchError: The folder's ``index.html`` is another page, and no leave to overwrite it.
         LockedError: Another process is writing there.
         CausalpruneError: See :mod:`causalprune.errors` for the family.
     """
@@ -72,8 +73,16 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
             remedy="run the sweep, or wait for its first cell",
         )
     folder = config.output or config.run / "report"
+    path = folder / "index.html"
     make_directory(folder)
     with FileLock(lock_path(folder), break_lock=config.break_lock):
+        if path.exists() and not is_page(path) and not config.overwrite:
+            raise MismatchError(
+                f"{path}",
+                expected="no such file, or an earlier page of report",
+                found="another file",
+                remedy="name another --output, or pass --overwrite to replace it",
+            )
         remove_partials(folder)
         blocks = blocks_of(
             rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")]
@@ -96,7 +105,6 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
                 phase_shift += _phase_lines(block)
                 eigenvalues += [{"settings": block.settings, **line} for line in block.eigenvalue_lines()]
                 bar.advance(1)
-        path = folder / "index.html"
         write_atomic(path, page.html().encode())
     return ReportResult(
         stage="report",

@@ -87,6 +87,20 @@ def test_the_page_holds_all_that_it_shows(run, capsys):
         assert heading in reader.texts
 
 
+def test_only_an_earlier_page_is_replaced(run, tmp_path, capsys):
+    page = tmp_path / "index.html"
+    page.write_text("<!DOCTYPE html>my own page")
+    assert main(["report", "--run", str(run), "--output", str(tmp_path), "--quiet"]) == 5
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "--overwrite to replace it" in error
+    assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
+    assert page.read_text() == "<!DOCTYPE html>my own page"
+    for more in (["--overwrite"], []):
+        report(run, capsys, "--output", tmp_path, *more)
+        assert page.read_bytes() == (run / "report/index.html").read_bytes()
+
+
 def test_the_table_on_the_page_is_the_mean_over_the_seeds(run):
     page = (run / "report/index.html").read_text()
     rows = [r for r in table(run) if (r["apply-mask.scope"], r["criterion"], r["sparsity"]) == ("layer", "effect", 0.8)]
