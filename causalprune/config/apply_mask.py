@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 from causalprune.config.shared import (
@@ -14,11 +14,13 @@ from causalprune.config.shared import (
     store_option,
 )
 from causalprune.errors import UsageError
-from causalprune.options import at_least, fraction, one_of, option, positive
+from causalprune.options import at_least, default_of, flag_of, fraction, one_of, option, positive
 from causalprune.paths import DEFAULT_FIT
 from causalprune.pruning.names import CRITERIA, REWEIGHTING, check_criterion
 from causalprune.quantities import check_bytes
 from causalprune.urls import StoreUrl
+
+_ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +30,9 @@ class ApplyMaskConfig(ComputeOptions):
     sparsity: float | None = option(
         None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
     )
-    zero: bool = option(False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity.")
+    zero: bool = option(
+        False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity by a criterion."
+    )
     criterion: str = option(
         "effect",
         "What orders the parameters: "
@@ -57,7 +61,11 @@ class ApplyMaskConfig(ComputeOptions):
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
     fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", identifies=False)
-    rewind_from: Path | None = option(None, "Checkpoint to rewind to [run/pretrained.safetensors].", identifies=False)
+    rewind_from: Path | None = option(
+        None,
+        "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
+        identifies=False,
+    )
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", identifies=False)
 
     def check(self) -> None:
@@ -70,8 +78,23 @@ class ApplyMaskConfig(ComputeOptions):
             raise UsageError(
                 "--iteration", expected=f"at most --iterations {self.iterations}", found=str(self.iteration)
             )
-        if not self.zero and self.criterion in REWEIGHTING:
+        if self.zero:
+            self._check_zero()
+        elif self.criterion in REWEIGHTING:
             self.check_no_rewind(self.criterion)
+
+    def _check_zero(self) -> None:
+        """Reject an order and a way to a sparsity: --zero prunes every γ = 0, and nothing else."""
+        for f in fields(self):
+            value, default = getattr(self, f.name), default_of(f)
+            if f.name not in _ORDER or value == default or (f.name == "criterion" and value == "gamma"):
+                continue
+            raise UsageError(
+                flag_of(f),
+                expected=f"{'gamma' if f.name == 'criterion' else default} with --zero, which prunes every γ = 0",
+                found=str(value),
+                remedy="leave it out, or ask for a --sparsity",
+            )
 
     def check_no_rewind(self, criterion: str) -> None:
         """Reject rewinding with a criterion that sets the weights it keeps."""

@@ -34,8 +34,12 @@ from causalprune.specs import ModelSpec
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
 from causalprune.stages.criterion_inputs import read_inputs, require_recording
 from causalprune.stages.loading import load_network
+from causalprune.stages.rewinding import load_earlier
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 from causalprune.urls import StoreUrl
+
+OFF_TARGET = 0.01
+"""How far the sparsity of whole groups may be from what was asked for before a warning says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,8 +100,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             inputs["fit"] = fit.digest
-    earlier_path = _rewind_source(config, run)
-    earlier = None if earlier_path is None else load_checkpoint(earlier_path)
+    earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
         inputs["rewind"] = earlier.sha256
     output = StageOutput("apply-mask", config, path, run.pruned, inputs)
@@ -129,10 +132,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         )
         scores = criterion.score(inputs_of_criterion)
         selection = choose(scores)
-        if selection.already_sparser:
-            reporter.warn(f"the checkpoint is {mask.sparsity:.2%} sparse already, more than asked for: nothing pruned")
-        for name in selection.rescued:
-            reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
+        _warn(selection, mask, config, reporter)
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
@@ -187,24 +187,34 @@ def _selector(
     """From scores to the new mask, as the options say."""
     if config.zero:
         return partial(select_zero, mask=mask, granularity=config.granularity, writers=writers)
-    assert config.sparsity is not None
-    target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
     return partial(
-        select, mask=mask, sparsity=target, scope=config.scope, granularity=config.granularity, writers=writers
+        select, mask=mask, sparsity=_target(config), scope=config.scope, granularity=config.granularity, writers=writers
     )
+
+
+def _target(config: ApplyMaskConfig) -> float:
+    """The sparsity that is asked for in this iteration."""
+    assert config.sparsity is not None
+    return target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
+
+
+def _warn(selection: Selection, before: Mask, config: ApplyMaskConfig, reporter: Reporter) -> None:
+    """Say where the mask isn't what was asked for."""
+    found = selection.mask.sparsity
+    if selection.already_sparser:
+        reporter.warn(f"the checkpoint is {before.sparsity:.2%} sparse already, more than asked for: nothing pruned")
+    elif config.granularity != "parameter" and not config.zero and abs(found - _target(config)) > OFF_TARGET:
+        reporter.warn(
+            f"{found:.2%} of the weights are pruned, where {_target(config):.2%} were asked for: "
+            f"whole {config.granularity}s come no nearer"
+        )
+    for name in selection.rescued:
+        reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
 
 
 def _set_weights(model: nn.Module, index: ParameterIndex, theta: npt.NDArray[np.floating]) -> None:
     for name, values in index.split(torch.from_numpy(theta)).items():
         model.get_parameter(name).detach().copy_(values)
-
-
-def _rewind_source(config: ApplyMaskConfig, run: RunPaths) -> Path | None:
-    if config.rewind == "none":
-        return None
-    if config.rewind_from is not None:
-        return config.rewind_from
-    return run.trained if config.rewind == "recording" and run.trained.exists() else run.pretrained
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
