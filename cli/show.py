@@ -74,6 +74,7 @@ def fit_gamma(result: Any) -> Any:
 
 
 _MOST_GROUPS = 20
+_WIDEST_GROUP = 30
 
 
 def _curvature(found: dict[str, Any]) -> Any:
@@ -83,16 +84,20 @@ def _curvature(found: dict[str, Any]) -> Any:
     many = len(groups) > _MOST_GROUPS
     if many:
         groups = sorted(groups, key=lambda g: -abs(g["curvature"] or 0.0))[:_MOST_GROUPS]
-    h, step = "curvature h = 2(γ + 1/η)", "step size 1/h"
-    table = Table("group", h, f"{found['level']:.0%} interval", step, "interval", "", box=None, pad_edge=False)
-    for column in table.columns[1:5]:
-        column.justify = "right"
+    # The names tell groups of one layer apart by their ends, so that other columns give way first.
+    table = Table(box=None, pad_edge=False)
+    width = min(_WIDEST_GROUP, max(20, *(len(g["name"]) for g in groups)))
+    table.add_column("group", overflow="fold", width=width)
+    for name in ("curvature", f"{found['level']:.0%} interval", "step size", "interval"):
+        table.add_column(name, justify="right", no_wrap="interval" not in name)
     for g in groups:
         between = f"{number(g['low'])} … {number(g['high'])}" if g["low"] is not None else "–"
         top = "∞" if g["step_high"] is None else number(g["step_high"])
         steps = f"{number(g['step_low'])} … {top}" if g["step_low"] is not None else "–"
-        table.add_row(g["name"], number(g["curvature"]), between, number(g["step_size"]), steps, g["remark"])
-    how = f"by {found['estimator']}, η = {found['learning_rate']:g}; {found['resamples']:,} resamples of the steps"
+        label = Text("\n".join(filter(None, (g["name"], g["remark"]))))
+        table.add_row(label, number(g["curvature"]), between, number(g["step_size"]), steps)
+    how = f"curvature h = 2(γ + 1/η), step size 1/h, by {found['estimator']}, η = {found['learning_rate']:g}; "
+    how += f"{found['resamples']:,} resamples of the steps"
     how += f"; the {_MOST_GROUPS} largest of {len(found['groups']):,}, all with --json" if many else ""
     return Group(table, Text(how))
 

@@ -64,7 +64,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
                 f"fit {config.name} in {path}",
                 expected="no such fit, or one of this configuration and recording",
                 found="another",
-                remedy="pass --overwrite to replace it, or another --name",
+                remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
             )
         result = report.result(inputs, dict(stored.attributes), started, already_done=True)
         if processes().is_first:
@@ -178,6 +178,12 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     result = report.result(inputs, attributes, started, seconds=seconds)
     report.publish(result)
     return result
+
+
+def _other_name(config: FitGammaConfig) -> str:
+    """A name for a fit whose name is taken."""
+    name = f"{config.granularity}s" if config.granularity != "parameter" else "another"
+    return name if name != config.name else f"{name}-2"
 
 
 def _wait() -> None:

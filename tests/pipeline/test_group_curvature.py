@@ -10,48 +10,58 @@ from causalprune.parameters import ParameterIndex
 from causalprune.store import RecordingInfo, TrajectoryStore
 
 LR = 0.05
-CURVATURE = np.repeat([1.0, 4.0, 9.0], [6, 6, 4])
-"""Two filters of one layer, and a layer of one filter; the last parameter is a bias, which isn't recorded."""
+SIZES = [8, 8, 3, 3, 1]
+"""Of two filters of a Conv layer, two neurons of a Linear layer, and a bias, which isn't recorded."""
+UNITS = [1.0, 4.0, 9.0, 2.0, 3.0]
+"""Curvature of each when every unit has its own."""
+LAYERS = [1.0, 1.0, 9.0, 9.0, 3.0]
+"""And when those of a layer have one."""
 
 
-def record(path, rows=60, active=None, **options):
+def record(path, rows=60, active=None, curvature=UNITS, **options):
     """Gradient descent on ½Σ h θ² from a new point in each step."""
     index = ParameterIndex.from_json(
         [
-            {"name": "a.weight", "shape": [2, 6], "filter_axis": 0},
-            {"name": "b.weight", "shape": [1, 3], "filter_axis": 0},
+            {"name": "blocks.0.conv1.weight", "shape": [2, 2, 2, 2], "filter_axis": 0},
+            {"name": "blocks.0.fc.weight", "shape": [2, 3], "filter_axis": 0},
         ]
     )
     store = TrajectoryStore.create(path, index=index, model={"name": "toy"}, start_sha256="")
-    active = np.ones(15, bool) if active is None else active
+    total, hessian = index.total, np.repeat(curvature, SIZES)
+    active = np.ones(total, bool) if active is None else active
     info = RecordingInfo(**{"lr": LR, "batch_size": 4, "seed": 0, **options})
     writer = store.create_recording(info, active, max_rows=rows, codec="exact", block_rows=rows)
     rng = np.random.default_rng(0)
     for row in range(rows):
-        theta = rng.normal(size=16) * rng.uniform(0.2, 2, 3).repeat([6, 6, 4])
-        gradient = CURVATURE * theta
+        theta = rng.normal(size=total + 1) * rng.uniform(0.2, 2, len(SIZES)).repeat(SIZES)
+        gradient = hessian * theta
         moves = -LR * gradient
-        moves[:15][~active] = 0
-        loss = [0.5 * float(CURVATURE @ t**2) for t in (theta, theta + moves)]
+        moves[:total][~active] = 0
+        loss = [0.5 * float(hessian @ t**2) for t in (theta, theta + moves)]
         norm = float(np.linalg.norm(gradient))
-        values = moves[:15][active].astype(np.float32)
+        values = moves[:total][active].astype(np.float32)
         writer.append(values, loss_before=loss[0], loss_after=loss[1], lr=LR, epoch=0, batch=row, grad_norm=norm)
     writer.finish()
     return store
 
 
-@pytest.mark.parametrize(("granularity", "truth"), [("neuron", [1.0, 4.0, 9.0]), ("layer", [None, 9.0])])
-def test_curvature_and_step_size_are_reported_and_kept(tmp_path, capsys, granularity, truth):
-    store = record(tmp_path / "s.zarr")
+@pytest.mark.parametrize(
+    ("granularity", "curvature", "truth"),
+    [("filter", UNITS, UNITS[:4]), ("neuron", UNITS, UNITS[:4]), ("layer", LAYERS, [1.0, 9.0])],
+)
+def test_curvature_and_step_size_are_reported_and_kept(tmp_path, capsys, granularity, curvature, truth):
+    store = record(tmp_path / "s.zarr", curvature=curvature)
     result = call_json(capsys, "fit-gamma", "--store", tmp_path / "s.zarr", "--granularity", granularity)
     table = result["metrics"]["curvature"]
     assert (table["others"], table["warning"]) == ("a column", "")
     groups = table["groups"]
+    names = ["blocks.0.conv1.weight", "blocks.0.fc.weight"]
+    units = [f"{name}[{unit}]" for name in names for unit in (0, 1)]
+    assert [group["name"] for group in groups] == (names if granularity == "layer" else units)
     for group, h in zip(groups, truth, strict=True):
-        if h is not None and granularity == "neuron":
-            assert group["curvature"] == pytest.approx(h, rel=1e-3)
-            assert group["low"] == pytest.approx(h, rel=1e-2)
-            assert group["step_size"] == pytest.approx(1 / h, rel=1e-3)
+        assert group["curvature"] == pytest.approx(h, rel=1e-3)
+        assert (group["low"], group["high"]) == pytest.approx((h, h), rel=1e-2)
+        assert group["step_size"] == pytest.approx(1 / h, rel=1e-3)
         assert group["low"] <= group["curvature"] <= group["high"]
         assert group["step_low"] <= group["step_size"] <= group["step_high"]
     fit = store.recording().read_fit("default")
@@ -63,12 +73,26 @@ def test_curvature_and_step_size_are_reported_and_kept(tmp_path, capsys, granula
     assert again["metrics"]["curvature"] == table
 
 
-def test_the_table_is_printed(tmp_path, capsys):
+def test_the_documented_order_keeps_both_fits(tmp_path, capsys):
+    """The README's fit-gamma, then the curvature of layers."""
+    store = record(tmp_path / "s.zarr")
+    where = ["--store", tmp_path / "s.zarr"]
+    first = call_json(capsys, "fit-gamma", *where)["metrics"]["evidence"]
+    assert call("fit-gamma", "--granularity", "layer", *where, "--quiet") == 5
+    assert "pass --name to keep both, such as --name layers, or --overwrite to replace it" in capsys.readouterr().err
+    call_json(capsys, "fit-gamma", "--granularity", "layer", "--name", "layers", *where)
+    assert set(store.recording().fits) == {"default", "layers"}
+    assert store.recording().read_fit("default").attributes["evidence"] == first
+
+
+def test_groups_of_one_layer_are_told_apart_at_eighty_columns(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     record(tmp_path / "s.zarr")
     assert call("fit-gamma", "--store", tmp_path / "s.zarr", "--granularity", "neuron", "--quiet") == 0
     printed = capsys.readouterr().out
-    assert "a.weight[1]" in printed
-    assert "interval" in printed
+    for name in ("blocks.0.conv1.weight[0]", "blocks.0.conv1.weight[1]", "blocks.0.fc.weight[0]"):
+        assert name in printed
+    assert max(map(len, printed.splitlines())) <= 80
 
 
 @pytest.mark.parametrize(
@@ -78,7 +102,7 @@ def test_the_table_is_printed(tmp_path, capsys):
         ({"stride": 2}, "stride 2"),
         ({"loss_change": "next-batch"}, "next-batch"),
         ({"optimizer": "adam"}, "optimizer adam"),
-        ({"rows": 5}, "5 steps have no power to tell 3 groups apart"),
+        ({"rows": 5}, "5 steps have no power to tell 4 groups apart"),
     ],
     ids=str,
 )
@@ -90,7 +114,7 @@ def test_another_model_or_too_few_steps_get_a_reason_and_no_table(tmp_path, caps
 
 
 def test_pruned_parameters_make_the_movement_of_biases_unknown_and_that_is_said(tmp_path, capsys):
-    active = np.ones(15, bool)
+    active = np.ones(22, bool)
     active[3] = False
     record(tmp_path / "s.zarr", active=active)
     assert call("fit-gamma", "--store", tmp_path / "s.zarr", "--granularity", "neuron", "--json") == 0

@@ -272,6 +272,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "from causalprune.pruning.criterion import Criterion, Scores\n"
         "cubed = Criterion('cubed', lambda inputs: Scores(abs(inputs.theta) ** 3.0))\n"
         "number = 3\n"
+        "raises = Criterion('raises', lambda inputs: Scores(inputs.theta / (1 // 0)))\n"
+        "array = Criterion('array', lambda inputs: abs(inputs.theta))\n"
+        "as_list = Criterion('as_list', lambda inputs: Scores(list(inputs.theta)))\n"
     )
     info = tmp_path / "pruning_plugin-1.0.dist-info"
     info.mkdir()
@@ -280,6 +283,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"[{ENTRY_POINT_GROUP}]\n"
         "cubed = pruning_plugin:cubed\n"
         "number = pruning_plugin:number\n"
+        "raises = pruning_plugin:raises\n"
+        "array = pruning_plugin:array\n"
+        "list = pruning_plugin:as_list\n"
         "broken = pruning_plugin_absent:cubed\n"
         "gamma = pruning_plugin:cubed\n"
     )
@@ -312,3 +318,28 @@ def test_an_entry_point_cant_replace_a_built_in_criterion() -> None:
 def test_a_criterion_that_cant_be_had(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         load_criterion(name)
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "raises",
+            r"raises \(pruning_plugin:raises\): expected scores, found .* own code raised ZeroDivisionError",
+        ),
+        ("array", r"array \(pruning_plugin:array\): expected .*\.Scores, found that its own code returned ndarray"),
+        ("list", r"list \(pruning_plugin:as_list\): expected scores, found that its own code raised AttributeError"),
+    ],
+)
+def test_what_goes_wrong_in_an_added_criterion_is_said_to_be_its_own(name: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"criterion {message}"):
+        load_criterion(name).score(CriterionInputs(**FULL))
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_defect_of_a_built_in_criterion_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = Criterion("magnitude", lambda inputs: Scores(inputs.theta / (1 // 0)))
+    monkeypatch.setitem(BUILT_IN, "magnitude", broken)
+    with pytest.raises(ZeroDivisionError):
+        load_criterion("magnitude").score(CriterionInputs(**FULL))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from causalprune.errors import UsageError
+from dataclasses import replace
+from functools import partial
+
+from causalprune.errors import CausalpruneError, DataError, UsageError
 from causalprune.pruning.criteria.chita import CHITA
 from causalprune.pruning.criteria.curvature import CURVATURE
 from causalprune.pruning.criteria.effect import EFFECT
@@ -11,7 +14,7 @@ from causalprune.pruning.criteria.gamma import GAMMA
 from causalprune.pruning.criteria.magnitude import MAGNITUDE
 from causalprune.pruning.criteria.obd import OBD
 from causalprune.pruning.criteria.random import RANDOM
-from causalprune.pruning.criterion import Criterion
+from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores
 from causalprune.pruning.names import added_criteria, check_criterion
 
 BUILT_IN: dict[str, Criterion] = {
@@ -22,6 +25,8 @@ BUILT_IN: dict[str, Criterion] = {
 
 def load_criterion(name: str) -> Criterion:
     """Find a criterion, built in or added by an installed package.
+
+    What an added one raises or returns that isn't scores becomes a DataError that names it.
 
     Raises:
         UsageError: No such criterion, or one whose package can't be imported.
@@ -44,4 +49,27 @@ def load_criterion(name: str) -> Criterion:
             expected="a causalprune.pruning.criterion.Criterion",
             found=type(criterion).__name__,
         )
-    return criterion
+    return replace(criterion, formula=partial(_score, criterion, f"criterion {name} ({point.value})"))
+
+
+def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
+    """Run the formula of another package, so that what goes wrong in it isn't taken for a defect of this one."""
+    try:
+        scores = criterion.formula(inputs)
+    except CausalpruneError:
+        raise
+    except Exception as error:  # another package's code may fail in any way
+        raise DataError(
+            who,
+            expected="scores",
+            found=f"that its own code raised {type(error).__name__}: {error}",
+            remedy="mend the criterion (--debug shows where)",
+        ) from error
+    if not isinstance(scores, Scores):
+        raise DataError(
+            who,
+            expected="causalprune.pruning.criterion.Scores",
+            found=f"that its own code returned {type(scores).__name__}",
+            remedy="mend the criterion",
+        )
+    return scores
