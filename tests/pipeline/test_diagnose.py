@@ -3,8 +3,12 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from commands import call, call_json
+
+from causalprune.parameters import ParameterIndex
+from causalprune.store import RecordingInfo, TrajectoryStore
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "6"]
 FEW = ["--placebo", "3", "--interventions", "9", "--samples", "100"]
@@ -31,7 +35,8 @@ def test_everything_is_measured_twice_the_same(run, capsys):
     diagnosis = first["diagnosis"]
     assert all("unavailable" not in part for part in diagnosis.values())
     assert len(diagnosis["placebo"]["permuted_r2_held_out"]) == 3
-    assert diagnosis["placebo"]["p_value"] in (0.25, 0.5, 0.75, 1.0)
+    reached = [r2 >= diagnosis["placebo"]["r2_held_out"] for r2 in diagnosis["placebo"]["permuted_r2_held_out"]]
+    assert diagnosis["placebo"]["p_value"] == (1 + sum(reached)) / 4
     fitted = call_json(capsys, "fit-gamma", "--bootstrap", "20", "--alpha-ratio", "0.01", "--run", run)
     evidence = fitted["metrics"]["evidence"]
     assert diagnosis["placebo"]["r2_held_out"] == pytest.approx(evidence["r2_held_out"], abs=1e-2)
@@ -43,6 +48,28 @@ def test_everything_is_measured_twice_the_same(run, capsys):
     assert any("no power, 3 permutations" in finding for finding in first["findings"])
     written = json.loads((run / "results" / "diagnose.json").read_text())
     assert written["metrics"] == first
+
+
+@pytest.mark.parametrize("caused", [True, False])
+def test_only_a_true_cause_beats_its_permutations(tmp_path, capsys, caused):
+    """Δθ and a ΔL that three columns cause, or that nothing does: the same numbers in another order."""
+    index = ParameterIndex.from_json([{"name": "weight", "shape": [4, 10], "filter_axis": 0}])
+    store = TrajectoryStore.create(tmp_path / "s.zarr", index=index, model={}, start_sha256="")
+    rng = np.random.default_rng(0)
+    delta = rng.standard_normal((100, 40)).astype(np.float32)
+    change = -(delta[:, [3, 17, 30]].astype(float) ** 2) @ [2.0, 1.0, 1.5]
+    change = change if caused else rng.permutation(change)
+    info = RecordingInfo(lr=0.1, batch_size=4, seed=0)
+    writer = store.create_recording(info, np.ones(40, bool), max_rows=100, codec="exact", block_rows=100)
+    for row in range(100):
+        losses = {"loss_before": 50.0, "loss_after": 50.0 + change[row]}
+        writer.append(delta[row], **losses, lr=0.1, epoch=0, batch=row, grad_norm=1.0)
+    writer.finish()
+    where = ["--store", tmp_path / "s.zarr", "--run", tmp_path]
+    call_json(capsys, "fit-gamma", "--alpha-ratio", "0.05", *where)
+    placebo = call_json(capsys, "diagnose", "--placebo", "9", *where)["metrics"]["diagnosis"]["placebo"]
+    assert (placebo["r2_held_out"] > 0.9) == caused
+    assert (placebo["p_value"] == 0.1) == caused
 
 
 def test_the_tables_are_printed(run, capsys):
