@@ -35,7 +35,8 @@ def install(folder, monkeypatch, pyproject, module):
 
 
 def documented(language):
-    (block,) = re.findall(rf"```{language}\n(.*?)```", DOCUMENT.read_text(), flags=re.DOTALL)
+    section = DOCUMENT.read_text().partition("### A criterion of your own")[2].partition("\n## ")[0]
+    (block,) = re.findall(rf"```{language}\n(.*?)```", section, flags=re.DOTALL)
     return block
 
 
