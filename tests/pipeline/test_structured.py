@@ -5,6 +5,9 @@ import torch
 from commands import QUICK_RUN, call, call_json
 
 from causalprune.checkpoint import load_checkpoint
+from causalprune.config import ApplyMaskConfig
+from causalprune.reporting import Reporter
+from causalprune.stages.apply_mask import apply_mask
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +59,26 @@ def test_a_network_of_outputs_only(tmp_path, capsys, monkeypatch):
         options = ["--sparsity", "0.5", "--criterion", "magnitude", "--granularity", granularity, "--trust-code"]
         assert call("apply-mask", *options, "--checkpoint", run / "pretrained.safetensors", "--run", run) == 5
         assert f"a network with a {granularity} that can be pruned, found outputs only" in capsys.readouterr().err
+
+
+class Listener(Reporter):
+    """Keeps what a stage warns of."""
+
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+@pytest.mark.parametrize(
+    ("granularity", "sparsity", "far"), [("layer", 0.5, True), ("layer", 0.25, True), ("filter", 0.5, False)]
+)
+def test_a_sparsity_that_whole_groups_miss_is_said(dense, tmp_path, granularity, sparsity, far):
+    listener = Listener()
+    options = {"criterion": "magnitude", "granularity": granularity, "sparsity": sparsity, "checkpoint": dense}
+    result = apply_mask(ApplyMaskConfig(run=tmp_path, output=tmp_path / "pruned.safetensors", **options), listener)
+    said = [w for w in listener.warnings if "asked for" in w]
+    assert (abs(result.sparsity - sparsity) > 0.01) == far
+    expected = f"{result.sparsity:.2%} of the weights are pruned, where {sparsity:.2%} were asked for"
+    assert [w.startswith(expected) for w in said] == [True] * far
