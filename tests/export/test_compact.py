@@ -239,6 +239,28 @@ def test_a_network_that_would_compute_something_else() -> None:
         compact_model(model, index, keep, (4,))
 
 
+def test_the_outputs_are_compared_by_their_own_size() -> None:
+    class Faint(nn.Module):
+        """Its outputs are small, and the number of its hidden units is one of the things that they depend on."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            hidden = torch.relu(self.first(inputs))
+            return 1e-6 * (self.second(hidden) + hidden.shape[1])
+
+    model = Faint().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][4:] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    nn.init.zeros_(model.first.bias)
+    with pytest.raises(MismatchError, match="found a difference of"):
+        compact_model(model, index, keep, (4,))
+
+
 def test_stored_bytes_have_a_closed_form() -> None:
     model = mlpnet((1, 8, 8), 10)
     index = ParameterIndex.from_model(model)
