@@ -216,7 +216,8 @@ def check_distinct(output: Path, *inputs: Path) -> None:
     """
     for path in inputs:
         if output.resolve().is_relative_to(path.resolve()):
-            raise UsageError("output path", expected="neither an input nor another output", found=str(output))
+            expected = "neither an input nor another output"
+            raise UsageError("output path", expected=expected, found=str(output), remedy="name another")
 
 
 def _difference(output: StageOutput, info: CheckpointInfo) -> str:
