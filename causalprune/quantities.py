@@ -47,6 +47,41 @@ def format_bytes(count: float) -> str:
     raise AssertionError("unreachable")
 
 
+def percent(fraction: float, digits: int | None = None) -> str:
+    """A share in percent, without the sign, such that what isn't all doesn't read as 100.
+
+    Args:
+        fraction: The share.
+        digits: After the point, at least; left out: as few as it has, as for a sparsity that was chosen.
+
+    Example:
+        >>> percent(0.9), percent(0.9, 1), percent(0.999999, 1), percent(1, 1)
+        ('90', '90.0', '99.9999', '100.0')
+    """
+    if digits is None:
+        return f"{100 * fraction:.10g}"
+    while float(text := f"{100 * fraction:.{digits}f}") >= 100 > 100 * fraction:
+        digits += 1
+    return text
+
+
+def mean_and_spread(
+    mean: float | None, spread: float | None, *, form: str = ".3g", spread_form: str = ".2g", scale: float = 1
+) -> tuple[str, str]:
+    """A mean and a standard deviation for people; a dash where there is no mean, nothing where there is no deviation.
+
+    Args:
+        mean: Over seeds or draws.
+        spread: Standard deviation of the sample; None for one value.
+        form: How the mean is written, as for :func:`format`.
+        spread_form: How the deviation is.
+        scale: Both are multiplied by it.
+    """
+    if mean is None:
+        return "–", ""
+    return format(scale * mean, form), "" if spread is None else f"±{format(scale * spread, spread_form)}"
+
+
 @dataclass(frozen=True)
 class Interval:
     """How often to save: after so many steps, or so many seconds; whichever is finite."""

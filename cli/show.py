@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.quantities import format_bytes
+from causalprune.quantities import format_bytes, mean_and_spread, percent
 
 
 def pretrain(result: Any) -> Any:
@@ -181,18 +181,20 @@ def run(result: Any) -> Any:
 
 def sweep(result: Any) -> Any:
     """Mean and spread of the score: criteria across, sparsities down, a block for each combination of the rest."""
+    from causalprune.evaluation.grouping import grouped
+
     parts: list[Any] = []
-    summary = [{**line, "settings": {n: v for n, v in line.items() if n not in _SUMMARY}} for line in result.summary]
-    for settings, lines in _blocks(summary):
+    names = [name for name in (result.summary or [{}])[0] if name not in _SUMMARY]
+    for settings, lines in grouped(result.summary, names):
         criteria = list(dict.fromkeys(line["criterion"] for line in lines))
         table = _block_table(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
         cells = {(line["sparsity"], line["criterion"]): line for line in lines}
         for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
             found = [cells.get((sparsity, criterion)) for criterion in criteria]
-            scores = ["–" if c is None else _score((c["mean"], c["std"]), c["metric"]) for c in found]
-            table.add_row(f"{100 * sparsity:g} % pruned", *scores)
-        dense = lines[0]["dense_mean"], lines[0]["dense_std"]
-        before = [] if dense[0] is None else [Text(f"not pruned {_score(dense, lines[0]['metric'])}", style="dim")]
+            scores = ["–" if c is None else _score(c["mean"], c["std"], c["metric"]) for c in found]
+            table.add_row(f"{percent(sparsity)} % pruned", *scores)
+        dense, spread, metric = (lines[0][name] for name in ("dense_mean", "dense_std", "metric"))
+        before = [] if dense is None else [Text(f"not pruned {_score(dense, spread, metric)}", style="dim")]
         parts += [table, *before, Text()]
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
@@ -204,39 +206,33 @@ def sweep(result: Any) -> Any:
 _SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "dense_mean", "dense_std", "seeds")
 
 
-def _score(moments: tuple[float | None, float | None], metric: str) -> str:
+def _score(mean: float | None, spread: float | None, metric: str) -> str:
     """Mean and standard deviation, either of which may be missing."""
-    mean, std = moments
-    scale, digits = (100, 1) if metric == "top1" else (1, 3)
-    if mean is None:
-        return "–"
-    return f"{scale * mean:.{digits}f}" + ("" if std is None else f" ±{scale * std:.{digits}f}")
+    form, scale = (".1f", 100) if metric == "top1" else (".3f", 1)
+    return " ".join(filter(None, mean_and_spread(mean, spread, form=form, spread_form=form, scale=scale)))
 
 
 def report(result: Any) -> Any:
     """Where the page is, where the scores fall, and how sharp the loss is, a block for each combination of settings."""
+    from causalprune.evaluation.grouping import grouped
+
     parts: list[Any] = []
-    for settings, found in _blocks(result.phase_shift):
-        table = _block_table(settings, "criterion", "half is lost at", "one deviation", "width", "samples on the slope")
+    for own, found in grouped(result.phase_shift, ["settings"]):
+        columns = ("criterion", "half is lost at", "one deviation", "width", "samples on the slope")
+        table = _block_table(own["settings"], *columns)
         for line in found:
             table.add_row(line["criterion"], *_drop(line))
-        parts += [table, Text()]
-    for settings, found in _blocks(result.eigenvalues):
-        table = _block_table(settings, "largest eigenvalue", "unpruned", "all parameters")
+        others = [f"{line['criterion']}: {line['undetermined']}" for line in found if line.get("undetermined")]
+        parts += [table, *(Text(line, style="dim") for line in others), Text()]
+    for own, found in grouped(result.eigenvalues, ["settings"]):
+        table = _block_table(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
         for line in found:
-            name = f"{line['criterion']}, {100 * line['sparsity']:g} % pruned" if line["criterion"] else "not pruned"
-            table.add_row(name, *(_eigenvalue(line[space]) for space in ("unpruned", "all")))
+            name = f"{line['criterion']}, {percent(line['sparsity'])} % pruned" if line["criterion"] else "not pruned"
+            spaces = (line[space] for space in ("unpruned", "all"))
+            table.add_row(name, *(" ".join(filter(None, mean_and_spread(s["mean"], s["std"]))) for s in spaces))
         parts += [table, Text()]
     lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
     return Group(*parts, facts(result, lines))
-
-
-def _blocks(lines: list[dict[str, Any]]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """The lines by their field ``settings``."""
-    blocks: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
-    for line in lines:
-        blocks.setdefault(repr(line["settings"]), (line["settings"], []))[1].append(line)
-    return list(blocks.values())
 
 
 def _block_table(settings: dict[str, Any], *columns: str) -> Table:
@@ -255,14 +251,11 @@ def _drop(line: dict[str, Any]) -> list[str]:
     """Where a score falls with the range of one standard deviation, how sharply, and samples on the slope."""
     if "reason" in line:
         return [line["reason"], "", "", ""]
-    within = "" if line["low"] is None else f"{100 * line['low']:.2f} to {line['high']:.2%}"
-    spread = "" if line["width_spread"] is None else f" ±{line['width_spread']:.2f}"
-    return [f"{line['sparsity']:.2%} pruned", within, f"{line['width']:.2f}{spread} decades", str(line["inside"])]
-
-
-def _eigenvalue(moments: dict[str, float | None]) -> str:
-    mean, std = moments["mean"], moments["std"]
-    return "–" if mean is None else f"{mean:.3g}" + ("" if std is None else f" ±{std:.2g}")
+    half = f"{percent(line['sparsity'], 2)}% pruned"
+    half += f" ({line['seeds']} of {line['curves']} seeds)" if line["undetermined"] else ""
+    within = "" if line["low"] is None else f"{percent(line['low'], 2)} to {percent(line['high'], 2)}%"
+    width = " ".join(filter(None, mean_and_spread(line["width"], line["width_spread"], form=".2f", spread_form=".2f")))
+    return [half, within, f"{width} decades", str(line["inside"])]
 
 
 def info(result: Any) -> Any:

@@ -5,7 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalprune.quantities import Interval, check_bytes, check_interval, format_bytes, parse_bytes
+from causalprune.quantities import (
+    Interval,
+    check_bytes,
+    check_interval,
+    format_bytes,
+    mean_and_spread,
+    parse_bytes,
+    percent,
+)
 
 
 @pytest.mark.parametrize(
@@ -82,3 +90,33 @@ def test_what_is_no_interval(text):
     with pytest.raises(ValueError, match=f"^{re.escape(text)}$"):
         Interval.parse(text)
     assert "10min" in check_interval(text)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.integers(0, 3))
+def test_what_is_not_all_does_not_read_as_all(fraction, digits):
+    number = float(percent(fraction, digits))
+    assert (number < 100) == (100 * fraction < 100)
+    assert number == pytest.approx(100 * fraction, abs=0.5 * 10.0**-digits + 1e-12)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "digits", "text"),
+    [
+        (0.999999, 1, "99.9999"),
+        (0.999999, 3, "99.9999"),
+        (0.95, 2, "95.00"),
+        (1, 1, "100.0"),
+        (0, 0, "0"),
+        (0.07, None, "7"),
+        (0.9995, None, "99.95"),
+        (0.9999999, None, "99.99999"),
+    ],
+)
+def test_percent(fraction, digits, text):
+    assert percent(fraction, digits) == text
+
+
+def test_a_mean_and_its_spread():
+    assert mean_and_spread(0.98765, 0.0123, form=".1f", spread_form=".1f", scale=100) == ("98.8", "±1.2")
+    assert mean_and_spread(1234.5, None) == ("1.23e+03", "")
+    assert mean_and_spread(None, None) == ("–", "")

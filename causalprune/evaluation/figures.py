@@ -109,15 +109,6 @@ def label(name: str, limit: int) -> str:
     return (line if len(line) <= limit else "…" + line[1 - limit :]).replace("$", r"\$")
 
 
-def percent(fraction: float) -> str:
-    """A share that isn't all doesn't read as 100 %."""
-    for digits in (1, 2, 3):
-        text = f"{100 * fraction:.{digits}f}"
-        if float(text) < 100 or fraction == 1:
-            break
-    return f"{text} %"
-
-
 def count(number: float) -> str:
     """A number with a unit prefix, such as 1.5 M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):

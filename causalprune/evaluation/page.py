@@ -101,7 +101,7 @@ class Cell:
 
     Args:
         text: What it says.
-        spread: A smaller addition, such as ``± 0.3``.
+        spread: A smaller addition, such as ``±0.3``.
         best: Whether it stands out.
         prose: Whether it is a sentence rather than a number.
     """

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
 
 import numpy as np
 import numpy.typing as npt
+
+from causalprune.quantities import percent
 
 WIDTH_FACTOR = 2 * math.log(9)
 """A logistic falls from 90 % to 10 % of its height within this many times its scale."""
@@ -43,12 +46,14 @@ class PhaseShift:
 
     Attributes:
         sparsity: 1 − 10^(−mean x₀).
-        low: The sparsity one standard deviation of x₀ below; None for one seed.
+        low: The sparsity one standard deviation of x₀ below, at least 0; None for one seed.
         high: The same above.
         width: Mean width in decades.
         width_spread: Its standard deviation; None for one seed.
         inside: Sampled sparsities on the slope, of the seed with the fewest.
-        seeds: Curves that were fitted.
+        seeds: Curves that fall within what was sampled.
+        curves: All of them.
+        undetermined: Why it can't be said of the others, and of how many; empty if there are none.
     """
 
     sparsity: float
@@ -58,6 +63,8 @@ class PhaseShift:
     width_spread: float | None
     inside: int
     seeds: int
+    curves: int
+    undetermined: str
 
 
 def decades(sparsity: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -89,9 +96,9 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
         return "no better than guessing"
     height = np.clip((np.asarray(score)[order] - floor) / (top - floor), 0, 1)
     if height.min() > 0.5:
-        return f"beyond {_percent(max(sparsity))}"
+        return f"beyond {percent(max(sparsity))} %"
     if height.max() < 0.5:
-        return f"below {_percent(min(sparsity))}"
+        return f"below {percent(min(sparsity))} %"
     # The last sample above the half and the one behind it bracket a first guess.
     last = int(np.flatnonzero(height >= 0.5)[-1])
     guess = x[last] if last + 1 == len(x) else (x[last] + x[last + 1]) / 2
@@ -102,27 +109,37 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
         return np.asarray(0.5 * (1 - np.tanh((x - p[0]) / (2 * p[1]))) - height, dtype=np.float64)
 
     bounds = ([x[0] - 1, smallest], [x[-1] + 1, 3.0])
-    fits = [least_squares(residuals, (guess, scale), bounds=bounds) for scale in (0.05, 0.2, 0.6)]
+    scales = {max(scale, smallest) for scale in (0.05, 0.2, 0.6)}
+    fits = [least_squares(residuals, (guess, scale), bounds=bounds) for scale in sorted(scales)]
     best = min(fits, key=lambda fit: float(fit.cost))
     inside = int(np.count_nonzero((height > 0.1) & (height < 0.9)))
     return Drop(float(best.x[0]), WIDTH_FACTOR * float(best.x[1]), inside)
 
 
-def phase_shift(drops: Sequence[Drop]) -> PhaseShift:
-    """Mean and spread over seeds; at least one drop."""
+def phase_shift(found: Sequence[Drop | str]) -> PhaseShift | str:
+    """Mean and spread over the seeds in which :func:`find_drop` found one; or why it found none in any.
+
+    Args:
+        found: What it said of each seed, at least one.
+    """
+    reasons = Counter(one for one in found if isinstance(one, str))
+    if len(reasons) == 1 and reasons.total() == len(found):
+        return next(iter(reasons))
+    undetermined = ", ".join(f"{reason} in {count} of {len(found)} seeds" for reason, count in reasons.items())
+    drops = [one for one in found if isinstance(one, Drop)]
+    if not drops:
+        return undetermined
     positions, widths = [d.position for d in drops], [d.width for d in drops]
     middle, several = mean(positions), len(drops) > 1
     spread = stdev(positions) if several else 0.0
     return PhaseShift(
         sparsity=1 - 10**-middle,
-        low=1 - 10 ** -(middle - spread) if several else None,
+        low=max(0.0, 1 - 10 ** -(middle - spread)) if several else None,
         high=1 - 10 ** -(middle + spread) if several else None,
         width=mean(widths),
         width_spread=stdev(widths) if several else None,
         inside=min(d.inside for d in drops),
         seeds=len(drops),
+        curves=len(found),
+        undetermined=undetermined,
     )
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.6g} %"

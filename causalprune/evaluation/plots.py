@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.errors import DataError
-from causalprune.evaluation.figures import BLUE, GREY, INK, ORANGE, count, figure, label, patch, percent, save, style
+from causalprune.evaluation.figures import BLUE, GREY, INK, ORANGE, count, figure, label, patch, save, style
+from causalprune.quantities import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +64,7 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
         change.set_ylim(min(low - margin, -margin), max(high + margin, margin))
     falls = np.count_nonzero(loss_change < 0) / loss_change.size
     change.set_title(
-        f"{loss_change.size:,} steps; the loss falls in {percent(falls)} of them"
+        f"{loss_change.size:,} steps; the loss falls in {percent(falls, 1)} % of them"
         + (f" ({outside:,} beyond the axis)" if outside else "")
     )
     change.set_ylabel("loss change ΔL")
@@ -173,7 +174,7 @@ def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
         axes.set_yticks(rows, [label(str(layer["name"]).removesuffix(".weight"), 18) for layer in layers])
         for row, value, left in zip(rows, sparsity, kept, strict=True):
             axes.annotate(
-                f"{percent(value)}  ({count(left)} left)",
+                f"{percent(value, 1)} %  ({count(left)} left)",
                 (1, row),
                 (4, 0),
                 textcoords="offset points",
@@ -187,7 +188,7 @@ def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xlim(0, 1)
     axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axes.set_ylim(len(layers) - 0.4, -0.6)
-    axes.set_title(f"pruned per layer, {percent(overall)} in all (line)")
+    axes.set_title(f"pruned per layer, {percent(overall, 1)} % in all (line)")
 
 
 def _draw_gamma(axes: Axes, gamma: npt.NDArray[np.floating]) -> None:
@@ -213,4 +214,4 @@ def _draw_gamma(axes: Axes, gamma: npt.NDArray[np.floating]) -> None:
         axes.set_yticks([])
     axes.set_xlabel("Granger coefficient γ")
     axes.set_ylabel("parameters")
-    axes.set_title(f"γ: {percent(1 - nonzero.size / max(values.size, 1))} exactly zero")
+    axes.set_title(f"γ: {percent(1 - nonzero.size / max(values.size, 1), 1)} % exactly zero")

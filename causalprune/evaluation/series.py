@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import mean, stdev
 from typing import Any
 
+from causalprune.evaluation.grouping import grouped
 from causalprune.evaluation.phase import Drop, PhaseShift, find_drop, phase_shift
 
 Row = dict[str, Any]
@@ -46,13 +47,8 @@ class Series:
         """The largest Hessian eigenvalue over ``unpruned`` or ``all`` parameters at one sparsity, by seed."""
         return [row["hessian"][space]["eigenvalues"][0] for row in self.at(sparsity) if row.get("hessian")]
 
-    def curve(self, key: str) -> tuple[list[float], list[float], list[float]]:
-        """Sparsities, means and standard deviations (0 for one seed) of a column."""
-        points = [(s, v) for s in self.sparsities if (v := self.values(key, s))]
-        return [s for s, _ in points], [mean(v) for _, v in points], [spread(v) or 0.0 for _, v in points]
-
     def phase_shift(self) -> PhaseShift | str:
-        """Where the score falls, over the seeds; or in words why that can't be said."""
+        """Where the score falls, over the seeds in which it does; or in words why that can't be said of any."""
         found: list[Drop | str] = []
         for seed in self.seeds:
             rows = [row for row in self.rows if row["seed"] == seed and row["score"] is not None]
@@ -67,13 +63,7 @@ class Series:
                     floor=rows[0]["guessing"],
                 )
             )
-        drops = [drop for drop in found if isinstance(drop, Drop)]
-        if drops and len(drops) == len(found):
-            return phase_shift(drops)
-        reasons = [reason for reason in found if isinstance(reason, str)]
-        if not reasons:
-            return "no scores"
-        return reasons[0] + (f" in {len(reasons)} of {len(found)} seeds" if len(reasons) < len(found) else "")
+        return phase_shift(found) if found else "no scores"
 
 
 @dataclass(frozen=True)
@@ -135,20 +125,15 @@ def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
         rows: In the order of the grid.
         names: The further settings, beyond sparsity, criterion and seed.
     """
-    blocks: dict[str, tuple[dict[str, Any], dict[str, list[Row]]]] = {}
-    for row in rows:
-        settings = {name: row[name] for name in names}
-        _, series = blocks.setdefault(repr(settings), (settings, {}))
-        series.setdefault(row["criterion"], []).append(row)
     return [
         Block(
             settings,
             tuple(
-                Series(criterion, tuple(sorted(found, key=lambda r: (r["seed"], r["sparsity"]))))
-                for criterion, found in series.items()
+                Series(own["criterion"], tuple(sorted(of_one, key=lambda r: (r["seed"], r["sparsity"]))))
+                for own, of_one in grouped(found, ["criterion"])
             ),
         )
-        for settings, series in blocks.values()
+        for settings, found in grouped(rows, names)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +12,14 @@ from causalprune.config import ReportConfig
 from causalprune.errors import DataError, MismatchError
 from causalprune.evaluation.page import Page, is_page
 from causalprune.evaluation.series import Block, blocks_of
-from causalprune.evaluation.sweep_plots import colour_of
-from causalprune.files import make_directory, remove_partials, write_atomic
+from causalprune.evaluation.sweep_curves import colour_of
+from causalprune.files import make_directory, remove_file, remove_partials, storage_errors, write_atomic
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult
-from causalprune.stages.report_sections import SECTIONS, Section
+from causalprune.stages.report_section import Section
+from causalprune.stages.report_sections import SECTIONS
 from causalprune.sweep.grid import read_grid
 from causalprune.sweep.table import read_results
 
@@ -31,8 +33,8 @@ class ReportResult(StageResult):
         points: Rows that the sweep will have.
         pictures: Names of the PNG files beside the page.
         phase_shift: For each further setting and criterion where the score falls: ``sparsity``, ``low``, ``high``,
-            ``width``, ``width_spread``, ``inside`` and ``seeds`` of
-            :class:`causalprune.evaluation.phase.PhaseShift`, or ``reason`` why that can't be said.
+            ``width``, ``width_spread``, ``inside``, ``seeds``, ``curves`` and ``undetermined`` of
+            :class:`causalprune.evaluation.phase.PhaseShift`, or ``reason`` why that can't be said of any seed.
         eigenvalues: For each further setting the lines of
             :meth:`causalprune.evaluation.series.Block.eigenvalue_lines`.
     """
@@ -93,18 +95,24 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         pictures: list[str] = []
         phase_shift: list[dict[str, Any]] = []
         eigenvalues: list[dict[str, Any]] = []
+        missing: list[tuple[str, ...]] = []
         with reporter.task("report", len(blocks)) as bar:
             for number, block in enumerate(blocks):
                 prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
                 if len(blocks) > 1:
                     page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
                 section = Section(page, block, colours, paths, folder, prefix, 3 if len(blocks) > 1 else 2)
-                for show in SECTIONS:
-                    show(section)
+                missing.append(tuple(name for show in SECTIONS for name in show(section)))
                 pictures += section.pictures
                 phase_shift += _phase_lines(block)
                 eigenvalues += [{"settings": block.settings, **line} for line in block.eigenvalue_lines()]
                 bar.advance(1)
+        # What no block has.
+        absent = [name for name in missing[0] if all(name in of_one for of_one in missing)]
+        if absent:
+            page.heading("Not in this report")
+            page.text(f"With the options of sweep that give it: {'; '.join(absent)}.", "note")
+        _remove_earlier(folder, path, keep=set(pictures))
         write_atomic(path, page.html().encode())
     return ReportResult(
         stage="report",
@@ -117,6 +125,17 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         phase_shift=phase_shift,
         eigenvalues=eigenvalues,
     )
+
+
+def _remove_earlier(folder: Path, page: Path, keep: set[str]) -> None:
+    """Remove the pictures that an earlier report left: those that its page holds byte for byte, and no others."""
+    if not is_page(page):
+        return
+    with storage_errors(page, "read"):
+        held = page.read_bytes()
+        for picture in [p for p in folder.iterdir() if p.suffix == ".png" and p.is_file() and p.name not in keep]:
+            if b'base64,%b"' % base64.b64encode(picture.read_bytes()) in held:
+                remove_file(picture)
 
 
 def _title(rows: list[dict[str, Any]]) -> str:
@@ -132,13 +151,16 @@ def _data_name(name: str) -> str:
 def _introduce(page: Page, grid: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     seeds = len({row["seed"] for row in rows})
     total = sum(layer["total"] for layer in rows[0]["layers"])
-    iterations = grid["config"].get("iterations")
-    how = {1: "One recording is pruned to every sparsity"}.get(iterations, f"Pruned over {iterations} iterations")
-    trained = max(sum(line["iteration"] is None for line in row["iterations_log"]) for row in rows)
+    iterations = sorted({row.get("iterations", grid["config"].get("iterations")) for row in rows})
+    one_shot = "One recording is pruned to every sparsity"
+    how = one_shot if iterations == [1] else f"Pruned over {' or '.join(map(str, iterations))} iterations"
+    trained = {any(line["iteration"] is None for line in row["iterations_log"]) for row in rows}
+    after = ", some trained afterwards" if len(trained) > 1 else " and trained afterwards" if True in trained else ""
     page.text(
-        f"{how}{' and trained afterwards' if trained else ', not trained afterwards'}; {total:,} prunable weights; "
+        f"{how}{after or ', not trained afterwards'}; {total:,} prunable weights; "
         f"{seeds} seed{'s' if seeds > 1 else ''}. Accuracy, R² and loss are of the test split; ± is one standard "
-        "deviation over the seeds.",
+        "deviation over the seeds. Pruned weights are zeros, which make a network smaller but not faster: dense "
+        "kernels compute with them all the same.",
         "lead",
     )
     if len(rows) < len(grid["cells"]):

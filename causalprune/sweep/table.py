@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.errors import CorruptError
+from causalprune.evaluation.grouping import grouped
 from causalprune.evaluation.series import moments
 from causalprune.files import is_sealed, read_json, sha256_file, storage_errors, write_atomic
 from causalprune.paths import SweepPaths
@@ -60,12 +61,8 @@ class ResultTable:
             the networks before pruning, ``dense_mean`` and ``dense_std``, and ``seeds``, in the order of the grid.
         """
         names = [n for n in read_grid(self._paths.grid)["cells"][0]["settings"] if n != "seed"]
-        groups: dict[str, tuple[Row, list[Row]]] = {}
-        for row in self.rows():
-            settings = {name: row[name] for name in [*names, "metric"]}
-            groups.setdefault(repr(settings), (settings, []))[1].append(row)
         lines = []
-        for settings, rows in groups.values():
+        for settings, rows in grouped(self.rows(), [*names, "metric"]):
             scores, dense = ([row[key] for row in rows if row[key] is not None] for key in ("score", "dense"))
             before = {f"dense_{name}": value for name, value in moments(dense).items()}
             lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})

@@ -42,12 +42,18 @@ def test_a_step_between_two_samples_lies_between_them():
     assert drop.inside == 0
 
 
+def test_samples_far_apart():
+    drop = find_drop([0, 0.999, 0.999999], [0.9, 0.9, 0.1], ceiling=0.9, floor=0.1)
+    assert 3 < drop.position < 6
+
+
 @pytest.mark.parametrize(
     ("score", "says"),
     [
         ([0.9, 0.9, 0.8], "beyond 99 %"),
         ([0.2, 0.1, 0.1], "below 50 %"),
         ([0.9, 0.1], "fewer than three"),
+        ([0.9, 0.9, 0.9], "beyond 99 %"),
         ([0.1, 0.1, 0.1], "guessing"),
     ],
 )
@@ -62,5 +68,22 @@ def test_the_spread_is_over_the_seeds():
     deviation = np.std([1.0, 1.2], ddof=1)
     assert decades([shift.low, shift.high]) == pytest.approx([1.1 - deviation, 1.1 + deviation])
     assert (shift.width_spread, shift.inside, shift.seeds) == (pytest.approx(np.std([0.5, 0.7], ddof=1)), 2, 2)
+    assert (shift.curves, shift.undetermined) == (2, "")
     alone = phase_shift([Drop(1.0, 0.5, 3)])
     assert (alone.low, alone.high, alone.width_spread) == (None, None, None)
+
+
+def test_a_range_of_sparsities_begins_at_none():
+    """0.05 and 0.8 decades: one deviation below the mean lies 10^0.1 times all weights."""
+    shift = phase_shift([Drop(0.05, 0.5, 3), Drop(0.8, 0.5, 3)])
+    assert shift.low == 0.0
+    assert shift.sparsity < shift.high < 0.9
+
+
+def test_seeds_without_a_drop_leave_the_others():
+    shift = phase_shift([Drop(1.0, 0.5, 3), "beyond 99 %", Drop(1.2, 0.7, 2)])
+    whole = phase_shift([Drop(1.0, 0.5, 3), Drop(1.2, 0.7, 2)])
+    assert (shift.sparsity, shift.low, shift.high, shift.width) == (whole.sparsity, whole.low, whole.high, whole.width)
+    assert (shift.seeds, shift.curves, shift.undetermined) == (2, 3, "beyond 99 % in 1 of 3 seeds")
+    assert phase_shift(["beyond 99 %", "beyond 99 %"]) == "beyond 99 %"
+    assert phase_shift(["beyond 99 %", "below 50 %"]) == "beyond 99 % in 1 of 2 seeds, below 50 % in 1 of 2 seeds"

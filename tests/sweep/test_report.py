@@ -83,8 +83,13 @@ def test_the_page_holds_all_that_it_shows(run, capsys):
         "Phase shift",
         "Overlap of the kept weights",
         "Loss of each iteration",
+        "Not in this report",
     ):
         assert heading in reader.texts
+    (absent,) = [text for text in reader.texts if "evaluate.hessian" in text]
+    assert "evaluate.noise=true" in absent
+    assert "--iterations" not in absent
+    assert any("dense kernels compute with them all the same" in text for text in reader.texts)
 
 
 def test_only_an_earlier_page_is_replaced(run, tmp_path, capsys):
@@ -106,7 +111,7 @@ def test_the_table_on_the_page_is_the_mean_over_the_seeds(run):
     rows = [r for r in table(run) if (r["apply-mask.scope"], r["criterion"], r["sparsity"]) == ("layer", "effect", 0.8)]
     scores = np.array([row["score"] for row in rows])
     block = page[page.index("apply-mask.scope = layer") :]
-    line = re.search(r"<td>80</td><td[^>]*>([\d.]+) <span class=\"spread\">± ([\d.]+)</span>", block)
+    line = re.search(r"<td>80</td><td[^>]*>([\d.]+) <span class=\"spread\">±([\d.]+)</span>", block)
     assert line.groups() == (f"{100 * scores.mean():.2f}", f"{100 * scores.std(ddof=1):.2f}")
 
 
@@ -125,6 +130,23 @@ def test_the_table_on_the_terminal_is_the_mean_over_the_seeds(run, capsys, monke
     }
     line = re.search(r"^80 % pruned +(\S+ \S+) +(\S+ \S+) *$", block, re.MULTILINE)
     assert line.groups() == tuple(f"{s.mean():.1f} ±{s.std(ddof=1):.1f}" for s in scores.values())
+
+
+def test_pictures_of_an_earlier_report_go_and_no_others(tmp_path, capsys):
+    options = [*QUICK[6:], "--seeds", "1", "--sparsity", "0.5,0.8"]
+    one, both = ([*options, "--criterion", names] for names in ("magnitude", "magnitude,random"))
+    assert call(tmp_path, *one, "--vary", "iterations=1") == 0
+    alone = report(tmp_path, capsys)["pictures"]
+    mine = [tmp_path / "report" / name for name in ("score-of-mine.png", "overlap-of-mine.png")]
+    for path in mine:
+        path.write_bytes((tmp_path / "report/score.png").read_bytes()[:-1])
+    # With another number of iterations the page has two blocks, and other names of pictures.
+    assert call(tmp_path, *both, "--vary", "iterations=1,2") == 0
+    result = report(tmp_path, capsys)
+    assert not set(alone) & set(result["pictures"])
+    assert {p.name for p in (tmp_path / "report").glob("*.png")} == {*result["pictures"], *(p.name for p in mine)}
+    page = (tmp_path / "report/index.html").read_text()
+    assert "Pruned over 1 or 2 iterations, some trained afterwards" in page
 
 
 def test_masks_are_those_of_the_networks(tmp_path):
@@ -166,6 +188,10 @@ def test_a_regression_of_one_cell(tmp_path, capsys):
     page = (tmp_path / "report/index.html").read_text()
     assert "R² against percent pruned" in page
     assert {"eigenvalues-unpruned.png", "density-50.png", "noise-50.png"} <= set(result["pictures"])
+    absent = page[page.index("Not in this report") :]
+    for option in ("--seeds 2", "gamma or effect", "--criterion with two", "--iterations 2"):
+        assert option in absent
+    assert "evaluate." not in absent
     assert "On 40 samples of the test split" in page
     assert "<script" not in page
     assert "&lt;script&gt;" in page
