@@ -9,7 +9,6 @@ WIDTH = 120
 DOCUMENTS = (
     sorted(ROOT.glob("*.md")) + sorted((ROOT / "docs").rglob("*.md")) + sorted((ROOT / "examples").rglob("*.md"))
 )
-UNWRAPPED = {ROOT / "docs" / "study.md"}
 
 
 def prose(text):
@@ -26,7 +25,7 @@ def prose(text):
         before = line
 
 
-@pytest.mark.parametrize("path", [p for p in DOCUMENTS if p not in UNWRAPPED], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: p.name)
 def test_prose_is_not_wider_than_code(path):
     assert [f"{path.name}:{number}" for number, line in prose(path.read_text()) if len(line) > WIDTH] == []
 
