@@ -74,7 +74,7 @@ def compact_model(
     """
     before = copy.deepcopy(model).eval()
     after = copy.deepcopy(before)
-    dead = [_dead_units(keep[entry.name], entry.filter_axis) for entry in index]
+    dead = dead_units(index, keep)
     if not any(dead):
         raise DataError(
             "checkpoint",
@@ -124,9 +124,10 @@ def _computes_something_else(model: nn.Module, found: str) -> MismatchError:
     )
 
 
-def _dead_units(keep: torch.Tensor, axis: int) -> list[int]:
-    alive = keep.movedim(axis, 0).flatten(1).any(1)
-    return (~alive).nonzero()[:, 0].tolist()
+def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[list[int]]:
+    """The filters and neurons of each prunable tensor that have every weight pruned."""
+    alive = (keep[entry.name].movedim(entry.filter_axis, 0).flatten(1).any(1) for entry in index)
+    return [(~units).nonzero()[:, 0].tolist() for units in alive]
 
 
 def _remove(

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from causalprune.channels import ChannelGraph, last_layer
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import ApplyMaskConfig
 from causalprune.errors import MismatchError
@@ -22,15 +21,14 @@ from causalprune.paths import RunPaths
 from causalprune.pruning.batchnorm import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.groups import groups_per_tensor
 from causalprune.pruning.mask import Mask
 from causalprune.pruning.rewind import rewind
 from causalprune.pruning.schedule import target_sparsity
 from causalprune.pruning.select import Selection, select, select_zero
+from causalprune.pruning.writers import group_writers
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
-from causalprune.specs import ModelSpec
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
 from causalprune.stages.criterion_inputs import read_inputs, require_recording
 from causalprune.stages.loading import load_network
@@ -150,35 +148,6 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         result = _result(output, read_checkpoint_info(path))
         output.publish(result, sha256)
         return result
-
-
-def group_writers(
-    granularity: str, model: nn.Module, index: ParameterIndex, spec: ModelSpec
-) -> list[tuple[int, ...]] | None:
-    """The layers whose filters, neurons or channels may be pruned, those together that write the same channels.
-
-    Raises:
-        UsageError: A library is missing.
-        MismatchError: A network that has no such layer.
-    """
-    shape = spec.input_shape
-    if granularity == "channel":
-        graph = ChannelGraph(model.eval(), index, shape, wanted_by="--granularity channel")
-        writers = [channels.writers for channels in graph]
-    elif granularity in ("filter", "neuron"):
-        groups_per_tensor(index, granularity)
-        outputs = last_layer(model.eval(), index, shape)
-        writers = [(number,) for number in range(len(index)) if number != outputs]
-    else:
-        return None
-    if not writers:
-        raise MismatchError(
-            f"--granularity {granularity}",
-            expected=f"a network with a {granularity} that can be pruned",
-            found=f"outputs only in {spec.name}",
-            remedy="use --granularity parameter",
-        )
-    return writers
 
 
 def _selector(

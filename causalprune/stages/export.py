@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +17,10 @@ from causalprune.config.export import FORMATS
 from causalprune.errors import MismatchError
 from causalprune.evaluation.cost import flops
 from causalprune.evaluation.latency import LATENCY_BATCHES, latency
-from causalprune.export.compact import compact_model
+from causalprune.export.compact import compact_model, dead_units
 from causalprune.export.encoding import Networks, encode
 from causalprune.files import atomic_file, make_directory, read_json, remove_partials, sha256_file
 from causalprune.locking import FileLock
-from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, lock_path, result_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult, check_distinct, identity_of
@@ -103,7 +101,7 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
                 "flops": flops(exported, shape).dense,
                 "latency": _latencies(model, exported, shape),
             }
-        dead = _dead_units(mask.index, keep)
+        dead = sum(map(len, dead_units(mask.index, keep)))
         if config.compact:
             keep = {entry.name: exported.get_parameter(entry.name).detach() != 0 for entry in mask.index}
         data, compare = encode(config.format, Networks(model, exported, shape), keep, masks=config.masks)
@@ -159,12 +157,6 @@ def _latencies(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> d
         seconds = latency([before, after], shape, batch_size)
         found[str(batch_size)] = dict(zip(("before", "after"), seconds, strict=True))
     return found
-
-
-def _dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> int:
-    """How many filters and neurons have every weight pruned."""
-    alive = (keep[entry.name].movedim(entry.filter_axis, 0).flatten(1).any(1) for entry in index)
-    return sum(int((~units).sum()) for units in alive)
 
 
 def _count(model: nn.Module) -> int:

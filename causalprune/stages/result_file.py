@@ -26,7 +26,7 @@ def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
     """
     if path.is_dir():
         raise UsageError("result", expected="a file to write", found=f"the directory {path}")
-    if overwrite or not path.exists() or stage_of(path) == stage:
+    if overwrite or not path.exists() or read_result(path).get("stage") == stage:
         return
     raise MismatchError(
         f"{path}",
@@ -78,8 +78,3 @@ def read_result(path: Path) -> dict[str, Any]:
         return {}
     known = isinstance(value, dict) and isinstance(value.get("stage"), str) and isinstance(value.get("metrics"), dict)
     return value if known else {}
-
-
-def stage_of(path: Path) -> str:
-    """The stage whose result lies at ``path``; empty where it is no result."""
-    return str(read_result(path).get("stage", ""))

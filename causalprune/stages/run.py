@@ -18,8 +18,9 @@ from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path
 from causalprune.plan import PipelinePlan
 from causalprune.pruning.groups import groups_per_tensor
+from causalprune.pruning.writers import group_writers
 from causalprune.reporting import LabelledReporter, Reporter
-from causalprune.stages.apply_mask import apply_mask, group_writers
+from causalprune.stages.apply_mask import apply_mask
 from causalprune.stages.evaluate import EvaluateResult, evaluate, evaluation_outputs
 from causalprune.stages.fit_gamma import fit_gamma
 from causalprune.stages.posttrain import posttrain
