@@ -1,4 +1,4 @@
-"""What the commands say of the files in ``files``; the tests compare it with ``expected.json``, which ``main`` writes."""
+"""What the commands say of ``files``: the tests compare it with ``expected.json``, which ``main`` writes."""
 
 import contextlib
 import hashlib
