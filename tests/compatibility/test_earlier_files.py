@@ -1,0 +1,76 @@
+"""Files that earlier versions wrote are read, and give the numbers that they gave then."""
+
+import json
+import shutil
+
+import pytest
+import readings
+
+EXPECTED = json.loads(readings.EXPECTED.read_text())
+PLACES = {"rel": 1e-5, "abs": 1e-7}
+"""Measurements on data: float32 sums on another processor."""
+
+
+@pytest.fixture
+def earlier(tmp_path, monkeypatch):
+    """A copy of the files, and in it."""
+    shutil.copytree(readings.HERE / "files", tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+
+
+def assert_contains(found, expected, where=""):
+    """All that was said then is said now; there may be more."""
+    if isinstance(expected, dict):
+        assert isinstance(found, dict), where
+        assert expected.keys() <= found.keys(), where
+        for key, value in expected.items():
+            assert_contains(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, list):
+        assert isinstance(found, list), where
+        assert len(found) == len(expected), where
+        for number, value in enumerate(expected):
+            assert_contains(found[number], value, f"{where}.{number}")
+    elif isinstance(expected, float):
+        assert found == pytest.approx(expected, **PLACES), where
+    else:
+        assert found == expected, where
+
+
+@pytest.mark.parametrize("path", sorted(EXPECTED["info"]))
+def test_info_says_what_it_said(earlier, path):
+    assert_contains(readings.info(path), EXPECTED["info"][path])
+
+
+@pytest.mark.parametrize("checkpoint", readings.CHECKPOINTS)
+def test_evaluate_measures_what_it_measured(earlier, checkpoint):
+    assert_contains(readings.evaluation(checkpoint), EXPECTED["evaluate"][checkpoint])
+
+
+@pytest.mark.parametrize("store", readings.STORES)
+def test_store_verify_finds_everything_whole(earlier, store):
+    assert_contains(readings.verified(store), EXPECTED["store verify"][store])
+
+
+@pytest.mark.parametrize("way", sorted(readings.MASKS))
+def test_apply_mask_makes_the_same_mask_to_the_byte(earlier, way):
+    found, expected = readings.mask(way), EXPECTED["apply-mask"][way]
+    assert_contains(found, expected)
+    assert found["sha256"] == expected["sha256"]
+
+
+def test_the_mask_in_the_earlier_checkpoint_is_the_one_that_its_command_makes(earlier):
+    assert readings.mask_digest("run/pruned.safetensors") == EXPECTED["apply-mask"]["effect"]["sha256"]
+
+
+@pytest.mark.parametrize("way", sorted(readings.FITS))
+def test_fit_gamma_finds_the_same_gamma(earlier, way):
+    found, expected = readings.gamma(way), EXPECTED["fit-gamma"][way]
+    assert found["columns"] == expected["columns"]
+    largest = max(map(abs, expected["values"]))
+    assert found["values"] == pytest.approx(expected["values"], rel=1e-9, abs=1e-9 * largest)
+    assert_contains(found["evidence"], expected["evidence"])
+
+
+def test_a_sweep_is_reported_as_it_was(earlier):
+    pytest.importorskip("matplotlib")
+    assert_contains(readings.report(), EXPECTED["report"])
