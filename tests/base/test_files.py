@@ -1,56 +1,35 @@
 import errno
 import json
 import os
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from faulty_disk import STOPS, FaultyDisk
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from causalprune import files
-from causalprune.errors import CorruptError, DataError, StorageError
+from causalprune.errors import CorruptError, DataError, InterruptedStage, StorageError
+from causalprune.stopping import stop_requests, stop_signals
 
 
-class FaultyOs:
-    """``os``, whose ``fail_at``-th disk operation fails; counts and names them all."""
-
-    MUTATING = ("open", "write", "pwrite", "fsync", "replace", "rename", "unlink", "ftruncate", "makedirs")
-
-    def __init__(self, fail_at=None, code=errno.ENOSPC):
-        self.fail_at, self.code = fail_at, code
-        self.calls = []
-
-    def __getattr__(self, name):
-        real = getattr(os, name)
-        if name not in self.MUTATING:
-            return real
-
-        def call(*args, **kwargs):
-            self.calls.append(name)
-            if self.fail_at is not None and len(self.calls) == self.fail_at:
-                raise OSError(self.code, os.strerror(self.code))
-            return real(*args, **kwargs)
-
-        return call
-
-
-def test_write_atomic_syncs_the_data_before_the_name_and_the_name_after(tmp_path, monkeypatch):
-    disk = FaultyOs()
-    monkeypatch.setattr(files, "os", disk)
-    files.write_atomic(tmp_path / "a", b"data")
+def test_write_atomic_syncs_the_data_before_the_name_and_the_name_after(tmp_path):
+    disk = FaultyDisk()
+    with files.use(disk):
+        files.write_atomic(tmp_path / "a", b"data")
     assert (tmp_path / "a").read_bytes() == b"data"
-    assert disk.calls == ["open", "write", "fsync", "replace", "open", "fsync"]
+    assert disk.changes == ["open", "write", "fsync", "replace", "fsync"]
 
 
-def test_write_atomic_leaves_old_or_new_when_any_operation_fails(tmp_path, monkeypatch):
+def test_write_atomic_leaves_old_or_new_when_any_operation_fails(tmp_path):
     path = tmp_path / "a"
-    for number in range(1, 7):
+    for number in range(1, 6):
         path.write_bytes(b"old")
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "os", FaultyOs(number))
-            with pytest.raises(StorageError, match="no space left on device") as caught:
-                files.write_atomic(path, b"new")
+        error = pytest.raises(StorageError, match="no space left on device")
+        with files.use(FaultyDisk("ENOSPC", number)), error as caught:
+            files.write_atomic(path, b"new")
         assert str(path) in str(caught.value)
         assert "free some space" in str(caught.value)
         assert path.read_bytes() == (b"old" if number < 5 else b"new")
@@ -66,14 +45,13 @@ def test_atomic_file_removes_what_a_failing_body_wrote(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_atomic_file_takes_numpy_and_short_writes(tmp_path, monkeypatch):
-    class ShortWrites(FaultyOs):
-        def __getattr__(self, name):
-            return (lambda fd, data: os.write(fd, data[:7])) if name == "write" else super().__getattr__(name)
+def test_atomic_file_takes_numpy_and_short_writes(tmp_path):
+    class ShortWrites(files.Disk):
+        def write(self, descriptor, data):
+            return os.write(descriptor, data[:7])
 
-    monkeypatch.setattr(files, "os", ShortWrites())
     values = np.arange(100.0)
-    with files.atomic_file(tmp_path / "a.npy") as file:
+    with files.use(ShortWrites()), files.atomic_file(tmp_path / "a.npy") as file:
         np.save(file, values)
     assert np.array_equal(np.load(tmp_path / "a.npy"), values)
 
@@ -86,22 +64,20 @@ def test_errors_name_the_file_and_a_remedy(tmp_path):
             raise OSError(code, os.strerror(code))
 
 
-def test_append_line_cuts_off_what_a_crash_left_and_undoes_its_own_failure(tmp_path, monkeypatch):
+def test_append_line_cuts_off_what_a_crash_left_and_undoes_its_own_failure(tmp_path):
     path = tmp_path / "log"
     files.append_line(path, "one")
     path.write_bytes(path.read_bytes() + b"x" * 10_000)
     files.append_line(path, "two")
     assert path.read_bytes() == b"one\ntwo\n"
-    disk = FaultyOs()
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "os", disk)
+    disk = FaultyDisk()
+    with files.use(disk):
         files.append_line(path, "three")
     before = path.read_bytes()
-    for number in range(1, len(disk.calls) + 1):
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "os", FaultyOs(number))
-            with pytest.raises(StorageError):
-                files.append_line(path, "four")
+    assert disk.changes == ["open", "write", "fsync"]
+    for number in range(1, 4):
+        with files.use(FaultyDisk("ENOSPC", number)), pytest.raises(StorageError):
+            files.append_line(path, "four")
         assert path.read_bytes() == before
 
 
@@ -180,6 +156,127 @@ def test_remove_partials_leaves_finished_files(tmp_path):
     (tmp_path / "a.partial-of-the-user").write_bytes(b"")
     files.remove_partials(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.partial-of-the-user", "kept"]
+
+
+def in_a_process(action):
+    """Run it in a fork; the signal that killed that, or 0."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert code <= 0
+    return -code
+
+
+def write_through_a_temporary_file(folder):
+    """As one builds a file aside to put it in place at the end."""
+    temporary = files.temporary_beside(folder / "a")
+    files.write_atomic(temporary, b"new")
+    files.rename(temporary, folder / "a")
+
+
+CHANGES = {
+    "write": lambda folder: files.write_atomic(folder / "a", b"new"),
+    "keep": lambda folder: files.write_atomic(folder / "a", b"new", previous=folder / "b"),
+    "aside": write_through_a_temporary_file,
+    "append": lambda folder: files.append_line(folder / "log", "two"),
+    "delete": lambda folder: files.remove_tree(folder / "tree"),
+}
+
+
+def prepared(folder):
+    (folder / "tree" / "branch").mkdir(parents=True)
+    (folder / "tree" / "branch" / "leaf").write_bytes(b"x")
+    (folder / "a").write_bytes(b"old")
+    (folder / "log").write_bytes(b"one\n")
+    return folder
+
+
+def changes_of(folder, action):
+    disk = FaultyDisk()
+    with files.use(disk):
+        action(prepared(folder))
+    return len(disk.changes)
+
+
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_kill_at_any_change_leaves_nothing_that_the_next_writer_does_not_remove(tmp_path, name):
+    action = CHANGES[name]
+    for number in range(1, changes_of(tmp_path / "0", action) + 1):
+        folder = prepared(tmp_path / f"{number}")
+        with files.use(FaultyDisk("SIGKILL", number)):
+            assert in_a_process(lambda folder=folder: action(folder)) == signal.SIGKILL
+        found = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
+        assert found.get("a", found.get("b")) in (b"old", b"new")
+        assert found["log"].startswith(b"one\n")
+        files.remove_partials(folder, "a", "tree")
+        assert {p.name for p in folder.iterdir()} <= {"a", "b", "log", "tree"}
+        assert not (folder / "tree").exists() or (folder / "tree" / "branch" / "leaf").exists()
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("name", ["write", "keep", "append"])
+def test_a_signal_at_any_change_ends_the_stage_with_the_file_written_and_nothing_beside_it(tmp_path, name, stop):
+    action = CHANGES[name]
+    for number in range(1, changes_of(tmp_path / "0", action) + 1):
+        folder = prepared(tmp_path / f"{number}")
+        with stop_signals(), files.use(FaultyDisk(stop, number)), pytest.raises(InterruptedStage):
+            action(folder)
+        assert {p.name for p in folder.iterdir()} <= {"a", "b", "log", "tree"}
+        assert (folder / "log").read_bytes() in (b"one\n", b"one\ntwo\n")
+        if name != "append":
+            assert (folder / "a").read_bytes() == b"new"
+
+
+def test_a_signal_at_any_change_of_a_stream_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "a"
+
+    def stream():
+        with files.atomic_file(path) as file:
+            file.write(b"n")
+            file.write(b"ew")
+
+    for number in range(1, 7):
+        path.write_bytes(b"old")
+        with stop_signals(), files.use(FaultyDisk("SIGTERM", number)), pytest.raises(InterruptedStage):
+            stream()
+        assert path.read_bytes() == (b"old" if number < 5 else b"new")
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_signal_while_signals_are_deferred_ends_nothing_that_is_written(tmp_path):
+    with stop_requests() as stop, files.use(FaultyDisk("SIGTERM", 1)):
+        files.write_atomic(tmp_path / "a", b"new")
+        files.write_atomic(tmp_path / "a", b"newer")
+        assert stop
+    with stop_signals(), stop_requests(), files.use(FaultyDisk("SIGTERM", 1)):
+        files.write_atomic(tmp_path / "b", b"new")
+
+
+def test_a_signal_that_came_before_ends_no_later_write(tmp_path):
+    with stop_signals() as stop:
+        with stop.deferred(), files.use(FaultyDisk("SIGTERM", 1)):
+            files.write_atomic(tmp_path / "a", b"new")
+        files.write_atomic(tmp_path / "a", b"newer")
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
+def test_temporary_names_lead_to_the_final_name_however_often_they_are_made(name):
+    assume(name not in (".", "..") and not (name.startswith(".") and files.PARTIAL in name))
+    path = Path("folder") / name
+    names = [path]
+    for _ in range(3):
+        names.append(files.temporary_beside(names[-1]))
+    assert len(set(names)) == 4
+    for temporary in names[1:]:
+        assert temporary.parent == path.parent
+        assert temporary.name.startswith(f".{name}{files.PARTIAL}")
+        assert temporary.name.removeprefix(f".{name}").count(files.PARTIAL) == 1
 
 
 def test_make_directory_and_remove_tree(tmp_path):
