@@ -2,10 +2,12 @@
 
 import errno
 import os
+import re
 import signal
 import sys
 import threading
 from functools import partialmethod
+from pathlib import Path
 
 from causalprune.files import Disk
 
@@ -88,6 +90,8 @@ for _name in CHANGES:
 
 
 def _is_made_by_filelock(path):
-    """Whether the library for locks, whose calls don't come by here, is at work on a lock file of its own."""
-    caller = sys._getframe(2).f_globals["__name__"]
-    return path.endswith("lock") and caller.partition(".")[0] == "filelock"
+    """Whether the library for locks, which knows no disk of ours, is at work on a lock or in a folder that exists."""
+    frame = sys._getframe(2)
+    while (package := frame.f_globals["__name__"].partition(".")[0]) in ("os", "pathlib"):
+        frame = frame.f_back
+    return package == "filelock" and (re.search(r"lock(\.[\w.]+)?$", path) is not None or Path(path).is_dir())
