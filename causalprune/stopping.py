@@ -108,12 +108,12 @@ def uninterrupted() -> Iterator[None]:
         yield
         return
     request = _listening[0]
-    came_before = bool(request)
+    before = request.signal
     try:
         with request.deferred():
             yield
     finally:
-        if request and not came_before:
+        if request.signal != before:
             request.raise_unless_deferred()
 
 
