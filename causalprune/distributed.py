@@ -1,8 +1,8 @@
 """Several processes that train one network: started by torchrun or srun, each with its share of every minibatch.
 
-The first process (rank 0) alone writes, locks and talks; all read the same files. A section that only it runs
-(:meth:`Processes.first`) ends for all of them in the same way, so that nobody waits for one that failed. Gradients are
-averaged by PyTorch's DistributedDataParallel.
+Only the first process (rank 0) writes, locks and reports; all of them read the same files. What only the first one does
+(:meth:`Processes.first`) ends in the same way for all, so that none waits for one that failed. PyTorch's
+DistributedDataParallel averages the gradients.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class PeerFailure(CausalpruneError):
-    """What ends the other processes when the first one failed; it has said why."""
+    """Ends the other processes when the first one failed; that one has reported why."""
 
     def __init__(self, code: int) -> None:
         super().__init__("the first process failed")
@@ -47,7 +47,7 @@ class Processes:
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
     def first(self, action: Callable[[], Any]) -> None:
@@ -73,11 +73,11 @@ class Processes:
             raise PeerFailure(code)
 
     def any(self, *flags: bool) -> list[bool]:
-        """Which of the flags at least one process has set; a point that all must reach."""
+        """For each flag, whether any process has set it; all processes must call this."""
         return list(flags) if self.count == 1 else [bool(n) for n in self._reduce_integers([int(f) for f in flags])]
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over the processes; the tensor itself is left alone."""
+        """The sum of a tensor over the processes; the tensor itself stays as it is."""
         if self.count == 1:
             return value
         import torch.distributed as dist
@@ -98,7 +98,7 @@ class Processes:
         return [float(n) for n in tensor.tolist()]
 
     def share(self, samples: int) -> slice:
-        """Which of so many samples of a minibatch are this process's; sizes differ by at most one."""
+        """Which samples of a minibatch of so many belong to this process; the shares' sizes differ by at most one."""
         return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
 
     def parallel(self, model: nn.Module) -> nn.Module:
@@ -111,10 +111,14 @@ class Processes:
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def require_agreement(self, subject: str, value: Any) -> None:
-        """Check that every process found the same, such as the state from which they all go on.
+        """Check that every process found the same, such as the state from which all of them continue.
+
+        Args:
+            subject: What was found, for the error message.
+            value: Anything that JSON can express.
 
         Raises:
-            UsageError: They didn't: they don't see the same files.
+            UsageError: They found different ones, so they don't see the same files.
         """
         if self.count == 1:
             return
@@ -131,7 +135,7 @@ class Processes:
             )
 
     def _reduce_integers(self, values: list[int]) -> list[int]:
-        """The largest of each, over the CPU, so that a GPU isn't waited for."""
+        """The maximum of each number over the processes, by the CPU, so that no GPU is waited for."""
         import torch
         import torch.distributed as dist
 
@@ -141,26 +145,26 @@ class Processes:
 
 
 _PATIENCE = timedelta(hours=6)
-"""How long others may work alone, such as on a large subproblem; one that is gone is noticed at once."""
+"""How long one process may work alone, as on a large subproblem; one that has ended is noticed at once."""
 
 _control: list[Any] = []
-"""The group over which decisions travel."""
+"""The group that :func:`control_group` returns, while there is one."""
 
 _current: list[Processes] = []
 
 
 def control_group() -> Any:
-    """The group of all processes over which decisions and what lies in host memory travel, by gloo."""
+    """The gloo group of all processes, which exchanges decisions and arrays in host memory."""
     return _control[0]
 
 
 def processes() -> Processes:
-    """The process that runs this, among its peers."""
+    """Return this process among those it is connected with; a single one if there are none."""
     return _current[0] if _current else Processes()
 
 
 def launched() -> Processes:
-    """What torchrun or srun says of this process; nothing is connected yet."""
+    """Return this process as torchrun or srun describes it in the environment; nothing is connected yet."""
     environment = os.environ
     if "TORCHELASTIC_RUN_ID" in environment or ("RANK" in environment and "WORLD_SIZE" in environment):
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
@@ -176,13 +180,13 @@ def connected(device: str) -> Iterator[Processes]:
     """Connect with the other processes while the body runs, if there are any.
 
     Args:
-        device: ``--device``: the GPUs talk by NCCL, CPUs by gloo.
+        device: ``cpu``, ``cuda`` or ``auto``: GPUs exchange data by NCCL, CPUs by gloo.
     """
     own = launched()
     if own.count == 1:
         yield own
         return
-    # A lost peer is one line of ours, not a page of PyTorch's.
+    # A lost process is reported in one line of ours, not in a page of PyTorch's.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import torch
     import torch.distributed as dist
@@ -212,7 +216,7 @@ def connected(device: str) -> Iterator[Processes]:
 
 
 def _slurm_meeting_point() -> tuple[str, str]:
-    """Host of the first task, and a port that follows from the job."""
+    """Host of the first task, and a port derived from the number of the job."""
     nodes = os.environ["SLURM_STEP_NODELIST"]
     done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     return done.stdout.split()[0], str(20000 + int(os.environ["SLURM_JOB_ID"]) % 20000)

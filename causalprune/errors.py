@@ -6,7 +6,26 @@ Anything that escapes as another exception type is a defect in causalprune (exit
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space, then run the same command again",
+    errno.EDQUOT: "free some of the quota, then run the same command again",
+    errno.EACCES: "get permission for the directory, or choose another",
+    errno.EPERM: "get permission for the directory, or choose another",
+    errno.EROFS: "choose a directory on a writable file system",
+    errno.ENOENT: "create the directory that holds it first",
+    errno.ENOTDIR: "choose another path: part of this one is a file",
+    errno.EISDIR: "choose another path: this one is a directory",
+    errno.EEXIST: "choose another path: a file has this name",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EMFILE: "raise the limit on open files (ulimit -n)",
+    errno.EIO: "check the disk, then run the same command again",
+}
 
 
 class ExitCode(IntEnum):
@@ -104,3 +123,20 @@ class InterruptedStage(CausalpruneError):
         super().__init__(subject, remedy="run the same command again to resume")
         if keyboard:
             self.exit_code = ExitCode.KEYBOARD
+
+
+@contextmanager
+def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
+    """Turn an ``OSError`` in the body into a :class:`StorageError` that names ``path`` and a remedy.
+
+    Args:
+        path: The file that the user knows, rather than a temporary name.
+        action: What was tried, for the message ``cannot <action> <path>``.
+    """
+    try:
+        yield
+    except OSError as error:
+        code = error.errno or 0
+        reason = f"{(error.strerror or str(error)).lower()} ({errno.errorcode.get(code, type(error).__name__)})"
+        remedy = _REMEDIES.get(code, "check the file system, then run the same command again")
+        raise StorageError(f"cannot {action} {path}", found=reason, remedy=remedy) from error

@@ -16,7 +16,7 @@ def parse_bytes(text: str) -> int:
     """Read a size such as ``512MB`` (powers of 1000) or ``2GiB`` and ``2G`` (powers of 1024).
 
     Raises:
-        ValueError: The text is no such size, or is zero.
+        ValueError: The text isn't such a size, or the size is zero.
     """
     match = _NUMBER.fullmatch(text)
     if not match or match[2].upper() not in _BYTES:
@@ -48,11 +48,11 @@ def format_bytes(count: float) -> str:
 
 
 def percent(fraction: float, digits: int | None = None) -> str:
-    """A share in percent, without the sign, such that what isn't all doesn't read as 100.
+    """A fraction in percent, without the sign; less than all never reads as 100.
 
     Args:
-        fraction: The share.
-        digits: After the point, at least; left out: as few as it has, as for a sparsity that was chosen.
+        fraction: A number in [0, 1].
+        digits: Least number of decimal places; left out: as many as it has, as for a sparsity that was chosen.
 
     Example:
         >>> percent(0.9), percent(0.9, 1), percent(0.999999, 1), percent(1, 1)
@@ -68,13 +68,13 @@ def percent(fraction: float, digits: int | None = None) -> str:
 def mean_and_spread(
     mean: float | None, spread: float | None, *, form: str = ".3g", spread_form: str = ".2g", scale: float = 1
 ) -> tuple[str, str]:
-    """A mean and a standard deviation for people; a dash where there is no mean, nothing where there is no deviation.
+    """A mean and a standard deviation as text; a dash for a missing mean, nothing for a missing deviation.
 
     Args:
         mean: Over seeds or draws.
         spread: Standard deviation of the sample; None for one value.
-        form: How the mean is written, as for :func:`format`.
-        spread_form: How the deviation is.
+        form: Format of the mean, as for :func:`format`.
+        spread_form: Format of the deviation.
         scale: Both are multiplied by it.
     """
     if mean is None:
@@ -84,7 +84,7 @@ def mean_and_spread(
 
 @dataclass(frozen=True)
 class Interval:
-    """How often to save: after so many steps, or so many seconds; whichever is finite."""
+    """How often to save: every so many steps or seconds, whichever is finite; never if neither is."""
 
     steps: float = math.inf
     seconds: float = math.inf
@@ -94,7 +94,7 @@ class Interval:
         """Read ``500steps``, ``90s``, ``10min``, ``2h`` or ``never``.
 
         Raises:
-            ValueError: The text is none of these, or is zero.
+            ValueError: The text is none of these, or the interval is zero.
         """
         if text == "never":
             return cls()
@@ -117,7 +117,7 @@ def check_interval(text: str) -> str | None:
 
 
 def parse_range(text: str) -> tuple[int, int | None]:
-    """Read a range of rows: ``10:20``, ``:20``, or ``10:``, whose end is None.
+    """Read a range of rows: ``10:20``, ``:20``, or ``10:``, which ends with None.
 
     Raises:
         ValueError: The text is none of these.

@@ -1,4 +1,4 @@
-"""Progress for people: bars on a terminal, a log line a minute elsewhere, nothing when quiet; always on stderr."""
+"""Progress for people: bars on a terminal, one log line per minute elsewhere, nothing when quiet; always on stderr."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Bar:
     """The progress of one task; this base shows nothing."""
 
     def advance(self, count: int) -> None:
-        """Count ``count`` more steps as done."""
+        """Count that many more steps as done."""
 
     def describe(self, text: str) -> None:
         """Say in a few words how it goes."""
@@ -36,7 +36,7 @@ class Reporter:
         yield Bar()
 
     def warn(self, message: str) -> None:
-        """Say something that the user should know although the stage goes on."""
+        """Report something that the user should know although the stage goes on."""
         logger.warning(message)
 
 
@@ -53,12 +53,12 @@ class LabelledReporter(Reporter):
             yield bar
 
     def warn(self, message: str) -> None:
-        """Say something that the user should know although the stage goes on."""
+        """Report something that the user should know although the stage goes on."""
         self._reporter.warn(self._label + message)
 
 
 class LogReporter(Reporter):
-    """For batch jobs: a line when a task starts and ends, and one a minute in between."""
+    """For batch jobs: a line when a task starts, one when it ends, and one per minute in between."""
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Bar]:

@@ -1,4 +1,4 @@
-"""What surrounds a computation: device, seeds, determinism."""
+"""Devices, seeds and determinism."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 def keyed_seed(*keys: int | str) -> int:
     """A 63-bit seed from a list of keys, such as ``keyed_seed(seed, "order", epoch)``.
 
-    Equal keys give equal seeds, different ones independent streams, so nothing has to be replayed after a resume.
+    Equal keys give equal seeds and different keys independent streams, so that a resume has nothing to replay.
     """
     text = "\0".join(f"{type(key).__name__}:{key}" for key in keys)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device that ``--device`` means; ``auto`` is the first GPU, else the CPU.
+    """The device of a name; ``auto`` is the first GPU, or the CPU if there is none.
 
     Raises:
-        UsageError: CUDA was asked for and is absent.
+        UsageError: There is no such GPU.
     """
     import torch
 
@@ -42,7 +42,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def make_deterministic() -> None:
-    """Allow deterministic kernels only; an operation without one raises."""
+    """Allow deterministic kernels only; an operation that has none raises."""
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

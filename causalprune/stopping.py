@@ -12,10 +12,13 @@ from types import FrameType
 from causalprune.errors import InterruptedStage
 
 DEFAULT_STOP_SIGNALS = "TERM,USR1,USR2"
-"""What batch systems send before they kill; SIGINT stops a stage as well, always."""
+"""The signals that batch systems send before they kill; SIGINT always stops a stage as well."""
 
 POSSIBLE_STOP_SIGNALS = ("TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU", "PWR")
 """Signals that may be chosen: those that nothing else in the process needs."""
+
+RESEND_SECONDS = 0.05
+"""After which a signal is sent again that came where it can't end anything."""
 
 
 def parse_signals(names: str) -> tuple[signal.Signals, ...]:
@@ -43,6 +46,10 @@ class StopRequest:
     """A flag that signals set. A loop that saves reads it after each step; elsewhere the first signal ends the stage.
 
     Only the first signal counts: a second one can't disturb the save that the first one asked for.
+
+    Attributes:
+        signal: The first signal; None while none has come.
+        raised: Whether it has ended the stage.
     """
 
     def __init__(self) -> None:
@@ -59,27 +66,32 @@ class StopRequest:
         return InterruptedStage(f"stopped by {name}, {saved}", keyboard=self.signal == signal.SIGINT)
 
     def check(self) -> None:
-        """End here if a signal came, with nothing to save.
+        """End the stage here if a signal came, with nothing to save.
 
         Raises:
-            InterruptedStage: It did.
+            InterruptedStage: A signal came.
         """
         if self:
             raise self.error("nothing half-written")
 
     @contextmanager
     def deferred(self) -> Iterator[StopRequest]:
-        """While the body runs a signal does no more than set the flag."""
+        """While the body runs, a signal only sets the flag; the body decides what follows from it."""
         self._deferrals += 1
         try:
             yield self
         finally:
             self._deferrals -= 1
 
-    def _receive(self, number: int, _: FrameType | None) -> None:
-        first = self.signal is None
-        self.signal = self.signal or signal.Signals(number)
-        if first and not self._deferrals:
+    def receive(self, number: int, _: FrameType | None = None) -> None:
+        """Handle a signal."""
+        if self.signal is None:
+            self.signal = signal.Signals(number)
+            self.raise_unless_deferred()
+
+    def raise_unless_deferred(self) -> None:
+        """End the stage here because of the signal that just came, unless signals are deferred."""
+        if not self._deferrals:
             # Code written in C may put another error in the place of this one.
             self.raised = True
             self.check()
@@ -90,6 +102,22 @@ _listening: list[StopRequest] = []
 
 
 @contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let the body finish before a signal that comes meanwhile ends the stage."""
+    if not _listening or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    request = _listening[0]
+    before = request.signal
+    try:
+        with request.deferred():
+            yield
+    finally:
+        if request.signal != before:
+            request.raise_unless_deferred()
+
+
+@contextmanager
 def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = False) -> Iterator[StopRequest]:
     """Turn signals into a :class:`StopRequest` while the body runs; inside another such body, into its request.
 
@@ -97,7 +125,7 @@ def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = Fals
 
     Args:
         names: The signals, such as ``TERM,USR1``; SIGINT is always one of them.
-        ends_process: The process ends behind the body. The signals are then ignored rather than given back, or one
+        ends_process: The process ends after the body. The signals are then ignored rather than given back, or one
             that comes late would turn a finished stage into a killed one.
     """
     if _listening or threading.current_thread() is not threading.main_thread():
@@ -107,15 +135,18 @@ def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = Fals
     hook = sys.unraisablehook
 
     def raise_again(unraisable: sys.UnraisableHookArgs) -> None:
-        if isinstance(unraisable.exc_value, InterruptedStage) and request.signal is not None:
-            # It came in a destructor, from which nothing can be raised: once more, a moment later.
-            number, request.signal = request.signal, None
-            threading.Timer(0.01, signal.pthread_kill, [threading.main_thread().ident, number]).start()
-        else:
+        if not isinstance(unraisable.exc_value, InterruptedStage):
             hook(unraisable)
+            return
+        # It came in a destructor, from which nothing can be raised: send it again a moment later, after this function,
+        # from which nothing can be raised either.
+        while request.signal is not None:
+            number, request.signal = request.signal, None
+            with request.deferred():
+                threading.Timer(RESEND_SECONDS, signal.pthread_kill, [threading.main_thread().ident, number]).start()
 
     sys.unraisablehook = raise_again
-    previous = {number: signal.signal(number, request._receive) for number in parse_signals(names)}
+    previous = {number: signal.signal(number, request.receive) for number in parse_signals(names)}
     _listening.append(request)
     try:
         yield request
@@ -128,6 +159,6 @@ def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = Fals
 
 @contextmanager
 def stop_requests(names: str = DEFAULT_STOP_SIGNALS) -> Iterator[StopRequest]:
-    """:func:`stop_signals` for a body that asks for the flag after each step and saves."""
+    """:func:`stop_signals` for a body that reads the flag after each step and saves."""
     with stop_signals(names) as request, request.deferred():
         yield request

@@ -56,7 +56,7 @@ def merge_stores(
         return _require_same(path, info, wanted), True
     temporary = path.with_name(f".{path.name}{PARTIAL}merge")
     # Of an earlier attempt that was killed.
-    remove_partials(path.parent, path.name, temporary.name)
+    remove_partials(path.parent, path.name)
     try:
         merged = TrajectoryStore.create(
             temporary, index=stores[0].index, model=stores[0].model, start_sha256=info.start_sha256

@@ -1,38 +1,11 @@
 """What a batch job says on stderr."""
 
 import json
-import logging
-from types import SimpleNamespace
 
 import pytest
 from causalprune_cli.main import main
 
-from causalprune import reporting
-from causalprune.reporting import LogReporter
-
 TINY = ["pretrain", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
-
-
-def test_a_line_a_minute(monkeypatch):
-    # A clock and a handler of its own: other threads look at the real clock, other tests leave handlers behind.
-    clock = iter(range(0, 100_000, 7))
-    monkeypatch.setattr(reporting, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    lines = []
-    handler = logging.Handler()
-    handler.emit = lambda record: lines.append(record.getMessage())
-    logger = logging.getLogger("causalprune")
-    monkeypatch.setattr(logger, "handlers", [handler])
-    monkeypatch.setattr(logger, "propagate", False)
-    monkeypatch.setattr(logger, "level", logging.INFO)
-    logger.manager._clear_cache()
-    with LogReporter().task("record", 100) as bar:
-        for _ in range(100):
-            bar.advance(1)
-    logger.manager._clear_cache()
-    assert lines[0] == "record: 100 steps"
-    # Seven seconds a step: every ninth is the first behind a minute.
-    assert lines[1].startswith("record: 9/100")
-    assert len(lines) == 2 + 100 // 9
 
 
 def test_without_a_terminal_there_are_lines_and_no_bars(tmp_path, capsys):

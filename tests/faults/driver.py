@@ -13,13 +13,15 @@ import resource
 import signal
 import sys
 import tempfile
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 
 import typer
 from causalprune_cli import main as command_line
 from faulty_disk import FaultyDisk
 from faulty_storage import FaultyStorage
 from stage_cases import BEFORE, command_of
+
+from causalprune import files
 
 # Made of its options once, not by every child.
 command_line.app = typer.main.get_command(command_line.app)
@@ -29,19 +31,21 @@ def child(request, directory):
     """Run the command; never returns."""
     limit(request.get("memory"), request.get("seconds"))
     os.environ.update(request.get("environment", {}))
-    where = FaultyStorage if request.get("in_storage") else FaultyDisk
-    disk = where(request.get("fault", ""), request.get("fail_at", 0))
-    disk.install()
+    in_storage = request.get("in_storage")
+    where = (FaultyStorage if in_storage else FaultyDisk)(request.get("fault", ""), request.get("fail_at", 0))
+    if in_storage:
+        where.install()
     if "watch" in request:
-        disk.watch(request["watch"])
+        where.watch(request["watch"])
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     sys.argv = ["causalprune", *request["args"]]
-    code = command_line.main()
+    with nullcontext() if in_storage else files.use(where):
+        code = command_line.main()
     sys.stdout.flush()
     sys.stderr.flush()
     with open(f"{directory}/changes", "w") as file:  # noqa: PTH123
-        json.dump(disk.past_it if "watch" in request else disk.changes, file)
+        json.dump(where.past_it if "watch" in request else where.changes, file)
     os._exit(code)
 
 

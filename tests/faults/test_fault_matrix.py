@@ -6,7 +6,7 @@ Each at every change, and not only at some: ``-m slow``. Both print a table of h
 import shutil
 
 import pytest
-from faulty_disk import FAULTS
+from faulty_disk import FAULTS, STOPS
 from stage_cases import STAGE_OPTIONS, artefacts, leftovers, require_whole
 
 STAGES = list(STAGE_OPTIONS)
@@ -20,6 +20,10 @@ def require_survival(runner, stages, stage, fault, number, run):
     case = f"{fault} at change {number} of {stage}, {changes[number - 1]}"
     if fault == "SIGKILL":
         assert code == -9, case
+    elif fault in STOPS:
+        # The result may just have been there.
+        assert (code, error.count("\n")) in ((130 if fault == "SIGINT" else 75, 1), (0, 0)), f"{case}: {error}"
+        assert code == 0 or f"stopped by {fault}" in error, f"{case}: {error}"
     else:
         # Cleaning up may fail without harm; everything else is the one error for the one disk.
         assert (code, error.count("\n")) in ((6, 1), (0, 0)), f"{case}: {error}"
@@ -60,6 +64,22 @@ def test_some_changes_of_a_stage_fail(runner, stages, stage, tmp_path, record_pr
         record_property("cases", (stage, fault, len(numbers), len(changes)))
         for number in numbers:
             require_survival(runner, stages, stage, fault, number, tmp_path / "run")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_signal_at_some_changes_of_a_stage(runner, stages, stage, tmp_path):
+    _, changes = stages.expected(stage)
+    for position, stop in enumerate(STOPS, start=1):
+        require_survival(runner, stages, stage, stop, max(1, position * len(changes) // 4), tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_signal_at_every_change_of_a_stage(runner, stages, stage, tmp_path):
+    _, changes = stages.expected(stage)
+    for number in range(1, len(changes) + 1):
+        require_survival(runner, stages, stage, STOPS[number % len(STOPS)], number, tmp_path / "run")
 
 
 @pytest.mark.slow

@@ -1,13 +1,9 @@
 """A run directory with a tiny network, and stores of it on a disk and in object storage."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 from causalprune_cli.main import main
-
-sys.path.append(str(Path(__file__).parents[1] / "store"))
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--epochs", "2", "--batch-size", "256"]
 

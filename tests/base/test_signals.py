@@ -60,6 +60,21 @@ def test_a_signal_in_a_destructor_is_not_lost():
     assert time.monotonic() - start < 4
 
 
+def test_a_signal_that_comes_again_while_its_return_is_prepared_is_not_lost(monkeypatch):
+    """As on a busy machine, where the thread that sends it is quicker than the one that starts that."""
+    timer, waits = threading.Timer, iter([0.0])
+
+    class Hasty(timer):
+        def start(self):
+            self.interval = next(waits, self.interval)
+            super().start()
+            if self.interval == 0:
+                self.join()
+
+    monkeypatch.setattr(threading, "Timer", Hasty)
+    test_a_signal_in_a_destructor_is_not_lost()
+
+
 def test_other_threads_have_no_handlers():
     seen = []
 

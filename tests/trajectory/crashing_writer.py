@@ -14,7 +14,7 @@ import numpy as np
 from store_builders import INFO, append_rows, make_rows, make_store
 
 import causalprune.store.writer  # noqa: F401 -- before the fork, not in each
-from causalprune.files import read_json, write_json
+from causalprune.files import Disk, read_json, write_json
 from causalprune.store import TrajectoryStore
 
 
@@ -38,7 +38,7 @@ def record(path, values, block_rows):
 
 def main(rows, columns, block_rows, sync):
     if not sync:
-        os.fsync = lambda descriptor: None
+        Disk.fsync = staticmethod(lambda descriptor: None)
     values = make_rows(rows, columns)
     for line in sys.stdin:
         process = os.fork()

@@ -162,6 +162,6 @@ def test_without_matplotlib_the_remedy_is_named(tmp_path: Path, monkeypatch: pyt
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
     code = "import sys, causalprune.evaluation.plots; print({'matplotlib', 'torch'} & set(sys.modules))"
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "set()"

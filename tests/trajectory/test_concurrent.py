@@ -82,7 +82,7 @@ def test_an_announced_replacement_may_have_happened_or_not(tmp_path, monkeypatch
         writer = store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=8, codec="exact", block_rows=8)
         append_rows(writer, values, 0, 5)
         writer.flush()
-        real = files.os.replace
+        real = files.Disk.replace
 
         def replace(source, target, happened=happened, real=real):
             if happened:
@@ -90,7 +90,7 @@ def test_an_announced_replacement_may_have_happened_or_not(tmp_path, monkeypatch
             raise KeyboardInterrupt
 
         with monkeypatch.context() as patch:
-            patch.setattr(files.os, "replace", replace)
+            patch.setattr(files.Disk, "replace", staticmethod(replace))
             append_rows(writer, values, 5)
             with pytest.raises(KeyboardInterrupt):
                 writer.flush()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from faulty_os import FaultyOs
+from faulty_disk import FREEING, FaultyDisk
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, tree
 
 from causalprune import files
@@ -27,26 +27,25 @@ def record(path, values):
         writer.finish()
 
 
-def count_operations(tmp_path, monkeypatch, action):
-    disk = FaultyOs()
-    with monkeypatch.context() as patch:
-        patch.setattr(files, "os", disk)
+def changes_that_need_space(tmp_path, action):
+    """Their numbers."""
+    disk = FaultyDisk()
+    with files.use(disk):
         action(tmp_path / "counted")
-    return disk.count
+    return [number for number, name in enumerate(disk.changes, 1) if name not in FREEING]
 
 
-@pytest.mark.parametrize("forever", [False, True])
-def test_no_space_at_any_operation_of_a_recording(tmp_path, monkeypatch, forever):
+@pytest.mark.parametrize("full", [False, True])
+def test_no_space_at_any_change_of_a_recording(tmp_path, full):
     values = make_rows(ROWS, COLUMNS)
-    total = count_operations(tmp_path, monkeypatch, lambda path: record(path, values))
+    numbers = changes_that_need_space(tmp_path, lambda path: record(path, values))
     expected = tree(tmp_path / "counted")
-    assert total > 40
-    for number in range(1, total + 1):
+    assert len(numbers) > 40
+    for number in numbers:
         path = tmp_path / f"{number}"
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "os", FaultyOs(number, forever=forever))
-            with pytest.raises(StorageError, match="no space left on device"):
-                record(path, values)
+        error = pytest.raises(StorageError, match="no space left on device")
+        with files.use(FaultyDisk("ENOSPC", number, full=full)), error:
+            record(path, values)
         if path.exists():
             store = TrajectoryStore.open(path)
             assert store.verify() == []
@@ -58,7 +57,7 @@ def test_no_space_at_any_operation_of_a_recording(tmp_path, monkeypatch, forever
         assert tree(path) == expected, number
 
 
-def test_no_space_at_any_operation_of_a_resume(tmp_path, monkeypatch):
+def test_no_space_at_any_change_of_a_resume(tmp_path):
     values = make_rows(ROWS, COLUMNS)
     make_recording(tmp_path / "expected", ROWS, COLUMNS, block_rows=4, codec="exact")
     expected = tree(tmp_path / "expected")
@@ -70,13 +69,11 @@ def test_no_space_at_any_operation_of_a_resume(tmp_path, monkeypatch):
             writer.finish()
 
     make_recording(tmp_path / "counted", ROWS, COLUMNS, block_rows=4, codec="exact")
-    for number in range(1, count_operations(tmp_path, monkeypatch, again) + 1):
+    for number in changes_that_need_space(tmp_path, again):
         path = tmp_path / f"{number}"
         store, _ = make_recording(path, ROWS, COLUMNS, block_rows=4, codec="exact")
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "os", FaultyOs(number))
-            with pytest.raises(StorageError):
-                again(path)
+        with files.use(FaultyDisk("ENOSPC", number)), pytest.raises(StorageError):
+            again(path)
         reader = store.recording()
         assert np.array_equal(reader.read_rows(0, reader.num_rows), values[: reader.num_rows])
         assert reader.num_rows >= 3
@@ -84,7 +81,7 @@ def test_no_space_at_any_operation_of_a_resume(tmp_path, monkeypatch):
         assert tree(path) == expected, number
 
 
-def test_no_space_at_any_operation_of_a_fit(tmp_path, monkeypatch):
+def test_no_space_at_any_change_of_a_fit(tmp_path):
     old, new = {"gamma": np.arange(20.0)}, {"gamma": -np.arange(20.0)}
     store, _ = make_recording(tmp_path / "counted", ROWS, COLUMNS)
     store.recording().write_fit("default", old, {"alpha": 1})
@@ -92,16 +89,13 @@ def test_no_space_at_any_operation_of_a_fit(tmp_path, monkeypatch):
     def replace(path):
         TrajectoryStore.open(path).recording().write_fit("default", new, {"alpha": 2}, overwrite=True)
 
-    total = count_operations(tmp_path, monkeypatch, replace)
-    for number in range(1, total + 1):
+    for number in changes_that_need_space(tmp_path, replace):
         path = tmp_path / f"{number}"
         store, _ = make_recording(path, ROWS, COLUMNS)
         reader = store.recording()
         reader.write_fit("default", old, {"alpha": 1})
-        with monkeypatch.context() as patch:
-            patch.setattr(files, "os", FaultyOs(number))
-            with pytest.raises(StorageError):
-                replace(path)
+        with files.use(FaultyDisk("ENOSPC", number)), pytest.raises(StorageError):
+            replace(path)
         assert reader.fits == ("default",)
         fit = reader.read_fit("default")
         assert fit.arrays["gamma"].tolist() == (old if fit.attributes["alpha"] == 1 else new)["gamma"].tolist()

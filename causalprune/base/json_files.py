@@ -1,0 +1,96 @@
+"""Files of JSON: read within a bound, written so that equal values are equal bytes, and sealed against editing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+from causalprune.errors import CorruptError, DataError, storage_errors
+
+MAX_JSON_BYTES = 64 * 2**20
+"""A larger JSON file is not one of ours."""
+
+
+def read_bytes(path: Path, max_bytes: int, *, remedy: str = "") -> bytes:
+    """Read a whole file of bounded size.
+
+    Args:
+        path: The file.
+        max_bytes: More than this is refused before it is read.
+        remedy: What to do when the file is missing.
+
+    Raises:
+        DataError: Nothing there, or not a file.
+        CorruptError: Larger than ``max_bytes``.
+        StorageError: The file system refused.
+    """
+    with storage_errors(path, "read"):
+        try:
+            status = Path(path).stat()
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise DataError(f"{path}", expected="a file", found="nothing", remedy=remedy) from error
+        if not stat.S_ISREG(status.st_mode):
+            found = "a directory" if stat.S_ISDIR(status.st_mode) else "a special file"
+            raise DataError(f"{path}", expected="a file", found=found, remedy=remedy)
+        if status.st_size > max_bytes:
+            raise CorruptError(f"{path}", expected=f"at most {max_bytes} bytes", found=f"{status.st_size}")
+        return Path(path).read_bytes()
+
+
+def encode_json(value: Any) -> bytes:
+    """Encode a value as JSON with sorted keys, indented by 2.
+
+    Raises:
+        ValueError: A float that isn't finite, which JSON can't express: use ``None``.
+    """
+    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+
+
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES, *, remedy: str = "") -> Any:
+    """Read a JSON file; raises as :func:`read_bytes` and :func:`decode_json` do."""
+    return decode_json(read_bytes(path, max_bytes, remedy=remedy), f"{path}")
+
+
+def decode_json(data: bytes | str, source: str) -> Any:
+    """Decode JSON that came from ``source``.
+
+    Raises:
+        CorruptError: It isn't JSON (NaN and Infinity are not).
+    """
+    try:
+        return json.loads(data, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError(source, expected="JSON", found=str(error)[:120]) from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name}, which is not JSON")
+
+
+def seal(value: dict[str, Any]) -> dict[str, Any]:
+    """Put the SHA-256 of a JSON object's content into it, by which :func:`is_sealed` notices any change."""
+    content = {name: inner for name, inner in value.items() if name != "sha256"}
+    return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+
+
+def is_sealed(value: dict[str, Any]) -> bool:
+    """Whether a JSON object still is what :func:`seal` returned."""
+    return value == seal(value)
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        DataError: Nothing there, or not a file.
+        StorageError: The file system refused.
+    """
+    with storage_errors(path, "read"):
+        try:
+            with Path(path).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise DataError(f"{path}", expected="a file", found="nothing that can be read") from error

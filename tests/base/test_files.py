@@ -1,0 +1,288 @@
+import errno
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from faulty_disk import STOPS, FaultyDisk
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from causalprune import files
+from causalprune.errors import CorruptError, DataError, InterruptedStage, StorageError
+from causalprune.stopping import stop_requests, stop_signals
+
+
+def test_write_atomic_syncs_the_data_before_the_name_and_the_name_after(tmp_path):
+    disk = FaultyDisk()
+    with files.use(disk):
+        files.write_atomic(tmp_path / "a", b"data")
+    assert (tmp_path / "a").read_bytes() == b"data"
+    assert disk.changes == ["open", "write", "fsync", "replace", "fsync"]
+
+
+def test_write_atomic_leaves_old_or_new_when_any_operation_fails(tmp_path):
+    path = tmp_path / "a"
+    for number in range(1, 6):
+        path.write_bytes(b"old")
+        error = pytest.raises(StorageError, match="no space left on device")
+        with files.use(FaultyDisk("ENOSPC", number)), error as caught:
+            files.write_atomic(path, b"new")
+        assert str(path) in str(caught.value)
+        assert "free some space" in str(caught.value)
+        assert path.read_bytes() == (b"old" if number < 5 else b"new")
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_file_removes_what_a_failing_body_wrote(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(TypeError), files.atomic_file(path) as file:
+        assert file.write(b"half") + file.write(None)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_atomic_file_takes_numpy_and_short_writes(tmp_path):
+    class ShortWrites(files.Disk):
+        def write(self, descriptor, data):
+            return os.write(descriptor, data[:7])
+
+    values = np.arange(100.0)
+    with files.use(ShortWrites()), files.atomic_file(tmp_path / "a.npy") as file:
+        np.save(file, values)
+    assert np.array_equal(np.load(tmp_path / "a.npy"), values)
+
+
+def test_errors_name_the_file_and_a_remedy(tmp_path):
+    with pytest.raises(StorageError, match=r"cannot write .*missing/a.*create the directory"):
+        files.write_atomic(tmp_path / "missing" / "a", b"")
+    for code, remedy in ((errno.EACCES, "permission"), (errno.EROFS, "writable"), (errno.EDQUOT, "quota")):
+        with pytest.raises(StorageError, match=remedy), files.storage_errors(tmp_path):
+            raise OSError(code, os.strerror(code))
+
+
+def test_append_line_cuts_off_what_a_crash_left_and_undoes_its_own_failure(tmp_path):
+    path = tmp_path / "log"
+    files.append_line(path, "one")
+    path.write_bytes(path.read_bytes() + b"x" * 10_000)
+    files.append_line(path, "two")
+    assert path.read_bytes() == b"one\ntwo\n"
+    disk = FaultyDisk()
+    with files.use(disk):
+        files.append_line(path, "three")
+    before = path.read_bytes()
+    assert disk.changes == ["open", "write", "fsync"]
+    for number in range(1, 4):
+        with files.use(FaultyDisk("ENOSPC", number)), pytest.raises(StorageError):
+            files.append_line(path, "four")
+        assert path.read_bytes() == before
+
+
+def test_append_line_of_a_torn_file_without_any_newline(tmp_path):
+    path = tmp_path / "log"
+    path.write_bytes(b"torn")
+    files.append_line(path, "one")
+    assert path.read_bytes() == b"one\n"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(JSON)
+def test_json_round_trips(tmp_path_factory, value):
+    path = tmp_path_factory.mktemp("json") / "a.json"
+    try:
+        files.write_json(path, value)
+    except UnicodeEncodeError:
+        assert any("\ud800" <= c <= "\udfff" for c in json.dumps(value, ensure_ascii=False))
+        return
+    assert files.read_json(path) == value
+    assert path.read_bytes().endswith(b"\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "error"),
+    [(b"{", CorruptError), (b"NaN", CorruptError), (b"\xff", CorruptError), (b"[" * 100_000, CorruptError)],
+)
+def test_read_json_refuses_what_is_not_json(tmp_path, data, error):
+    (tmp_path / "a").write_bytes(data)
+    with pytest.raises(error, match="JSON"):
+        files.read_json(tmp_path / "a")
+
+
+def test_read_json_of_what_is_no_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    for path, found in ((tmp_path, "a directory"), (tmp_path / "no", "nothing"), (tmp_path / "pipe", "special file")):
+        with pytest.raises(DataError, match=found):
+            files.read_json(path)
+    (tmp_path / "large").write_bytes(b"1" * 11)
+    with pytest.raises(CorruptError, match="at most 10 bytes"):
+        files.read_json(tmp_path / "large", 10)
+
+
+def test_write_json_has_no_nan(tmp_path):
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "a", float("nan"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_sha256_file(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc")
+    # The first test vector of FIPS 180-2.
+    assert files.sha256_file(tmp_path / "a").startswith(
+        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
+    with pytest.raises(DataError):
+        files.sha256_file(tmp_path)
+
+
+def test_names_may_be_hostile(tmp_path):
+    for name in ("a b", "quote'\"", "new\nline", "ümläut", "%s{}"):
+        files.write_atomic(tmp_path / name, b"x")
+        assert (tmp_path / name).read_bytes() == b"x"
+
+
+def test_remove_partials_leaves_finished_files(tmp_path):
+    files.write_atomic(tmp_path / "kept", b"")
+    files.temporary_beside(tmp_path / "kept").write_bytes(b"")
+    files.temporary_beside(tmp_path / "directory").mkdir()
+    (tmp_path / "a.partial-of-the-user").write_bytes(b"")
+    files.remove_partials(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.partial-of-the-user", "kept"]
+
+
+def in_a_process(action):
+    """Run it in a fork; the signal that killed that, or 0."""
+    process = os.fork()
+    if process == 0:
+        status = 1
+        try:
+            action()
+            status = 0
+        finally:
+            os._exit(status)
+    code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    assert code <= 0
+    return -code
+
+
+def write_through_a_temporary_file(folder):
+    """As one builds a file aside to put it in place at the end."""
+    temporary = files.temporary_beside(folder / "a")
+    files.write_atomic(temporary, b"new")
+    files.rename(temporary, folder / "a")
+
+
+CHANGES = {
+    "write": lambda folder: files.write_atomic(folder / "a", b"new"),
+    "keep": lambda folder: files.write_atomic(folder / "a", b"new", previous=folder / "b"),
+    "aside": write_through_a_temporary_file,
+    "append": lambda folder: files.append_line(folder / "log", "two"),
+    "delete": lambda folder: files.remove_tree(folder / "tree"),
+}
+
+
+def prepared(folder):
+    (folder / "tree" / "branch").mkdir(parents=True)
+    (folder / "tree" / "branch" / "leaf").write_bytes(b"x")
+    (folder / "a").write_bytes(b"old")
+    (folder / "log").write_bytes(b"one\n")
+    return folder
+
+
+def changes_of(folder, action):
+    disk = FaultyDisk()
+    with files.use(disk):
+        action(prepared(folder))
+    return len(disk.changes)
+
+
+@pytest.mark.parametrize("name", list(CHANGES))
+def test_a_kill_at_any_change_leaves_nothing_that_the_next_writer_does_not_remove(tmp_path, name):
+    action = CHANGES[name]
+    for number in range(1, changes_of(tmp_path / "0", action) + 1):
+        folder = prepared(tmp_path / f"{number}")
+        with files.use(FaultyDisk("SIGKILL", number)):
+            assert in_a_process(lambda folder=folder: action(folder)) == signal.SIGKILL
+        found = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")}
+        assert found.get("a", found.get("b")) in (b"old", b"new")
+        assert found["log"].startswith(b"one\n")
+        files.remove_partials(folder, "a", "tree")
+        assert {p.name for p in folder.iterdir()} <= {"a", "b", "log", "tree"}
+        assert not (folder / "tree").exists() or (folder / "tree" / "branch" / "leaf").exists()
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("name", ["write", "keep", "append"])
+def test_a_signal_at_any_change_ends_the_stage_with_the_file_written_and_nothing_beside_it(tmp_path, name, stop):
+    action = CHANGES[name]
+    for number in range(1, changes_of(tmp_path / "0", action) + 1):
+        folder = prepared(tmp_path / f"{number}")
+        with stop_signals(), files.use(FaultyDisk(stop, number)), pytest.raises(InterruptedStage):
+            action(folder)
+        assert {p.name for p in folder.iterdir()} <= {"a", "b", "log", "tree"}
+        assert (folder / "log").read_bytes() in (b"one\n", b"one\ntwo\n")
+        if name != "append":
+            assert (folder / "a").read_bytes() == b"new"
+
+
+def test_a_signal_at_any_change_of_a_stream_leaves_the_old_file_or_the_new_one(tmp_path):
+    path = tmp_path / "a"
+
+    def stream():
+        with files.atomic_file(path) as file:
+            file.write(b"n")
+            file.write(b"ew")
+
+    for number in range(1, 7):
+        path.write_bytes(b"old")
+        with stop_signals(), files.use(FaultyDisk("SIGTERM", number)), pytest.raises(InterruptedStage):
+            stream()
+        assert path.read_bytes() == (b"old" if number < 5 else b"new")
+        assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_signal_while_signals_are_deferred_ends_nothing_that_is_written(tmp_path):
+    with stop_requests() as stop, files.use(FaultyDisk("SIGTERM", 1)):
+        files.write_atomic(tmp_path / "a", b"new")
+        files.write_atomic(tmp_path / "a", b"newer")
+        assert stop
+    with stop_signals(), stop_requests(), files.use(FaultyDisk("SIGTERM", 1)):
+        files.write_atomic(tmp_path / "b", b"new")
+
+
+def test_a_signal_that_came_before_ends_no_later_write(tmp_path):
+    with stop_signals() as stop:
+        with stop.deferred(), files.use(FaultyDisk("SIGTERM", 1)):
+            files.write_atomic(tmp_path / "a", b"new")
+        files.write_atomic(tmp_path / "a", b"newer")
+
+
+@given(st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1))
+def test_temporary_names_lead_to_the_final_name_however_often_they_are_made(name):
+    assume(name not in (".", "..") and not (name.startswith(".") and files.PARTIAL in name))
+    path = Path("folder") / name
+    names = [path]
+    for _ in range(3):
+        names.append(files.temporary_beside(names[-1]))
+    assert len(set(names)) == 4
+    for temporary in names[1:]:
+        assert temporary.parent == path.parent
+        assert temporary.name.startswith(f".{name}{files.PARTIAL}")
+        assert temporary.name.removeprefix(f".{name}").count(files.PARTIAL) == 1
+
+
+def test_make_directory_and_remove_tree(tmp_path):
+    path: Path = tmp_path / "a" / "b"
+    files.make_directory(path)
+    files.make_directory(path)
+    (path / "file").write_bytes(b"")
+    files.remove_tree(tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
