@@ -9,7 +9,8 @@ from typing import Any, Literal
 import google_crc32c
 import numpy as np
 
-from causalprune.errors import CorruptError, UsageError
+from causalprune.errors import CorruptError
+from causalprune.store.names import CODECS
 
 _BLOSC_HEADER = struct.Struct("<BBBBIII")
 _CHECKSUM = struct.Struct("<I")
@@ -64,27 +65,21 @@ class Codec:
         return zarr_codecs(4, self.compressor, self.level, self.shuffle, self.block_bytes)
 
 
-CODECS = {
-    codec.name: codec
-    for codec in (
-        Codec("exact", mantissa_bits=23, compressor="lz4", level=5),
-        Codec("balanced", mantissa_bits=10, compressor="lz4", level=5),
-        Codec("small", mantissa_bits=7, compressor="zstd", level=3, shuffle="shuffle", block_bytes=2**20),
-    )
-}
-"""The presets by name. LZ4 only finds repetition, and needs the bits apart. Zstandard also gives frequent bytes shorter
-codes, best where exponents stay whole; blocks larger than Blosc would choose are both faster and smaller."""
+# LZ4 only finds repetition, and needs the bits apart. Zstandard also gives frequent bytes shorter codes, best where
+# exponents stay whole; blocks larger than Blosc would choose are both faster and smaller.
+EXACT = Codec("exact", mantissa_bits=23, compressor="lz4", level=5)
+BALANCED = Codec("balanced", mantissa_bits=10, compressor="lz4", level=5)
+SMALL = Codec("small", mantissa_bits=7, compressor="zstd", level=3, shuffle="shuffle", block_bytes=2**20)
 
 
 def find_codec(name: str) -> Codec:
-    """The preset of that name.
+    """The codec of that name in :data:`causalprune.store.names.CODECS`.
 
     Raises:
         UsageError: There is none.
     """
-    if name not in CODECS:
-        raise UsageError("codec", expected=" or ".join(CODECS), found=repr(name)[:80])
-    return CODECS[name]
+    codec: Codec = CODECS.load(name)
+    return codec
 
 
 def encode_chunk(

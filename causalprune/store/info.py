@@ -9,7 +9,8 @@ from typing import Any, Literal, get_args
 from causalprune.errors import CorruptError, UsageError
 from causalprune.step_rule import STEP_EXTRAS, StepRule
 from causalprune.store.blocks import MAX_ROWS, BlockShape
-from causalprune.store.codec import CODECS, Codec
+from causalprune.store.codec import Codec, find_codec
+from causalprune.store.names import CODECS
 
 LossChange = Literal["same-batch", "next-batch"]
 
@@ -144,4 +145,4 @@ class RecordingSchema:
         except (TypeError, ValueError) as error:
             raise CorruptError(source, expected="a checksum of the mask", found=repr(active)[:80]) from error
         info = RecordingInfo.from_json(value.get("info"), source)
-        return cls(info, shape, max_rows, CODECS[codec], active_checksum)
+        return cls(info, shape, max_rows, find_codec(codec), active_checksum)
