@@ -30,7 +30,7 @@ from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
-from causalprune.stages.criterion_inputs import read_inputs, require_recording
+from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.stages.loading import load_network
 from causalprune.stages.rewinding import load_earlier
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
@@ -73,13 +73,13 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         CausalpruneError: See :mod:`causalprune.errors` for the family.
     """
     reporter = reporter or Reporter()
+    criterion = load_criterion("gamma" if config.zero else config.criterion)
+    if criterion.reweights:
+        config.check_no_rewind(criterion.name)
     run = RunPaths(config.run)
     source, path = config.checkpoint or run.recorded, config.output or run.pruned
     check_distinct(path, source)
     checkpoint = load_checkpoint(source, remedy="run `causalprune record` first, or name a --checkpoint")
-    criterion = load_criterion("gamma" if config.zero else config.criterion)
-    if criterion.reweights:
-        config.check_no_rewind(criterion.name)
     reader, fit = None, None
     inputs = {"checkpoint": checkpoint.sha256}
     if criterion.needs:
@@ -94,7 +94,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
             )
         reader = store.recording(config.recording)
         inputs["recording"] = reader.digest
-        require_recording(criterion, reader)
+        criterion.require(reader.info.step_rule, reader.steps.lr.tolist())
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             inputs["fit"] = fit.digest

@@ -13,7 +13,7 @@ from causalprune.errors import MismatchError
 from causalprune.evaluation.interventions import Positions, compare, zeroed_loss_changes
 from causalprune.evaluation.samples import draw_samples, loss_module
 from causalprune.parameters import ParameterIndex
-from causalprune.pruning.criteria.gamma import GAMMA
+from causalprune.pruning.criteria import GAMMA
 from causalprune.reporting import Reporter
 from causalprune.runtime import keyed_seed
 from causalprune.stages.criterion_inputs import read_inputs

@@ -145,4 +145,4 @@ class RecordingSchema:
         except (TypeError, ValueError) as error:
             raise CorruptError(source, expected="a checksum of the mask", found=repr(active)[:80]) from error
         info = RecordingInfo.from_json(value.get("info"), source)
-        return cls(info, shape, max_rows, find_codec(codec), active_checksum)
+        return cls(info, shape, max_rows, find_codec(str(codec)), active_checksum)
