@@ -14,9 +14,9 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotrs
 
-from causalprune.columns import Float64
 from causalprune.solver.certificate import Penalty, duality_gap, signed
-from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.source import Float64
+from causalprune.solver.working_set import ColumnPool, Positions
 
 _JITTER = 1e-12
 """Share added to the Gram matrix's diagonal: duplicates make it singular; two refinements take its effect out again."""

@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from causalprune.columns import Float64
 from causalprune.solver.active_set import PoolSolution
 from causalprune.solver.certificate import Penalty, duality_gap, signed
-from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.source import Float64
+from causalprune.solver.working_set import ColumnPool, Positions
 
 _MAX_STEPS = 200
 _SLAB = 2048

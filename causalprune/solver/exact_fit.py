@@ -10,20 +10,17 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from causalprune.columns import ColumnSource, Float32, Float64
 from causalprune.errors import UsageError
-from causalprune.solver.division import Division
-from causalprune.solver.evidence import combine, fold_errors, region_evidence
-from causalprune.solver.fitted_rows import FittedRows
+from causalprune.solver.evidence import FitResult, NotCertifiedError, combine, fold_errors, region_evidence, sparse_path
 from causalprune.solver.memory import divide_pool, plan_memory
+from causalprune.solver.path import Task
 from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
+from causalprune.solver.process_group import Division, Team
 from causalprune.solver.products import DeviceProducts, HostProducts, Products
 from causalprune.solver.region import Region
-from causalprune.solver.resampling import bootstrap_counts, row_factor
-from causalprune.solver.result import FitResult, NotCertifiedError, sparse_path
+from causalprune.solver.rows import FittedRows, bootstrap_counts, row_factor
+from causalprune.solver.source import ColumnSource, Float32, Float64
 from causalprune.solver.streaming import Notify, Scanner
-from causalprune.solver.task import Task
-from causalprune.solver.team import Team
 
 SIDE_TOL = 1e-4
 """Relative gap of the fits that only judge the fit itself: held-out steps, folds, resamples."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalprune.columns import Float32
-from causalprune.solver.division import Division
-from causalprune.solver.pool import SLAB, ColumnPool, Positions
-from causalprune.solver.scales import ColumnScales
-from causalprune.solver.task import Task
+from causalprune.solver.path import Task
+from causalprune.solver.process_group import Division
+from causalprune.solver.source import Float32
+from causalprune.solver.working_set import SLAB, ColumnPool, ColumnScales, Positions
 
 
 class Exchange:

@@ -1,25 +1,66 @@
-"""Fit γ: exactly, by scikit-learn, or as the authors do."""
+"""Fit γ with one of the solvers; what those share that neither divide nor certify the columns on their way."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float64
-from causalprune.errors import UsageError
+from causalprune.errors import DataError, UsageError
 from causalprune.solver.certificate import Penalty, certify, signed
-from causalprune.solver.evidence import combine
+from causalprune.solver.coordinate_descent import solve_sklearn
+from causalprune.solver.evidence import FitEvidence, FitResult, NotCertifiedError, combine
 from causalprune.solver.exact_fit import ExactOptions, fit_exactly
-from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
-from causalprune.solver.reference import solve_sklearn
-from causalprune.solver.result import FitEvidence, FitResult, NotCertifiedError
-from causalprune.solver.scan import scan
-from causalprune.solver.source import ColumnRange
+from causalprune.solver.problem import LassoProblem, check_target, no_correlation, no_movement
+from causalprune.solver.process_group import Team
+from causalprune.solver.source import ColumnRange, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
-from causalprune.solver.team import Team
 from causalprune.solver.truncated_gradient import PRESETS, solve_truncated_gradient, target_unit
+from causalprune.solver.working_set import NORM_FLOOR
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What one pass over the columns finds.
+
+    Attributes:
+        scale: (P,) s_k in X̃ = X·diag(s); 0 for a column of zeros.
+        correlation: (P,) x̃_kᵀy.
+    """
+
+    scale: Float64
+    correlation: Float64
+
+
+def scan(source: ColumnSource, normalize: str) -> Scan:
+    """Pass over the columns once.
+
+    Raises:
+        DataError: Fewer than two rows, a constant y, NaN or infinity.
+    """
+    y = source.target
+    check_target(y)
+    norm = np.zeros(source.num_columns)
+    correlation = np.zeros(source.num_columns)
+    for first, block in source.blocks():
+        wide = block.astype(np.float64)
+        part = slice(first, first + block.shape[1])
+        norm[part] = np.sqrt(np.einsum("ij,ij->j", wide, wide))
+        correlation[part] = y @ wide
+    if not np.isfinite(norm).all():
+        raise DataError(
+            f"column {int(np.flatnonzero(~np.isfinite(norm))[0])} of X",
+            expected="finite numbers",
+            found="NaN or infinity",
+        )
+    scale = np.zeros_like(norm)
+    if normalize == "none":
+        scale[norm > 0] = 1.0
+    elif norm.any():
+        np.divide(1.0, np.maximum(norm, NORM_FLOOR * norm.max()), where=norm > 0, out=scale)
+    return Scan(scale, correlation * scale)
+
 
 SOLVERS = ("lasso", "sklearn", "sgd")
 

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from causalprune.columns import Float64
 from causalprune.errors import DataError
 from causalprune.runtime import keyed_seed
+from causalprune.solver.source import Float64
 
 LEVEL = 0.95
 """Of the confidence intervals."""

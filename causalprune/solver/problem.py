@@ -8,8 +8,8 @@ from typing import Literal
 
 import numpy as np
 
-from causalprune.columns import Float64
 from causalprune.errors import DataError, UsageError
+from causalprune.solver.source import Float64
 
 DEFAULT_ALPHA_RATIO = 0.1
 """α as a share of alpha_max when none is given."""

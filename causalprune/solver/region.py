@@ -9,19 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from causalprune.columns import Float32, Float64
 from causalprune.errors import DataError
-from causalprune.solver.bounds import Piece, Reference, upper_limits
-from causalprune.solver.candidates import Candidates
 from causalprune.solver.certificate import allowed_peak, duality_gap, signed
-from causalprune.solver.division import Division
-from causalprune.solver.dual_correlations import DualCorrelations
 from causalprune.solver.exchange import Exchange
-from causalprune.solver.pool import Positions
-from causalprune.solver.pool_path import solve_path
+from causalprune.solver.path import Scaling, Solution, Task, solve_path
+from causalprune.solver.process_group import Division
 from causalprune.solver.products import correlation_error
-from causalprune.solver.scales import ColumnScales
-from causalprune.solver.task import Scaling, Solution, Task
+from causalprune.solver.ranking import DualCorrelations
+from causalprune.solver.screening import Candidates, Piece, Reference, upper_limits
+from causalprune.solver.source import Float32, Float64
+from causalprune.solver.working_set import ColumnScales, Positions
 
 _LOOSE = 1e-4
 """Relative gap of the solutions that only choose candidates."""

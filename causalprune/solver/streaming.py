@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float32, Float64
-from causalprune.solver.bounds import Reference
+from causalprune.solver.process_group import Team
 from causalprune.solver.products import HostProducts, Products, Request, column_norms
 from causalprune.solver.region import Region
-from causalprune.solver.team import Team
+from causalprune.solver.screening import Reference
+from causalprune.solver.source import ColumnSource, Float32, Float64
 
 _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the first pass after which the tasks are solved over what was seen so far."""

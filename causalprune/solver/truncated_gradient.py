@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
+from causalprune.solver.source import ColumnSource, Float64
 
 GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as the authors do."""

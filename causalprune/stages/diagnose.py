@@ -21,7 +21,7 @@ from causalprune.runtime import make_deterministic
 from causalprune.solver.exact_fit import ExactOptions
 from causalprune.solver.placebo import common_gamma, placebo_fits
 from causalprune.solver.problem import LassoProblem
-from causalprune.solver.resampling import held_out_tail
+from causalprune.solver.rows import held_out_tail
 from causalprune.stages.artefacts import check_distinct
 from causalprune.stages.diagnosis_findings import findings
 from causalprune.stages.fit_gamma import design

@@ -18,17 +18,17 @@ from causalprune.pruning.groups import group_ids
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
+from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import ExactOptions, assist
+from causalprune.solver.features import FeatureSource
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
-from causalprune.solver.result import NotCertifiedError
-from causalprune.solver.team import Team
+from causalprune.solver.process_group import Team
 from causalprune.solver.truncated_gradient import PRESETS
 from causalprune.stages.fit_result import FitGammaResult, FitReport
 from causalprune.stages.group_curvature import group_curvature
 from causalprune.stages.result import identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
-from causalprune.store.features import FeatureSource
 from causalprune.store.fits import require_name
 
 

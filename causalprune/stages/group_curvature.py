@@ -11,6 +11,7 @@ from causalprune.config import FitGammaConfig
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids
 from causalprune.quantities import format_bytes, parse_bytes
+from causalprune.solver.features import FeatureSource
 from causalprune.solver.implied_curvature import (
     LEVEL,
     MAX_GROUPS,
@@ -19,7 +20,6 @@ from causalprune.solver.implied_curvature import (
     implied_curvature,
 )
 from causalprune.store import RecordingReader
-from causalprune.store.features import FeatureSource
 
 _OTHERS = 1e-3
 """Least share of the movement, of parameters without columns, that gets a column of its own."""

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from causalprune.solver.division import Division
+from causalprune.solver.path import Task
+from causalprune.solver.process_group import Division, Team
 from causalprune.solver.products import HostProducts, Request, column_norms
 from causalprune.solver.region import Region
-from causalprune.solver.task import Task
-from causalprune.solver.team import Team
 
 ROWS, COLUMNS, WIDTH = 20, 60, 12
 

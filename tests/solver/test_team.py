@@ -15,12 +15,12 @@ from test_exact_fit import causal_problem, rows_of_path
 from causalprune.distributed import Processes
 from causalprune.errors import DataError
 from causalprune.solver import exact_fit
+from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import ExactOptions, assist, fit_exactly
 from causalprune.solver.memory import MemoryPlan
 from causalprune.solver.problem import LassoProblem
-from causalprune.solver.result import NotCertifiedError
+from causalprune.solver.process_group import Team
 from causalprune.solver.source import ArraySource
-from causalprune.solver.team import Team
 
 BLOCK = 16
 TOLERANCE = 1e-6

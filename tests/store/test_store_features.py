@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from store_builders import make_recording, scalars
 
 from causalprune.errors import DataError
-from causalprune.store.features import FeatureSource
+from causalprune.solver.features import FeatureSource
 
 ROWS, COLUMNS = 21, 50
 

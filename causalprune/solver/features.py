@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from causalprune.columns import Argument, ColumnSource, Result
+from causalprune.solver.source import Argument, ColumnSource, Result
 from causalprune.store.buffers import BufferPool
 from causalprune.store.prefetch import prefetched
 from causalprune.store.reader import RecordingReader, recut

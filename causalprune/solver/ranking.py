@@ -6,14 +6,13 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from causalprune.columns import Float32, Float64
-from causalprune.solver.bounds import Piece
-from causalprune.solver.candidates import Candidates
 from causalprune.solver.certificate import signed
 from causalprune.solver.exchange import Exchange
-from causalprune.solver.pool import Positions
-from causalprune.solver.task import Solution, Task
-from causalprune.solver.team import Team
+from causalprune.solver.path import Solution, Task
+from causalprune.solver.process_group import Team
+from causalprune.solver.screening import Candidates, Piece
+from causalprune.solver.source import Float32, Float64
+from causalprune.solver.working_set import Positions
 
 
 class DualCorrelations:

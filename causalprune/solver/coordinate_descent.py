@@ -6,10 +6,10 @@ import warnings
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import UsageError
 from causalprune.quantities import format_bytes
 from causalprune.solver.problem import LassoProblem
+from causalprune.solver.source import ColumnSource, Float64
 
 MAX_ITERATIONS = 100_000
 """Sweeps of coordinate descent."""
