@@ -40,14 +40,14 @@ def peak_bytes() -> int:
 
 
 def ours(store: Path, problem: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    from causalprune.solver.exact_fit import ExactOptions, fit_exactly
+    from causalprune.solver.exact_fit import fit_exactly
     from causalprune.solver.features import FeatureSource
-    from causalprune.solver.problem import LassoProblem
+    from causalprune.solver.problem import LassoProblem, SolverOptions
     from causalprune.store import TrajectoryStore
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     kind = {"alpha_ratio": 0.01} if problem == "one" else {"num_alphas": {"path": 20, "100": 100}[problem]}
-    options = ExactOptions(memory_bytes=arguments.memory * 2**20, held_out=0, ranking=False, device=arguments.device)
+    options = SolverOptions(memory_bytes=arguments.memory * 2**20, held_out=0, ranking=False, device=arguments.device)
     result = fit_exactly(source, LassoProblem(**kind, normalize=arguments.normalize, tol=TOL), options)
     e = result.evidence
     return {

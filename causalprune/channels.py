@@ -100,7 +100,7 @@ class ChannelGraph:
         """The channels that a layer writes, None where they can't be removed.
 
         They can't where nothing reads them; where a layer writes them that isn't prunable or works on groups of several
-        channels; where a normalisation over channels or a parameter by itself reads them; or where another writer's
+        channels; where a normalization over channels or a parameter by itself reads them; or where another writer's
         unit c isn't channel c, as behind a shortcut that pads channels.
 
         Args:

@@ -50,7 +50,7 @@ class SparseSolution:
 def solve_sparse(
     gradients: GradientMatrix, theta: Vector, ridge: float, project: Callable[[Vector], Bools]
 ) -> SparseSolution:
-    """Minimise ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the weights w whose support is allowed.
+    """Minimize ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the weights w whose support is allowed.
 
     Benbaki et al., arXiv 2302.14623: iterative hard thresholding, w ← P(w − τ·∇), from the largest |w̄|, and least
     squares on the support. The small n allows more. Each support S is valued by its own optimum, for which the n × n

@@ -138,7 +138,7 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
             who,
             expected="scores",
             found=f"that its own code raised {type(error).__name__}: {error}",
-            remedy="mend the criterion (--debug shows where)",
+            remedy="mend the criterion (with debug, its traceback is shown)",
         ) from error
     if not isinstance(scores, Scores):
         raise DataError(

@@ -62,7 +62,7 @@ class CriterionInputs:
     Attributes:
         theta: (P,) weights.
         gamma: (P,) γ, or (3, P) with the three lag columns of a momentum model, in units of loss per Δθ² as recorded
-            (not in those of normalised columns). A γ that belongs to a group is repeated for each member.
+            (not in those of normalized columns). A γ that belongs to a group is repeated for each member.
         dual_correlation: |x_kᵀr|/(Tα), in the shape of ``gamma``.
         mean_squared_gradient: (P,) mean over the recorded steps of g², see
             :func:`causalprune.pruning.gradients.mean_squared_gradient`.

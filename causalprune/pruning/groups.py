@@ -71,7 +71,7 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
             f"granularity {granularity}",
             expected=f"a network with {wanted[0]} layers",
             found="none",
-            remedy=f"use --granularity {other}",
+            remedy=f"use granularity {other}",
         )
     if granularity == "parameter":
         return [entry.size for entry in index]

@@ -14,7 +14,7 @@ from causalprune.pruning.mask import Mask
 def rewind(model: nn.Module, weights: Mapping[str, torch.Tensor], mask: Mask) -> None:
     """Give a model earlier weights, then set the pruned ones to zero.
 
-    Everything is taken back: biases, normalisation parameters and statistics, too. Which weights is the caller's
+    Everything is taken back: biases, normalization parameters and statistics, too. Which weights is the caller's
     choice: the pretrained ones (Shah et al., arXiv 2412.03035, version 1), or those before the recording (later).
 
     Args:

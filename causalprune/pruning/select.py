@@ -123,7 +123,7 @@ def select_zero(
 ) -> Selection:
     """Prune every parameter with γ_k = 0, in all lags: the paper's rule.
 
-    A layer in which every γ is zero keeps its best weight (or group): that with the largest dual correlation.
+    A layer in which every γ is zero keeps its best weight (or group): that with the largest KKT score.
 
     Args:
         scores: Those of the criterion ``gamma``, whose primary score is zero if and only if γ_k is.

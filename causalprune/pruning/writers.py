@@ -22,7 +22,7 @@ def group_writers(
     """
     shape = spec.input_shape
     if granularity == "channel":
-        graph = ChannelGraph(model.eval(), index, shape, wanted_by="--granularity channel")
+        graph = ChannelGraph(model.eval(), index, shape, wanted_by="granularity channel")
         writers = [channels.writers for channels in graph]
     elif granularity in ("filter", "neuron"):
         groups_per_tensor(index, granularity)
@@ -32,9 +32,9 @@ def group_writers(
         return None
     if not writers:
         raise MismatchError(
-            f"--granularity {granularity}",
+            f"granularity {granularity}",
             expected=f"a network with a {granularity} that can be pruned",
             found=f"outputs only in {spec.name}",
-            remedy="use --granularity parameter",
+            remedy="use granularity parameter",
         )
     return writers

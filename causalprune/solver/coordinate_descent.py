@@ -8,8 +8,12 @@ import numpy as np
 
 from causalprune.errors import UsageError
 from causalprune.quantities import format_bytes
-from causalprune.solver.problem import LassoProblem
+from causalprune.solver.evidence import FitResult
+from causalprune.solver.fit import Attempt, Ranges, Scan, Solver, fit_ranges
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.source import ColumnSource, Float64
+from causalprune.solver.streaming import Notify
 
 MAX_ITERATIONS = 100_000
 """Sweeps of coordinate descent."""
@@ -39,8 +43,8 @@ def solve_sklearn(
     T, P = source.num_rows, source.num_columns
     if memory_bytes < 16 * T * P:
         raise UsageError(
-            "--memory", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
-            found=format_bytes(memory_bytes), remedy="raise it, or use --solver lasso",
+            "memory", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
+            found=format_bytes(memory_bytes), remedy="raise it, or use solver lasso",
         )  # fmt: skip
     columns = np.empty((T, P), order="F")
     for first, block in source.blocks():
@@ -66,3 +70,27 @@ def solve_sklearn(
         warnings.simplefilter("ignore", ConvergenceWarning)
         net.fit(columns, source.target)
     return net.coef_ * (lift if problem.sign >= 0 else -lift), int(net.n_iter_)
+
+
+def fit_in_memory(
+    source: ColumnSource,
+    problem: LassoProblem,
+    options: SolverOptions,
+    ranges: Ranges | None = None,
+    notify: Notify | None = None,
+    group: ProcessGroup | None = None,
+) -> FitResult:
+    """Fit γ by scikit-learn, with our certificate; see :func:`causalprune.solver.fit.fit`."""
+    del notify, group
+    return fit_ranges(_solve, source, problem, options, ranges, solver="sklearn", certifies=True)
+
+
+def _solve(
+    source: ColumnSource, problem: LassoProblem, options: SolverOptions, scan: Scan, alpha_max: float
+) -> Attempt:
+    (alpha,) = problem.alphas(alpha_max)
+    coefficients, sweeps = solve_sklearn(source, problem, scan.scale, alpha, options.memory_bytes)
+    return Attempt(coefficients, alpha, sweeps)
+
+
+SKLEARN = Solver(fit_in_memory)

@@ -53,7 +53,7 @@ class FitEvidence:
         solver_version: Changes whenever the solver may give other numbers.
         num_rows: T.
         num_columns: P.
-        alpha: α, in units of the columns as normalised.
+        alpha: α, in units of the columns as normalized.
         alpha_max: The smallest α with γ = 0.
         l1_ratio: ρ.
         objective: Primal objective.
@@ -68,7 +68,7 @@ class FitEvidence:
         certified: Whether the gap is within the tolerance asked for.
         passes: Columns read as a multiple of all columns, of everything that shared the passes.
         bytes_read: Stored bytes read.
-        dual_correlation_error: How far a dual correlation may be off.
+        dual_correlation_error: How far a KKT score may be off.
         spearman: Rank correlation of |γ| with |Xᵀy|; None when either is constant, and for the exact solver.
         path: The solution at each α, when there were several.
         warning: What the user should know; empty if nothing.
@@ -152,7 +152,7 @@ class NotCertifiedError(NumericalError):
             "fit",
             expected=f"a relative duality gap of {tol:g}",
             found=f"{e.relative_gap:.3g} after {e.passes:.3g} of at most {passes:g} passes",
-            remedy="raise --max-passes, --memory, --tol or --alpha-ratio",
+            remedy="raise max_passes, memory, tol or alpha_ratio",
         )
 
 
@@ -204,7 +204,7 @@ def region_evidence(
         costs: Of the passes, which all regions share.
         num_source_columns: Columns of all regions, of which a pass reads each once.
         at_bound: The equicorrelation set.
-        dual_correlation_error: How far dual correlations may be off.
+        dual_correlation_error: How far KKT scores may be off.
     """
     task, solution = region.tasks[0], region.ranking.solution
     unit = rows.norm**2

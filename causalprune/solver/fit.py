@@ -1,23 +1,89 @@
-"""Fit γ with one of the solvers; what those share that neither divide nor certify the columns on their way."""
+"""Fit γ with one of the solvers; what those share that certify a range of columns only at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
 from causalprune.errors import DataError, UsageError
 from causalprune.solver.certificate import Penalty, certify, signed
-from causalprune.solver.coordinate_descent import solve_sklearn
 from causalprune.solver.evidence import FitEvidence, FitResult, NotCertifiedError, combine
-from causalprune.solver.exact_fit import ExactOptions, fit_exactly
-from causalprune.solver.problem import LassoProblem, check_target, no_correlation, no_movement
-from causalprune.solver.process_group import Team
+from causalprune.solver.names import SOLVERS
+from causalprune.solver.problem import LassoProblem, SolverOptions, check_target, no_correlation, no_movement
+from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.source import ColumnRange, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
-from causalprune.solver.truncated_gradient import PRESETS, solve_truncated_gradient, target_unit
 from causalprune.solver.working_set import NORM_FLOOR
+
+Ranges = Sequence[tuple[str, int, int]]
+"""(name, first column, stop) of layers to be fitted each by itself."""
+
+
+class Fit(Protocol):
+    """Fits γ over all columns, or over each of several ranges of them by itself."""
+
+    def __call__(
+        self,
+        source: ColumnSource,
+        problem: LassoProblem,
+        options: SolverOptions,
+        ranges: Ranges | None = None,
+        notify: Notify | None = None,
+        group: ProcessGroup | None = None,
+    ) -> FitResult:
+        """Fit, and show with what right; see :func:`fit`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A way to fit γ; :data:`causalprune.solver.names.SOLVERS` has them by name.
+
+    Attributes:
+        fit: Fits; an option that it doesn't know is a UsageError.
+        assist: What the other processes of a group call, with the arguments of ``fit`` but ``notify``, while the first
+            one fits; None where it fits in one process only.
+        certifies: Whether a fit that isn't certified is one that it gave up.
+        divides_by_lr: Whether the columns are to be Δθ²/η² for these options, whatever the problem says.
+    """
+
+    fit: Fit
+    assist: Callable[[ColumnSource, LassoProblem, SolverOptions, Ranges | None, ProcessGroup], None] | None = None
+    certifies: bool = True
+    divides_by_lr: Callable[[SolverOptions], bool] = lambda _: False
+
+
+def fit(
+    source: ColumnSource,
+    problem: LassoProblem,
+    options: SolverOptions | None = None,
+    *,
+    solver: str = "lasso",
+    ranges: Ranges | None = None,
+    notify: Notify | None = None,
+    group: ProcessGroup | None = None,
+) -> FitResult:
+    """Fit γ over all columns, or over each of several ranges of them by itself.
+
+    Args:
+        source: X (T, P) and y (T,).
+        problem: The penalty and the scaling.
+        options: Memory, seed, side fits and the rest.
+        solver: Name in :data:`causalprune.solver.names.SOLVERS`.
+        ranges: (name, first column, stop) of layers to be fitted each by itself.
+        notify: Called with each block that a streaming solver read.
+        group: The processes that divide the columns, of which this is the first.
+
+    Raises:
+        UsageError: An unknown solver or preset, options that a solver doesn't know, or too little memory.
+        DataError: X or y that no fit can be made of.
+        NumericalError: The solver couldn't certify its result.
+    """
+    chosen: Solver = SOLVERS.load(solver)
+    return chosen.fit(source, problem, options or SolverOptions(), ranges, notify, group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,7 +100,7 @@ class Scan:
 
 
 def scan(source: ColumnSource, normalize: str) -> Scan:
-    """Pass over the columns once.
+    """Pass over the columns once, in float64.
 
     Raises:
         DataError: Fewer than two rows, a constant y, NaN or infinity.
@@ -62,51 +128,68 @@ def scan(source: ColumnSource, normalize: str) -> Scan:
     return Scan(scale, correlation * scale)
 
 
-SOLVERS = ("lasso", "sklearn", "sgd")
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What a solver made of one range of columns.
+
+    Attributes:
+        coefficients: (P,) γ̃ of the scaled columns.
+        alpha: α > 0 of the problem that they are to be judged by.
+        passes: Passes over the columns, or sweeps.
+    """
+
+    coefficients: Float64
+    alpha: float
+    passes: int
 
 
-def fit(
+Solve = Callable[[ColumnSource, LassoProblem, SolverOptions, Scan, float], Attempt]
+"""``solve(source, problem, options, scan, alpha_max)``, alpha_max > 0."""
+
+
+def fit_ranges(
+    solve: Solve,
     source: ColumnSource,
     problem: LassoProblem,
+    options: SolverOptions,
+    ranges: Ranges | None,
     *,
-    solver: str = "lasso",
-    preset: str = "june-2025",
-    options: ExactOptions | None = None,
-    ranges: Sequence[tuple[str, int, int]] | None = None,
-    notify: Notify | None = None,
-    team: Team | None = None,
+    solver: str,
+    certifies: bool,
 ) -> FitResult:
-    """Fit γ over all columns, or over each of several ranges of them by itself.
+    """Fit each range with one pass before it and one after it, which certifies the result.
 
     Args:
-        source: X (T, P) and y (T,).
-        problem: The penalty and the scaling.
-        solver: ``lasso`` (exact, certified, streaming), ``sklearn`` (in memory) or ``sgd`` (the authors').
-        preset: Variant of ``sgd``.
-        options: Memory, seed and side fits; only ``lasso`` knows side fits.
-        ranges: (name, first column, stop) of layers to be fitted each by itself.
-        notify: Called with each block that the exact solver read.
-        team: The processes that divide the columns, of which this is the first; only ``lasso`` knows them.
+        solve: Solves for one range.
+        source: See :func:`fit`, as for ``problem``, ``options`` and ``ranges``.
+        problem: The problem.
+        options: Which the solver must know.
+        ranges: Layers.
+        solver: What the evidence calls it.
+        certifies: Whether a result that isn't certified is an error.
 
     Raises:
-        UsageError: An unknown solver or preset, options that a solver doesn't know, or too little memory.
+        UsageError: Options that only the exact solver knows.
         DataError: X or y that no fit can be made of.
-        NumericalError: The solver couldn't certify its result.
+        NotCertifiedError: The duality gap is above the tolerance.
     """
-    options = options or ExactOptions()
-    if solver not in SOLVERS:
-        raise UsageError("--solver", expected="one of " + ", ".join(SOLVERS), found=repr(solver))
-    if preset not in PRESETS:
-        raise UsageError("--preset", expected="one of " + ", ".join(PRESETS), found=repr(preset))
-    if solver == "lasso":
-        return fit_exactly(source, problem, options, ranges, notify, team)
-    _require_plain(solver, problem, options)
+    for name, value in {
+        "alphas": problem.num_alphas,
+        "target_nonzero": problem.target_nonzero,
+        "target_sparsity": problem.target_sparsity,
+        "cv": options.folds,
+        "bootstrap": options.resamples,
+        "row_weights": options.row_weights is not None,
+    }.items():
+        if value:
+            raise only_lasso(name, solver)
+
+    def one(part: ColumnSource, *, layer: bool) -> FitResult:
+        return _fit_one(solve, part, problem, options, solver=solver, certifies=certifies, layer=layer)
+
     if ranges is None:
-        return _fit_one(source, problem, solver, preset, options)
-    parts = []
-    for name, start, stop in ranges:
-        part = _fit_one(ColumnRange(source, start, stop), problem, solver, preset, options, layer=True)
-        parts.append((name, part))
+        return one(source, layer=False)
+    parts = [(name, one(ColumnRange(source, start, stop), layer=True)) for name, start, stop in ranges]
     if all(r.evidence.alpha_max == 0 for _, r in parts):
         raise no_movement()
     layers = tuple((name, r.evidence) for name, r in parts)
@@ -118,87 +201,66 @@ def fit(
     )
 
 
-def _require_plain(solver: str, problem: LassoProblem, options: ExactOptions) -> None:
-    asked = {
-        "--alphas": problem.num_alphas,
-        "--target-nonzero": problem.target_nonzero,
-        "--target-sparsity": problem.target_sparsity,
-        "--positive and --negative": problem.sign if solver == "sgd" else 0,
-        "--l1-ratio": problem.l1_ratio < 1 if solver == "sgd" else False,
-        "--cv": options.folds,
-        "--bootstrap": options.resamples,
-        "--row-weights": options.row_weights is not None,
-    }
-    for name, value in asked.items():
-        if value:
-            raise UsageError(name, expected="--solver lasso beside it", found=f"--solver {solver}")
+def only_lasso(option: str, solver: str) -> UsageError:
+    """The error of a solver that doesn't know an option."""
+    return UsageError(option, expected="solver lasso beside it", found=f"solver {solver.partition(' ')[0]}")
 
 
 def _fit_one(
+    solve: Solve,
     source: ColumnSource,
     problem: LassoProblem,
-    solver: str,
-    preset: str,
-    options: ExactOptions,
+    options: SolverOptions,
     *,
-    layer: bool = False,
+    solver: str,
+    certifies: bool,
+    layer: bool,
 ) -> FitResult:
     T, y = source.num_rows, source.target
     scanned = scan(source, problem.normalize)
     if not scanned.scale.any() and not layer:
         raise no_movement()
-    # α is that of y; the authors' belongs to y as the variant divides it.
-    divisor = abs(target_unit(y, PRESETS[preset])) if solver == "sgd" else 1.0
     alpha_max = max(0.0, float(signed(scanned.correlation, problem.sign).max())) / (T * problem.l1_ratio)
-    if alpha_max == 0 and not layer:
-        raise no_correlation()
-    (alpha,) = problem.alphas(alpha_max)
-    warning, passes = "", 0
-    if alpha_max == 0:
+    warning = ""
+    if alpha_max > 0:
+        attempt = solve(source, problem, options, scanned, alpha_max)
+        if certifies and attempt.alpha >= alpha_max:
+            warning = f"alpha {attempt.alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
+    elif layer:
         warning = "no column correlates with the loss change: every γ is 0"
-        coefficients, residual = np.zeros(source.num_columns), y.copy()
-    elif solver == "sklearn":
-        if alpha >= alpha_max:
-            warning = f"alpha {alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
-        coefficients, passes = solve_sklearn(source, problem, scanned.scale, alpha, options.memory_bytes)
-        residual = y - _predict(source, scanned.scale * coefficients)
+        attempt = Attempt(np.zeros(source.num_columns), problem.alphas(alpha_max)[0], 0)
     else:
-        config = PRESETS[preset]
-        if config.alpha_times_columns is not None and problem.alpha is None and problem.alpha_ratio is None:
-            alpha = divisor * config.alpha_times_columns / source.num_columns
-        coefficients, passes = solve_truncated_gradient(source, scanned.scale, alpha / divisor, config, options.seed)
-        # Without a penalty there is no Lasso to be certified; the gap is that of the smallest α that can be said.
-        alpha = max(alpha, 1e-12 * alpha_max)
-        residual = y - _predict(source, scanned.scale * coefficients)
-    penalty = Penalty(alpha * problem.l1_ratio, alpha * (1 - problem.l1_ratio))
-    certificate = certify(source, scanned.scale, coefficients, residual, penalty, problem.sign)
+        raise no_correlation()
+    gamma = scanned.scale * attempt.coefficients
+    residual = y - _predict(source, gamma)
+    penalty = Penalty(attempt.alpha * problem.l1_ratio, attempt.alpha * (1 - problem.l1_ratio))
+    certificate = certify(source, scanned.scale, attempt.coefficients, residual, penalty, problem.sign)
     null = float(y @ y) / (2 * T)
-    if certificate.objective > null and solver == "sgd":
+    if certificate.objective > null and not certifies:
         warning = f"the objective {certificate.objective:.3g} is worse than γ = 0's {null:.3g}: the steps are too long"
     relative_gap = certificate.gap / null
-    gamma = scanned.scale * coefficients
     plain = np.divide(scanned.correlation, scanned.scale, where=scanned.scale > 0, out=np.zeros_like(gamma))
     evidence = FitEvidence(
-        solver=f"sgd {preset}" if solver == "sgd" else solver,
+        solver=solver,
         num_rows=T,
         num_columns=source.num_columns,
-        alpha=alpha,
+        alpha=attempt.alpha,
         alpha_max=alpha_max,
         l1_ratio=problem.l1_ratio,
         objective=certificate.objective,
         duality_gap=certificate.gap,
         relative_gap=relative_gap,
         r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
-        num_nonzero=int(np.count_nonzero(coefficients)),
-        passes=passes,
+        num_nonzero=int(np.count_nonzero(attempt.coefficients)),
+        passes=attempt.passes,
         spearman=_spearman(np.abs(gamma), np.abs(plain)),
-        certified=solver != "sgd" and relative_gap <= problem.tol,
+        certified=certifies and relative_gap <= problem.tol,
         warning=warning,
     )
     bound = T * penalty.l1
-    dual = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
-    result = FitResult(gamma, dual.astype(np.float32), evidence)
-    if solver == "sklearn" and not evidence.certified:
+    scores = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
+    result = FitResult(gamma, scores.astype(np.float32), evidence)
+    if certifies and not evidence.certified:
         raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
     return result
 

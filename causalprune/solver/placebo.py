@@ -10,8 +10,8 @@ import numpy as np
 
 from causalprune.errors import DataError
 from causalprune.runtime import keyed_seed
-from causalprune.solver.exact_fit import SIDE_TOL, ExactOptions, fit_exactly
-from causalprune.solver.problem import LassoProblem
+from causalprune.solver.exact_fit import SIDE_TOL, fit_exactly
+from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.rows import Rows, held_out_tail, r_squared
 from causalprune.solver.source import ArraySource, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
@@ -38,7 +38,7 @@ class PlaceboFit:
 def placebo_fits(
     source: ColumnSource,
     problem: LassoProblem,
-    options: ExactOptions,
+    options: SolverOptions,
     ranges: Sequence[tuple[str, int, int]] | None,
     count: int,
     notify: Notify | None = None,

@@ -109,13 +109,13 @@ def held_out_tail(num_rows: int, share: float) -> np.ndarray:
 
 
 def blocks_of_steps(num_rows: int, folds: int) -> list[np.ndarray]:
-    """(T,) bool a fold, True for the rows it leaves out: consecutive steps, because neighbours are alike.
+    """(T,) bool a fold, True for the rows it leaves out: consecutive steps, because neighbors are alike.
 
     Raises:
         UsageError: Fewer than two rows a fold.
     """
     if num_rows < 2 * folds:
-        raise UsageError("--cv", expected=f"at most {num_rows // 2} folds of {num_rows} rows", found=f"{folds}")
+        raise UsageError("cv", expected=f"at most {num_rows // 2} folds of {num_rows} rows", found=f"{folds}")
     edges = np.linspace(0, num_rows, folds + 1).round().astype(int)
     masks = np.zeros((folds, num_rows), bool)
     for fold, (first, stop) in enumerate(pairwise(edges)):

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from causalprune.solver.certificate import signed
 from causalprune.solver.process_group import Division
 from causalprune.solver.source import Float32, Float64
-from causalprune.solver.working_set import ColumnPool, ColumnScales, Positions
+from causalprune.solver.working_set import ColumnScales, Positions, WorkingSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +47,14 @@ class Reference:
 
 
 @dataclass(eq=False)
-class Piece:
+class BlockPart:
     """The part of a block that belongs to the region.
 
     Attributes:
         start: Its first column, counted from the region's.
-        stop: Column behind the last.
+        stop: Column after the last.
         reference: What it was last correlated with; None before the first time.
-        peak: (K,) upper bounds of its columns' correlations with it, those in the pool left out.
+        peak: (K,) upper bounds of its columns' correlations with it, those in the working set left out.
         ranked: (T,) what ``rank`` of its columns was computed with; None if it wasn't.
     """
 
@@ -66,34 +66,34 @@ class Piece:
 
 
 def upper_limits(
-    pieces: Mapping[int, Piece], largest_norms: Mapping[int, float], owner: int, vector: Float64
+    parts: Mapping[int, BlockPart], largest_norms: Mapping[int, float], owner: int, vector: Float64
 ) -> dict[int, float]:
-    """Upper bounds of |x̃_jᵀz'| over the columns outside the pool, by block number.
+    """Upper bounds of |x̃_jᵀz'| over the columns outside the working set, by block number.
 
     Args:
-        pieces: By block number.
-        largest_norms: Of each piece with columns outside the pool, the largest ‖x̃_j‖ among these.
+        parts: By block number.
+        largest_norms: Of each part with columns outside the working set, the largest ‖x̃_j‖ among these.
         owner: Number of the task that z' belongs to.
         vector: (T,) z'.
     """
     length = float(np.linalg.norm(vector))
     limits = {}
-    centres: dict[int, tuple[npt.NDArray[np.int64], Float64, Float64]] = {}
+    centers: dict[int, tuple[npt.NDArray[np.int64], Float64, Float64]] = {}
     for number, norm in largest_norms.items():
-        piece = pieces[number]
+        part = parts[number]
         limit = norm * length
-        if piece.reference is not None and piece.peak is not None:
-            key = id(piece.reference)
-            if key not in centres:
-                centres[key] = _centres(piece.reference, owner, vector)
-            places, share, distance = centres[key]
+        if part.reference is not None and part.peak is not None:
+            key = id(part.reference)
+            if key not in centers:
+                centers[key] = _centers(part.reference, owner, vector)
+            places, share, distance = centers[key]
             if len(places):
-                limit = min(limit, float((share * piece.peak[places] + norm * distance).min()))
+                limit = min(limit, float((share * part.peak[places] + norm * distance).min()))
         limits[number] = limit * (1 + 1e-12)
     return limits
 
 
-def _centres(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDArray[np.int64], Float64, Float64]:
+def _centers(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDArray[np.int64], Float64, Float64]:
     """Which vectors of a reference bound another one's correlations, each with its best β and ‖z' − βz‖."""
     places = np.flatnonzero((reference.owner == owner) | (reference.owner < 0))
     places = places[reference.norms[places] > 0]
@@ -106,59 +106,59 @@ _KEEP_SCORE = 0.5
 """From this share of the bound on a column may become active, as the residual changes."""
 
 
-class Candidates:
-    """The pool of a region, filled within a quota.
+class Screening:
+    """The working set of a region, filled within a quota.
 
     Args:
         division: The region's columns. Of several processes each chooses among its own blocks' columns; the first one
             also holds what the others chose.
-        pieces: The parts of this process's blocks, by block number; their bounds take in what leaves the pool.
+        parts: The parts of this process's blocks, by block number; their bounds take in what leaves the working set.
         scales: Of the region's columns.
         num_rows: T.
-        capacity: Columns of all processes' pools together.
+        capacity: Columns of all processes' working sets together.
         sign: 1: γ ≥ 0; −1: γ ≤ 0; 0: free.
 
     Attributes:
-        pool: The columns.
-        pooled: (n,) which of this process's columns are in it.
+        working_set: The columns.
+        held: (n,) which of this process's columns are in it.
     """
 
     def __init__(
         self,
         division: Division,
-        pieces: Mapping[int, Piece],
+        parts: Mapping[int, BlockPart],
         scales: ColumnScales,
         *,
         num_rows: int,
         capacity: int,
         sign: int,
     ) -> None:
-        self._division, self._pieces, self._scales, self._sign = division, pieces, scales, sign
+        self._division, self._parts, self._scales, self._sign = division, parts, scales, sign
         self._quota, held = division.quotas(capacity)
-        self._num_own = sum(piece.stop - piece.start for piece in pieces.values())
-        self.pool = ColumnPool(num_rows, held)
-        self.pooled = np.zeros(division.num_columns, bool)
+        self._num_own = sum(part.stop - part.start for part in parts.values())
+        self.working_set = WorkingSet(num_rows, held)
+        self.held = np.zeros(division.num_columns, bool)
         self._in_use: Positions = np.empty(0, np.int64)
         self._threshold = 0.0
 
     def choose(self, score: Float64) -> Positions:
-        """Make room for the columns of a piece that are to join.
+        """Make room for the columns of a part that are to join.
 
         Args:
-            score: (n,) how near each column of the piece is to entering; −∞ of those that are in the pool.
+            score: (n,) how near each column of the part is to entering; −∞ of those that are in the working set.
 
         Returns:
-            Their places in the piece.
+            Their places in the part.
         """
         taken = np.flatnonzero(score > self._threshold)
         own = self._own()
         if len(taken) <= self._quota - np.count_nonzero(own):
             return taken
-        held = self.pool.score.copy()
-        held[np.isin(self.pool.ids, self._in_use)] = np.inf
+        held = self.working_set.score.copy()
+        held[np.isin(self.working_set.ids, self._in_use)] = np.inf
         both = np.concatenate([held[own], score[taken]])
         stay = max(1, (3 * self._quota) // 4)
-        # Most pieces have yet to come: leave room, and ask more of them.
+        # Most parts have yet to come: leave room, and ask more of them.
         self._threshold = float(np.partition(both, len(both) - stay)[len(both) - stay])
         leaving = own & (held < self._threshold)
         room = self._quota - np.count_nonzero(own & ~leaving)
@@ -167,48 +167,48 @@ class Candidates:
         return taken[np.argsort(-score[taken], kind="stable")[:room]]
 
     def add(self, block: Float32, ids: Positions, scale: Float64, scaled_norm: Float64, score: Float64) -> None:
-        """Add chosen columns; the arguments are those of :meth:`ColumnPool.add`."""
-        self.pool.add(block, ids, scale, scaled_norm, score)
-        self.pooled[ids] = True
+        """Add chosen columns; the arguments are those of :meth:`WorkingSet.add`."""
+        self.working_set.add(block, ids, scale, scaled_norm, score)
+        self.held[ids] = True
 
-    def settle(self, in_use: Positions) -> None:
+    def protect(self, in_use: Positions) -> None:
         """Note which columns the solutions use, which mustn't leave, and ask little of others again."""
         self._in_use = in_use
         crowded = self._quota < self._num_own and 2 * np.count_nonzero(self._own()) > self._quota
         self._threshold = _KEEP_SCORE if crowded else 0.0
 
     def norms_outside(self) -> dict[int, float]:
-        """Of each piece with columns outside the pool that aren't zero, the largest ‖x̃_j‖ among these."""
+        """Of each part with columns outside the working set that aren't zero, the largest ‖x̃_j‖ among these."""
         largest = {}
-        for number, piece in self._pieces.items():
-            ids = slice(piece.start, piece.stop)
-            outside = ~self.pooled[ids]
+        for number, part in self._parts.items():
+            ids = slice(part.start, part.stop)
+            outside = ~self.held[ids]
             norm = float(self._scales.of(ids)[1][outside].max(initial=0.0))
             if norm > 0:
                 largest[number] = norm
         return largest
 
     def _own(self) -> npt.NDArray[np.bool_]:
-        """(size,) which columns of the pool are in this process's blocks."""
-        if self._division.team.count == 1 or not self._division.team.is_first:
-            return np.ones(self.pool.size, bool)
-        return self._division.owners(self.pool.ids) == 0
+        """(size,) which columns of the working set are in this process's blocks."""
+        if self._division.group.count == 1 or not self._division.group.is_first:
+            return np.ones(self.working_set.size, bool)
+        return self._division.owners(self.working_set.ids) == 0
 
     def _evict(self, leaving: npt.NDArray[np.bool_]) -> None:
-        """Drop columns from the pool; the bounds of their pieces take them in."""
+        """Drop columns from the working set; the bounds of their parts take them in."""
         rows = np.flatnonzero(leaving)
-        numbers = self._division.numbers(self.pool.ids[rows])
+        numbers = self._division.numbers(self.working_set.ids[rows])
         by_reference: dict[int, list[int]] = {}
         for number in np.unique(numbers):
-            by_reference.setdefault(id(self._pieces[int(number)].reference), []).append(int(number))
+            by_reference.setdefault(id(self._parts[int(number)].reference), []).append(int(number))
         for group in by_reference.values():
-            reference = self._pieces[group[0]].reference
+            reference = self._parts[group[0]].reference
             assert reference is not None
             mine = np.isin(numbers, group)
-            upper = signed(self.pool.exact_correlations(rows[mine], reference.vectors), self._sign)
+            upper = signed(self.working_set.exact_correlations(rows[mine], reference.vectors), self._sign)
             for number in group:
-                piece = self._pieces[number]
-                assert piece.peak is not None
-                np.maximum(piece.peak, upper[numbers[mine] == number].max(axis=0), out=piece.peak)
-        self.pooled[self.pool.ids[rows]] = False
-        self.pool.keep(~leaving)
+                part = self._parts[number]
+                assert part.peak is not None
+                np.maximum(part.peak, upper[numbers[mine] == number].max(axis=0), out=part.peak)
+        self.held[self.working_set.ids[rows]] = False
+        self.working_set.keep(~leaving)

@@ -1,4 +1,4 @@
-"""A bounded set of columns in memory, those that may be active, gathered while the store is scanned; and their scales."""
+"""A bounded set of columns in memory: those that may be active, gathered while the store is scanned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SLAB = 1024
 """Columns that are converted to float64, or moved, at a time."""
 
 
-class ColumnPool:
+class WorkingSet:
     """Columns x_j of X in float32, each with the factor s_j of its scaled column x̃_j = s_j·x_j.
 
     Args:
@@ -78,8 +78,8 @@ class ColumnPool:
                 larger[: self.size] = held[: self.size]
                 setattr(self, name, larger)
 
-    def copy_to(self, other: ColumnPool, rows: Positions) -> None:
-        """Add the columns at places ``rows`` to another pool."""
+    def copy_to(self, other: WorkingSet, rows: Positions) -> None:
+        """Add the columns at places ``rows`` to another working set."""
         other.reserve(len(rows))
         other.add(self._values[rows].T, self._ids[rows], self._scale[rows], self._norm[rows], self._score[rows])
 
@@ -106,11 +106,11 @@ class ColumnPool:
         self.size = len(rows)
 
     def columns(self, rows: Positions) -> Float64:
-        """The scaled columns at places ``rows`` of the pool, (len(rows), T) float64."""
+        """The scaled columns at places ``rows`` of the working set, (len(rows), T) float64."""
         return self._values[rows] * self._scale[rows, None]
 
     def raw_columns(self, rows: Positions) -> Float32:
-        """The columns of X at places ``rows`` of the pool, (len(rows), T), as they were added."""
+        """The columns of X at places ``rows`` of the working set, (len(rows), T), as they were added."""
         return self._values[rows]
 
     def correlations(self, vectors: Float64) -> tuple[Float64, Float64]:

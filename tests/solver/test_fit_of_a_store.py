@@ -96,7 +96,7 @@ def test_a_fit_that_is_given_up_is_kept_apart_and_not_pruned_by(tmp_path, capsys
     assert main(["fit-gamma", "--store", str(store), *options]) == 8
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("causalprune:")]
     assert "default.uncertified" in line
-    assert "--max-passes" in line
+    assert "max_passes" in line
     reader = TrajectoryStore.open(store).recording()
     assert reader.fits == ("default.uncertified",)
     assert not reader.read_fit("default.uncertified").attributes["evidence"]["certified"]
