@@ -56,7 +56,7 @@ class Exchange:
             values = self._group.receive(sender, np.float32).reshape(-1, working_set.num_rows).T
             working_set.add(values, ids[part], scale[part], scaled_norm[part], score[part])
 
-    def spread(self, tasks: list[Task]) -> None:
+    def broadcast(self, tasks: list[Task]) -> None:
         """Give the first process's solutions to all, and how near the columns of its working set are to entering."""
         if self._group.count == 1:
             return

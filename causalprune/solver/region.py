@@ -64,7 +64,7 @@ class Region:
         self._working_set = self._screening.working_set
         self._exchange = Exchange(division, self._scales, self._working_set)
         self.ranking = KktScores(main, self.parts, self._screening)
-        self._best = 0.0
+        self._largest_correlation = 0.0
         self._solved_exactly = False
         self._error = correlation_error(self._rows)
         self.reference = self._make_reference(first_pass=True)
@@ -110,9 +110,9 @@ class Region:
             score += self._error * float(reference.norms[lead:].max()) * scaled_norm
         if norms is not None:
             upper = shares[0] + self._error * float(reference.norms[0]) * scaled_norm
-            self._raise_best(block, scale, upper)
-            if self._best > 0:
-                np.maximum(score, upper / self._best, out=score)
+            self._raise_largest_correlation(block, scale, upper)
+            if self._largest_correlation > 0:
+                np.maximum(score, upper / self._largest_correlation, out=score)
         score[~outside] = -np.inf
         taken = self._screening.choose(score)
         outside[taken] = False
@@ -129,15 +129,15 @@ class Region:
             at = self.start + part.start + int(np.flatnonzero(~np.isfinite(norms))[0])
             raise DataError(f"column {at} of X", expected="finite numbers", found="NaN or infinity")
 
-    def _raise_best(self, block: Float32, scale: Float64, upper: Float64) -> None:
+    def _raise_largest_correlation(self, block: Float32, scale: Float64, upper: Float64) -> None:
         """Look for a larger correlation with y: those that may be one are computed in float64."""
         while True:
-            rivals = np.flatnonzero(upper > self._best)
+            rivals = np.flatnonzero(upper > self._largest_correlation)
             if not len(rivals):
                 return
             rivals = rivals[np.argsort(-upper[rivals])[:16]]
             exact = signed((self._lead @ block[:, rivals].astype(np.float64)) * scale[rivals], self._sign)
-            self._best = max(self._best, float(exact.max()))
+            self._largest_correlation = max(self._largest_correlation, float(exact.max()))
             upper = upper.copy()
             upper[rivals] = -np.inf
 
@@ -150,14 +150,16 @@ class Region:
         unit, scales.largest_norm = self._group.maximum(scales.unit, scales.largest_norm)
         stale = scales.unit not in (0.0, unit) and not scales.by_norm
         if stale:
-            self._best *= unit / scales.unit
+            self._largest_correlation *= unit / scales.unit
             for part in self.parts.values():
                 if part.peak is not None:
                     part.peak *= unit / scales.unit
         scales.unit = unit
         if stale:
             self._working_set.rescale(*scales.of(self._working_set.ids))
-        self._best, violators, changed = self._group.maximum(self._best, self.violators, self.changed)
+        self._largest_correlation, violators, changed = self._group.maximum(
+            self._largest_correlation, self.violators, self.changed
+        )
         self.violators, self.changed = int(violators), bool(changed)
 
     # Solving.
@@ -165,7 +167,11 @@ class Region:
     @property
     def alpha_max(self) -> float:
         """The smallest α with γ = 0, of the columns seen so far."""
-        return self._scaling.alpha(self._best / self._rows, self._l1_ratio) if self._best > 0 else 0.0
+        return (
+            self._scaling.alpha(self._largest_correlation / self._rows, self._l1_ratio)
+            if self._largest_correlation > 0
+            else 0.0
+        )
 
     @property
     def moved(self) -> bool:
@@ -186,13 +192,13 @@ class Region:
                 # Its floor may have been a lower one when it was ranked.
                 part.ranked = None
         exact = self._working_set.exact_correlations(np.arange(self._working_set.size), self._lead[:, None])[:, 0]
-        (self._best,) = self._group.maximum(float(signed(exact, self._sign).max(initial=0.0)))
+        (self._largest_correlation,) = self._group.maximum(float(signed(exact, self._sign).max(initial=0.0)))
 
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
         """Solve all tasks over the working set, and aim the next reading at what they leave open."""
         self._exchange.gather()
         working_set = self._working_set
-        if working_set.size and self._best > 0 and self._group.is_first:
+        if working_set.size and self._largest_correlation > 0 and self._group.is_first:
             score = np.zeros(working_set.size)
             for task in self.tasks:
                 goal = 0.01 * task.tol if exactly else _LOOSE
@@ -202,11 +208,11 @@ class Region:
             if first_pass:
                 # The column of alpha_max must not be pushed out before alpha_max is settled.
                 with_target, _ = working_set.correlations(self._lead[:, None])
-                np.maximum(score, signed(with_target[:, 0], self._sign) / self._best, out=score)
+                np.maximum(score, signed(with_target[:, 0], self._sign) / self._largest_correlation, out=score)
             if score.any():
                 working_set.score[:] = score
-        self._exchange.spread(self.tasks)
-        if working_set.size and self._best > 0:
+        self._exchange.broadcast(self.tasks)
+        if working_set.size and self._largest_correlation > 0:
             used = [solution.ids for task in self.tasks for solution in task.solutions]
             self._screening.protect(np.concatenate(used) if used else np.empty(0, np.int64))
         self._solved_exactly = exactly

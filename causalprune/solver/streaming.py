@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -200,15 +201,15 @@ class Scanner:
 
         before = self._source.bytes_read
         read, decoded = self._source.seconds
-        for count, look in enumerate(self._source.map_blocks(self._correlate, items(), self._width, self._ahead), 1):
-            for r, products, norms, reference in look.parts:
+        for count, result in enumerate(self._source.map_blocks(self._correlate, items(), self._width, self._ahead), 1):
+            for r, products, norms, reference in result.parts:
                 region = self._regions[r]
-                start = max(region.start, look.first) - look.first
+                start = max(region.start, result.first) - result.first
                 stop = start + products.shape[1]
-                region.add_block(look.number, look.block[:, start:stop], products, norms, reference)
-            self.costs.seconds["product"] += look.seconds
-            self.costs.columns += look.block.shape[1]
-            del look
+                region.add_block(result.number, result.block[:, start:stop], products, norms, reference)
+            self.costs.seconds["product"] += result.seconds
+            self.costs.columns += result.block.shape[1]
+            del result
             if self._notify is not None:
                 self._notify(self._group.count if first_pass else 0, f"{self.passes:.2f} passes")
             if count in checks:
@@ -235,16 +236,11 @@ class Scanner:
         ]
         return _BlockResult(first // self._width, first, block, parts, time.perf_counter() - started)
 
-    def _subproblem(self) -> _Clock:
-        return _Clock(self.costs)
-
-
-class _Clock:
-    def __init__(self, costs: ScanCosts) -> None:
-        self._costs = costs
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._costs.seconds["subproblem"] += time.perf_counter() - self._started
+    @contextmanager
+    def _subproblem(self) -> Iterator[None]:
+        """Count the time within as that of subproblems."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.costs.seconds["subproblem"] += time.perf_counter() - started

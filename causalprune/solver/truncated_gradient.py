@@ -176,6 +176,7 @@ def fit_by_truncated_gradient(
     for name, value in (("positive and negative", problem.sign), ("l1_ratio", problem.l1_ratio < 1)):
         if value:
             raise only_lasso(name, "sgd")
+    target_unit(source.target, config)
     return fit_ranges(
         partial(_solve, config), source, problem, options, ranges, solver=f"sgd {options.preset}", certifies=False
     )

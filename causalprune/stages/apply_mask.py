@@ -19,13 +19,12 @@ from causalprune.errors import MismatchError
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths
 from causalprune.pruning.batchnorm import reset_batchnorm
+from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.mask import Mask
-from causalprune.pruning.rewind import rewind
+from causalprune.pruning.mask import Mask, rewind
 from causalprune.pruning.schedule import target_sparsity
-from causalprune.pruning.select import Selection, select, select_zero
-from causalprune.pruning.writers import group_writers
+from causalprune.pruning.selection import Selection, select, select_zero
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
@@ -118,7 +117,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        choose = _selector(config, mask, group_writers(config.granularity, model, mask.index, checkpoint.info.model))
+        choose = _selector(
+            config, mask, prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
+        )
         inputs_of_criterion = read_inputs(
             criterion,
             mask.index.flatten(checkpoint.weights).numpy(),
@@ -144,22 +145,27 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         info = replace(
             checkpoint.info,
             position={},
-            metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.rescued)},
+            metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.guarded)},
         )
-        sha256 = output.save(path, Checkpoint(info, model.state_dict(), selection.mask.tensors()))
+        sha256 = output.save(path, Checkpoint(info, model.state_dict(), selection.mask))
         result = _result(output, read_checkpoint_info(path))
         output.publish(result, sha256)
         return result
 
 
 def _selector(
-    config: ApplyMaskConfig, mask: Mask, writers: list[tuple[int, ...]] | None
+    config: ApplyMaskConfig, mask: Mask, producers: list[tuple[int, ...]] | None
 ) -> Callable[[Scores], Selection]:
     """From scores to the new mask, as the options say."""
     if config.zero:
-        return partial(select_zero, mask=mask, granularity=config.granularity, writers=writers)
+        return partial(select_zero, mask=mask, granularity=config.granularity, producers=producers)
     return partial(
-        select, mask=mask, sparsity=_target(config), scope=config.scope, granularity=config.granularity, writers=writers
+        select,
+        mask=mask,
+        sparsity=_target(config),
+        scope=config.scope,
+        granularity=config.granularity,
+        producers=producers,
     )
 
 
@@ -179,7 +185,7 @@ def _warn(selection: Selection, before: Mask, config: ApplyMaskConfig, reporter:
             f"{found:.2%} of the weights are pruned, where {_target(config):.2%} were asked for: "
             f"whole {config.granularity}s come no nearer"
         )
-    for name in selection.rescued:
+    for name in selection.guarded:
         reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
 
 
