@@ -55,10 +55,10 @@ def compact_model(
     """Copy a network without the output units whose every weight is pruned.
 
     A dead unit isn't silent: it puts out what its bias and its BatchNorm make of zero, one constant c. Of all dead
-    channels of a layer one is kept, and takes over the weights with which the next layers take in the others, each times
-    c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included. A
-    channel that several layers produce, across a residual connection, goes where it is dead in all of them. The network's
-    outputs stay. :mod:`causalprune.pruning.channels` tells which layers produce and consume a channel.
+    channels of a layer one is kept, and takes over the weights with which the next layers consume the others, each
+    times c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included.
+    A channel that several layers produce, across a residual connection, goes where it is dead in all of them. The
+    network's outputs stay. :mod:`causalprune.pruning.channels` tells which layers produce and consume a channel.
 
     Args:
         model: The network with its pruned weights at zero; left as it was.

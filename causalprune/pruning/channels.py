@@ -43,7 +43,7 @@ class Channels:
 
 
 class ChannelGraph:
-    """What produces and consumes what in a network, after torch-pruning's dependency graph (Fang et al., arXiv 2301.12900).
+    """Which layers produce and consume which channels, by torch-pruning's dependency graph (arXiv 2301.12900).
 
     Args:
         model: The network, in evaluation mode.
@@ -101,9 +101,9 @@ class ChannelGraph:
     def produced_by(self, number: int) -> Channels | None:
         """The channels that a layer produces, None where they can't be removed.
 
-        They can't where nothing consumes them; where a layer produces them that isn't prunable or works on groups of several
-        channels; where a normalization over channels or a parameter by itself consumes them; or where another producer's
-        unit c isn't channel c, as behind a shortcut that pads channels.
+        They can't where nothing consumes them; where a layer produces them that isn't prunable or works on groups of
+        several channels; where a normalization over channels or a parameter by itself consumes them; or where another
+        producer's unit c isn't channel c, as after a shortcut that pads channels.
 
         Args:
             number: Number of its weight in the parameter index.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,11 @@ import numpy.typing as npt
 from causalprune.errors import MismatchError, UsageError
 from causalprune.options import one_of
 from causalprune.parameters import ParameterEntry, ParameterIndex
-from causalprune.pruning.mask import Mask
 from causalprune.pruning.names import GRANULARITIES
 from causalprune.pruning.ranking import Keys, highest
+
+if TYPE_CHECKING:
+    from causalprune.pruning.mask import Mask
 
 
 def group_ids(
@@ -242,7 +244,8 @@ def zero_groups(groups: Groups) -> tuple[npt.NDArray[np.bool_], int, list[int]]:
     """Choose the groups whose mean score is zero, but the best of a tensor that would be emptied.
 
     Returns:
-        The parameters to prune, (P,) bool; how many there would be without the guard; the tensors that the guard kept from being emptied.
+        The parameters to prune, (P,) bool; how many there would be without the guard; the tensors that it kept from
+        being emptied.
     """
     zero = groups.order[groups.score[groups.order] == 0]
     best = groups.best_of(range(int(groups.tensor.max()) + 1))

@@ -63,8 +63,8 @@ def select(
     Groups are ranked by the mean score of their kept members and pruned whole. The lowest groups go, as many as bring
     the count nearest to the target (the fewer where two are as near). A layer keeps its best filter; with
     ``granularity="layer"`` a pruned layer keeps its best weight. A channel's group are the output units of all layers
-    that produce it. The layers that produce the same channels count as one, and those that aren't among the ``producers``
-    aren't pruned, which the others make up for under ``scope="global"``.
+    that produce it. The layers that produce the same channels count as one, and those that aren't among the
+    ``producers`` aren't pruned, which the others make up for under ``scope="global"``.
 
     Args:
         scores: Finite wherever the mask keeps.

@@ -59,7 +59,7 @@ def test_torchvisions_resnet_is_coupled_by_stages() -> None:
     [("mobilenet_v2", 52, 25), ("efficientnet_b0", 81, 40), ("vit_b_16", 12, 12)],
 )
 def test_other_networks_of_torchvision(name: str, producers: int, families: int) -> None:
-    """All layers but the outputs; of a transformer, whose LayerNorms consume the rest, the hidden layers of its blocks."""
+    """All layers but the outputs; of a transformer, whose LayerNorms consume the rest, hidden layers of its blocks."""
     from torchvision import models
 
     shape = (3, 224, 224) if name == "vit_b_16" else (3, 64, 64)

@@ -1,5 +1,8 @@
 """Groups: numbered like the tensors' own dimensions."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -70,3 +73,10 @@ def test_bad_input() -> None:
         group_ids(INDEX, "filters")
     with pytest.raises(MismatchError, match=r"active parameters: expected shape \(52,\), found \(51,\)"):
         group_ids(INDEX, "layer", np.ones(51, dtype=bool))
+
+
+def test_groups_are_numbered_without_pytorch() -> None:
+    """A fit has groups, too, and its memory has no room for PyTorch."""
+    code = "import sys, causalprune.pruning.groups; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
