@@ -1,4 +1,4 @@
-"""How deltas are rounded and compressed: three presets, all of them codecs of the Zarr v3 specification."""
+"""How deltas are rounded and compressed, by codecs of the Zarr v3 specification."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ Shuffle = Literal["shuffle", "bitshuffle"]
 
 @dataclass(frozen=True)
 class Codec:
-    """One way to store float32 deltas.
+    """One way to store float32 deltas; one with another compressor than Blosc's overrides the last three methods.
 
     Attributes:
-        name: The preset's name.
+        name: Its name in :data:`causalprune.store.names.CODECS`, which stores have in their metadata.
         mantissa_bits: Explicit mantissa bits kept of float32's 23: the relative error is at most 2^-(bits + 1).
         compressor: Blosc's inner compressor.
         level: Its compression level.
@@ -60,8 +60,12 @@ class Codec:
         """Compress a chunk of rounded values, as :func:`encode_chunk` does."""
         return encode_chunk(chunk, self.compressor, self.level, self.shuffle, self.block_bytes)
 
+    def decode(self, encoded: np.ndarray, out: np.ndarray, source: str) -> None:
+        """Check and decompress what :meth:`encode` gave, as :func:`decode_chunk` does."""
+        decode_chunk(encoded, out, source)
+
     def to_zarr(self) -> list[dict[str, Any]]:
-        """The chunk's codecs in Zarr's metadata."""
+        """The codecs of a chunk in Zarr's metadata."""
         return zarr_codecs(4, self.compressor, self.level, self.shuffle, self.block_bytes)
 
 
@@ -122,7 +126,7 @@ def decode_chunk(encoded: np.ndarray, out: np.ndarray, source: str) -> None:
     """Check and decompress one chunk.
 
     Args:
-        encoded: (n,) uint8, Blosc's bytes and behind them their CRC32C.
+        encoded: (n,) uint8, Blosc's bytes and after them their CRC32C.
         out: C-contiguous; it takes exactly the decoded bytes.
         source: File and chunk, for the error message.
 
