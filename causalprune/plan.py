@@ -21,7 +21,7 @@ from causalprune.options import Options
 from causalprune.paths import RunPaths
 from causalprune.pruning.criteria import load_criterion
 from causalprune.settings import apply_settings
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 
 C = TypeVar("C", bound=Options)
 
@@ -126,11 +126,11 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     if criterion.reweights:
         mask.check_no_rewind(criterion.name)
     made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
-    unmet = criterion.unmet(StepRule(**made))
+    unmet = criterion.unmet(UpdateRule(**made))
     if unmet:
         need, _ = unmet
-        odd = [name for name, value in made.items() if need.unmet(StepRule(**{name: value}), ())]
-        plain = ", ".join(_setting(f"record.{name}", getattr(StepRule(), name)) for name in odd)
+        odd = [name for name, value in made.items() if need.unmet(UpdateRule(**{name: value}), ())]
+        plain = ", ".join(_setting(f"record.{name}", getattr(UpdateRule(), name)) for name in odd)
         raise UsageError(
             f"--criterion {criterion.name}",
             expected=need.what,

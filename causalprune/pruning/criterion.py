@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 
 Vector = npt.NDArray[np.floating]
 
@@ -29,7 +29,7 @@ class Need:
 
     what: str
     remedy: str
-    unmet: Callable[[StepRule, Sequence[float]], str] = lambda _rule, _learning_rates: ""
+    unmet: Callable[[UpdateRule, Sequence[float]], str] = lambda _rule, _learning_rates: ""
 
 
 _GRADIENTS = Need(
@@ -168,7 +168,7 @@ class Criterion:
                 f"needs of criterion {self.name}", expected="some of " + ", ".join(NEEDS), found=", ".join(unknown)
             )
 
-    def unmet(self, rule: StepRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
+    def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
         """The first need that a recording can't serve, whatever is fitted to it, and how it departs; else None.
 
         Args:
@@ -180,7 +180,7 @@ class Criterion:
 
     def require(
         self,
-        rule: StepRule,
+        rule: UpdateRule,
         learning_rates: Sequence[float],
         *,
         subject: str = "",

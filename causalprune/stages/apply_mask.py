@@ -95,7 +95,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
             )
         reader = store.recording(config.recording)
         inputs["recording"] = reader.digest
-        criterion.require(reader.info.step_rule, reader.steps.lr.tolist())
+        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             inputs["fit"] = fit.digest

@@ -63,7 +63,7 @@ def read_inputs(
                 max_rows=MAX_GRADIENTS,
                 max_bytes=max_bytes,
             )
-        if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.step_rule, reader.steps.lr.tolist()):
+        if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, reader.steps.lr.tolist()):
             values["learning_rate"] = float(reader.steps.lr[0])
     return CriterionInputs(theta=theta, project=project, ridge=ridge, seed=seed, **values)
 

@@ -13,7 +13,7 @@ from causalprune.pruning.criteria import GAMMA, load_criterion
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 
 P = 6
 RNG = np.random.default_rng(0)
@@ -262,16 +262,16 @@ def test_an_unknown_need() -> None:
 
 
 def test_what_a_recording_lacks_is_said_with_the_remedy() -> None:
-    momentum = StepRule(momentum=0.9)
+    momentum = UpdateRule(momentum=0.9)
     with pytest.raises(
         MismatchError, match=r"criterion obd: expected the gradients .*, found one with momentum 0\.9; r"
     ):
         load_criterion("obd").require(momentum, ())
     with pytest.raises(MismatchError, match=r"--criterion x: .* momentum 0.9 in run; another"):
         load_criterion("obd").require(momentum, (), subject="--criterion x", where=" in run", remedy="another")
-    load_criterion("obd").require(StepRule(), (0.1, 0.2))
+    load_criterion("obd").require(UpdateRule(), (0.1, 0.2))
     with pytest.raises(MismatchError, match=r"learning rates from 0\.1 to 0\.2"):
-        load_criterion("curvature").require(StepRule(), (0.1, 0.2))
+        load_criterion("curvature").require(UpdateRule(), (0.1, 0.2))
     load_criterion("effect").require(momentum, (0.1, 0.2))
 
 
