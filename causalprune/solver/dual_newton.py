@@ -20,7 +20,7 @@ _SLAB = 2048
 
 
 def solve_dual(
-    working_set: WorkingSet,
+    working: WorkingSet,
     target: Float64,
     factor: Float64 | None,
     sign: int,
@@ -31,7 +31,7 @@ def solve_dual(
     """Minimize 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over a working set, λ₂ > 0.
 
     Args:
-        working_set: The columns.
+        working: The columns.
         target: (T,) y, already multiplied by ``factor``.
         factor: (T,) √w_t of weighted rows; None where all are 1.
         sign: 1: coefficients ≥ 0; −1: ≤ 0; 0: free.
@@ -41,10 +41,10 @@ def solve_dual(
     """
     T = len(target)
     bound, ridge = T * penalty.l1, T * penalty.l2
-    everything = np.arange(working_set.size)
+    everything = np.arange(working.size)
 
     def soft(r: Float64) -> Float64:
-        q = working_set.exact_correlations(everything, (r if factor is None else r * factor)[:, None])[:, 0]
+        q = working.exact_correlations(everything, (r if factor is None else r * factor)[:, None])[:, 0]
         if sign:
             return sign * np.maximum(sign * q - bound, 0.0)
         return np.sign(q) * np.maximum(np.abs(q) - bound, 0.0)
@@ -55,10 +55,10 @@ def solve_dual(
     r, s = start.copy(), soft(start)
     for _ in range(_MAX_STEPS):
         active = np.flatnonzero(s)
-        model, matrix = _products(working_set, active, s[active] / ridge, factor, T)
+        model, matrix = _products(working, active, s[active] / ridge, factor, T)
         gradient = r - target + model
         # The coefficients that r implies have this residual; the certificate is theirs.
-        solution = _solution(working_set, active, s[active] / ridge, target, target - model, factor, sign, penalty)
+        solution = _solution(working, active, s[active] / ridge, target, target - model, factor, sign, penalty)
         if solution.gap <= goal:
             return solution
         matrix /= ridge
@@ -78,13 +78,13 @@ def solve_dual(
 
 
 def _products(
-    working_set: WorkingSet, active: Positions, g: Float64, factor: Float64 | None, T: int
+    working: WorkingSet, active: Positions, g: Float64, factor: Float64 | None, T: int
 ) -> tuple[Float64, Float64]:
     """X̃_A g and X̃_A X̃_Aᵀ, a slab of columns at a time."""
     model, matrix = np.zeros(T), np.zeros((T, T))
     for first in range(0, len(active), _SLAB):
         part = slice(first, first + _SLAB)
-        columns = working_set.columns(active[part])
+        columns = working.columns(active[part])
         if factor is not None:
             columns = columns * factor
         model += g[part] @ columns
@@ -93,7 +93,7 @@ def _products(
 
 
 def _solution(
-    working_set: WorkingSet,
+    working: WorkingSet,
     active: Positions,
     g: Float64,
     target: Float64,
@@ -103,8 +103,8 @@ def _solution(
     penalty: Penalty,
 ) -> RestrictedSolution:
     weighted = residual if factor is None else residual * factor
-    q = working_set.exact_correlations(np.arange(working_set.size), weighted[:, None])[:, 0]
+    q = working.exact_correlations(np.arange(working.size), weighted[:, None])[:, 0]
     q[active] -= len(target) * penalty.l2 * g
     peak = float(signed(q, sign).max(initial=0.0))
     gap = duality_gap(target, residual, float(np.abs(g).sum()), float(g @ g), penalty, peak).gap
-    return RestrictedSolution(working_set.ids[active].copy(), g, residual, peak, gap)
+    return RestrictedSolution(working.ids[active].copy(), g, residual, peak, gap)

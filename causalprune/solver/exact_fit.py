@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from causalprune.errors import UsageError
 from causalprune.solver.evidence import FitResult, NotCertifiedError, combine, fold_errors, region_evidence, sparse_path
-from causalprune.solver.fit import Solver
+from causalprune.solver.fit import Ranges, Solver
 from causalprune.solver.memory import divide_working_set, plan_memory
 from causalprune.solver.path import Task
 from causalprune.solver.problem import LassoProblem, SolverOptions, no_correlation, no_movement
@@ -37,7 +36,7 @@ def fit_exactly(
     source: ColumnSource,
     problem: LassoProblem,
     options: SolverOptions,
-    ranges: Sequence[tuple[str, int, int]] | None = None,
+    ranges: Ranges | None = None,
     notify: Notify | None = None,
     group: ProcessGroup | None = None,
 ) -> FitResult:
@@ -58,7 +57,6 @@ def fit_exactly(
         DataError: X or y that no fit can be made of.
         NotCertifiedError: The passes ran out.
     """
-    _check_options(problem, options)
     # Threads of BLAS would compete with those that decode, and lose on matrices as small as an active set's.
     with threadpool_limits(limits=1, user_api="blas"):
         return _ExactFit(source, problem, options, ranges, notify, group or ProcessGroup()).run()
@@ -68,7 +66,7 @@ def assist(
     source: ColumnSource,
     problem: LassoProblem,
     options: SolverOptions,
-    ranges: Sequence[tuple[str, int, int]] | None,
+    ranges: Ranges | None,
     group: ProcessGroup,
 ) -> None:
     """Read and judge this process's columns for the fit of the first one, with the arguments of :func:`fit_exactly`.
@@ -76,14 +74,8 @@ def assist(
     Raises:
         CausalpruneError: As there; that the passes ran out is left to the first process.
     """
-    _check_options(problem, options)
     with threadpool_limits(limits=1, user_api="blas"):
         _ExactFit(source, problem, options, ranges, None, group).work()
-
-
-def _check_options(problem: LassoProblem, options: SolverOptions) -> None:
-    if options.folds and not problem.num_alphas:
-        raise UsageError("cv", expected="alphas above 0, the path to choose from", found="one α")
 
 
 class _ExactFit:
@@ -92,10 +84,12 @@ class _ExactFit:
         source: ColumnSource,
         problem: LassoProblem,
         options: SolverOptions,
-        ranges: Sequence[tuple[str, int, int]] | None,
+        ranges: Ranges | None,
         notify: Notify | None,
         group: ProcessGroup,
     ) -> None:
+        if options.folds and not problem.num_alphas:
+            raise UsageError("cv", expected="alphas above 0, the path to choose from", found="one α")
         self._group = group
         self._source, self._problem, self._options = source, problem, options
         self._names = [name for name, _, _ in ranges] if ranges is not None else None

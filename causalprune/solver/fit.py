@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
@@ -22,36 +21,21 @@ Ranges = Sequence[tuple[str, int, int]]
 """(name, first column, stop) of layers to be fitted each by itself."""
 
 
-class Fit(Protocol):
-    """Fits γ over all columns, or over each of several ranges of them by itself."""
-
-    def __call__(
-        self,
-        source: ColumnSource,
-        problem: LassoProblem,
-        options: SolverOptions,
-        ranges: Ranges | None = None,
-        notify: Notify | None = None,
-        group: ProcessGroup | None = None,
-    ) -> FitResult:
-        """Fit, and show with what right; see :func:`fit`."""
-        ...
-
-
 @dataclass(frozen=True)
 class Solver:
     """A way to fit γ; :data:`causalprune.solver.names.SOLVERS` has them by name.
 
     Attributes:
-        fit: Fits; an option that it doesn't know is a UsageError.
+        fit: ``fit(source, problem, options, ranges, notify, group)`` gives a FitResult; the arguments are those of
+            :func:`fit`. An option that the solver doesn't know is a UsageError.
         assist: What the other processes of a group call, with the arguments of ``fit`` but ``notify``, while the first
             one fits; None where it fits in one process only.
         certifies: Whether a fit that isn't certified is one that it gave up.
         divides_by_lr: Whether the columns are to be Δθ²/η² for these options, whatever the problem says.
     """
 
-    fit: Fit
-    assist: Callable[[ColumnSource, LassoProblem, SolverOptions, Ranges | None, ProcessGroup], None] | None = None
+    fit: Callable[..., FitResult]
+    assist: Callable[..., None] | None = None
     certifies: bool = True
     divides_by_lr: Callable[[SolverOptions], bool] = lambda _: False
 
@@ -143,126 +127,116 @@ class Attempt:
     passes: int
 
 
-Solve = Callable[[ColumnSource, LassoProblem, SolverOptions, Scan, float], Attempt]
-"""``solve(source, problem, options, scan, alpha_max)``, alpha_max > 0."""
+@dataclass(frozen=True)
+class PlainSolver:
+    """Fits each range of columns with one pass before, which scales them, and one after, which certifies the result.
 
-
-def fit_ranges(
-    solve: Solve,
-    source: ColumnSource,
-    problem: LassoProblem,
-    options: SolverOptions,
-    ranges: Ranges | None,
-    *,
-    solver: str,
-    certifies: bool,
-) -> FitResult:
-    """Fit each range with one pass before it and one after it, which certifies the result.
-
-    Args:
-        solve: Solves for one range.
-        source: See :func:`fit`, as for ``problem``, ``options`` and ``ranges``.
-        problem: The problem.
-        options: Which the solver must know.
-        ranges: Layers.
-        solver: What the evidence calls it.
+    Attributes:
+        solve: ``solve(source, problem, options, scan, alpha_max)``, called where alpha_max > 0.
+        label: What the evidence calls the solver with these options; its first word is the solver's name.
         certifies: Whether a result that isn't certified is an error.
-
-    Raises:
-        UsageError: Options that only the exact solver knows.
-        DataError: X or y that no fit can be made of.
-        NotCertifiedError: The duality gap is above the tolerance.
     """
-    for name, value in {
-        "alphas": problem.num_alphas,
-        "target_nonzero": problem.target_nonzero,
-        "target_sparsity": problem.target_sparsity,
-        "cv": options.folds,
-        "bootstrap": options.resamples,
-        "row_weights": options.row_weights is not None,
-    }.items():
-        if value:
-            raise only_lasso(name, solver)
 
-    def one(part: ColumnSource, *, layer: bool) -> FitResult:
-        return _fit_one(solve, part, problem, options, solver=solver, certifies=certifies, layer=layer)
+    solve: Callable[[ColumnSource, LassoProblem, SolverOptions, Scan, float], Attempt]
+    label: Callable[[SolverOptions], str]
+    certifies: bool = True
 
-    if ranges is None:
-        return one(source, layer=False)
-    parts = [(name, one(ColumnRange(source, start, stop), layer=True)) for name, start, stop in ranges]
-    if all(r.evidence.alpha_max == 0 for _, r in parts):
-        raise no_movement()
-    layers = tuple((name, r.evidence) for name, r in parts)
-    return FitResult(
-        np.concatenate([r.gamma for _, r in parts]),
-        np.concatenate([r.dual_correlation for _, r in parts]),
-        combine(layers),
-        layers,
-    )
+    def __call__(
+        self,
+        source: ColumnSource,
+        problem: LassoProblem,
+        options: SolverOptions,
+        ranges: Ranges | None = None,
+        notify: Notify | None = None,
+        group: ProcessGroup | None = None,
+    ) -> FitResult:
+        """Fit; see :func:`fit`.
 
+        Raises:
+            UsageError: Options that only the exact solver knows.
+            DataError: X or y that no fit can be made of.
+            NotCertifiedError: The duality gap is above the tolerance.
+        """
+        del notify, group
+        self.refuse(
+            options,
+            alphas=problem.num_alphas,
+            target_nonzero=problem.target_nonzero,
+            target_sparsity=problem.target_sparsity,
+            cv=options.folds,
+            bootstrap=options.resamples,
+            row_weights=options.row_weights is not None,
+        )
+        if ranges is None:
+            return self._fit_one(source, problem, options, layer=False)
+        parts = [
+            (name, self._fit_one(ColumnRange(source, start, stop), problem, options, layer=True))
+            for name, start, stop in ranges
+        ]
+        if all(r.evidence.alpha_max == 0 for _, r in parts):
+            raise no_movement()
+        layers = tuple((name, r.evidence) for name, r in parts)
+        gamma, scores = (np.concatenate([getattr(r, n) for _, r in parts]) for n in ("gamma", "dual_correlation"))
+        return FitResult(gamma, scores, combine(layers), layers)
 
-def only_lasso(option: str, solver: str) -> UsageError:
-    """The error of a solver that doesn't know an option."""
-    return UsageError(option, expected="solver lasso beside it", found=f"solver {solver.partition(' ')[0]}")
+    def refuse(self, options: SolverOptions, **asked: object) -> None:
+        """Raise UsageError for what is asked for, by its option, and only the exact solver can do."""
+        for name, value in asked.items():
+            if value:
+                found = f"solver {self.label(options).partition(' ')[0]}"
+                raise UsageError(name, expected="solver lasso beside it", found=found)
 
-
-def _fit_one(
-    solve: Solve,
-    source: ColumnSource,
-    problem: LassoProblem,
-    options: SolverOptions,
-    *,
-    solver: str,
-    certifies: bool,
-    layer: bool,
-) -> FitResult:
-    T, y = source.num_rows, source.target
-    scanned = scan(source, problem.normalize)
-    if not scanned.scale.any() and not layer:
-        raise no_movement()
-    alpha_max = max(0.0, float(signed(scanned.correlation, problem.sign).max())) / (T * problem.l1_ratio)
-    warning = ""
-    if alpha_max > 0:
-        attempt = solve(source, problem, options, scanned, alpha_max)
-        if certifies and attempt.alpha >= alpha_max:
-            warning = f"alpha {attempt.alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
-    elif layer:
-        warning = "no column correlates with the loss change: every γ is 0"
-        attempt = Attempt(np.zeros(source.num_columns), problem.alphas(alpha_max)[0], 0)
-    else:
-        raise no_correlation()
-    gamma = scanned.scale * attempt.coefficients
-    residual = y - _predict(source, gamma)
-    penalty = Penalty(attempt.alpha * problem.l1_ratio, attempt.alpha * (1 - problem.l1_ratio))
-    certificate = certify(source, scanned.scale, attempt.coefficients, residual, penalty, problem.sign)
-    null = float(y @ y) / (2 * T)
-    if certificate.objective > null and not certifies:
-        warning = f"the objective {certificate.objective:.3g} is worse than γ = 0's {null:.3g}: the steps are too long"
-    relative_gap = certificate.gap / null
-    plain = np.divide(scanned.correlation, scanned.scale, where=scanned.scale > 0, out=np.zeros_like(gamma))
-    evidence = FitEvidence(
-        solver=solver,
-        num_rows=T,
-        num_columns=source.num_columns,
-        alpha=attempt.alpha,
-        alpha_max=alpha_max,
-        l1_ratio=problem.l1_ratio,
-        objective=certificate.objective,
-        duality_gap=certificate.gap,
-        relative_gap=relative_gap,
-        r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
-        num_nonzero=int(np.count_nonzero(attempt.coefficients)),
-        passes=attempt.passes,
-        spearman=_spearman(np.abs(gamma), np.abs(plain)),
-        certified=certifies and relative_gap <= problem.tol,
-        warning=warning,
-    )
-    bound = T * penalty.l1
-    scores = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
-    result = FitResult(gamma, scores.astype(np.float32), evidence)
-    if certifies and not evidence.certified:
-        raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
-    return result
+    def _fit_one(
+        self, source: ColumnSource, problem: LassoProblem, options: SolverOptions, *, layer: bool
+    ) -> FitResult:
+        T, y = source.num_rows, source.target
+        scanned = scan(source, problem.normalize)
+        if not scanned.scale.any() and not layer:
+            raise no_movement()
+        alpha_max = max(0.0, float(signed(scanned.correlation, problem.sign).max())) / (T * problem.l1_ratio)
+        warning = ""
+        if alpha_max > 0:
+            attempt = self.solve(source, problem, options, scanned, alpha_max)
+            if self.certifies and attempt.alpha >= alpha_max:
+                warning = f"alpha {attempt.alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
+        elif layer:
+            warning = "no column correlates with the loss change: every γ is 0"
+            attempt = Attempt(np.zeros(source.num_columns), problem.alphas(alpha_max)[0], 0)
+        else:
+            raise no_correlation()
+        gamma = scanned.scale * attempt.coefficients
+        residual = y - _predict(source, gamma)
+        penalty = Penalty(attempt.alpha * problem.l1_ratio, attempt.alpha * (1 - problem.l1_ratio))
+        certificate = certify(source, scanned.scale, attempt.coefficients, residual, penalty, problem.sign)
+        null = float(y @ y) / (2 * T)
+        if certificate.objective > null and not self.certifies:
+            worse = f"the objective {certificate.objective:.3g} is worse than γ = 0's {null:.3g}"
+            warning = f"{worse}: the steps are too long"
+        relative_gap = certificate.gap / null
+        plain = np.divide(scanned.correlation, scanned.scale, where=scanned.scale > 0, out=np.zeros_like(gamma))
+        evidence = FitEvidence(
+            solver=self.label(options),
+            num_rows=T,
+            num_columns=source.num_columns,
+            alpha=attempt.alpha,
+            alpha_max=alpha_max,
+            l1_ratio=problem.l1_ratio,
+            objective=certificate.objective,
+            duality_gap=certificate.gap,
+            relative_gap=relative_gap,
+            r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
+            num_nonzero=int(np.count_nonzero(attempt.coefficients)),
+            passes=attempt.passes,
+            spearman=_spearman(np.abs(gamma), np.abs(plain)),
+            certified=self.certifies and relative_gap <= problem.tol,
+            warning=warning,
+        )
+        bound = T * penalty.l1
+        scores = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
+        result = FitResult(gamma, scores.astype(np.float32), evidence)
+        if self.certifies and not evidence.certified:
+            raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
+        return result
 
 
 def _predict(source: ColumnSource, gamma: Float64) -> Float64:

@@ -64,11 +64,9 @@ class KktScores:
         if solution is None:
             return self._values, 0.0
         vector, bound = self._vector_and_bound(solution)
-        working_set = self._screening.working_set
-        exact = signed(
-            working_set.exact_correlations(np.arange(working_set.size), vector[:, None])[:, 0], self._task.sign
-        )
-        self._values[working_set.ids] = exact
+        working = self._screening.working_set
+        exact = signed(working.exact_correlations(np.arange(working.size), vector[:, None])[:, 0], self._task.sign)
+        self._values[working.ids] = exact
         self._values[solution.ids] -= len(vector) * solution.penalty.l2 * np.abs(solution.coefficients)
         self._values /= bound
         return self._values, self._error
@@ -82,11 +80,11 @@ class KktScores:
         if solution is None:
             return np.empty(0, np.int64)
         vector, bound = self._vector_and_bound(solution)
-        working_set = self._screening.working_set
-        found = working_set.exact_correlations(np.arange(working_set.size), vector[:, None])[:, 0]
-        places = working_set.places(solution.ids)
+        working = self._screening.working_set
+        found = working.exact_correlations(np.arange(working.size), vector[:, None])[:, 0]
+        places = working.places(solution.ids)
         found[places] -= len(vector) * solution.penalty.l2 * solution.coefficients
-        return np.sort(working_set.ids[signed(found, self._task.sign) >= bound * (1 - tolerance)])
+        return np.sort(working.ids[signed(found, self._task.sign) >= bound * (1 - tolerance)])
 
     def is_unique(self, at_bound: Positions) -> bool | None:
         """Whether the columns at the bound are independent, which makes γ unique; None where there are too many."""
@@ -95,8 +93,8 @@ class KktScores:
             return True
         if len(at_bound) > len(solution.residual):
             return False
-        working_set = self._screening.working_set
-        columns = working_set.columns(working_set.places(at_bound))
+        working = self._screening.working_set
+        columns = working.columns(working.places(at_bound))
         return int(np.linalg.matrix_rank(columns)) == len(at_bound)
 
     def _vector_and_bound(self, solution: Solution) -> tuple[Float64, float]:

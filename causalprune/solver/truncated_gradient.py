@@ -7,19 +7,17 @@ here to reproduce what was published; the exact fit is :mod:`causalprune.solver.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 import numpy as np
 
 from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
 from causalprune.solver.evidence import FitResult
-from causalprune.solver.fit import Attempt, Ranges, Scan, Solver, fit_ranges, only_lasso
+from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
 from causalprune.solver.names import SGD_PRESETS
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.source import ColumnSource, Float64
-from causalprune.solver.streaming import Notify
 
 GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as the authors do."""
@@ -162,39 +160,10 @@ def solve_truncated_gradient(
     return w * unit, config.max_passes
 
 
-def fit_by_truncated_gradient(
-    source: ColumnSource,
-    problem: LassoProblem,
-    options: SolverOptions,
-    ranges: Ranges | None = None,
-    notify: Notify | None = None,
-    group: ProcessGroup | None = None,
-) -> FitResult:
-    """Fit γ as the authors do; see :func:`causalprune.solver.fit.fit`. Of α, only that of y is known."""
-    del notify, group
-    config = _variant(options)
-    for name, value in (("positive and negative", problem.sign), ("l1_ratio", problem.l1_ratio < 1)):
-        if value:
-            raise only_lasso(name, "sgd")
-    target_unit(source.target, config)
-    return fit_ranges(
-        partial(_solve, config), source, problem, options, ranges, solver=f"sgd {options.preset}", certifies=False
-    )
-
-
-def _variant(options: SolverOptions) -> TruncatedGradientConfig:
-    config: TruncatedGradientConfig = SGD_PRESETS.load(options.preset)
-    return config
-
-
 def _solve(
-    config: TruncatedGradientConfig,
-    source: ColumnSource,
-    problem: LassoProblem,
-    options: SolverOptions,
-    scan: Scan,
-    alpha_max: float,
+    source: ColumnSource, problem: LassoProblem, options: SolverOptions, scan: Scan, alpha_max: float
 ) -> Attempt:
+    config = _variant(options)
     (alpha,) = problem.alphas(alpha_max)
     # α is that of y; the authors' belongs to y as the variant divides it.
     unit = abs(target_unit(source.target, config))
@@ -205,4 +174,18 @@ def _solve(
     return Attempt(coefficients, max(alpha, 1e-12 * alpha_max), passes)
 
 
-SGD = Solver(fit_by_truncated_gradient, certifies=False, divides_by_lr=lambda options: _variant(options).divide_by_lr)
+def _variant(options: SolverOptions) -> TruncatedGradientConfig:
+    config: TruncatedGradientConfig = SGD_PRESETS.load(options.preset)
+    return config
+
+
+_PLAIN = PlainSolver(_solve, lambda options: f"sgd {options.preset}", certifies=False)
+
+
+def _fit(source: ColumnSource, problem: LassoProblem, options: SolverOptions, *others: Any) -> FitResult:
+    _PLAIN.refuse(options, **{"positive and negative": problem.sign, "l1_ratio": problem.l1_ratio < 1})
+    target_unit(source.target, _variant(options))
+    return _PLAIN(source, problem, options, *others)
+
+
+SGD = Solver(_fit, certifies=False, divides_by_lr=lambda options: _variant(options).divide_by_lr)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from causalprune.errors import UsageError
-from causalprune.solver.fit import Attempt, Solver, fit, fit_ranges
+from causalprune.solver.fit import Attempt, PlainSolver, Solver, fit
 from causalprune.solver.names import SGD_PRESETS, SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource
@@ -23,11 +23,7 @@ def proximal_gradient(source, problem, options, scan, alpha_max):
     return Attempt(g, alpha, options.max_passes)
 
 
-def fit_ista(source, problem, options, ranges=None, notify=None, group=None):
-    return fit_ranges(proximal_gradient, source, problem, options, ranges, solver="ista", certifies=True)
-
-
-ISTA = Solver(fit_ista)
+ISTA = Solver(PlainSolver(proximal_gradient, lambda _: "ista"))
 
 
 def source():
