@@ -203,7 +203,7 @@ def _units(layer: nn.Module) -> int:
 
 
 def _by_channel(item: Any, count: int) -> torch.Tensor | None:
-    """The columns of a consumer, a row a channel; None where channels have different numbers of them."""
+    """The columns of a consumer, one row per channel; None where channels have different numbers of them."""
     if None in item.root_idxs:
         return None
     roots, columns = torch.tensor(item.root_idxs), torch.tensor(item.idxs)

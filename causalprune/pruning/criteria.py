@@ -56,7 +56,7 @@ def _curvature(inputs: CriterionInputs) -> Scores:
         raise MismatchError(
             "criterion curvature",
             expected="a fit without lags",
-            found="three coefficients a parameter",
+            found="three coefficients per parameter",
             remedy="fit with lags 0, or choose another",
         )
     h = 2 * (gamma + 1 / cast(float, inputs.learning_rate))

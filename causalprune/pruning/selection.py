@@ -70,7 +70,7 @@ def select(
         scores: Finite wherever the mask keeps.
         mask: What is kept so far.
         sparsity: S in [0, 1).
-        scope: ``global``: one ranking over all layers; ``layer``: one a layer.
+        scope: ``global``: one ranking over all layers; ``layer``: one per layer.
         granularity: ``parameter``, ``filter`` (or ``neuron``), ``channel`` or ``layer``.
         producers: Of filters, neurons and channels: the numbers of the tensors whose units go together, for all units
             that may be pruned. Left out, each tensor's go by themselves; ``channel`` needs those of a

@@ -159,7 +159,7 @@ class NotCertifiedError(NumericalError):
 def sparse_path(
     paths: list[list[tuple[npt.NDArray[np.int64], Float64]]], num_alphas: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """The coefficients of a path as a sparse matrix by rows, one a α.
+    """The coefficients of a path as a sparse matrix, one row per α.
 
     Args:
         paths: Of each layer, by α, the positions and values of the nonzero γ; empty where nothing could be fitted.

@@ -93,7 +93,7 @@ class _ExactFit:
         self._group = group
         self._source, self._problem, self._options = source, problem, options
         self._names = [name for name, _, _ in ranges] if ranges is not None else None
-        spans = [(a, b) for _, a, b in ranges] if ranges is not None else [(0, source.num_columns)]
+        spans = [(0, source.num_columns)] if ranges is None else [(start, stop) for _, start, stop in ranges]
         self._rows = FittedRows(source.target, options.row_weights, options.held_out, options.folds)
         sides = max(1, problem.num_alphas) * (1 + len(self._rows.side_rows))
         plan = plan_memory(

@@ -8,7 +8,7 @@ from causalprune.errors import UsageError
 from causalprune.quantities import format_bytes
 
 _COLUMN_BYTES = 26
-"""Of each column: norm, rank, whether it is in the working set; in the result γ and the KKT score; copies of these."""
+"""For each column: norm, rank, whether it is in the working set; in the result γ and the KKT score; copies of these."""
 
 _SMALLEST_SET = 128
 _LARGEST_SET = 2**27

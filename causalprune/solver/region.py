@@ -1,6 +1,6 @@
 """A range of columns that is fitted by itself: its tasks, and the bounds of the columns that aren't in memory.
 
-Of several processes each knows its own blocks; the working set of the first one holds those of all.
+With several processes, each knows its own blocks; the working set of the first one holds those of all.
 """
 
 from __future__ import annotations

@@ -109,10 +109,10 @@ def held_out_tail(num_rows: int, share: float) -> np.ndarray:
 
 
 def blocks_of_steps(num_rows: int, folds: int) -> list[np.ndarray]:
-    """(T,) bool a fold, True for the rows it leaves out: consecutive steps, because neighbors are alike.
+    """(T,) bool per fold, True for the rows it leaves out: consecutive steps, because neighbors are alike.
 
     Raises:
-        UsageError: Fewer than two rows a fold.
+        UsageError: Fewer than two rows per fold.
     """
     if num_rows < 2 * folds:
         raise UsageError("cv", expected=f"at most {num_rows // 2} folds of {num_rows} rows", found=f"{folds}")

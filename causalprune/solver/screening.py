@@ -103,14 +103,14 @@ def _centers(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDA
 
 
 _KEEP_SCORE = 0.5
-"""From this share of the bound on a column may become active, as the residual changes."""
+"""A column whose score is above this share of the bound may become active, as the residual changes."""
 
 
 class Screening:
     """The working set of a region, filled within a quota.
 
     Args:
-        division: The region's columns. Of several processes each chooses among its own blocks' columns; the first one
+        division: The region's columns. With several processes, each chooses among its own blocks' columns; the first
             also holds what the others chose.
         parts: The parts of this process's blocks, by block number; their bounds take in what leaves the working set.
         scales: Of the region's columns.
@@ -178,7 +178,7 @@ class Screening:
         self._threshold = _KEEP_SCORE if crowded else 0.0
 
     def norms_outside(self) -> dict[int, float]:
-        """Of each part with columns outside the working set that aren't zero, the largest ‖x̃_j‖ among these."""
+        """The largest ‖x̃_j‖ of the columns outside the working set, for each part where one isn't zero."""
         largest = {}
         for number, part in self._parts.items():
             ids = slice(part.start, part.stop)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +27,7 @@ class ColumnSource(ABC):
         block_width: Columns in a block that is cheap to read.
         target: y, (T,) float64.
         copies: How many times its own size forming a block of columns takes, at most.
+        ahead: Blocks that :meth:`blocks` forms ahead, each in a thread.
     """
 
     num_rows: int
@@ -34,6 +35,7 @@ class ColumnSource(ABC):
     block_width: int
     target: Float64
     copies: float = 1.0
+    ahead: int = 0
 
     @property
     def bytes_read(self) -> int:
@@ -60,19 +62,18 @@ class ColumnSource(ABC):
             (first row, (≤ height, P) float32).
         """
 
-    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, Float32]]:
-        """Iterate over blocks of columns.
+    def blocks(self, width: int | None = None) -> Iterator[tuple[int, Float32]]:
+        """Iterate over blocks of columns, in order.
 
         Args:
             width: Columns of a block; ``block_width`` when left out.
-            order: Numbers of the blocks to visit, block b being columns b·width and on; all in order when left out.
 
         Yields:
             (first column, (T, ≤ width) float32).
         """
         width = width or self.block_width
-        numbers = range(-(-self.num_columns // width)) if order is None else order
-        return self.map_blocks(_with_its_place, ((number, None) for number in numbers), width, 0)
+        items = ((number, None) for number in range(-(-self.num_columns // width)))
+        return self.map_blocks(_with_its_place, items, width, self.ahead)
 
     def map_blocks(
         self,

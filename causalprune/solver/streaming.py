@@ -5,7 +5,7 @@ set, and solves over it while the scan goes on, so that later columns are judged
 end of the first pass the working set nearly always holds every active set; what bounds can't rule out is read again,
 until the duality gap over all columns is within the tolerance.
 
-Of several processes each reads its own blocks; they meet where they solve and where they prove.
+With several processes, each reads its own blocks; they meet where they solve and where they prove.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Scanner:
 
     @property
     def passes(self) -> float:
-        """Columns read, as a multiple of all columns; of several processes as if all had read as many as this one."""
+        """Columns read, as a multiple of all columns; with several processes, as if all had read as many as this one."""
         return self._group.count * self.costs.columns / self._source.num_columns
 
     def total_costs(self) -> ScanCosts:

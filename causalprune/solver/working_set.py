@@ -47,11 +47,6 @@ class WorkingSet:
         """(size,) how near each column was to entering the model when it was last looked at."""
         return self._score[: self.size]
 
-    @property
-    def room(self) -> int:
-        """Columns that still fit."""
-        return self.capacity - self.size
-
     def add(self, values: Float32, ids: Positions, scale: Float64, norm: Float64, score: Float64) -> None:
         """Add columns.
 
@@ -70,7 +65,7 @@ class WorkingSet:
 
     def reserve(self, room: int) -> None:
         """Raise the capacity until ``room`` more columns fit."""
-        if room > self.room:
+        if self.size + room > self.capacity:
             self.capacity = max(2 * self.capacity, self.size + room)
             for name in ("_values", "_ids", "_scale", "_norm", "_score"):
                 held = getattr(self, name)

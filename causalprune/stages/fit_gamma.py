@@ -201,7 +201,7 @@ def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray
         raise DataError(f"{path}", expected="a file of numbers", found=str(error)[:80], remedy=remedy) from error
     if weights.shape != (reader.num_rows,):
         raise DataError(
-            f"{path}", expected=f"{reader.num_rows} numbers, one a step", found=f"{weights.shape}", remedy=remedy
+            f"{path}", expected=f"{reader.num_rows} numbers, one per step", found=f"{weights.shape}", remedy=remedy
         )
     return weights
 
@@ -209,7 +209,7 @@ def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray
 def design(
     config: FitGammaConfig, reader: RecordingReader, path: Any
 ) -> tuple[FeatureSource, list[tuple[str, int, int]] | None, int]:
-    """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns a parameter."""
+    """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns per parameter."""
     index = TrajectoryStore.open(path).index
     lags = config.lags if config.lags is not None else int(reader.info.momentum > 0)
     num_lags = 1 if lags == 0 else 3
