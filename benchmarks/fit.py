@@ -40,14 +40,14 @@ def peak_bytes() -> int:
 
 
 def ours(store: Path, problem: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    from causalprune.solver.exact_fit import ExactOptions, fit_exactly
-    from causalprune.solver.problem import LassoProblem
+    from causalprune.solver.exact_fit import fit_exactly
+    from causalprune.solver.features import FeatureSource
+    from causalprune.solver.problem import LassoProblem, SolverOptions
     from causalprune.store import TrajectoryStore
-    from causalprune.store.features import FeatureSource
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     kind = {"alpha_ratio": 0.01} if problem == "one" else {"num_alphas": {"path": 20, "100": 100}[problem]}
-    options = ExactOptions(memory_bytes=arguments.memory * 2**20, held_out=0, ranking=False, device=arguments.device)
+    options = SolverOptions(memory_bytes=arguments.memory * 2**20, held_out=0, ranking=False, device=arguments.device)
     result = fit_exactly(source, LassoProblem(**kind, normalize=arguments.normalize, tol=TOL), options)
     e = result.evidence
     return {
@@ -61,8 +61,8 @@ def ours(store: Path, problem: str, arguments: argparse.Namespace) -> dict[str, 
 
 def load(store: Path, normalize: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """X (columns scaled) in Fortran order, y; as a user of an in-memory solver would."""
+    from causalprune.solver.features import FeatureSource
     from causalprune.store import TrajectoryStore
-    from causalprune.store.features import FeatureSource
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     X = np.empty((source.num_rows, source.num_columns), dtype, order="F")
@@ -135,10 +135,10 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     Their own step of 0.1 diverges on these columns.
     """
     from causalprune.solver.certificate import Penalty, certify
-    from causalprune.solver.scan import scan
+    from causalprune.solver.features import FeatureSource
+    from causalprune.solver.fit import scan
     from causalprune.solver.truncated_gradient import TruncatedGradientConfig, solve_truncated_gradient
     from causalprune.store import TrajectoryStore
-    from causalprune.store.features import FeatureSource
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     y = source.target
@@ -154,8 +154,8 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 def decode(store: Path) -> dict[str, Any]:
     """One pass that decodes and squares, and does nothing with it: the unit of cost."""
+    from causalprune.solver.features import FeatureSource
     from causalprune.store import TrajectoryStore
-    from causalprune.store.features import FeatureSource
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     for _ in source.blocks():

@@ -26,6 +26,8 @@ from causalprune.specs import DataSpec, ModelSpec
 if TYPE_CHECKING:
     import torch
 
+    from causalprune.pruning.mask import Mask
+
 FORMAT = "causalprune-checkpoint"
 FORMAT_VERSION = 1
 MAX_HEADER_BYTES = 100 * 2**20
@@ -104,14 +106,14 @@ class Checkpoint:
     Attributes:
         info: What it says about itself.
         weights: The model's state dict.
-        mask: Bool tensors by parameter name; True means keep. Empty for a dense network.
+        mask: What is kept; None where the file has none, as that of a dense network.
         extra: Other tensors by prefixed name, such as ``optimizer/conv1.weight/momentum_buffer``.
         sha256: Hash of the file it was read from; empty for one that wasn't.
     """
 
     info: CheckpointInfo
     weights: dict[str, torch.Tensor]
-    mask: dict[str, torch.Tensor] = field(default_factory=dict)
+    mask: Mask | None = None
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
     sha256: str = ""
 
@@ -146,10 +148,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.weights.items()}
-    tensors |= {f"mask/{name}": t.detach().cpu().contiguous() for name, t in checkpoint.mask.items()}
-    tensors |= {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.extra.items()}
     kept = {e.name: e.size for e in checkpoint.info.index}
-    kept |= {name: int(t.sum()) for name, t in checkpoint.mask.items()}
+    if checkpoint.mask is not None:
+        tensors |= {f"mask/{name}": keep for name, keep in checkpoint.mask.tensors().items()}
+        kept |= {layer.name: layer.kept for layer in checkpoint.mask.per_layer()}
+    tensors |= {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.extra.items()}
     info = replace(checkpoint.info, kept=kept, versions=software_versions(), digest=_digest(tensors))
     # Through JSON once, so that the checksum is over what a reader gets.
     value = json.loads(json.dumps(info.to_json()))
@@ -170,10 +173,13 @@ def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
         DataError: Nothing there, or an empty file.
         CorruptError: Damaged, or not a checkpoint of causalprune.
         NewerFormatError: Written by a newer version of the format.
+        MismatchError: A mask that isn't one of these parameters.
     """
     info = read_checkpoint_info(path, remedy=remedy)
     import safetensors
     from safetensors.torch import load_file
+
+    from causalprune.pruning.mask import Mask
 
     try:
         with storage_errors(path, "read"):
@@ -188,11 +194,12 @@ def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
             remedy="restore the file, or run the stage that wrote it again with --overwrite",
         )
     weights = {name: t for name, t in tensors.items() if not name.startswith(_PREFIXES)}
-    mask = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
+    masks = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
     extra = {name: t for name, t in tensors.items() if name.startswith(_PREFIXES[1:])}
-    for name, keep in mask.items():
+    for name, keep in masks.items():
         if name not in weights or keep.shape != weights[name].shape or str(keep.dtype) != "torch.bool":
             raise CorruptError(f"mask {name} in {path}", expected="bools in the shape of the weight", found="others")
+    mask = Mask.from_tensors(info.index, masks) if masks else None
     return Checkpoint(info, weights, mask, extra, sha256_file(path))
 
 

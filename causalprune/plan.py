@@ -20,9 +20,8 @@ from causalprune.errors import UsageError
 from causalprune.options import Options
 from causalprune.paths import RunPaths
 from causalprune.pruning.criteria import load_criterion
-from causalprune.pruning.criterion import NEEDS, departure
 from causalprune.settings import apply_settings
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 
 C = TypeVar("C", bound=Options)
 
@@ -118,7 +117,7 @@ class PipelinePlan:
 def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     """Refuse a criterion that a recording made like this can't serve, before anything is trained for it.
 
-    Of a recording that is there, :func:`causalprune.stages.criterion_inputs.require_recording` knows all.
+    Of a recording that is there, :meth:`causalprune.pruning.criterion.Criterion.require` knows all.
 
     Raises:
         UsageError: It can't; the settings to blame are named as ``--set`` takes them.
@@ -127,16 +126,17 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     if criterion.reweights:
         mask.check_no_rewind(criterion.name)
     made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
-    for need in (need for need in NEEDS if need in criterion.needs):
-        if departure(need, StepRule(**made)):
-            odd = [name for name, value in made.items() if departure(need, StepRule(**{name: value}))]
-            plain = ", ".join(_setting(f"record.{name}", getattr(StepRule(), name)) for name in odd)
-            raise UsageError(
-                f"--criterion {criterion.name}",
-                expected=NEEDS[need][0],
-                found=", ".join(_setting(f"record.{name}", made[name]) for name in odd),
-                remedy=f"set {plain}, or choose another criterion",
-            )
+    unmet = criterion.unmet(UpdateRule(**made))
+    if unmet:
+        need, _ = unmet
+        odd = [name for name, value in made.items() if need.unmet(UpdateRule(**{name: value}), ())]
+        plain = ", ".join(_setting(f"record.{name}", getattr(UpdateRule(), name)) for name in odd)
+        raise UsageError(
+            f"--criterion {criterion.name}",
+            expected=need.what,
+            found=", ".join(_setting(f"record.{name}", made[name]) for name in odd),
+            remedy=f"set {plain}, or choose another criterion",
+        )
 
 
 def _setting(name: str, value: float | str) -> str:

@@ -10,7 +10,7 @@ STEP_EXTRAS = ("weight_decay", "nesterov", "maximize")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StepRule:
+class UpdateRule:
     """How an optimizer moves the weights in a row of a recording, and which loss change the row has.
 
     Plain SGD steps by Δθ_t = −η_t·g_t, the gradient of minibatch t. To second order such a step changes the loss of its

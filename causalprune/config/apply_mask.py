@@ -6,17 +6,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from causalprune.config.shared import (
-    REWINDS,
-    SCOPES,
-    SPARSITY_SCHEDULES,
     ComputeOptions,
-    check_mask_granularity,
     store_option,
 )
 from causalprune.errors import UsageError
 from causalprune.options import at_least, default_of, flag_of, fraction, one_of, option, positive
 from causalprune.paths import DEFAULT_FIT
-from causalprune.pruning.names import CRITERIA, REWEIGHTING, check_criterion
+from causalprune.pruning.names import (
+    CRITERIA,
+    REWINDS,
+    SCOPES,
+    SPARSITY_SCHEDULES,
+    check_criterion,
+    check_mask_granularity,
+)
 from causalprune.quantities import check_bytes
 from causalprune.urls import StoreUrl
 
@@ -44,7 +47,7 @@ class ApplyMaskConfig(ComputeOptions):
     ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
-    schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=one_of(SPARSITY_SCHEDULES))
+    schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=SPARSITY_SCHEDULES)
     iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
     iterations: int = option(1, "Iterations of the schedule.", check=at_least(1))
     rewind: str = option(
@@ -80,8 +83,6 @@ class ApplyMaskConfig(ComputeOptions):
             )
         if self.zero:
             self._check_zero()
-        elif self.criterion in REWEIGHTING:
-            self.check_no_rewind(self.criterion)
 
     def _check_zero(self) -> None:
         """Reject an order and a way to a sparsity: --zero prunes every γ = 0, and nothing else."""

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import GRANULARITIES, SCOPES, RuntimeOptions, check_device, store_option
+from causalprune.config.shared import RuntimeOptions, check_device, store_option
 from causalprune.errors import UsageError
 from causalprune.options import at_least, fraction, one_of, open_fraction, option, png_file, unit_interval
 from causalprune.options import positive as above_zero
 from causalprune.paths import DEFAULT_FIT
+from causalprune.pruning.names import GRANULARITIES, SCOPES
 from causalprune.quantities import check_bytes
+from causalprune.solver.names import NORMALIZATIONS, SGD_PRESETS, SOLVERS
 from causalprune.urls import StoreUrl
-
-SOLVERS = ("lasso", "sklearn", "sgd")
-SGD_PRESETS = ("paper-v1", "june-2025", "oct-2025")
-NORMALIZATIONS = ("none", "lr", "column")
 
 
 def _device(value: str) -> str | None:
@@ -41,9 +39,9 @@ class FitGammaConfig(RuntimeOptions):
     solver: str = option(
         "lasso",
         "lasso: exact and certified at any size; sklearn: the same in memory; sgd: the authors' truncated gradient.",
-        check=one_of(SOLVERS),
+        check=SOLVERS,
     )
-    preset: str = option("june-2025", "Which of the authors' variants --solver sgd follows.", check=one_of(SGD_PRESETS))
+    preset: str = option("june-2025", "Which of the authors' variants --solver sgd follows.", check=SGD_PRESETS)
     alpha: float | None = option(
         None, "L1 coefficient, in scikit-learn's scaling of the columns as normalised.", check=above_zero
     )

@@ -8,10 +8,10 @@ from pathlib import Path
 from causalprune.config.shared import AUGMENTATIONS, ComputeOptions, store_option
 from causalprune.options import at_least, fraction, one_of, option, positive
 from causalprune.quantities import check_interval
+from causalprune.store.names import CODECS
 from causalprune.urls import StoreUrl
 
 LOSS_CHANGES = ("same-batch", "next-batch")
-CODECS = ("exact", "balanced", "small")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class RecordConfig(ComputeOptions):
     )
     stride: int = option(1, "Optimizer steps in one row.", check=at_least(1))
     augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
-    codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=one_of(CODECS))
+    codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=CODECS)
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
     )

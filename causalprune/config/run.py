@@ -5,16 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from causalprune.config.shared import (
-    REWINDS,
-    SCOPES,
-    SPARSITY_SCHEDULES,
     ComputeOptions,
     DataOptions,
     ModelOptions,
-    check_mask_granularity,
 )
 from causalprune.options import at_least, fraction, one_of, option
-from causalprune.pruning.names import check_criterion
+from causalprune.pruning.names import REWINDS, SCOPES, SPARSITY_SCHEDULES, check_criterion, check_mask_granularity
 from causalprune.quantities import check_interval
 
 
@@ -27,7 +23,7 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
 
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)
-    schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=one_of(SPARSITY_SCHEDULES))
+    schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=SPARSITY_SCHEDULES)
     criterion: str = option("effect", "What orders the parameters; see apply-mask --help.", check=check_criterion)
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,6 @@ from causalprune.stopping import DEFAULT_STOP_SIGNALS, check_signals
 from causalprune.urls import parse_place
 
 AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
-SCOPES = ("global", "layer")
-GRANULARITIES = ("parameter", "filter", "neuron", "layer")
-MASK_GRANULARITIES = ("parameter", "filter", "neuron", "channel", "layer")
-SPARSITY_SCHEDULES = ("cubic", "geometric", "one-shot")
-REWINDS = ("none", "recording", "pretrained")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LR_SCHEDULES = ("cosine", "one-cycle", "step", "constant")
 
@@ -29,18 +23,6 @@ LR_SCHEDULES = ("cosine", "one-cycle", "step", "constant")
 def store_option(help: str, **declared: Any) -> Any:
     """Declare an option that names a store, on a disk or in object storage."""
     return option(None, help, parse=parse_place, metavar="PATH|URL", identifies=False, **declared)
-
-
-def check_mask_granularity(value: str) -> str | None:
-    """Check for :func:`causalprune.options.option`: a granularity, and the library that ``channel`` needs."""
-    expected = one_of(MASK_GRANULARITIES)(value)
-    if expected is None and value == "channel" and find_spec("torch_pruning") is None:
-        return "torch-pruning installed (pip install 'causalprune[compact]')"
-    return expected
-
-
-# The command line shows the words as the placeholder.
-check_mask_granularity.choices = MASK_GRANULARITIES  # type: ignore[attr-defined]
 
 
 def check_device(value: str) -> str | None:

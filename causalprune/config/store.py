@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.record import CODECS
 from causalprune.config.shared import RuntimeOptions, store_option
 from causalprune.errors import UsageError
-from causalprune.options import one_of, option
+from causalprune.options import option
 from causalprune.quantities import check_range
+from causalprune.store.names import CODECS
 from causalprune.urls import StoreUrl, parse_place
 
 
@@ -43,7 +43,7 @@ class StoreCompactConfig(RuntimeOptions):
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     codec: str | None = option(
-        None, "Store recordings anew with this codec; it can't have more bits than they have.", check=one_of(CODECS)
+        None, "Store recordings anew with this codec; it can't have more bits than they have.", check=CODECS
     )
     drop: tuple[str, ...] = option((), "Recording to delete, with its fits; may be repeated.", metavar="NAME")
 
@@ -60,7 +60,7 @@ class StoreMergeConfig(RuntimeOptions):
 
     stores: tuple[str, ...] = option((), "Trajectory stores of one model and mask, in order.", flag="STORE...")
     output: Path | None = option(None, "Store to write.")
-    codec: str | None = option(None, "Codec of the result [as many bits as the parts have].", check=one_of(CODECS))
+    codec: str | None = option(None, "Codec of the result [as many bits as the parts have].", check=CODECS)
 
     def check(self) -> None:
         """Two stores at least, and another one to write."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from causalprune.channels import ChannelGraph, Channels, probes
 from causalprune.errors import DataError, MismatchError
 from causalprune.parameters import ParameterIndex
+from causalprune.pruning.channels import ChannelGraph, Channels, probes
 
 TOLERANCE = 1e-4
 """Largest difference of the outputs that rounding may make, relative to the largest output."""
@@ -55,10 +55,10 @@ def compact_model(
     """Copy a network without the output units whose every weight is pruned.
 
     A dead unit isn't silent: it puts out what its bias and its BatchNorm make of zero, one constant c. Of all dead
-    channels of a layer one is kept, and takes over the weights with which the next layers read the others, each times
-    c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included. A
-    channel that several layers write, across a residual connection, goes where it is dead in all of them. The network's
-    outputs stay. :mod:`causalprune.channels` tells who writes and reads a channel.
+    channels of a layer one is kept, and takes over the weights with which the next layers consume the others, each
+    times c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included.
+    A channel that several layers produce, across a residual connection, goes where it is dead in all of them. The
+    network's outputs stay. :mod:`causalprune.pruning.channels` tells which layers produce and consume a channel.
 
     Args:
         model: The network with its pruned weights at zero; left as it was.
@@ -87,11 +87,11 @@ def compact_model(
     graph = ChannelGraph(after, index, input_shape, wanted_by="--compact")
     removed = [0] * len(index)
     try:
-        for first in [channels.writers[0] for channels in graph]:
-            # Once more: what was removed before moves the columns of a layer that reads channels of several kinds.
-            channels = graph.written_by(first)
+        for first in [channels.producers[0] for channels in graph]:
+            # Once more: what was removed before moves the columns of a layer that consumes channels of several kinds.
+            channels = graph.produced_by(first)
             gone = 0 if channels is None else _remove(graph, after, channels, dead, inputs)
-            for number in () if channels is None else channels.writers:
+            for number in () if channels is None else channels.producers:
                 removed[number] = gone
         with torch.no_grad():
             expected, found = before(inputs), after(inputs)
@@ -133,20 +133,20 @@ def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[
 def _remove(
     graph: ChannelGraph, model: nn.Module, channels: Channels, dead: Sequence[Sequence[int]], inputs: torch.Tensor
 ) -> int:
-    """Remove what can be of the channels that every writer leaves dead; returns how many."""
-    everywhere = sorted(set[int].intersection(*(set(dead[number]) for number in channels.writers)))
+    """Remove what can be of the channels that every producer leaves dead; returns how many."""
+    everywhere = sorted(set[int].intersection(*(set(dead[number]) for number in channels.producers)))
     if not everywhere:
         return 0
-    constants = _constants(model, channels.readers, everywhere, inputs)
+    constants = _constants(model, channels.consumers, everywhere, inputs)
     loud = [channel for channel, values in constants.items() if any(values.values())]
     going = list(constants)
     if loud:
         kept = max(loud, key=lambda channel: min(abs(value) for value in constants[channel].values()))
-        # A reader that sees the kept channel as zero can't be told of the others through it.
-        heard = [reader for reader, value in constants[kept].items() if value]
+        # A consumer that sees the kept channel as zero can't be told of the others through it.
+        heard = [consumer for consumer, value in constants[kept].items() if value]
         going = [c for c in constants if c != kept and all(not v or r in heard for r, v in constants[c].items())]
         for channel in going:
-            _take_over(channels.readers, constants, kept, channel)
+            _take_over(channels.consumers, constants, kept, channel)
     if len(going) == channels.count:
         going = going[1:]
     if going:
@@ -155,43 +155,43 @@ def _remove(
 
 
 def _constants(
-    model: nn.Module, readers: Mapping[nn.Module, torch.Tensor], which: Sequence[int], inputs: torch.Tensor
+    model: nn.Module, consumers: Mapping[nn.Module, torch.Tensor], which: Sequence[int], inputs: torch.Tensor
 ) -> dict[int, dict[nn.Module, float]]:
-    """What each reader sees of those of the channels that are one constant for every reader."""
+    """What each consumer sees of those of the channels that are one constant for every consumer."""
     lowest: dict[nn.Module, torch.Tensor] = {}
     highest: dict[nn.Module, torch.Tensor] = {}
 
     def look(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         axis = -1 if isinstance(module, nn.Linear) else 1
-        seen = arguments[0].movedim(axis, 0)[readers[module][list(which)].to(arguments[0].device)].flatten(1)
+        seen = arguments[0].movedim(axis, 0)[consumers[module][list(which)].to(arguments[0].device)].flatten(1)
         if module in lowest:
             seen = torch.cat([seen, lowest[module][:, None], highest[module][:, None]], 1)
         lowest[module], highest[module] = seen.amin(1), seen.amax(1)
 
-    hooks = [module.register_forward_pre_hook(look) for module in readers]
+    hooks = [module.register_forward_pre_hook(look) for module in consumers]
     try:
         with torch.no_grad():
             model(inputs)
     finally:
         for hook in hooks:
             hook.remove()
-    is_constant = torch.stack([(lowest[reader] == highest[reader]).cpu() for reader in readers]).all(0)
-    values = {reader: lowest[reader].tolist() for reader in readers}
+    is_constant = torch.stack([(lowest[consumer] == highest[consumer]).cpu() for consumer in consumers]).all(0)
+    values = {consumer: lowest[consumer].tolist() for consumer in consumers}
     return {
-        channel: {reader: values[reader][position] for reader in readers}
+        channel: {consumer: values[consumer][position] for consumer in consumers}
         for position, channel in enumerate(which)
         if is_constant[position]
     }
 
 
 def _take_over(
-    readers: Mapping[nn.Module, torch.Tensor],
+    consumers: Mapping[nn.Module, torch.Tensor],
     constants: Mapping[int, Mapping[nn.Module, float]],
     kept: int,
     channel: int,
 ) -> None:
-    """Let every reader take from the kept channel what it took from another."""
-    for reader, value in constants[channel].items():
+    """Let every consumer take from the kept channel what it took from another."""
+    for consumer, value in constants[channel].items():
         if value:
-            weight, columns = reader.get_parameter("weight").detach(), readers[reader]
-            weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][reader])
+            weight, columns = consumer.get_parameter("weight").detach(), consumers[consumer]
+            weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][consumer])

@@ -1,4 +1,4 @@
-"""Reset batch normalisation after a mask."""
+"""Reset batch normalization after a mask."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def reset_batchnorm(model: nn.Module) -> int:
-    """Reset the statistics and the affine parameters of every batch normalisation to those of a new layer.
+    """Reset the statistics and the affine parameters of every batch normalization to those of a new layer.
 
     Returns:
         How many layers were reset.

@@ -11,35 +11,46 @@ import numpy.typing as npt
 
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 
 Vector = npt.NDArray[np.floating]
 
-NEEDS: dict[str, tuple[str, str]] = {
-    "gamma": ("the Granger coefficients of a fit", "run fit-gamma first"),
-    "dual_correlation": ("the dual correlations of a fit", "run fit-gamma first"),
-    "mean_squared_gradient": ("the gradients of a plain-SGD recording", "record with --momentum 0 --stride 1"),
-    "gradients": ("the gradients of a plain-SGD recording", "record with --momentum 0 --stride 1"),
-    "project": ("the number of weights to keep", "use it with apply-mask --sparsity"),
-    "learning_rate": (
+
+@dataclass(frozen=True)
+class Need:
+    """Something that a criterion may ask for beyond the weights and the seed.
+
+    Attributes:
+        what: What it is.
+        remedy: How to get it.
+        unmet: How a recording departs from one that has it, in words, from its update rule and the learning rates of
+            its rows (in any order; none where they are one); empty where it has it.
+    """
+
+    what: str
+    remedy: str
+    unmet: Callable[[UpdateRule, Sequence[float]], str] = lambda _rule, _learning_rates: ""
+
+
+_GRADIENTS = Need(
+    "the gradients of a plain-SGD recording",
+    "record with momentum=0 and stride=1",
+    lambda rule, _learning_rates: rule.against_gradients(),
+)
+
+NEEDS: dict[str, Need] = {
+    "gamma": Need("the Granger coefficients of a fit", "run fit-gamma first"),
+    "dual_correlation": Need("the KKT scores of a fit", "run fit-gamma first"),
+    "mean_squared_gradient": _GRADIENTS,
+    "gradients": _GRADIENTS,
+    "project": Need("the number of weights to keep", "prune to a sparsity"),
+    "learning_rate": Need(
         "a same-batch recording of plain SGD without weight decay, at one learning rate and stride 1",
-        "record with --momentum 0 --stride 1 --loss-change same-batch",
+        "record with momentum=0, stride=1 and loss_change=same-batch",
+        lambda rule, learning_rates: rule.against_curvature(learning_rates),
     ),
 }
-"""What a criterion may ask for beyond the weights and the seed: what it is, and how to get it."""
-
-
-def departure(need: str, rule: StepRule, learning_rates: Sequence[float] = ()) -> str:
-    """How a recording departs from one that has something of :data:`NEEDS`, in words; empty where it has it.
-
-    Args:
-        need: What it is to have.
-        rule: How its steps were made.
-        learning_rates: Of its rows, in any order; left out where they are one.
-    """
-    if need in ("mean_squared_gradient", "gradients"):
-        return rule.against_gradients()
-    return rule.against_curvature(learning_rates) if need == "learning_rate" else ""
+"""What a criterion may ask for, by the field of :class:`CriterionInputs` that holds it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +62,7 @@ class CriterionInputs:
     Attributes:
         theta: (P,) weights.
         gamma: (P,) γ, or (3, P) with the three lag columns of a momentum model, in units of loss per Δθ² as recorded
-            (not in those of normalised columns). A γ that belongs to a group is repeated for each member.
+            (not in those of normalized columns). A γ that belongs to a group is repeated for each member.
         dual_correlation: |x_kᵀr|/(Tα), in the shape of ``gamma``.
         mean_squared_gradient: (P,) mean over the recorded steps of g², see
             :func:`causalprune.pruning.gradients.mean_squared_gradient`.
@@ -157,17 +168,60 @@ class Criterion:
                 f"needs of criterion {self.name}", expected="some of " + ", ".join(NEEDS), found=", ".join(unknown)
             )
 
+    def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
+        """The first need that a recording can't serve, whatever is fitted to it, and how it departs; else None.
+
+        Args:
+            rule: How the recording's steps are made.
+            learning_rates: Of its rows, in any order; left out where they are one.
+        """
+        found = ((need, need.unmet(rule, learning_rates)) for name, need in NEEDS.items() if name in self.needs)
+        return next(((need, departure) for need, departure in found if departure), None)
+
+    def require(
+        self,
+        rule: UpdateRule,
+        learning_rates: Sequence[float],
+        *,
+        subject: str = "",
+        where: str = "",
+        remedy: str = "",
+    ) -> None:
+        """Refuse a recording that can't serve the criterion; the arguments are those of :meth:`unmet`.
+
+        Args:
+            rule: How its steps were made.
+            learning_rates: Of its rows.
+            subject: What to call the criterion in the message.
+            where: Which recording it is.
+            remedy: What to do instead of recording what is needed.
+
+        Raises:
+            MismatchError: It can't.
+        """
+        unmet = self.unmet(rule, learning_rates)
+        if unmet:
+            need, departure = unmet
+            raise MismatchError(
+                subject or f"criterion {self.name}",
+                expected=need.what,
+                found=f"one with {departure}{where}",
+                remedy=remedy or f"{need.remedy}, or choose another",
+            )
+
     def score(self, inputs: CriterionInputs) -> Scores:
         """Score all P parameters.
 
         Raises:
             MismatchError: An input that it needs is missing, or (a defect of the criterion) not P scores.
         """
-        for need in NEEDS:
-            if need in self.needs and getattr(inputs, need) is None:
-                what, remedy = NEEDS[need]
+        for name, need in NEEDS.items():
+            if name in self.needs and getattr(inputs, name) is None:
                 raise MismatchError(
-                    f"criterion {self.name}", expected=what, found="none", remedy=f"{remedy}, or choose another"
+                    f"criterion {self.name}",
+                    expected=need.what,
+                    found="none",
+                    remedy=f"{need.remedy}, or choose another",
                 )
         scores = self.formula(inputs)
         if scores.primary.shape != inputs.theta.shape:

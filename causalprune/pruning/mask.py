@@ -1,4 +1,4 @@
-"""The mask: which prunable parameters are kept."""
+"""The mask: which prunable parameters are kept, held on a network or applied to earlier weights."""
 
 from __future__ import annotations
 
@@ -80,6 +80,11 @@ class Mask:
             _check_bools(f"mask of {entry.name}", tensors[entry.name], entry.shape)
         return cls(index, index.flatten(tensors))
 
+    @classmethod
+    def from_numpy(cls, index: ParameterIndex, keep: npt.NDArray[np.bool_]) -> Mask:
+        """The mask that keeps where ``keep`` (P,) is True."""
+        return cls(index, torch.from_numpy(keep))
+
     def tensors(self) -> dict[str, torch.Tensor]:
         """Views by parameter name, each in the parameter's shape."""
         return self.index.split(self.keep)
@@ -89,6 +94,15 @@ class Mask:
         view = self.keep.numpy()
         view.flags.writeable = False
         return view
+
+    def packed(self) -> npt.NDArray[np.uint8]:
+        """(⌈P/8⌉,) the bits, the first parameter's in the highest of the first byte."""
+        return np.packbits(self.numpy())
+
+    @staticmethod
+    def unpacked(bits: npt.NDArray[np.uint8], total: int) -> npt.NDArray[np.bool_]:
+        """(P,) what :meth:`packed` packed; P is ``total``."""
+        return np.unpackbits(bits, count=total).astype(bool)
 
     @cached_property
     def num_kept(self) -> int:
@@ -106,21 +120,11 @@ class Mask:
         return self.num_pruned / self.index.total
 
     def per_layer(self) -> list[LayerSparsity]:
-        """Sparsity of every prunable tensor, in the order of the index."""
+        """Sparsity of each prunable tensor, in the order of the index."""
         return [
             LayerSparsity(entry.name, entry.size, int(self.keep[entry.offset : entry.stop].count_nonzero()))
             for entry in self.index
         ]
-
-    def intersect(self, other: Mask) -> Mask:
-        """Keep what both keep.
-
-        Raises:
-            MismatchError: A mask over other parameters.
-        """
-        if self.index.fingerprint != other.index.fingerprint:
-            raise MismatchError("masks to intersect", expected="the same parameters in both", found="others")
-        return Mask(self.index, self.keep & other.keep)
 
     def bind(self, model: nn.Module) -> MaskHolder:
         """Prepare to hold this mask on a model, on the device where it is now.
@@ -191,3 +195,39 @@ def _check_bools(subject: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> 
             expected=f"torch.bool of shape {shape}",
             found=f"{tensor.dtype} of shape {tuple(tensor.shape)}",
         )
+
+
+def rewind(model: nn.Module, weights: Mapping[str, torch.Tensor], mask: Mask) -> None:
+    """Give a model earlier weights, then set the pruned ones to zero.
+
+    Everything is taken back: biases, normalization parameters and statistics, too. Which weights is the caller's
+    choice: the pretrained ones (Shah et al., arXiv 2412.03035, version 1), or those before the recording (later).
+
+    Args:
+        model: Changed in place.
+        weights: A whole state dict of this model.
+        mask: The mask to apply.
+
+    Raises:
+        MismatchError: The state dict or the mask is of another model; the model is then as it was.
+    """
+    own = model.state_dict()
+    for relation, odd in (("missing", own.keys() - weights.keys()), ("of no such model", weights.keys() - own.keys())):
+        if odd:
+            raise MismatchError(
+                "weights to rewind to",
+                expected=f"those of this {type(model).__name__}",
+                found=f"{min(odd)} {relation}",
+                remedy="name a checkpoint of the same model",
+            )
+    for name, tensor in weights.items():
+        if tensor.shape != own[name].shape:
+            raise MismatchError(
+                f"{name} to rewind to",
+                expected=f"shape {tuple(own[name].shape)}",
+                found=f"{tuple(tensor.shape)}",
+                remedy="name a checkpoint of the same model",
+            )
+    hold = mask.bind(model)
+    model.load_state_dict(weights)
+    hold()

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from causalprune.errors import UsageError
-from causalprune.options import at_least, fraction, one_of
-
-_FORMULAS: dict[str, Callable[[float, float], float]] = {
-    "cubic": lambda progress, target: target * (1 - (1 - progress) ** 3),
-    "geometric": lambda progress, target: 1 - (1 - target) ** progress,
-    "one-shot": lambda _progress, target: target,
-}
+from causalprune.options import at_least, fraction
+from causalprune.pruning.names import SPARSITY_SCHEDULES
 
 
 def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: float) -> float:
     """Sparsity after iteration i of N on the way to S.
 
-    ``cubic`` is S·(1 − (1 − i/N)³) (Zhu and Gupta, arXiv 1710.01878), ``geometric`` 1 − (1 − S)^(i/N), which removes
-    the same share of the remaining weights each time, and ``one-shot`` S from the first iteration on.
-
     Args:
-        schedule: ``cubic``, ``geometric`` or ``one-shot``.
+        schedule: Name in :data:`causalprune.pruning.names.SPARSITY_SCHEDULES`.
         iteration: i, from 1 to N.
         iterations: N.
         sparsity: S in [0, 1), reached exactly at i = N.
@@ -29,8 +19,8 @@ def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: fl
     Raises:
         UsageError: A value outside these.
     """
+    rise = SPARSITY_SCHEDULES.load(schedule)
     for subject, value, expected in (
-        ("sparsity schedule", schedule, one_of(tuple(_FORMULAS))(schedule)),
         ("sparsity", sparsity, fraction(sparsity)),
         ("iterations", iterations, at_least(1)(iterations)),
         ("iteration", iteration, None if 1 <= iteration <= iterations else f"a number from 1 to {iterations}"),
@@ -38,4 +28,20 @@ def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: fl
         if expected:
             raise UsageError(subject, expected=expected, found=str(value))
     # The last step is said, not computed, so that rounding can't miss the target.
-    return sparsity if iteration == iterations else _FORMULAS[schedule](iteration / iterations, sparsity)
+    return sparsity if iteration == iterations else float(rise(iteration / iterations, sparsity))
+
+
+def cubic(progress: float, target: float) -> float:
+    """S·(1 − (1 − i/N)³) (Zhu and Gupta, arXiv 1710.01878)."""
+    return target * (1 - (1 - progress) ** 3)
+
+
+def geometric(progress: float, target: float) -> float:
+    """1 − (1 − S)^(i/N), which removes the same share of the remaining weights each time."""
+    return 1 - (1 - target) ** progress
+
+
+def one_shot(progress: float, target: float) -> float:
+    """S from the first iteration on."""
+    del progress
+    return target

@@ -1,7 +1,7 @@
 """The exact Lasso or elastic net on the columns in memory: an active set with a Cholesky factor, in float64.
 
-Feature-sign search (Lee, Battle, Raina and Ng, 2006): on the active columns A with signs σ the minimiser solves
-(AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ. On the way there the objective is minimised along the line exactly; a coefficient that
+Feature-sign search (Lee, Battle, Raina and Ng, 2006): on the active columns A with signs σ the minimizer solves
+(AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ. On the way there the objective is minimized along the line exactly; a coefficient that
 ends at zero leaves the set. Columns that violate |x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step: it ends.
 """
 
@@ -14,9 +14,9 @@ import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotrs
 
-from causalprune.columns import Float64
 from causalprune.solver.certificate import Penalty, duality_gap, signed
-from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.source import Float64
+from causalprune.solver.working_set import Positions, WorkingSet
 
 _JITTER = 1e-12
 """Share added to the Gram matrix's diagonal: duplicates make it singular; two refinements take its effect out again."""
@@ -28,15 +28,15 @@ _MAX_STEPS = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class PoolSolution:
-    """A minimiser over the columns of a pool.
+class RestrictedSolution:
+    """A minimizer over the columns of a working set.
 
     Attributes:
         ids: (n,) positions in X of the nonzero coefficients.
         coefficients: (n,) g of the scaled columns.
         residual: (T,) y − X̃g.
-        peak: Largest (signed where the sign is constrained) correlation x̃_jᵀr − Tλ₂g_j over the pool.
-        gap: Duality gap over the pool.
+        peak: Largest (signed where the sign is constrained) correlation x̃_jᵀr − Tλ₂g_j over the working set.
+        gap: Duality gap over the working set.
     """
 
     ids: Positions
@@ -47,17 +47,17 @@ class PoolSolution:
 
 
 class ActiveSet:
-    """Minimises over the columns of a pool, for one penalty after another.
+    """Minimizes over the columns of a working set, for one penalty after another.
 
     Args:
-        pool: The columns. It may grow while this object is used, but not lose any.
+        working_set: The columns. It may grow while this object is used, but not lose any.
         target: (T,) y, already multiplied by ``factor``.
         factor: (T,) √w_t of weighted rows, which multiplies the columns too; None where all are 1.
         sign: 1: coefficients ≥ 0; −1: ≤ 0; 0: free.
     """
 
-    def __init__(self, pool: ColumnPool, target: Float64, factor: Float64 | None, sign: int) -> None:
-        self._pool, self._target, self._factor, self._sign = pool, target, factor, sign
+    def __init__(self, working_set: WorkingSet, target: Float64, factor: Float64 | None, sign: int) -> None:
+        self._working_set, self._target, self._factor, self._sign = working_set, target, factor, sign
         self._rows = len(target)
         self._count = 0
         self._columns = np.empty((self._rows, 0), order="F")
@@ -84,19 +84,19 @@ class ActiveSet:
         return self._count
 
     def load(self, ids: Positions, coefficients: Float64) -> None:
-        """Start from these coefficients; columns that aren't in the pool are left out."""
+        """Start from these coefficients; columns that aren't in the working set are left out."""
         self._count = self._factored = 0
-        places = self._pool.places(ids)
+        places = self._working_set.places(ids)
         found = places >= 0
         self._join(places[found], np.sign(coefficients[found]))
         self._g[: self._count] = coefficients[found]
 
-    def solve(self, penalty: Penalty, goal: float, limit: int) -> PoolSolution | None:
-        """Minimise 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over the pool, from where the last call ended.
+    def solve(self, penalty: Penalty, goal: float, limit: int) -> RestrictedSolution | None:
+        """Minimize 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over the working set, from where the last call ended.
 
         Args:
             penalty: λ₁ and λ₂.
-            goal: Duality gap over the pool to reach.
+            goal: Duality gap over the working set to reach.
             limit: Give up when more columns than this are active.
 
         Returns:
@@ -105,17 +105,19 @@ class ActiveSet:
         T = self._rows
         bound, ridge = T * penalty.l1, T * penalty.l2
         for _ in range(_MAX_STEPS):
-            self._minimise(bound, ridge)
+            self._minimize(bound, ridge)
             if self._count > limit:
                 return None
             residual = self._residual()
             weighted = residual if self._factor is None else residual * self._factor
-            slope, peak = self._look(weighted, bound, ridge)
+            slope, peak = self._correlate(weighted, bound, ridge)
             gap = self._gap(residual, penalty, peak)
             if gap <= goal or not self._admit(slope, bound):
                 break
         used = np.flatnonzero(self._g[: self._count])
-        return PoolSolution(self._pool.ids[self._at[used]].copy(), self._g[used].copy(), residual, max(peak, 0.0), gap)
+        return RestrictedSolution(
+            self._working_set.ids[self._at[used]].copy(), self._g[used].copy(), residual, max(peak, 0.0), gap
+        )
 
     def _residual(self) -> Float64:
         k = self._count
@@ -125,13 +127,13 @@ class ActiveSet:
         g = self._g[: self._count]
         return duality_gap(self._target, residual, float(np.abs(g).sum()), float(g @ g), penalty, peak).gap
 
-    def _look(self, weighted: Float64, bound: float, ridge: float) -> tuple[Float64, float]:
-        """Correlations of all columns of the pool, those near the bound in float64, and the largest."""
-        slopes, errors = self._pool.correlations(weighted[:, None])
+    def _correlate(self, weighted: Float64, bound: float, ridge: float) -> tuple[Float64, float]:
+        """Correlations of all columns of the working set, those near the bound in float64, and the largest."""
+        slopes, errors = self._working_set.correlations(weighted[:, None])
         slope = slopes[:, 0]
         doubtful = np.flatnonzero(np.abs(slope) + errors[:, 0] > bound * (1 - _MARGIN))
         if len(doubtful):
-            slope[doubtful] = self._pool.exact_correlations(doubtful, weighted[:, None])[:, 0]
+            slope[doubtful] = self._working_set.exact_correlations(doubtful, weighted[:, None])[:, 0]
         shifted = slope
         if ridge:
             shifted = slope.copy()
@@ -158,7 +160,7 @@ class ActiveSet:
         k, n = self._count, len(places)
         if k + n > self._capacity:
             self._allocate(max(2 * self._capacity, k + n))
-        columns = self._pool.columns(places)
+        columns = self._working_set.columns(places)
         if self._factor is not None:
             columns = columns * self._factor
         self._columns[:, k : k + n] = columns.T
@@ -183,7 +185,7 @@ class ActiveSet:
         self._factored = min(self._factored, first)
         self._count = n
 
-    def _factorise(self, ridge: float) -> None:
+    def _factorize(self, ridge: float) -> None:
         """Extend the Cholesky factor of the Gram matrix to all active columns."""
         if ridge != self._factored_for:
             self._factored, self._factored_for = 0, ridge
@@ -209,8 +211,8 @@ class ActiveSet:
                 jitter *= 100
 
     def _newton(self, bound: float, ridge: float, refinements: int, start: Float64) -> Float64:
-        """The minimiser on the active columns with their signs, improved from ``start``."""
-        self._factorise(ridge)
+        """The minimizer on the active columns with their signs, improved from ``start``."""
+        self._factorize(ridge)
         k = self._count
         factor, gram = self._cholesky[:k, :k], self._gram[:k, :k]
         wanted = self._moments[:k] - bound * self._signs[:k]
@@ -221,8 +223,8 @@ class ActiveSet:
             found = found + correction
         return found
 
-    def _minimise(self, bound: float, ridge: float) -> None:
-        """Minimise over the active columns; those whose coefficient becomes zero leave."""
+    def _minimize(self, bound: float, ridge: float) -> None:
+        """Minimize over the active columns; those whose coefficient becomes zero leave."""
         for _ in range(_MAX_STEPS):
             k = self._count
             if k == 0:
@@ -261,7 +263,7 @@ class ActiveSet:
         return float(0.5 * (g @ curved) - self._moments[:k] @ g + bound * np.abs(g).sum())
 
     def _along(self, g: Float64, direction: Float64, signs: Float64, bound: float, ridge: float) -> Float64:
-        """Minimise on the line from g to g + direction; a coefficient may pass zero unless its sign is fixed."""
+        """Minimize on the line from g to g + direction; a coefficient may pass zero unless its sign is fixed."""
         k = len(g)
         curved = self._gram[:k, :k] @ direction + ridge * direction
         curvature = float(direction @ curved)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float32, Float64
+from causalprune.solver.source import ColumnSource, Float32, Float64
 
 Correlations = TypeVar("Correlations", Float32, Float64)
 

@@ -1,6 +1,6 @@
 """The elastic net on the columns in memory when more of them are active than there are rows: Newton in the dual.
 
-With λ₂ > 0 the residual alone decides everything: g_j = S(x̃_jᵀr, Tλ₁)/(Tλ₂), S the soft threshold, and r minimises the
+With λ₂ > 0 the residual alone decides everything: g_j = S(x̃_jᵀr, Tλ₁)/(Tλ₂), S the soft threshold, and r minimizes the
 strongly convex, piecewise quadratic Φ(r) = ½‖r‖² − yᵀr + Σ_j S(x̃_jᵀr, Tλ₁)²/(2Tλ₂) in T unknowns. Semismooth Newton
 steps solve (I + X̃_A X̃_Aᵀ/(Tλ₂))·d = −∇Φ, A the columns above the threshold (Li, Sun and Toh, 2018).
 """
@@ -10,35 +10,41 @@ from __future__ import annotations
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from causalprune.columns import Float64
-from causalprune.solver.active_set import PoolSolution
+from causalprune.solver.active_set import RestrictedSolution
 from causalprune.solver.certificate import Penalty, duality_gap, signed
-from causalprune.solver.pool import ColumnPool, Positions
+from causalprune.solver.source import Float64
+from causalprune.solver.working_set import Positions, WorkingSet
 
 _MAX_STEPS = 200
 _SLAB = 2048
 
 
 def solve_dual(
-    pool: ColumnPool, target: Float64, factor: Float64 | None, sign: int, penalty: Penalty, goal: float, start: Float64
-) -> PoolSolution:
-    """Minimise 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over a pool, λ₂ > 0.
+    working: WorkingSet,
+    target: Float64,
+    factor: Float64 | None,
+    sign: int,
+    penalty: Penalty,
+    goal: float,
+    start: Float64,
+) -> RestrictedSolution:
+    """Minimize 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over a working set, λ₂ > 0.
 
     Args:
-        pool: The columns.
+        working: The columns.
         target: (T,) y, already multiplied by ``factor``.
         factor: (T,) √w_t of weighted rows; None where all are 1.
         sign: 1: coefficients ≥ 0; −1: ≤ 0; 0: free.
         penalty: λ₁ and λ₂.
-        goal: Duality gap over the pool to reach.
+        goal: Duality gap over the working set to reach.
         start: (T,) a residual to start from.
     """
     T = len(target)
     bound, ridge = T * penalty.l1, T * penalty.l2
-    everything = np.arange(pool.size)
+    everything = np.arange(working.size)
 
     def soft(r: Float64) -> Float64:
-        q = pool.exact_correlations(everything, (r if factor is None else r * factor)[:, None])[:, 0]
+        q = working.exact_correlations(everything, (r if factor is None else r * factor)[:, None])[:, 0]
         if sign:
             return sign * np.maximum(sign * q - bound, 0.0)
         return np.sign(q) * np.maximum(np.abs(q) - bound, 0.0)
@@ -49,10 +55,10 @@ def solve_dual(
     r, s = start.copy(), soft(start)
     for _ in range(_MAX_STEPS):
         active = np.flatnonzero(s)
-        model, matrix = _products(pool, active, s[active] / ridge, factor, T)
+        model, matrix = _products(working, active, s[active] / ridge, factor, T)
         gradient = r - target + model
         # The coefficients that r implies have this residual; the certificate is theirs.
-        solution = _solution(pool, active, s[active] / ridge, target, target - model, factor, sign, penalty)
+        solution = _solution(working, active, s[active] / ridge, target, target - model, factor, sign, penalty)
         if solution.gap <= goal:
             return solution
         matrix /= ridge
@@ -72,13 +78,13 @@ def solve_dual(
 
 
 def _products(
-    pool: ColumnPool, active: Positions, g: Float64, factor: Float64 | None, T: int
+    working: WorkingSet, active: Positions, g: Float64, factor: Float64 | None, T: int
 ) -> tuple[Float64, Float64]:
     """X̃_A g and X̃_A X̃_Aᵀ, a slab of columns at a time."""
     model, matrix = np.zeros(T), np.zeros((T, T))
     for first in range(0, len(active), _SLAB):
         part = slice(first, first + _SLAB)
-        columns = pool.columns(active[part])
+        columns = working.columns(active[part])
         if factor is not None:
             columns = columns * factor
         model += g[part] @ columns
@@ -87,7 +93,7 @@ def _products(
 
 
 def _solution(
-    pool: ColumnPool,
+    working: WorkingSet,
     active: Positions,
     g: Float64,
     target: Float64,
@@ -95,10 +101,10 @@ def _solution(
     factor: Float64 | None,
     sign: int,
     penalty: Penalty,
-) -> PoolSolution:
+) -> RestrictedSolution:
     weighted = residual if factor is None else residual * factor
-    q = pool.exact_correlations(np.arange(pool.size), weighted[:, None])[:, 0]
+    q = working.exact_correlations(np.arange(working.size), weighted[:, None])[:, 0]
     q[active] -= len(target) * penalty.l2 * g
     peak = float(signed(q, sign).max(initial=0.0))
     gap = duality_gap(target, residual, float(np.abs(g).sum()), float(g @ g), penalty, peak).gap
-    return PoolSolution(pool.ids[active].copy(), g, residual, peak, gap)
+    return RestrictedSolution(working.ids[active].copy(), g, residual, peak, gap)

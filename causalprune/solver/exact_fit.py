@@ -2,73 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from causalprune.columns import ColumnSource, Float32, Float64
 from causalprune.errors import UsageError
-from causalprune.solver.division import Division
-from causalprune.solver.evidence import combine, fold_errors, region_evidence
-from causalprune.solver.fitted_rows import FittedRows
-from causalprune.solver.memory import divide_pool, plan_memory
-from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
+from causalprune.solver.evidence import FitResult, NotCertifiedError, combine, fold_errors, region_evidence, sparse_path
+from causalprune.solver.fit import Ranges, Solver
+from causalprune.solver.memory import divide_working_set, plan_memory
+from causalprune.solver.path import Task
+from causalprune.solver.problem import LassoProblem, SolverOptions, no_correlation, no_movement
+from causalprune.solver.process_group import Division, ProcessGroup
 from causalprune.solver.products import DeviceProducts, HostProducts, Products
 from causalprune.solver.region import Region
-from causalprune.solver.resampling import bootstrap_counts, row_factor
-from causalprune.solver.result import FitResult, NotCertifiedError, sparse_path
+from causalprune.solver.rows import FittedRows, bootstrap_counts, row_factor
+from causalprune.solver.source import ColumnSource, Float32, Float64
 from causalprune.solver.streaming import Notify, Scanner
-from causalprune.solver.task import Task
-from causalprune.solver.team import Team
 
 SIDE_TOL = 1e-4
 """Relative gap of the fits that only judge the fit itself: held-out steps, folds, resamples."""
 
 RANK_TOL = 1e-4
-"""How far a dual correlation may be off."""
+"""How far a KKT score may be off."""
 
 _EQUAL = 1e-7
 """Correlations this near to the bound, as a share of it, are at it."""
 
 
-@dataclass(frozen=True)
-class ExactOptions:
-    """How the exact solver works, and what it does besides the fit.
-
-    Attributes:
-        memory_bytes: Bound on the memory of the whole process.
-        max_passes: Passes over the store after which it gives up.
-        seed: Of the order of blocks and of resamples.
-        device: Where products are computed: ``cpu``, ``cuda`` or ``cuda:N``.
-        held_out: Share of the rows, the last ones, on which a fit to the others is judged; 0: none.
-        folds: Choose α from the path by cross-validation over so many blocks of steps; 0: don't.
-        resamples: Bootstrap resamples of the steps for selection probabilities; 0: none.
-        ranking: Whether every column's dual correlation is wanted to within :data:`RANK_TOL`, though it cost a pass.
-        row_weights: (T,) weight of each row's squared error; None: all alike.
-    """
-
-    memory_bytes: int = 2**31
-    max_passes: float = 10.0
-    seed: int = 0
-    device: str = "cpu"
-    held_out: float = 0.2
-    folds: int = 0
-    resamples: int = 0
-    ranking: bool = True
-    row_weights: Float64 | None = None
-
-
 def fit_exactly(
     source: ColumnSource,
     problem: LassoProblem,
-    options: ExactOptions,
-    ranges: Sequence[tuple[str, int, int]] | None = None,
+    options: SolverOptions,
+    ranges: Ranges | None = None,
     notify: Notify | None = None,
-    team: Team | None = None,
+    group: ProcessGroup | None = None,
 ) -> FitResult:
     """Fit γ over all columns, or over each of several ranges of them by itself, and prove it.
 
@@ -80,39 +50,32 @@ def fit_exactly(
         options: Memory, passes, side fits.
         ranges: (name, first column, stop) of layers to be fitted each by itself.
         notify: Called with each block that was read.
-        team: The processes that divide the blocks of columns; this one alone when left out.
+        group: The processes that divide the blocks of columns; this one alone when left out.
 
     Raises:
         UsageError: Too little memory, or options that don't go together.
         DataError: X or y that no fit can be made of.
         NotCertifiedError: The passes ran out.
     """
-    _check_options(problem, options)
     # Threads of BLAS would compete with those that decode, and lose on matrices as small as an active set's.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _ExactFit(source, problem, options, ranges, notify, team or Team()).run()
+        return _ExactFit(source, problem, options, ranges, notify, group or ProcessGroup()).run()
 
 
 def assist(
     source: ColumnSource,
     problem: LassoProblem,
-    options: ExactOptions,
-    ranges: Sequence[tuple[str, int, int]] | None,
-    team: Team,
+    options: SolverOptions,
+    ranges: Ranges | None,
+    group: ProcessGroup,
 ) -> None:
     """Read and judge this process's columns for the fit of the first one, with the arguments of :func:`fit_exactly`.
 
     Raises:
         CausalpruneError: As there; that the passes ran out is left to the first process.
     """
-    _check_options(problem, options)
     with threadpool_limits(limits=1, user_api="blas"):
-        _ExactFit(source, problem, options, ranges, None, team).work()
-
-
-def _check_options(problem: LassoProblem, options: ExactOptions) -> None:
-    if options.folds and not problem.num_alphas:
-        raise UsageError("--cv", expected="--alphas N, the path to choose from", found="one α")
+        _ExactFit(source, problem, options, ranges, None, group).work()
 
 
 class _ExactFit:
@@ -120,15 +83,17 @@ class _ExactFit:
         self,
         source: ColumnSource,
         problem: LassoProblem,
-        options: ExactOptions,
-        ranges: Sequence[tuple[str, int, int]] | None,
+        options: SolverOptions,
+        ranges: Ranges | None,
         notify: Notify | None,
-        team: Team,
+        group: ProcessGroup,
     ) -> None:
-        self._team = team
+        if options.folds and not problem.num_alphas:
+            raise UsageError("cv", expected="alphas above 0, the path to choose from", found="one α")
+        self._group = group
         self._source, self._problem, self._options = source, problem, options
         self._names = [name for name, _, _ in ranges] if ranges is not None else None
-        spans = [(a, b) for _, a, b in ranges] if ranges is not None else [(0, source.num_columns)]
+        spans = [(0, source.num_columns)] if ranges is None else [(start, stop) for _, start, stop in ranges]
         self._rows = FittedRows(source.target, options.row_weights, options.held_out, options.folds)
         sides = max(1, problem.num_alphas) * (1 + len(self._rows.side_rows))
         plan = plan_memory(
@@ -138,18 +103,18 @@ class _ExactFit:
             chunk_width=source.block_width,
             vectors=max(sides + 1, options.resamples + 1),
             copies=source.copies,
-            processes=team.count,
+            processes=group.count,
         )
-        capacities = divide_pool(plan.pool_columns, [stop - start for start, stop in spans])
+        capacities = divide_working_set(plan.working_set_columns, [stop - start for start, stop in spans])
         self._regions = [
-            self._region(Division(*span, plan.block_width, team), capacity)
+            self._region(Division(*span, plan.block_width, group), capacity)
             for span, capacity in zip(spans, capacities, strict=True)
         ]
         products: Products = HostProducts() if options.device == "cpu" else DeviceProducts(options.device)
         self._scanner = Scanner(
             source,
             self._regions,
-            team=team,
+            group=group,
             block_width=plan.block_width,
             ahead=plan.ahead,
             max_passes=options.max_passes,
@@ -222,9 +187,9 @@ class _ExactFit:
     def _choose(self, region: Region) -> None:
         """Choose α by the folds; without folds it is the smallest."""
         if self._rows.folds and region.tasks[0].solutions:
-            errors = fold_errors(region, self._rows) if self._team.is_first else None
+            errors = fold_errors(region, self._rows) if self._group.is_first else None
             place = None if errors is None else int(np.argmin(errors.mean(axis=0)))
-            region.ranking.place = self._team.from_first(place)
+            region.ranking.place = self._group.broadcast(place)
 
     def _resample(self) -> tuple[bool, Float32]:
         """Selection probabilities: the share of resamples of the steps in which γ isn't zero at the chosen α."""
@@ -275,3 +240,7 @@ class _ExactFit:
             return FitResult(gamma, dual, evidence[0], extras=extras, seconds=self._costs.seconds)
         layers = tuple(zip(self._names, evidence, strict=True))
         return FitResult(gamma, dual, combine(layers), layers, extras, self._costs.seconds)
+
+
+LASSO = Solver(fit_exactly, assist=assist)
+"""Exact, certified, streaming; alone or in several processes."""

@@ -1,165 +1,242 @@
-"""Fit γ: exactly, by scikit-learn, or as the authors do."""
+"""Fit γ with one of the solvers; what those share that certify a range of columns only at the end."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float64
-from causalprune.errors import UsageError
+from causalprune.errors import DataError, UsageError
 from causalprune.solver.certificate import Penalty, certify, signed
-from causalprune.solver.evidence import combine
-from causalprune.solver.exact_fit import ExactOptions, fit_exactly
-from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
-from causalprune.solver.reference import solve_sklearn
-from causalprune.solver.result import FitEvidence, FitResult, NotCertifiedError
-from causalprune.solver.scan import scan
-from causalprune.solver.source import ColumnRange
+from causalprune.solver.evidence import FitEvidence, FitResult, NotCertifiedError, combine
+from causalprune.solver.names import SOLVERS
+from causalprune.solver.problem import LassoProblem, SolverOptions, check_target, no_correlation, no_movement
+from causalprune.solver.process_group import ProcessGroup
+from causalprune.solver.source import ColumnRange, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
-from causalprune.solver.team import Team
-from causalprune.solver.truncated_gradient import PRESETS, solve_truncated_gradient, target_unit
+from causalprune.solver.working_set import NORM_FLOOR
 
-SOLVERS = ("lasso", "sklearn", "sgd")
+Ranges = Sequence[tuple[str, int, int]]
+"""(name, first column, stop) of layers to be fitted each by itself."""
+
+
+@dataclass(frozen=True)
+class Solver:
+    """A way to fit γ; :data:`causalprune.solver.names.SOLVERS` has them by name.
+
+    Attributes:
+        fit: ``fit(source, problem, options, ranges, notify, group)`` gives a FitResult; the arguments are those of
+            :func:`fit`. An option that the solver doesn't know is a UsageError.
+        assist: What the other processes of a group call, with the arguments of ``fit`` but ``notify``, while the first
+            one fits; None where it fits in one process only.
+        certifies: Whether a fit that isn't certified is one that it gave up.
+        divides_by_lr: Whether the columns are to be Δθ²/η² for these options, whatever the problem says.
+    """
+
+    fit: Callable[..., FitResult]
+    assist: Callable[..., None] | None = None
+    certifies: bool = True
+    divides_by_lr: Callable[[SolverOptions], bool] = lambda _: False
 
 
 def fit(
     source: ColumnSource,
     problem: LassoProblem,
+    options: SolverOptions | None = None,
     *,
     solver: str = "lasso",
-    preset: str = "june-2025",
-    options: ExactOptions | None = None,
-    ranges: Sequence[tuple[str, int, int]] | None = None,
+    ranges: Ranges | None = None,
     notify: Notify | None = None,
-    team: Team | None = None,
+    group: ProcessGroup | None = None,
 ) -> FitResult:
     """Fit γ over all columns, or over each of several ranges of them by itself.
 
     Args:
         source: X (T, P) and y (T,).
         problem: The penalty and the scaling.
-        solver: ``lasso`` (exact, certified, streaming), ``sklearn`` (in memory) or ``sgd`` (the authors').
-        preset: Variant of ``sgd``.
-        options: Memory, seed and side fits; only ``lasso`` knows side fits.
+        options: Memory, seed, side fits and the rest.
+        solver: Name in :data:`causalprune.solver.names.SOLVERS`.
         ranges: (name, first column, stop) of layers to be fitted each by itself.
-        notify: Called with each block that the exact solver read.
-        team: The processes that divide the columns, of which this is the first; only ``lasso`` knows them.
+        notify: Called with each block that a streaming solver read.
+        group: The processes that divide the columns, of which this is the first.
 
     Raises:
         UsageError: An unknown solver or preset, options that a solver doesn't know, or too little memory.
         DataError: X or y that no fit can be made of.
         NumericalError: The solver couldn't certify its result.
     """
-    options = options or ExactOptions()
-    if solver not in SOLVERS:
-        raise UsageError("--solver", expected="one of " + ", ".join(SOLVERS), found=repr(solver))
-    if preset not in PRESETS:
-        raise UsageError("--preset", expected="one of " + ", ".join(PRESETS), found=repr(preset))
-    if solver == "lasso":
-        return fit_exactly(source, problem, options, ranges, notify, team)
-    _require_plain(solver, problem, options)
-    if ranges is None:
-        return _fit_one(source, problem, solver, preset, options)
-    parts = []
-    for name, start, stop in ranges:
-        part = _fit_one(ColumnRange(source, start, stop), problem, solver, preset, options, layer=True)
-        parts.append((name, part))
-    if all(r.evidence.alpha_max == 0 for _, r in parts):
-        raise no_movement()
-    layers = tuple((name, r.evidence) for name, r in parts)
-    return FitResult(
-        np.concatenate([r.gamma for _, r in parts]),
-        np.concatenate([r.dual_correlation for _, r in parts]),
-        combine(layers),
-        layers,
-    )
+    chosen: Solver = SOLVERS.load(solver)
+    return chosen.fit(source, problem, options or SolverOptions(), ranges, notify, group)
 
 
-def _require_plain(solver: str, problem: LassoProblem, options: ExactOptions) -> None:
-    asked = {
-        "--alphas": problem.num_alphas,
-        "--target-nonzero": problem.target_nonzero,
-        "--target-sparsity": problem.target_sparsity,
-        "--positive and --negative": problem.sign if solver == "sgd" else 0,
-        "--l1-ratio": problem.l1_ratio < 1 if solver == "sgd" else False,
-        "--cv": options.folds,
-        "--bootstrap": options.resamples,
-        "--row-weights": options.row_weights is not None,
-    }
-    for name, value in asked.items():
-        if value:
-            raise UsageError(name, expected="--solver lasso beside it", found=f"--solver {solver}")
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """What one pass over the columns finds.
+
+    Attributes:
+        scale: (P,) s_k in X̃ = X·diag(s); 0 for a column of zeros.
+        correlation: (P,) x̃_kᵀy.
+    """
+
+    scale: Float64
+    correlation: Float64
 
 
-def _fit_one(
-    source: ColumnSource,
-    problem: LassoProblem,
-    solver: str,
-    preset: str,
-    options: ExactOptions,
-    *,
-    layer: bool = False,
-) -> FitResult:
-    T, y = source.num_rows, source.target
-    scanned = scan(source, problem.normalize)
-    if not scanned.scale.any() and not layer:
-        raise no_movement()
-    # α is that of y; the authors' belongs to y as the variant divides it.
-    divisor = abs(target_unit(y, PRESETS[preset])) if solver == "sgd" else 1.0
-    alpha_max = max(0.0, float(signed(scanned.correlation, problem.sign).max())) / (T * problem.l1_ratio)
-    if alpha_max == 0 and not layer:
-        raise no_correlation()
-    (alpha,) = problem.alphas(alpha_max)
-    warning, passes = "", 0
-    if alpha_max == 0:
-        warning = "no column correlates with the loss change: every γ is 0"
-        coefficients, residual = np.zeros(source.num_columns), y.copy()
-    elif solver == "sklearn":
-        if alpha >= alpha_max:
-            warning = f"alpha {alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
-        coefficients, passes = solve_sklearn(source, problem, scanned.scale, alpha, options.memory_bytes)
-        residual = y - _predict(source, scanned.scale * coefficients)
-    else:
-        config = PRESETS[preset]
-        if config.alpha_times_columns is not None and problem.alpha is None and problem.alpha_ratio is None:
-            alpha = divisor * config.alpha_times_columns / source.num_columns
-        coefficients, passes = solve_truncated_gradient(source, scanned.scale, alpha / divisor, config, options.seed)
-        # Without a penalty there is no Lasso to be certified; the gap is that of the smallest α that can be said.
-        alpha = max(alpha, 1e-12 * alpha_max)
-        residual = y - _predict(source, scanned.scale * coefficients)
-    penalty = Penalty(alpha * problem.l1_ratio, alpha * (1 - problem.l1_ratio))
-    certificate = certify(source, scanned.scale, coefficients, residual, penalty, problem.sign)
-    null = float(y @ y) / (2 * T)
-    if certificate.objective > null and solver == "sgd":
-        warning = f"the objective {certificate.objective:.3g} is worse than γ = 0's {null:.3g}: the steps are too long"
-    relative_gap = certificate.gap / null
-    gamma = scanned.scale * coefficients
-    plain = np.divide(scanned.correlation, scanned.scale, where=scanned.scale > 0, out=np.zeros_like(gamma))
-    evidence = FitEvidence(
-        solver=f"sgd {preset}" if solver == "sgd" else solver,
-        num_rows=T,
-        num_columns=source.num_columns,
-        alpha=alpha,
-        alpha_max=alpha_max,
-        l1_ratio=problem.l1_ratio,
-        objective=certificate.objective,
-        duality_gap=certificate.gap,
-        relative_gap=relative_gap,
-        r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
-        num_nonzero=int(np.count_nonzero(coefficients)),
-        passes=passes,
-        spearman=_spearman(np.abs(gamma), np.abs(plain)),
-        certified=solver != "sgd" and relative_gap <= problem.tol,
-        warning=warning,
-    )
-    bound = T * penalty.l1
-    dual = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
-    result = FitResult(gamma, dual.astype(np.float32), evidence)
-    if solver == "sklearn" and not evidence.certified:
-        raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
-    return result
+def scan(source: ColumnSource, normalize: str) -> Scan:
+    """Pass over the columns once, in float64.
+
+    Raises:
+        DataError: Fewer than two rows, a constant y, NaN or infinity.
+    """
+    y = source.target
+    check_target(y)
+    norm = np.zeros(source.num_columns)
+    correlation = np.zeros(source.num_columns)
+    for first, block in source.blocks():
+        wide = block.astype(np.float64)
+        part = slice(first, first + block.shape[1])
+        norm[part] = np.sqrt(np.einsum("ij,ij->j", wide, wide))
+        correlation[part] = y @ wide
+    if not np.isfinite(norm).all():
+        raise DataError(
+            f"column {int(np.flatnonzero(~np.isfinite(norm))[0])} of X",
+            expected="finite numbers",
+            found="NaN or infinity",
+        )
+    scale = np.zeros_like(norm)
+    if normalize == "none":
+        scale[norm > 0] = 1.0
+    elif norm.any():
+        np.divide(1.0, np.maximum(norm, NORM_FLOOR * norm.max()), where=norm > 0, out=scale)
+    return Scan(scale, correlation * scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Attempt:
+    """What a solver made of one range of columns.
+
+    Attributes:
+        coefficients: (P,) γ̃ of the scaled columns.
+        alpha: α > 0 of the problem that they are to be judged by.
+        passes: Passes over the columns, or sweeps.
+    """
+
+    coefficients: Float64
+    alpha: float
+    passes: int
+
+
+@dataclass(frozen=True)
+class PlainSolver:
+    """Fits each range of columns with one pass before, which scales them, and one after, which certifies the result.
+
+    Attributes:
+        solve: ``solve(source, problem, options, scan, alpha_max)``, called where alpha_max > 0.
+        label: What the evidence calls the solver with these options; its first word is the solver's name.
+        certifies: Whether a result that isn't certified is an error.
+    """
+
+    solve: Callable[[ColumnSource, LassoProblem, SolverOptions, Scan, float], Attempt]
+    label: Callable[[SolverOptions], str]
+    certifies: bool = True
+
+    def __call__(
+        self,
+        source: ColumnSource,
+        problem: LassoProblem,
+        options: SolverOptions,
+        ranges: Ranges | None = None,
+        notify: Notify | None = None,
+        group: ProcessGroup | None = None,
+    ) -> FitResult:
+        """Fit; see :func:`fit`.
+
+        Raises:
+            UsageError: Options that only the exact solver knows.
+            DataError: X or y that no fit can be made of.
+            NotCertifiedError: The duality gap is above the tolerance.
+        """
+        del notify, group
+        self.refuse(
+            options,
+            alphas=problem.num_alphas,
+            target_nonzero=problem.target_nonzero,
+            target_sparsity=problem.target_sparsity,
+            cv=options.folds,
+            bootstrap=options.resamples,
+            row_weights=options.row_weights is not None,
+        )
+        if ranges is None:
+            return self._fit_one(source, problem, options, layer=False)
+        parts = [
+            (name, self._fit_one(ColumnRange(source, start, stop), problem, options, layer=True))
+            for name, start, stop in ranges
+        ]
+        if all(r.evidence.alpha_max == 0 for _, r in parts):
+            raise no_movement()
+        layers = tuple((name, r.evidence) for name, r in parts)
+        gamma, scores = (np.concatenate([getattr(r, n) for _, r in parts]) for n in ("gamma", "dual_correlation"))
+        return FitResult(gamma, scores, combine(layers), layers)
+
+    def refuse(self, options: SolverOptions, **asked: object) -> None:
+        """Raise UsageError for what is asked for, by its option, and only the exact solver can do."""
+        for name, value in asked.items():
+            if value:
+                found = f"solver {self.label(options).partition(' ')[0]}"
+                raise UsageError(name, expected="solver lasso beside it", found=found)
+
+    def _fit_one(
+        self, source: ColumnSource, problem: LassoProblem, options: SolverOptions, *, layer: bool
+    ) -> FitResult:
+        T, y = source.num_rows, source.target
+        scanned = scan(source, problem.normalize)
+        if not scanned.scale.any() and not layer:
+            raise no_movement()
+        alpha_max = max(0.0, float(signed(scanned.correlation, problem.sign).max())) / (T * problem.l1_ratio)
+        warning = ""
+        if alpha_max > 0:
+            attempt = self.solve(source, problem, options, scanned, alpha_max)
+            if self.certifies and attempt.alpha >= alpha_max:
+                warning = f"alpha {attempt.alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
+        elif layer:
+            warning = "no column correlates with the loss change: every γ is 0"
+            attempt = Attempt(np.zeros(source.num_columns), problem.alphas(alpha_max)[0], 0)
+        else:
+            raise no_correlation()
+        gamma = scanned.scale * attempt.coefficients
+        residual = y - _predict(source, gamma)
+        penalty = Penalty(attempt.alpha * problem.l1_ratio, attempt.alpha * (1 - problem.l1_ratio))
+        certificate = certify(source, scanned.scale, attempt.coefficients, residual, penalty, problem.sign)
+        null = float(y @ y) / (2 * T)
+        if certificate.objective > null and not self.certifies:
+            worse = f"the objective {certificate.objective:.3g} is worse than γ = 0's {null:.3g}"
+            warning = f"{worse}: the steps are too long"
+        relative_gap = certificate.gap / null
+        plain = np.divide(scanned.correlation, scanned.scale, where=scanned.scale > 0, out=np.zeros_like(gamma))
+        evidence = FitEvidence(
+            solver=self.label(options),
+            num_rows=T,
+            num_columns=source.num_columns,
+            alpha=attempt.alpha,
+            alpha_max=alpha_max,
+            l1_ratio=problem.l1_ratio,
+            objective=certificate.objective,
+            duality_gap=certificate.gap,
+            relative_gap=relative_gap,
+            r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
+            num_nonzero=int(np.count_nonzero(attempt.coefficients)),
+            passes=attempt.passes,
+            spearman=_spearman(np.abs(gamma), np.abs(plain)),
+            certified=self.certifies and relative_gap <= problem.tol,
+            warning=warning,
+        )
+        bound = T * penalty.l1
+        scores = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
+        result = FitResult(gamma, scores.astype(np.float32), evidence)
+        if self.certifies and not evidence.certified:
+            raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
+        return result
 
 
 def _predict(source: ColumnSource, gamma: Float64) -> Float64:

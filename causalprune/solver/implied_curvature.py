@@ -1,7 +1,7 @@
 """The curvature that the causal model implies for each of a few groups of parameters, with its uncertainty.
 
 A step Δθ = −η·∇L of plain SGD changes a quadratic loss by ΔL = −‖Δθ‖²/η + ½·Σ_g h_g·x_g, x_g the sum of Δθ² over
-group g, so that γ_g = −1/η + h_g/2 and h_g = 2(γ_g + 1/η); 1/h_g is the step size that minimises the loss along the
+group g, so that γ_g = −1/η + h_g/2 and h_g = 2(γ_g + 1/η); 1/h_g is the step size that minimizes the loss along the
 group's step. An L1 penalty draws γ towards 0 and so h towards 2/η: with more steps than
 groups, least squares is the estimator.
 """
@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from causalprune.columns import Float64
 from causalprune.errors import DataError
 from causalprune.runtime import keyed_seed
+from causalprune.solver.source import Float64
 
 LEVEL = 0.95
 """Of the confidence intervals."""
@@ -75,7 +75,7 @@ def implied_curvature(
     weights: Float64 | None = None,
     seed: int = 0,
 ) -> ImpliedCurvature:
-    """Regress ΔL + ‖Δθ‖²/η on ½x, and bootstrap over blocks of consecutive steps, because neighbours are alike.
+    """Regress ΔL + ‖Δθ‖²/η on ½x, and bootstrap over blocks of consecutive steps, because neighbors are alike.
 
     The intervals are percentiles over T^⅓ consecutive steps drawn at a time, from a circle (Politis and Romano 1992).
 

@@ -8,14 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import DataError
 from causalprune.runtime import keyed_seed
-from causalprune.solver.exact_fit import SIDE_TOL, ExactOptions, fit_exactly
-from causalprune.solver.fitted_rows import Rows, r_squared
-from causalprune.solver.problem import LassoProblem
-from causalprune.solver.resampling import held_out_tail
-from causalprune.solver.source import ArraySource
+from causalprune.solver.exact_fit import SIDE_TOL, fit_exactly
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.rows import Rows, held_out_tail, r_squared
+from causalprune.solver.source import ArraySource, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
 
 _SHARE = 4
@@ -40,7 +38,7 @@ class PlaceboFit:
 def placebo_fits(
     source: ColumnSource,
     problem: LassoProblem,
-    options: ExactOptions,
+    options: SolverOptions,
     ranges: Sequence[tuple[str, int, int]] | None,
     count: int,
     notify: Notify | None = None,

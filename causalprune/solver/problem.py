@@ -1,4 +1,4 @@
-"""The optimisation problem: which penalties, which scaling of the columns, which rows."""
+"""The optimization problem: which penalties, which scaling of the columns, and how to solve it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Literal
 
 import numpy as np
 
-from causalprune.columns import Float64
 from causalprune.errors import DataError, UsageError
+from causalprune.solver.certificate import Penalty
+from causalprune.solver.source import Float64
 
 DEFAULT_ALPHA_RATIO = 0.1
 """α as a share of alpha_max when none is given."""
@@ -85,9 +86,62 @@ class LassoProblem:
             return None
         most = num_columns if self.l1_ratio < 1 else min(num_rows, num_columns)
         if wanted > most:
-            remedy = "" if self.l1_ratio < 1 else "use --l1-ratio below 1, whose support may exceed the rows"
+            remedy = "" if self.l1_ratio < 1 else "use l1_ratio below 1, whose support may exceed the rows"
             raise UsageError("nonzero γ", expected=f"at most {most:,}", found=f"{wanted:,}", remedy=remedy)
         return wanted
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """How α and γ of the problem as stated become those of columns and targets of the order of 1, and back.
+
+    x̃_j = s_j·x_j with s_j = ``unit`` or 1/‖x_j‖, ŷ = y/``target_norm``; then γ_j = target_norm·s_j·g_j.
+
+    Attributes:
+        unit: A power of two, so that nothing is rounded; 1 where columns are normalized.
+        target_norm: ‖y‖.
+    """
+
+    unit: float
+    target_norm: float
+
+    def penalty(self, alpha: float, l1_ratio: float) -> Penalty:
+        """λ₁ and λ₂ of the scaled problem that mean α and ρ in the one as stated."""
+        return Penalty(alpha * l1_ratio * self.unit / self.target_norm, alpha * (1.0 - l1_ratio) * self.unit**2)
+
+    def alpha(self, l1: float, l1_ratio: float) -> float:
+        """α of λ₁."""
+        return l1 * self.target_norm / (self.unit * l1_ratio)
+
+
+@dataclass(frozen=True)
+class SolverOptions:
+    """How a solver works, and what it does besides the fit; each reads what it knows.
+
+    Attributes:
+        memory_bytes: Bound on the memory of the whole process.
+        max_passes: Passes over the store after which it gives up.
+        seed: Of the order of blocks, of minibatches and of resamples.
+        device: Where products are computed: ``cpu``, ``cuda`` or ``cuda:N``.
+        held_out: Share of the rows, the last ones, on which a fit to the others is judged; 0: none.
+        folds: Choose α from the path by cross-validation over so many blocks of steps; 0: don't.
+        resamples: Bootstrap resamples of the steps for selection probabilities; 0: none.
+        ranking: Whether every column's KKT score is wanted to within
+            :data:`causalprune.solver.exact_fit.RANK_TOL`, though it cost a pass.
+        row_weights: (T,) weight of each row's squared error; None: all alike.
+        preset: Which of the authors' variants ``sgd`` follows.
+    """
+
+    memory_bytes: int = 2**31
+    max_passes: float = 10.0
+    seed: int = 0
+    device: str = "cpu"
+    held_out: float = 0.2
+    folds: int = 0
+    resamples: int = 0
+    ranking: bool = True
+    row_weights: Float64 | None = None
+    preset: str = "june-2025"
 
 
 def check_target(y: Float64) -> None:
@@ -106,7 +160,7 @@ def check_target(y: Float64) -> None:
 
 def no_movement() -> DataError:
     """Every column is zero."""
-    return DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise --lr")
+    return DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise lr")
 
 
 def no_correlation() -> DataError:
@@ -115,5 +169,5 @@ def no_correlation() -> DataError:
         "recorded deltas",
         expected="a column that correlates with the loss change",
         found="none",
-        remedy="record more steps, or leave out --positive and --negative",
+        remedy="record more steps, or leave out positive and negative",
     )

@@ -13,8 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from causalprune.columns import Float32, Float64
 from causalprune.runtime import resolve_device
+from causalprune.solver.source import Float32, Float64
 
 FLOAT32_ROUNDING = 2.0**-24
 """u, the unit roundoff of float32."""

@@ -1,6 +1,6 @@
 """A range of columns that is fitted by itself: its tasks, and the bounds of the columns that aren't in memory.
 
-Of several processes each knows its own blocks; the pool of the first one holds those of all.
+With several processes, each knows its own blocks; the working set of the first one holds those of all.
 """
 
 from __future__ import annotations
@@ -9,19 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from causalprune.columns import Float32, Float64
 from causalprune.errors import DataError
-from causalprune.solver.bounds import Piece, Reference, upper_limits
-from causalprune.solver.candidates import Candidates
 from causalprune.solver.certificate import allowed_peak, duality_gap, signed
-from causalprune.solver.division import Division
-from causalprune.solver.dual_correlations import DualCorrelations
 from causalprune.solver.exchange import Exchange
-from causalprune.solver.pool import Positions
-from causalprune.solver.pool_path import solve_path
+from causalprune.solver.path import Scaling, Solution, Task, solve_path
+from causalprune.solver.process_group import Division
 from causalprune.solver.products import correlation_error
-from causalprune.solver.scales import ColumnScales
-from causalprune.solver.task import Scaling, Solution, Task
+from causalprune.solver.ranking import KktScores
+from causalprune.solver.screening import BlockPart, Reference, Screening, upper_limits
+from causalprune.solver.source import Float32, Float64
+from causalprune.solver.working_set import ColumnScales, Positions
 
 _LOOSE = 1e-4
 """Relative gap of the solutions that only choose candidates."""
@@ -35,14 +32,14 @@ class Region:
         tasks: The regressions; the first is the fit itself, the others only share its passes. More may be appended.
         target_norm: ‖y‖.
         normalize: ``none`` or ``column``.
-        capacity: Columns of the pool.
+        capacity: Columns of the working set.
 
     Attributes:
         tasks: The same list.
-        pieces: The parts of this process's blocks, by block number.
+        parts: The parts of this process's blocks, by block number.
         reference: What blocks are to be correlated with next.
-        violators: Columns seen outside the pool, since the last solution, that contradict it.
-        changed: Whether the pool holds columns that the last solution doesn't know of.
+        violators: Columns seen outside the working set, since the last solution, that contradict it.
+        changed: Whether the working set holds columns that the last solution doesn't know of.
         ranking: Of all columns, at one of the first task's solutions.
     """
 
@@ -51,37 +48,37 @@ class Region:
     ) -> None:
         self.start, self.stop = division.start, division.stop
         self.tasks = tasks
-        self.pieces = {number: Piece(*span) for number, span in division.own_spans().items()}
+        self.parts = {number: BlockPart(*span) for number, span in division.own_spans().items()}
         self.violators = 0
         self.changed = False
         main = tasks[0]
-        self._team, self._target_norm = division.team, target_norm
+        self._group, self._target_norm = division.group, target_norm
         self._l1_ratio, self._sign = main.l1_ratio, main.sign
         # ŷ, with the rows' weights counted twice, as in xᵀ(w∘ŷ).
         self._lead = main.target if main.factor is None else main.target * main.factor**2
         self._rows = len(main.target)
         self._scales = ColumnScales(self._rows, division.num_columns, normalize)
-        self._candidates = Candidates(
-            division, self.pieces, self._scales, num_rows=self._rows, capacity=capacity, sign=main.sign
+        self._screening = Screening(
+            division, self.parts, self._scales, num_rows=self._rows, capacity=capacity, sign=main.sign
         )
-        self._pool = self._candidates.pool
-        self._exchange = Exchange(division, self._scales, self._pool)
-        self.ranking = DualCorrelations(main, self.pieces, self._candidates)
-        self._best = 0.0
+        self._working_set = self._screening.working_set
+        self._exchange = Exchange(division, self._scales, self._working_set)
+        self.ranking = KktScores(main, self.parts, self._screening)
+        self._largest_correlation = 0.0
         self._solved_exactly = False
         self._error = correlation_error(self._rows)
         self.reference = self._make_reference(first_pass=True)
 
     # What blocks tell.
 
-    def absorb(
+    def add_block(
         self, number: int, block: Float32, products: Float32, norms: Float64 | None, reference: Reference
     ) -> None:
-        """Take in a piece.
+        """Take in a part.
 
         Args:
             number: Of the block.
-            block: (T, n) the piece's columns.
+            block: (T, n) the part's columns.
             products: (K, n) x_jᵀz with the reference's vectors.
             norms: (n,) ‖x_j‖, the first time.
             reference: What the products are with.
@@ -89,22 +86,22 @@ class Region:
         Raises:
             DataError: A column isn't finite.
         """
-        piece = self.pieces[number]
+        part = self.parts[number]
         if norms is not None:
-            self._require_finite(piece, norms)
-            self._scales.measure(piece.start, norms)
-        piece.reference, piece.peak = reference, np.zeros(len(reference.norms))
+            self._require_finite(part, norms)
+            self._scales.measure(part.start, norms)
+        part.reference, part.peak = reference, np.zeros(len(reference.norms))
         if reference.ranking is not None:
-            piece.ranked = reference.vectors[:, reference.ranking] * reference.units[reference.ranking]
+            part.ranked = reference.vectors[:, reference.ranking] * reference.units[reference.ranking]
         if not self.moved:
             return
-        ids = np.arange(piece.start, piece.stop)
+        ids = np.arange(part.start, part.stop)
         scale, scaled_norm = self._scales.of(ids)
         shares = signed(products, self._sign)
         shares *= scale.astype(np.float32)
         if reference.ranking is not None:
-            self.ranking.note(piece, shares[reference.ranking] * reference.units[reference.ranking])
-        outside = ~self._candidates.pooled[ids]
+            self.ranking.note(part, shares[reference.ranking] * reference.units[reference.ranking])
+        outside = ~self._screening.held[ids]
         lead = int(reference.owner[0] < 0)
         score = np.zeros(len(ids))
         if len(shares) > lead:
@@ -113,54 +110,56 @@ class Region:
             score += self._error * float(reference.norms[lead:].max()) * scaled_norm
         if norms is not None:
             upper = shares[0] + self._error * float(reference.norms[0]) * scaled_norm
-            self._meet(block, scale, upper)
-            if self._best > 0:
-                np.maximum(score, upper / self._best, out=score)
+            self._raise_largest_correlation(block, scale, upper)
+            if self._largest_correlation > 0:
+                np.maximum(score, upper / self._largest_correlation, out=score)
         score[~outside] = -np.inf
-        taken = self._candidates.choose(score)
+        taken = self._screening.choose(score)
         outside[taken] = False
         shares *= outside
         slack = self._error * float((scaled_norm * outside).max(initial=0.0))
-        # It already covers what has just left the pool.
-        np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, piece.peak, out=piece.peak)
+        # It already covers what has just left the working set.
+        np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, part.peak, out=part.peak)
         if len(taken):
-            self._candidates.add(block[:, taken], ids[taken], scale[taken], scaled_norm[taken], score[taken])
+            self._screening.add(block[:, taken], ids[taken], scale[taken], scaled_norm[taken], score[taken])
             self.changed = True
 
-    def _require_finite(self, piece: Piece, norms: Float64) -> None:
+    def _require_finite(self, part: BlockPart, norms: Float64) -> None:
         if not np.isfinite(norms).all():
-            at = self.start + piece.start + int(np.flatnonzero(~np.isfinite(norms))[0])
+            at = self.start + part.start + int(np.flatnonzero(~np.isfinite(norms))[0])
             raise DataError(f"column {at} of X", expected="finite numbers", found="NaN or infinity")
 
-    def _meet(self, block: Float32, scale: Float64, upper: Float64) -> None:
+    def _raise_largest_correlation(self, block: Float32, scale: Float64, upper: Float64) -> None:
         """Look for a larger correlation with y: those that may be one are computed in float64."""
         while True:
-            rivals = np.flatnonzero(upper > self._best)
+            rivals = np.flatnonzero(upper > self._largest_correlation)
             if not len(rivals):
                 return
             rivals = rivals[np.argsort(-upper[rivals])[:16]]
             exact = signed((self._lead @ block[:, rivals].astype(np.float64)) * scale[rivals], self._sign)
-            self._best = max(self._best, float(exact.max()))
+            self._largest_correlation = max(self._largest_correlation, float(exact.max()))
             upper = upper.copy()
             upper[rivals] = -np.inf
 
-    def agree(self) -> None:
+    def synchronize(self) -> None:
         """Let every process know the largest norm and correlation, and whether any has found something new.
 
         A scale that is a power of two is chosen by each at first; what was computed with another one follows exactly.
         """
         scales = self._scales
-        unit, scales.largest_norm = self._team.largest(scales.unit, scales.largest_norm)
+        unit, scales.largest_norm = self._group.maximum(scales.unit, scales.largest_norm)
         stale = scales.unit not in (0.0, unit) and not scales.by_norm
         if stale:
-            self._best *= unit / scales.unit
-            for piece in self.pieces.values():
-                if piece.peak is not None:
-                    piece.peak *= unit / scales.unit
+            self._largest_correlation *= unit / scales.unit
+            for part in self.parts.values():
+                if part.peak is not None:
+                    part.peak *= unit / scales.unit
         scales.unit = unit
         if stale:
-            self._pool.rescale(*scales.of(self._pool.ids))
-        self._best, violators, changed = self._team.largest(self._best, self.violators, self.changed)
+            self._working_set.rescale(*scales.of(self._working_set.ids))
+        self._largest_correlation, violators, changed = self._group.maximum(
+            self._largest_correlation, self.violators, self.changed
+        )
         self.violators, self.changed = int(violators), bool(changed)
 
     # Solving.
@@ -168,7 +167,11 @@ class Region:
     @property
     def alpha_max(self) -> float:
         """The smallest α with γ = 0, of the columns seen so far."""
-        return self._scaling.alpha(self._best / self._rows, self._l1_ratio) if self._best > 0 else 0.0
+        return (
+            self._scaling.alpha(self._largest_correlation / self._rows, self._l1_ratio)
+            if self._largest_correlation > 0
+            else 0.0
+        )
 
     @property
     def moved(self) -> bool:
@@ -183,40 +186,40 @@ class Region:
         """Settle the scales, now that the largest norm is known, and with them alpha_max."""
         if not self._scales.by_norm:
             return
-        self._pool.rescale(*self._scales.of(self._pool.ids))
-        for piece in self.pieces.values():
-            if self._scales.any_floored(piece.start, piece.stop):
+        self._working_set.rescale(*self._scales.of(self._working_set.ids))
+        for part in self.parts.values():
+            if self._scales.any_floored(part.start, part.stop):
                 # Its floor may have been a lower one when it was ranked.
-                piece.ranked = None
-        exact = self._pool.exact_correlations(np.arange(self._pool.size), self._lead[:, None])[:, 0]
-        (self._best,) = self._team.largest(float(signed(exact, self._sign).max(initial=0.0)))
+                part.ranked = None
+        exact = self._working_set.exact_correlations(np.arange(self._working_set.size), self._lead[:, None])[:, 0]
+        (self._largest_correlation,) = self._group.maximum(float(signed(exact, self._sign).max(initial=0.0)))
 
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
-        """Solve all tasks over the pool, and aim the next reading at what they leave open."""
+        """Solve all tasks over the working set, and aim the next reading at what they leave open."""
         self._exchange.gather()
-        pool = self._pool
-        if pool.size and self._best > 0 and self._team.is_first:
-            score = np.zeros(pool.size)
+        working_set = self._working_set
+        if working_set.size and self._largest_correlation > 0 and self._group.is_first:
+            score = np.zeros(working_set.size)
             for task in self.tasks:
                 goal = 0.01 * task.tol if exactly else _LOOSE
                 task.solutions = solve_path(
-                    task, pool, self.alpha_max, self._scaling, goal, refine=self._solved_exactly, score=score
+                    task, working_set, self.alpha_max, self._scaling, goal, refine=self._solved_exactly, score=score
                 )
             if first_pass:
                 # The column of alpha_max must not be pushed out before alpha_max is settled.
-                with_target, _ = pool.correlations(self._lead[:, None])
-                np.maximum(score, signed(with_target[:, 0], self._sign) / self._best, out=score)
+                with_target, _ = working_set.correlations(self._lead[:, None])
+                np.maximum(score, signed(with_target[:, 0], self._sign) / self._largest_correlation, out=score)
             if score.any():
-                pool.score[:] = score
-        self._exchange.spread(self.tasks)
-        if pool.size and self._best > 0:
+                working_set.score[:] = score
+        self._exchange.broadcast(self.tasks)
+        if working_set.size and self._largest_correlation > 0:
             used = [solution.ids for task in self.tasks for solution in task.solutions]
-            self._candidates.settle(np.concatenate(used) if used else np.empty(0, np.int64))
+            self._screening.protect(np.concatenate(used) if used else np.empty(0, np.int64))
         self._solved_exactly = exactly
         self.violators, self.changed = 0, False
-        self.aim(first_pass=first_pass)
+        self.choose_reference(first_pass=first_pass)
 
-    def aim(self, *, first_pass: bool = False) -> None:
+    def choose_reference(self, *, first_pass: bool = False) -> None:
         """Make the reference of the solutions that aren't certified."""
         self.reference = self._make_reference(first_pass=first_pass)
 
@@ -254,17 +257,17 @@ class Region:
             Numbers of this process's blocks that must be read to prove the rest.
         """
         needed: set[int] = set()
-        norms_outside = self._candidates.norms_outside()
+        norms_outside = self._screening.norms_outside()
         for t, task in enumerate(self.tasks):
             for place, solution in enumerate(task.solutions):
                 if task.done(solution):
                     continue
                 bound = self._rows * solution.penalty.l1
-                limits = upper_limits(self.pieces, norms_outside, t, task.vector(solution))
-                (peak,) = self._team.largest(max(bound, solution.pool_peak, *limits.values(), 0.0))
+                limits = upper_limits(self.parts, norms_outside, t, task.vector(solution))
+                (peak,) = self._group.maximum(max(bound, solution.restricted_peak, *limits.values(), 0.0))
                 facts = (task.weighted_target, solution.residual, solution.l1_norm, solution.squares, solution.penalty)
                 # The largest: processors differ in the last bit, and must not differ about what is proven.
-                (gap,) = self._team.largest(duality_gap(*facts, peak).gap)
+                (gap,) = self._group.maximum(duality_gap(*facts, peak).gap)
                 task.solutions[place] = replace(solution, gap=gap)
                 if gap > task.goal:
                     allowed = allowed_peak(*facts, task.goal)
@@ -274,8 +277,8 @@ class Region:
     # What came of it.
 
     def collect(self) -> None:
-        """Bring to the first process what the others know of their columns' dual correlations."""
-        self.ranking.collect(self._exchange, self._team)
+        """Bring to the first process what the others know of their columns' KKT scores."""
+        self.ranking.collect(self._exchange, self._group)
 
     def gather(self) -> None:
         """Bring to the first process the columns that the others took in since the last solution."""
@@ -288,4 +291,4 @@ class Region:
 
     def predict(self, solution: Solution) -> Float64:
         """Xγ of all rows, (T,), in units of ‖y‖, whatever their weights in the fit."""
-        return solution.coefficients @ self._pool.columns(self._pool.places(solution.ids))
+        return solution.coefficients @ self._working_set.columns(self._working_set.places(solution.ids))

@@ -1,14 +1,106 @@
-"""Sources of columns that aren't stores: arrays in memory, and a part of another source."""
+"""The design matrix X and the target y of the causal model, read in blocks: what solvers ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.columns import ColumnSource, Float32
 from causalprune.errors import DataError
+
+Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
+
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
+
+
+class ColumnSource(ABC):
+    """X (T, P) and y (T,), X too large for memory.
+
+    Attributes:
+        num_rows: T.
+        num_columns: P.
+        block_width: Columns in a block that is cheap to read.
+        target: y, (T,) float64.
+        copies: How many times its own size forming a block of columns takes, at most.
+        ahead: Blocks that :meth:`blocks` forms ahead, each in a thread.
+    """
+
+    num_rows: int
+    num_columns: int
+    block_width: int
+    target: Float64
+    copies: float = 1.0
+    ahead: int = 0
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes read from a store so far."""
+        return 0
+
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Thread time of reading and of decoding so far."""
+        return 0.0, 0.0
+
+    @abstractmethod
+    def read(self, start: int, stop: int) -> Float32:
+        """Columns ``start`` to ``stop`` of X, all rows: (T, stop − start) float32."""
+
+    @abstractmethod
+    def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
+        """Iterate over all rows in blocks.
+
+        Args:
+            height: Rows of a block.
+
+        Yields:
+            (first row, (≤ height, P) float32).
+        """
+
+    def blocks(self, width: int | None = None) -> Iterator[tuple[int, Float32]]:
+        """Iterate over blocks of columns, in order.
+
+        Args:
+            width: Columns of a block; ``block_width`` when left out.
+
+        Yields:
+            (first column, (T, ≤ width) float32).
+        """
+        width = width or self.block_width
+        items = ((number, None) for number in range(-(-self.num_columns // width)))
+        return self.map_blocks(_with_its_place, items, width, self.ahead)
+
+    def map_blocks(
+        self,
+        function: Callable[[int, Float32, Argument], Result],
+        items: Iterable[tuple[int, Argument]],
+        width: int,
+        ahead: int,
+    ) -> Iterator[Result]:
+        """Apply a function to blocks of columns and yield the results in order; here in the calling thread.
+
+        Args:
+            function: Called with the first column, the (T, ≤ width) block and the item's argument; in the threads that
+                read the blocks, where a source has some.
+            items: (block number, argument), block b being columns b·width and on. An item is taken when its block's
+                turn to be read comes, ``ahead`` blocks before its result is yielded.
+            width: Columns of a block.
+            ahead: Blocks that are worked on at the same time, each in a thread; 0 works in the calling thread.
+        """
+        del ahead
+        for number, argument in items:
+            first = number * width
+            yield function(first, self.read(first, min(first + width, self.num_columns)), argument)
+
+
+def _with_its_place(first: int, block: Float32, argument: None) -> tuple[int, Float32]:
+    del argument
+    return first, block
 
 
 class ArraySource(ColumnSource):

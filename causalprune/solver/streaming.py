@@ -1,26 +1,27 @@
 """Passes over a store that is larger than memory: solve while scanning, then prove over all columns.
 
-The blocks of columns are read in a random order. Each region keeps the columns that may become active in a pool, and
-solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the end of
-the first pass the pool nearly always holds every active set; what bounds can't rule out is read again, until the
-duality gap over all columns is within the tolerance.
+The blocks of columns are read in a random order. Each region keeps the columns that may become active in its working
+set, and solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the
+end of the first pass the working set nearly always holds every active set; what bounds can't rule out is read again,
+until the duality gap over all columns is within the tolerance.
 
-Of several processes each reads its own blocks; they meet where they solve and where they prove.
+With several processes, each reads its own blocks; they meet where they solve and where they prove.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float32, Float64
-from causalprune.solver.bounds import Reference
+from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.products import HostProducts, Products, Request, column_norms
 from causalprune.solver.region import Region
-from causalprune.solver.team import Team
+from causalprune.solver.screening import Reference
+from causalprune.solver.source import ColumnSource, Float32, Float64
 
 _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the first pass after which the tasks are solved over what was seen so far."""
@@ -40,7 +41,7 @@ class ScanCosts:
         columns: Columns read, those read twice counted twice.
         bytes_read: Stored bytes read.
         seconds: By ``read``, ``decode`` and ``product`` (norms and correlations), summed over threads, and
-            ``subproblem`` (solving over the pools, and the bounds).
+            ``subproblem`` (solving over the working sets, and the bounds).
     """
 
     columns: int = 0
@@ -51,7 +52,7 @@ class ScanCosts:
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _BlockResult:
     """What a thread found in a block."""
 
     number: int
@@ -67,7 +68,7 @@ class Scanner:
     Args:
         source: X.
         regions: Which of its columns are fitted together; none overlap.
-        team: The processes that divide the blocks.
+        group: The processes that divide the blocks.
         block_width: Columns of a block.
         ahead: Blocks that are worked on at the same time.
         max_passes: Passes after which it gives up.
@@ -84,7 +85,7 @@ class Scanner:
         source: ColumnSource,
         regions: Sequence[Region],
         *,
-        team: Team,
+        group: ProcessGroup,
         block_width: int,
         ahead: int = 2,
         max_passes: float = 10.0,
@@ -92,7 +93,7 @@ class Scanner:
         seed: int = 0,
         notify: Notify | None = None,
     ) -> None:
-        self._source, self._regions, self._team = source, list(regions), team
+        self._source, self._regions, self._group = source, list(regions), group
         self._width, self._ahead, self._max_passes = block_width, ahead, max_passes
         self._products = products or HostProducts()
         self._rng = np.random.default_rng(seed)
@@ -100,19 +101,19 @@ class Scanner:
         self._blocks = -(-source.num_columns // block_width)
         self._by_block: dict[int, list[int]] = {}
         for r, region in enumerate(self._regions):
-            for number in region.pieces:
+            for number in region.parts:
                 self._by_block.setdefault(number, []).append(r)
         self.costs = ScanCosts()
 
     @property
     def passes(self) -> float:
-        """Columns read, as a multiple of all columns; of several processes as if all had read as many as this one."""
-        return self._team.count * self.costs.columns / self._source.num_columns
+        """Columns read, as a multiple of all columns; with several processes, as if all had read as many as this one."""
+        return self._group.count * self.costs.columns / self._source.num_columns
 
     def total_costs(self) -> ScanCosts:
         """What it cost all processes together."""
         names = list(self.costs.seconds)
-        columns, read, *seconds = self._team.total(
+        columns, read, *seconds = self._group.sum(
             self.costs.columns, self.costs.bytes_read, *(self.costs.seconds[name] for name in names)
         )
         return ScanCosts(int(columns), int(read), dict(zip(names, seconds, strict=True)))
@@ -121,13 +122,13 @@ class Scanner:
         """Read everything once and solve."""
         numbers = [b for b in range(self._blocks) if b in self._by_block]
         self._scan(numbers, first_pass=True)
-        self._agree()
+        self._synchronize()
         for region in self._regions:
             region.finish_first_pass()
         self.solve()
 
     def solve(self) -> None:
-        """Solve all tasks over the pools."""
+        """Solve all tasks over the working sets."""
         self._solve(self._regions)
 
     def prove(self) -> bool:
@@ -144,15 +145,15 @@ class Scanner:
                         needed.setdefault(number, set()).add(r)
             if all(task.finished or not task.solutions for region in self._regions for task in region.tasks):
                 return True
-            read, wanted = self._team.total(self.costs.columns, len(needed))
+            read, wanted = self._group.sum(self.costs.columns, len(needed))
             passes = read / self._source.num_columns + wanted / self._blocks
             if not wanted or passes > self._max_passes + 1e-9:
                 return False
             with self._subproblem():
                 for region in self._regions:
-                    region.aim()
+                    region.choose_reference()
             self._scan(sorted(needed), wanted=needed)
-            self._agree()
+            self._synchronize()
             self._solve([region for region in self._regions if region.changed])
 
     def rank(self, tolerance: float) -> None:
@@ -162,15 +163,15 @@ class Scanner:
             for number, error in region.ranking.errors().items():
                 if error > tolerance:
                     needed.setdefault(number, set()).add(r)
-            region.aim()
+            region.choose_reference()
         self._scan(sorted(needed), wanted=needed, check=False)
         for region in self._regions:
             region.gather()
 
-    def _agree(self) -> None:
-        if self._team.count > 1:
+    def _synchronize(self) -> None:
+        if self._group.count > 1:
             for region in self._regions:
-                region.agree()
+                region.synchronize()
 
     def _solve(self, regions: Sequence[Region], *, exactly: bool = True, first_pass: bool = False) -> None:
         with self._subproblem():
@@ -189,7 +190,7 @@ class Scanner:
         order = [int(n) for n in self._rng.permutation(numbers)]
         shares = (_FIRST_CHECKS if first_pass else _LATER_CHECKS) if check else ()
         # Every process must come to each of them: they are counted by the one with the fewest blocks.
-        fewest = -int(self._team.largest(-len(order))[0])
+        fewest = -int(self._group.maximum(-len(order))[0])
         checks = {max(1, int(fewest * share)) for share in shares}
         checks = {check for check in checks if check < fewest}
 
@@ -200,26 +201,26 @@ class Scanner:
 
         before = self._source.bytes_read
         read, decoded = self._source.seconds
-        for count, look in enumerate(self._source.map_blocks(self._look, items(), self._width, self._ahead), 1):
-            for r, products, norms, reference in look.parts:
+        for count, result in enumerate(self._source.map_blocks(self._correlate, items(), self._width, self._ahead), 1):
+            for r, products, norms, reference in result.parts:
                 region = self._regions[r]
-                start = max(region.start, look.first) - look.first
+                start = max(region.start, result.first) - result.first
                 stop = start + products.shape[1]
-                region.absorb(look.number, look.block[:, start:stop], products, norms, reference)
-            self.costs.seconds["product"] += look.seconds
-            self.costs.columns += look.block.shape[1]
-            del look
+                region.add_block(result.number, result.block[:, start:stop], products, norms, reference)
+            self.costs.seconds["product"] += result.seconds
+            self.costs.columns += result.block.shape[1]
+            del result
             if self._notify is not None:
-                self._notify(self._team.count if first_pass else 0, f"{self.passes:.2f} passes")
+                self._notify(self._group.count if first_pass else 0, f"{self.passes:.2f} passes")
             if count in checks:
-                self._agree()
+                self._synchronize()
                 due = [g for g in self._regions if first_pass or g.violators]
                 self._solve(due, exactly=not first_pass, first_pass=first_pass)
         self.costs.bytes_read += self._source.bytes_read - before
         self.costs.seconds["read"] += self._source.seconds[0] - read
         self.costs.seconds["decode"] += self._source.seconds[1] - decoded
 
-    def _look(self, first: int, block: Float32, wanted: list[tuple[int, Reference, bool]]) -> _Look:
+    def _correlate(self, first: int, block: Float32, wanted: list[tuple[int, Reference, bool]]) -> _BlockResult:
         """In a thread: correlate a block's columns with what their regions want to know."""
         started = time.perf_counter()
         requests = []
@@ -233,18 +234,13 @@ class Scanner:
             (r, products, norms[request.start : request.stop] if norms is not None else None, reference)
             for (r, reference, _), request, products in zip(wanted, requests, found, strict=True)
         ]
-        return _Look(first // self._width, first, block, parts, time.perf_counter() - started)
+        return _BlockResult(first // self._width, first, block, parts, time.perf_counter() - started)
 
-    def _subproblem(self) -> _Clock:
-        return _Clock(self.costs)
-
-
-class _Clock:
-    def __init__(self, costs: ScanCosts) -> None:
-        self._costs = costs
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        self._costs.seconds["subproblem"] += time.perf_counter() - self._started
+    @contextmanager
+    def _subproblem(self) -> Iterator[None]:
+        """Count the time within as that of subproblems."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.costs.seconds["subproblem"] += time.perf_counter() - started

@@ -7,12 +7,17 @@ here to reproduce what was published; the exact fit is :mod:`causalprune.solver.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
+from causalprune.solver.evidence import FitResult
+from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
+from causalprune.solver.names import SGD_PRESETS
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.source import ColumnSource, Float64
 
 GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as the authors do."""
@@ -53,26 +58,23 @@ class TruncatedGradientConfig:
     alpha_times_columns: float | None = None
 
 
-PRESETS: dict[str, TruncatedGradientConfig] = {
-    "paper-v1": TruncatedGradientConfig(lr=1e-2, lr_decay_power=0.25, batch_rows=1, max_passes=1, patience=0),
-    "june-2025": TruncatedGradientConfig(
-        lr=0.1, lr_decay_power=0.1, batch_rows=16, divide_by_mean=True, divide_by_lr=True, alpha_times_columns=1e-3
-    ),
-    "oct-2025": TruncatedGradientConfig(
-        lr=0.1,
-        batch_rows=16,
-        divide_by_mean=True,
-        divide_by_lr=True,
-        momentum=0.9,
-        weight_decay=0.01,
-        stop_r2=0.95,
-        patience=0,
-        alpha_times_columns=0.0,
-    ),
-}
-"""The authors' three variants (their repository, versions of September 2024, June 2025 and October 2025).
-
-Where they left a number to be tuned (the α of the first), ``--alpha`` says it."""
+# The authors' three variants (their repository, versions of September 2024, June 2025 and October 2025). Where they
+# left a number to be tuned (the α of the first), the problem's α says it.
+PAPER_V1 = TruncatedGradientConfig(lr=1e-2, lr_decay_power=0.25, batch_rows=1, max_passes=1, patience=0)
+JUNE_2025 = TruncatedGradientConfig(
+    lr=0.1, lr_decay_power=0.1, batch_rows=16, divide_by_mean=True, divide_by_lr=True, alpha_times_columns=1e-3
+)
+OCT_2025 = TruncatedGradientConfig(
+    lr=0.1,
+    batch_rows=16,
+    divide_by_mean=True,
+    divide_by_lr=True,
+    momentum=0.9,
+    weight_decay=0.01,
+    stop_r2=0.95,
+    patience=0,
+    alpha_times_columns=0.0,
+)
 
 
 def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
@@ -87,7 +89,7 @@ def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
     if abs(unit) <= 1e-12 * float(np.abs(y).max()):
         raise DataError(
             "mean loss change", expected="a number that y can be divided by", found=f"{unit:g}",
-            remedy="choose another --preset, or record at a lower --lr",
+            remedy="choose another preset, or record at a lower lr",
         )  # fmt: skip
     return unit
 
@@ -121,7 +123,7 @@ def solve_truncated_gradient(
     q = np.zeros_like(w)
     velocity = np.zeros_like(w)
     u, t, best, stale = 0.0, 0, np.inf, 0
-    centred = float(((y - y.mean()) ** 2).sum())
+    centerd = float(((y - y.mean()) ** 2).sum())
     for number in range(config.max_passes):
         error = 0.0
         rng = np.random.default_rng(keyed_seed(seed, "pass", number))
@@ -147,12 +149,43 @@ def solve_truncated_gradient(
         if not np.isfinite(w).all():
             raise NumericalError(
                 "truncated gradient", expected="coefficients that stay finite", found="divergence",
-                remedy="use --solver lasso, or --normalize column",
+                remedy="use solver lasso, or normalize=column",
             )  # fmt: skip
-        if centred > 0 and 1 - error / centred > config.stop_r2:
+        if centerd > 0 and 1 - error / centerd > config.stop_r2:
             return w * unit, number + 1
         stale = 0 if error < best else stale + 1
         best = min(best, error)
         if config.patience and stale >= config.patience:
             return w * unit, number + 1
     return w * unit, config.max_passes
+
+
+def _solve(
+    source: ColumnSource, problem: LassoProblem, options: SolverOptions, scan: Scan, alpha_max: float
+) -> Attempt:
+    config = _variant(options)
+    (alpha,) = problem.alphas(alpha_max)
+    # α is that of y; the authors' belongs to y as the variant divides it.
+    unit = abs(target_unit(source.target, config))
+    if config.alpha_times_columns is not None and problem.alpha is None and problem.alpha_ratio is None:
+        alpha = unit * config.alpha_times_columns / source.num_columns
+    coefficients, passes = solve_truncated_gradient(source, scan.scale, alpha / unit, config, options.seed)
+    # Without a penalty there is no Lasso to be certified; the gap is that of the smallest α that can be said.
+    return Attempt(coefficients, max(alpha, 1e-12 * alpha_max), passes)
+
+
+def _variant(options: SolverOptions) -> TruncatedGradientConfig:
+    config: TruncatedGradientConfig = SGD_PRESETS.load(options.preset)
+    return config
+
+
+_PLAIN = PlainSolver(_solve, lambda options: f"sgd {options.preset}", certifies=False)
+
+
+def _fit(source: ColumnSource, problem: LassoProblem, options: SolverOptions, *others: Any) -> FitResult:
+    _PLAIN.refuse(options, **{"positive and negative": problem.sign, "l1_ratio": problem.l1_ratio < 1})
+    target_unit(source.target, _variant(options))
+    return _PLAIN(source, problem, options, *others)
+
+
+SGD = Solver(_fit, certifies=False, divides_by_lr=lambda options: _variant(options).divide_by_lr)

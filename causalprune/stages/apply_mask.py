@@ -19,18 +19,19 @@ from causalprune.errors import MismatchError
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths
 from causalprune.pruning.batchnorm import reset_batchnorm
+from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.mask import Mask
-from causalprune.pruning.rewind import rewind
+from causalprune.pruning.mask import Mask, rewind
 from causalprune.pruning.schedule import target_sparsity
-from causalprune.pruning.select import Selection, select, select_zero
-from causalprune.pruning.writers import group_writers
+from causalprune.pruning.selection import Selection, select, select_zero
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
+from causalprune.solver.fit import Solver
+from causalprune.solver.names import SOLVERS
 from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
-from causalprune.stages.criterion_inputs import read_inputs, require_recording
+from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.stages.loading import load_network
 from causalprune.stages.rewinding import load_earlier
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
@@ -73,13 +74,13 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         CausalpruneError: See :mod:`causalprune.errors` for the family.
     """
     reporter = reporter or Reporter()
+    criterion = load_criterion("gamma" if config.zero else config.criterion)
+    if criterion.reweights:
+        config.check_no_rewind(criterion.name)
     run = RunPaths(config.run)
     source, path = config.checkpoint or run.recorded, config.output or run.pruned
     check_distinct(path, source)
     checkpoint = load_checkpoint(source, remedy="run `causalprune record` first, or name a --checkpoint")
-    criterion = load_criterion("gamma" if config.zero else config.criterion)
-    if criterion.reweights:
-        config.check_no_rewind(criterion.name)
     reader, fit = None, None
     inputs = {"checkpoint": checkpoint.sha256}
     if criterion.needs:
@@ -94,7 +95,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
             )
         reader = store.recording(config.recording)
         inputs["recording"] = reader.digest
-        require_recording(criterion, reader)
+        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             inputs["fit"] = fit.digest
@@ -116,7 +117,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        choose = _selector(config, mask, group_writers(config.granularity, model, mask.index, checkpoint.info.model))
+        choose = _selector(
+            config, mask, prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
+        )
         inputs_of_criterion = read_inputs(
             criterion,
             mask.index.flatten(checkpoint.weights).numpy(),
@@ -142,22 +145,27 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
         info = replace(
             checkpoint.info,
             position={},
-            metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.rescued)},
+            metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.guarded)},
         )
-        sha256 = output.save(path, Checkpoint(info, model.state_dict(), selection.mask.tensors()))
+        sha256 = output.save(path, Checkpoint(info, model.state_dict(), selection.mask))
         result = _result(output, read_checkpoint_info(path))
         output.publish(result, sha256)
         return result
 
 
 def _selector(
-    config: ApplyMaskConfig, mask: Mask, writers: list[tuple[int, ...]] | None
+    config: ApplyMaskConfig, mask: Mask, producers: list[tuple[int, ...]] | None
 ) -> Callable[[Scores], Selection]:
     """From scores to the new mask, as the options say."""
     if config.zero:
-        return partial(select_zero, mask=mask, granularity=config.granularity, writers=writers)
+        return partial(select_zero, mask=mask, granularity=config.granularity, producers=producers)
     return partial(
-        select, mask=mask, sparsity=_target(config), scope=config.scope, granularity=config.granularity, writers=writers
+        select,
+        mask=mask,
+        sparsity=_target(config),
+        scope=config.scope,
+        granularity=config.granularity,
+        producers=producers,
     )
 
 
@@ -177,7 +185,7 @@ def _warn(selection: Selection, before: Mask, config: ApplyMaskConfig, reporter:
             f"{found:.2%} of the weights are pruned, where {_target(config):.2%} were asked for: "
             f"whole {config.granularity}s come no nearer"
         )
-    for name in selection.rescued:
+    for name in selection.guarded:
         reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
 
 
@@ -196,7 +204,9 @@ def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit
         )
     fit = reader.read_fit(name)
     evidence = fit.attributes["evidence"]
-    if not evidence["certified"] and not evidence["solver"].startswith("sgd"):
+    # The name of the authors' variant follows that of their solver.
+    solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
+    if solver.certifies and not evidence["certified"]:
         raise MismatchError(
             f"fit {name} in {store}",
             expected="a certified fit",

@@ -8,33 +8,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import MismatchError
 from causalprune.parameters import ParameterIndex
-from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, departure
+from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.groups import group_ids
 from causalprune.store import Fit, RecordingReader
 
 MAX_GRADIENTS = 2000
 """Rows of a recording that are used as gradients; of a longer one, so many evenly spaced rows."""
-
-
-def require_recording(criterion: Criterion, reader: RecordingReader) -> None:
-    """Refuse a recording that can't serve a criterion, whatever is fitted to it.
-
-    Raises:
-        MismatchError: The criterion needs gradients, or h = 2(γ + 1/η), which the recording hasn't.
-    """
-    for need in NEEDS:
-        found = _against(need, reader) if need in criterion.needs else ""
-        if found:
-            what, remedy = NEEDS[need]
-            raise MismatchError(
-                f"criterion {criterion.name}",
-                expected=what,
-                found=f"one with {found}",
-                remedy=f"{remedy}, or choose another",
-            )
 
 
 def read_inputs(
@@ -52,7 +33,7 @@ def read_inputs(
     """Read what a criterion needs; what isn't there is left out.
 
     Args:
-        criterion: Says what it needs; :func:`require_recording` says whether the recording has it.
+        criterion: Says what it needs; :meth:`Criterion.require` says whether the recording has it.
         theta: (P,) weights.
         index: The prunable parameters.
         reader: A recording of these parameters.
@@ -82,14 +63,9 @@ def read_inputs(
                 max_rows=MAX_GRADIENTS,
                 max_bytes=max_bytes,
             )
-        if reader.num_rows and not _against("learning_rate", reader):
+        if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, reader.steps.lr.tolist()):
             values["learning_rate"] = float(reader.steps.lr[0])
     return CriterionInputs(theta=theta, project=project, ridge=ridge, seed=seed, **values)
-
-
-def _against(need: str, reader: RecordingReader) -> str:
-    """How a recording departs from one that has what a criterion needs, in words; empty where it has it."""
-    return departure(need, reader.info.step_rule, np.unique(reader.steps.lr).tolist())
 
 
 def _expand(

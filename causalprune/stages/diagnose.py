@@ -18,10 +18,9 @@ from causalprune.paths import RunPaths, fit_result_path
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import make_deterministic
-from causalprune.solver.exact_fit import ExactOptions
 from causalprune.solver.placebo import common_gamma, placebo_fits
-from causalprune.solver.problem import LassoProblem
-from causalprune.solver.resampling import held_out_tail
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.rows import held_out_tail
 from causalprune.stages.artefacts import check_distinct
 from causalprune.stages.diagnosis_findings import findings
 from causalprune.stages.fit_gamma import design
@@ -134,7 +133,7 @@ def _placebo(
         sign=1 if fitted.positive else -1 if fitted.negative else 0,
         normalize="column" if fitted.normalize == "column" else "none",
     )
-    options = ExactOptions(
+    options = SolverOptions(
         memory_bytes=parse_bytes(config.memory), max_passes=config.max_passes, seed=config.seed, held_out=held_out
     )
     with reporter.task("placebo fits", config.placebo + 1) as bar:

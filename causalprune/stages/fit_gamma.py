@@ -18,17 +18,16 @@ from causalprune.pruning.groups import group_ids
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
-from causalprune.solver.exact_fit import ExactOptions, assist
-from causalprune.solver.fit import fit
-from causalprune.solver.problem import LassoProblem
-from causalprune.solver.result import NotCertifiedError
-from causalprune.solver.team import Team
-from causalprune.solver.truncated_gradient import PRESETS
+from causalprune.solver.evidence import NotCertifiedError
+from causalprune.solver.features import FeatureSource
+from causalprune.solver.fit import Solver
+from causalprune.solver.names import SOLVERS
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.process_group import ProcessGroup
 from causalprune.stages.fit_result import FitGammaResult, FitReport
 from causalprune.stages.group_curvature import group_curvature
 from causalprune.stages.result import identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
-from causalprune.store.features import FeatureSource
 from causalprune.store.fits import require_name
 
 
@@ -70,7 +69,21 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         if processes().is_first:
             report.publish_again(result)
         return result
+    solver: Solver = SOLVERS.load(config.solver)
+    options = SolverOptions(
+        memory_bytes=parse_bytes(config.memory),
+        max_passes=config.max_passes,
+        seed=config.seed,
+        device=config.device,
+        held_out=config.held_out,
+        folds=config.cv,
+        resamples=config.bootstrap,
+        ranking=config.ranking,
+        preset=config.preset,
+    )
     source, ranges, num_lags = design(config, reader, path)
+    if weights is not None:
+        options = replace(options, row_weights=weights[reader.num_rows - source.num_rows :])
     problem = LassoProblem(
         alpha=config.alpha,
         alpha_ratio=config.alpha_ratio,
@@ -83,29 +96,19 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         normalize="column" if config.normalize == "column" else "none",
         tol=config.tol,
     )
-    options = ExactOptions(
-        memory_bytes=parse_bytes(config.memory),
-        max_passes=config.max_passes,
-        seed=config.seed,
-        device=config.device,
-        held_out=config.held_out,
-        folds=config.cv,
-        resamples=config.bootstrap,
-        ranking=config.ranking,
-        row_weights=weights if weights is None else weights[reader.num_rows - source.num_rows :],
-    )
-    group = processes()
-    team = Team(group)
-    if team.count > 1:
-        if config.solver != "lasso":
-            solver = f"--solver {config.solver}"
-            raise UsageError("fit-gamma in several processes", expected="--solver lasso", found=solver)
+    own = processes()
+    group = ProcessGroup(own)
+    if group.count > 1:
+        if solver.assist is None:
+            raise UsageError(
+                "fit-gamma in several processes", expected="--solver lasso", found=f"--solver {config.solver}"
+            )
         if config.device != "cpu":
             options = replace(options, device=str(resolve_device(config.device)))
-    if not team.is_first:
-        assist(source, problem, options, ranges, team)
-        group.first(_wait)
-        return report.result(inputs, team.from_first({}), started)
+        if not group.is_first:
+            solver.assist(source, problem, options, ranges, group)
+            own.first(_wait)
+            return report.result(inputs, group.broadcast({}), started)
     name = config.name
     uncertified: NotCertifiedError | None = None
     with reporter.task("fit-gamma", -(-source.num_columns // source.block_width)) as bar:
@@ -115,16 +118,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             bar.advance(blocks)
 
         try:
-            solution = fit(
-                source,
-                problem,
-                solver=config.solver,
-                preset=config.preset,
-                options=options,
-                ranges=ranges,
-                notify=notify,
-                team=team,
-            )
+            solution = solver.fit(source, problem, options, ranges, notify, group)
         except NotCertifiedError as error:
             uncertified, solution, name = error, error.result, f"{config.name}.uncertified"
     if solution.evidence.warning:
@@ -172,8 +166,8 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
                 remedy=uncertified.remedy,
             ) from uncertified
 
-    group.first(publish)
-    attributes = team.from_first(attributes)
+    own.first(publish)
+    attributes = group.broadcast(attributes)
     seconds = {part: round(value, 3) for part, value in solution.seconds.items()}
     result = report.result(inputs, attributes, started, seconds=seconds)
     report.publish(result)
@@ -207,7 +201,7 @@ def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray
         raise DataError(f"{path}", expected="a file of numbers", found=str(error)[:80], remedy=remedy) from error
     if weights.shape != (reader.num_rows,):
         raise DataError(
-            f"{path}", expected=f"{reader.num_rows} numbers, one a step", found=f"{weights.shape}", remedy=remedy
+            f"{path}", expected=f"{reader.num_rows} numbers, one per step", found=f"{weights.shape}", remedy=remedy
         )
     return weights
 
@@ -215,7 +209,7 @@ def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray
 def design(
     config: FitGammaConfig, reader: RecordingReader, path: Any
 ) -> tuple[FeatureSource, list[tuple[str, int, int]] | None, int]:
-    """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns a parameter."""
+    """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns per parameter."""
     index = TrajectoryStore.open(path).index
     lags = config.lags if config.lags is not None else int(reader.info.momentum > 0)
     num_lags = 1 if lags == 0 else 3
@@ -241,7 +235,8 @@ def design(
 
 
 def _divides_by_lr(config: FitGammaConfig) -> bool:
-    return config.normalize == "lr" or (config.solver == "sgd" and PRESETS[config.preset].divide_by_lr)
+    solver: Solver = SOLVERS.load(config.solver)
+    return config.normalize == "lr" or solver.divides_by_lr(SolverOptions(preset=config.preset))
 
 
 def _per_squared_delta(gamma: npt.NDArray[np.float64], reader: RecordingReader) -> npt.NDArray[np.float64]:

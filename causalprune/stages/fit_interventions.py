@@ -13,7 +13,7 @@ from causalprune.errors import MismatchError
 from causalprune.evaluation.interventions import Positions, compare, zeroed_loss_changes
 from causalprune.evaluation.samples import draw_samples, loss_module
 from causalprune.parameters import ParameterIndex
-from causalprune.pruning.criteria.gamma import GAMMA
+from causalprune.pruning.criteria import GAMMA
 from causalprune.reporting import Reporter
 from causalprune.runtime import keyed_seed
 from causalprune.stages.criterion_inputs import read_inputs
@@ -86,7 +86,7 @@ def intervene(
     squared = theta.astype(np.float64) ** 2
     effects = {"fit": gamma * squared, "effect": np.abs(gamma) * squared}
     rates = np.unique(reader.steps.lr)
-    if not reader.info.step_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
+    if not reader.info.update_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
         effects["curvature"] = (gamma + 1 / rates[0]) * squared
     effects["magnitude"] = squared
     kinds = {"single": _single(config, gamma * reader.active), "groups": _groups(config, reader)}

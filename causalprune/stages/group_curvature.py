@@ -11,6 +11,7 @@ from causalprune.config import FitGammaConfig
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids
 from causalprune.quantities import format_bytes, parse_bytes
+from causalprune.solver.features import FeatureSource
 from causalprune.solver.implied_curvature import (
     LEVEL,
     MAX_GROUPS,
@@ -19,7 +20,6 @@ from causalprune.solver.implied_curvature import (
     implied_curvature,
 )
 from causalprune.store import RecordingReader
-from causalprune.store.features import FeatureSource
 
 _OTHERS = 1e-3
 """Least share of the movement, of parameters without columns, that gets a column of its own."""
@@ -93,7 +93,7 @@ def group_curvature(
 
 def _unfit(config: FitGammaConfig, reader: RecordingReader, num_groups: int) -> str:
     """Why γ isn't −1/η + h/2 here, or can't be estimated; empty if it can."""
-    found = reader.info.step_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=bool(config.lags))
+    found = reader.info.update_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=bool(config.lags))
     if found:
         return f"it needs plain SGD at one learning rate, stride 1 and same-batch losses; this has {found}"
     if num_groups > MAX_GROUPS:

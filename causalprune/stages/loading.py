@@ -64,9 +64,7 @@ def load_network(
     except RuntimeError as error:
         found = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise MismatchError(f"{source}", expected=f"weights of {info.model.name}", found=found[:150]) from error
-    # A dense network has no mask in its file.
-    mask = Mask.from_tensors(info.index, checkpoint.mask) if checkpoint.mask else Mask.all(info.index)
-    return model.to(device), mask
+    return model.to(device), checkpoint.mask or Mask.all(info.index)
 
 
 def _load_data(info: CheckpointInfo, config: ComputeOptions, source: Path) -> DataSet:

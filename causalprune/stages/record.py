@@ -167,14 +167,13 @@ def _record(
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
     loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
-    masks = mask.tensors() if mask.num_pruned else {}
     with stop_requests(config.stop_signals) as stop:
         with reporter.task("record", rows * config.stride) as bar, recorder:
             loop.run(step, rows * config.stride, stop, bar)
         header = replace(start.info, position={}, metrics={"rows": rows})
 
         def publish() -> None:
-            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
+            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
             output.publish(_result(output, TrajectoryStore.open(store_path).recording()), sha256)
 
         group.first(publish)

@@ -123,6 +123,6 @@ class RecordLoop:
         tensors, pending = self.recorder.pending()
         position = {"steps": step, "rows": self.recorder.rows, "pending": pending}
         extra = optimizer_tensors(self.model, self.optimizer) | tensors
-        masks = self.mask.tensors() if self.mask.num_pruned else {}
+        mask = self.mask if self.mask.num_pruned else None
         header = replace(self.start.info, position=position, metrics={})
-        self.output.save_progress(Checkpoint(header, self.model.state_dict(), masks, extra))
+        self.output.save_progress(Checkpoint(header, self.model.state_dict(), mask, extra))

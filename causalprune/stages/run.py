@@ -17,8 +17,8 @@ from causalprune.locking import FileLock
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path
 from causalprune.plan import PipelinePlan
+from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.groups import groups_per_tensor
-from causalprune.pruning.writers import group_writers
 from causalprune.reporting import LabelledReporter, Reporter
 from causalprune.stages.apply_mask import apply_mask
 from causalprune.stages.evaluate import EvaluateResult, evaluate, evaluation_outputs
@@ -132,7 +132,7 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | N
     for fit, mask in plans:
         if fit is not None:
             groups_per_tensor(index, fit.granularity)
-        group_writers(mask.granularity, model, index, spec)
+        prunable_producers(mask.granularity, model, index, spec)
 
 
 def _claim(config: RunConfig, paths: RunPaths) -> None:

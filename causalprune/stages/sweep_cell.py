@@ -7,8 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from causalprune.checkpoint import load_checkpoint
 from causalprune.files import make_directory, seal, write_atomic, write_json
 from causalprune.pruning.mask import Mask
@@ -95,6 +93,5 @@ def _packed_mask(checkpoint: Path) -> bytes:
     from safetensors.numpy import save
 
     loaded = load_checkpoint(checkpoint)
-    index = loaded.info.index
-    mask = Mask.from_tensors(index, loaded.mask) if loaded.mask else Mask.all(index)
-    return save({"keep": np.packbits(mask.numpy())}, metadata={"parameters": str(index.total)})
+    mask = loaded.mask or Mask.all(loaded.info.index)
+    return save({"keep": mask.packed()}, metadata={"parameters": str(mask.index.total)})

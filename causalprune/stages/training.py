@@ -66,7 +66,7 @@ def train_stage(
     group = processes()
     saved = output.resume(reporter, fits)
     group.require_agreement("saved state", saved and saved.info.digest)
-    masks = mask.tensors() if mask.sparsity > 0 else {}
+    saved_mask = mask if mask.num_pruned else None
     resume = None
     if saved is not None:
         model.load_state_dict(saved.weights)
@@ -74,7 +74,7 @@ def train_stage(
 
     def save(snapshot: TrainingSnapshot) -> None:
         header = replace(info, position=snapshot.position)
-        group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, masks, snapshot.extra)))
+        group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, saved_mask, snapshot.extra)))
 
     with stop_requests(config.stop_signals) as stop:
         outcome = train(
@@ -100,7 +100,7 @@ def train_stage(
         header = replace(info, metrics=metrics)
 
         def publish() -> None:
-            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), masks))
+            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), saved_mask))
             output.publish(_training_result(output, read_checkpoint_info(output.path)), sha256)
 
         group.first(publish)

@@ -1,4 +1,4 @@
-"""How deltas are rounded and compressed: three presets, all of them codecs of the Zarr v3 specification."""
+"""How deltas are rounded and compressed, by codecs of the Zarr v3 specification."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, Literal
 import google_crc32c
 import numpy as np
 
-from causalprune.errors import CorruptError, UsageError
+from causalprune.errors import CorruptError
+from causalprune.store.names import CODECS
 
 _BLOSC_HEADER = struct.Struct("<BBBBIII")
 _CHECKSUM = struct.Struct("<I")
@@ -20,10 +21,10 @@ Shuffle = Literal["shuffle", "bitshuffle"]
 
 @dataclass(frozen=True)
 class Codec:
-    """One way to store float32 deltas.
+    """One way to store float32 deltas; one with another compressor than Blosc's overrides the last three methods.
 
     Attributes:
-        name: The preset's name.
+        name: Its name in :data:`causalprune.store.names.CODECS`, which stores have in their metadata.
         mantissa_bits: Explicit mantissa bits kept of float32's 23: the relative error is at most 2^-(bits + 1).
         compressor: Blosc's inner compressor.
         level: Its compression level.
@@ -59,32 +60,30 @@ class Codec:
         """Compress a chunk of rounded values, as :func:`encode_chunk` does."""
         return encode_chunk(chunk, self.compressor, self.level, self.shuffle, self.block_bytes)
 
+    def decode(self, encoded: np.ndarray, out: np.ndarray, source: str) -> None:
+        """Check and decompress what :meth:`encode` gave, as :func:`decode_chunk` does."""
+        decode_chunk(encoded, out, source)
+
     def to_zarr(self) -> list[dict[str, Any]]:
-        """The chunk's codecs in Zarr's metadata."""
+        """The codecs of a chunk in Zarr's metadata."""
         return zarr_codecs(4, self.compressor, self.level, self.shuffle, self.block_bytes)
 
 
-CODECS = {
-    codec.name: codec
-    for codec in (
-        Codec("exact", mantissa_bits=23, compressor="lz4", level=5),
-        Codec("balanced", mantissa_bits=10, compressor="lz4", level=5),
-        Codec("small", mantissa_bits=7, compressor="zstd", level=3, shuffle="shuffle", block_bytes=2**20),
-    )
-}
-"""The presets by name. LZ4 only finds repetition, and needs the bits apart. Zstandard also gives frequent bytes shorter
-codes, best where exponents stay whole; blocks larger than Blosc would choose are both faster and smaller."""
+# LZ4 only finds repetition, and needs the bits apart. Zstandard also gives frequent bytes shorter codes, best where
+# exponents stay whole; blocks larger than Blosc would choose are both faster and smaller.
+EXACT = Codec("exact", mantissa_bits=23, compressor="lz4", level=5)
+BALANCED = Codec("balanced", mantissa_bits=10, compressor="lz4", level=5)
+SMALL = Codec("small", mantissa_bits=7, compressor="zstd", level=3, shuffle="shuffle", block_bytes=2**20)
 
 
 def find_codec(name: str) -> Codec:
-    """The preset of that name.
+    """The codec of that name in :data:`causalprune.store.names.CODECS`.
 
     Raises:
         UsageError: There is none.
     """
-    if name not in CODECS:
-        raise UsageError("codec", expected=" or ".join(CODECS), found=repr(name)[:80])
-    return CODECS[name]
+    codec: Codec = CODECS.load(name)
+    return codec
 
 
 def encode_chunk(
@@ -127,7 +126,7 @@ def decode_chunk(encoded: np.ndarray, out: np.ndarray, source: str) -> None:
     """Check and decompress one chunk.
 
     Args:
-        encoded: (n,) uint8, Blosc's bytes and behind them their CRC32C.
+        encoded: (n,) uint8, Blosc's bytes and after them their CRC32C.
         out: C-contiguous; it takes exactly the decoded bytes.
         source: File and chunk, for the error message.
 

@@ -77,7 +77,9 @@ class RecordingReader:
         self._log = self._consistent_log()
         self.num_rows = self._log.rows
         self.finished = self._log.finished
-        self._shards = ShardReader(self._layout, self.schema.shape, self._log, self.read_log, self.describe_column)
+        self._shards = ShardReader(
+            self._layout, self.schema.shape, self.schema.codec, self._log, self.read_log, self.describe_column
+        )
         self._fits = FitStore(self._layout, store.fits_lock)
 
     def read_log(self) -> CommitLog:

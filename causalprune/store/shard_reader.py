@@ -14,7 +14,7 @@ import numpy as np
 from causalprune.errors import CorruptError, DataError, MismatchError
 from causalprune.store.blocks import BlockShape
 from causalprune.store.buffers import BufferPool
-from causalprune.store.codec import decode_chunk
+from causalprune.store.codec import Codec
 from causalprune.store.commits import CommitLog, ShardFile
 from causalprune.store.files import REMEDY, OpenFile, ReplacedError
 from causalprune.store.layout import RecordingLayout
@@ -53,6 +53,7 @@ class ShardReader:
     Args:
         layout: The recording's files.
         shape: Its cut.
+        codec: Its codec.
         log: Its commits when it was opened: rows behind them are never looked at.
         reload: Reads the log again. A writer may replace the last shard by a fuller one at any time.
         describe: Names the parameter of a column, for error messages.
@@ -62,6 +63,7 @@ class ShardReader:
         self,
         layout: RecordingLayout,
         shape: BlockShape,
+        codec: Codec,
         log: CommitLog,
         reload: Callable[[], CommitLog],
         describe: Callable[[int], str],
@@ -71,6 +73,7 @@ class ShardReader:
         self.rows = log.rows
         self.bytes_read = 0
         self.read_seconds = self.decode_seconds = 0.0
+        self._codec = codec
         self._log = log
         self._reload = reload
         self._describe = describe
@@ -149,7 +152,7 @@ class ShardReader:
         # A whole chunk with the same memory layout as its place in the caller's array needs no copy.
         whole = target.shape == scratch.shape and target.flags.c_contiguous
         decoded = target if whole else scratch
-        decode_chunk(encoded, decoded, f"{path} chunk {chunk}")
+        self._codec.decode(encoded, decoded, f"{path} chunk {chunk}")
         values = decoded[piece.rows, start - origin : stop - origin]
         finite = np.isfinite(values)
         if not finite.all():

@@ -11,16 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.config import ApplyMaskConfig, RunConfig
-from causalprune.errors import MismatchError
 from causalprune.files import sha256_file
 from causalprune.options import Options
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths
 from causalprune.plan import PipelinePlan
 from causalprune.pruning.criteria import load_criterion
-from causalprune.pruning.criterion import NEEDS, departure
 from causalprune.pruning.groups import groups_per_tensor
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 from causalprune.store import TrajectoryStore
 
 
@@ -85,7 +83,7 @@ class Recorded:
     folder: Path
     dense: str
     recording: str
-    rule: StepRule
+    rule: UpdateRule
     learning_rates: tuple[float, ...]
     index: ParameterIndex
 
@@ -104,7 +102,7 @@ class Recorded:
             folder,
             sha256_file(paths.dense),
             f"{reader.digest} {sha256_file(paths.recorded)}",
-            reader.info.step_rule,
+            reader.info.update_rule,
             tuple(sorted(set(reader.steps.lr.tolist()))),
             store.index,
         )
@@ -115,16 +113,13 @@ class Recorded:
         Raises:
             MismatchError: A criterion that needs another recording, or groups of weights that the network hasn't.
         """
-        needs = load_criterion(mask.criterion).needs
-        for need in (need for need in NEEDS if need in needs):
-            found = departure(need, self.rule, self.learning_rates)
-            if found:
-                raise MismatchError(
-                    f"--criterion {mask.criterion}",
-                    expected=NEEDS[need][0],
-                    found=f"one with {found} in {self.folder}",
-                    remedy="choose another, or name another recording",
-                )
+        load_criterion(mask.criterion).require(
+            self.rule,
+            self.learning_rates,
+            subject=f"--criterion {mask.criterion}",
+            where=f" in {self.folder}",
+            remedy="choose another, or name another recording",
+        )
         if mask.granularity in ("filter", "neuron"):
             groups_per_tensor(self.index, mask.granularity)
 

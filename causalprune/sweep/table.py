@@ -88,6 +88,8 @@ def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
     """
     from safetensors import safe_open
 
+    from causalprune.pruning.mask import Mask
+
     path = paths.mask(cell)
     if not path.exists():
         return None
@@ -100,7 +102,7 @@ def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
         )
     with storage_errors(path, "read"), safe_open(path, framework="numpy") as file:
         total, packed = int(file.metadata()["parameters"]), file.get_tensor("keep")
-    return np.unpackbits(packed, count=total).astype(bool)
+    return Mask.unpacked(packed, total)
 
 
 def _read_cell(paths: SweepPaths, cell: str) -> Row:

@@ -110,8 +110,8 @@ def test_a_store_and_a_checkpoint_of_different_masks(capsys, run):
 def test_a_mask_of_another_length(capsys, run):
     path = run / "pruned.safetensors"
     checkpoint = load_checkpoint(path)
-    short = {"layers.0.weight": checkpoint.mask["layers.0.weight"]}
-    save_checkpoint(path, type(checkpoint)(checkpoint.info, checkpoint.weights, short))
+    short = {"mask/layers.0.weight": checkpoint.mask.tensors()["layers.0.weight"]}
+    save_checkpoint(path, type(checkpoint)(checkpoint.info, checkpoint.weights, extra=short))
     refused(capsys, 5, "posttrain", "--run", run, "--output", run / "x.safetensors", says="layers.1.weight")
 
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.channels import ChannelGraph
 from causalprune.errors import DataError, MismatchError
 from causalprune.evaluation.latency import latency
 from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
@@ -16,9 +15,10 @@ from causalprune.models.lenet import LeNet
 from causalprune.models.mlp import MLP, mlpnet
 from causalprune.models.resnet20 import ResNet20
 from causalprune.parameters import ParameterIndex
+from causalprune.pruning.channels import ChannelGraph
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.mask import Mask
-from causalprune.pruning.select import select
+from causalprune.pruning.selection import select
 
 SHAPES = {"lenet": (1, 8, 8), "lenet unpadded": (3, 20, 20), "mlp": (13,), "mlpnet": (1, 8, 8), "resnet20": (3, 16, 16)}
 
@@ -117,11 +117,11 @@ def test_channels_across_a_residual_connection_are_pruned_and_removed_in_all_lay
     model.eval()
     index = ParameterIndex.from_model(model)
     graph = ChannelGraph(model, index, (3, 12, 12), wanted_by="a test")
-    writers = [channels.writers for channels in graph]
-    names = [[index.entries[n].layer for n in numbers] for numbers in writers]
+    producers = [channels.producers for channels in graph]
+    names = [[index.entries[n].layer for n in numbers] for numbers in producers]
     assert names == [["stem.0", "b.0"], ["a.0"], ["c.0"], ["d.0", "short.0"]]
     scores = Scores(torch.rand(index.total, generator=torch.Generator().manual_seed(0)).double().numpy())
-    options = {"sparsity": 0.5, "scope": "layer", "granularity": "channel", "writers": writers}
+    options = {"sparsity": 0.5, "scope": "layer", "granularity": "channel", "producers": producers}
     mask = select(scores, Mask.all(index), **options).mask
     mask.apply_(model)
     result = compact_model(model, index, mask.tensors(), (3, 12, 12))

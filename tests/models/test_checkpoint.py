@@ -18,6 +18,7 @@ from safetensors.torch import save as save_foreign
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
 from causalprune.errors import CausalpruneError, CorruptError, DataError, ExitCode, NewerFormatError
 from causalprune.parameters import ParameterEntry, ParameterIndex
+from causalprune.pruning.mask import Mask
 from causalprune.specs import DataSpec, ModelSpec
 
 DTYPES = [
@@ -47,7 +48,7 @@ def info(**changes):
 def checkpoint(mask=True):
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(3, 4, generator=generator)
-    keep = {"fc.weight": torch.arange(12).view(3, 4) % 3 > 0} if mask else {}
+    keep = Mask(INDEX, torch.arange(12) % 3 > 0) if mask else None
     weights = {"fc.weight": weight, "fc.bias": torch.randn(3, generator=generator), "bn.count": torch.tensor(7)}
     extra = {"optimizer/fc.weight/momentum_buffer": weight * 2, "best/fc.bias": torch.zeros(3)}
     return Checkpoint(info(), weights, keep, extra)
@@ -65,7 +66,8 @@ def bits(tensors):
 
 
 def content(loaded):
-    return loaded.info.to_json(), bits(loaded.weights), bits(loaded.mask), bits(loaded.extra)
+    masks = loaded.mask.tensors() if loaded.mask else {}
+    return loaded.info.to_json(), bits(loaded.weights), bits(masks), bits(loaded.extra)
 
 
 def repack(data, change=lambda header: None, describe=lambda value: None, *, sealed=True):
@@ -116,7 +118,7 @@ def test_every_dtype_and_shape_comes_back_bit_for_bit(tmp_path_factory, dtype, s
     # Arbitrary bytes: NaN payloads, −0.0 and subnormal numbers are among them.
     tensor = torch.frombuffer(bytearray(raw), dtype=dtype) if size else torch.empty(0, dtype=dtype)
     tensor = tensor.reshape(shape)
-    given_checkpoint = Checkpoint(info(), {"fc.weight": torch.ones(3, 4), "x": tensor}, {}, {"best/x": tensor})
+    given_checkpoint = Checkpoint(info(), {"fc.weight": torch.ones(3, 4), "x": tensor}, None, {"best/x": tensor})
     sha256 = save_checkpoint(path, given_checkpoint)
     loaded = load_checkpoint(path)
     assert loaded.sha256 == sha256
@@ -155,7 +157,7 @@ def test_two_writes_give_the_same_bytes_and_other_readers_the_same_tensors(tmp_p
     assert path.read_bytes() == good
     with safetensors.safe_open(path, "numpy") as file:
         assert np.array_equal(file.get_tensor("fc.weight"), checkpoint().weights["fc.weight"].numpy())
-        assert np.array_equal(file.get_tensor("mask/fc.weight"), checkpoint().mask["fc.weight"].numpy())
+        assert np.array_equal(file.get_tensor("mask/fc.weight"), checkpoint().mask.tensors()["fc.weight"].numpy())
     assert [p.name for p in tmp_path.iterdir()] == ["c.safetensors"]
 
 
@@ -294,8 +296,9 @@ def test_a_plausible_edit_of_the_description_is_noticed(refused, good, key):
 
 def test_a_mask_in_another_shape_is_corrupt(tmp_path, refused):
     path = tmp_path / "m.safetensors"
-    for mask in ({"fc.weight": torch.ones(4, 3, dtype=torch.bool)}, {"other": torch.ones(2, dtype=torch.bool)}):
-        save_checkpoint(path, Checkpoint(info(), {"fc.weight": torch.ones(3, 4)}, mask))
+    for name, shape in (("fc.weight", (4, 3)), ("other", (2,))):
+        extra = {f"mask/{name}": torch.ones(shape, dtype=torch.bool)}
+        save_checkpoint(path, Checkpoint(info(), {"fc.weight": torch.ones(3, 4)}, extra=extra))
         refused(path.read_bytes(), CorruptError, ExitCode.CORRUPT)
 
 

@@ -8,8 +8,7 @@ from torch import nn
 
 from causalprune.errors import MismatchError
 from causalprune.parameters import ParameterIndex
-from causalprune.pruning.mask import Mask
-from causalprune.pruning.rewind import rewind
+from causalprune.pruning.mask import Mask, rewind
 
 
 def net() -> nn.Module:

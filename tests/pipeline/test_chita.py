@@ -58,14 +58,14 @@ def test_the_kept_weights_are_least_squares_on_the_mask(recorded, tmp_path, opti
     assert call(*command, "--output", output, "--run", recorded, "--quiet") == 0
     before, after = load_checkpoint(recorded / "recorded.safetensors"), load_checkpoint(output)
     index = before.info.index
-    theta, new, keep = (index.flatten(t).numpy() for t in (before.weights, after.weights, after.mask))
+    theta, new, keep = (index.flatten(t).numpy() for t in (before.weights, after.weights, after.mask.tensors()))
     reader = TrajectoryStore.open(recorded / "trajectory.zarr").recording()
     matrix = reader.read_columns(0, reader.num_columns).astype(float) / -0.001
     penalty = ridge * np.sum(matrix**2) / len(theta)
     gradient = matrix.T @ (matrix @ (new - theta)) + penalty * (new - theta)
     assert np.all(new[~keep] == 0)
     assert np.abs(gradient[keep]).max() < 1e-2 * np.abs(gradient[~keep]).max()
-    for name in before.weights.keys() - set(after.mask):
+    for name in before.weights.keys() - set(after.mask.tensors()):
         assert torch.equal(before.weights[name], after.weights[name])
 
 
@@ -75,7 +75,7 @@ def test_a_matrix_beyond_the_memory_gives_the_same(recorded, tmp_path):
         options = ["--criterion", "chita", "--sparsity", 0.9, "--memory", memory, "--output", output]
         assert call("apply-mask", *options, "--run", recorded, "--quiet") == 0
     whole, streamed = (load_checkpoint(tmp_path / f"{name}.safetensors") for name in ("whole", "streamed"))
-    for name, mask in whole.mask.items():
+    for name, mask in whole.mask.tensors().items():
         assert torch.equal(mask, streamed.mask[name])
         assert torch.allclose(whole.weights[name], streamed.weights[name], rtol=1e-3, atol=1e-6)
 
@@ -87,8 +87,8 @@ def test_run_prunes_in_several_stages(tmp_path, capsys):
     report = call_json(capsys, "run", *options, *sets, "--run", tmp_path / "run")
     assert [round(i["sparsity"], 2) for i in report["metrics"]["iterations"]] == [0.7, 0.8]
     first, second = (load_checkpoint(tmp_path / "run" / f"iteration-00{i}" / "pruned.safetensors") for i in (0, 1))
-    for name, mask in second.mask.items():
-        assert not (mask & ~first.mask[name]).any()
+    for name, mask in second.mask.tensors().items():
+        assert not (mask & ~first.mask.tensors()[name]).any()
         assert not torch.equal(first.weights[name][mask], second.weights[name][mask])
 
 

@@ -25,7 +25,7 @@ def test_the_outputs_keep_their_weights(dense, tmp_path, capsys, granularity):
     options += ["--checkpoint", dense, "--output", pruned, "--run", tmp_path]
     layers = call_json(capsys, "apply-mask", *options)["metrics"]["layers"]
     assert [layer["sparsity"] for layer in layers] == [0.5] * (len(layers) - 1) + [0.0]
-    mask = load_checkpoint(pruned).mask
+    mask = load_checkpoint(pruned).mask.tensors()
     assert not any(keep.flatten(1).any(1).all() for keep in list(mask.values())[:-1])
 
 
@@ -45,7 +45,7 @@ def test_every_pruned_channel_can_be_removed(dense, tmp_path, capsys):
 def test_run_prunes_channels_in_several_iterations(tmp_path, capsys):
     call_json(capsys, *QUICK_RUN, "--granularity", "channel", "--run", tmp_path / "run")
     checkpoint = load_checkpoint(tmp_path / "run/final.safetensors")
-    for name, keep in checkpoint.mask.items():
+    for name, keep in checkpoint.mask.tensors().items():
         units = keep.flatten(1)
         assert torch.equal(units.any(1), units.all(1)), name
 

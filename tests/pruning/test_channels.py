@@ -1,4 +1,4 @@
-"""Channels: who writes and who reads them, of networks where the answer can be read off their definition."""
+"""Channels: which layers produce and which consume them, of networks where the answer follows from their definition."""
 
 import sys
 
@@ -6,22 +6,22 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.channels import ChannelGraph
 from causalprune.errors import MismatchError, UsageError
 from causalprune.models.lenet import LeNet
 from causalprune.models.mlp import MLP
 from causalprune.models.resnet20 import ResNet20
 from causalprune.parameters import ParameterIndex
+from causalprune.pruning.channels import ChannelGraph
 
 
 def channels_of(model: nn.Module, shape: tuple[int, ...]):
-    """By the names of the writers: the number of channels, and the readers' columns by name."""
+    """By the names of the producers: the number of channels, and the consumers' columns by name."""
     index = ParameterIndex.from_model(model.eval())
     names = {module: name for name, module in model.named_modules()}
     return {
-        " ".join(index.entries[number].layer for number in channels.writers): (
+        " ".join(index.entries[number].layer for number in channels.producers): (
             channels.count,
-            {names[reader]: columns.tolist() for reader, columns in channels.readers.items()},
+            {names[consumer]: columns.tolist() for consumer, columns in channels.consumers.items()},
         )
         for channels in ChannelGraph(model, index, shape, wanted_by="a test")
     }
@@ -36,8 +36,8 @@ def test_neurons_but_not_the_outputs() -> None:
 def test_flattened_channels_are_read_by_several_columns() -> None:
     found = channels_of(LeNet((1, 28, 28), 10), (1, 28, 28))
     assert list(found) == ["conv1", "conv2", "fc1"]
-    count, readers = found["conv2"]
-    assert readers == {"fc1": torch.arange(count * 16).view(count, 16).tolist()}
+    count, consumers = found["conv2"]
+    assert consumers == {"fc1": torch.arange(count * 16).view(count, 16).tolist()}
 
 
 def test_a_shortcut_that_pads_channels_has_none_that_can_be_removed() -> None:
@@ -55,17 +55,17 @@ def test_torchvisions_resnet_is_coupled_by_stages() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "writers", "families"),
+    ("name", "producers", "families"),
     [("mobilenet_v2", 52, 25), ("efficientnet_b0", 81, 40), ("vit_b_16", 12, 12)],
 )
-def test_other_networks_of_torchvision(name: str, writers: int, families: int) -> None:
-    """All layers but the outputs; of a transformer, whose LayerNorms read the rest, the hidden layers of its blocks."""
+def test_other_networks_of_torchvision(name: str, producers: int, families: int) -> None:
+    """All layers but the outputs; of a transformer, whose LayerNorms consume the rest, hidden layers of its blocks."""
     from torchvision import models
 
     shape = (3, 224, 224) if name == "vit_b_16" else (3, 64, 64)
     found = channels_of(getattr(models, name)(num_classes=3), shape)
     assert len(found) == families
-    assert sum(len(names.split()) for names in found) == writers
+    assert sum(len(names.split()) for names in found) == producers
 
 
 class Joined(nn.Module):

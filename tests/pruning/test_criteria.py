@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from causalprune.errors import DataError, MismatchError, UsageError
-from causalprune.pruning.criteria import BUILT_IN, load_criterion
+from causalprune.pruning.criteria import GAMMA, load_criterion
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
-from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, REWEIGHTING, added_criteria, check_criterion
+from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
+from causalprune.step_rule import UpdateRule
 
 P = 6
 RNG = np.random.default_rng(0)
@@ -28,7 +29,7 @@ FULL = {
 
 
 def score(name: str, **inputs) -> Scores:
-    return BUILT_IN[name].score(CriterionInputs(**{k: np.asarray(v, dtype=float) for k, v in inputs.items()}))
+    return load_criterion(name).score(CriterionInputs(**{k: np.asarray(v, dtype=float) for k, v in inputs.items()}))
 
 
 # Closed forms ---------------------------------------------------------------------------------------------------------
@@ -45,7 +46,7 @@ def test_curvature_recovers_what_removing_a_weight_of_a_quadratic_costs() -> Non
         deltas.append(delta)
         theta = theta + delta
     gamma = np.linalg.lstsq(np.square(deltas), np.array(changes), rcond=None)[0]
-    saliency = BUILT_IN["curvature"].score(CriterionInputs(theta=m, gamma=gamma, learning_rate=lr)).primary
+    saliency = load_criterion("curvature").score(CriterionInputs(theta=m, gamma=gamma, learning_rate=lr)).primary
     cost = [0.5 * h @ ((np.where(np.arange(4) == k, 0, m) - m) ** 2) for k in range(4)]
     assert saliency == pytest.approx(cost, rel=1e-5)
 
@@ -175,7 +176,7 @@ def test_with_lags_only_three_zeros_make_a_zero(name: str) -> None:
 
 def test_a_random_order_is_uniform_and_depends_on_seed_and_position_only() -> None:
     def draw(total: int, seed: int) -> np.ndarray:
-        return BUILT_IN["random"].score(CriterionInputs(theta=np.zeros(total), seed=seed)).primary
+        return load_criterion("random").score(CriterionInputs(theta=np.zeros(total), seed=seed)).primary
 
     assert np.array_equal(draw(10_000, 3)[:50], draw(50, 3))
     assert not np.intersect1d(draw(1000, 3), draw(1000, 4)).size
@@ -193,9 +194,7 @@ RANDOM_SEED_0 = [0.4474081712540844, 0.41985243611409306]
 
 
 def test_the_names_are_those_of_the_criteria() -> None:
-    assert list(BUILT_IN) == list(CRITERIA)
     assert all(load_criterion(name).name == name and check_criterion(name) is None for name in CRITERIA)
-    assert [name for name in CRITERIA if BUILT_IN[name].reweights] == list(REWEIGHTING)
 
 
 def test_names_need_neither_torch_nor_numpy() -> None:
@@ -207,21 +206,21 @@ def test_names_need_neither_torch_nor_numpy() -> None:
 
 @pytest.mark.parametrize("name", CRITERIA)
 def test_a_criterion_needs_what_it_declares_and_no_more(name: str) -> None:
-    criterion = BUILT_IN[name]
+    criterion = load_criterion(name)
     enough = {"theta": FULL["theta"]} | {need: FULL[need] for need in criterion.needs}
     scores = criterion.score(CriterionInputs(**enough))
     assert np.array_equal(scores.primary, criterion.score(CriterionInputs(**FULL)).primary)
     for key in scores.keys:
         assert (key.dtype, key.shape) == (np.float64, (P,))
     for need in criterion.needs:
-        with pytest.raises(MismatchError, match=f"criterion {name}: expected {NEEDS[need][0]}, found none"):
+        with pytest.raises(MismatchError, match=f"criterion {name}: expected {NEEDS[need].what}, found none"):
             criterion.score(CriterionInputs(**{k: v for k, v in enough.items() if k != need}))
 
 
 def test_curvature_refuses_lags() -> None:
     inputs = CriterionInputs(theta=np.ones(2), gamma=np.ones((3, 2)), learning_rate=0.1)
     with pytest.raises(MismatchError, match="a fit without lags"):
-        BUILT_IN["curvature"].score(inputs)
+        load_criterion("curvature").score(inputs)
 
 
 @pytest.mark.parametrize(
@@ -260,6 +259,20 @@ def test_new_weights_that_were_not_announced(says: bool, theta, found: str) -> N
 def test_an_unknown_need() -> None:
     with pytest.raises(UsageError, match="needs of criterion mine"):
         Criterion("mine", lambda inputs: Scores(inputs.theta), frozenset({"hessian"}))
+
+
+def test_what_a_recording_lacks_is_said_with_the_remedy() -> None:
+    momentum = UpdateRule(momentum=0.9)
+    with pytest.raises(
+        MismatchError, match=r"criterion obd: expected the gradients .*, found one with momentum 0\.9; r"
+    ):
+        load_criterion("obd").require(momentum, ())
+    with pytest.raises(MismatchError, match=r"--criterion x: .* momentum 0.9 in run; another"):
+        load_criterion("obd").require(momentum, (), subject="--criterion x", where=" in run", remedy="another")
+    load_criterion("obd").require(UpdateRule(), (0.1, 0.2))
+    with pytest.raises(MismatchError, match=r"learning rates from 0\.1 to 0\.2"):
+        load_criterion("curvature").require(UpdateRule(), (0.1, 0.2))
+    load_criterion("effect").require(momentum, (0.1, 0.2))
 
 
 # Criteria of other packages -------------------------------------------------------------------------------------------
@@ -302,7 +315,7 @@ def test_an_entry_point_adds_a_criterion() -> None:
 
 @pytest.mark.usefixtures("plugin")
 def test_an_entry_point_cant_replace_a_built_in_criterion() -> None:
-    assert load_criterion("gamma") is BUILT_IN["gamma"]
+    assert load_criterion("gamma") is GAMMA
     assert "gamma" not in added_criteria()
 
 
@@ -312,7 +325,7 @@ def test_an_entry_point_cant_replace_a_built_in_criterion() -> None:
     [
         ("broken", "criterion broken .*: expected to be imported, found ModuleNotFoundError"),
         ("number", "criterion number .*: expected a causalprune.pruning.criterion.Criterion, found int"),
-        ("cubedd", r"--criterion: expected one of gamma, .*cubed.* \(did you mean 'cubed'\?\), found 'cubedd'"),
+        ("cubedd", r"criterion: expected one of gamma, .*cubed.* \(did you mean 'cubed'\?\), found 'cubedd'"),
     ],
 )
 def test_a_criterion_that_cant_be_had(name: str, message: str) -> None:
@@ -340,6 +353,6 @@ def test_what_goes_wrong_in_an_added_criterion_is_said_to_be_its_own(name: str, 
 @pytest.mark.usefixtures("plugin")
 def test_a_defect_of_a_built_in_criterion_stays_one(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = Criterion("magnitude", lambda inputs: Scores(inputs.theta / (1 // 0)))
-    monkeypatch.setitem(BUILT_IN, "magnitude", broken)
+    monkeypatch.setattr("causalprune.pruning.criteria.MAGNITUDE", broken)
     with pytest.raises(ZeroDivisionError):
         load_criterion("magnitude").score(CriterionInputs(**FULL))

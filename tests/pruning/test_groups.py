@@ -1,14 +1,17 @@
 """Groups: numbered like the tensors' own dimensions."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from causalprune.config.shared import GRANULARITIES
 from causalprune.errors import MismatchError, UsageError
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids, groups_per_tensor
+from causalprune.pruning.names import GRANULARITIES
 
 INDEX = ParameterIndex.from_model(
     nn.ModuleDict({"conv": nn.Conv2d(2, 3, 2), "up": nn.ConvTranspose2d(3, 2, 2), "out": nn.Linear(4, 1)})
@@ -70,3 +73,10 @@ def test_bad_input() -> None:
         group_ids(INDEX, "filters")
     with pytest.raises(MismatchError, match=r"active parameters: expected shape \(52,\), found \(51,\)"):
         group_ids(INDEX, "layer", np.ones(51, dtype=bool))
+
+
+def test_groups_are_numbered_without_pytorch() -> None:
+    """A fit has groups, too, and its memory has no room for PyTorch."""
+    code = "import sys, causalprune.pruning.groups; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

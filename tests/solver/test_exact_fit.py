@@ -7,13 +7,13 @@ from sklearn.linear_model import ElasticNet, Lasso
 
 from causalprune.errors import NumericalError, UsageError
 from causalprune.solver import exact_fit
-from causalprune.solver.exact_fit import ExactOptions, fit_exactly
+from causalprune.solver.evidence import NotCertifiedError
+from causalprune.solver.exact_fit import fit_exactly
 from causalprune.solver.memory import MemoryPlan
-from causalprune.solver.problem import LassoProblem
-from causalprune.solver.result import NotCertifiedError
+from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource
 
-PLAIN = ExactOptions(held_out=0)
+PLAIN = SolverOptions(held_out=0)
 
 
 def causal_problem(rows=60, columns=500, seed=0, kind="layers"):
@@ -35,7 +35,7 @@ def causal_problem(rows=60, columns=500, seed=0, kind="layers"):
 
 @pytest.fixture
 def scarce(monkeypatch):
-    """Blocks of 16 columns and a pool far smaller than the columns."""
+    """Blocks of 16 columns and a working set far smaller than the columns."""
     monkeypatch.setattr(exact_fit, "plan_memory", lambda *a, **k: MemoryPlan(16, 0, 330))
 
 
@@ -112,7 +112,7 @@ def test_signs_are_kept_and_the_optimum_is_that_of_scikit_learn(sign):
 def test_row_weights_are_those_of_scikit_learn():
     X, y = causal_problem()
     weights = np.random.default_rng(1).uniform(0, 2, len(y))
-    options = ExactOptions(held_out=0, row_weights=weights)
+    options = SolverOptions(held_out=0, row_weights=weights)
     result = fit_exactly(ArraySource(X, y), LassoProblem(alpha=0.02, l1_ratio=0.7, tol=1e-11), options)
     net = ElasticNet(alpha=0.02, l1_ratio=0.7, fit_intercept=False, tol=1e-13, max_iter=10**6)
     truth = net.fit(X.astype(np.float64), y, sample_weight=weights * len(y) / weights.sum()).coef_
@@ -130,7 +130,7 @@ def test_a_number_of_nonzeros_is_found(wanted):
 
 def test_a_sparsity_beyond_the_rows_needs_a_ridge():
     X, y = causal_problem()
-    with pytest.raises(UsageError, match="l1-ratio"):
+    with pytest.raises(UsageError, match="l1_ratio"):
         fit_exactly(ArraySource(X, y), LassoProblem(target_sparsity=0.5), PLAIN)
     problem = LassoProblem(target_sparsity=0.5, l1_ratio=0.1, alpha_min_ratio=1e-6, normalize="column")
     result = fit_exactly(ArraySource(X, y), problem, PLAIN)
@@ -142,7 +142,7 @@ def test_a_sparsity_beyond_the_rows_needs_a_ridge():
 def test_the_folds_choose_the_alpha_that_plain_cross_validation_chooses():
     X, y = causal_problem()
     problem = LassoProblem(num_alphas=6, alpha_min_ratio=0.02)
-    result = fit_exactly(ArraySource(X, y), problem, ExactOptions(held_out=0, folds=3))
+    result = fit_exactly(ArraySource(X, y), problem, SolverOptions(held_out=0, folds=3))
     wide, edges = X.astype(np.float64), [0, 20, 40, 60]
     errors = np.zeros((3, 6))
     for fold in range(3):
@@ -158,7 +158,7 @@ def test_the_folds_choose_the_alpha_that_plain_cross_validation_chooses():
 
 def test_held_out_r2_is_that_of_a_fit_to_the_steps_before():
     X, y = causal_problem()
-    result = fit_exactly(ArraySource(X, y), LassoProblem(alpha_ratio=0.05), ExactOptions(held_out=0.25))
+    result = fit_exactly(ArraySource(X, y), LassoProblem(alpha_ratio=0.05), SolverOptions(held_out=0.25))
     wide = X.astype(np.float64)
     net = Lasso(result.evidence.alpha, fit_intercept=False, tol=1e-12, max_iter=10**6).fit(wide[:45], y[:45])
     truth = 1 - ((y[45:] - wide[45:] @ net.coef_) ** 2).sum() / ((y[45:] - y[:45].mean()) ** 2).sum()
@@ -167,10 +167,10 @@ def test_held_out_r2_is_that_of_a_fit_to_the_steps_before():
 
 def test_selection_probabilities_are_those_of_the_resamples():
     X, y = causal_problem(columns=100)
-    options = ExactOptions(held_out=0, resamples=12, seed=5)
+    options = SolverOptions(held_out=0, resamples=12, seed=5)
     result = fit_exactly(ArraySource(X, y), LassoProblem(alpha_ratio=0.1), options)
     probability = result.extras["selection_probability"]
-    from causalprune.solver.resampling import bootstrap_counts
+    from causalprune.solver.rows import bootstrap_counts
 
     truth = np.zeros(100)
     for number in range(12):
@@ -203,10 +203,10 @@ def test_a_unique_solution_is_called_so():
 def test_without_a_proof_there_is_no_fit(monkeypatch):
     X, y = causal_problem(columns=3000)
     monkeypatch.setattr(exact_fit, "plan_memory", lambda *a, **k: MemoryPlan(16, 0, 70))
-    with pytest.raises(NotCertifiedError, match="max-passes") as raised:
+    with pytest.raises(NotCertifiedError, match="max_passes") as raised:
         fit_exactly(
             ArraySource(X, y), LassoProblem(alpha_ratio=0.01, normalize="column"),
-            ExactOptions(held_out=0, max_passes=1),
+            SolverOptions(held_out=0, max_passes=1),
         )  # fmt: skip
     result = raised.value.result
     assert isinstance(raised.value, NumericalError)
@@ -250,6 +250,6 @@ def test_a_gpu_finds_the_same():
     X, y = causal_problem(columns=2000)
     problem = LassoProblem(num_alphas=4, normalize="column")
     host = fit_exactly(ArraySource(X, y, 64), problem, PLAIN)
-    device = fit_exactly(ArraySource(X, y, 64), problem, ExactOptions(held_out=0, device="cuda"))
+    device = fit_exactly(ArraySource(X, y, 64), problem, SolverOptions(held_out=0, device="cuda"))
     np.testing.assert_array_equal(host.gamma != 0, device.gamma != 0)
     assert device.evidence.certified

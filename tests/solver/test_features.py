@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from store_builders import make_recording, scalars
 
 from causalprune.errors import DataError
-from causalprune.store.features import FeatureSource
+from causalprune.solver.features import FeatureSource
 
 ROWS, COLUMNS = 21, 50
 
@@ -88,8 +88,9 @@ def test_target_is_the_loss_change_of_the_same_rows(recorded, lags):
 
 def test_blocks_in_a_given_order(recorded):
     source = FeatureSource(recorded[0], lags=1)
-    starts = [start for start, _ in source.blocks(20, order=[4, 0, 7])]
-    assert starts == [80, 0, 140]
+    order = [(4, "a"), (0, "b"), (7, "c")]
+    found = list(source.map_blocks(lambda first, block, name: (first, block.shape[1], name), order, 20, 2))
+    assert found == [(80, 20, "a"), (0, 20, "b"), (140, 10, "c")]
 
 
 def test_bytes_read_grow_by_the_store_with_each_pass(recorded):

@@ -4,9 +4,15 @@ import pytest
 from causalprune.errors import DataError, NumericalError
 from causalprune.runtime import keyed_seed
 from causalprune.solver.fit import fit
-from causalprune.solver.problem import LassoProblem
+from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource
-from causalprune.solver.truncated_gradient import PRESETS, TruncatedGradientConfig, solve_truncated_gradient
+from causalprune.solver.truncated_gradient import (
+    JUNE_2025,
+    OCT_2025,
+    PAPER_V1,
+    TruncatedGradientConfig,
+    solve_truncated_gradient,
+)
 
 
 def literal(X, y, alpha, config, seed):
@@ -66,7 +72,7 @@ def test_vectorised_updates_equal_the_literal_ones(config):
 
 
 def test_presets_are_the_authors_variants():
-    june, october, paper = PRESETS["june-2025"], PRESETS["oct-2025"], PRESETS["paper-v1"]
+    june, october, paper = JUNE_2025, OCT_2025, PAPER_V1
     assert (june.lr, june.lr_decay_power, june.batch_rows, june.max_passes, june.patience) == (0.1, 0.1, 16, 30, 2)
     assert (june.divide_by_lr, october.divide_by_lr, paper.divide_by_lr) == (True, True, False)
     assert june.alpha_times_columns == 1e-3
@@ -77,7 +83,7 @@ def test_presets_are_the_authors_variants():
 def test_the_authors_fit_is_never_called_certified():
     rng = np.random.default_rng(0)
     X, y = np.abs(rng.normal(size=(20, 50))) * 1e-3, -np.abs(rng.normal(size=20))
-    result = fit(ArraySource(X, y), LassoProblem(), solver="sgd", preset="june-2025")
+    result = fit(ArraySource(X, y), LassoProblem(), solver="sgd")
     assert not result.evidence.certified
     assert result.evidence.relative_gap > 1e-6
 
@@ -85,16 +91,16 @@ def test_the_authors_fit_is_never_called_certified():
 def test_the_gap_is_that_of_the_problem_which_was_solved_after_y_was_divided():
     rng = np.random.default_rng(0)
     X, y = np.abs(rng.normal(size=(20, 50))) * 1e-3, -7 * np.abs(rng.normal(size=20))
-    result = fit(ArraySource(X, y), LassoProblem(), solver="sgd", preset="june-2025")
+    result = fit(ArraySource(X, y), LassoProblem(), solver="sgd")
     assert result.evidence.alpha == pytest.approx(abs(y.mean()) * 1e-3 / 50)
-    given = fit(ArraySource(X, y), LassoProblem(alpha=result.evidence.alpha), solver="sgd", preset="june-2025")
+    given = fit(ArraySource(X, y), LassoProblem(alpha=result.evidence.alpha), solver="sgd")
     np.testing.assert_array_equal(given.gamma, result.gamma)
 
 
 def test_a_fit_worse_than_no_fit_at_all_is_warned_of():
     rng = np.random.default_rng(0)
     X, y = np.abs(rng.normal(size=(20, 50))) * 100, np.abs(rng.normal(size=20))
-    result = fit(ArraySource(X, y), LassoProblem(), solver="sgd", preset="oct-2025")
+    result = fit(ArraySource(X, y), LassoProblem(), SolverOptions(preset="oct-2025"), solver="sgd")
     assert result.evidence.r2 < -1
     assert "worse than γ = 0" in result.evidence.warning
 
@@ -109,4 +115,4 @@ def test_divergence_is_a_numerical_error():
 def test_a_mean_of_zero_cannot_be_divided_by():
     X, y = np.ones((4, 3), dtype=np.float32), np.array([1.0, -1.0, 1.0, -1.0])
     with pytest.raises(DataError, match="divided by"):
-        fit(ArraySource(X, y), LassoProblem(), solver="sgd", preset="june-2025")
+        fit(ArraySource(X, y), LassoProblem(), solver="sgd")

@@ -153,7 +153,7 @@ def test_masks_are_those_of_the_networks(tmp_path):
     assert call(tmp_path, *QUICK[6:], "--criterion", "magnitude", "--sparsity", "0.7", "--seeds", "1", "--keep") == 0
     cell = table(tmp_path)[0]["cell"]
     network = load_checkpoint(next((tmp_path / "sweep/cells" / cell).glob("apply_mask-*/pruned.safetensors")))
-    expected = np.concatenate([network.mask[e.name].numpy().ravel() for e in network.info.index])
+    expected = network.mask.numpy()
     assert np.array_equal(read_mask(SweepPaths(tmp_path / "sweep"), cell), expected)
 
 

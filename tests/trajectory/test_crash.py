@@ -15,7 +15,7 @@ from store_builders import make_rows, tree
 
 from causalprune.files import read_json
 from causalprune.store import TrajectoryStore
-from causalprune.store.codec import CODECS
+from causalprune.store.codec import BALANCED
 
 ROWS, COLUMNS, BLOCK_ROWS = 160, 3000, 8
 HERE = Path(__file__).parent
@@ -65,7 +65,7 @@ def kill_at_random_moments(directory, kills, chance, writers):
     assert not writers.wait()
     expected, duration = tree(path), time.monotonic() - begin
     values = np.empty((ROWS, COLUMNS), np.float32)
-    CODECS["balanced"].round(make_rows(ROWS, COLUMNS), values)
+    BALANCED.round(make_rows(ROWS, COLUMNS), values)
     generation, caught = 0, 0
     path = directory / "0" / "t.zarr"
     path.parent.mkdir()

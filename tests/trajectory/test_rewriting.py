@@ -12,15 +12,16 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 
 from causalprune import files
 from causalprune.errors import DataError, LockedError, MismatchError, StorageError, UsageError
+from causalprune.solver.features import FeatureSource
 from causalprune.store import TrajectoryStore
-from causalprune.store.codec import CODECS
-from causalprune.store.features import FeatureSource
+from causalprune.store.codec import find_codec
 from causalprune.store.merging import merge_stores
+from causalprune.store.names import CODECS
 
 
 def rounded(values, codec):
     out = np.empty_like(values)
-    CODECS[codec].round(values, out)
+    find_codec(codec).round(values, out)
     return out
 
 

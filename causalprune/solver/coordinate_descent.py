@@ -6,46 +6,38 @@ import warnings
 
 import numpy as np
 
-from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import UsageError
 from causalprune.quantities import format_bytes
-from causalprune.solver.problem import LassoProblem
+from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.source import ColumnSource
 
 MAX_ITERATIONS = 100_000
 """Sweeps of coordinate descent."""
 
 
 def solve_sklearn(
-    source: ColumnSource, problem: LassoProblem, scale: Float64, alpha: float, memory_bytes: int
-) -> tuple[Float64, int]:
-    """Solve with :class:`sklearn.linear_model.ElasticNet`.
-
-    Args:
-        source: X and y.
-        problem: ρ, the sign, the tolerance.
-        scale: (P,) s in X̃ = X·diag(s).
-        alpha: α.
-        memory_bytes: What the matrix and its copy may take.
-
-    Returns:
-        (P,) γ̃ and the number of sweeps.
+    source: ColumnSource, problem: LassoProblem, options: SolverOptions, scan: Scan, alpha_max: float
+) -> Attempt:
+    """Solve with :class:`sklearn.linear_model.ElasticNet`; see :class:`causalprune.solver.fit.PlainSolver`.
 
     Raises:
-        UsageError: The matrix doesn't fit.
+        UsageError: The matrix and its copy don't fit in ``options.memory_bytes``.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNet
 
+    (alpha,) = problem.alphas(alpha_max)
     T, P = source.num_rows, source.num_columns
-    if memory_bytes < 16 * T * P:
+    if options.memory_bytes < 16 * T * P:
         raise UsageError(
-            "--memory", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
-            found=format_bytes(memory_bytes), remedy="raise it, or use --solver lasso",
+            "memory", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
+            found=format_bytes(options.memory_bytes), remedy="raise it, or use solver lasso",
         )  # fmt: skip
     columns = np.empty((T, P), order="F")
     for first, block in source.blocks():
         columns[:, first : first + block.shape[1]] = block
-    columns *= scale
+    columns *= scan.scale
     # Columns of the order of 1: squares of 1e-12 would underflow the descent's own tests.
     size = float(np.abs(columns).max()) or 1.0
     lift = 2.0 ** -np.floor(np.log2(size))
@@ -65,4 +57,7 @@ def solve_sklearn(
         # Whether it converged is for our own certificate to say.
         warnings.simplefilter("ignore", ConvergenceWarning)
         net.fit(columns, source.target)
-    return net.coef_ * (lift if problem.sign >= 0 else -lift), int(net.n_iter_)
+    return Attempt(net.coef_ * (lift if problem.sign >= 0 else -lift), alpha, int(net.n_iter_))
+
+
+SKLEARN = Solver(PlainSolver(solve_sklearn, lambda _: "sklearn"))

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
-from causalprune.config.shared import MASK_GRANULARITIES, SCOPES
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.options import fraction, one_of
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.grouped import choose_groups, group, zero_groups
+from causalprune.pruning.groups import choose_groups, group, zero_groups
 from causalprune.pruning.mask import Mask
+from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES
 from causalprune.pruning.ranking import Keys, highest, lowest, rank
 
 Bools = npt.NDArray[np.bool_]
@@ -28,13 +27,14 @@ class Selection:
         mask: The mask; it keeps nothing that the mask before it had pruned.
         target: How many parameters were to be pruned in all, those pruned before included.
         newly_pruned: How many this selection pruned.
-        rescued: Names of the tensors that would have been emptied and keep their best weight (or group).
+        guarded: The layer-collapse guard: names of the tensors that would have been emptied and keep their best weight
+            (or group).
     """
 
     mask: Mask
     target: int
     newly_pruned: int
-    rescued: tuple[str, ...]
+    guarded: tuple[str, ...]
 
     @property
     def already_sparser(self) -> bool:
@@ -49,7 +49,7 @@ def select(
     sparsity: float,
     scope: str = "global",
     granularity: str = "parameter",
-    writers: Sequence[Sequence[int]] | None = None,
+    producers: Sequence[Sequence[int]] | None = None,
 ) -> Selection:
     """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
 
@@ -58,23 +58,23 @@ def select(
 
     A layer isn't emptied: it keeps its best weight, and the next-lowest of the other layers goes instead, so that the
     count is met as long as layers have more than one weight. ``scope="layer"`` prunes round(S·size) in each layer by
-    itself; there, nothing makes up for a rescue.
+    itself; there, nothing makes up for it.
 
     Groups are ranked by the mean score of their kept members and pruned whole. The lowest groups go, as many as bring
     the count nearest to the target (the fewer where two are as near). A layer keeps its best filter; with
     ``granularity="layer"`` a pruned layer keeps its best weight. A channel's group are the output units of all layers
-    that write it. The layers that write the same channels count as one, and those that aren't among the ``writers``
-    aren't pruned, which the others make up for under ``scope="global"``.
+    that produce it. The layers that produce the same channels count as one, and those that aren't among the
+    ``producers`` aren't pruned, which the others make up for under ``scope="global"``.
 
     Args:
         scores: Finite wherever the mask keeps.
         mask: What is kept so far.
         sparsity: S in [0, 1).
-        scope: ``global``: one ranking over all layers; ``layer``: one a layer.
+        scope: ``global``: one ranking over all layers; ``layer``: one per layer.
         granularity: ``parameter``, ``filter`` (or ``neuron``), ``channel`` or ``layer``.
-        writers: Of filters, neurons and channels: the numbers of the tensors whose units go together, for all units
+        producers: Of filters, neurons and channels: the numbers of the tensors whose units go together, for all units
             that may be pruned. Left out, each tensor's go by themselves; ``channel`` needs those of a
-            :class:`causalprune.channels.ChannelGraph`.
+            :class:`causalprune.pruning.channels.ChannelGraph`.
 
     Raises:
         UsageError: A value outside these.
@@ -94,12 +94,12 @@ def select(
     entries = mask.index.entries
     spans: Sequence[Sequence[int]] = [range(len(entries))]
     if scope == "layer":
-        spans = [range(n, n + 1) for n in range(len(entries))] if writers is None else writers
+        spans = [range(n, n + 1) for n in range(len(entries))] if producers is None else producers
     targets = [round(sparsity * sum(entries[n].size for n in span)) for span in spans]
 
     pruned = np.zeros(mask.index.total, dtype=bool)
-    rescued: list[str] = []
-    groups = None if granularity == "parameter" else group(scores.keys, mask, granularity, writers)
+    guarded: list[str] = []
+    groups = None if granularity == "parameter" else group(scores.keys, mask, granularity, producers)
     for span, target in zip(spans, targets, strict=True):
         count = target - sum(int(np.count_nonzero(~kept[entries[n].offset : entries[n].stop])) for n in span)
         if count <= 0:
@@ -110,26 +110,26 @@ def select(
             keys = [key[start:stop] for key in scores.keys]
             chosen, emptied = _choose_parameters(keys, kept[start:stop], limits, count)
             pruned[start:stop] = chosen
-            rescued += [entries[span[i]].name for i in emptied]
+            guarded += [entries[span[i]].name for i in emptied]
         else:
             chosen, emptied = choose_groups(groups, span, count)
             pruned |= chosen
-            rescued += [entries[n].name for n in emptied]
-    return _selection(mask, pruned, sum(targets), rescued)
+            guarded += [entries[n].name for n in emptied]
+    return _selection(mask, pruned, sum(targets), guarded)
 
 
 def select_zero(
-    scores: Scores, mask: Mask, *, granularity: str = "parameter", writers: Sequence[Sequence[int]] | None = None
+    scores: Scores, mask: Mask, *, granularity: str = "parameter", producers: Sequence[Sequence[int]] | None = None
 ) -> Selection:
     """Prune every parameter with γ_k = 0, in all lags: the paper's rule.
 
-    A layer in which every γ is zero keeps its best weight (or group): that with the largest dual correlation.
+    A layer in which every γ is zero keeps its best weight (or group): that with the largest KKT score.
 
     Args:
         scores: Those of the criterion ``gamma``, whose primary score is zero if and only if γ_k is.
         mask: What is kept so far.
         granularity: Above ``parameter``, a group goes when the γ of all its kept members is zero.
-        writers: See :func:`select`.
+        producers: See :func:`select`.
 
     Raises:
         UsageError: An unknown granularity.
@@ -147,7 +147,7 @@ def select_zero(
                 emptied.append(number)
                 pruned[entry.offset + highest([key[part] for key in scores.keys], kept[part])] = False
     else:
-        groups = group(scores.keys, mask, granularity, writers)
+        groups = group(scores.keys, mask, granularity, producers)
         pruned, target, emptied = zero_groups(groups)
         target += mask.num_pruned
     return _selection(mask, pruned, target, [mask.index.entries[i].name for i in emptied])
@@ -156,7 +156,7 @@ def select_zero(
 def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], count: int) -> tuple[Bools, list[int]]:
     """Choose ``count`` of the kept parameters, but never the best of a layer.
 
-    Setting aside the best of every layer is the same as rescuing layers one by one as they run empty: a best weight is
+    Setting aside the best of every layer is the same as guarding layers one by one as they run empty: a best weight is
     the last of its layer, so it is among the chosen only if its layer is emptied.
 
     Returns:
@@ -195,7 +195,7 @@ def _checked(scores: Scores, mask: Mask) -> Bools:
     return kept
 
 
-def _selection(mask: Mask, pruned: Bools, target: int, rescued: list[str]) -> Selection:
+def _selection(mask: Mask, pruned: Bools, target: int, guarded: list[str]) -> Selection:
     newly = int(np.count_nonzero(pruned))
-    new = Mask(mask.index, torch.from_numpy(mask.numpy() & ~pruned)) if newly else mask
-    return Selection(new, target, newly, tuple(rescued))
+    new = Mask.from_numpy(mask.index, mask.numpy() & ~pruned) if newly else mask
+    return Selection(new, target, newly, tuple(guarded))

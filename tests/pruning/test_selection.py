@@ -15,7 +15,7 @@ from causalprune.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import group_ids
 from causalprune.pruning.mask import Mask
-from causalprune.pruning.select import Selection, select, select_zero
+from causalprune.pruning.selection import Selection, select, select_zero
 
 
 def index_of(*shapes: tuple[int, ...]) -> ParameterIndex:
@@ -44,7 +44,7 @@ def test_global_magnitude_is_torchs_global_unstructured(sparsity: float) -> None
     model = lenet()
     index = ParameterIndex.from_model(model)
     selection = select(magnitudes(model, index), Mask.all(index), sparsity=sparsity)
-    assert not selection.rescued, "torch rescues nothing"
+    assert not selection.guarded, "torch has no layer-collapse guard"
     prune.global_unstructured([(m, "weight") for m in model], prune.L1Unstructured, amount=sparsity)
     for module, keep in zip(model, selection.mask.tensors().values(), strict=True):
         assert torch.equal(keep, module.weight_mask.bool())
@@ -99,27 +99,27 @@ def ranked(keys: list[tuple[float, ...]], members: set[int]) -> list[int]:
 
 def reference_parameters(keys, kept: set[int], layers: list[set[int]], count: int) -> tuple[set[int], set[int]]:
     """Prune the lowest; whenever a layer runs empty, give it back its best weight and start again."""
-    rescued: dict[int, int] = {}
+    guarded: dict[int, int] = {}
     while True:
-        chosen = set(ranked(keys, kept - set(rescued.values()))[: max(count, 0)])
+        chosen = set(ranked(keys, kept - set(guarded.values()))[: max(count, 0)])
         emptied = [n for n, layer in enumerate(layers) if layer & kept and layer & kept <= chosen]
         if not emptied:
-            return chosen, set(rescued)
-        rescued |= {n: ranked(keys, layers[n] & kept)[-1] for n in emptied}
+            return chosen, set(guarded)
+        guarded |= {n: ranked(keys, layers[n] & kept)[-1] for n in emptied}
 
 
 def reference_groups(means, sizes, tensors: list[set[int]], count: int) -> tuple[set[int], set[int]]:
-    rescued: dict[int, int] = {}
+    guarded: dict[int, int] = {}
     alive = {g for g in sizes if sizes[g]}
     while True:
-        line = ranked(means, alive - set(rescued.values()))
+        line = ranked(means, alive - set(guarded.values()))
         totals = [sum(sizes[g] for g in line[:n]) for n in range(len(line) + 1)]
         nearest = min(range(len(totals)), key=lambda n: (abs(totals[n] - count), n))
         chosen = set(line[:nearest]) if count > 0 else set()
         emptied = [n for n, tensor in enumerate(tensors) if tensor & alive and tensor & alive <= chosen]
         if not emptied:
-            return chosen, set(rescued)
-        rescued |= {n: ranked(means, tensors[n] & alive)[-1] for n in emptied}
+            return chosen, set(guarded)
+        guarded |= {n: ranked(means, tensors[n] & alive)[-1] for n in emptied}
 
 
 @st.composite
@@ -140,11 +140,11 @@ def spans(index: ParameterIndex, scope: str) -> list[list[int]]:
     return [numbers] if scope == "global" else [[n] for n in numbers]
 
 
-def check_against(selection: Selection, mask: Mask, expected: set[int], rescued: set[int], target: int) -> None:
+def check_against(selection: Selection, mask: Mask, expected: set[int], guarded: set[int], target: int) -> None:
     kept = set(np.flatnonzero(mask.numpy()))
     assert kept - set(np.flatnonzero(selection.mask.numpy())) == expected
     assert set(np.flatnonzero(selection.mask.numpy())) <= kept, "un-pruned"
-    assert selection.rescued == tuple(mask.index.entries[n].name for n in sorted(rescued))
+    assert selection.guarded == tuple(mask.index.entries[n].name for n in sorted(guarded))
     assert selection.newly_pruned == len(expected)
     assert selection.target == target
     assert selection.already_sparser == (not expected and mask.num_pruned > target)
@@ -157,15 +157,15 @@ def test_parameters_against_the_reference(problem, scope: str) -> None:
     keys = list(zip(*(key.tolist() for key in scores.keys), strict=True))
     kept = set(np.flatnonzero(mask.numpy()))
     layers = [set(range(e.offset, e.stop)) for e in mask.index]
-    expected, rescued, target = set(), set(), 0
+    expected, guarded, target = set(), set(), 0
     for span in spans(mask.index, scope):
         here = set.union(*(layers[n] for n in span))
         wanted = round(sparsity * len(here))
         target += wanted
         chosen, emptied = reference_parameters(keys, kept & here, [layers[n] for n in span], wanted - len(here - kept))
         expected |= chosen
-        rescued |= {span[n] for n in emptied}
-    check_against(select(scores, mask, sparsity=sparsity, scope=scope), mask, expected, rescued, target)
+        guarded |= {span[n] for n in emptied}
+    check_against(select(scores, mask, sparsity=sparsity, scope=scope), mask, expected, guarded, target)
 
 
 @settings(deadline=None)
@@ -181,7 +181,7 @@ def test_filters_against_the_reference(problem, scope: str) -> None:
     ]
     sizes = {g: len(members[g]) for g in members}
     tensors = [set(ids[e.offset : e.stop].tolist()) for e in mask.index]
-    expected, rescued, target = set(), set(), 0
+    expected, guarded, target = set(), set(), 0
     for span in spans(mask.index, scope):
         total = sum(mask.index.entries[n].size for n in span)
         wanted = round(sparsity * total)
@@ -190,9 +190,9 @@ def test_filters_against_the_reference(problem, scope: str) -> None:
         count = wanted - (total - sum(sizes[g] for g in here))
         chosen, emptied = reference_groups(means, {g: sizes[g] for g in here}, [tensors[n] for n in span], count)
         expected |= {p for g in chosen for p in members[g]}
-        rescued |= {span[n] for n in emptied}
+        guarded |= {span[n] for n in emptied}
     selection = select(scores, mask, sparsity=sparsity, scope=scope, granularity="neuron")
-    check_against(selection, mask, expected, rescued, target)
+    check_against(selection, mask, expected, guarded, target)
     neuron = select(scores, mask, sparsity=sparsity, scope=scope, granularity="neuron")
     assert torch.equal(neuron.mask.keep, selection.mask.keep)
 
@@ -200,19 +200,19 @@ def test_filters_against_the_reference(problem, scope: str) -> None:
 @settings(deadline=None)
 @given(problems(), st.lists(st.integers(0, 2), min_size=4, max_size=4), st.sampled_from(["global", "layer"]))
 def test_channels_against_the_reference(problem, labels: list[int], scope: str) -> None:
-    """Tensors of one label and width write the same channels; those of label 0 can't be pruned."""
+    """Tensors of one label and width produce the same channels; those of label 0 can't be pruned."""
     scores, mask, sparsity = problem
     families: dict[tuple[int, int], list[int]] = {}
     for number, entry in enumerate(mask.index):
         if labels[number]:
             families.setdefault((labels[number], entry.shape[entry.filter_axis]), []).append(number)
-    writers = list(families.values())
+    producers = list(families.values())
     units, _ = group_ids(mask.index, "neuron")
     first = {entry.name: min(units[entry.offset : entry.stop]) for entry in mask.index}
     kept = set(np.flatnonzero(mask.numpy()))
     members: dict[int, list[int]] = {}
     homes: list[set[int]] = []
-    for numbers in writers:
+    for numbers in producers:
         width = mask.index.entries[numbers[0]].shape[mask.index.entries[numbers[0]].filter_axis]
         homes.append(set(range(len(members), len(members) + width)))
         for unit in range(width):
@@ -222,10 +222,10 @@ def test_channels_against_the_reference(problem, labels: list[int], scope: str) 
         tuple(Fraction(int(sum(key[p] for p in m)), max(len(m), 1)) for key in scores.keys) for m in members.values()
     ]
     sizes = {g: len(m) for g, m in members.items()}
-    expected, rescued, target = set(), set(), 0
+    expected, guarded, target = set(), set(), 0
     everything = list(range(len(mask.index)))
-    for span in [everything] if scope == "global" else writers:
-        here = [n for n, numbers in enumerate(writers) if set(numbers) <= set(span)]
+    for span in [everything] if scope == "global" else producers:
+        here = [n for n, numbers in enumerate(producers) if set(numbers) <= set(span)]
         inside = {p for n in span for p in range(mask.index.entries[n].offset, mask.index.entries[n].stop)}
         wanted = round(sparsity * len(inside))
         target += wanted
@@ -233,9 +233,9 @@ def test_channels_against_the_reference(problem, labels: list[int], scope: str) 
         count = wanted - len(inside - kept)
         chosen, emptied = reference_groups(means, {g: sizes[g] for g in alive}, [homes[n] for n in here], count)
         expected |= {p for g in chosen for p in members[g]}
-        rescued |= {writers[here[n]][0] for n in emptied}
-    selection = select(scores, mask, sparsity=sparsity, scope=scope, granularity="channel", writers=writers)
-    check_against(selection, mask, expected, rescued, target)
+        guarded |= {producers[here[n]][0] for n in emptied}
+    selection = select(scores, mask, sparsity=sparsity, scope=scope, granularity="channel", producers=producers)
+    check_against(selection, mask, expected, guarded, target)
 
 
 @settings(deadline=None)
@@ -262,7 +262,7 @@ def test_zeros_against_the_reference(problem, granularity: str) -> None:
     keys = list(zip(*(key.tolist() for key in scores.keys), strict=True))
     kept = set(np.flatnonzero(mask.numpy()))
     zero = {p for p in kept if not any(scores.primary[q] for q in kept if ids[q] == ids[p])}
-    expected, rescued = set(zero), set()
+    expected, guarded = set(zero), set()
     for number, entry in enumerate(mask.index):
         layer = kept & set(range(entry.offset, entry.stop))
         if layer and layer <= zero:
@@ -278,12 +278,12 @@ def test_zeros_against_the_reference(problem, granularity: str) -> None:
             expected -= saved
             # A layer of one weight has nothing to prune, so as a group it isn't ranked at all.
             if granularity != "layer" or len(layer) > 1:
-                rescued.add(number)
+                guarded.add(number)
             else:
                 zero -= layer
     target = mask.num_pruned + len(zero)
     selection = select_zero(scores, mask, granularity=granularity)
-    check_against(selection, mask, expected, rescued, target)
+    check_against(selection, mask, expected, guarded, target)
 
 
 # What a user is promised ----------------------------------------------------------------------------------------------
@@ -306,7 +306,7 @@ def test_an_emptied_layer_keeps_its_best_weight_and_another_goes() -> None:
     scores = Scores(np.array([0.1, 0.3, 0.2, 0.1, 5, 4, 6, 9, 8, 7]))
     selection = select(scores, Mask.all(index), sparsity=0.5)
     assert selection.mask.keep.tolist() == [False, True, False, False, False, False, True, True, True, True]
-    assert selection.rescued == ("layer0.weight",)
+    assert selection.guarded == ("layer0.weight",)
     assert selection.mask.num_pruned == selection.target == 5
 
 
@@ -314,7 +314,7 @@ def test_when_only_the_best_are_left_the_target_is_missed_and_all_are_named() ->
     index = index_of((2, 2), (2, 3))
     selection = select(Scores(np.arange(10.0)), Mask.all(index), sparsity=0.95)
     assert np.flatnonzero(selection.mask.numpy()).tolist() == [3, 9]
-    assert selection.rescued == ("layer0.weight", "layer1.weight")
+    assert selection.guarded == ("layer0.weight", "layer1.weight")
     assert selection.mask.num_pruned == 8 < selection.target == 10
 
 
@@ -332,7 +332,7 @@ def test_sparsity_zero_and_a_sparsity_already_passed_do_nothing(granularity: str
     for sparsity, already in ((0.0, True), (0.3, True), (0.5, False)):
         selection = select(Scores(np.arange(32.0)), mask, sparsity=sparsity, granularity=granularity)
         assert selection.mask is mask
-        assert (selection.newly_pruned, selection.already_sparser, selection.rescued) == (0, already, ())
+        assert (selection.newly_pruned, selection.already_sparser, selection.guarded) == (0, already, ())
     assert not select(Scores(np.arange(32.0)), Mask.all(index), sparsity=0.0).already_sparser
 
 

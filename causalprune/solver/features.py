@@ -1,19 +1,19 @@
 """The columns of the causal model, formed from signed deltas while they are read.
 
-Plain SGD explains ΔL_t by (Δθ_t)², one column a parameter. SGD with momentum needs three columns a parameter, side by
-side: (Δθ_t)², (Δθ_{t−1})² and Δθ_t·Δθ_{t−1} are columns 3k, 3k + 1 and 3k + 2 of parameter k, for t = 1 … T − 1
-(Shah et al., arXiv 2412.03035). Of a group of parameters, such as a filter, each column is the sum over its members.
+Plain SGD explains ΔL_t by (Δθ_t)², one column per parameter. SGD with momentum needs three columns per parameter, side
+by side: (Δθ_t)², (Δθ_{t−1})² and Δθ_t·Δθ_{t−1} are columns 3k, 3k + 1 and 3k + 2 of parameter k, for t = 1 … T − 1
+(Shah et al., arXiv 2412.03035). For a group of parameters, such as a filter, each column is the sum over its members.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Literal
 
 import numpy as np
 
-from causalprune.columns import Argument, ColumnSource, Result
+from causalprune.solver.source import Argument, ColumnSource, Result
 from causalprune.store.buffers import BufferPool
 from causalprune.store.prefetch import prefetched
 from causalprune.store.reader import RecordingReader, recut
@@ -26,7 +26,7 @@ class FeatureSource(ColumnSource):
 
     Args:
         reader: The recording.
-        lags: 0 for one column a parameter or group, 1 for the three of momentum.
+        lags: 0 for one column per parameter or group, 1 for the three of momentum.
         groups: (P_active,) group number of each column of the recording, from 0; every parameter by itself when left
             out. Reading is cheapest where a group's members lie side by side.
         lr_scale: Divide Δθ_t by η_t, so that columns are Δθ²/η².
@@ -52,7 +52,7 @@ class FeatureSource(ColumnSource):
         self._reader = reader
         self._lags = lags
         self._each = 3 if lags else 1
-        self._prefetch = prefetch
+        self.ahead = prefetch
         self._groups = None if groups is None else _Groups(groups, reader.num_columns)
         self._lr = reader.steps.lr.astype(np.float32)[:, None] if lr_scale else None
         self.num_rows = max(0, reader.num_rows - lags)
@@ -63,7 +63,7 @@ class FeatureSource(ColumnSource):
             count = self._groups.count
         self.num_columns = self._each * count
         self.block_width = self._each * width
-        # With lags the deltas lie beside the features; of groups the members lie beside the sums, which are float64.
+        # With lags the deltas lie beside the features; with groups the members lie beside the sums, which are float64.
         self.copies = 1.0 if lags == 0 else 4 / 3
         if self._groups is not None:
             self.copies = 3.0 + self.copies * reader.num_columns / count
@@ -129,16 +129,6 @@ class FeatureSource(ColumnSource):
             self._groups.add(features, begin, first, sums)
         return sums.reshape(self.num_rows, -1).astype(np.float32)
 
-    def blocks(self, width: int | None = None, order: Sequence[int] | None = None) -> Iterator[tuple[int, np.ndarray]]:
-        """Iterate over blocks of columns, formed ahead in threads, C-contiguous; see :class:`ColumnSource`."""
-        width = width or self.block_width
-        pool = BufferPool(2 * (self._prefetch + 1))
-        numbers = range(-(-self.num_columns // width)) if order is None else order
-        return prefetched((partial(self._block, b * width, width, pool) for b in numbers), self._prefetch)
-
-    def _block(self, start: int, width: int, pool: BufferPool) -> tuple[int, np.ndarray]:
-        return start, self._read(start, min(start + width, self.num_columns), pool)
-
     def map_blocks(
         self,
         function: Callable[[int, np.ndarray, Argument], Result],
@@ -150,7 +140,8 @@ class FeatureSource(ColumnSource):
         pool = BufferPool(2 * (ahead + 1))
 
         def work(number: int, argument: Argument) -> Result:
-            first, block = self._block(number * width, width, pool)
+            first = number * width
+            block = self._read(first, min(first + width, self.num_columns), pool)
             return function(first, block, argument)
 
         return prefetched((partial(work, number, argument) for number, argument in items), ahead)
@@ -164,7 +155,7 @@ class FeatureSource(ColumnSource):
     def _rows(self, height: int) -> Iterator[tuple[int, np.ndarray]]:
         pool = BufferPool(2)
         previous = np.empty((0, self._reader.num_columns), np.float32)
-        for first, block in self._reader.row_blocks(height, self._prefetch):
+        for first, block in self._reader.row_blocks(height, self.ahead):
             deltas = np.concatenate([previous, block]) if self._lags else block
             lr = None if self._lr is None else self._lr[first - len(previous) : first + len(block)]
             if self._lags:

@@ -1,15 +1,18 @@
-"""The sparse quadratic problem of CHITA: which weights to keep, and what to make of those that stay."""
+"""``chita``: the weights to keep and their new values, from a quadratic model of the loss."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
 from causalprune.errors import DataError
+from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
+from causalprune.pruning.criterion import Vector as AnyVector
 from causalprune.pruning.gradients import GradientMatrix
 
 Vector = npt.NDArray[np.float64]
@@ -47,7 +50,7 @@ class SparseSolution:
 def solve_sparse(
     gradients: GradientMatrix, theta: Vector, ridge: float, project: Callable[[Vector], Bools]
 ) -> SparseSolution:
-    """Minimise ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the weights w whose support is allowed.
+    """Minimize ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the weights w whose support is allowed.
 
     Benbaki et al., arXiv 2302.14623: iterative hard thresholding, w ← P(w − τ·∇), from the largest |w̄|, and least
     squares on the support. The small n allows more. Each support S is valued by its own optimum, for which the n × n
@@ -186,3 +189,29 @@ class _Search:
         gone = self._theta[~keep]
         value = self._penalty / 2 * float(residual @ dual + gone @ gone)
         return _Support(keep, ranking, gram, residual, dual, value)
+
+
+def _score(inputs: CriterionInputs) -> Scores:
+    """Solve min ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the supports that the selection allows.
+
+    A are the n recorded minibatch gradients, w̄ the weights of the checkpoint, and nλ the ridge times the mean over the
+    parameters of ‖A_k‖². The kept parameters get the weights w. The scores are what the last hard threshold ranked by,
+    so that the selection keeps the support of w.
+
+    Source: Benbaki et al., arXiv 2302.14623; :func:`solve_sparse` says how it is solved.
+    """
+    gradients = cast(GradientMatrix, inputs.gradients)
+    project = cast(Callable[[AnyVector], Bools], inputs.project)
+    theta: Vector = float64(inputs.theta)
+    columns = gradients.columns
+
+    def spread(values: Vector) -> Vector:
+        full = np.zeros(theta.size)
+        full[columns] = values
+        return full
+
+    solution = solve_sparse(gradients, theta[columns], inputs.ridge, lambda squares: project(spread(squares))[columns])
+    return Scores(spread(solution.ranking), theta=spread(solution.theta))
+
+
+CHITA = Criterion("chita", _score, frozenset({"gradients", "project"}), reweights=True)

@@ -15,12 +15,12 @@ from test_exact_fit import causal_problem, rows_of_path
 from causalprune.distributed import Processes
 from causalprune.errors import DataError
 from causalprune.solver import exact_fit
-from causalprune.solver.exact_fit import ExactOptions, assist, fit_exactly
+from causalprune.solver.evidence import NotCertifiedError
+from causalprune.solver.exact_fit import assist, fit_exactly
 from causalprune.solver.memory import MemoryPlan
-from causalprune.solver.problem import LassoProblem
-from causalprune.solver.result import NotCertifiedError
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.source import ArraySource
-from causalprune.solver.team import Team
 
 BLOCK = 16
 TOLERANCE = 1e-6
@@ -36,7 +36,7 @@ class Exchange:
         self.queues = [queue.Queue() for _ in range(count)]
 
 
-class ThreadTeam(Team):
+class ThreadTeam(ProcessGroup):
     def __init__(self, rank, exchange):
         super().__init__(Processes(rank, len(exchange.slots)))
         self.exchange = exchange
@@ -51,7 +51,7 @@ class ThreadTeam(Team):
     def _reduce(self, values, operation):
         return [float(n) for n in getattr(np, {"MAX": "max", "SUM": "sum"}[operation])(self._all(values), axis=0)]
 
-    def from_first(self, thing):
+    def broadcast(self, thing):
         return self._all(thing)[0]
 
     def send(self, array):
@@ -80,7 +80,7 @@ def fit_divided(count, X, y, problem, options, ranges=None):
     for thread in threads:
         thread.start()
     try:
-        result = fit_exactly(sources[0], problem, options, ranges, team=ThreadTeam(0, exchange))
+        result = fit_exactly(sources[0], problem, options, ranges, group=ThreadTeam(0, exchange))
     except threading.BrokenBarrierError:
         raise failures[0] from None
     finally:
@@ -113,15 +113,15 @@ def require_same(one, many, tolerance=TOLERANCE):
 
 @pytest.mark.parametrize("kind", ["layers", "duplicated", "tiny", "zero"])
 @pytest.mark.parametrize(
-    ("normalize", "l1_ratio", "pool"),
+    ("normalize", "l1_ratio", "working_set"),
     [("column", 1.0, 360), ("none", 1.0, 360), ("none", 1.0, 4000), ("column", 0.6, 4000)],
 )
-def test_two_and_three_find_what_one_finds(kind, normalize, l1_ratio, pool, monkeypatch):
+def test_two_and_three_find_what_one_finds(kind, normalize, l1_ratio, working_set, monkeypatch):
     """360 columns are so few that members must drop some and read again."""
-    monkeypatch.setattr(exact_fit, "plan_memory", lambda *a, **k: MemoryPlan(BLOCK, 0, pool))
+    monkeypatch.setattr(exact_fit, "plan_memory", lambda *a, **k: MemoryPlan(BLOCK, 0, working_set))
     X, y = causal_problem(columns=1500, kind=kind)
     problem = LassoProblem(num_alphas=5, alpha_min_ratio=0.1, l1_ratio=l1_ratio, normalize=normalize, tol=1e-10)
-    options = ExactOptions(held_out=0.2, max_passes=40)
+    options = SolverOptions(held_out=0.2, max_passes=40)
     one = fit_exactly(ArraySource(X, y, BLOCK), problem, options)
     norms = np.linalg.norm(X.astype(np.float64), axis=0) if normalize == "column" else np.ones(X.shape[1])
     scaled = np.divide(X, norms, where=norms > 0, out=np.zeros(X.shape))
@@ -135,7 +135,7 @@ def test_two_and_three_find_what_one_finds(kind, normalize, l1_ratio, pool, monk
             assert point.relative_gap <= 1e-10
         assert set.union(*seen) == set(range(X.shape[1]))
         assert sum(map(len, seen)) == X.shape[1]
-        if pool == 4000:
+        if working_set == 4000:
             assert many.evidence.passes == 1
         assert [p.r2_held_out for p in many.evidence.path] == pytest.approx(
             [p.r2_held_out for p in one.evidence.path], abs=1e-2
@@ -147,7 +147,7 @@ def test_everything_beside_the_fit_is_the_same_too():
     X, y = causal_problem(columns=900)
     ranges = [("a", 0, 401), ("b", 401, 405), ("c", 405, 900)]
     problem = LassoProblem(num_alphas=4, normalize="column", sign=-1, tol=1e-10)
-    options = ExactOptions(folds=3, resamples=4, held_out=0)
+    options = SolverOptions(folds=3, resamples=4, held_out=0)
     one = fit_exactly(ArraySource(X, y, BLOCK), problem, options, ranges)
     many, _ = fit_divided(2, X, y, problem, options, ranges)
     require_same(one, many)
@@ -160,16 +160,16 @@ def test_everything_beside_the_fit_is_the_same_too():
 def test_a_search_for_a_number_of_coefficients():
     X, y = causal_problem(columns=700)
     problem = LassoProblem(target_nonzero=12, normalize="column", tol=1e-10)
-    one = fit_exactly(ArraySource(X, y, BLOCK), problem, ExactOptions(held_out=0))
-    many, _ = fit_divided(2, X, y, problem, ExactOptions(held_out=0))
+    one = fit_exactly(ArraySource(X, y, BLOCK), problem, SolverOptions(held_out=0))
+    many, _ = fit_divided(2, X, y, problem, SolverOptions(held_out=0))
     require_same(one, many)
 
 
 def test_more_members_than_blocks():
     X, y = causal_problem(columns=20)
     problem = LassoProblem(alpha_ratio=0.05, tol=1e-10)
-    one = fit_exactly(ArraySource(X, y, BLOCK), problem, ExactOptions(held_out=0))
-    many, seen = fit_divided(3, X, y, problem, ExactOptions(held_out=0))
+    one = fit_exactly(ArraySource(X, y, BLOCK), problem, SolverOptions(held_out=0))
+    many, seen = fit_divided(3, X, y, problem, SolverOptions(held_out=0))
     require_same(one, many)
     assert [len(columns) for columns in seen] == [16, 4, 0]
 
@@ -179,11 +179,11 @@ def test_the_passes_run_out_for_all(monkeypatch):
     X, y = causal_problem(columns=2000)
     problem = LassoProblem(alpha_ratio=0.01, normalize="column", tol=1e-12)
     with pytest.raises(NotCertifiedError):
-        fit_divided(2, X, y, problem, ExactOptions(held_out=0, max_passes=1))
+        fit_divided(2, X, y, problem, SolverOptions(held_out=0, max_passes=1))
 
 
 def test_a_member_that_finds_a_column_of_nan_says_so():
     X, y = causal_problem()
     X[3, BLOCK + 1] = np.nan
     with pytest.raises(DataError, match=f"column {BLOCK + 1}"):
-        fit_divided(2, X, y, LassoProblem(alpha_ratio=0.1), ExactOptions(held_out=0))
+        fit_divided(2, X, y, LassoProblem(alpha_ratio=0.1), SolverOptions(held_out=0))

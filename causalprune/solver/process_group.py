@@ -2,26 +2,29 @@
 
 The first one gathers the columns that may be active and solves; all get the same bytes of every solution, each bounds
 its own columns' correlations with it, and the largest bound over all of them enters the gap. All arrays lie in host
-memory and travel by gloo.
+memory and travel by gloo. Blocks of columns, counted from column 0 of X, go round the processes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.distributed import Processes, control_group
+from causalprune.solver.working_set import Positions
 
 if TYPE_CHECKING:
     import torch
 
+
 Anything = TypeVar("Anything")
 
 
-class Team:
+class ProcessGroup:
     """The members of a fit, seen from one of them. What isn't a property must be called by all of them in turn.
 
     Args:
@@ -41,11 +44,11 @@ class Team:
         """Whose blocks those are."""
         return blocks % self.count
 
-    def largest(self, *values: float) -> list[float]:
+    def maximum(self, *values: float) -> list[float]:
         """The largest of each value over the members."""
         return self._reduce(values, "MAX")
 
-    def total(self, *values: float) -> list[float]:
+    def sum(self, *values: float) -> list[float]:
         """The sum of each value over the members."""
         return self._reduce(values, "SUM")
 
@@ -59,7 +62,7 @@ class Team:
         dist.all_reduce(tensor, op=getattr(dist.ReduceOp, operation), group=control_group())
         return [float(n) for n in tensor.tolist()]
 
-    def from_first(self, thing: Anything) -> Anything:
+    def broadcast(self, thing: Anything) -> Anything:
         """What the first member has."""
         if self.count == 1:
             return thing
@@ -69,7 +72,7 @@ class Team:
         dist.broadcast_object_list(things, 0, group=control_group())
         return things[0]
 
-    def others(self) -> Iterator[int]:
+    def other_ranks(self) -> Iterator[int]:
         """The members that send to the first."""
         return iter(range(1, self.count))
 
@@ -93,3 +96,65 @@ class Team:
         if array.size:
             dist.recv(torch.from_numpy(array), sender, group=control_group())
         return array
+
+
+@dataclass(frozen=True)
+class Division:
+    """A range of columns of X, divided among a group; positions are counted from the range's first column.
+
+    Attributes:
+        start: First column of the range in X.
+        stop: Column after its last.
+        block_width: Columns of a block.
+        group: The processes.
+    """
+
+    start: int
+    stop: int
+    block_width: int
+    group: ProcessGroup
+
+    @property
+    def num_columns(self) -> int:
+        """Columns of the range."""
+        return self.stop - self.start
+
+    def own_spans(self) -> dict[int, tuple[int, int]]:
+        """First column and the one after the last, within the range, of each of this process's blocks, by number."""
+        width = self.block_width
+        return {
+            number: (max(number * width, self.start) - self.start, min((number + 1) * width, self.stop) - self.start)
+            for number in range(self.start // width, -(-self.stop // width))
+            if self.group.owner(np.array(number)) == self.group.rank
+        }
+
+    def numbers(self, ids: Positions) -> npt.NDArray[np.int64]:
+        """Numbers of the blocks that columns are in."""
+        return (ids + self.start) // self.block_width
+
+    def owners(self, ids: Positions) -> npt.NDArray[np.int64]:
+        """Whose blocks columns are in."""
+        return self.group.owner(self.numbers(ids))
+
+    def columns_of(self, member: int) -> npt.NDArray[np.bool_]:
+        """(n,) the columns in a process's blocks."""
+        numbers = np.arange(self.start // self.block_width, -(-self.stop // self.block_width))
+        theirs = np.repeat(self.group.owner(numbers) == member, self.block_width)
+        first = self.start % self.block_width
+        return theirs[first : first + self.num_columns]
+
+    def quotas(self, capacity: int) -> tuple[int, int]:
+        """How many columns this process may hold of its own blocks, and in all: the first one holds those of others.
+
+        Args:
+            capacity: Columns that may be held in all, divided alike among the processes.
+        """
+        if capacity >= self.num_columns:
+            own = sum(stop - start for start, stop in self.own_spans().values())
+            return own, self.num_columns if self.group.is_first else own
+        others = self.group.count - 1
+        of_others = max(1, capacity // self.group.count)
+        if not self.group.is_first:
+            return of_others, of_others
+        own = max(1, capacity - others * of_others)
+        return own, own + others * of_others

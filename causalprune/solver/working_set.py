@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.columns import Float32, Float64
-from causalprune.solver.products import FLOAT32_ROUNDING
+from causalprune.solver.products import FLOAT32_ROUNDING, norm_error
+from causalprune.solver.source import Float32, Float64
 
 Positions = npt.NDArray[np.int64]
 
@@ -14,7 +16,7 @@ SLAB = 1024
 """Columns that are converted to float64, or moved, at a time."""
 
 
-class ColumnPool:
+class WorkingSet:
     """Columns x_j of X in float32, each with the factor s_j of its scaled column x̃_j = s_j·x_j.
 
     Args:
@@ -45,11 +47,6 @@ class ColumnPool:
         """(size,) how near each column was to entering the model when it was last looked at."""
         return self._score[: self.size]
 
-    @property
-    def room(self) -> int:
-        """Columns that still fit."""
-        return self.capacity - self.size
-
     def add(self, values: Float32, ids: Positions, scale: Float64, norm: Float64, score: Float64) -> None:
         """Add columns.
 
@@ -68,7 +65,7 @@ class ColumnPool:
 
     def reserve(self, room: int) -> None:
         """Raise the capacity until ``room`` more columns fit."""
-        if room > self.room:
+        if self.size + room > self.capacity:
             self.capacity = max(2 * self.capacity, self.size + room)
             for name in ("_values", "_ids", "_scale", "_norm", "_score"):
                 held = getattr(self, name)
@@ -76,8 +73,8 @@ class ColumnPool:
                 larger[: self.size] = held[: self.size]
                 setattr(self, name, larger)
 
-    def copy_to(self, other: ColumnPool, rows: Positions) -> None:
-        """Add the columns at places ``rows`` to another pool."""
+    def copy_to(self, other: WorkingSet, rows: Positions) -> None:
+        """Add the columns at places ``rows`` to another working set."""
         other.reserve(len(rows))
         other.add(self._values[rows].T, self._ids[rows], self._scale[rows], self._norm[rows], self._score[rows])
 
@@ -104,11 +101,11 @@ class ColumnPool:
         self.size = len(rows)
 
     def columns(self, rows: Positions) -> Float64:
-        """The scaled columns at places ``rows`` of the pool, (len(rows), T) float64."""
+        """The scaled columns at places ``rows`` of the working set, (len(rows), T) float64."""
         return self._values[rows] * self._scale[rows, None]
 
     def raw_columns(self, rows: Positions) -> Float32:
-        """The columns of X at places ``rows`` of the pool, (len(rows), T), as they were added."""
+        """The columns of X at places ``rows`` of the working set, (len(rows), T), as they were added."""
         return self._values[rows]
 
     def correlations(self, vectors: Float64) -> tuple[Float64, Float64]:
@@ -137,3 +134,53 @@ class ColumnPool:
             part = rows[start : start + SLAB]
             out[start : start + len(part)] = self.columns(part) @ vectors
         return out
+
+
+NORM_FLOOR = 1e-9
+"""Columns with less than this share of the largest norm keep that floor's scale: a unit norm would promote noise."""
+
+
+class ColumnScales:
+    """Norms and scales of a range of columns.
+
+    Args:
+        num_rows: T.
+        num_columns: Columns of the range.
+        normalize: ``none``: one power of two for all, so that nothing is rounded; ``column``: 1/‖x_j‖.
+
+    Attributes:
+        by_norm: Whether each column is scaled by its norm.
+        norm: (n,) float32 ‖x_j‖, 0 of columns that weren't read yet.
+        largest_norm: Of the columns read so far.
+        unit: The power of two; 0 before a column that isn't zero was read.
+    """
+
+    def __init__(self, num_rows: int, num_columns: int, normalize: str) -> None:
+        self.by_norm = normalize == "column"
+        self.norm = np.zeros(num_columns, np.float32)
+        self.largest_norm = 0.0
+        self.unit = 0.0
+        self._norm_error = norm_error(num_rows)
+
+    def measure(self, start: int, norms: Float64) -> None:
+        """Note ‖x_j‖ of the columns from ``start`` on."""
+        self.norm[start : start + len(norms)] = norms
+        largest = float(norms.max(initial=0.0))
+        if self.unit == 0.0 and largest > 0:
+            self.unit = 2.0 ** -math.floor(math.log2(largest))
+        self.largest_norm = max(self.largest_norm, largest)
+
+    def of(self, ids: Positions | slice) -> tuple[Float64, Float64]:
+        """s_j and an upper bound of ‖x̃_j‖."""
+        norm = self.norm[ids].astype(np.float64)
+        if self.by_norm:
+            floored = np.maximum(norm, NORM_FLOOR * self.largest_norm)
+            scale = np.divide(1.0, floored, where=norm > 0, out=np.zeros_like(norm))
+        else:
+            scale = np.where(norm > 0, self.unit, 0.0)
+        return scale, scale * norm * (1 + self._norm_error)
+
+    def any_floored(self, start: int, stop: int) -> bool:
+        """Whether the floor decides the scale of any of these columns."""
+        norm = self.norm[start:stop]
+        return bool(((norm > 0) & (norm < NORM_FLOOR * self.largest_norm)).any())

@@ -1,4 +1,4 @@
-"""The channels of a network that can be removed as a whole: who writes them, and who reads them."""
+"""The channels of a network that can be removed as a whole: which layers produce them, and which consume them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from causalprune.errors import MismatchError, UsageError
 from causalprune.parameters import ParameterIndex
+from causalprune.pruning.groups import groups_per_tensor
+from causalprune.specs import ModelSpec
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
@@ -22,26 +24,26 @@ _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 class Channels:
     """Channels 0 … C−1 that can be removed one by one.
 
-    Channel c is made of output unit c of each writer: of one layer's, of the sum of several across residual
+    Channel c is made of output unit c of each producer: of one layer's, of the sum of several across residual
     connections, of one's behind another's where that is a depthwise convolution.
 
     Attributes:
-        writers: Numbers of the writers' weights in the parameter index, increasing.
-        readers: The (C, k) input columns by which each reading layer sees the channels; k is 1, or the number of
+        producers: Numbers of the producers' weights in the parameter index, increasing.
+        consumers: The (C, k) input columns by which each consuming layer sees the channels; k is 1, or the number of
             positions that were flattened.
     """
 
-    writers: tuple[int, ...]
-    readers: dict[nn.Module, torch.Tensor]
+    producers: tuple[int, ...]
+    consumers: dict[nn.Module, torch.Tensor]
 
     @property
     def count(self) -> int:
         """C."""
-        return len(next(iter(self.readers.values())))
+        return len(next(iter(self.consumers.values())))
 
 
 class ChannelGraph:
-    """What reads and writes what in a network, after torch-pruning's dependency graph (Fang et al., arXiv 2301.12900).
+    """Which layers produce and consume which channels, by torch-pruning's dependency graph (arXiv 2301.12900).
 
     Args:
         model: The network, in evaluation mode.
@@ -87,21 +89,21 @@ class ChannelGraph:
             ) from error
 
     def __iter__(self) -> Iterator[Channels]:
-        """All channels that can be removed, in the order of their first writers. A network's outputs can't."""
+        """All channels that can be removed, in the order of their first producers. A network's outputs can't."""
         seen: set[int] = set()
         for number in range(len(self._layers)):
             if number not in seen:
-                channels = self.written_by(number)
+                channels = self.produced_by(number)
                 if channels is not None:
-                    seen.update(channels.writers)
+                    seen.update(channels.producers)
                     yield channels
 
-    def written_by(self, number: int) -> Channels | None:
-        """The channels that a layer writes, None where they can't be removed.
+    def produced_by(self, number: int) -> Channels | None:
+        """The channels that a layer produces, None where they can't be removed.
 
-        They can't where nothing reads them; where a layer writes them that isn't prunable or works on groups of several
-        channels; where a normalisation over channels or a parameter by itself reads them; or where another writer's
-        unit c isn't channel c, as behind a shortcut that pads channels.
+        They can't where nothing consumes them; where a layer produces them that isn't prunable or works on groups of
+        several channels; where a normalization over channels or a parameter by itself consumes them; or where another
+        producer's unit c isn't channel c, as after a shortcut that pads channels.
 
         Args:
             number: Number of its weight in the parameter index.
@@ -118,26 +120,28 @@ class ChannelGraph:
 
     def remove(self, channels: Channels, which: list[int]) -> None:
         """Remove some of the channels from the network."""
-        self._group(self._layers[channels.writers[0]], which).prune()
+        self._group(self._layers[channels.producers[0]], which).prune()
 
     def _parts(self, layer: nn.Module, units: list[int]) -> tuple[set[int], dict[nn.Module, torch.Tensor]] | None:
-        """Writers of these units' channels, and the columns of the readers; None where they can't be removed."""
+        """Producers of these units' channels, and the columns of the consumers; None where they can't be removed."""
         try:
             group = self._group(layer, units)
         except ValueError:  # a layer that the graph has lost
             return None
-        writers: set[int] = set()
-        readers: dict[nn.Module, torch.Tensor] = {}
+        producers: set[int] = set()
+        consumers: dict[nn.Module, torch.Tensor] = {}
         for position, item in enumerate(group):
-            module, reads = item.dep.target.module, "in_channels" in item.dep.handler.__name__
+            module, consumes = item.dep.target.module, "in_channels" in item.dep.handler.__name__
             if isinstance(module, _Layer):
                 if getattr(module, "groups", 1) != 1 and not _is_depthwise(module):
                     return None
-                if reads and position > 0:
+                if consumes and position > 0:
                     columns = _by_channel(item, len(units))
                     if columns is None:
                         return None
-                    readers[module] = columns if module not in readers else torch.cat([readers[module], columns], 1)
+                    consumers[module] = (
+                        columns if module not in consumers else torch.cat([consumers[module], columns], 1)
+                    )
                 elif (
                     module not in self._numbers
                     or _units(module) != _units(layer)
@@ -145,12 +149,12 @@ class ChannelGraph:
                 ):
                     return None
                 else:
-                    writers.add(self._numbers[module])
+                    producers.add(self._numbers[module])
             elif isinstance(module, nn.Parameter) or (
                 not isinstance(module, _BatchNorm) and list(module.parameters(recurse=False))
             ):
                 return None
-        return writers, readers
+        return producers, consumers
 
     def _group(self, layer: nn.Module, units: list[int]) -> Any:
         linear = isinstance(layer, nn.Linear)
@@ -199,10 +203,39 @@ def _units(layer: nn.Module) -> int:
 
 
 def _by_channel(item: Any, count: int) -> torch.Tensor | None:
-    """The columns of a reader, a row a channel; None where channels have different numbers of them."""
+    """The columns of a consumer, one row per channel; None where channels have different numbers of them."""
     if None in item.root_idxs:
         return None
     roots, columns = torch.tensor(item.root_idxs), torch.tensor(item.idxs)
     if not torch.equal(torch.bincount(roots, minlength=count), torch.full((count,), len(roots) // count)):
         return None
     return columns[torch.argsort(roots, stable=True)].view(count, -1)
+
+
+def prunable_producers(
+    granularity: str, model: nn.Module, index: ParameterIndex, spec: ModelSpec
+) -> list[tuple[int, ...]] | None:
+    """The layers whose filters, neurons or channels may be pruned, those together that produce the same channels.
+
+    Raises:
+        UsageError: A library is missing.
+        MismatchError: A network that has no such layer.
+    """
+    shape = spec.input_shape
+    if granularity == "channel":
+        graph = ChannelGraph(model.eval(), index, shape, wanted_by="granularity channel")
+        producers = [channels.producers for channels in graph]
+    elif granularity in ("filter", "neuron"):
+        groups_per_tensor(index, granularity)
+        outputs = last_layer(model.eval(), index, shape)
+        producers = [(number,) for number in range(len(index)) if number != outputs]
+    else:
+        return None
+    if not producers:
+        raise MismatchError(
+            f"granularity {granularity}",
+            expected=f"a network with a {granularity} that can be pruned",
+            found=f"outputs only in {spec.name}",
+            remedy="use granularity parameter",
+        )
+    return producers

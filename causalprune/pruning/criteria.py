@@ -1,0 +1,150 @@
+"""The built-in criteria but ``chita``, and the way from a name to a criterion."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from functools import partial
+from typing import cast
+
+import numpy as np
+
+from causalprune.errors import CausalpruneError, DataError, MismatchError, UsageError
+from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, Vector, float64
+from causalprune.pruning.names import CRITERIA, added_criteria, check_criterion
+
+
+def _gamma(inputs: CriterionInputs) -> Scores:
+    """|γ_k|, and among equals |x_kᵀr|/(Tα): how near a column with γ_k = 0 is to entering the model.
+
+    Source: Shah et al., arXiv 2412.03035; the order of the zeros is the KKT condition of the Lasso. With momentum the
+    three lag coefficients count as Σ|γ| (zero only if all three are) and their largest KKT score.
+    """
+    return Scores(
+        np.abs(_over_lags(inputs.gamma)).sum(axis=0),
+        np.abs(_over_lags(inputs.dual_correlation)).max(axis=0),
+    )
+
+
+def _over_lags(value: Vector | None) -> Vector:
+    """(lags, P), where a model without lags has one."""
+    return np.atleast_2d(float64(value))
+
+
+def _effect(inputs: CriterionInputs) -> Scores:
+    """|γ_k|·θ_k²: setting θ_k to zero is the step Δθ_k = −θ_k, for which the fit predicts the loss change γ_k·θ_k².
+
+    Source: derived here from the causal model ΔL = Σ_k γ_k·Δθ_k² of Shah et al. (arXiv 2412.03035), who rank by |γ_k|.
+    Zeros are ordered by the KKT score times θ_k². Lags are combined as in ``gamma``.
+    """
+    squared = float64(inputs.theta) ** 2
+    gamma = _gamma(inputs)
+    return Scores(gamma.primary * squared, cast(Vector, gamma.secondary) * squared)
+
+
+def _curvature(inputs: CriterionInputs) -> Scores:
+    """½·h_k·θ_k² with h_k = 2(γ_k + 1/η), the saliency of the curvature that a fit implies.
+
+    Source: the saliency ½hθ² is that of Optimal Brain Damage (LeCun, Denker, Solla 1989); h from γ is derived here. To
+    second order, and with a diagonal Hessian, a step of plain SGD changes the loss of its own minibatch by
+    Σ_k(−1/η + h_k/2)·Δθ_k², hence γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035);
+    :class:`causalprune.step_rule.UpdateRule` says for which recordings that holds. A coordinate of negative curvature
+    has a negative score and goes first.
+    """
+    gamma = float64(inputs.gamma)
+    if gamma.ndim != 1:
+        raise MismatchError(
+            "criterion curvature",
+            expected="a fit without lags",
+            found="three coefficients per parameter",
+            remedy="fit with lags 0, or choose another",
+        )
+    h = 2 * (gamma + 1 / cast(float, inputs.learning_rate))
+    return Scores(h * float64(inputs.theta) ** 2 / 2)
+
+
+def _magnitude(inputs: CriterionInputs) -> Scores:
+    """|θ_k| (Han et al., arXiv 1506.02626)."""
+    return Scores(np.abs(float64(inputs.theta)))
+
+
+def _random(inputs: CriterionInputs) -> Scores:
+    """Uniform in [0, 1), a function of seed and position alone, so that the masks of one seed are nested."""
+    key = hashlib.sha256(f"causalprune criterion random {inputs.seed}".encode()).digest()[:16]
+    # NumPy promises a bit generator's raw stream for ever, which it doesn't for its distributions.
+    bits = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(inputs.theta.size)
+    return Scores((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+
+
+def _fisher(inputs: CriterionInputs) -> Scores:
+    """mean(g_k²) over the recorded minibatch gradients, the diagonal of the empirical Fisher matrix.
+
+    Source: a baseline without a paper of its own. The Fisher diagonal as the curvature of a weight is that of Fisher
+    pruning (Theis et al., arXiv 1801.05787), which ranks by its product with θ_k²: criterion ``obd`` here.
+    """
+    return Scores(float64(inputs.mean_squared_gradient))
+
+
+def _obd(inputs: CriterionInputs) -> Scores:
+    """θ_k²·mean(g_k²): Optimal Brain Damage with the diagonal of the empirical Fisher matrix as curvature.
+
+    Source: LeCun, Denker, Solla 1989, who rank by ½hθ²; with this diagonal for h Theis et al. (arXiv 1801.05787).
+    """
+    return Scores(float64(inputs.theta) ** 2 * float64(inputs.mean_squared_gradient))
+
+
+GAMMA = Criterion("gamma", _gamma, frozenset({"gamma", "dual_correlation"}))
+EFFECT = Criterion("effect", _effect, GAMMA.needs)
+CURVATURE = Criterion("curvature", _curvature, frozenset({"gamma", "learning_rate"}))
+MAGNITUDE = Criterion("magnitude", _magnitude)
+RANDOM = Criterion("random", _random)
+FISHER = Criterion("fisher", _fisher, frozenset({"mean_squared_gradient"}))
+OBD = Criterion("obd", _obd, frozenset({"mean_squared_gradient"}))
+
+
+def load_criterion(name: str) -> Criterion:
+    """Find a criterion, built in or added by an installed package.
+
+    What an added one raises or returns that isn't scores becomes a DataError that names it.
+
+    Raises:
+        UsageError: No such criterion, or one whose package can't be imported.
+    """
+    if name in CRITERIA:
+        built_in: Criterion = CRITERIA.load(name)
+        return built_in
+    expected = check_criterion(name)
+    if expected:
+        raise UsageError("criterion", expected=expected, found=repr(name))
+    point = added_criteria()[name]
+    who = f"criterion {name} ({point.value})"
+    try:
+        criterion = point.load()
+    except Exception as error:  # another package's import may fail in any way
+        raise UsageError(who, expected="to be imported", found=f"{type(error).__name__}: {error}") from error
+    if not isinstance(criterion, Criterion):
+        raise UsageError(who, expected="a causalprune.pruning.criterion.Criterion", found=type(criterion).__name__)
+    return replace(criterion, formula=partial(_score, criterion, who))
+
+
+def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
+    """Run the formula of another package, so that what goes wrong in it isn't taken for an error of this one."""
+    try:
+        scores = criterion.formula(inputs)
+    except CausalpruneError:
+        raise
+    except Exception as error:  # another package's code may fail in any way
+        raise DataError(
+            who,
+            expected="scores",
+            found=f"that its own code raised {type(error).__name__}: {error}",
+            remedy="mend the criterion (with debug, its traceback is shown)",
+        ) from error
+    if not isinstance(scores, Scores):
+        raise DataError(
+            who,
+            expected="causalprune.pruning.criterion.Scores",
+            found=f"that its own code returned {type(scores).__name__}",
+            remedy="mend the criterion",
+        )
+    return scores
