@@ -181,7 +181,7 @@ def run(result: Any) -> Any:
 
 def sweep(result: Any) -> Any:
     """Mean and spread of the score: criteria across, sparsities down, a block for each combination of the rest."""
-    from causalprune.evaluation.grouping import grouped
+    from causalprune.analysis.report.series import grouped
 
     parts: list[Any] = []
     names = [name for name in (result.summary or [{}])[0] if name not in _SUMMARY]
@@ -214,7 +214,7 @@ def _score(mean: float | None, spread: float | None, metric: str) -> str:
 
 def report(result: Any) -> Any:
     """Where the page is, where the scores fall, and how sharp the loss is, a block for each combination of settings."""
-    from causalprune.evaluation.grouping import grouped
+    from causalprune.analysis.report.series import grouped
 
     parts: list[Any] = []
     for own, found in grouped(result.phase_shift, ["settings"]):

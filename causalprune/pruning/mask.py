@@ -112,16 +112,6 @@ class Mask:
             for entry in self.index
         ]
 
-    def intersect(self, other: Mask) -> Mask:
-        """Keep what both keep.
-
-        Raises:
-            MismatchError: A mask over other parameters.
-        """
-        if self.index.fingerprint != other.index.fingerprint:
-            raise MismatchError("masks to intersect", expected="the same parameters in both", found="others")
-        return Mask(self.index, self.keep & other.keep)
-
     def bind(self, model: nn.Module) -> MaskHolder:
         """Prepare to hold this mask on a model, on the device where it is now.
 

@@ -10,7 +10,7 @@ import numpy as np
 from causalprune.columns import ColumnSource, Float64
 from causalprune.errors import UsageError
 from causalprune.solver.certificate import Penalty, certify, signed
-from causalprune.solver.evidence import combine
+from causalprune.solver.evidence import combine, spearman
 from causalprune.solver.exact_fit import ExactOptions, fit_exactly
 from causalprune.solver.problem import LassoProblem, no_correlation, no_movement
 from causalprune.solver.reference import solve_sklearn
@@ -150,7 +150,7 @@ def _fit_one(
         r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
         num_nonzero=int(np.count_nonzero(coefficients)),
         passes=passes,
-        spearman=_spearman(np.abs(gamma), np.abs(plain)),
+        spearman=spearman(np.abs(gamma), np.abs(plain))[0],
         certified=solver != "sgd" and relative_gap <= problem.tol,
         warning=warning,
     )
@@ -168,11 +168,3 @@ def _predict(source: ColumnSource, gamma: Float64) -> Float64:
     for first, block in source.blocks():
         prediction += block.astype(np.float64) @ gamma[first : first + block.shape[1]]
     return prediction
-
-
-def _spearman(a: Float64, b: Float64) -> float | None:
-    from scipy.stats import spearmanr
-
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(spearmanr(a, b).statistic)

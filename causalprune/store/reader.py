@@ -369,10 +369,6 @@ class RecordingReader:
         """Read a fit; see :meth:`FitStore.read <causalprune.store.fits.FitStore.read>`."""
         return self._fits.read(name)
 
-    def delete_fit(self, name: str) -> None:
-        """Delete a fit; see :meth:`FitStore.delete <causalprune.store.fits.FitStore.delete>`."""
-        self._fits.delete(name)
-
     def verify(self) -> list[str]:
         """Read everything there is and compare it with its checksums.
 

@@ -54,13 +54,6 @@ def test_counts() -> None:
     assert Mask.all(index).sparsity == 0
 
 
-def test_intersection_keeps_what_both_keep() -> None:
-    index = ParameterIndex.from_model(small_net())
-    a, b = random_mask(index, 1), random_mask(index, 2)
-    both = set(np.flatnonzero(a.numpy())) & set(np.flatnonzero(b.numpy()))
-    assert set(np.flatnonzero(a.intersect(b).numpy())) == both
-
-
 @pytest.mark.parametrize(
     "make",
     [
@@ -169,9 +162,3 @@ def test_a_mask_of_another_model_changes_nothing(other: nn.Module) -> None:
     with pytest.raises(MismatchError, match=r"a parameter 0\.weight of shape"):
         Mask(index, torch.zeros(index.total, dtype=torch.bool)).apply_(other)
     assert all(torch.equal(before[name], value) for name, value in other.state_dict().items())
-
-
-def test_masks_over_other_parameters_dont_intersect() -> None:
-    mask = Mask.all(ParameterIndex.from_model(small_net()))
-    with pytest.raises(MismatchError, match="masks to intersect"):
-        mask.intersect(Mask.all(ParameterIndex.from_model(nn.Linear(4, 29))))
