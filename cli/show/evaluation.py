@@ -1,10 +1,11 @@
-"""The result of ``evaluate`` as tables for people."""
+"""What people see of an evaluated or exported network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from causalprune_cli.show.tables import facts, numbers
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -14,6 +15,11 @@ from causalprune.quantities import format_bytes
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
 _MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
+
+
+def evaluate(result: Any) -> Any:
+    """Dense against pruned."""
+    return evaluation_table(result.evaluation)
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Group:
@@ -33,10 +39,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
 def _summary(result: Mapping[str, Any]) -> Table:
     dense: Mapping[str, Any] = result["reference"] or {}
     title = f"{result['model']} on {result['dataset']}, {result['samples']:,} test samples"
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
-    table.add_column("dense", justify="right")
-    table.add_column("pruned", justify="right")
+    table = numbers("", "dense", "pruned", title=title, pad_edge=False)
 
     def metric(label: str, key: str, style: str) -> None:
         if result.get(key) is not None:
@@ -111,3 +114,34 @@ def _flatness(result: Mapping[str, Any]) -> Table:
                 spread = "" if std is None else f" ± {std:.2g}"
                 table.add_row(f"relative loss, noise σ = {sigma:g}", f"{mean:.4g}{spread}", *([""] if hessian else []))
     return table
+
+
+def export(result: Any) -> Any:
+    """What was written, and what a compact network saves."""
+    how = {"bits": "read back bit for bit", "outputs": f"read back, outputs within {result.max_difference:.2g}"}
+    lines = {
+        "format": result.format,
+        "parameters": f"{result.parameters:,} of {result.parameters_before:,}",
+        "file": format_bytes(result.file_bytes),
+        "verified": how.get(result.verified, "no: ONNX Runtime is missing"),
+    }
+    if result.compact is None:
+        note = NO_SPEEDUP
+        if result.dead_units:
+            note = (
+                f"{result.dead_units:,} filters and neurons have every weight pruned, but dense kernels compute with "
+                "them all the same: export --compact removes those that nothing else needs."
+            )
+        return Group(facts(result, lines), Text(), Text(note, style="dim"))
+    c = result.compact
+    lines["FLOPs a sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
+    for batch_size, seconds in c["latency"].items():
+        ratio = seconds["before"] / seconds["after"]
+        before, after = f"{1000 * seconds['before']:.3g}", f"{1000 * seconds['after']:.3g}"
+        lines[f"latency, batch {batch_size}"] = f"{after} ms, before {before} ms ({ratio:.2f}× as fast)"
+    table = numbers("layer", "units", "all weights pruned", "removed")
+    for layer in c["layers"]:
+        table.add_row(Text(layer["name"]), *(f"{layer[name]:,}" for name in ("units", "dead", "removed")))
+    note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
+    notes = (Text(line, style="dim") for line in (FLOPS_UNIT, note))
+    return Group(facts(result, lines), Text(), table, Text(), *notes)

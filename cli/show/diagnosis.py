@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune_cli.show import facts, number
+from causalprune_cli.show.tables import facts, number, numbers
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -22,16 +22,9 @@ def diagnose(result: Any) -> Any:
     return Group(*parts, Text(), facts(result, {"fit": f"{result.fit} of recording {result.recording}"}))
 
 
-def _table(*columns: str) -> Table:
-    table = Table(*columns, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    return table
-
-
 def _placebo(found: dict[str, Any]) -> Table:
     count = found["permutations"]
-    table = _table("placebo", "fit", f"{count} permuted: mean", "largest")
+    table = numbers("placebo", "fit", f"{count} permuted: mean", "largest", pad_edge=False)
     for name, real, permuted in (
         ("R² held out", "r2_held_out", "permuted_r2_held_out"),
         ("nonzero γ", "num_nonzero", "permuted_num_nonzero"),
@@ -45,14 +38,14 @@ def _placebo(found: dict[str, Any]) -> Table:
 
 
 def _stability(found: dict[str, Any]) -> Table:
-    table = _table("selection probability", *(f"≥ {t:g}" for t in found["thresholds"]))
+    table = numbers("selection probability", *(f"≥ {t:g}" for t in found["thresholds"]), pad_edge=False)
     table.add_row("columns", *(f"{n:,}" for n in found["columns"]))
     table.add_row(f"of {found['nonzero']:,} with γ ≠ 0", *(f"{n:,}" for n in found["selected"]))
     return table
 
 
 def _agreement(found: dict[str, Any]) -> Table:
-    table = _table("agreement with the other recording", "", "by chance", "p")
+    table = numbers("agreement with the other recording", "", "by chance", "p", pad_edge=False)
     table.add_row("Spearman of |γ|", number(found["spearman_gamma"]), "0", "")
     table.add_row("Spearman of the dual correlation", number(found["spearman_dual"]), "0", "")
     for overlap in found["overlaps"]:
@@ -71,7 +64,7 @@ _PREDICTORS = {
 
 def _interventions(found: dict[str, Any]) -> Table:
     where = f"loss change on {found['samples']:,} {found['split']} samples"
-    table = _table(where, "mean", "Spearman", "p", "Pearson")
+    table = numbers(where, "mean", "Spearman", "p", "Pearson", pad_edge=False)
     for kind, name in (("single", "single weights"), ("groups", f"groups of {found['group_size']:,} weights")):
         measured = found[kind]
         table.add_row(f"{measured['count']} {name} at zero", number(measured["mean_actual"]), "", "", "")
