@@ -154,6 +154,11 @@ class RecordingReader:
         return f"{name}{list(element)}"
 
     @property
+    def index(self) -> ParameterIndex:
+        """The store's parameters."""
+        return self._index
+
+    @property
     def codec(self) -> str:
         """Name of the codec."""
         return self.schema.codec.name
