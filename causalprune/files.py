@@ -207,6 +207,19 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(path: Path) -> None:
+    """Make all files below a directory durable, and their names: those that another library wrote without syncing."""
+    with storage_errors(path):
+        for folder, _, names in os.walk(path):
+            for name in names:
+                descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            sync_directory(Path(folder))
+
+
 def append_line(path: Path, line: str) -> None:
     """Append one line and sync it; the file is created if need be.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -63,6 +64,13 @@ def percent(fraction: float, digits: int | None = None) -> str:
     while float(text := f"{100 * fraction:.{digits}f}") >= 100 > 100 * fraction:
         digits += 1
     return text
+
+
+def moments(values: Sequence[float]) -> dict[str, float | None]:
+    """``mean`` and ``std`` of a sample (with n − 1 in the denominator); None where there are too few values."""
+    from statistics import mean, stdev
+
+    return {"mean": mean(values) if values else None, "std": stdev(values) if len(values) > 1 else None}
 
 
 def mean_and_spread(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
+from functools import partial
 
 import typer
 from causalprune_cli.builder import stage_command
+from causalprune_cli.show import show
 
 from causalprune.config import STAGE_CONFIGS
 
@@ -48,18 +47,7 @@ def add_commands(app: typer.Typer) -> None:
             STAGE_CONFIGS[stage],
             stage=stage,
             example=example,
-            show=_shower(stage),
+            show=partial(show, stage),
             file_argument=stage == "sweep",
         )
     app.add_typer(store)
-
-
-def _shower(stage: str) -> Callable[[Any], Any]:
-    """What makes something printable of a stage's result; rich is imported when there is one."""
-    module = "show_store" if stage.startswith(_STORE) else "show_diagnosis" if stage == "diagnose" else "show"
-
-    def show(result: Any) -> Any:
-        function = stage.removeprefix(_STORE).replace("-", "_")
-        return getattr(import_module(f"causalprune_cli.{module}"), function)(result)
-
-    return show

@@ -7,16 +7,8 @@ from pathlib import Path
 
 from causalprune.config.shared import RuntimeOptions
 from causalprune.errors import UsageError
-from causalprune.options import one_of, option
-
-FORMATS = {
-    "torch": ".pt",
-    "safetensors": ".safetensors",
-    "csr": ".csr.safetensors",
-    "pt2": ".pt2",
-    "onnx": ".onnx",
-}
-"""The formats, each with the end of its default file's name."""
+from causalprune.models.export.names import EXPORT_FORMATS
+from causalprune.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +19,7 @@ class ExportConfig(RuntimeOptions):
         "torch",
         "Weights by name, for a class of your own: torch: a state dict; safetensors: the same; csr: pruned weights as "
         "sparse rows. The whole network: pt2: for PyTorch; onnx: for ONNX Runtime.",
-        check=one_of(tuple(FORMATS)),
+        check=EXPORT_FORMATS,
     )
     compact: bool = option(
         False, "Remove filters and neurons whose every weight is pruned, and measure the latency before and after."
@@ -40,9 +32,7 @@ class ExportConfig(RuntimeOptions):
     trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", identifies=False)
 
     def check(self) -> None:
-        """Masks only where the format has a place for them."""
+        """No masks for a compact network."""
         super().check()
-        if self.masks and self.format not in ("torch", "safetensors"):
-            raise UsageError("--masks", expected="--format torch or safetensors", found=self.format)
         if self.masks and self.compact:
             raise UsageError("--masks", expected="no --compact, which leaves weights that no mask fits", found="both")

@@ -10,6 +10,7 @@ from causalprune.errors import UsageError
 from causalprune.options import option
 from causalprune.quantities import check_range
 from causalprune.store.names import CODECS
+from causalprune.store.names import RECORDING_FORMATS
 from causalprune.urls import StoreUrl, parse_place
 
 
@@ -22,10 +23,11 @@ class StoreVerifyConfig(RuntimeOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreExportConfig(RuntimeOptions):
-    """Write rows and parameters of a recording into a .npz or .safetensors file."""
+    """Write rows and parameters of a recording for other tools: NumPy, safetensors or Zarr."""
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
-    output: Path | None = option(None, "File to write, ending in .npz or .safetensors.")
+    output: Path | None = option(None, "File to write, ending in .npz, .safetensors or .zarr (a directory).")
+    format: str | None = option(None, "Its format [the one that its name ends in].", check=RECORDING_FORMATS)
     recording: str | None = option(None, "Name of the recording [the last one].")
     rows: str | None = option(None, "Rows, such as 0:64 [all].", check=check_range)
     param: tuple[str, ...] = option((), "Parameter, such as fc1.weight; may be repeated [all].", metavar="NAME")

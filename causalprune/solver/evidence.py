@@ -302,3 +302,15 @@ def combine(layers: Sequence[tuple[str, FitEvidence]]) -> FitEvidence:
 def _sum_known(counts: list[int | None]) -> int | None:
     known = [count for count in counts if count is not None]
     return sum(known) if len(known) == len(counts) else None
+
+
+def spearman(
+    first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]
+) -> tuple[float, float] | tuple[None, None]:
+    """Rank correlation of two vectors of the same length, and its two-sided p-value; None where either is constant."""
+    from scipy.stats import spearmanr
+
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return None, None
+    found = spearmanr(first, second)
+    return float(found.statistic), float(found.pvalue)

@@ -9,7 +9,7 @@ import numpy as np
 
 from causalprune.errors import DataError, UsageError
 from causalprune.solver.certificate import Penalty, certify, signed
-from causalprune.solver.evidence import FitEvidence, FitResult, NotCertifiedError, combine
+from causalprune.solver.evidence import FitEvidence, FitResult, NotCertifiedError, combine, spearman
 from causalprune.solver.names import SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions, check_target, no_correlation, no_movement
 from causalprune.solver.process_group import ProcessGroup
@@ -227,7 +227,7 @@ class PlainSolver:
             r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
             num_nonzero=int(np.count_nonzero(attempt.coefficients)),
             passes=attempt.passes,
-            spearman=_spearman(np.abs(gamma), np.abs(plain)),
+            spearman=spearman(np.abs(gamma), np.abs(plain))[0],
             certified=self.certifies and relative_gap <= problem.tol,
             warning=warning,
         )
@@ -245,11 +245,3 @@ def _predict(source: ColumnSource, gamma: Float64) -> Float64:
     for first, block in source.blocks():
         prediction += block.astype(np.float64) @ gamma[first : first + block.shape[1]]
     return prediction
-
-
-def _spearman(a: Float64, b: Float64) -> float | None:
-    from scipy.stats import spearmanr
-
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(spearmanr(a, b).statistic)

@@ -9,20 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.analysis.diagnosis.agreement import agreement, stability
+from causalprune.analysis.diagnosis.findings import findings
+from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import DiagnoseConfig, FitGammaConfig
 from causalprune.errors import MismatchError, UsageError
-from causalprune.evaluation.agreement import agreement
-from causalprune.evaluation.stability import stability
 from causalprune.paths import RunPaths, fit_result_path
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
 from causalprune.runtime import make_deterministic
-from causalprune.solver.placebo import common_gamma, placebo_fits
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.rows import held_out_tail
 from causalprune.stages.artefacts import check_distinct
-from causalprune.stages.diagnosis_findings import findings
 from causalprune.stages.fit_gamma import design
 from causalprune.stages.fit_interventions import intervene
 from causalprune.stages.result import StageResult

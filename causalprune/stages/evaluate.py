@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import nn
 
+from causalprune.analysis.cost import flops, measure_cost, parameter_counts, stored_bytes
+from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import EvaluateConfig
-from causalprune.evaluation.cost import flops, parameter_counts
-from causalprune.evaluation.figures import require_matplotlib
-from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
 from causalprune.evaluation.metrics import evaluate_model
 from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
@@ -35,7 +34,7 @@ class EvaluateResult(StageResult):
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``bytes_dense`` and
             ``bytes_csr``, ``reference``, the metrics of the dense network, what
             :func:`causalprune.stages.flatness.measure_flatness` adds, and ``cost``, see
-            :func:`causalprune.evaluation.measured_cost.measure_cost`, where it was asked for.
+            :func:`causalprune.analysis.cost.measure_cost`, where it was asked for.
     """
 
     evaluation: dict[str, Any]
@@ -71,7 +70,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         ).to_json()
 
     measured = measure(model)
-    counts = parameter_counts(model, info.index, mask.tensors())
+    counts = parameter_counts(model, mask.tensors())
     cost = flops(model, info.model.input_shape, mask.tensors())
     dense = None
     if reference is not None:
@@ -93,7 +92,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         "sparsity_prunable": mask.sparsity,
         "sparsity_all": mask.num_pruned / counts.total,
         "parameters_total": counts.total,
-        "parameters_nonzero": counts.total_nonzero,
+        "parameters_nonzero": counts.nonzero,
         "flops_dense": cost.dense,
         "flops_theoretical": cost.theoretical,
         "file_bytes": source.stat().st_size,
@@ -140,11 +139,11 @@ def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:
 
 def _draw(evaluation: dict[str, Any], outputs: dict[str, Path]) -> None:
     if "landscape" in outputs:
-        from causalprune.evaluation.landscape import plot_landscape
+        from causalprune.analysis.flatness.landscape import plot_landscape
 
         title = f"Loss around the network, {evaluation['sparsity_prunable']:.2%} pruned"
         plot_landscape(evaluation["landscape"], title, outputs["landscape"])
     if "plot" in outputs:
-        from causalprune.evaluation.plots import plot_evaluation
+        from causalprune.analysis.plots.network import plot_evaluation
 
         plot_evaluation(evaluation, outputs["plot"])

@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.analysis.cost import flops
+from causalprune.analysis.forward_pass import LATENCY_BATCHES, latency
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import ExportConfig
-from causalprune.config.export import FORMATS
-from causalprune.errors import MismatchError
-from causalprune.evaluation.cost import flops
-from causalprune.evaluation.latency import LATENCY_BATCHES, latency
+from causalprune.errors import MismatchError, UsageError
 from causalprune.export.compact import compact_model, dead_units
-from causalprune.export.encoding import Networks, encode
 from causalprune.files import atomic_file, make_directory, read_json, remove_partials, sha256_file
 from causalprune.locking import FileLock
+from causalprune.models.export.formats import ExportFormat, Networks
+from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.paths import RunPaths, lock_path, result_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult, check_distinct, identity_of
@@ -75,7 +75,11 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
     started = time.monotonic()
     run = RunPaths(config.run)
     source = config.checkpoint or run.final
-    default = run.exported(FORMATS[config.format])
+    format: ExportFormat = EXPORT_FORMATS.load(config.format)
+    if config.masks and not format.holds_masks:
+        holding = [name for name in EXPORT_FORMATS if EXPORT_FORMATS.load(name).holds_masks]
+        raise UsageError("--masks", expected=f"--format {' or '.join(holding)}", found=config.format)
+    default = run.exported(format.suffix)
     path = config.output or default
     check_distinct(path, source)
     checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
@@ -104,7 +108,7 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
         dead = sum(map(len, dead_units(mask.index, keep)))
         if config.compact:
             keep = {entry.name: exported.get_parameter(entry.name).detach() != 0 for entry in mask.index}
-        data, compare = encode(config.format, Networks(model, exported, shape), keep, masks=config.masks)
+        data, compare = format.encode(Networks(model, exported, shape), keep, masks=config.masks)
         with atomic_file(path) as file:
             file.write(data)
             verified, difference = compare(Path(file.name))

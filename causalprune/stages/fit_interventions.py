@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.analysis.diagnosis.interventions import Positions, compare, zeroed_loss_changes
+from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.checkpoint import Checkpoint
 from causalprune.config import DiagnoseConfig
 from causalprune.errors import MismatchError
-from causalprune.evaluation.interventions import Positions, compare, zeroed_loss_changes
-from causalprune.evaluation.samples import draw_samples, loss_module
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.criteria import GAMMA
 from causalprune.reporting import Reporter
@@ -19,6 +19,7 @@ from causalprune.runtime import keyed_seed
 from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.stages.loading import set_up
 from causalprune.store import Fit, RecordingReader
+from causalprune.training.losses import loss_module
 
 
 def intervene(
@@ -46,8 +47,8 @@ def intervene(
         reporter: Shows progress.
 
     Returns:
-        ``single`` and ``groups`` as :func:`causalprune.evaluation.interventions.compare` gives them, and on what they
-        were measured.
+        ``single`` and ``groups`` as :func:`causalprune.analysis.diagnosis.interventions.compare` gives them, and on
+        what they were measured.
 
     Raises:
         MismatchError: The checkpoint is of another network, or has another mask than the recording.
@@ -95,9 +96,10 @@ def intervene(
         "samples": sum(len(x) for x, _ in samples),
         "group_size": len(kinds["groups"][0]),
     }
+    loss = loss_module(data.task)
     with reporter.task("interventions", sum(map(len, kinds.values()))) as bar:
         for kind, sets in kinds.items():
-            actual = zeroed_loss_changes(model, index, loss_module(data), samples, sets, notify=lambda: bar.advance(1))
+            actual = zeroed_loss_changes(model, index, loss, samples, sets, notify=lambda: bar.advance(1))
             predictors = {n: np.array([v[s].sum() for s in sets]) for n, v in effects.items()}
             result[kind] = compare(actual, predictors)
     return result

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.config import FitGammaConfig
-from causalprune.evaluation.figures import require_matplotlib
 from causalprune.files import decode_json, encode_json
 from causalprune.paths import RunPaths, fit_result_path
 from causalprune.stages.result import StageResult
@@ -101,7 +101,7 @@ class FitReport:
 
     def _draw(self, result: FitGammaResult) -> None:
         if self._config.plot is not None:
-            from causalprune.evaluation.path_plot import plot_path
+            from causalprune.analysis.plots.recording import plot_path
 
             plot_path(result.evidence, self._config.plot)
 

@@ -7,11 +7,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
 from causalprune.config import EvaluateConfig
 from causalprune.data.datasets import DataSet
-from causalprune.evaluation.samples import draw_samples, loss_module
-from causalprune.evaluation.subspace import ParameterVector
 from causalprune.pruning.mask import Mask
+from causalprune.training.losses import loss_module
 
 
 def measure_flatness(
@@ -37,7 +37,7 @@ def measure_flatness(
     if not (config.hessian or config.noise or config.landscape):
         return {}
     model.eval()
-    parameters, loss = ParameterVector(model, mask), loss_module(data)
+    parameters, loss = ParameterVector(model, mask), loss_module(data.task)
     samples = draw_samples(
         data,
         config.flatness_split,
@@ -52,16 +52,16 @@ def measure_flatness(
         "flatness_split": config.flatness_split,
     }
     if config.hessian:
-        from causalprune.evaluation.hessian import hessian_spectra
+        from causalprune.analysis.flatness.hessian import hessian_spectra
 
         spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
         found["hessian"] = {name: spectrum.to_json() for name, spectrum in spectra.items()}
     if config.noise:
-        from causalprune.evaluation.noise import noise_tolerance
+        from causalprune.analysis.flatness.noise import noise_tolerance
 
         found["noise"] = noise_tolerance(model, loss, parameters, samples, draws=config.draws, seed=config.seed)
     if config.landscape:
-        from causalprune.evaluation.landscape import loss_landscape
+        from causalprune.analysis.flatness.landscape import loss_landscape
 
         found["landscape"] = loss_landscape(
             model, loss, parameters, samples, points=config.landscape_points, seed=config.seed

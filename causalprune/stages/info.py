@@ -122,11 +122,11 @@ def _look_inside(config: InfoConfig, path: Path | StoreUrl) -> dict[str, Any]:
     fit = reader.read_fit(config.fit) if config.fit else None
     if config.plot:
         if fit is not None:
-            from causalprune.evaluation.path_plot import plot_path
+            from causalprune.analysis.plots.recording import plot_path
 
             plot_path(fit.attributes["evidence"], config.plot)
         else:
-            from causalprune.evaluation.plots import plot_recording
+            from causalprune.analysis.plots.recording import plot_recording
 
             plot_recording(reader.loss_change, step_norms(reader, 0, reader.num_rows), config.plot)
         details["plot"] = str(config.plot)

@@ -8,20 +8,33 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.analysis.plots.curves import color_of
+from causalprune.analysis.report.page import Page, Section, is_page
+from causalprune.analysis.report.sections import SECTIONS
+from causalprune.analysis.report.series import Block, blocks_of
 from causalprune.config import ReportConfig
 from causalprune.errors import DataError, MismatchError
-from causalprune.evaluation.page import Page, is_page
-from causalprune.evaluation.series import Block, blocks_of
-from causalprune.evaluation.sweep_curves import colour_of
 from causalprune.files import make_directory, remove_file, remove_partials, storage_errors, write_atomic
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult
-from causalprune.stages.report_section import Section
-from causalprune.stages.report_sections import SECTIONS
 from causalprune.sweep.grid import read_grid
-from causalprune.sweep.table import read_results
+from causalprune.sweep.table import read_mask, read_results
+
+_MISSING = {
+    "seeds": "standard deviations (--seeds 2 or more)",
+    "fit": "the histogram of γ (a --criterion that reads a fit, such as gamma or effect)",
+    "criteria": "the overlap of the kept weights (--criterion with two or more)",
+    "masks": "the overlap of the kept weights (cells of the same seeds, with their masks)",
+    "iterations": "the loss of each iteration (--iterations 2 or more)",
+    "hessian": "Hessian eigenvalues and spectra (--set evaluate.hessian=5)",
+    "noise": "noise tolerance (--set evaluate.noise=true)",
+}
+"""What a page leaves out for want of something, and how to get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,9 +47,9 @@ class ReportResult(StageResult):
         pictures: Names of the PNG files beside the page.
         phase_shift: For each further setting and criterion where the score falls: ``sparsity``, ``low``, ``high``,
             ``width``, ``width_spread``, ``inside``, ``seeds``, ``curves`` and ``undetermined`` of
-            :class:`causalprune.evaluation.phase.PhaseShift`, or ``reason`` why that can't be said of any seed.
+            :class:`causalprune.analysis.report.phase.PhaseShift`, or ``reason`` why that can't be said of any seed.
         eigenvalues: For each further setting the lines of
-            :meth:`causalprune.evaluation.series.Block.eigenvalue_lines`.
+            :meth:`causalprune.analysis.report.series.Block.eigenvalue_lines`.
     """
 
     rows: int
@@ -58,7 +71,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
 
     Raises:
         DataError: No sweep, or one without a finished cell.
-        MismatchError: The folder's ``index.html`` is another page, and no leave to overwrite it.
+        MismatchError: The folder's ``index.html`` is another page, and ``overwrite`` is not set.
         LockedError: Another process is writing there.
         CausalpruneError: See :mod:`causalprune.errors` for the family.
     """
@@ -89,9 +102,13 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         blocks = blocks_of(
             rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")]
         )
-        colours = colour_of(list(dict.fromkeys(row["criterion"] for row in rows)))
+        colors = color_of(list(dict.fromkeys(row["criterion"] for row in rows)))
         page = Page(config.title or _title(rows))
         _introduce(page, grid, rows)
+
+        def kept(row: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
+            return read_mask(paths, row["cell"])
+
         pictures: list[str] = []
         phase_shift: list[dict[str, Any]] = []
         eigenvalues: list[dict[str, Any]] = []
@@ -101,7 +118,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
                 prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
                 if len(blocks) > 1:
                     page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
-                section = Section(page, block, colours, paths, folder, prefix, 3 if len(blocks) > 1 else 2)
+                section = Section(page, block, colors, kept, folder, prefix, 3 if len(blocks) > 1 else 2)
                 missing.append(tuple(name for show in SECTIONS for name in show(section)))
                 pictures += section.pictures
                 phase_shift += _phase_lines(block)
@@ -111,7 +128,9 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         absent = [name for name in missing[0] if all(name in of_one for of_one in missing)]
         if absent:
             page.heading("Not in this report")
-            page.text(f"With the options of sweep that give it: {'; '.join(absent)}.", "note")
+            page.text(
+                f"With the options of sweep that give it: {'; '.join(_MISSING[name] for name in absent)}.", "note"
+            )
         _remove_earlier(folder, path, keep=set(pictures))
         write_atomic(path, page.html().encode())
     return ReportResult(
@@ -128,7 +147,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
 
 
 def _remove_earlier(folder: Path, page: Path, keep: set[str]) -> None:
-    """Remove the pictures that an earlier report left: those that its page holds byte for byte, and no others."""
+    """Remove the pictures of an earlier report: those that its page holds byte for byte, and no others."""
     if not is_page(page):
         return
     with storage_errors(page, "read"):

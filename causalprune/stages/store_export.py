@@ -1,4 +1,4 @@
-"""Write rows and parameters of a recording into a file that NumPy or safetensors reads."""
+"""Write rows and parameters of a recording for other tools: NumPy, safetensors or Zarr."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from causalprune.quantities import parse_range
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult
 from causalprune.store import TrajectoryStore
-from causalprune.store.export import export_recording
+from causalprune.store.export import export_recording, format_of, is_exported
+from causalprune.store.names import RECORDING_FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class StoreExportResult(StageResult):
         recording: Name of the recording.
         rows: Rows written.
         columns: Columns written.
-        file_bytes: Size of the file.
+        file_bytes: Size of the file, or of the files in the directory.
     """
 
     recording: str
@@ -38,7 +39,7 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
     """Export a slice of a recording.
 
     Raises:
-        UsageError: The file is there already, or has another suffix; an unknown parameter.
+        UsageError: The file is there already, or its name says no format; an unknown parameter.
         DataError: Rows that weren't recorded.
         LockedError: Another process is writing the file.
     """
@@ -47,8 +48,10 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
     reader = TrajectoryStore.open(config.store or RunPaths(config.run).store).recording(config.recording)
     path = config.output
     assert path is not None
-    if path.is_dir() or (path.exists() and not config.overwrite):
-        remedy = "choose another --output" if path.is_dir() else "pass --overwrite"
+    is_folder = RECORDING_FORMATS.load(config.format or format_of(path)).is_folder
+    replaceable = is_exported(path) if is_folder else path.is_file()
+    if path.exists() and not (replaceable and config.overwrite):
+        remedy = "pass --overwrite" if replaceable else "choose another --output"
         raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy=remedy)
     start, stop = parse_range(config.rows) if config.rows else (0, None)
     if reader.num_rows == 0:
@@ -57,7 +60,7 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
     make_directory(path.parent)
     with FileLock(lock_path(path), break_lock=config.break_lock):
         remove_partials(path.parent, path.name)
-        rows, columns = export_recording(reader, path, rows=wanted, parameters=config.param)
+        rows, columns = export_recording(reader, path, format=config.format, rows=wanted, parameters=config.param)
     return StoreExportResult(
         stage="store export",
         inputs={"recording": reader.digest},
@@ -66,5 +69,5 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
         recording=reader.name,
         rows=rows,
         columns=columns,
-        file_bytes=path.stat().st_size,
+        file_bytes=sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()),
     )

@@ -1,4 +1,4 @@
-"""Names of the store's codecs, known without importing what they stand for."""
+"""Names of the codecs and export formats of the store, known without importing what they stand for."""
 
 from __future__ import annotations
 
@@ -13,3 +13,14 @@ CODECS = Registry(
     },
 )
 """Ways to store deltas, each a :class:`causalprune.store.codec.Codec`."""
+
+RECORDING_FORMATS = Registry(
+    "format",
+    {
+        "npz": "causalprune.store.export:NPZ",
+        "safetensors": "causalprune.store.export:SAFETENSORS",
+        "zarr": "causalprune.store.export:ZARR",
+    },
+)
+"""Formats for slices of a recording, each a :class:`causalprune.store.export.RecordingFormat`. A name that ends in
+``.NAME`` says format NAME."""

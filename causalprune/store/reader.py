@@ -156,6 +156,11 @@ class RecordingReader:
         return f"{name}{list(element)}"
 
     @property
+    def index(self) -> ParameterIndex:
+        """The store's parameters."""
+        return self._index
+
+    @property
     def codec(self) -> str:
         """Name of the codec."""
         return self.schema.codec.name
@@ -370,10 +375,6 @@ class RecordingReader:
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.store.fits.FitStore.read>`."""
         return self._fits.read(name)
-
-    def delete_fit(self, name: str) -> None:
-        """Delete a fit; see :meth:`FitStore.delete <causalprune.store.fits.FitStore.delete>`."""
-        self._fits.delete(name)
 
     def verify(self) -> list[str]:
         """Read everything there is and compare it with its checksums.

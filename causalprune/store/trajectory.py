@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import google_crc32c
 import numpy as np
@@ -34,6 +34,9 @@ from causalprune.store.metadata import (
 from causalprune.store.reader import RecordingReader
 from causalprune.store.writer import QUEUE_BYTES, RecordingWriter
 from causalprune.urls import StoreUrl, parse_place
+
+if TYPE_CHECKING:
+    import zarr
 
 
 class TrajectoryStore:
@@ -139,6 +142,19 @@ class TrajectoryStore:
             )
         with layout.lock.lock(break_lock=break_lock):
             layout.root.remove_folder()
+
+    def zarr(self) -> zarr.Group:
+        """The store as a group of the zarr library, for tools that read Zarr; opened read-only.
+
+        ``group["recordings/000/delta"]`` is the (T, P_active) array of a recording. While that is being recorded, rows
+        that aren't committed yet read as NaN; :meth:`recording` knows how many are.
+
+        Raises:
+            UsageError: The library that it takes is missing.
+        """
+        import zarr
+
+        return zarr.open_group(self._layout.root.zarr_store(), mode="r")
 
     def require_index(self, index: ParameterIndex) -> None:
         """Check that the store is about the same parameters.

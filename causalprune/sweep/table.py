@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from causalprune.analysis.report.series import grouped
 from causalprune.errors import CorruptError
-from causalprune.evaluation.grouping import grouped
-from causalprune.evaluation.series import moments
 from causalprune.files import is_sealed, read_json, sha256_file, storage_errors, write_atomic
 from causalprune.paths import SweepPaths
+from causalprune.quantities import moments
 from causalprune.sweep.grid import read_grid
 
 Row = dict[str, Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
 from torch.nn import functional
 
 from causalprune.specs import Task
@@ -20,3 +21,8 @@ def loss_function(task: Task, label_smoothing: float = 0.0) -> LossFunction:
     if task == "regression":
         return functional.mse_loss
     return lambda outputs, labels: functional.cross_entropy(outputs, labels, label_smoothing=label_smoothing)
+
+
+def loss_module(task: Task) -> nn.Module:
+    """The same loss without label smoothing, as a module whose value is a mean over samples."""
+    return nn.MSELoss() if task == "regression" else nn.CrossEntropyLoss()

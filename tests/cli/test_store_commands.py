@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import zarr
 from causalprune_cli.main import main
 
 from causalprune.config import StoreVerifyConfig
@@ -166,6 +167,32 @@ def test_export(store, capsys, tmp_path):
     ask(capsys, *arguments, "--overwrite")
     assert "a file to write" in refuse(capsys, 2, "store", "export", store.path)
     assert "0:20" in refuse(capsys, 3, "store", "export", store.path, "--rows", "1:21", "--output", tmp_path / "x.npz")
+
+
+def test_export_to_zarr(store, capsys, tmp_path):
+    """With the same values as the other formats; only an earlier export is replaced."""
+    npz, path = tmp_path / "slice.npz", tmp_path / "slice of zarr"
+    slice_of = ("store", "export", store.path, "--rows", "2:13", "--param", "layer1.weight", "--output")
+    arguments = (*slice_of, path, "--format", "zarr")
+    ask(capsys, *slice_of, npz)
+    size = ask(capsys, *arguments)["metrics"]["file_bytes"]
+    assert size == sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    group = zarr.open_group(path, mode="r")
+    with np.load(npz) as loaded:
+        assert sorted(group.array_keys()) == sorted(loaded)
+        for name in loaded:
+            assert group[name].dtype == loaded[name].dtype
+            assert np.array_equal(group[name][...], loaded[name])
+    assert "pass --overwrite" in refuse(capsys, 2, *arguments)
+    ask(capsys, *arguments, "--overwrite")
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("years of work")
+    for place, options in ((mine, ("--format", "zarr")), (npz, ("--format", "zarr")), (path, ("--format", "npz"))):
+        line = refuse(capsys, 2, *slice_of, place, *options, "--overwrite")
+        assert "choose another --output" in line
+    assert (mine / "thesis.tex").read_text() == "years of work"
+    assert "did you mean 'zarr'" in refuse(capsys, 2, *slice_of, path, "--format", "zar")
 
 
 def test_compact(store, capsys):

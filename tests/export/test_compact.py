@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from causalprune.analysis.cost import measure_cost, stored_bytes
+from causalprune.analysis.forward_pass import latency, peak_memory
 from causalprune.errors import DataError, MismatchError
-from causalprune.evaluation.latency import latency
-from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
-from causalprune.evaluation.peak_memory import peak_memory
 from causalprune.export.compact import compact_model
 from causalprune.models.lenet import LeNet
 from causalprune.models.mlp import MLP, mlpnet

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from causalprune.checkpoint import load_checkpoint
-from causalprune.export.formats import from_csr, safetensors_bytes, to_csr
+from causalprune.models.export.formats import from_csr, safetensors_bytes, to_csr
 
 READER = """
 import torch

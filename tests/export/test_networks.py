@@ -7,11 +7,10 @@ from networks_of_runs import final_network
 from safetensors.torch import load_file
 from torch import nn
 
-from causalprune.config.export import FORMATS
 from causalprune.errors import MismatchError, UsageError
-from causalprune.export.encoding import Networks, encode
-from causalprune.export.formats import from_csr
-from causalprune.export.networks import onnx_bytes, pt2_bytes, trace
+from causalprune.models.export.formats import Networks, from_csr
+from causalprune.models.export.names import EXPORT_FORMATS
+from causalprune.models.export.programs import onnx_bytes, pt2_bytes, trace
 
 
 def with_tensors(model, tensors):
@@ -37,14 +36,14 @@ def outputs_of(path, format, run, inputs):
         return with_tensors(final_network(run), from_csr(tensors) if format == "csr" else tensors)(inputs)
 
 
-@pytest.mark.parametrize("format", list(FORMATS))
+@pytest.mark.parametrize("format", list(EXPORT_FORMATS))
 @pytest.mark.parametrize("name", ["lenet_run", "resnet_run"])
 def test_a_convolutional_network(name, format, exported, request) -> None:
     run = request.getfixturevalue(name)
     inputs = torch.randn(7, 1, 8, 8, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         expected = final_network(run)(inputs)
-    path = run / f"exported{FORMATS[format]}"
+    path = run / f"exported{EXPORT_FORMATS.load(format).suffix}"
     metrics = exported(run, "--format", format)
     found = outputs_of(path, format, run, inputs)
     assert metrics["dead_units"] > 0
@@ -86,12 +85,12 @@ class Scaled(nn.Module):
 def test_outputs_that_are_off_are_refused_however_small_they_are(tmp_path, scale) -> None:
     path = tmp_path / "network"
     right, wrong = Scaled(scale).eval(), Scaled(2 * scale).eval()
-    data, compare = encode("onnx", Networks(right, right, (6,)), {})
+    data, compare = EXPORT_FORMATS.load("onnx").encode(Networks(right, right, (6,)), {})
     path.write_bytes(data)
     verified, difference = compare(path)
     assert verified == "outputs"
     assert difference < 1e-5 * scale
-    path.write_bytes(encode("onnx", Networks(wrong, wrong, (6,)), {})[0])
+    path.write_bytes(EXPORT_FORMATS.load("onnx").encode(Networks(wrong, wrong, (6,)), {})[0])
     with pytest.raises(MismatchError, match="a difference of"):
         compare(path)
 
@@ -99,10 +98,10 @@ def test_outputs_that_are_off_are_refused_however_small_they_are(tmp_path, scale
 def test_outputs_of_zero_are_equal_to_themselves_alone(tmp_path) -> None:
     path = tmp_path / "network"
     silent, loud = Scaled(0.0).eval(), Scaled(1e-9).eval()
-    data, compare = encode("onnx", Networks(silent, silent, (6,)), {})
+    data, compare = EXPORT_FORMATS.load("onnx").encode(Networks(silent, silent, (6,)), {})
     path.write_bytes(data)
     assert compare(path) == ("outputs", 0.0)
-    path.write_bytes(encode("onnx", Networks(loud, loud, (6,)), {})[0])
+    path.write_bytes(EXPORT_FORMATS.load("onnx").encode(Networks(loud, loud, (6,)), {})[0])
     with pytest.raises(MismatchError):
         compare(path)
 
@@ -112,12 +111,12 @@ def test_the_difference_is_from_the_checkpoint_s_network(tmp_path) -> None:
     networks = Networks(Scaled(1.0).eval(), Scaled(1.00005).eval(), (6,))
     expected = float((networks.outputs(networks.checkpoint) - networks.outputs(networks.exported)).abs().max())
     for format in ("onnx", "pt2", "torch"):
-        data, compare = encode(format, networks, {})
+        data, compare = EXPORT_FORMATS.load(format).encode(networks, {})
         path.write_bytes(data)
         assert compare(path)[1] == pytest.approx(expected, rel=0.01), format
 
 
-@pytest.mark.parametrize("format", list(FORMATS))
+@pytest.mark.parametrize("format", list(EXPORT_FORMATS))
 def test_a_file_that_the_disk_changed_is_not_accepted(lenet_run, tmp_path, monkeypatch, capsys, format) -> None:
     """What is compared is the file: here one that lost the network on its way."""
     from causalprune.files import _DescriptorWriter
@@ -125,7 +124,7 @@ def test_a_file_that_the_disk_changed_is_not_accepted(lenet_run, tmp_path, monke
     zeros = final_network(lenet_run)
     for parameter in zeros.parameters():
         nn.init.zeros_(parameter)
-    other, _ = encode(format, Networks(zeros, zeros, (1, 8, 8)), {})
+    other, _ = EXPORT_FORMATS.load(format).encode(Networks(zeros, zeros, (1, 8, 8)), {})
     write = _DescriptorWriter.write
 
     def lossy(self, data):
@@ -159,7 +158,7 @@ class FixedBatch(Branching):
 
 @pytest.mark.parametrize("kind", [Branching, FixedBatch])
 def test_a_network_that_cant_be_traced(kind, capfd) -> None:
-    with pytest.raises(UsageError, match=r"expected a network that torch.export can trace.*--format torch"):
+    with pytest.raises(UsageError, match=r"expected a network that torch.export can trace.*format torch"):
         trace(kind(), (4,))
     assert capfd.readouterr() == ("", "")
 
@@ -172,7 +171,7 @@ class Spectral(Branching):
 def test_an_operation_that_onnx_lacks(capfd) -> None:
     program = trace(Spectral(), (4,))
     assert pt2_bytes(program)
-    with pytest.raises(UsageError, match=r"expected a network of operations that ONNX has.*--format pt2"):
+    with pytest.raises(UsageError, match=r"expected a network of operations that ONNX has.*format pt2"):
         onnx_bytes(program)
     assert capfd.readouterr() == ("", "")
 

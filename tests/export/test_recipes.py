@@ -27,10 +27,10 @@ def recipes():
 
 
 def test_every_format_has_one() -> None:
-    from causalprune.config.export import FORMATS
+    from causalprune.models.export.names import EXPORT_FORMATS
 
     options = list(recipes()[0])
-    assert [f"--format {name}" in options for name in FORMATS] == [True] * len(FORMATS)
+    assert [f"--format {name}" in options for name in EXPORT_FORMATS] == [True] * len(EXPORT_FORMATS)
     assert any("--masks" in o for o in options)
 
 

@@ -4,11 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.evaluation.cost import flops
-from causalprune.evaluation.latency import latency
-from causalprune.evaluation.peak_memory import peak_memory
-from causalprune.export.networks import trace
+from causalprune.analysis.cost import flops
+from causalprune.analysis.forward_pass import latency, peak_memory
 from causalprune.inference import evaluation_mode
+from causalprune.models.export.programs import trace
 
 
 @pytest.fixture

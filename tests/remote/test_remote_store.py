@@ -265,3 +265,11 @@ def test_what_is_larger_than_it_may_be_is_not_loaded(s3):
         location.log().read(1000)
     assert location.client.get(location.key, limit=1000)[0] == b""
     assert location.read(1001) == b"x" * 1001
+
+
+def test_the_zarr_library_reads_a_store_in_object_storage(url):
+    store = TrajectoryStore.open(url)
+    reader, group = store.recording(), store.zarr()
+    assert np.array_equal(group["recordings/000/delta"][...], reader.read_rows(0, ROWS))
+    with pytest.raises(ValueError, match="read-only"):
+        group.create_group("mine")

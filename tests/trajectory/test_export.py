@@ -1,15 +1,24 @@
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
-from causalprune.errors import DataError, UsageError
-from causalprune.store.export import export_recording
+from causalprune.errors import DataError, StorageError, UsageError
+from causalprune.store.export import Slice, export_recording
 from causalprune.store.steps import STEP_FIELDS
 
-LOADERS = {".npz": np.load, ".safetensors": load_file}
+
+def load_zarr(path):
+    """By zarr alone; nothing but the arrays may be in the group."""
+    group = zarr.open_group(path, mode="r")
+    assert group.metadata.zarr_format == 3
+    return {name: array[...] for name, array in group.arrays()}
+
+
+LOADERS = {".npz": np.load, ".safetensors": load_file, ".zarr": load_zarr}
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +71,97 @@ def test_slices_that_do_not_exist(tmp_path, recorded):
     ):
         with pytest.raises(error, match=match):
             export_recording(reader, tmp_path / "x.npz", **options)
-    with pytest.raises(UsageError, match=r"\.npz or \.safetensors"):
+    with pytest.raises(UsageError, match=r"ending in \.npz, \.safetensors or \.zarr"):
         export_recording(reader, tmp_path / "x.csv")
     assert list(tmp_path.iterdir()) == []
+
+
+def files_of(path):
+    return {p.relative_to(path): p.read_bytes() for p in sorted(path.rglob("*")) if p.is_file()}
 
 
 def test_equal_recordings_give_equal_files(tmp_path):
     for name in ("a", "b"):
         store, _ = make_recording(tmp_path / name)
         export_recording(store.recording(), tmp_path / f"{name}.npz")
+        export_recording(store.recording(), tmp_path / f"{name}.zarr")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    assert files_of(tmp_path / "a.zarr") == files_of(tmp_path / "b.zarr")
+
+
+def test_the_attributes_of_a_zarr_group_say_what_its_columns_are(tmp_path, recorded):
+    reader, values, active = recorded
+    export_recording(reader, tmp_path / "x.zarr", rows=slice(2, 9), parameters=["layer2.weight", "layer0.weight"])
+    group = zarr.open_group(tmp_path / "x.zarr", mode="r")
+    ours = group.attrs["causalprune"]
+    assert (ours["recording"], ours["rows"], ours["digest"]) == ("000", [2, 9], reader.digest)
+    assert [(p["name"], p["shape"], p["offset"]) for p in ours["parameters"]] == [
+        ("layer2.weight", [15], 25),
+        ("layer0.weight", [10], 0),
+    ]
+    columns = np.cumsum(active) - 1
+    for parameter in ours["parameters"]:
+        start, stop = parameter["columns"]
+        inside = np.arange(parameter["offset"], parameter["offset"] + parameter["shape"][0])
+        expected = values[2:9, columns[inside[active[inside]]]]
+        assert np.array_equal(group["delta"][:, start:stop], expected)
+
+
+def test_steps_of_zero_are_written_to_zarr(tmp_path):
+    """A chunk that is lost reads as NaN, so one of zeros must be there."""
+    store = make_store(tmp_path / "t.zarr", 6)
+    with store.create_recording(INFO, np.ones(6, bool), max_rows=4, codec="exact", block_rows=2) as writer:
+        append_rows(writer, np.zeros((4, 6), np.float32))
+        writer.finish()
+    export_recording(store.recording(), tmp_path / "x.zarr")
+    assert not zarr.open_group(tmp_path / "x.zarr", mode="r")["delta"][...].any()
+    (tmp_path / "x.zarr/delta/c/1/0").unlink()
+    assert np.isnan(zarr.open_group(tmp_path / "x.zarr", mode="r")["delta"][2:]).all()
+
+
+def test_a_zarr_export_appears_as_a_whole(tmp_path, recorded, monkeypatch):
+    """Also where an earlier one is replaced: a failure in the middle leaves that one, and nothing else."""
+    reader, values, _ = recorded
+    path = tmp_path / "x.zarr"
+    for before in ({}, None):
+        monkeypatch.setattr(Slice, "pieces", fails_after_a_piece(Slice.pieces))
+        with pytest.raises(StorageError, match=r"cannot write .*x\.zarr"):
+            export_recording(reader, path, rows=slice(0, 9))
+        monkeypatch.undo()
+        if before is None:
+            assert np.array_equal(load_zarr(path)["delta"], values)
+        else:
+            assert list(tmp_path.iterdir()) == []
+        export_recording(reader, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
+
+
+def fails_after_a_piece(pieces):
+    def failing(self):
+        yield next(iter(pieces(self)))
+        raise OSError(28, "No space left on device")
+
+    return failing
+
+
+@pytest.mark.parametrize("codec", ["exact", "balanced", "small"])
+def test_the_store_as_a_zarr_group_has_the_reader_s_rows(tmp_path, codec):
+    store, _ = make_recording(tmp_path / "t.zarr", codec=codec)
+    reader, group = store.recording(), store.zarr()
+    recording = group["recordings/000"]
+    assert np.array_equal(recording["delta"][...], reader.read_rows(0, reader.num_rows))
+    assert np.array_equal(recording["steps"][...], reader.steps.to_matrix())
+    assert np.array_equal(recording["active"][...], reader.active)
+    with pytest.raises(ValueError, match="read-only"):
+        group.create_group("mine")
+
+
+def test_rows_that_are_not_committed_read_as_nan_through_zarr(tmp_path):
+    store = make_store(tmp_path / "t.zarr", 6)
+    values = make_rows(5, 6)
+    with store.create_recording(INFO, np.ones(6, bool), max_rows=8, codec="exact", block_rows=2) as writer:
+        append_rows(writer, values[:4])
+        writer.flush()
+        delta = store.zarr()["recordings/000/delta"][...]
+        assert np.array_equal(delta[:4], values[:4])
+        assert np.isnan(delta[4:]).all()

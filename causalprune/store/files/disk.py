@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -148,6 +148,12 @@ class DiskLocation(Location):
         """Nothing: of two directories that get the same name one is refused."""
         del break_lock
         return nullcontext()
+
+    def zarr_store(self) -> Any:
+        """The directory for zarr."""
+        from zarr.storage import LocalStore, StorePath
+
+        return StorePath(LocalStore(self.path, read_only=True))
 
     def prepare(self) -> None:
         """Make the directory that holds this one; remove temporary names of this one."""

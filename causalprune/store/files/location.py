@@ -262,6 +262,14 @@ class Location(ABC):
             break_lock: Take the lock, if it takes one, even from a process on another host.
         """
 
+    @abstractmethod
+    def zarr_store(self) -> Any:
+        """What the zarr library reads the folder through, read-only.
+
+        Raises:
+            UsageError: The library that it takes is missing.
+        """
+
     # Folders ----------------------------------------------------------------------------------------------------------
 
     @abstractmethod

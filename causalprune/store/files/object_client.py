@@ -61,6 +61,11 @@ class ObjectClient:
         self._first: Any = _connect(bucket, {"max_retries": FIRST_RETRIES})
         self._store: Any = _connect(bucket, None)
 
+    @property
+    def store(self) -> Any:
+        """The bucket for another library that reads it through obstore."""
+        return self._store
+
     def get(
         self,
         key: str,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -152,6 +152,12 @@ class ObjectLocation(Location):
     def making(self, *, break_lock: bool = False) -> AbstractContextManager[object]:
         """The lock of the store that is to be made here."""
         return (self / LOCK).lock(break_lock=break_lock)
+
+    def zarr_store(self) -> Any:
+        """The keys below this one for zarr."""
+        from zarr.storage import ObjectStore, StorePath
+
+        return StorePath(ObjectStore(self.client.store, read_only=True), self.key)
 
     def prepare(self) -> None:
         """Ask what is there, so that what can't be reached shows at once; building begins with what is left of it."""

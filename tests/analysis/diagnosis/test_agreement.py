@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from causalprune.evaluation.agreement import agreement
+from causalprune.analysis.diagnosis.agreement import agreement
 
 
 def ranking(columns=1000, nonzero=50, seed=0):

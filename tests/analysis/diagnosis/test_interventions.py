@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.evaluation.interventions import FEWEST, compare, zeroed_loss_changes
+from causalprune.analysis.diagnosis.interventions import FEWEST, compare, zeroed_loss_changes
 from causalprune.parameters import ParameterIndex
 
 COEFFICIENTS = np.array([0.1, 0.5, 2.0, 1e-9, 3.0, 0.7, 1.1, 0.2, 5.0, 0.04])

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from causalprune.evaluation.stability import stability
+from causalprune.analysis.diagnosis.agreement import stability
 
 
 def test_stability_counts_columns():

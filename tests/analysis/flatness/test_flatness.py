@@ -11,17 +11,16 @@ from causalprune_cli.main import main
 from torch import nn
 from torch.func import functional_call, hessian
 
-from causalprune.evaluation.landscape import filter_normalised_direction, loss_landscape, plot_landscape
-from causalprune.evaluation.noise import SIGMAS, noise_tolerance
-from causalprune.evaluation.samples import mean_loss
-from causalprune.evaluation.subspace import ParameterVector
+from causalprune.analysis.flatness.landscape import filter_normalized_direction, loss_landscape, plot_landscape
+from causalprune.analysis.flatness.noise import SIGMAS, noise_tolerance
+from causalprune.analysis.flatness.samples import ParameterVector, mean_loss
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.mask import Mask
 
 
 @pytest.fixture(scope="module")
 def spectra():
-    from causalprune.evaluation.hessian import hessian_spectra
+    from causalprune.analysis.flatness.hessian import hessian_spectra
 
     return hessian_spectra
 
@@ -171,7 +170,7 @@ def test_a_direction_has_the_filters_lengths_and_no_pruned_part():
     model = images()
     mask = pruned(model)
     parameters = ParameterVector(model, mask)
-    direction = dict(zip(parameters.names, filter_normalised_direction(parameters, seed=0), strict=True))
+    direction = dict(zip(parameters.names, filter_normalized_direction(parameters, seed=0), strict=True))
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1:
             assert not direction[name].any()
@@ -188,7 +187,7 @@ def test_the_middle_of_a_landscape_is_the_network(tmp_path):
     assert all(torch.equal(p, q) for p, q in zip(parameters.tensors, before, strict=True))
     assert found["axis"] == [-1, -0.5, 0, 0.5, 1]
     assert found["loss"][2][2] == pytest.approx(mean_loss(model, loss, samples))
-    parameters.move(before, (1.0, filter_normalised_direction(parameters, seed=_key("u"))))
+    parameters.move(before, (1.0, filter_normalized_direction(parameters, seed=_key("u"))))
     assert found["loss"][2][4] == pytest.approx(mean_loss(model, loss, samples))
     pytest.importorskip("matplotlib")
     plot_landscape(found, "title", tmp_path / "slice.png")

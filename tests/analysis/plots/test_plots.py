@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from causalprune.analysis.plots.figures import BLUE, GRAY, ORANGE
+from causalprune.analysis.plots.network import plot_evaluation
+from causalprune.analysis.plots.recording import plot_recording
 from causalprune.errors import DataError, StorageError, UsageError
-from causalprune.evaluation.plots import BLUE, GREY, ORANGE, plot_evaluation, plot_layers, plot_recording
 
 TRACK = "#EBEBEB"
 
@@ -30,26 +32,24 @@ def evaluation(**changes: Any) -> dict[str, Any]:
     } | changes
 
 
-def pixels(path: Path, *colours: str) -> list[int]:
-    """How many pixels have each colour."""
+def pixels(path: Path, *colors: str) -> list[int]:
+    """How many pixels have each color."""
     from matplotlib.colors import to_rgb
     from matplotlib.image import imread
 
     picture = np.round(imread(path)[..., :3] * 255).astype(int)
-    return [int((picture == np.round(np.array(to_rgb(c)) * 255)).all(axis=-1).sum()) for c in colours]
+    return [int((picture == np.round(np.array(to_rgb(c)) * 255)).all(axis=-1).sum()) for c in colors]
 
 
 @pytest.mark.parametrize("kept", [[10, 90], [100, 0], [50, 75]])
 def test_bars_are_as_long_as_layers_are_sparse(tmp_path: Path, kept: list[int]) -> None:
-    plot_layers([layer(100, k, f"l{k}") for k in kept], tmp_path / "p.png")
-    blue, track, orange = pixels(tmp_path / "p.png", BLUE, TRACK, ORANGE)
-    assert blue / (blue + track) == pytest.approx(1 - np.mean(kept) / 100, abs=0.03)
-    assert orange > 100
-
-
-def test_a_dense_network_has_no_bar(tmp_path: Path) -> None:
-    plot_layers([layer(10, 10)], tmp_path / "p.png")
-    assert pixels(tmp_path / "p.png", BLUE) == [0]
+    """What isn't pruned of a layer's bar shows its track, which only the panel of the layers has."""
+    for name, numbers in (("p", kept), ("dense", [100] * len(kept))):
+        layers = [layer(100, k, f"l{i}") for i, k in enumerate(numbers)]
+        plot_evaluation(evaluation(layers=layers), tmp_path / f"{name}.png")
+    (track, line), (whole, _) = (pixels(tmp_path / f"{name}.png", TRACK, ORANGE) for name in ("p", "dense"))
+    assert track / whole == pytest.approx(np.mean(kept) / 100, abs=0.03)
+    assert line > 100
 
 
 @pytest.mark.parametrize("dense", [{"r2": 0.5}, {"r2": None}, None])
@@ -67,31 +67,22 @@ def test_pruned_bars_stand_to_dense_ones_as_the_numbers_do(tmp_path: Path) -> No
     # Widths: dense 1 + 1 + 1 and pruned 0.5 + 0.25 + 0.25, and in the other panel a bar of 0.75.
     plot_evaluation(evaluation(), tmp_path / "a.png")
     plot_evaluation(evaluation(top1=0.0, flops_theoretical=0), tmp_path / "b.png")
-    (blue, grey), (blue_without, grey_without) = (pixels(tmp_path / f"{n}.png", BLUE, GREY) for n in "ab")
-    assert grey == pytest.approx(grey_without, rel=0.01)
-    assert (blue - blue_without) / grey == pytest.approx(0.75 / 3, abs=0.02)
+    (blue, gray), (blue_without, gray_without) = (pixels(tmp_path / f"{n}.png", BLUE, GRAY) for n in "ab")
+    assert gray == pytest.approx(gray_without, rel=0.01)
+    assert (blue - blue_without) / gray == pytest.approx(0.75 / 3, abs=0.02)
 
 
 def test_without_a_dense_network_to_compare_its_score_is_left_out(tmp_path: Path) -> None:
     for name, reference in (("a", {"top1": 1.0}), ("b", None)):
         plot_evaluation(evaluation(reference=reference), tmp_path / f"{name}.png")
-    (with_score,), (without,) = (pixels(tmp_path / f"{n}.png", GREY) for n in "ab")
+    (with_score,), (without,) = (pixels(tmp_path / f"{n}.png", GRAY) for n in "ab")
     assert without / with_score == pytest.approx(2 / 3, abs=0.03)
 
 
 def test_a_regression_is_drawn_with_its_r2_even_below_zero(tmp_path: Path) -> None:
     scores = {"top1": None, "r2": -0.4, "reference": {"r2": 0.5}}
-    plot_evaluation(evaluation(**scores), tmp_path / "p.png", gamma=np.zeros(7))
-    assert all(pixels(tmp_path / "p.png", BLUE, GREY))
-
-
-def test_gamma_below_and_above_zero_have_their_colours(tmp_path: Path) -> None:
-    for sign, name in ((-1, "falls"), (1, "rises")):
-        gamma = np.concatenate([np.zeros(50), sign * np.linspace(1, 9, 100)])
-        plot_evaluation(evaluation(), tmp_path / f"{name}.png", gamma=gamma)
-    falls, rises = (pixels(tmp_path / f"{name}.png", BLUE, ORANGE) for name in ("falls", "rises"))
-    assert falls[0] - rises[0] > 5000
-    assert rises[1] - falls[1] > 5000
+    plot_evaluation(evaluation(**scores), tmp_path / "p.png")
+    assert all(pixels(tmp_path / "p.png", BLUE, GRAY))
 
 
 @pytest.mark.parametrize("steps", [1, 2, 60, 700])
@@ -113,12 +104,12 @@ def test_hostile_names_and_many_layers(tmp_path: Path) -> None:
         evaluation(layers=[layer(10, 1, n) for n in names], dataset="npz:/tmp/$x/" + "é" * 200, model="m\n$"),
         tmp_path / "p.png",
     )
-    plot_layers([layer(10, n % 11, f"l{n}") for n in range(200)], tmp_path / "p.png")
+    plot_evaluation(evaluation(layers=[layer(10, n % 11, f"l{n}") for n in range(200)]), tmp_path / "p.png")
 
 
 def test_equal_numbers_give_equal_bytes(tmp_path: Path) -> None:
     for name in "ab":
-        plot_evaluation(evaluation(), tmp_path / f"{name}.png", gamma=np.arange(5.0))
+        plot_evaluation(evaluation(), tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
@@ -126,9 +117,7 @@ BAD = [
     (lambda p: plot_recording(np.zeros(0), np.zeros(0), p), "at least one step"),
     (lambda p: plot_recording(np.zeros(3), np.zeros(2), p), r"\(3,\) and \(2,\)"),
     (lambda p: plot_recording(np.array([np.nan]), np.zeros(1), p), "finite"),
-    (lambda p: plot_layers([], p), "at least one"),
     (lambda p: plot_evaluation(evaluation(layers=[]), p), "at least one"),
-    (lambda p: plot_evaluation(evaluation(), p, gamma=np.array([np.inf])), "finite"),
 ]
 
 
@@ -144,12 +133,12 @@ def test_bad_data_leaves_the_old_picture(tmp_path: Path, draw: Any, message: str
 
 def test_a_folder_that_isnt_there(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="create the directory"):
-        plot_layers([layer(2, 1)], tmp_path / "absent" / "p.png")
+        plot_evaluation(evaluation(), tmp_path / "absent" / "p.png")
 
 
 def test_only_png(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"ends in \.png, found p\.pdf"):
-        plot_layers([layer(2, 1)], tmp_path / "p.pdf")
+        plot_evaluation(evaluation(), tmp_path / "p.pdf")
 
 
 def test_without_matplotlib_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,11 +146,11 @@ def test_without_matplotlib_the_remedy_is_named(tmp_path: Path, monkeypatch: pyt
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UsageError, match=r"pip install 'causalprune\[plots\]'"):
-        plot_layers([layer(2, 1)], tmp_path / "p.png")
+        plot_evaluation(evaluation(), tmp_path / "p.png")
 
 
 def test_matplotlib_is_imported_only_to_draw() -> None:
-    code = "import sys, causalprune.evaluation.plots; print({'matplotlib', 'torch'} & set(sys.modules))"
+    code = "import sys, causalprune.analysis.plots.network; print({'matplotlib', 'torch'} & set(sys.modules))"
     root = Path(__file__).parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "set()"

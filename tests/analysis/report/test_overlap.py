@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from causalprune.evaluation.overlap import jaccard, mean_jaccard
+from causalprune.analysis.report.series import jaccard, mean_jaccard
 
 
 def mask(*kept, total=10):

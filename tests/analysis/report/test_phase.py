@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from causalprune.evaluation.phase import WIDTH_FACTOR, Drop, decades, find_drop, phase_shift
+from causalprune.analysis.report.phase import WIDTH_FACTOR, Drop, decades, find_drop, phase_shift
 
 SPARSITY = [0.5, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999]
 

@@ -1,6 +1,6 @@
 """The phase shift of a table's rows, where classes are of different sizes."""
 
-from causalprune.evaluation.series import Series
+from causalprune.analysis.report.series import Series
 
 
 def rows(scores, guessing):

@@ -1,0 +1,138 @@
+"""What a network costs: parameters, floating-point operations and bytes; and what it takes where it runs."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from causalprune.analysis.forward_pass import LATENCY_BATCHES, latency, peak_memory
+from causalprune.errors import DataError, MismatchError, UsageError
+from causalprune.export.compact import compact_model
+from causalprune.inference import evaluation_mode
+from causalprune.models.export.formats import to_csr
+from causalprune.parameters import ParameterIndex
+
+
+@dataclass(frozen=True)
+class ParameterCounts:
+    """Numbers of parameters, biases and normalization included; a tied weight counts once.
+
+    Attributes:
+        total: All of them.
+        nonzero: ``total`` less the pruned ones.
+    """
+
+    total: int
+    nonzero: int
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Floating-point operations of one forward pass of one sample; a multiply-add counts as two.
+
+    Attributes:
+        dense: As PyTorch computes it.
+        theoretical: Were every pruned weight of a Linear or Conv layer skipped.
+    """
+
+    dense: int
+    theoretical: int
+
+
+def parameter_counts(model: nn.Module, keep: Mapping[str, torch.Tensor] | None = None) -> ParameterCounts:
+    """Count parameters.
+
+    Args:
+        model: The network.
+        keep: Bool tensors by parameter name, True for unpruned; None for a dense network.
+    """
+    total = sum(p.numel() for p in model.parameters())
+    return ParameterCounts(total, total - sum(int((~mask).sum()) for mask in (keep or {}).values()))
+
+
+def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, torch.Tensor] | None = None) -> Flops:
+    """Count the operations of one sample with PyTorch's own counter; the model is left as it was.
+
+    In a Linear or Conv layer every weight is used equally often, so the layer's operations shrink with its density.
+
+    Args:
+        model: The network.
+        input_shape: Shape of one sample.
+        keep: Bool tensors by parameter name, True for unpruned.
+    """
+    device = next(model.parameters()).device
+    counter = FlopCounterMode(display=False)
+    with evaluation_mode(model), torch.no_grad(), counter:
+        model(torch.zeros(1, *input_shape, device=device))
+    by_module = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    root = type(model).__name__
+    dense = by_module.get("Global", 0)
+    saved = 0.0
+    # A tied weight works in several modules, and a shared module has several names.
+    owners = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if hasattr(m, "weight")]
+    for name, mask in (keep or {}).items():
+        weight = model.get_parameter(name)
+        names = [f"{root}.{n}" if n else root for n, m in owners if m.weight is weight]
+        operations = sum(by_module.get(n, 0) for n in names)
+        saved += operations * int((~mask).sum()) / mask.numel()
+    return Flops(dense, round(dense - saved))
+
+
+def stored_bytes(weights: Mapping[str, torch.Tensor], keep: Mapping[str, torch.Tensor]) -> dict[str, int]:
+    """Bytes of a state dict's tensors, dense and as the export format ``csr`` stores them, without the file's header.
+
+    Returns:
+        ``bytes_dense`` and ``bytes_csr``.
+    """
+    dense = {name: tensor.cpu() for name, tensor in weights.items()}
+    return {
+        "bytes_dense": sum(t.nbytes for t in dense.values()),
+        "bytes_csr": sum(t.nbytes for t in to_csr(dense, keep).values()),
+    }
+
+
+def measure_cost(
+    model: nn.Module, index: ParameterIndex, keep: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+) -> dict[str, Any]:
+    """Measure a network, and the compact one if there is one.
+
+    Args:
+        model: The network with its pruned weights at zero; left as it was.
+        index: Its prunable parameters.
+        keep: Bool tensors by parameter name, True for unpruned.
+        input_shape: Shape of one sample.
+
+    Returns:
+        ``device``, ``threads``; ``latency``, seconds of a forward pass, and ``peak_memory``, bytes of weights and live
+        tensors, each by batch size, then ``dense`` (the zeros computed with) and ``compact`` (None where no filter or
+        neuron can be removed); ``bytes_deflate``, the dense tensors compressed by zlib at level 6; ``no_compact``: why
+        there is no compact network, or None.
+    """
+    compact, reason = None, None
+    try:
+        compact = compact_model(model, index, keep, input_shape).model
+    except (DataError, MismatchError, UsageError) as error:
+        reason = str(error)
+    names = ("dense", "compact")
+    models = [model] if compact is None else [model, compact]
+    seconds: dict[str, dict[str, float | None]] = {}
+    memory: dict[str, dict[str, int | None]] = {}
+    for batch_size in LATENCY_BATCHES:
+        found = latency(models, input_shape, batch_size)
+        peaks = [peak_memory(m, input_shape, batch_size) for m in models]
+        seconds[str(batch_size)] = dict.fromkeys(names, None) | dict(zip(names, found, strict=False))
+        memory[str(batch_size)] = dict.fromkeys(names, None) | dict(zip(names, peaks, strict=False))
+    return {
+        "device": str(next(model.parameters()).device),
+        "threads": torch.get_num_threads(),
+        "latency": seconds,
+        "peak_memory": memory,
+        "bytes_deflate": sum(len(zlib.compress(t.cpu().numpy().tobytes(), 6)) for t in model.state_dict().values()),
+        "no_compact": reason,
+    }

@@ -1,0 +1,75 @@
+"""How far two fits agree on which parameters matter, and one fit with itself over resamples of the steps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.solver.evidence import spearman
+
+Vector = npt.NDArray[np.floating]
+
+SHARES = (0.01, 0.1, 0.5)
+"""Shares of the columns for which the overlap of two rankings is reported."""
+
+THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+"""Shares of the resamples for which the columns that reach them are counted."""
+
+
+def agreement(first: tuple[Vector, Vector], second: tuple[Vector, Vector]) -> dict[str, Any]:
+    """Compare two fits of the same columns.
+
+    Args:
+        first: (P,) |γ| and (P,) dual correlation.
+        second: Those of the other.
+
+    Returns:
+        ``spearman_gamma`` and ``spearman_dual`` (None where either is constant), and ``overlaps``: for the k columns
+        with the largest |γ|, k being the smaller number of nonzero γ, and for shares of all columns ranked by |γ| and
+        then by dual correlation: ``k``, ``share`` of the k that both have, ``chance``, the share expected of two random
+        sets, and ``p_value``, of so many or more among them (hypergeometric).
+    """
+    gamma, other = first[0], second[0]
+    columns = len(gamma)
+    orders = [np.lexsort((dual, magnitude))[::-1] for magnitude, dual in (first, second)]
+    counts = {"nonzero γ": min(int(np.count_nonzero(gamma)), int(np.count_nonzero(other)))}
+    counts |= {f"top {share:.0%}": int(share * columns) for share in SHARES}
+    return {
+        "spearman_gamma": spearman(gamma, other)[0],
+        "spearman_dual": spearman(first[1], second[1])[0],
+        "overlaps": [_overlap(name, orders, k, columns) for name, k in counts.items() if 0 < k < columns],
+    }
+
+
+def _overlap(name: str, orders: list[npt.NDArray[np.int64]], k: int, columns: int) -> dict[str, Any]:
+    from scipy.stats import hypergeom
+
+    common = len(np.intersect1d(orders[0][:k], orders[1][:k]))
+    p_value = float(hypergeom.sf(common - 1, columns, k, k))
+    return {"name": name, "k": k, "share": common / k, "chance": k / columns, "p_value": p_value}
+
+
+def stability(probability: Vector, gamma: Vector) -> dict[str, Any]:
+    """How often the columns were selected over resamples of the steps.
+
+    Args:
+        probability: (P,) share of the resamples in which a column's γ isn't zero.
+        gamma: (P,) |γ| of the fit to all steps.
+
+    Returns:
+        ``columns``: how many have at least each of :data:`THRESHOLDS`; ``selected``: the same among those with γ ≠ 0;
+        ``nonzero``; ``ever``, how many were selected at all; ``mean_selected``, mean number of nonzero γ per resample.
+    """
+    chosen = probability[gamma > 0]
+    # Shares of resamples are sums of float32.
+    at_least = [t - 1e-4 for t in THRESHOLDS]
+    return {
+        "thresholds": list(THRESHOLDS),
+        "columns": [int((probability >= t).sum()) for t in at_least],
+        "selected": [int((chosen >= t).sum()) for t in at_least],
+        "nonzero": len(chosen),
+        "ever": int((probability > 0).sum()),
+        "mean_selected": float(probability.sum(dtype=np.float64)),
+    }

@@ -1,0 +1,184 @@
+"""The Hessian of the loss: largest eigenvalues, trace and spectral density; needs curvlinops, which is an extra.
+
+Products with the Hessian are curvlinops' (Dangel et al.), the eigenvalues SciPy's ``eigsh`` (ARPACK), the density
+stochastic Lanczos quadrature (Papyan, JMLR 2020), the trace Hutchinson's estimator, both from curvlinops.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from causalprune.analysis.flatness.samples import ParameterVector, Samples
+from causalprune.errors import DataError, NumericalError, UsageError
+from causalprune.runtime import keyed_seed
+
+DENSE_UP_TO = 64
+"""Up to this dimension, or up to 2K, the matrix is formed and decomposed as a whole: ARPACK finds only a part of it."""
+
+DENSITY_POINTS = 200
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """The Hessian over some of the parameters.
+
+    Attributes:
+        dimension: How many.
+        eigenvalues: The K largest, descending.
+        smallest: The smallest (most negative) eigenvalue.
+        trace: Hutchinson's estimate, or the trace itself for a small matrix.
+        trace_error: Its standard error over the probes; 0 for a small matrix.
+        density_at: Eigenvalues, ascending.
+        density: The spectral density there, integrating to 1: the exact spectrum, smoothed; empty for a small matrix
+            or where Lanczos broke down.
+    """
+
+    dimension: int
+    eigenvalues: tuple[float, ...]
+    smallest: float
+    trace: float
+    trace_error: float
+    density_at: tuple[float, ...]
+    density: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+
+def hessian_spectra(
+    model: nn.Module,
+    loss: nn.Module,
+    parameters: ParameterVector,
+    samples: Samples,
+    *,
+    count: int,
+    probes: int = 20,
+    lanczos_steps: int = 40,
+    tol: float = 1e-4,
+    seed: int = 0,
+) -> dict[str, Spectrum]:
+    """Spectra of the Hessian of the mean loss over the unpruned parameters and over all of them.
+
+    Args:
+        model: In evaluation mode; the products are computed in its dtype.
+        loss: With ``reduction="mean"``.
+        parameters: Its parameters.
+        samples: What the loss is a mean over.
+        count: K, how many of the largest eigenvalues; fewer where there are fewer parameters.
+        probes: Random vectors of the trace's estimate.
+        lanczos_steps: Nodes of the density's quadrature.
+        tol: Relative accuracy of the eigenvalues.
+        seed: Of all random vectors.
+
+    Returns:
+        ``unpruned`` and ``all``; one and the same for a dense network.
+
+    Raises:
+        UsageError: curvlinops is missing.
+        DataError: The Hessian isn't finite.
+        NumericalError: The eigenvalues don't converge.
+    """
+    with warnings.catch_warnings():
+        # What PyTorch's forward mode and curvlinops import warns of its own future, which the user can't change.
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
+        return _spectra(_operators(model, loss, parameters, samples), count, probes, lanczos_steps, tol, seed)
+
+
+def _spectra(
+    operators: dict[str, Any], count: int, probes: int, lanczos_steps: int, tol: float, seed: int
+) -> dict[str, Spectrum]:
+    def measure(operator: Any) -> Spectrum:
+        with torch.random.fork_rng(devices=[operator.device] if operator.device.type == "cuda" else []):
+            torch.manual_seed(keyed_seed(seed, "hessian"))
+            if operator.shape[0] <= max(DENSE_UP_TO, 2 * count):
+                return _dense(operator, count)
+            return _iterative(operator, count, probes, lanczos_steps, tol, seed)
+
+    unpruned = measure(operators["unpruned"])
+    return {"unpruned": unpruned, "all": measure(operators["all"]) if "all" in operators else unpruned}
+
+
+def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, samples: Samples) -> dict[str, Any]:
+    try:
+        from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
+    except ImportError as error:
+        raise UsageError(
+            "hessian", expected="curvlinops", found=str(error), remedy="pip install 'causalprune[flatness]'"
+        ) from error
+
+    count = sum(len(inputs) for inputs, _ in samples)
+    # The samples are a list in memory and dropout is off: every product is of the same function.
+    full = HessianLinearOperator(
+        model, loss, parameters.tensors, list(samples), check_deterministic=False, num_data=count
+    )
+    if len(parameters.kept) == parameters.total:
+        return {"unpruned": full}
+    kept = parameters.kept.tolist()
+    return {"unpruned": SubmatrixLinearOperator(full, kept, kept), "all": full}
+
+
+def _dense(operator: Any, count: int) -> Spectrum:
+    size = operator.shape[0]
+    columns = [operator @ column for column in torch.eye(size, device=operator.device, dtype=operator.dtype)]
+    matrix = torch.stack(columns, dim=1).double().cpu().numpy()
+    _require_finite(matrix)
+    values = np.linalg.eigvalsh((matrix + matrix.T) / 2)[::-1]
+    largest = tuple(float(v) for v in values[:count])
+    return Spectrum(size, largest, float(values[-1]), float(np.trace(matrix)), 0.0, (), ())
+
+
+def _iterative(operator: Any, count: int, probes: int, lanczos_steps: int, tol: float, seed: int) -> Spectrum:
+    from curvlinops import hutchinson_trace, lanczos_approximate_spectrum
+    from scipy.sparse.linalg import ArpackError, eigsh
+
+    size = operator.shape[0]
+    start = np.random.default_rng(keyed_seed(seed, "eigsh")).standard_normal(size)
+    _require_finite((operator @ torch.as_tensor(start, device=operator.device, dtype=operator.dtype)).cpu().numpy())
+    matrix = operator.to_scipy()
+    try:
+        largest = eigsh(matrix, k=count, which="LA", tol=tol, v0=start, return_eigenvectors=False)
+        (smallest,) = eigsh(matrix, k=1, which="SA", tol=max(tol, 1e-2), v0=start, return_eigenvectors=False)
+    except ArpackError as error:
+        raise NumericalError(
+            "Hessian eigenvalues",
+            expected=f"{count} of {size} to converge",
+            found=str(error)[:80],
+            remedy="ask for fewer of them, or measure on more samples",
+        ) from error
+    # One vector at a time: a product with many at once takes as many times the memory.
+    estimates = np.array([float(hutchinson_trace(operator, 1)) for _ in range(probes)])
+    at, density = lanczos_approximate_spectrum(
+        operator,
+        min(lanczos_steps, size - 1),
+        num_points=DENSITY_POINTS,
+        boundaries=(float(smallest), float(largest.max())),
+    )
+    whole = bool(torch.isfinite(density).all())
+    return Spectrum(
+        dimension=size,
+        eigenvalues=tuple(sorted(map(float, largest), reverse=True)),
+        smallest=float(smallest),
+        trace=float(estimates.mean()),
+        trace_error=float(estimates.std(ddof=1) / math.sqrt(probes)) if probes > 1 else 0.0,
+        density_at=tuple(at.tolist()) if whole else (),
+        density=tuple(density.tolist()) if whole else (),
+    )
+
+
+def _require_finite(values: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise DataError(
+            "Hessian of the loss",
+            expected="finite numbers",
+            found="NaN or infinity",
+            remedy="look for NaN in the weights, or for a loss that overflows",
+        )

@@ -1,0 +1,105 @@
+"""A filter-normalized 2-D slice of the loss around a network (Li et al., NeurIPS 2018)."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from causalprune.analysis.flatness.samples import ParameterVector, Samples, mean_loss
+from causalprune.analysis.plots.figures import INK, figure, save
+from causalprune.runtime import keyed_seed
+
+
+def filter_normalized_direction(parameters: ParameterVector, *, seed: int) -> list[torch.Tensor]:
+    """A random direction whose every filter is as long as the network's: d_f ← d_f · ‖θ_f‖/‖d_f‖.
+
+    A filter is a slice along the first dimension of a weight (a neuron's incoming weights in a linear layer). Pruned
+    weights, biases and normalization parameters have no component, the former so that the slice stays in the space of
+    the pruned network, the latter as in the paper.
+    """
+    generator = torch.Generator().manual_seed(keyed_seed(seed, "landscape"))
+    direction = []
+    for number, parameter in enumerate(parameters.tensors):
+        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32).to(parameter)
+        if parameter.ndim < 2:
+            direction.append(torch.zeros_like(noise))
+            continue
+        noise *= parameters.keep(number)
+        shape = (-1, *[1] * (parameter.ndim - 1))
+        lengths, own = noise.flatten(1).norm(dim=1), parameter.detach().flatten(1).norm(dim=1)
+        scale = torch.where(lengths > 0, own / lengths.clamp_min(1e-30), torch.zeros_like(own))
+        direction.append(noise * scale.view(shape))
+    return direction
+
+
+def loss_landscape(
+    model: nn.Module,
+    loss: nn.Module,
+    parameters: ParameterVector,
+    samples: Samples,
+    *,
+    points: int,
+    reach: float = 1.0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """L(θ + a·u + b·v) over a grid of a and b, u and v two filter-normalized directions; θ is restored.
+
+    Args:
+        model: In evaluation mode.
+        loss: With ``reduction="mean"``.
+        parameters: Its parameters.
+        samples: What the loss is a mean over.
+        points: Along each side; odd, so that θ itself is one of them.
+        reach: Largest |a| and |b|.
+        seed: Of the directions.
+
+    Returns:
+        ``axis``, the ``points`` values of a and of b; ``loss``, a row for each b, None where it isn't finite.
+    """
+    axis = np.linspace(-reach, reach, points)
+    rows: list[list[float | None]] = []
+    with parameters.restored() as origin:
+        u, v = (filter_normalized_direction(parameters, seed=keyed_seed(seed, name)) for name in ("u", "v"))
+        for b in axis:
+            values = []
+            for a in axis:
+                parameters.move(origin, (float(a), u), (float(b), v))
+                value = mean_loss(model, loss, samples)
+                values.append(value if math.isfinite(value) else None)
+            rows.append(values)
+    return {"axis": axis.tolist(), "loss": rows}
+
+
+def plot_landscape(landscape: dict[str, Any], title: str, path: Path) -> None:
+    """Draw the slice as filled contours of log₁₀ of the loss, the network in the middle.
+
+    Raises:
+        UsageError: matplotlib is missing, or ``path`` doesn't end in ``.png``.
+        StorageError: The file system refused.
+    """
+    axis = np.array(landscape["axis"])
+    loss = np.array(landscape["loss"], dtype=float)
+    # A loss of exactly 0 has no logarithm.
+    height = np.log10(np.maximum(loss, 1e-12))
+    drawing = figure(6.2, 5.0)
+    axes = drawing.subplots()
+    levels = np.linspace(np.nanmin(height), np.nanmax(height) + 1e-9, 16)
+    filled = axes.contourf(axis, axis, np.ma.masked_invalid(height), levels=levels, cmap="Blues_r")
+    lines = axes.contour(axis, axis, np.ma.masked_invalid(height), levels=levels[::3], colors=INK, linewidths=0.5)
+    axes.clabel(lines, fmt=lambda v: f"{10**v:.3g}", fontsize=8)
+    axes.plot(0, 0, "o", color="#D55E00", markersize=6)
+    axes.set_box_aspect(1)
+    axes.set_xlabel("first direction (filter-normalized)")
+    axes.set_ylabel("second direction")
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.set_title(title, fontsize=10.5)
+    bar = drawing.colorbar(filled, ax=axes)
+    ticks = levels[::3]
+    bar.set_ticks(ticks.tolist(), labels=[f"{10**t:.3g}" for t in ticks])
+    bar.set_label("loss")
+    save(drawing, path)

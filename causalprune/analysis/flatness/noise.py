@@ -1,0 +1,58 @@
+"""Noise tolerance: the loss when every unpruned parameter is shaken."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from causalprune.analysis.flatness.samples import ParameterVector, Samples, mean_loss
+from causalprune.runtime import keyed_seed
+
+SIGMAS = tuple(float(f"{s:.2g}") for s in np.logspace(-5, -1, 9))
+"""1e-5 to 1e-1, two a decade."""
+
+
+def noise_tolerance(
+    model: nn.Module, loss: nn.Module, parameters: ParameterVector, samples: Samples, *, draws: int, seed: int = 0
+) -> dict[str, Any]:
+    """L(θ + σz)/L(θ) with z ~ N(0, 1) on every parameter that isn't pruned, over several draws of z.
+
+    A draw has the same z at every σ, so that a curve isn't rough for the noise's sake. The parameters are restored.
+
+    Args:
+        model: In evaluation mode.
+        loss: With ``reduction="mean"``.
+        parameters: Its parameters; pruned ones stay zero.
+        samples: What the loss is a mean over.
+        draws: Number of z.
+        seed: Of the draws.
+
+    Returns:
+        ``loss``, the unshaken one; ``sigma``; ``mean`` and ``std`` of the relative loss at each σ, None where the loss
+        isn't finite or the unshaken loss is 0; ``draws``.
+    """
+    table = np.full((draws, len(SIGMAS)), np.nan)
+    with parameters.restored() as origin:
+        base = mean_loss(model, loss, samples)
+        for draw in range(draws):
+            # On the CPU, so that every device sees the same noise.
+            generator = torch.Generator().manual_seed(keyed_seed(seed, "noise", draw))
+            direction = [
+                torch.randn(p.shape, generator=generator, dtype=torch.float32).to(p) * parameters.keep(number)
+                for number, p in enumerate(parameters.tensors)
+            ]
+            for place, sigma in enumerate(SIGMAS):
+                parameters.move(origin, (sigma, direction))
+                table[draw, place] = mean_loss(model, loss, samples)
+    relative = table / base if base > 0 else np.full_like(table, np.nan)
+    columns = [column if np.isfinite(column).all() else None for column in relative.T]
+    return {
+        "loss": base,
+        "sigma": list(SIGMAS),
+        "mean": [None if c is None else float(c.mean()) for c in columns],
+        "std": [None if c is None or draws < 2 else float(c.std(ddof=1)) for c in columns],
+        "draws": draws,
+    }

@@ -1,0 +1,1 @@
+"""Pictures as PNG files; drawing them needs matplotlib, which is an extra."""

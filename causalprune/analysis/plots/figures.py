@@ -1,0 +1,118 @@
+"""What all figures have in common: colors, a bare style, PNG files; needs matplotlib, which is an extra."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from causalprune.errors import UsageError
+from causalprune.files import write_atomic
+from causalprune.options import png_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colors, which color-blind readers can tell apart.
+BLUE, ORANGE, GRAY = "#0072B2", "#E69F00", "#B4B4B4"
+CYCLE = (BLUE, "#D55E00", "#009E73", "#CC79A7", ORANGE, "#56B4E9", "#7A5195", "#8C6D31")
+INK = "#333333"
+DOTS_PER_INCH = 160
+
+
+def require_matplotlib() -> None:
+    """Check that matplotlib can be imported: before the work whose result is to be drawn.
+
+    Raises:
+        UsageError: It can't.
+    """
+    try:
+        import matplotlib.backends.backend_agg
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "plots", expected="matplotlib", found=str(error), remedy="pip install 'causalprune[plots]'"
+        ) from error
+
+
+def figure(width: float, height: float) -> Figure:
+    """A figure of so many inches, outside pyplot's global state and without a display.
+
+    Raises:
+        UsageError: matplotlib is missing.
+    """
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style(axes: Axes) -> None:
+    """Plain axes: no box, gray ticks."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color("#999999")
+    axes.tick_params(colors=INK, labelsize=9)
+    axes.title.set_fontsize(10.5)
+
+
+def plain_logarithm(axes: Axes) -> None:
+    """A logarithmic y axis with ticks such as 0.2, 0.5, 1."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    # Over many decades only powers of ten have room.
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
+
+
+def legend_below(figure: Figure) -> None:
+    """A legend under the axes, where it hides nothing; looking for a place among many dots would take seconds."""
+    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
+
+
+def patch(color: str, label: str) -> Any:
+    """A colored square for a legend."""
+    from matplotlib.patches import Patch
+
+    return Patch(color=color, label=label)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file, atomically.
+
+    Raises:
+        UsageError: ``path`` doesn't end in ``.png``.
+        StorageError: The file system refused.
+    """
+    expected = png_file(path)
+    if expected:
+        raise UsageError("plot", expected=expected, found=path.name)
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        # A name in a script that the font lacks is drawn as boxes; that isn't worth a warning.
+        warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
+        # Without the version of matplotlib in it, equal pictures are equal bytes.
+        figure.savefig(buffer, format="png", metadata={"Software": None})
+    write_atomic(path, buffer.getvalue())
+
+
+def label(name: str, limit: int) -> str:
+    """A name of the user's on one line, its end if it is long, without matplotlib's mathematics."""
+    line = " ".join(name.split())
+    return (line if len(line) <= limit else "…" + line[1 - limit :]).replace("$", r"\$")
+
+
+def count(number: float) -> str:
+    """A number with a unit prefix, such as 1.5 M."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            value = number / size
+            return f"{value:.3g} {unit}" if value < 999.5 else f"{value:.0f} {unit}"
+    return f"{number:.0f}"

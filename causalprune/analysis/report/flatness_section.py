@@ -1,0 +1,93 @@
+"""The section of a report about the flatness of the loss: Hessian spectra and noise tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from causalprune.analysis.plots.curves import plot_eigenvalues, plot_noise
+from causalprune.analysis.plots.figures import GRAY
+from causalprune.analysis.plots.histograms import plot_density
+from causalprune.analysis.report.page import Cell, Section
+from causalprune.quantities import mean_and_spread, percent
+
+MAX_DENSITIES = 4
+
+
+def flatness(section: Section) -> tuple[str, ...]:
+    """Hessian spectra and noise tolerance, where evaluate measured them."""
+    page, block = section.page, section.block
+    draws = []
+    has_hessian, has_noise = (any(row.get(name) for row in block.rows) for name in ("hessian", "noise"))
+    if has_hessian:
+        draws += [
+            section.picture(
+                f"eigenvalues-{space}",
+                lambda p, s=space: plot_eigenvalues(block, s, section.colors, p),  # type: ignore[misc]
+                f"Largest Hessian eigenvalue over {space} parameters against percent pruned",
+            )
+            for space in ("unpruned", "all")
+        ]
+        draws += _densities(section)
+    if has_noise:
+        draws += section.pictures_at(
+            MAX_DENSITIES,
+            "noise",
+            lambda sparsity, path: plot_noise(block, sparsity, section.colors, path),
+            "Relative loss under noise",
+        )
+    missing: tuple[str, ...] = () if has_hessian else ("hessian",)
+    missing += () if has_noise else ("noise",)
+    if not draws:
+        return missing
+    page.heading("Flatness", section.level)
+    page.pictures(draws)
+    lines = block.eigenvalue_lines()
+    if lines:
+        page.table(["largest eigenvalue", "unpruned", "all parameters"], [_eigenvalue_row(line) for line in lines])
+    samples = {(r["flatness_samples"], r["flatness_split"]) for r in block.rows if r.get("flatness_samples")}
+    where = " and ".join(f"{count:,} samples of the {split} split" for count, split in sorted(samples))
+    page.text(
+        f"On {where}, in evaluation mode. “Unpruned” parameters are all but the pruned weights. Densities are those of "
+        "the unpruned parameters of the first seed; there is none of a few, whose matrix is formed as a whole. Noise "
+        "is added to the unpruned parameters.",
+        "note",
+    )
+    return missing
+
+
+def _densities(section: Section) -> list[tuple[Path, str]]:
+    block = section.block
+    seed = min(row["seed"] for row in block.rows)
+    draws = []
+    for sparsity in section.sampled(MAX_DENSITIES):
+        spectra: list[tuple[str, str, Mapping[str, Any]]] = []
+        for series in block.series:
+            for row in series.at(sparsity):
+                if row["seed"] != seed or not row.get("hessian"):
+                    continue
+                dense = row.get("dense_hessian")
+                if dense and not spectra and dense["all"]["density"]:
+                    spectra.append(("not pruned", GRAY, dense["all"]))
+                spectra.append((series.criterion, section.colors[series.criterion], row["hessian"]["unpruned"]))
+        if any(spectrum["density"] for _, _, spectrum in spectra):
+            draws.append(
+                section.picture(
+                    f"density-{percent(sparsity)}",
+                    lambda p, d=spectra, s=sparsity: plot_density(  # type: ignore[misc]
+                        d, f"Hessian spectrum, {percent(s)} % pruned", p
+                    ),
+                    f"Spectral density of the Hessian at {percent(sparsity)} % pruned",
+                )
+            )
+    return draws
+
+
+def _eigenvalue_row(line: Mapping[str, Any]) -> list[str | Cell]:
+    name = "not pruned" if line["criterion"] is None else f"{line['criterion']}, {percent(line['sparsity'])} % pruned"
+    cells: list[str | Cell] = [name]
+    for space in ("unpruned", "all"):
+        middle, deviation = mean_and_spread(line[space]["mean"], line[space]["std"], form=".4g")
+        cells.append(Cell(middle, spread=deviation))
+    return cells

@@ -1,0 +1,145 @@
+"""The phase shift: at which sparsity a network's score falls, and how sharply."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.quantities import moments, percent
+
+WIDTH_FACTOR = 2 * math.log(9)
+"""A logistic falls from 90 % to 10 % of its height within this many times its scale."""
+
+DEFINITION = (
+    "The score is fitted by f + (c − f)/(1 + exp((x − x₀)/w)) with x = −log₁₀(1 − sparsity), the decades of weights "
+    "removed; c is the dense network's score or the curve's highest, whichever is higher, f the score of guessing "
+    "(always the most frequent class; 0 for R²), and lower scores count as f. The drop is at x₀, where half of c − f "
+    "is lost. Its width is 2·ln 9·w decades: from nine tenths of c − f to one tenth."
+)
+
+
+@dataclass(frozen=True)
+class Drop:
+    """Where one curve falls.
+
+    Attributes:
+        position: x₀ in decades; the sparsity there is 1 − 10^(−x₀).
+        width: Decades from 90 % to 10 % of the height.
+        inside: How many sampled sparsities lie on the slope, between 10 % and 90 % of the height. With fewer than two
+            the width is no more than a bound by the spacing of the samples.
+    """
+
+    position: float
+    width: float
+    inside: int
+
+
+@dataclass(frozen=True)
+class PhaseShift:
+    """The drops of the curves of several seeds.
+
+    Attributes:
+        sparsity: 1 − 10^(−mean x₀).
+        low: The sparsity one standard deviation of x₀ below, at least 0; None for one seed.
+        high: The same above.
+        width: Mean width in decades.
+        width_spread: Its standard deviation; None for one seed.
+        inside: Sampled sparsities on the slope, of the seed with the fewest.
+        seeds: Curves that fall within what was sampled.
+        curves: All of them.
+        undetermined: Why it can't be said of the others, and of how many; empty if there are none.
+    """
+
+    sparsity: float
+    low: float | None
+    high: float | None
+    width: float
+    width_spread: float | None
+    inside: int
+    seeds: int
+    curves: int
+    undetermined: str
+
+
+def decades(sparsity: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """−log₁₀(1 − sparsity): 0 at nothing pruned, 1 at 90 %, 2 at 99 %."""
+    return -np.log10(1 - np.asarray(sparsity, dtype=np.float64))
+
+
+def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: float, floor: float) -> Drop | str:
+    """Fit the logistic of :data:`DEFINITION` by least squares.
+
+    Args:
+        sparsity: Distinct, in [0, 1).
+        score: At each.
+        ceiling: Score of the dense network.
+        floor: Score of guessing: of the answer that is best without looking at the input.
+
+    Returns:
+        The drop; or in words why there is none to be seen: fewer than three sparsities, all of the scores above the
+        half, or all of them below.
+    """
+    from scipy.optimize import least_squares
+
+    order = np.argsort(sparsity)
+    x = decades(np.asarray(sparsity)[order])
+    top = max(ceiling, *score)
+    if len(x) < 3:
+        return "fewer than three sparsities"
+    if not top > floor:
+        return "no better than guessing"
+    height = np.clip((np.asarray(score)[order] - floor) / (top - floor), 0, 1)
+    if height.min() > 0.5:
+        return f"beyond {percent(max(sparsity))} %"
+    if height.max() < 0.5:
+        return f"below {percent(min(sparsity))} %"
+    # The last sample above the half and the one after it bracket a first guess.
+    last = int(np.flatnonzero(height >= 0.5)[-1])
+    guess = x[last] if last + 1 == len(x) else (x[last] + x[last + 1]) / 2
+    # A scale far below the spacing of the samples can't be told from a step.
+    smallest = float(np.diff(x).min()) / 50
+
+    def residuals(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return np.asarray(0.5 * (1 - np.tanh((x - p[0]) / (2 * p[1]))) - height, dtype=np.float64)
+
+    bounds = ([x[0] - 1, smallest], [x[-1] + 1, 3.0])
+    scales = {max(scale, smallest) for scale in (0.05, 0.2, 0.6)}
+    fits = [least_squares(residuals, (guess, scale), bounds=bounds) for scale in sorted(scales)]
+    best = min(fits, key=lambda fit: float(fit.cost))
+    inside = int(np.count_nonzero((height > 0.1) & (height < 0.9)))
+    return Drop(float(best.x[0]), WIDTH_FACTOR * float(best.x[1]), inside)
+
+
+def phase_shift(found: Sequence[Drop | str]) -> PhaseShift | str:
+    """Mean and spread over the seeds in which :func:`find_drop` found one; or why it found none in any.
+
+    Args:
+        found: What it said of each seed, at least one.
+    """
+    reasons = Counter(one for one in found if isinstance(one, str))
+    if len(reasons) == 1 and reasons.total() == len(found):
+        return next(iter(reasons))
+    undetermined = ", ".join(f"{reason} in {count} of {len(found)} seeds" for reason, count in reasons.items())
+    drops = [one for one in found if isinstance(one, Drop)]
+    if not drops:
+        return undetermined
+    position, width = moments([d.position for d in drops]), moments([d.width for d in drops])
+    middle, spread = position["mean"], position["std"]
+    assert middle is not None
+    assert width["mean"] is not None
+    return PhaseShift(
+        sparsity=1 - 10**-middle,
+        low=None if spread is None else max(0.0, 1 - 10 ** -(middle - spread)),
+        high=None if spread is None else 1 - 10 ** -(middle + spread),
+        width=width["mean"],
+        width_spread=width["std"],
+        inside=min(d.inside for d in drops),
+        seeds=len(drops),
+        curves=len(found),
+        undetermined=undetermined,
+    )

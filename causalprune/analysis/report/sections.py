@@ -1,0 +1,225 @@
+"""The sections of a report: each shows one thing of a block of rows, or nothing where it wasn't measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from statistics import mean
+from typing import Any
+
+from causalprune.analysis.plots.curves import plot_curves, plot_iterations
+from causalprune.analysis.plots.histograms import plot_correlation, plot_gamma
+from causalprune.analysis.plots.maps import plot_layers, plot_overlap
+from causalprune.analysis.report.flatness_section import flatness
+from causalprune.analysis.report.page import Cell, Section
+from causalprune.analysis.report.phase import DEFINITION
+from causalprune.analysis.report.series import mean_jaccard
+from causalprune.quantities import mean_and_spread, moments, percent
+
+MAX_OVERLAPS = 6
+MAX_ITERATED = 6
+
+
+def scores(section: Section) -> tuple[str, ...]:
+    """Curves of score and loss, and the table of scores."""
+    page, block = section.page, section.block
+    name = "Accuracy" if block.metric == "top1" else "R²"
+    page.heading(f"{name} against percent pruned", section.level)
+    draws = []
+    for key, what in (("score", name), ("loss", "Loss")):
+        draws.append(
+            section.picture(
+                key,
+                lambda path, key=key: plot_curves(block, key, section.colors, path),  # type: ignore[misc]
+                f"{what} on the test split against percent pruned, one line per criterion",
+            )
+        )
+    page.pictures(draws)
+    page.text("Lines are means over the seeds, bands one standard deviation, dots the seeds.", "note")
+    rows: list[list[str | Cell]] = []
+    for sparsity in block.sparsities:
+        values = [series.values("score", sparsity) for series in block.series]
+        means = [mean(v) for v in values if v]
+        # Where all are equal, as at nothing pruned, none stands out.
+        best = max(means) if len(set(means)) > 1 else None
+        rows.append([percent(sparsity), *(_cell(v, block.metric, best) for v in values)])
+    head = ["pruned (%)", *(series.criterion for series in block.series)]
+    page.table(head, rows)
+    dense = block.dense("dense")
+    if dense:
+        unpruned = " ".join(filter(None, _score(dense, block.metric)))
+        page.text(f"Not pruned: {unpruned}. The highest mean of a line is bold.", "note")
+    several = any(len(series.seeds) > 1 for series in block.series)
+    return () if several else ("seeds",)
+
+
+def phase_shift(section: Section) -> tuple[str, ...]:
+    """Where the score falls and how sharply."""
+    page, block = section.page, section.block
+    page.heading("Phase shift", section.level)
+    rows: list[list[str | Cell]] = []
+    others: list[str] = []
+    for series in block.series:
+        found = series.phase_shift()
+        if isinstance(found, str):
+            rows.append([series.criterion, found, "", ""])
+            continue
+        beside = []
+        if found.low is not None and found.high is not None:
+            beside.append(f"{percent(found.low, 2)} to {percent(found.high, 2)}")
+        if found.undetermined:
+            beside.append(f"{found.seeds} of {found.curves} seeds")
+            others.append(f"{series.criterion}: {found.undetermined}")
+        width, deviation = mean_and_spread(found.width, found.width_spread, form=".2f", spread_form=".2f")
+        rows.append(
+            [
+                series.criterion,
+                Cell(percent(found.sparsity, 2), spread=f"({'; '.join(beside)})" if beside else ""),
+                Cell(width, spread=deviation),
+                f"{found.inside}",
+            ]
+        )
+    page.table(["criterion", "half is lost at (% pruned)", "width (decades)", "samples on the slope"], rows)
+    page.text(
+        DEFINITION
+        + " Fitted to each seed's curve; the mean over the seeds is given with one standard deviation (of x₀, shown as "
+        "the range of sparsities that it spans). With fewer than two samples on the slope the width only says how far "
+        "apart the samples are." + "".join(f" Not in the mean of {line}." for line in others),
+        "note",
+    )
+    return ()
+
+
+def layers(section: Section) -> tuple[str, ...]:
+    """What is pruned of each layer."""
+    page, block = section.page, section.block
+    page.heading("Sparsity per layer", section.level)
+    page.pictures(
+        [
+            section.picture(
+                f"layers-{_file_name(series.criterion)}",
+                lambda path, series=series: plot_layers(series, path),  # type: ignore[misc]
+                f"Percent pruned of every layer at every sparsity by {series.criterion}",
+            )
+            for series in block.series
+        ]
+    )
+    page.text("Means over the seeds; in parentheses the layer's weights.", "note")
+    return ()
+
+
+def gamma(section: Section) -> tuple[str, ...]:
+    """The histogram of γ of the first iteration's fits."""
+    fits: dict[str, dict[str, Any]] = {}
+    for row in section.block.rows:
+        for line in row["iterations_log"]:
+            if line["iteration"] == 1 and "gamma" in line:
+                # Criteria and sparsities share a seed's fit.
+                fits.setdefault(repr((row["seed"], line["gamma"])), line)
+    if not fits:
+        return ("fit",)
+    page = section.page
+    page.heading("Granger coefficients γ", section.level)
+    found = list(fits.values())
+    summaries = [line["gamma"] for line in found]
+    page.pictures(
+        [
+            section.picture("gamma", lambda p: plot_gamma(summaries, p), "Histogram of γ"),
+            section.picture(
+                "correlation",
+                lambda p: plot_correlation(summaries, p),
+                "Histogram of the dual correlations of the coefficients that are zero",
+            ),
+        ]
+    )
+    r2 = [line["r2"] for line in found if line["r2"] is not None]
+    gaps = [line["relative_gap"] for line in found if line["relative_gap"] is not None]
+    page.text(
+        f"First iteration, summed over {len(found)} fit{'s' if len(found) > 1 else ''}"
+        + (f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else "")
+        + (f"; relative duality gap at most {max(gaps):.1e}" if gaps else "")
+        + ".",
+        "note",
+    )
+    return ()
+
+
+def overlap(section: Section) -> tuple[str, ...]:
+    """How alike the kept sets of the criteria are."""
+    page, block = section.page, section.block
+    if len(block.series) < 2:
+        return ("criteria",)
+    draws = []
+    for sparsity in section.sampled(MAX_OVERLAPS):
+        seeds = set.intersection(*({row["seed"] for row in s.at(sparsity)} for s in block.series))
+        masks = [
+            [section.read_mask(row) for row in series.at(sparsity) if row["seed"] in seeds] for series in block.series
+        ]
+        whole = [[m for m in of_one if m is not None] for of_one in masks]
+        if not seeds or any(len(of_one) < len(seeds) for of_one in whole):
+            continue
+        names, index = [s.criterion for s in block.series], mean_jaccard(whole)
+        draws.append(
+            section.picture(
+                f"overlap-{percent(sparsity)}",
+                lambda p, n=names, j=index, s=sparsity: plot_overlap(n, j, s, p),  # type: ignore[misc]
+                f"Jaccard index of the weights that each two criteria keep at {percent(sparsity)} % pruned",
+            )
+        )
+    if not draws:
+        return ("masks",)
+    page.heading("Overlap of the kept weights", section.level)
+    page.pictures(draws, small=True)
+    page.text(
+        "Jaccard index |A ∩ B| / |A ∪ B| of the sets of kept weights, a mean over the seeds; “by chance” is what two "
+        "random sets of that size have.",
+        "note",
+    )
+    return ()
+
+
+def iterations(section: Section) -> tuple[str, ...]:
+    """The validation loss over the iterations."""
+    block = section.block
+    if all(len(row["iterations_log"]) < 2 for row in block.rows):
+        return ("iterations",)
+    section.page.heading("Loss of each iteration", section.level)
+    section.page.pictures(
+        section.pictures_at(
+            MAX_ITERATED,
+            "iterations",
+            lambda sparsity, path: plot_iterations(block, sparsity, section.colors, path),
+            "Validation loss over the iterations",
+        )
+    )
+    section.page.text(
+        "Loss on the validation split, which is part of the training data, not of the test split.", "note"
+    )
+    return ()
+
+
+SECTIONS: tuple[Callable[[Section], tuple[str, ...]], ...] = (
+    scores,
+    phase_shift,
+    layers,
+    gamma,
+    overlap,
+    iterations,
+    flatness,
+)
+"""In the order of the page. Each returns what the sweep lacked for parts that it left out: ``seeds``, ``fit``,
+``criteria``, ``masks``, ``iterations``, ``hessian`` or ``noise``."""
+
+
+def _cell(values: Sequence[float], metric: str, best: float | None) -> Cell:
+    middle, deviation = _score(values, metric)
+    return Cell(middle, spread=deviation, best=bool(values) and mean(values) == best)
+
+
+def _score(values: Sequence[float], metric: str) -> tuple[str, str]:
+    form, scale = (".2f", 100) if metric == "top1" else (".3f", 1)
+    found = moments(values)
+    return mean_and_spread(found["mean"], found["std"], form=form, spread_form=form, scale=scale)
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)

@@ -1,0 +1,173 @@
+"""The table of a sweep as curves: one block per combination of the further settings, one series per criterion in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.analysis.report.phase import Drop, PhaseShift, find_drop, phase_shift
+from causalprune.quantities import moments
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One criterion's rows in a block.
+
+    Attributes:
+        criterion: Its name.
+        rows: By seed, then by sparsity.
+    """
+
+    criterion: str
+    rows: tuple[Row, ...]
+
+    @property
+    def sparsities(self) -> list[float]:
+        """The sparsities of the rows, ascending."""
+        return sorted({row["sparsity"] for row in self.rows})
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds of the rows, ascending."""
+        return sorted({row["seed"] for row in self.rows})
+
+    def at(self, sparsity: float) -> list[Row]:
+        """The rows of one sparsity, by seed."""
+        return [row for row in self.rows if row["sparsity"] == sparsity]
+
+    def values(self, key: str, sparsity: float) -> list[float]:
+        """A column's numbers at one sparsity, by seed."""
+        return [row[key] for row in self.at(sparsity) if row.get(key) is not None]
+
+    def largest_eigenvalues(self, space: str, sparsity: float) -> list[float]:
+        """The largest Hessian eigenvalue over ``unpruned`` or ``all`` parameters at one sparsity, by seed."""
+        return [row["hessian"][space]["eigenvalues"][0] for row in self.at(sparsity) if row.get("hessian")]
+
+    def phase_shift(self) -> PhaseShift | str:
+        """Where the score falls, over the seeds in which it does; or in words why that can't be said of any."""
+        found: list[Drop | str] = []
+        for seed in self.seeds:
+            rows = [row for row in self.rows if row["seed"] == seed and row["score"] is not None]
+            if not rows:
+                continue
+            dense = rows[0]["dense"]
+            found.append(
+                find_drop(
+                    [row["sparsity"] for row in rows],
+                    [row["score"] for row in rows],
+                    ceiling=-1.0 if dense is None else dense,
+                    floor=rows[0]["guessing"],
+                )
+            )
+        return phase_shift(found) if found else "no scores"
+
+
+@dataclass(frozen=True)
+class Block:
+    """What is compared with each other: rows that differ by sparsity, criterion and seed only.
+
+    Attributes:
+        settings: The further settings.
+        series: One per criterion, in the order of the grid.
+    """
+
+    settings: dict[str, Any]
+    series: tuple[Series, ...]
+
+    @property
+    def rows(self) -> list[Row]:
+        """All of its rows."""
+        return [row for series in self.series for row in series.rows]
+
+    @property
+    def sparsities(self) -> list[float]:
+        """The sparsities of all rows, ascending."""
+        return sorted({row["sparsity"] for row in self.rows})
+
+    def dense(self, key: str) -> list[Any]:
+        """What was measured of the networks before pruning, once for each seed that has it."""
+        found = {row["seed"]: row[key] for row in self.rows if row.get(key) is not None}
+        return [found[seed] for seed in sorted(found)]
+
+    def dense_eigenvalues(self) -> list[float]:
+        """The largest Hessian eigenvalue of the networks before pruning, by seed."""
+        return [hessian["all"]["eigenvalues"][0] for hessian in self.dense("dense_hessian")]
+
+    def eigenvalue_lines(self) -> list[dict[str, Any]]:
+        """Mean and spread over the seeds of the largest Hessian eigenvalue; nothing where none was measured.
+
+        Returns:
+            ``criterion`` and ``sparsity``, and of the ``unpruned`` and of ``all`` parameters what :func:`moments` has.
+            The first line is of the networks before pruning: no criterion, and both the same.
+        """
+        dense = moments(self.dense_eigenvalues())
+        lines: list[dict[str, Any]] = [{"criterion": None, "sparsity": 0.0, "unpruned": dense, "all": dense}]
+        for series in self.series:
+            for sparsity in series.sparsities:
+                spaces = {s: moments(series.largest_eigenvalues(s, sparsity)) for s in ("unpruned", "all")}
+                lines.append({"criterion": series.criterion, "sparsity": sparsity, **spaces})
+        return [line for line in lines if line["all"]["mean"] is not None]
+
+    @property
+    def metric(self) -> str:
+        """``top1`` or ``r2``."""
+        return str(self.rows[0]["metric"])
+
+
+def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
+    """Sort the rows of a table into blocks.
+
+    Args:
+        rows: In the order of the grid.
+        names: The further settings, beyond sparsity, criterion and seed.
+    """
+    return [
+        Block(
+            settings,
+            tuple(
+                Series(own["criterion"], tuple(sorted(of_one, key=lambda r: (r["seed"], r["sparsity"]))))
+                for own, of_one in grouped(found, ["criterion"])
+            ),
+        )
+        for settings, found in grouped(rows, names)
+    ]
+
+
+def grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, Any], list[Row]]]:
+    """The rows that agree in these fields together, with the fields, in the order in which each group begins."""
+    groups: dict[str, tuple[dict[str, Any], list[Row]]] = {}
+    for row in rows:
+        settings = {name: row[name] for name in names}
+        groups.setdefault(repr(settings), (settings, []))[1].append(row)
+    return list(groups.values())
+
+
+def jaccard(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
+    """|A ∩ B| / |A ∪ B| of two sets of kept weights; 1 where both are empty.
+
+    Two sets that each hold a share k of all weights by chance have k/(2 − k).
+    """
+    union = int(np.count_nonzero(first | second))
+    return int(np.count_nonzero(first & second)) / union if union else 1.0
+
+
+def mean_jaccard(masks: list[list[npt.NDArray[np.bool_]]]) -> npt.NDArray[np.float64]:
+    """The Jaccard index of every pair of criteria, averaged over the seeds.
+
+    Args:
+        masks: (C criteria, S seeds) masks; the same seeds for each.
+
+    Returns:
+        (C, C), symmetric, with ones on the diagonal.
+    """
+    total = np.eye(len(masks))
+    for i, first in enumerate(masks):
+        for j, second in enumerate(masks[:i]):
+            total[i, j] = total[j, i] = np.mean([jaccard(a, b) for a, b in zip(first, second, strict=True)])
+    return total

@@ -1,0 +1,219 @@
+"""What an export format is, and the formats that hold a model's weights, which load without causalprune.
+
+``torch``: a state dict by ``torch.save``. ``safetensors``: the same. ``csr``: a safetensors file in which the matrix of
+a pruned weight ``NAME``, (shape[0], the rest), is ``NAME.crow_indices``, ``NAME.col_indices`` (int32), ``NAME.values``
+and ``NAME.shape`` (int64, the weight's own), as ``torch.sparse_csr_tensor`` takes them; other tensors are dense.
+"""
+
+from __future__ import annotations
+
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from causalprune.errors import MismatchError
+
+Tensors = Mapping[str, torch.Tensor]
+
+CSR_PARTS = ("crow_indices", "col_indices", "values", "shape")
+
+_PROBES = 5
+
+Compare = Callable[[Path], tuple[str, float]]
+"""Reads a file and compares it: ``bits``, ``outputs`` or ``not``, and the largest difference of outputs from those of
+the checkpoint's network. Raises MismatchError where the file holds something else."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """What is exported of what, both in evaluation mode on the CPU.
+
+    Attributes:
+        checkpoint: The checkpoint's network.
+        exported: The same, or the compact one.
+        input_shape: Shape of one sample.
+    """
+
+    checkpoint: nn.Module
+    exported: nn.Module
+    input_shape: tuple[int, ...]
+
+    def inputs(self) -> torch.Tensor:
+        """Random inputs, the same at each call."""
+        return torch.randn(_PROBES, *self.input_shape, generator=torch.Generator().manual_seed(0))
+
+    def outputs(self, model: nn.Module) -> torch.Tensor:
+        """What one of the two makes of them."""
+        with torch.no_grad():
+            found: torch.Tensor = model(self.inputs())
+        return found
+
+
+@dataclass(frozen=True)
+class ExportFormat(ABC):
+    """A kind of file for a network.
+
+    Attributes:
+        suffix: How the names of such files end.
+        holds_masks: Whether it has a place for the masks, by the names of ``torch.nn.utils.prune``.
+    """
+
+    suffix: str
+    holds_masks: bool = False
+
+    @abstractmethod
+    def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
+        """Encode a network, or its tensors.
+
+        Args:
+            networks: What to export.
+            keep: Bool tensors by parameter name of ``exported``, True for unpruned.
+            masks: Whether the masks are kept, where the format holds them.
+
+        Returns:
+            The file's bytes, and the comparison of the file, once written, with the network.
+
+        Raises:
+            UsageError: The format can't hold this network, or a package is missing.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFormat(ExportFormat):
+    """Weights by name.
+
+    Attributes:
+        write: Takes a state dict and the bool tensors of what is kept.
+        read: Gives back the state dict.
+    """
+
+    write: Callable[[Tensors, Tensors], bytes]
+    read: Callable[[Path], Tensors]
+
+    def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
+        """Encode the tensors; they must read back bit for bit."""
+        weights = networks.exported.state_dict()
+        named = with_mask_names(weights, keep) if masks else weights
+
+        def compare(path: Path) -> tuple[str, float]:
+            read = self.read(path)
+            if read.keys() != named.keys() or not all(same_bits(tensor, read[name]) for name, tensor in named.items()):
+                raise MismatchError(
+                    f"a {self.suffix} file, read back", expected="the bits of the network's tensors", found="others"
+                )
+            if networks.exported is networks.checkpoint:
+                return "bits", 0.0
+            return "bits", difference(networks.outputs(networks.checkpoint), networks.outputs(networks.exported))
+
+        return self.write(named, keep), compare
+
+
+def difference(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The largest difference of two tensors' elements; 0 for the same bits."""
+    return 0.0 if same_bits(first, second) else float((first - second).abs().max())
+
+
+def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
+    """Whether two tensors have the same type, shape and bits."""
+    same = first.dtype == second.dtype and first.shape == second.shape
+    return same and first.contiguous().numpy().tobytes() == second.contiguous().numpy().tobytes()
+
+
+def with_mask_names(weights: Tensors, keep: Tensors) -> dict[str, torch.Tensor]:
+    """A state dict as ``torch.nn.utils.prune`` has it: ``NAME_orig`` and ``NAME_mask`` in place of ``NAME``.
+
+    Args:
+        weights: State dict with pruned weights at zero.
+        keep: Bool tensors by parameter name.
+    """
+    named: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        if name in keep:
+            named[f"{name}_orig"], named[f"{name}_mask"] = tensor, keep[name].to(tensor.dtype)
+        else:
+            named[name] = tensor
+    return named
+
+
+def torch_bytes(weights: Tensors) -> bytes:
+    """A state dict as ``torch.save`` writes it; ``torch.load(path, weights_only=True)`` reads it."""
+    buffer = io.BytesIO()
+    torch.save(dict(weights), buffer)
+    return buffer.getvalue()
+
+
+def safetensors_bytes(weights: Tensors) -> bytes:
+    """A state dict as safetensors; ``safetensors.torch.load_file(path)`` reads it."""
+    from safetensors.torch import save
+
+    # Each a copy of its own: safetensors has no place for tied weights.
+    copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
+    return save(copies, {"format": "pt"})
+
+
+def to_csr(weights: Tensors, keep: Tensors) -> dict[str, torch.Tensor]:
+    """The tensors of the ``csr`` format; a weight is sparse where that takes fewer bytes.
+
+    Args:
+        weights: State dict.
+        keep: Bool tensors by parameter name; kept zeros are stored, too.
+    """
+    parts: dict[str, torch.Tensor] = {}
+    for name, tensor in weights.items():
+        if name not in keep:
+            parts[name] = tensor
+            continue
+        mask = keep[name].reshape(tensor.shape[0], -1)
+        counts = mask.sum(1)
+        indices = mask.nonzero()[:, 1].to(torch.int32)
+        rows = torch.cat([counts.new_zeros(1), counts.cumsum(0)]).to(torch.int32)
+        found = (rows, indices, tensor.reshape(mask.shape)[mask], torch.tensor(tensor.shape))
+        if sum(part.nbytes for part in found) < tensor.nbytes:
+            parts |= {f"{name}.{part}": value for part, value in zip(CSR_PARTS, found, strict=True)}
+        else:
+            parts[name] = tensor
+    return parts
+
+
+def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
+    """The state dict of :func:`to_csr`'s tensors."""
+    weights: dict[str, torch.Tensor] = {}
+    for name, tensor in parts.items():
+        stem, _, part = name.rpartition(".")
+        if f"{stem}.crow_indices" not in parts or part not in CSR_PARTS:
+            weights[name] = tensor
+        elif part == "shape":
+            rows, indices, values = (parts[f"{stem}.{p}"] for p in CSR_PARTS[:3])
+            shape = tensor.tolist()
+            dense = values.new_zeros(shape[0], max(1, int(torch.tensor(shape[1:]).prod())))
+            dense[torch.repeat_interleave(torch.arange(shape[0]), rows.diff()), indices.long()] = values
+            weights[stem] = dense.reshape(shape)
+    return weights
+
+
+def _read_torch(path: Path) -> Tensors:
+    found: Tensors = torch.load(path, weights_only=True)
+    return found
+
+
+def _read_safetensors(path: Path) -> Tensors:
+    from safetensors.torch import load_file
+
+    found: Tensors = load_file(path)
+    return found
+
+
+TORCH = WeightsFormat(".pt", True, write=lambda weights, _: torch_bytes(weights), read=_read_torch)
+SAFETENSORS = WeightsFormat(
+    ".safetensors", True, write=lambda weights, _: safetensors_bytes(weights), read=_read_safetensors
+)
+CSR = WeightsFormat(
+    ".csr.safetensors",
+    write=lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
+    read=lambda path: from_csr(_read_safetensors(path)),
+)

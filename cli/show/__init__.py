@@ -1,0 +1,31 @@
+"""What people see of a result: one function per command, named like it, that returns something rich can print."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_FUNCTIONS = {
+    "training": ("pretrain", "posttrain", "record"),
+    "pruning": ("fit_gamma", "apply_mask", "run"),
+    "evaluation": ("evaluate", "export"),
+    "diagnosis": ("diagnose",),
+    "sweeps": ("sweep", "report"),
+    "places": ("info",),
+    "store": ("store_verify", "store_export", "store_compact", "store_merge"),
+}
+"""The functions in each module."""
+
+
+def show(command: str, result: Any) -> Any:
+    """Something that rich can print of a command's result; rich is imported when there is one.
+
+    Args:
+        command: Such as ``fit-gamma`` or ``store verify``; one without a function of its own shows its metrics.
+        result: What the command returned.
+    """
+    function = command.replace("-", "_").replace(" ", "_")
+    for module, functions in _FUNCTIONS.items():
+        if function in functions:
+            return getattr(import_module(f"{__name__}.{module}"), function)(result)
+    return import_module(f"{__name__}.tables").metrics(result)

@@ -1,0 +1,82 @@
+"""What people see of a sweep and of its report."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from causalprune_cli.show.tables import facts, numbers, with_spread
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from causalprune.analysis.report.series import grouped
+from causalprune.quantities import percent
+
+
+def sweep(result: Any) -> Any:
+    """Mean and spread of the score: criteria across, sparsities down, one block per combination of the rest."""
+    parts: list[Any] = []
+    names = [name for name in (result.summary or [{}])[0] if name not in _SUMMARY]
+    for settings, lines in grouped(result.summary, names):
+        criteria = list(dict.fromkeys(line["criterion"] for line in lines))
+        table = _block_table(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
+        cells = {(line["sparsity"], line["criterion"]): line for line in lines}
+        for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
+            found = [cells.get((sparsity, criterion)) for criterion in criteria]
+            scores = ["–" if c is None else _score(c["mean"], c["std"], c["metric"]) for c in found]
+            table.add_row(f"{percent(sparsity)} % pruned", *scores)
+        dense, spread, metric = (lines[0][name] for name in ("dense_mean", "dense_std", "metric"))
+        before = [] if dense is None else [Text(f"not pruned {_score(dense, spread, metric)}", style="dim")]
+        parts += [table, *before, Text()]
+    steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
+    counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
+    if not result.shard:
+        counts["this shard"] = "has no cell: there are fewer cells than shards"
+    return Group(*parts, facts(result, {**counts, "stages run": steps or "none"}))
+
+
+_SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "dense_mean", "dense_std", "seeds")
+
+
+def _score(mean: float | None, spread: float | None, metric: str) -> str:
+    """Accuracy in percent, or R²."""
+    form, scale = (".1f", 100) if metric == "top1" else (".3f", 1)
+    return with_spread(mean, spread, form=form, spread_form=form, scale=scale)
+
+
+def report(result: Any) -> Any:
+    """Where the page is, where the scores fall, and how sharp the loss is, one block per combination of settings."""
+    parts: list[Any] = []
+    for own, found in grouped(result.phase_shift, ["settings"]):
+        columns = ("criterion", "half is lost at", "one deviation", "width", "samples on the slope")
+        table = _block_table(own["settings"], *columns)
+        for line in found:
+            table.add_row(line["criterion"], *_drop(line))
+        others = [f"{line['criterion']}: {line['undetermined']}" for line in found if line.get("undetermined")]
+        parts += [table, *(Text(line, style="dim") for line in others), Text()]
+    for own, found in grouped(result.eigenvalues, ["settings"]):
+        table = _block_table(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
+        for line in found:
+            name = f"{line['criterion']}, {percent(line['sparsity'])} % pruned" if line["criterion"] else "not pruned"
+            spaces = (line[space] for space in ("unpruned", "all"))
+            table.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
+        parts += [table, Text()]
+    lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
+    return Group(*parts, facts(result, lines))
+
+
+def _drop(line: dict[str, Any]) -> list[str]:
+    """Where a score falls with the range of one standard deviation, how sharply, and samples on the slope."""
+    if "reason" in line:
+        return [line["reason"], "", "", ""]
+    half = f"{percent(line['sparsity'], 2)}% pruned"
+    half += f" ({line['seeds']} of {line['curves']} seeds)" if line["undetermined"] else ""
+    within = "" if line["low"] is None else f"{percent(line['low'], 2)} to {percent(line['high'], 2)}%"
+    width = with_spread(line["width"], line["width_spread"], form=".2f", spread_form=".2f")
+    return [half, within, f"{width} decades", str(line["inside"])]
+
+
+def _block_table(settings: dict[str, Any], *columns: str) -> Table:
+    """A table of numbers under its block's settings."""
+    title = "  ".join(f"{name}={value}" for name, value in settings.items())
+    return numbers(*columns, title=title, pad_edge=False, no_wrap=True)

@@ -1,0 +1,58 @@
+"""Tables and lines that several commands show."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from causalprune.quantities import mean_and_spread
+
+
+def metrics(result: Any) -> Any:
+    """What a command reports that has no table of its own."""
+    return facts(result, {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()})
+
+
+def facts(result: Any, lines: dict[str, str]) -> Table:
+    """Lines of a result, and where its outputs are."""
+    return pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})
+
+
+def pairs(lines: dict[str, str]) -> Table:
+    """Names in bold, values beside them."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in lines.items():
+        table.add_row(name, Text(value))
+    return table
+
+
+def number(value: float | None) -> str:
+    """Three digits, or a dash where there is none."""
+    return "–" if value is None else f"{value:.3g}"
+
+
+def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:
+    """A mean with its standard deviation, either of which may be missing; the forms are of :func:`mean_and_spread`."""
+    return " ".join(filter(None, mean_and_spread(mean, spread, **form)))
+
+
+def numbers(*columns: str, title: str = "", pad_edge: bool = True, no_wrap: bool = False) -> Table:
+    """A table whose first column names its rows; the others hold numbers.
+
+    Args:
+        columns: Their heads.
+        title: In bold above it.
+        pad_edge: Whether a space stands at both sides.
+        no_wrap: Whether the names stay on one line.
+    """
+    table = Table(
+        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=pad_edge
+    )
+    table.add_column(columns[0], no_wrap=no_wrap)
+    for column in columns[1:]:
+        table.add_column(column, justify="right")
+    return table

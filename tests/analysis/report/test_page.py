@@ -1,0 +1,59 @@
+"""The page as a browser reads it: its texts are escaped, its pictures are inside."""
+
+import base64
+from html.parser import HTMLParser
+
+from causalprune.analysis.report.page import Cell, Page, is_page
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and texts, in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if data.strip():
+            self.found.append(data)
+
+
+def read(page):
+    reader = Reader()
+    html = page.html()
+    reader.feed(html[html.index("<body>") :])
+    return reader.found[1:]
+
+
+def test_the_parts_come_in_order_and_no_text_is_markup():
+    hostile = "<b>\"1\" & '2' {{ title }}</b>"
+    page = Page(hostile)
+    page.heading(hostile, 3)
+    page.text(hostile, "note")
+    page.text("plain")
+    page.table(["name", hostile], [["a", Cell(hostile, spread="±1", best=True)], ["b", "2"]])
+    texts = [found for found in read(page) if isinstance(found, str)]
+    assert texts == [hostile] * 3 + ["plain", "name", hostile, "a", f"{hostile} ", "±1", "b", "2"]
+    tags = [found for found in read(page) if not isinstance(found, str)]
+    assert [tag for tag, _ in tags[:4]] == ["h1", "h3", "p", "p"]
+    assert [attributes for tag, attributes in tags if tag == "td"] == [{}, {"class": "best"}, {}, {}]
+
+
+def test_pictures_are_inside_the_page(tmp_path):
+    (tmp_path / "p.png").write_bytes(bytes(range(256)))
+    page = Page("title")
+    page.pictures([(tmp_path / "p.png", 'a "picture"')], small=True)
+    ((_, image),) = [found for found in read(page) if found[0] == "img"]
+    assert image["alt"] == 'a "picture"'
+    head, data = image["src"].split(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(data) == bytes(range(256))
+
+
+def test_a_page_is_known_again(tmp_path):
+    (tmp_path / "page.html").write_text(Page("x" * 5000).html())
+    (tmp_path / "other.html").write_text("<!DOCTYPE html><title>causalprune report</title>")
+    assert [is_page(tmp_path / name) for name in ("page.html", "other.html", "absent.html")] == [True, False, False]
