@@ -1,8 +1,8 @@
 # Functions of `os`, not methods of Path, so that a test can replace each of them.
 """Durable files: every byte that causalprune writes passes through here; a crash leaves the old file or the new one.
 
-Nothing else in the package, lock files aside, calls the writing functions of :mod:`os`; a test that replaces this
-module's ``os`` can therefore fail any single disk operation.
+Nothing else in the package calls the writing functions of :mod:`os`, but for the library that creates and locks lock
+files; a test that replaces this module's ``os`` can therefore fail any single disk operation.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EIO: "check the disk, then run the same command again",
+    **dict.fromkeys(
+        (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP),
+        "choose a directory on another file system, or have this one mounted with locks (on Lustre: flock)",
+    ),
 }
 
 
@@ -128,6 +132,16 @@ class _DescriptorWriter(io.RawIOBase):
         while view:
             view = view[os.write(self._descriptor, view) :]
         return size
+
+
+def rewrite(descriptor: int, data: bytes) -> None:
+    """Replace the content of a small open file, not atomically.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, data, 0)
 
 
 def temporary_beside(path: Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.locks import FileLock
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import ExportConfig
 from causalprune.config.export import FORMATS
@@ -20,7 +21,6 @@ from causalprune.evaluation.latency import LATENCY_BATCHES, latency
 from causalprune.export.compact import compact_model, dead_units
 from causalprune.export.encoding import Networks, encode
 from causalprune.files import atomic_file, make_directory, read_json, remove_partials, sha256_file
-from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path, result_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult, check_distinct, identity_of
@@ -83,7 +83,7 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
     identity = identity_of("export", config, inputs)
     report = result_path(run, "export", path, default)
     make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
+    with FileLock(lock_path(path)):
         done = None if config.overwrite else _finished(path, report, identity)
         if done is not None:
             return done

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.locks import FileLock
 from causalprune.config import ReportConfig
 from causalprune.errors import DataError, MismatchError
 from causalprune.evaluation.page import Page, is_page
 from causalprune.evaluation.series import Block, blocks_of
 from causalprune.evaluation.sweep_curves import colour_of
 from causalprune.files import make_directory, remove_file, remove_partials, storage_errors, write_atomic
-from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult
@@ -77,7 +77,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
     folder = config.output or config.run / "report"
     path = folder / "index.html"
     make_directory(folder)
-    with FileLock(lock_path(folder), break_lock=config.break_lock):
+    with FileLock(lock_path(folder)):
         if path.exists() and not is_page(path) and not config.overwrite:
             raise MismatchError(
                 f"{path}",

@@ -5,12 +5,12 @@ import zipfile
 
 import numpy as np
 import torch
+from causalprune.locking import lock_holder
 from PIL import Image
 from safetensors import safe_open
 
 from causalprune.checkpoint import load_checkpoint
 from causalprune.files import is_sealed
-from causalprune.locking import lock_holder
 from causalprune.store import TrajectoryStore
 
 _TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
+from causalprune.locking import FileLock, LockHolder
 from causalprune_cli.main import main
 from PIL import Image
 from stage_cases import artefacts, command_of, leftovers
@@ -18,7 +19,6 @@ from causalprune import stopping
 from causalprune.checkpoint import load_checkpoint
 from causalprune.data.images import ImageFiles
 from causalprune.files import append_line
-from causalprune.locking import FileLock, LockHolder
 from causalprune.store import RecordingWriter
 
 

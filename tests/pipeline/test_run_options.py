@@ -4,11 +4,11 @@ import json
 from dataclasses import asdict, replace
 
 import pytest
+from causalprune.locking import LockHolder
 from causalprune_cli.main import main
 from commands import call, call_json
 
 from causalprune.config import RunConfig
-from causalprune.locking import LockHolder
 from causalprune.plan import PipelinePlan
 from causalprune.pruning.names import CRITERIA
 from causalprune.store import TrajectoryStore

@@ -9,11 +9,11 @@ from dataclasses import asdict, replace
 from types import SimpleNamespace
 
 import pytest
+from causalprune.locking import LockHolder, lock_holder
 from causalprune_cli.main import main
 from sweeps import QUICK, call, call_json, stages_finished, start, table
 
 from causalprune import claims
-from causalprune.locking import LockHolder, lock_holder
 from causalprune.stages import stage_function, sweep, sweep_step
 
 
