@@ -18,7 +18,8 @@ HOLD = """
 import sys
 from pathlib import Path
 from causalprune.base.leases import Lease
-Lease(Path(sys.argv[1])).acquire()
+lease = Lease(Path(sys.argv[1]))
+lease.acquire()
 print("held", flush=True)
 sys.stdin.readline()
 """
@@ -127,11 +128,20 @@ def test_one_that_was_taken_over_meanwhile_is_left_to_its_new_holder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+class OfEachThread(threading.local):
+    """A dict for each thread, as if it were another process."""
+
+    def __init__(self):
+        self.pop = vars(self).pop
+
+    def __setitem__(self, path, lease):
+        vars(self)[path] = lease
+
+
 def test_of_many_one_takes_a_silent_one_over(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "DEAD_AFTER_SECONDS", 0.3)
     monkeypatch.setattr(leases, "BEAT_SECONDS", 0.1)
-    # As if each were another process.
-    monkeypatch.setattr(leases, "_watched", type("Forgetful", (threading.local,), {"pop": dict.pop})())
+    monkeypatch.setattr(leases, "_watched", OfEachThread())
     path = tmp_path / ".step.lock"
     inside, most, guard, taken = 0, 0, threading.Lock(), []
 

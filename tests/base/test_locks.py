@@ -173,7 +173,7 @@ def test_a_holder_on_another_host_is_told_how_to_be_got_rid_of(tmp_path):
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         plant(path, host="elsewhere")
-        with pytest.raises(LockedError, match="on elsewhere since .*known to be dead, delete lock"):
+        with pytest.raises(LockedError, match=r"on elsewhere since .*known to be dead, delete lock"):
             FileLock(path).acquire()
         path.unlink()
         with FileLock(path):
@@ -213,11 +213,19 @@ def test_releasing_leaves_the_lock_of_whoever_took_it_after_it_was_deleted(tmp_p
     second.release()
 
 
+FORK = """
+import os, time
+if os.fork() == 0:
+    lock.release()
+    print(os.getpid(), flush=True)
+    time.sleep(60)
+"""
+
+
 def test_a_forked_child_neither_releases_the_lock_nor_keeps_it(tmp_path):
     """A data loader's worker that outlives its killed parent for a moment doesn't keep the next start waiting."""
     path = tmp_path / "lock"
-    then = "import os, time\nif os.fork() == 0:\n    lock.release()\n    print(os.getpid(), flush=True)\n    time.sleep(60)"
-    process = start(path, then)
+    process = start(path, FORK)
     say(process, "held")
     child = int(process.stdout.readline())
     try:
@@ -239,14 +247,14 @@ def test_a_file_system_without_locks_is_refused_in_one_line(tmp_path, monkeypatc
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    with pytest.raises(StorageError, match="cannot lock .*choose a directory on another file system") as caught:
+    with pytest.raises(StorageError, match=r"cannot lock .*choose a directory on another file system") as caught:
         FileLock(tmp_path / "lock").acquire()
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_missing_directory_is_not_made(tmp_path):
-    with pytest.raises(StorageError, match="cannot lock .*ENOENT.*create the directory that holds it first"):
+    with pytest.raises(StorageError, match=r"cannot lock .*ENOENT.*create the directory that holds it first"):
         FileLock(tmp_path / "missing/lock").acquire()
     assert list(tmp_path.iterdir()) == []
 
@@ -258,7 +266,7 @@ def test_what_cannot_be_signed_is_not_held_and_leaves_nothing(tmp_path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(files.os, function, full)
-        with pytest.raises(StorageError, match="cannot lock .*ENOSPC"):
+        with pytest.raises(StorageError, match=r"cannot lock .*ENOSPC"):
             FileLock(tmp_path / "lock").acquire()
     assert list(tmp_path.iterdir()) == []
     with FileLock(tmp_path / "lock"):
@@ -274,9 +282,15 @@ def test_a_process_killed_while_it_takes_the_lock_is_in_nobodys_way(tmp_path, pl
         "while signing": "real = os.pwrite; os.pwrite = lambda fd, data, at: (real(fd, data[:9], at), die())",
     }[place]
     path = tmp_path / "lock"
-    code = f"import os, signal\ndie = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n{patch}\nFileLock({str(path)!r}).acquire()"
-    header = "from causalprune.base.locks import FileLock\n"
-    assert subprocess.run([sys.executable, "-c", header + code], check=False).returncode == -signal.SIGKILL
+    lines = [
+        "import os, signal, sys",
+        "from causalprune.base.locks import FileLock",
+        "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)",
+        patch,
+        "FileLock(sys.argv[1]).acquire()",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines), path]
+    assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert {p.name for p in tmp_path.iterdir()} <= {"lock"}
     with FileLock(path):
         assert lock_holder(path).pid == os.getpid()
@@ -292,7 +306,9 @@ def test_a_job_that_was_queued_again_waits_for_the_lock_and_says_so(held, monkey
     with FileLock(path):
         assert time.monotonic() - started >= 1
         assert lock_holder(path).pid == os.getpid()
-    assert caplog.messages == [line for line in caplog.messages if f"waiting for the lock of process {process.pid}" in line]
+    assert caplog.messages == [
+        line for line in caplog.messages if f"waiting for the lock of process {process.pid}" in line
+    ]
     assert len(caplog.messages) == 1
 
 

@@ -6,8 +6,9 @@ import shutil
 import signal
 import sys
 import threading
+from pathlib import Path
 
-from causalprune import files, locking
+from causalprune import files
 
 CHANGES = ("open", "write", "pwrite", "fsync", "replace", "rename", "link", "unlink", "ftruncate", "makedirs")
 WRITE_FLAGS = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
@@ -34,15 +35,15 @@ class FaultyDisk:
         self._here = threading.local()
 
     def install(self):
-        files.os = locking.os = files.shutil = self
+        files.os = files.shutil = self
 
     def watch(self, directory):
-        """Note in ``past_it`` every change below a directory that doesn't come by here."""
+        """Note in ``past_it`` every change below a directory that doesn't come by here, but for lock files."""
 
         def hook(event, arguments):
             if event in EVENTS and not getattr(self._here, "inside", False):
                 writes = event != "open" or (isinstance(arguments[2], int) and arguments[2] & WRITE_FLAGS)
-                if writes and str(arguments[0]).startswith(directory):
+                if writes and str(arguments[0]).startswith(directory) and "lock" not in Path(arguments[0]).name:
                     self.past_it.append(f"{event} {arguments[0]}")
 
         sys.addaudithook(hook)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from causalprune.locking import FileLock
 from causalprune_cli.main import main
 from command_runner import Runner
 from stage_cases import artefacts, leftovers
 
+from causalprune.base.locks import FileLock
 from causalprune.checkpoint import load_checkpoint
 from causalprune.parameters import ParameterIndex
 from causalprune.store import RecordingInfo, TrajectoryStore

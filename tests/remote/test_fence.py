@@ -6,10 +6,10 @@ import threading
 
 import numpy as np
 import pytest
-from causalprune.locking import LockHolder
 from objects import put, tree
 from store_builders import INFO, append_rows, make_rows, make_store
 
+from causalprune.base.locks import LockHolder
 from causalprune.errors import LockedError, StorageError
 from causalprune.store import TrajectoryStore
 from causalprune.store.files.object_client import NoAnswerError, ObjectClient

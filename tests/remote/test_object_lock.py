@@ -5,11 +5,11 @@ import json
 import threading
 
 import pytest
-from causalprune.locking import LockHolder
 from causalprune_cli.main import main
 from objects import delete, put, tree
 from store_builders import make_recording
 
+from causalprune.base.locks import LockHolder
 from causalprune.errors import LockedError, StorageError
 from causalprune.store import TrajectoryStore
 from causalprune.store.files import locate
