@@ -25,6 +25,10 @@ _REMEDIES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EIO: "check the disk, then run the same command again",
+    **dict.fromkeys(
+        (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP),
+        "choose a directory on another file system, or have this one mounted with locks (on Lustre: flock)",
+    ),
 }
 
 

@@ -1,7 +1,7 @@
 """Durable files: a crash leaves the old file or the new one, and every change to a disk goes through one :class:`Disk`.
 
-Nothing else in the package changes a disk, lock files aside; a test that puts a disk of its own in place (:func:`use`)
-can therefore fail any single change.
+Nothing else in the package changes a disk, but for the library that creates and locks lock files; a test that puts a
+disk of its own in place (:func:`use`) can therefore fail any single change.
 """
 
 from __future__ import annotations
@@ -130,6 +130,17 @@ class _Writer(io.RawIOBase):
         while view:
             view = view[_disk.write(self._descriptor, view) :]
         return size
+
+
+def rewrite(descriptor: int, data: bytes) -> None:
+    """Replace the content of a small open file, not atomically.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    _disk.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    _disk.write(descriptor, data)
 
 
 def temporary_beside(path: Path) -> Path:

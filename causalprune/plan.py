@@ -10,11 +10,11 @@ from causalprune.config import (
     ComputeOptions,
     EvaluateConfig,
     FitGammaConfig,
+    OutputOptions,
     PosttrainConfig,
     PretrainConfig,
     RecordConfig,
     RunConfig,
-    RuntimeOptions,
 )
 from causalprune.errors import UsageError
 from causalprune.options import Options
@@ -98,7 +98,7 @@ class PipelinePlan:
         return self._make(EvaluateConfig, "evaluate", self._paths, **self._compute())
 
     def _runtime(self) -> dict[str, Any]:
-        return {f.name: getattr(self._config, f.name) for f in fields(RuntimeOptions) if f.name != "run"}
+        return {f.name: getattr(self._config, f.name) for f in fields(OutputOptions) if f.name != "run"}
 
     def _compute(self) -> dict[str, Any]:
         names = {f.name for f in fields(ComputeOptions)} - {"run"}

@@ -18,6 +18,8 @@ from causalprune.settings import resolve
 
 _PANELS = {
     "RuntimeOptions": "Run directory",
+    "OutputOptions": "Run directory",
+    "LeaseOptions": "Run directory",
     "ComputeOptions": "Compute",
     "DataOptions": "Data",
     "ModelOptions": "Model",

@@ -18,7 +18,14 @@ from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.report import ReportConfig
 from causalprune.config.run import RunConfig
-from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, RuntimeOptions, TrainingOptions
+from causalprune.config.shared import (
+    ComputeOptions,
+    DataOptions,
+    ModelOptions,
+    OutputOptions,
+    RuntimeOptions,
+    TrainingOptions,
+)
 from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.config.sweep import SweepConfig
 
@@ -52,6 +59,7 @@ __all__ = [
     "FitGammaConfig",
     "InfoConfig",
     "ModelOptions",
+    "OutputOptions",
     "PosttrainConfig",
     "PretrainConfig",
     "RecordConfig",

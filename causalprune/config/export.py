@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import RuntimeOptions
+from causalprune.config.shared import OutputOptions
 from causalprune.errors import UsageError
 from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(RuntimeOptions):
+class ExportConfig(OutputOptions):
     """Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with --compact."""
 
     format: str = option(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import RuntimeOptions, check_device, store_option
+from causalprune.config.shared import LeaseOptions, OutputOptions, check_device, store_option
 from causalprune.errors import UsageError
 from causalprune.options import at_least, fraction, one_of, open_fraction, option, png_file, unit_interval
 from causalprune.options import positive as above_zero
@@ -25,7 +25,7 @@ def _folds(value: int) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class FitGammaConfig(RuntimeOptions):
+class FitGammaConfig(LeaseOptions, OutputOptions):
     """Fit the Granger coefficients γ of a recording."""
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import AUGMENTATIONS, ComputeOptions, store_option
+from causalprune.config.shared import AUGMENTATIONS, ComputeOptions, LeaseOptions, store_option
 from causalprune.options import at_least, fraction, one_of, option, positive
 from causalprune.quantities import check_interval
 from causalprune.store.names import CODECS
@@ -15,7 +15,7 @@ LOSS_CHANGES = ("same-batch", "next-batch")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RecordConfig(ComputeOptions):
+class RecordConfig(LeaseOptions, ComputeOptions):
     """Run plain SGD and record every step."""
 
     epochs: int = option(5, "Epochs to record.", check=at_least(1))

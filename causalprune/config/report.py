@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import RuntimeOptions
+from causalprune.config.shared import OutputOptions
 from causalprune.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportConfig(RuntimeOptions):
+class ReportConfig(OutputOptions):
     """Make a page of what a sweep found: curves, phase shift, layers, γ, overlap, losses, curvature.
 
     The page is one HTML file that needs nothing else; its pictures lie beside it as PNG files, too. A sweep that is

@@ -34,13 +34,9 @@ def check_device(value: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions(Options):
-    """Where a stage works and on what; shared by all."""
+    """Where a stage works and what stops it; shared by all."""
 
     run: Path = option(Path("run"), "Run directory: inputs and outputs that are not named lie here.", identifies=False)
-    overwrite: bool = option(False, "Replace outputs that exist.", identifies=False)
-    break_lock: bool = option(
-        False, "Take the lock of a process on another host that is known to have ended.", identifies=False
-    )
     stop_signals: str = option(
         DEFAULT_STOP_SIGNALS,
         "Signals that make the stage save and exit 75, out of TERM, USR1, USR2, HUP, QUIT, ALRM, XCPU, PWR. SIGINT "
@@ -51,7 +47,26 @@ class RuntimeOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputeOptions(RuntimeOptions):
+class OutputOptions(RuntimeOptions):
+    """Of a stage that writes."""
+
+    overwrite: bool = option(False, "Replace outputs that exist.", identifies=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseOptions(Options):
+    """Of a stage that may hold a lock that outlives its process: in object storage, or in a sweep."""
+
+    break_lock: bool = option(
+        False,
+        "Take over what a process on another host holds that is known to have ended: a store in object storage, or a "
+        "cell of a sweep.",
+        identifies=False,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(OutputOptions):
     """What a stage that runs the network computes on."""
 
     seed: int = option(0, "Seed of every random choice.", check=at_least(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import RuntimeOptions, store_option
+from causalprune.config.shared import LeaseOptions, OutputOptions, RuntimeOptions, store_option
 from causalprune.errors import UsageError
 from causalprune.options import option
 from causalprune.quantities import check_range
@@ -22,7 +22,7 @@ class StoreVerifyConfig(RuntimeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreExportConfig(RuntimeOptions):
+class StoreExportConfig(OutputOptions):
     """Write rows and parameters of a recording for other tools: NumPy, safetensors or Zarr."""
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
@@ -40,7 +40,7 @@ class StoreExportConfig(RuntimeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreCompactConfig(RuntimeOptions):
+class StoreCompactConfig(LeaseOptions, OutputOptions):
     """Make a trajectory store smaller: another codec for its recordings, or fewer of them."""
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
@@ -57,7 +57,7 @@ class StoreCompactConfig(RuntimeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreMergeConfig(RuntimeOptions):
+class StoreMergeConfig(OutputOptions):
     """Stack the recordings of several jobs in a new store, so that one fit sees the rows of all."""
 
     stores: tuple[str, ...] = option((), "Trajectory stores of one model and mask, in order.", flag="STORE...")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from causalprune.config.run import RunConfig
-from causalprune.config.shared import DataOptions, ModelOptions
+from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions
 from causalprune.errors import UsageError
 from causalprune.options import at_least, default_of, flag_of, fraction, option
 from causalprune.pruning.names import check_criterion
@@ -54,7 +54,7 @@ def default_epochs(name: str, iterations: int) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig(RunConfig):
+class SweepConfig(LeaseOptions, RunConfig):
     """Sparsities × criteria × seeds × any other option into one table of results.
 
     Each cell is what run does; what several cells share is done once. FILE

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.locks import FileLock
 from causalprune.checkpoint import (
     Checkpoint,
     CheckpointInfo,
@@ -21,7 +22,6 @@ from causalprune.checkpoint import (
 from causalprune.distributed import processes
 from causalprune.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError, UsageError
 from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file
-from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult, batch_job, identity_of
@@ -99,7 +99,7 @@ class StageOutput:
 
             def enter() -> None:
                 make_directory(self.path.parent)
-                stack.enter_context(FileLock(lock_path(self.path), break_lock=self.config.break_lock))
+                stack.enter_context(FileLock(lock_path(self.path)))
                 remove_partials(self.path.parent, self.path.name, self.progress.name)
 
             group.first(enter)

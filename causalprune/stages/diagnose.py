@@ -105,7 +105,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
         diagnosis=diagnosis,
         findings=findings(diagnosis),
     )
-    publish(output, result, overwrite=config.overwrite, break_lock=config.break_lock)
+    publish(output, result, overwrite=config.overwrite)
     return result
 
 

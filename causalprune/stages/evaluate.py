@@ -107,7 +107,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         seconds=time.monotonic() - started,
         evaluation=evaluation,
     )
-    publish(outputs["result"], result, overwrite=config.overwrite, break_lock=config.break_lock)
+    publish(outputs["result"], result, overwrite=config.overwrite)
     # What was measured is on the disk before anything is drawn of it.
     _draw(evaluation, outputs)
     return result

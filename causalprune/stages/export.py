@@ -13,12 +13,12 @@ from torch import nn
 
 from causalprune.analysis.cost import flops
 from causalprune.analysis.forward_pass import LATENCY_BATCHES, latency
+from causalprune.base.locks import FileLock
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import ExportConfig
 from causalprune.errors import MismatchError, UsageError
 from causalprune.export.compact import compact_model, dead_units
 from causalprune.files import atomic_file, make_directory, read_json, remove_partials, sha256_file
-from causalprune.locking import FileLock
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.paths import RunPaths, lock_path, result_path
@@ -87,7 +87,7 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
     identity = identity_of("export", config, inputs)
     report = result_path(run, "export", path, default)
     make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
+    with FileLock(lock_path(path)):
         done = None if config.overwrite else _finished(path, report, identity)
         if done is not None:
             return done

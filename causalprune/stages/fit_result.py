@@ -89,7 +89,7 @@ class FitReport:
 
     def publish(self, result: FitGammaResult) -> None:
         """Write the result, then draw."""
-        publish(self._path, result, overwrite=self._config.overwrite, break_lock=self._config.break_lock)
+        publish(self._path, result, overwrite=self._config.overwrite)
         self._draw(result)
 
     def publish_again(self, result: FitGammaResult) -> None:

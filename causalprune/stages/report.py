@@ -15,10 +15,10 @@ from causalprune.analysis.plots.curves import color_of
 from causalprune.analysis.report.page import Page, Section, is_page
 from causalprune.analysis.report.sections import SECTIONS
 from causalprune.analysis.report.series import Block, blocks_of
+from causalprune.base.locks import FileLock
 from causalprune.config import ReportConfig
 from causalprune.errors import DataError, MismatchError
 from causalprune.files import make_directory, remove_file, remove_partials, storage_errors, write_atomic
-from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
 from causalprune.stages.artefacts import StageResult
@@ -90,7 +90,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
     folder = config.output or config.run / "report"
     path = folder / "index.html"
     make_directory(folder)
-    with FileLock(lock_path(folder), break_lock=config.break_lock):
+    with FileLock(lock_path(folder)):
         if path.exists() and not is_page(path) and not config.overwrite:
             raise MismatchError(
                 f"{path}",

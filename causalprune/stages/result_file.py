@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.locks import FileLock
 from causalprune.errors import CorruptError, DataError, MismatchError, UsageError
 from causalprune.files import make_directory, read_json, remove_partials, write_json
-from causalprune.locking import FileLock
 from causalprune.paths import lock_path
 from causalprune.stages.result import StageResult
 
@@ -36,21 +36,20 @@ def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
     )
 
 
-def publish(path: Path, result: StageResult, *, overwrite: bool, break_lock: bool) -> None:
+def publish(path: Path, result: StageResult, *, overwrite: bool) -> None:
     """Write the result of a stage that measures anew, in the place of its own earlier one.
 
     Args:
         path: The result file.
         result: The result.
         overwrite: Whether there is leave to replace any file.
-        break_lock: Take the lock of a process on another host, which is known to have ended.
 
     Raises:
         LockedError: Another process is writing it.
         CausalpruneError: As for :func:`require_replaceable`.
     """
     make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=break_lock):
+    with FileLock(lock_path(path)):
         require_replaceable(path, result.stage, overwrite=overwrite)
         write_result(path, result.to_json())
 

@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from causalprune.base.locks import FileLock
 from causalprune.config import ApplyMaskConfig, FitGammaConfig, PretrainConfig, RunConfig
 from causalprune.errors import MismatchError
 from causalprune.files import make_directory, read_json, remove_file, remove_partials, write_json
-from causalprune.locking import FileLock
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path
 from causalprune.plan import PipelinePlan
@@ -75,7 +75,7 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     evaluation_outputs(evaluate_config)
     _require_groups(pretrain_config, [(fit, mask) for _, _, fit, mask in iterations])
     make_directory(paths.root)
-    with FileLock(lock_path(paths.run_config), break_lock=config.break_lock), stop_signals(config.stop_signals) as stop:
+    with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop:
         _claim(config, paths)
         first = pretrain(pretrain_config, reporter)
         stop.check()
@@ -149,7 +149,7 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
     remove_partials(paths.root, paths.run_config.name, marker.name)
     if config.overwrite:
         if not marker.exists() or read_json(marker) != mine:
-            _clear(config, paths)
+            _clear(paths)
             write_json(paths.run_config, mine)
             write_json(marker, mine)
         return
@@ -168,13 +168,13 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
     write_json(paths.run_config, mine)
 
 
-def _clear(config: RunConfig, paths: RunPaths) -> None:
+def _clear(paths: RunPaths) -> None:
     """Remove every artefact of the run directory."""
     for part in (*paths.iterations(), paths):
         for path in part.artefacts():
             for file in (fallback_path(path), progress_path(path)):
                 remove_file(file, missing_ok=True)
             if path.is_dir():
-                TrajectoryStore.delete(path, break_lock=config.break_lock)
+                TrajectoryStore.delete(path)
             else:
                 remove_file(path, missing_ok=True)

@@ -58,7 +58,7 @@ def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) 
         names = [name for name in store.recordings if store.recording(name).codec != config.codec]
         with reporter.task("compact", len(names)) as bar:
             for name in names:
-                store.recode_recording(name, config.codec, break_lock=config.break_lock)
+                store.recode_recording(name, config.codec)
                 recoded.append(name)
                 bar.advance(1)
     return StoreCompactResult(

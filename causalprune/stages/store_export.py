@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from causalprune.base.locks import FileLock
 from causalprune.config import StoreExportConfig
 from causalprune.errors import DataError, UsageError
 from causalprune.files import make_directory, remove_partials
-from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
 from causalprune.quantities import parse_range
 from causalprune.reporting import Reporter
@@ -58,7 +58,7 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
         raise DataError(f"{reader.path}", expected="at least one row", found="none", remedy="record first")
     wanted = slice(start, reader.num_rows if stop is None else stop)
     make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
+    with FileLock(lock_path(path)):
         remove_partials(path.parent, path.name)
         rows, columns = export_recording(reader, path, format=config.format, rows=wanted, parameters=config.param)
     return StoreExportResult(

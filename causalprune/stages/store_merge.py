@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.locks import FileLock
 from causalprune.config import StoreMergeConfig
 from causalprune.errors import UsageError
 from causalprune.files import make_directory
-from causalprune.locking import FileLock
 from causalprune.paths import lock_path
 from causalprune.reporting import Reporter
 from causalprune.stages.result import StageResult
@@ -51,9 +51,9 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
     if path.resolve() in [source.resolve() for source in sources if isinstance(source, Path)]:
         raise UsageError("--output", expected="another path than the stores'", found=f"{path}")
     make_directory(path.parent)
-    with FileLock(lock_path(path), break_lock=config.break_lock):
+    with FileLock(lock_path(path)):
         if config.overwrite and path.exists():
-            TrajectoryStore.delete(path, break_lock=config.break_lock)
+            TrajectoryStore.delete(path)
         reader, already_done = merge_stores(sources, path, codec=config.codec)
     parts = reader.info.extra["merged"]
     return StoreMergeResult(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from causalprune.claims import claim, patient_claim
+from causalprune.base.leases import Lease
 from causalprune.config import SweepConfig
 from causalprune.data.datasets import last_data_kept
 from causalprune.errors import CausalpruneError, LockedError
@@ -72,18 +73,18 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     resolve_device(config.device)
     paths = RunPaths(config.run).sweep
     make_directory(paths.root)
-    lock = paths.root / ".table.lock"
-    with patient_claim(lock, break_lock=config.break_lock):
+    table_lease = Lease(paths.root / ".table.lock", break_lock=config.break_lock, patience=math.inf)
+    with table_lease:
         remove_partials(paths.root, paths.grid.name, paths.table.name)
         grid.claim(paths.grid)
     table = ResultTable(paths)
     workshop = Workshop(paths, _shared_steps(grid), config.break_lock)
-    shift = _Shift(config, paths, workshop, table, reporter)
+    shift = _Shift(config, paths, workshop, table, table_lease, reporter)
     index, count = config.shard_of()
     cells = list({point.cell: point for point in grid.points}.values())[index::count]
     with stop_signals(config.stop_signals) as stop, last_data_kept():
         shift.work(cells, stop)
-    with patient_claim(lock, break_lock=config.break_lock):
+    with table_lease:
         rows = table.write()
     if shift.failures:
         point, error = shift.failures[0]
@@ -113,10 +114,16 @@ class _Shift:
     """The work of one process on its cells."""
 
     def __init__(
-        self, config: SweepConfig, paths: SweepPaths, workshop: Workshop, table: ResultTable, reporter: Reporter
+        self,
+        config: SweepConfig,
+        paths: SweepPaths,
+        workshop: Workshop,
+        table: ResultTable,
+        table_lease: Lease,
+        reporter: Reporter,
     ) -> None:
         self._config, self._paths, self._workshop, self._table = config, paths, workshop, table
-        self._reporter = reporter
+        self._table_lease, self._reporter = table_lease, reporter
         self._littered = _littered(paths)
         self.cells_made = 0
         self.failures: list[tuple[Point, CausalpruneError]] = []
@@ -154,7 +161,7 @@ class _Shift:
         result, work = self._paths.cell(point.cell), self._paths.work(point.cell)
         if result.exists() and point.cell not in self._littered:
             return
-        with claim(result.parent / f".{point.cell}.lock", break_lock=self._config.break_lock):
+        with Lease(result.parent / f".{point.cell}.lock", break_lock=self._config.break_lock):
             remove_partials(result.parent, result.name, self._paths.mask(point.cell).name, work.name)
             score = ""
             if not result.exists():
@@ -168,7 +175,7 @@ class _Shift:
         if not score:
             return
         logger.info("%s%s: %s", label, point.label, score)
-        with patient_claim(self._paths.root / ".table.lock", break_lock=self._config.break_lock):
+        with self._table_lease:
             self._table.write()
 
 

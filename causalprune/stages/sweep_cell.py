@@ -20,7 +20,7 @@ _EXTRA = ("hessian", "noise", "flatness_samples", "flatness_split")
 
 
 def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: bool) -> str:
-    """Do a cell's steps and write its mask and what was measured; the caller holds the claim to the cell.
+    """Do a cell's steps and write its mask and what was measured; the caller holds the cell's lease.
 
     Args:
         point: The cell's settings and its last step.

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
+from causalprune.base.leases import Lease
 from causalprune.checkpoint import read_checkpoint_info
-from causalprune.claims import claim
 from causalprune.errors import CausalpruneError, DataError, MismatchError, NumericalError, UsageError
 from causalprune.files import make_directory, read_json, remove_partials, write_json
 from causalprune.paths import RunPaths, SweepPaths
@@ -37,7 +37,7 @@ class Workshop:
     Attributes:
         paths: The sweep's files.
         shared: Keys of the steps that more than one cell needs.
-        break_lock: Passed on to the claims.
+        break_lock: Passed on to the leases.
         made: How many steps of each stage this process did.
         failed: What steps ended with, so that those who need one aren't told only after it was tried again.
     """
@@ -78,16 +78,13 @@ class Workshop:
             raise self.failed[step.key]
         inputs = {role: self.make(source, cell, reporter) for role, source in step.inputs}
         make_directory(folder)
-        with self._claims(step, folder):
+        with self._leases(step, folder):
             if not (folder / _DONE).exists():
                 remove_partials(folder, _DONE)
                 fits = step.stage == "fit_gamma"
-                # The claim says that nobody else is at work here, so whatever lock there is was left behind. Only a
-                # store may be getting other fits at the same time, and whoever writes one is waited for.
-                config: Any = replace(
-                    cast(Any, step.config), run=folder, break_lock=not fits, **self._sources(step, inputs)
-                )
+                config: Any = replace(cast(Any, step.config), run=folder, **self._sources(step, inputs))
                 try:
+                    # A store may be getting other fits at the same time, and whoever writes one is waited for.
                     how = {"patient": True} if fits else {}
                     result = stage_function(step.stage)(config, reporter, **how).to_json()
                 except CELL_ERRORS as error:
@@ -100,15 +97,15 @@ class Workshop:
         return folder
 
     @contextmanager
-    def _claims(self, step: Step, folder: Path) -> Iterator[None]:
-        """The claim to a step's folder; and to a fit in a store that other sweeps may be fitting, too."""
+    def _leases(self, step: Step, folder: Path) -> Iterator[None]:
+        """The lease of a step's folder; and to a fit in a store that other sweeps may be fitting, too."""
         with ExitStack() as stack:
-            stack.enter_context(claim(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock))
+            stack.enter_context(Lease(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock))
             given = step.input("store").given if step.stage == "fit_gamma" else None
             if given:
                 store = RunPaths(given[0]).store
                 place = store.with_name(f".{store.name}.{step.key}.lock")
-                stack.enter_context(claim(place, break_lock=self.break_lock))
+                stack.enter_context(Lease(place, break_lock=self.break_lock))
             yield
 
     def result(self, step: Step, cell: str) -> dict[str, Any]:

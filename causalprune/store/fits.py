@@ -95,7 +95,7 @@ class FitStore:
             arrays: At least one-dimensional, of bool, integer or floating-point type.
             attributes: JSON-ready; numbers must be finite.
             overwrite: Replace a fit of that name.
-            break_lock: Take the lock of a process on another host, which is known to have ended.
+            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
             patient: Wait while another process is changing fits of a store on a disk.
 
         Raises:
@@ -105,7 +105,7 @@ class FitStore:
         """
         require_name("fit", name)
         document = _document(arrays, attributes)
-        with self._lock.claim(break_lock=break_lock, patient=patient):
+        with self._lock.lock(break_lock=break_lock, patient=patient):
             self._recover(name)
             target = self._layout.fit(name)
             if target.exists() and not overwrite:

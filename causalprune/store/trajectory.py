@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 import google_crc32c
 import numpy as np
 
+from causalprune.base.locks import Lock, LockHolder
 from causalprune.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
-from causalprune.locking import Lock, LockHolder
 from causalprune.parameters import ParameterIndex
 from causalprune.store.blocks import MAX_ROWS, BlockShape
 from causalprune.store.codec import find_codec
@@ -226,7 +226,7 @@ class TrajectoryStore:
             codec: ``exact``, ``balanced`` or ``small``.
             block_rows: Rows of a shard; see :meth:`BlockShape.choose` for the rule when left out.
             queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
-            break_lock: Take the lock of a process on another host, which is known to have ended.
+            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
 
         Raises:
             DataError: No active parameter.
@@ -282,7 +282,7 @@ class TrajectoryStore:
             name: The recording.
             rows: Rows to keep: as many as the model's checkpoint has seen.
             queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
-            break_lock: Take the lock of a process on another host, which is known to have ended.
+            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
 
         Raises:
             DataError: There is no such recording.
@@ -331,7 +331,7 @@ class TrajectoryStore:
 
         Args:
             name: The recording.
-            break_lock: Take the lock of a process on another host, which is known to have ended.
+            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
 
         Raises:
             DataError: There is no such recording.
@@ -342,7 +342,7 @@ class TrajectoryStore:
             recover_recordings(self._layout)
             self._layout.recording(self._require_name(name)).root.remove_folder()
 
-    def recode_recording(self, name: str, codec: str, *, break_lock: bool = False) -> None:
+    def recode_recording(self, name: str, codec: str) -> None:
         """Store a finished recording with another codec, in its place, with its fits.
 
         It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
@@ -351,7 +351,6 @@ class TrajectoryStore:
         Args:
             name: The recording.
             codec: One that keeps no more bits than the recording has.
-            break_lock: Take the locks of a process on another host, which is known to have ended.
 
         Raises:
             DataError: There is no such recording, or it isn't finished.
@@ -369,7 +368,7 @@ class TrajectoryStore:
                 found=f"{self.path}",
                 remedy="copy it there, compact it, and copy it back: the files are the same",
             )
-        with self._layout.lock.lock(break_lock=break_lock), self._layout.fits_lock.claim(break_lock=break_lock):
+        with self._layout.lock.lock(), self._layout.fits_lock.lock():
             recover_recordings(self._layout)
             recode(self._layout, RecordingReader(self._layout, self._require_name(name), self.index), find_codec(codec))
 

@@ -44,7 +44,7 @@ class FaultyDisk(Disk):
         self._here = threading.local()
 
     def watch(self, directory):
-        """Note in ``past_it`` every change below a directory that doesn't come by here."""
+        """Note in ``past_it`` every change below a directory that doesn't come by here, but for lock files."""
 
         def hook(event, arguments):
             if event not in EVENTS or getattr(self._here, "inside", False):

@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from causalprune.base.leases import Lease
+from causalprune.base.locks import FileLock
 from causalprune.checkpoint import load_checkpoint
-from causalprune.files import is_sealed
-from causalprune.locking import lock_holder
+from causalprune.errors import LockedError
+from causalprune.files import PARTIAL, is_sealed
 from causalprune.store import TrajectoryStore
 
 _TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
@@ -93,10 +95,19 @@ def artefacts(run):
 
 
 def leftovers(run):
-    """What only an interrupted command has: temporary files, saved states, locks, unless their process is dead."""
+    """What only an interrupted command has: temporary files, saved states, locks that somebody living holds."""
     marks = (".partial-", ".progress", "lock", ".replaced")
     found = [p for p in run.rglob("*") if any(mark in str(p.relative_to(run)) for mark in marks)]
-    return [str(p) for p in found if not ("lock" in p.name and lock_holder(p).is_known_dead)]
+    return [str(p) for p in found if "lock" not in p.name or PARTIAL in p.name or is_held(p)]
+
+
+def is_held(lock):
+    """Whether anybody living holds a lock or a lease."""
+    try:
+        with (Lease if lock.read_bytes().startswith(b"filelock") else FileLock)(lock):
+            return False
+    except LockedError:
+        return True
 
 
 def require_whole(run):

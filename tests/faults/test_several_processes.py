@@ -16,8 +16,8 @@ from causalprune_cli.main import main
 from command_runner import Runner
 from stage_cases import artefacts, leftovers
 
+from causalprune.base.locks import FileLock
 from causalprune.checkpoint import load_checkpoint
-from causalprune.locking import FileLock
 from causalprune.parameters import ParameterIndex
 from causalprune.store import RecordingInfo, TrajectoryStore
 from causalprune.store.blocks import BlockShape

@@ -1,14 +1,10 @@
 """What of a run's options reaches its stages, and which fits it makes."""
 
-import json
-from dataclasses import asdict, replace
-
 import pytest
 from causalprune_cli.main import main
 from commands import call, call_json
 
 from causalprune.config import RunConfig
-from causalprune.locking import LockHolder
 from causalprune.plan import PipelinePlan
 from causalprune.pruning.names import CRITERIA
 from causalprune.store import TrajectoryStore
@@ -19,26 +15,22 @@ TINY_RUN += ["--posttrain-epochs", "1"]
 
 
 def test_what_all_stages_share_reaches_all_of_them():
-    plan = PipelinePlan(RunConfig(break_lock=True, stop_signals="HUP"))
+    plan = PipelinePlan(RunConfig(overwrite=True, stop_signals="HUP"))
     configs = [plan.pretrain(), *plan.iteration(0), plan.posttrain(), plan.evaluate()]
-    assert {(config.break_lock, config.stop_signals) for config in configs} == {(True, "HUP")}
+    assert {(config.overwrite, config.stop_signals) for config in configs} == {(True, "HUP")}
 
 
-@pytest.mark.parametrize("lock", ["trajectory.zarr/.fits-lock", "results/.fit-gamma.json.lock"])
-def test_a_run_breaks_the_locks_of_a_fit(tmp_path, capsys, lock):
-    run = tmp_path / "run"
-    assert call(*TINY_RUN, "--run", run, "--quiet") == 0
-    here = run / "iteration-001"
-    stale = asdict(replace(LockHolder.current(), host="elsewhere"))
-    for path in (here / "pruned.safetensors", run / "final.safetensors", here / "results/fit-gamma.json"):
-        path.unlink()
-    fits = here / "trajectory.zarr/recordings/000/fits/default"
-    fits.rename(tmp_path / "fit")
-    (here / lock).write_text(json.dumps(stale))
-    assert call(*TINY_RUN, "--run", run, "--quiet") == 7
+@pytest.mark.parametrize("command", [["info"], ["store", "verify"]])
+@pytest.mark.parametrize("option", ["--overwrite", "--break-lock"])
+def test_what_only_reads_has_nothing_to_overwrite_and_no_lock_to_break(capsys, command, option):
+    assert call(*command, option) == 2
+    assert option in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["pretrain", "apply-mask", "evaluate", "export", "report", "run", "store merge"])
+def test_where_the_kernel_knows_who_is_dead_there_is_no_lock_to_break(capsys, command):
+    assert call(*command.split(), "--break-lock") == 2
     assert "--break-lock" in capsys.readouterr().err
-    assert call(*TINY_RUN, "--run", run, "--quiet", "--break-lock") == 0
-    assert (here / "results/fit-gamma.json").exists()
 
 
 @pytest.mark.parametrize("options", [["--criterion", "magnitude"], ["--set", "apply-mask.criterion=random"]])

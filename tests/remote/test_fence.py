@@ -9,8 +9,8 @@ import pytest
 from objects import put, tree
 from store_builders import INFO, append_rows, make_rows, make_store
 
+from causalprune.base.locks import LockHolder
 from causalprune.errors import LockedError, StorageError
-from causalprune.locking import LockHolder
 from causalprune.store import TrajectoryStore
 from causalprune.store.files.object_client import NoAnswerError, ObjectClient
 

@@ -9,8 +9,8 @@ from causalprune_cli.main import main
 from objects import delete, put, tree
 from store_builders import make_recording
 
+from causalprune.base.locks import LockHolder
 from causalprune.errors import LockedError, StorageError
-from causalprune.locking import LockHolder
 from causalprune.store import TrajectoryStore
 from causalprune.store.files import locate
 from causalprune.store.files.object_client import ConflictError, ObjectClient

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Hashable, Iterator
@@ -13,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from causalprune.claims import claim, patient_claim
+from causalprune.base.locks import FileLock, LockHolder, lock_holder
 from causalprune.errors import CorruptError, StorageError
 from causalprune.files import (
     append_line,
@@ -28,7 +29,6 @@ from causalprune.files import (
     temporary_beside,
     write_atomic,
 )
-from causalprune.locking import FileLock, LockHolder, lock_holder
 from causalprune.store.files.location import REMEDY, Buffer, Fence, Location, LogFile, OpenFile, Sink
 
 
@@ -132,13 +132,10 @@ class DiskLocation(Location):
         """The file as a log."""
         return _DiskLog(self.path)
 
-    def lock(self, *, break_lock: bool = False) -> FileLock:
-        """The file as a lock."""
-        return FileLock(self.path, break_lock=break_lock)
-
-    def claim(self, *, break_lock: bool = False, patient: bool = False) -> AbstractContextManager[object]:
-        """The file as a lock with a pulse."""
-        return (patient_claim if patient else claim)(self.path, break_lock=break_lock)
+    def lock(self, *, break_lock: bool = False, patient: bool = False) -> FileLock:
+        """The file as a lock of the kernel's."""
+        del break_lock
+        return FileLock(self.path, patience=math.inf if patient else None)
 
     def holder(self) -> LockHolder | None:
         """Who holds it."""

@@ -9,9 +9,9 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from causalprune.base.locks import Lock, LockHolder
 from causalprune.errors import CorruptError
 from causalprune.files import MAX_JSON_BYTES, decode_json, encode_json
-from causalprune.locking import Lock, LockHolder
 
 REMEDY = "restore the file from a copy, or record again"
 """Of a damaged or missing file."""
@@ -234,25 +234,17 @@ class Location(ABC):
         """The file as a log."""
 
     @abstractmethod
-    def lock(self, *, break_lock: bool = False) -> Lock:
+    def lock(self, *, break_lock: bool = False, patient: bool = False) -> Lock:
         """The file as a lock.
 
         Args:
-            break_lock: Take it even from a process on another host.
-        """
-
-    @abstractmethod
-    def claim(self, *, break_lock: bool = False, patient: bool = False) -> AbstractContextManager[object]:
-        """The file as a lock whose holder gives signs of life on a disk, see :mod:`causalprune.claims`.
-
-        Args:
-            break_lock: Take it even from a process on another host.
+            break_lock: In object storage, take it even from a process on another host; on a disk the kernel knows.
             patient: On a disk, wait for whoever holds it.
         """
 
     @abstractmethod
     def holder(self) -> LockHolder | None:
-        """Who holds the file as a lock, dead or alive."""
+        """Who holds the file as a lock, dead or alive; None too where a lock on a disk names nobody."""
 
     @abstractmethod
     def making(self, *, break_lock: bool = False) -> AbstractContextManager[object]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 from contextlib import suppress
-from dataclasses import asdict
 
+from causalprune.base.locks import MAX_RECORD_BYTES, Lock, LockHolder
 from causalprune.errors import LockedError, StorageError
-from causalprune.locking import Lock, LockHolder, parse_holder, require_abandoned
 from causalprune.store.files.object_client import ConflictError, NoAnswerError, ObjectClient
 
 _ATTEMPTS = 10
-_MAX_RECORD_BYTES = 4096
 
 
 class ObjectLock(Lock):
@@ -33,12 +29,10 @@ class ObjectLock(Lock):
         self._client = client
         self._key = key
         self._break_lock = break_lock
-        self._mine: LockHolder | None = None
 
-    def acquire(self) -> None:
-        """Take the lock, or raise at once."""
+    def _take(self) -> None:
         mine = LockHolder.current()
-        data = json.dumps(asdict(mine), sort_keys=True).encode()
+        data = mine.encode()
         for _ in range(_ATTEMPTS):
             holder, version = self._read()
             if holder != mine:
@@ -59,11 +53,8 @@ class ObjectLock(Lock):
             return
         raise LockedError(f"lock {self._url}", expected="an answer, or no other writer", found="neither")
 
-    def release(self) -> None:
-        """Give the lock back; a lock that was broken meanwhile is left to its new holder."""
-        mine, self._mine = self._mine, None
-        # A forked child inherits this object, but not the lock.
-        if mine is not None and mine.pid == os.getpid() and self._read()[0] == mine:
+    def _give_back(self) -> None:
+        if self._read()[0] == self._mine:
             self._client.delete(self._key)
 
     def holder(self) -> LockHolder | None:
@@ -80,20 +71,27 @@ class ObjectLock(Lock):
     def _read(self) -> tuple[LockHolder | None, str | None]:
         """The holder, None if it can't be read; the version of the object, None if there is none."""
         try:
-            data, info = self._client.get(self._key, limit=_MAX_RECORD_BYTES)
+            data, info = self._client.get(self._key, limit=MAX_RECORD_BYTES)
         except FileNotFoundError:
             return None, None
-        try:
-            return parse_holder(bytes(data), f"lock {self._url}"), info.version
-        except LockedError:
-            return None, info.version
+        return LockHolder.parse(bytes(data)), info.version
 
     def _require_abandoned(self, holder: LockHolder | None) -> None:
         if holder is None:
             if not self._break_lock:
                 raise self._unreadable()
             return
-        require_abandoned(holder, f"lock {self._url}", break_lock=self._break_lock)
+        if not holder.is_known_dead and (holder.is_here or not self._break_lock):
+            remedy = "wait until it ends" + ("" if holder.is_here else "; if it is known to be dead, pass --break-lock")
+            raise LockedError(f"lock {self._url}", expected="no other writer", found=f"{holder}", remedy=remedy)
+
+    def _unreadable(self) -> LockedError:
+        return LockedError(
+            f"lock {self._url}",
+            expected="a record of the process that holds it",
+            found="something else",
+            remedy="if nothing writes there any more, pass --break-lock",
+        )
 
     def _require_conditions(self, data: bytes) -> None:
         """Check that storage doesn't just ignore the conditions on which everything here rests."""
@@ -108,14 +106,6 @@ class ObjectLock(Lock):
                 found="storage that ignores " + ("If-None-Match" if version is None else "If-Match"),
                 remedy="record to a disk and copy the store, or use storage with conditional writes",
             )
-
-    def _unreadable(self) -> LockedError:
-        return LockedError(
-            f"lock {self._url}",
-            expected="a record of the process that holds it",
-            found="something else",
-            remedy="if nothing writes there any more, pass --break-lock",
-        )
 
     @property
     def _url(self) -> str:

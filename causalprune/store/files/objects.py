@@ -14,9 +14,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from causalprune.base.locks import LockHolder
 from causalprune.errors import CorruptError, DataError, LockedError, StorageError
 from causalprune.files import PARTIAL
-from causalprune.locking import LockHolder
 from causalprune.store.files.location import (
     LOCK,
     LOCKS,
@@ -136,14 +136,10 @@ class ObjectLocation(Location):
         """The object as a log."""
         return ObjectLog(self.client, self.key)
 
-    def lock(self, *, break_lock: bool = False) -> ObjectLock:
-        """The object as a lock."""
-        return ObjectLock(self.client, self.key, break_lock=break_lock)
-
-    def claim(self, *, break_lock: bool = False, patient: bool = False) -> AbstractContextManager[object]:
+    def lock(self, *, break_lock: bool = False, patient: bool = False) -> ObjectLock:
         """The object as a lock; it is never waited for."""
         del patient
-        return self.lock(break_lock=break_lock)
+        return ObjectLock(self.client, self.key, break_lock=break_lock)
 
     def holder(self) -> LockHolder | None:
         """Who holds it."""

@@ -1,0 +1,64 @@
+"""A lock with a heartbeat, for work that several hosts share: what a process on a dead host had begun is taken up.
+
+A lease is a file that its holder creates (which only one can), signs with its process and host, and touches every
+:data:`BEAT_SECONDS`. It is taken over at once from a dead process of this host, and from one of another host when it
+has been seen unchanged for :data:`DEAD_AFTER_SECONDS`. It needs no kernel locks.
+"""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from filelock import SoftFileLease, Timeout
+
+from causalprune.base.locks import Lock
+from causalprune.errors import LockedError
+from causalprune.files import make_directory, storage_errors
+
+BEAT_SECONDS = 15.0
+DEAD_AFTER_SECONDS = 300.0
+
+_watched: dict[Path, SoftFileLease] = {}
+"""The leases of others, each as it was first seen by this process."""
+
+
+class Lease(Lock):
+    """A lock with a heartbeat.
+
+    Args:
+        path: The file; its directory is made.
+        break_lock: Take it from a process on another host although its heart may still beat.
+        patience: See :class:`~causalprune.base.locks.Lock`.
+
+    Raises:
+        LockedError: On entering, when another process has it.
+        StorageError: The file system refused.
+    """
+
+    def __init__(self, path: Path, *, break_lock: bool = False, patience: float = 0.0) -> None:
+        self.path, self.break_lock, self.patience = path, break_lock, patience
+
+    def _take(self) -> None:
+        make_directory(self.path.parent)
+        lease = _watched.pop(self.path, None) or SoftFileLease(
+            self.path, lease_duration=DEAD_AFTER_SECONDS, heartbeat_interval=BEAT_SECONDS, thread_local=False
+        )
+        # A first attempt may do no more than remove what a dead process left.
+        for _ in range(2):
+            with storage_errors(self.path, "lock"):
+                try:
+                    lease.acquire(blocking=False)
+                    self._lease = lease
+                    return
+                except Timeout:
+                    owner = lease.owner
+            if self.break_lock and owner is not None and owner.hostname.partition("?")[0] != socket.gethostname():
+                lease.break_lock()
+        _watched[self.path] = lease
+        found = "another process" if owner is None else f"process {owner.pid} on {owner.hostname}"
+        raise LockedError(f"lock {self.path}", expected="no other writer", found=found, remedy="wait until it ends")
+
+    def _give_back(self) -> None:
+        with storage_errors(self.path, "release"):
+            self._lease.release()
