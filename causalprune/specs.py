@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
-from causalprune.errors import CorruptError
+from causalprune.errors import CorruptError, UsageError
 
 Task = Literal["classification", "regression"]
 
@@ -32,6 +33,20 @@ class DataSpec:
     validation_fraction: float = 0.1
     split_seed: int = 0
     augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+
+    def folder(self) -> Path:
+        """Where the files of a data set with a name of its own lie.
+
+        Raises:
+            UsageError: Nobody said.
+        """
+        if not self.root:
+            raise UsageError("--data-root", expected=f"the folder of the files of {self.name}", found="nothing")
+        return Path(self.root).expanduser()
+
+    def location(self) -> Path:
+        """The path after the prefix of ``imagefolder:DIR`` or ``npz:FILE``; relative to the root, if there is one."""
+        return Path(self.root).expanduser() / Path(self.name.partition(":")[2]).expanduser()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""

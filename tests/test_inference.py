@@ -8,7 +8,7 @@ from causalprune.evaluation.cost import flops
 from causalprune.evaluation.latency import latency
 from causalprune.evaluation.peak_memory import peak_memory
 from causalprune.export.networks import trace
-from causalprune.inference import evaluation_mode
+from causalprune.models.modes import evaluation_mode
 
 
 @pytest.fixture

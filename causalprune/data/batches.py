@@ -7,11 +7,10 @@ from typing import cast
 
 import torch
 
-from causalprune.config.shared import AUGMENTATIONS
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
 from causalprune.data.loading import BatchJob, load_batches
-from causalprune.data.names import Augmentation
+from causalprune.data.names import AUGMENTATIONS, Augmentation
 from causalprune.distributed import Processes
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.runtime import keyed_seed
@@ -36,8 +35,7 @@ class Batches:
         shuffle: Draw a new order in each epoch; else the order of the split.
         augment: ``none``, ``crop``, ``crop-flip``, or ``auto`` for what the data set's literature does. Images in
             memory are padded and cropped (:class:`~causalprune.data.augmentation.CropFlip`), image files get a random
-            resized crop (:class:`~causalprune.data.random_crops.RandomCrops`).
-        drop_last: Leave out a last batch that isn't full.
+            resized crop (:class:`~causalprune.data.augmentation.RandomCrops`).
         num_workers: Worker processes for image files that don't fit in memory.
         group: Processes that share each batch: this one gets its part.
 
@@ -46,7 +44,7 @@ class Batches:
 
     Raises:
         UsageError: An option can't be used.
-        DataError: The split has no sample, or no full batch with ``drop_last``.
+        DataError: The split has no sample.
     """
 
     def __init__(
@@ -59,7 +57,6 @@ class Batches:
         seed: int,
         shuffle: bool,
         augment: str = "none",
-        drop_last: bool = False,
         num_workers: int = 0,
         group: Processes = ALONE,
     ) -> None:
@@ -75,15 +72,9 @@ class Batches:
         self._normalization = data.normalization.to(self._device)
         target = data.target_normalization
         self._target_normalization = None if target is None else target.to(self._device)
-        count = len(self._split)
-        self.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
+        self.steps_per_epoch = -(-len(self._split) // batch_size)
         if self.steps_per_epoch == 0:
-            raise DataError(
-                f"{split} split",
-                expected=f"at least {batch_size if drop_last else 1} samples",
-                found=str(count),
-                remedy="use a smaller --batch-size",
-            )
+            raise DataError(f"{split} split", expected="at least one sample", found="none")
 
     def weight(self, step: int) -> float:
         """What the mean over this process's part of a batch counts in the mean over the processes: n_r·R/n.

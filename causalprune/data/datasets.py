@@ -6,21 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from causalprune.data.holdout import holdout
-from causalprune.data.names import (
-    ARRAYS_PREFIX,
-    DATASETS,
-    FOLDER_PREFIX,
-    Augmentation,
-    check_dataset,
-    is_factory,
-)
-from causalprune.data.splits import Inputs, Normalization, RawData, Split
-from causalprune.data.statistics import training_statistics
+from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
+from causalprune.data.splits import Inputs, Normalization, RawData, Split, holdout, training_statistics
 from causalprune.errors import DataError, UsageError
 from causalprune.specs import DataSpec, Task
 
@@ -161,40 +151,18 @@ def _check(spec: DataSpec) -> None:
         raise UsageError("--validation-fraction", expected="a number in (0, 1)", found=repr(fraction))
     if not isinstance(spec.split_seed, int):
         raise UsageError("--split-seed", expected="a whole number", found=repr(spec.split_seed))
-    if spec.name in DATASETS and DATASETS[spec.name].needs_root and not spec.root:
-        raise UsageError("--data-root", expected=f"the folder of the files of {spec.name}", found="nothing")
 
 
 def _read(spec: DataSpec, *, trust_code: bool) -> RawData:
-    # Each family is imported when it is asked for: scikit-learn and torchvision take seconds to import.
-    name, root = spec.name, Path(spec.root).expanduser()
-    if name.startswith(FOLDER_PREFIX):
-        from causalprune.data.folders import read_image_folder
+    # Each source is imported when it is asked for: scikit-learn and torchvision take seconds to import.
+    form = dataset_form(spec.name)
+    if form is not None:
+        return DATASET_FORMS.load(form)(spec)
+    if is_factory(spec.name):
+        from causalprune.data.sources.factory import read_factory
 
-        return read_image_folder(root / Path(name.removeprefix(FOLDER_PREFIX)).expanduser())
-    if name.startswith(ARRAYS_PREFIX):
-        from causalprune.data.npz import read_npz
-
-        return read_npz(root / Path(name.removeprefix(ARRAYS_PREFIX)).expanduser())
-    if is_factory(name):
-        from causalprune.data.factory import read_factory
-
-        return read_factory(name, trust_code=trust_code)
-    if name == "imagenet":
-        from causalprune.data.folders import read_imagenet
-
-        return read_imagenet(root)
-    if name == "tiny-imagenet":
-        from causalprune.data.folders import read_tiny_imagenet
-
-        return read_tiny_imagenet(root)
-    if DATASETS[name].downloadable:
-        from causalprune.data.torchvision_sets import read_torchvision
-
-        return read_torchvision(name, root, download=spec.download)
-    from causalprune.data.bundled import read_bundled
-
-    return read_bundled(name)
+        return read_factory(spec.name, trust_code=trust_code)
+    return DATASETS.load(spec.name)(spec)
 
 
 def _check_split(split: Split, raw: RawData, what: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from causalprune.inference import evaluation_mode
+from causalprune.models.modes import evaluation_mode
 from causalprune.parameters import ParameterIndex
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from causalprune.inference import evaluation_mode
+from causalprune.models.modes import evaluation_mode
 
 LATENCY_BATCHES = (1, 64)
 """Batch sizes at which latency is measured."""

@@ -10,7 +10,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from causalprune.inference import evaluation_mode
+from causalprune.models.modes import evaluation_mode
 
 
 def peak_memory(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:

@@ -38,11 +38,6 @@ def draw_samples(
     return found
 
 
-def loss_module(data: DataSet) -> nn.Module:
-    """The loss that training minimises, as a mean over samples."""
-    return nn.CrossEntropyLoss() if data.task == "classification" else nn.MSELoss()
-
-
 @torch.no_grad()
 def mean_loss(model: nn.Module, loss: nn.Module, samples: Samples) -> float:
     """Mean loss of a network in the mode that it is in; accumulated in float64."""

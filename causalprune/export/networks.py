@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from causalprune.errors import UsageError
-from causalprune.inference import evaluation_mode
+from causalprune.models.modes import evaluation_mode
 
 Program = torch.export.ExportedProgram
 

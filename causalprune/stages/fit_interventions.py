@@ -11,7 +11,7 @@ from causalprune.checkpoint import Checkpoint
 from causalprune.config import DiagnoseConfig
 from causalprune.errors import MismatchError
 from causalprune.evaluation.interventions import Positions, compare, zeroed_loss_changes
-from causalprune.evaluation.samples import draw_samples, loss_module
+from causalprune.evaluation.samples import draw_samples
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.criteria.gamma import GAMMA
 from causalprune.reporting import Reporter
@@ -19,6 +19,7 @@ from causalprune.runtime import keyed_seed
 from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.stages.loading import set_up
 from causalprune.store import Fit, RecordingReader
+from causalprune.training.losses import loss_function
 
 
 def intervene(
@@ -97,7 +98,9 @@ def intervene(
     }
     with reporter.task("interventions", sum(map(len, kinds.values()))) as bar:
         for kind, sets in kinds.items():
-            actual = zeroed_loss_changes(model, index, loss_module(data), samples, sets, notify=lambda: bar.advance(1))
+            actual = zeroed_loss_changes(
+                model, index, loss_function(data.task), samples, sets, notify=lambda: bar.advance(1)
+            )
             predictors = {n: np.array([v[s].sum() for s in sets]) for n, v in effects.items()}
             result[kind] = compare(actual, predictors)
     return result

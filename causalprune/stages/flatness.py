@@ -9,9 +9,10 @@ from torch import nn
 
 from causalprune.config import EvaluateConfig
 from causalprune.data.datasets import DataSet
-from causalprune.evaluation.samples import draw_samples, loss_module
+from causalprune.evaluation.samples import draw_samples
 from causalprune.evaluation.subspace import ParameterVector
 from causalprune.pruning.mask import Mask
+from causalprune.training.losses import loss_function
 
 
 def measure_flatness(
@@ -37,7 +38,7 @@ def measure_flatness(
     if not (config.hessian or config.noise or config.landscape):
         return {}
     model.eval()
-    parameters, loss = ParameterVector(model, mask), loss_module(data)
+    parameters, loss = ParameterVector(model, mask), loss_function(data.task)
     samples = draw_samples(
         data,
         config.flatness_split,

@@ -4,7 +4,7 @@ from torch import nn
 from torchvision import models as torchvision_models
 
 from causalprune.errors import CorruptError, UsageError
-from causalprune.models.names import MODEL_NAMES, check_model_name, default_model
+from causalprune.models.names import MODELS, check_model_name, default_model
 from causalprune.models.registry import build_model
 from causalprune.parameters import ParameterIndex
 from causalprune.specs import ModelSpec
@@ -18,7 +18,7 @@ def prunable(name, shape=(3, 32, 32), outputs=10):
     return ParameterIndex.from_model(build_model(ModelSpec(name, shape, outputs), seed=0)).total
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_learns_from_small_images(name):
     model = build_model(ModelSpec(name, (3, 32, 32), 7), seed=0)
     outputs = model(torch.randn(2, 3, 32, 32))

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import nn
 
-from causalprune.pruning.batchnorm import reset_batchnorm
+from causalprune.models.modes import reset_batchnorm
 
 
 def net() -> nn.Module:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.config.shared import LR_SCHEDULES, OPTIMIZERS, TrainingOptions
+from causalprune.config.shared import TrainingOptions
 from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.errors import CorruptError, DataError, InterruptedStage
@@ -23,6 +23,7 @@ from causalprune.reporting import Bar, Reporter
 from causalprune.specs import DataSpec
 from causalprune.stopping import StopRequest
 from causalprune.training.loop import TrainingSnapshot, train
+from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.training.optimizers import build_optimizer, restore_optimizer
 
 CPU = torch.device("cpu")

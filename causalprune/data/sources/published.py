@@ -1,42 +1,91 @@
-"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 from the files that torchvision knows."""
+"""Published data sets: those that scikit-learn brings with it, and those that torchvision downloads."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from causalprune.data.names import DATASETS
-from causalprune.data.splits import RawData, Split
-from causalprune.data.statistics import fingerprint_tensors
+from causalprune.data.names import Augmentation
+from causalprune.data.splits import RawData, Split, fingerprint_tensors
 from causalprune.errors import CorruptError, DataError, StorageError
-
-CLASSES = {
-    "mnist": ("MNIST", "MNIST/raw/train-images-idx3-ubyte", (28, 28)),
-    "fashion-mnist": ("FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte", (28, 28)),
-    "cifar10": ("CIFAR10", "cifar-10-batches-py/data_batch_1", (32, 32, 3)),
-    "cifar100": ("CIFAR100", "cifar-100-python/train", (32, 32, 3)),
-}
-"""torchvision's class, a file that tells whether the data set is there, and the shape of one sample in it."""
+from causalprune.specs import DataSpec
 
 
-def read_torchvision(name: str, root: Path, *, download: bool) -> RawData:
+def digits(_: DataSpec) -> RawData:
+    """1,797 handwritten digits of 8×8 gray pixels, which keep their 17 levels, 0 to 16, as uint8."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    return _bundled(bunch.images.astype(np.uint8)[:, None], bunch.target.astype(np.int64), bunch.target_names)
+
+
+def breast_cancer(_: DataSpec) -> RawData:
+    """569 tumors with 30 features, 2 classes."""
+    from sklearn.datasets import load_breast_cancer
+
+    bunch = load_breast_cancer()
+    return _bundled(bunch.data.astype(np.float32), bunch.target.astype(np.int64), bunch.target_names)
+
+
+def diabetes(_: DataSpec) -> RawData:
+    """442 patients with 10 features in their original units, and the progression after one year: a regression."""
+    from sklearn.datasets import load_diabetes
+
+    bunch = load_diabetes(scaled=False)
+    return _bundled(bunch.data.astype(np.float32), bunch.target.astype(np.float32))
+
+
+def _bundled(x: np.ndarray, y: np.ndarray, class_names: Iterable[object] = ()) -> RawData:
+    """None of scikit-learn's data sets has a published test split."""
+    names, inputs, targets = tuple(map(str, class_names)), torch.from_numpy(x), torch.from_numpy(y)
+    fingerprint = fingerprint_tensors({"x": inputs, "y": targets}, names)
+    return RawData("classification" if names else "regression", Split(inputs, targets), None, names, fingerprint)
+
+
+def mnist(spec: DataSpec) -> RawData:
+    """70,000 handwritten digits, 28×28 gray."""
+    return _torchvision(spec, "MNIST", "MNIST/raw/train-images-idx3-ubyte", (28, 28), "none")
+
+
+def fashion_mnist(spec: DataSpec) -> RawData:
+    """70,000 articles of clothing, 28×28 gray."""
+    return _torchvision(spec, "FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte", (28, 28), "crop-flip")
+
+
+def cifar10(spec: DataSpec) -> RawData:
+    """60,000 photographs, 32×32, 10 classes."""
+    return _torchvision(spec, "CIFAR10", "cifar-10-batches-py/data_batch_1", (32, 32, 3), "crop-flip")
+
+
+def cifar100(spec: DataSpec) -> RawData:
+    """60,000 photographs, 32×32, 100 classes."""
+    return _torchvision(spec, "CIFAR100", "cifar-100-python/train", (32, 32, 3), "crop-flip")
+
+
+def _torchvision(
+    spec: DataSpec, class_name: str, marker: str, shape: tuple[int, ...], augmentation: Augmentation
+) -> RawData:
     """Read a data set that torchvision keeps in memory.
 
     Args:
-        name: A key of :data:`CLASSES`.
-        root: The folder that torchvision calls ``root``.
-        download: Fetch missing files.
+        spec: Its folder, and whether missing files may be downloaded.
+        class_name: torchvision's class.
+        marker: A file that tells whether the data set is there.
+        shape: Of one sample in that class.
+        augmentation: What its literature does.
 
     Raises:
+        UsageError: No folder was given.
         DataError: Files are missing, or couldn't be downloaded.
         CorruptError: Files are damaged.
         StorageError: A file can't be read or written.
     """
-    class_name, marker, shape = CLASSES[name]
-    train = _load(class_name, root, marker, train=True, download=download)
+    root = spec.folder()
+    train = _load(class_name, root, marker, train=True, download=spec.download)
     test = _load(class_name, root, marker, train=False, download=False)
     splits = [_split(part, shape, root, class_name) for part in (train, test)]
     class_names = tuple(train.classes)
@@ -47,7 +96,7 @@ def read_torchvision(name: str, root: Path, *, download: bool) -> RawData:
         "y_test": splits[1].targets,
     }
     fingerprint = fingerprint_tensors(tensors, class_names)  # type: ignore[arg-type]
-    return RawData("classification", splits[0], splits[1], class_names, fingerprint, DATASETS[name].augmentation)
+    return RawData("classification", splits[0], splits[1], class_names, fingerprint, augmentation)
 
 
 def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bool) -> Any:
