@@ -5,7 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 ALONE = ("store", "solver", "models", "export")
-"""Packages that import no other package of causalprune."""
+"""Packages that import no other package of causalprune but ``base``; an export is one of a model."""
 
 
 def imports(path):
@@ -31,7 +31,12 @@ def test_no_package_imports_what_is_above_it():
         for name in set(imports(path)):
             is_package = (ROOT / "causalprune" / name).is_dir()
             above = name == "stages" and package != "stages"
-            beside = is_package and package in ALONE and name != package
+            beside = (
+                is_package
+                and package in ALONE
+                and name not in (package, "base")
+                and (package, name) != ("export", "models")
+            )
             # __main__ starts the command line.
             if (name == "cli" and inside != ("__main__.py",)) or above or beside:
                 wrong.append(f"{'/'.join(inside)} imports {name}")

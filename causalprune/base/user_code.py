@@ -73,7 +73,7 @@ def _load(own: ModuleSpec, root: str, folder: str) -> str:
     name = f"_{root}_{zlib.crc32(os.fsencode(folder)):08x}" if hidden else root
     if name in sys.modules:
         return name
-    logger.warning("%s exists twice: the one in the working directory %s is used, not the installed one", root, folder)
+    logger.warning("%s exists twice: the one in the working directory %s is used, not the other", root, folder)
     locations = None if own.submodule_search_locations is None else list(own.submodule_search_locations)
     spec: ModuleSpec | None
     if own.origin is None:

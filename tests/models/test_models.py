@@ -1,3 +1,5 @@
+from importlib import import_module
+
 import pytest
 import torch
 from torch import nn
@@ -5,7 +7,7 @@ from torchvision import models as torchvision_models
 
 from causalprune.errors import CorruptError, UsageError
 from causalprune.models.names import MODELS, check_model_name, default_model
-from causalprune.models.registry import build_model
+from causalprune.models.registry import build_model, rebuild_model
 from causalprune.parameters import ParameterIndex
 from causalprune.specs import ModelSpec
 
@@ -127,3 +129,25 @@ def test_factories_that_quit_or_draw_random_numbers(tmp_path, monkeypatch):
     before = torch.random.get_rng_state()
     build_model(ModelSpec("odd_nets:draws", (4,), 2), seed=0)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_registered_model_is_one_line_and_gets_what_it_takes(tmp_path, monkeypatch):
+    (tmp_path / "registered_nets.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "MEAN = torch.ones(3)\n"
+        "def net(input_shape, hidden=(2,)):\n"
+        "    return nn.Sequential(nn.Linear(input_shape[0], hidden[0]), nn.Linear(hidden[0], 3))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(MODELS._targets, "tiny", "registered_nets:net")
+    assert check_model_name("tiny") is None
+    assert "did you mean 'tiny'" in check_model_name("tinny")
+    spec = ModelSpec("tiny", (5,), 3, hidden=(4,))
+    rebuilt = rebuild_model(spec, {n: torch.zeros(s) for n, s in SHAPES.items()}, "a file")
+    assert rebuilt[0].out_features == build_model(spec, seed=0)[0].out_features == 4
+    # Built once without storage; what its module holds isn't.
+    assert import_module("registered_nets").MEAN.device.type == "cpu"
+
+
+SHAPES = {"0.weight": (4, 5), "0.bias": (4,), "1.weight": (3, 4), "1.bias": (3,)}

@@ -24,7 +24,7 @@ DEFLATE_LIMIT = 1032
 
 
 def npz(spec: DataSpec) -> RawData:
-    """Read ``npz:FILE``, which ``numpy.savez`` or ``numpy.savez_compressed`` wrote, with the arrays of :func:`read_arrays`.
+    """Read ``npz:FILE``, as ``numpy.savez`` writes it, compressed or not, with the arrays of :func:`read_arrays`.
 
     No pickle is ever loaded, and sizes are checked against the file's before anything is allocated.
 
