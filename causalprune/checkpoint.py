@@ -13,7 +13,7 @@ import math
 import platform
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +32,9 @@ MAX_HEADER_BYTES = 100 * 2**20
 """The limit that safetensors itself sets on a header."""
 
 _METADATA_KEY = "causalprune"
+_PLAIN: dict[str, type] = dict.fromkeys(("config", "inputs", "position", "metrics", "versions"), dict)
+_PLAIN |= dict.fromkeys(("stage", "data_fingerprint", "identity", "digest"), str)
+"""Fields of :class:`CheckpointInfo` that are in the header as they are."""
 _PREFIXES = ("mask/", "optimizer/", "best/", "pending/")
 _ITEM_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _ITEM_BYTES |= {"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -81,19 +84,11 @@ class CheckpointInfo:
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "stage": self.stage,
             "model": self.model.to_json(),
             "data": self.data.to_json(),
-            "data_fingerprint": self.data_fingerprint,
             "parameters": self.index.to_json(),
-            "config": self.config,
-            "identity": self.identity,
-            "inputs": self.inputs,
-            "position": self.position,
-            "metrics": self.metrics,
             "kept": self.kept,
-            "versions": self.versions,
-            "digest": self.digest,
+            **{name: getattr(self, name) for name in _PLAIN},
         }
 
 
@@ -141,8 +136,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None
     Raises:
         StorageError: The file system refused; what was there is untouched.
     """
-    from dataclasses import replace
-
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.weights.items()}
@@ -233,26 +226,15 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         kept = {e.name: int(value["kept"][e.name]) for e in index}
         if not all(0 <= kept[e.name] <= e.size for e in index):
             raise ValueError("more kept weights than there are")
-        for key, kind in {"config": dict, "inputs": dict, "position": dict, "metrics": dict, "versions": dict}.items():
-            if not isinstance(value[key], kind):
-                raise ValueError(f"a malformed {key}")
-        for key in ("stage", "data_fingerprint", "identity", "digest"):
-            if not isinstance(value[key], str):
-                raise ValueError(f"a malformed {key}")
+        for name, kind in _PLAIN.items():
+            if not isinstance(value[name], kind):
+                raise ValueError(f"a malformed {name}")
         return CheckpointInfo(
-            stage=value["stage"],
             model=ModelSpec.from_json(value["model"], source),
             data=DataSpec.from_json(value["data"], source),
-            data_fingerprint=value["data_fingerprint"],
             index=index,
-            config=value["config"],
-            identity=value["identity"],
-            inputs=value["inputs"],
-            position=value["position"],
-            metrics=value["metrics"],
             kept=kept,
-            versions=value["versions"],
-            digest=value["digest"],
+            **{name: value[name] for name in _PLAIN},
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CorruptError(
