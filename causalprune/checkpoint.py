@@ -178,7 +178,7 @@ def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
             f"{path}",
             expected="tensors that match the checksum in the header",
             found="altered tensors",
-            remedy="restore the file, or run the stage that wrote it again with --overwrite",
+            remedy="restore the file, or run the stage that wrote it again with `overwrite`",
         )
     weights = {name: t for name, t in tensors.items() if not name.startswith(_PREFIXES)}
     mask = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
@@ -205,7 +205,7 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
             source,
             expected="a checkpoint of causalprune",
             found="a safetensors file without its description",
-            remedy="to start from foreign weights use pretrain --init-from FILE --epochs 0",
+            remedy="to start from foreign weights use pretrain `init_from` FILE `epochs` 0",
         )
     try:
         value = json.loads(text)

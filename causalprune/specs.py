@@ -20,7 +20,7 @@ class DataSpec:
 
     Attributes:
         name: ``digits``, ``mnist``, …, ``imagefolder:DIR``, ``npz:FILE`` or ``package.module:factory``.
-        root: Folder of the data set's files (``--data-root``); empty where none is needed.
+        root: Folder of the data set's files (``data_root``); empty where none is needed.
         download: Whether a missing torchvision data set may be downloaded.
         validation_fraction: Share of the training set held out for validation, in (0, 1).
         split_seed: Seed of that split; two stages with the same seed see the same split.
@@ -41,7 +41,7 @@ class DataSpec:
             UsageError: Nobody said.
         """
         if not self.root:
-            raise UsageError("--data-root", expected=f"the folder of the files of {self.name}", found="nothing")
+            raise UsageError("`data_root`", expected=f"the folder of the files of {self.name}", found="nothing")
         return Path(self.root).expanduser()
 
     def location(self) -> Path:

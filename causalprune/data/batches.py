@@ -61,9 +61,9 @@ class Batches:
         group: Processes = ALONE,
     ) -> None:
         if batch_size < 1:
-            raise UsageError("--batch-size", expected="at least 1", found=str(batch_size))
+            raise UsageError("`batch_size`", expected="at least 1", found=str(batch_size))
         if num_workers < 0:
-            raise UsageError("--num-workers", expected="at least 0", found=str(num_workers))
+            raise UsageError("`num_workers`", expected="at least 0", found=str(num_workers))
         self._split = data.split(split)
         self._augmentation = _augmentation(data, augment)
         self._batch_size, self._num_workers = batch_size, num_workers
@@ -163,7 +163,7 @@ def _generator(*keys: int | str) -> torch.Generator:
 
 def _augmentation(data: DataSet, augment: str) -> Augmentation:
     if augment not in AUGMENTATIONS:
-        raise UsageError("--augment", expected="one of " + ", ".join(AUGMENTATIONS), found=repr(augment))
+        raise UsageError("`augment`", expected="one of " + ", ".join(AUGMENTATIONS), found=repr(augment))
     if data.tabular and augment in ("crop", "crop-flip"):
-        raise UsageError("--augment", expected="auto or none for features", found=augment)
+        raise UsageError("`augment`", expected="auto or none for features", found=augment)
     return data.augmentation if augment == "auto" else cast("Augmentation", augment)

@@ -125,7 +125,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     train, validation = rest.subset(kept), rest.subset(held)
     input_shape = _sample_shape(train.inputs)
     if len(input_shape) == 1 and spec.augment not in ("auto", "none"):
-        raise UsageError("--augment", expected="auto or none for features", found=spec.augment)
+        raise UsageError("`augment`", expected="auto or none for features", found=spec.augment)
     return DataSet(
         spec=spec,
         task=raw.task,
@@ -145,12 +145,12 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
 def _check(spec: DataSpec) -> None:
     expected = check_dataset(spec.name)
     if expected:
-        raise UsageError("--dataset", expected=expected, found=repr(spec.name))
+        raise UsageError("`dataset`", expected=expected, found=repr(spec.name))
     fraction = spec.validation_fraction
     if not isinstance(fraction, int | float) or not 0 < fraction < 1:
-        raise UsageError("--validation-fraction", expected="a number in (0, 1)", found=repr(fraction))
+        raise UsageError("`validation_fraction`", expected="a number in (0, 1)", found=repr(fraction))
     if not isinstance(spec.split_seed, int):
-        raise UsageError("--split-seed", expected="a whole number", found=repr(spec.split_seed))
+        raise UsageError("`split_seed`", expected="a whole number", found=repr(spec.split_seed))
 
 
 def _read(spec: DataSpec, *, trust_code: bool) -> RawData:

@@ -81,7 +81,7 @@ def load_batches(
                     "data loader",
                     expected=f"{num_workers} workers",
                     found=" ".join(str(error).split())[:200],
-                    remedy="use fewer --num-workers, or give them more (shared) memory",
+                    remedy="use fewer `num_workers`, or give them more (shared) memory",
                 ) from error.with_traceback(None)
             if isinstance(batch, CausalpruneError):
                 raise batch

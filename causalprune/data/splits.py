@@ -95,7 +95,7 @@ class RawData:
         test: The test split, or None when it must be cut from ``train``.
         class_names: One a class, in label order; empty for a regression.
         fingerprint: SHA-256 of what identifies the data.
-        augmentation: What ``--augment auto`` means.
+        augmentation: What the augmentation ``auto`` means.
         normalization: Published constants, where the literature fixes them.
     """
 

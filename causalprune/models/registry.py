@@ -32,10 +32,10 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
     """
     expected = check_model_name(spec.name)
     if expected or not spec.name:
-        raise UsageError("--model", expected=expected or "a name", found=repr(spec.name))
+        raise UsageError("`model`", expected=expected or "a name", found=repr(spec.name))
     factory = _factory(spec.name, trust_code=trust_code)
     if spec.hidden and "hidden" not in signature(factory).parameters:
-        raise UsageError("--hidden", expected="--model mlp", found=spec.name)
+        raise UsageError("`hidden`", expected="`model` mlp", found=spec.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _build(factory, spec)
@@ -106,9 +106,9 @@ def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...],
         model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
     except (Exception, SystemExit) as error:
         found = f"{type(error).__name__}: {error}"
-        raise UsageError(f"--model {name}", expected="a factory that returns a network", found=found) from error
+        raise UsageError(f"`model` {name}", expected="a factory that returns a network", found=found) from error
     if not isinstance(model, nn.Module):
-        raise UsageError(f"--model {name}", expected="a torch.nn.Module", found=type(model).__name__)
+        raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
     return model
 
 
@@ -118,16 +118,16 @@ def _user_factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
             f"checkpoint that names {name}",
             expected="a built-in model, or your leave to run code",
             found="code of its own",
-            remedy="pass --trust-code if you trust where the checkpoint comes from",
+            remedy="pass `trust_code` if you trust where the checkpoint comes from",
         )
     module_name, _, attribute = name.partition(":")
     try:
         factory = getattr(import_user_module(module_name), attribute)
     except (Exception, SystemExit) as error:
         found = f"{type(error).__name__}: {error}"
-        raise UsageError(f"--model {name}", expected="package.module:factory that imports", found=found) from error
+        raise UsageError(f"`model` {name}", expected="package.module:factory that imports", found=found) from error
     if not callable(factory):
-        raise UsageError(f"--model {name}", expected="something callable", found=type(factory).__name__)
+        raise UsageError(f"`model` {name}", expected="something callable", found=type(factory).__name__)
     return factory
 
 

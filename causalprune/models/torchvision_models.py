@@ -29,7 +29,7 @@ def torchvision_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
 
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean torchvision:{near[0]}?" if near else "see torchvision.models.list_models()"
-        raise UsageError("--model", expected="a classification model of torchvision", found=repr(name), remedy=remedy)
+        raise UsageError("`model`", expected="a classification model of torchvision", found=repr(name), remedy=remedy)
     # The auxiliary heads of these two would change what the model returns in training.
     extra = {
         "googlenet": {"aux_logits": False, "init_weights": True},

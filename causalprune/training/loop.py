@@ -234,7 +234,7 @@ def _finite_loss(loss_sum: torch.Tensor) -> float:
             "training loss",
             expected="a finite number",
             found=str(value),
-            remedy="lower --lr, or look for NaN in the data",
+            remedy="lower `lr`, or look for NaN in the data",
         )
     return value
 

@@ -172,7 +172,7 @@ def _die(*_):
 
 def test_a_worker_that_dies_is_one_line(photos, monkeypatch):
     monkeypatch.setattr("causalprune.data.images.ImageFiles.read", _die)
-    with pytest.raises(StorageError, match="--num-workers") as caught:
+    with pytest.raises(StorageError, match="`num_workers`") as caught:
         list(batches(photos, num_workers=1).epoch(0))
     assert "\n" not in str(caught.value)
 

@@ -27,7 +27,7 @@ def read_factory(name: str, *, trust_code: bool) -> RawData:
             f"data set {name}",
             expected="a data set that runs no code from outside",
             found="a function",
-            remedy="pass --trust-code if you trust it",
+            remedy="pass `trust_code` if you trust it",
         )
     module_name, _, function_name = name.partition(":")
     try:

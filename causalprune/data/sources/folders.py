@@ -91,7 +91,7 @@ def tiny_imagenet(spec: DataSpec) -> RawData:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError as error:
-        raise DataError(str(path), expected="the annotations", found="nothing", remedy="check --data-root") from error
+        raise DataError(str(path), expected="the annotations", found="nothing", remedy="check `data_root`") from error
     except UnicodeDecodeError as error:
         raise CorruptError(str(path), expected="text", found=str(error)[:80]) from error
     sizes = dict(_list_images(root / "val" / "images"))
@@ -213,7 +213,7 @@ def _list_class_folders(
             str(folder),
             expected=f"one folder of images a class, {part}/<class>/*.jpg",
             found="no folder",
-            remedy="check --dataset or --data-root",
+            remedy="check `dataset` or `data_root`",
         )
     return classes or found, listing
 
@@ -255,7 +255,7 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
     except (FileNotFoundError, NotADirectoryError) as error:
         found = "a file" if isinstance(error, NotADirectoryError) else "nothing"
         raise DataError(
-            str(folder), expected="a folder", found=found, remedy="check --dataset or --data-root"
+            str(folder), expected="a folder", found=found, remedy="check `dataset` or `data_root`"
         ) from error
     except OSError as error:
         raise StorageError(str(folder), expected="a readable folder", found=error.strerror or str(error)) from error

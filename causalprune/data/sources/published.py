@@ -108,7 +108,7 @@ def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bo
             f"data set {class_name}",
             expected=f"torchvision's files such as {path}",
             found="no such file",
-            remedy="pass the folder that holds them as --data-root, or --download",
+            remedy="pass the folder that holds them as `data_root`, or `download`",
         )
     try:
         return getattr(torchvision.datasets, class_name)(str(root), train=train, download=download)
@@ -134,7 +134,7 @@ def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bo
             f"data set {class_name}",
             expected=f"its intact files in {path.parent}",
             found=found,
-            remedy="remove that folder and pass --download, or pass another --data-root",
+            remedy="remove that folder and pass `download`, or pass another `data_root`",
         ) from error
 
 
