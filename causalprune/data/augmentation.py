@@ -72,7 +72,7 @@ class CropFlip:
         rows = self.top[:, None] + torch.arange(height)
         columns = self.left[:, None] + torch.arange(width)
         columns = torch.where(self.flip[:, None], columns.flip(1), columns)
-        # One gather over flattened pixels is the fastest of the vectorised forms, on CPU and GPU.
+        # One gather over flattened pixels is the fastest of the vectorized forms, on CPU and GPU.
         pixels = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
         pixels = pixels.to(images.device, non_blocking=True).view(count, 1, -1).expand(-1, channels, -1)
         return padded.view(count, channels, -1).gather(2, pixels).view(images.shape)
@@ -102,7 +102,7 @@ class RandomCrops:
     def box(self, place: int, width: int, height: int) -> tuple[int, int, int, int]:
         """The crop (left, top, right, bottom) of an image of ``width`` × ``height`` at ``place`` of the batch.
 
-        The first try that fits into the image; without one, the largest centred crop within :data:`RATIO`.
+        The first try that fits into the image; without one, the largest centered crop within :data:`RATIO`.
         """
         for area, ratio, left, top in self.uniform[place].tolist():
             pixels = width * height * (AREA[0] + area * (AREA[1] - AREA[0]))

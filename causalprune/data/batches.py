@@ -19,7 +19,7 @@ ALONE = Processes()
 
 
 class Batches:
-    """Batches of one split, normalised, on a device.
+    """Batches of one split, normalized, on a device.
 
     The order of epoch e depends on (seed, e) alone and the augmentation of a batch on (seed, e, step) alone: an
     interrupted epoch goes on bit for bit where it stopped without replaying anything, the number of workers changes
@@ -29,7 +29,7 @@ class Batches:
     Args:
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
-        batch_size: Samples a batch; the last one of an epoch may be smaller.
+        batch_size: Samples per batch; the last one of an epoch may be smaller.
         device: Where batches are wanted. Splits in memory are copied there once, as they are stored.
         seed: Key of the order and the augmentation.
         shuffle: Draw a new order in each epoch; else the order of the split.
@@ -103,8 +103,8 @@ class Batches:
         """Walk over epoch ``epoch`` from batch ``start``.
 
         Yields:
-            Inputs, float32 (B, C, H, W) or (B, F), normalised; and targets: int64 labels (B,), or for a regression
-            standardised float32 values (B, 1).
+            Inputs, float32 (B, C, H, W) or (B, F), normalized; and targets: int64 labels (B,), or for a regression
+            standardized float32 values (B, 1).
 
         Raises:
             MismatchError: The epoch has no batch ``start``.

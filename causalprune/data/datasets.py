@@ -1,4 +1,4 @@
-"""Load a data set by its specification: read it, cut its splits, measure its normalisation."""
+"""Load a data set by its specification: read it, cut its splits, measure its normalization."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class DataSet:
         task: Classification or regression.
         input_shape: Shape of a sample: (C, H, W) of an image, (F,) of a feature vector.
         num_outputs: Number of classes, at least 2; 1 for a regression.
-        class_names: One a class, in label order; empty for a regression.
+        class_names: One per class, in label order; empty for a regression.
         train: Training split, without the validation split.
         validation: Cut from the published training data by ``spec.validation_fraction`` and ``spec.split_seed``.
         test: The published test split; where there is none, 20 % cut by a fixed seed.

@@ -78,7 +78,7 @@ class Normalization:
         return Normalization(self.mean.to(device), self.std.to(device))
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Normalise (N, C, …) values of any dtype to float32."""
+        """Normalize (N, C, …) values of any dtype to float32."""
         shape = (1, -1) + (1,) * (values.ndim - 2)
         # A copy even of float32 values: what follows is in place.
         result = values.to(torch.float32, copy=True)
@@ -93,7 +93,7 @@ class RawData:
         task: Classification or regression.
         train: All training samples; the validation split is still among them.
         test: The test split, or None when it must be cut from ``train``.
-        class_names: One a class, in label order; empty for a regression.
+        class_names: One per class, in label order; empty for a regression.
         fingerprint: SHA-256 of what identifies the data.
         augmentation: What the augmentation ``auto`` means.
         normalization: Published constants, where the literature fixes them.
@@ -165,7 +165,7 @@ def training_statistics(inputs: Inputs) -> Normalization:
     """Population mean and standard deviation of each channel or feature, computed in float64.
 
     Args:
-        inputs: Inputs of the training split. Of image files, a sample of :data:`SAMPLED_FILES` is decoded.
+        inputs: Inputs of the training split. For image files, a sample of :data:`SAMPLED_FILES` is decoded.
 
     Returns:
         Mean and standard deviation, float32; the latter is 1 where all values are equal, as scikit-learn's

@@ -116,7 +116,7 @@ def _user_factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
     if not trust_code:
         raise CorruptError(
             f"checkpoint that names {name}",
-            expected="a built-in model, or your leave to run code",
+            expected="a built-in model, or permission to run code",
             found="code of its own",
             remedy="pass `trust_code` if you trust where the checkpoint comes from",
         )

@@ -15,7 +15,7 @@ from causalprune.models.modes import evaluation_mode, frozen_batch_statistics, r
 
 @pytest.fixture
 def model():
-    """In training but for a frozen normalisation."""
+    """In training but for a frozen normalization."""
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2))
     model[1].eval()
     return model

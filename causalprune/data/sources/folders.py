@@ -39,9 +39,9 @@ def image_folder(spec: DataSpec) -> RawData:
     """Read ``imagefolder:ROOT``: ``ROOT/train/<class>/*.jpg``, and ``ROOT/test`` or ``ROOT/val`` if there is one.
 
     The size is told from the headers of :data:`SAMPLED_HEADERS` training images. If they have one size of up to 256
-    pixels a side, it is that; else squares as large as the median image's shorter side, up to 224. They are gray if
-    the sampled ones all are. An image that has another size is resized and its centre is cut out
-    (:func:`causalprune.data.images.fit_centre`).
+    pixels per side, it is that; else squares as large as the median image's shorter side, up to 224. They are gray if
+    the sampled ones all are. An image that has another size is resized and its center is cut out
+    (:func:`causalprune.data.images.fit_center`).
 
     Raises:
         DataError: A folder is missing or empty, or a test class has no training images.
@@ -111,7 +111,7 @@ def tiny_imagenet(spec: DataSpec) -> RawData:
 
 def _common_shape(root: Path, train: _Listing) -> tuple[int, int, int]:
     headers = [image_header(root / train.names[i]) for i in spread(len(train.names), SAMPLED_HEADERS).tolist()]
-    channels = 3 if any(colour for _, _, colour in headers) else 1
+    channels = 3 if any(color for _, _, color in headers) else 1
     sizes = {(height, width) for width, height, _ in headers}
     height, width = next(iter(sizes))
     if len(sizes) == 1 and max(height, width) <= NATIVE_SIDE:
@@ -211,7 +211,7 @@ def _list_class_folders(
     if not listing.names:
         raise DataError(
             str(folder),
-            expected=f"one folder of images a class, {part}/<class>/*.jpg",
+            expected=f"one folder of images per class, {part}/<class>/*.jpg",
             found="no folder",
             remedy="check `dataset` or `data_root`",
         )
