@@ -13,7 +13,7 @@ import math
 import platform
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,9 @@ MAX_HEADER_BYTES = 100 * 2**20
 """The limit that safetensors itself sets on a header."""
 
 _METADATA_KEY = "causalprune"
+_PLAIN: dict[str, type] = dict.fromkeys(("config", "inputs", "position", "metrics", "versions"), dict)
+_PLAIN |= dict.fromkeys(("stage", "data_fingerprint", "identity", "digest"), str)
+"""Fields of :class:`CheckpointInfo` that are in the header as they are."""
 _PREFIXES = ("mask/", "optimizer/", "best/", "pending/")
 _ITEM_BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _ITEM_BYTES |= {"I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1}
@@ -83,19 +86,11 @@ class CheckpointInfo:
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
-            "stage": self.stage,
             "model": self.model.to_json(),
             "data": self.data.to_json(),
-            "data_fingerprint": self.data_fingerprint,
             "parameters": self.index.to_json(),
-            "config": self.config,
-            "identity": self.identity,
-            "inputs": self.inputs,
-            "position": self.position,
-            "metrics": self.metrics,
             "kept": self.kept,
-            "versions": self.versions,
-            "digest": self.digest,
+            **{name: getattr(self, name) for name in _PLAIN},
         }
 
 
@@ -143,8 +138,6 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None
     Raises:
         StorageError: The file system refused; what was there is untouched.
     """
-    from dataclasses import replace
-
     from safetensors.torch import save
 
     tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.weights.items()}
@@ -191,7 +184,7 @@ def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
             f"{path}",
             expected="tensors that match the checksum in the header",
             found="altered tensors",
-            remedy="restore the file, or run the stage that wrote it again with --overwrite",
+            remedy="restore the file, or run the stage that wrote it again with `overwrite`",
         )
     weights = {name: t for name, t in tensors.items() if not name.startswith(_PREFIXES)}
     masks = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
@@ -219,7 +212,7 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
             source,
             expected="a checkpoint of causalprune",
             found="a safetensors file without its description",
-            remedy="to start from foreign weights use pretrain --init-from FILE --epochs 0",
+            remedy="to start from foreign weights use pretrain `init_from` FILE `epochs` 0",
         )
     try:
         value = json.loads(text)
@@ -240,26 +233,15 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         kept = {e.name: int(value["kept"][e.name]) for e in index}
         if not all(0 <= kept[e.name] <= e.size for e in index):
             raise ValueError("more kept weights than there are")
-        for key, kind in {"config": dict, "inputs": dict, "position": dict, "metrics": dict, "versions": dict}.items():
-            if not isinstance(value[key], kind):
-                raise ValueError(f"a malformed {key}")
-        for key in ("stage", "data_fingerprint", "identity", "digest"):
-            if not isinstance(value[key], str):
-                raise ValueError(f"a malformed {key}")
+        for name, kind in _PLAIN.items():
+            if not isinstance(value[name], kind):
+                raise ValueError(f"a malformed {name}")
         return CheckpointInfo(
-            stage=value["stage"],
             model=ModelSpec.from_json(value["model"], source),
             data=DataSpec.from_json(value["data"], source),
-            data_fingerprint=value["data_fingerprint"],
             index=index,
-            config=value["config"],
-            identity=value["identity"],
-            inputs=value["inputs"],
-            position=value["position"],
-            metrics=value["metrics"],
             kept=kept,
-            versions=value["versions"],
-            digest=value["digest"],
+            **{name: value[name] for name in _PLAIN},
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CorruptError(

@@ -50,7 +50,7 @@ class ParameterEntry:
 
     @property
     def stop(self) -> int:
-        """Position behind its last element in the flat vector."""
+        """Position after its last element in the flat vector."""
         return self.offset + self.size
 
     @property
@@ -70,7 +70,7 @@ class ParameterIndex:
 
     @classmethod
     def from_model(cls, model: nn.Module) -> ParameterIndex:
-        """List the weights of all Linear and Conv layers; biases and normalisation parameters are not prunable.
+        """List the weights of all Linear and Conv layers; biases and normalization parameters are not prunable.
 
         Raises:
             DataError: The model has no such layer.

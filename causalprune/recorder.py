@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -12,11 +11,11 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 from causalprune.errors import DataError, UsageError
+from causalprune.models.modes import frozen_batch_statistics
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.mask import Mask
 from causalprune.step_rule import STEP_EXTRAS
@@ -223,19 +222,6 @@ def disable_dropout(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, _DropoutNd):
             module.eval()
-
-
-@contextmanager
-def frozen_batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalise by the statistics of the batch, as in training, but leave the running averages as they are."""
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
-    try:
-        yield
-    finally:
-        for layer in layers:
-            layer.track_running_stats = True
 
 
 def _finite(loss: torch.Tensor) -> float:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
-from causalprune.errors import CorruptError
+from causalprune.errors import CorruptError, UsageError
 
 Task = Literal["classification", "regression"]
 
@@ -19,7 +20,7 @@ class DataSpec:
 
     Attributes:
         name: ``digits``, ``mnist``, …, ``imagefolder:DIR``, ``npz:FILE`` or ``package.module:factory``.
-        root: Folder of the data set's files (``--data-root``); empty where none is needed.
+        root: Folder of the data set's files (``data_root``); empty where none is needed.
         download: Whether a missing torchvision data set may be downloaded.
         validation_fraction: Share of the training set held out for validation, in (0, 1).
         split_seed: Seed of that split; two stages with the same seed see the same split.
@@ -32,6 +33,20 @@ class DataSpec:
     validation_fraction: float = 0.1
     split_seed: int = 0
     augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+
+    def folder(self) -> Path:
+        """Where the files of a data set with a name of its own lie.
+
+        Raises:
+            UsageError: Nobody said.
+        """
+        if not self.root:
+            raise UsageError("`data_root`", expected=f"the folder of the files of {self.name}", found="nothing")
+        return Path(self.root).expanduser()
+
+    def location(self) -> Path:
+        """The path after the prefix of ``imagefolder:DIR`` or ``npz:FILE``; relative to the root, if there is one."""
+        return Path(self.root).expanduser() / Path(self.name.partition(":")[2]).expanduser()
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""

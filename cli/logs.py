@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
+from dataclasses import fields
 from datetime import UTC, datetime
+
+from causalprune.config import STAGE_CONFIGS
+from causalprune.options import flag_of
 
 logger = logging.getLogger("causalprune")
 
@@ -33,8 +38,15 @@ def start_logging(level: int, *, as_json: bool) -> None:
 
 
 def print_error(message: str, code: int) -> None:
-    """Say on one line why the command failed."""
+    """Say on one line why the command failed; a parameter, which the library names `so`, is a flag here."""
+    message = re.sub(r"`([a-z_]+)`", _flag, message)
     if any(isinstance(handler.formatter, _JsonLines) for handler in logger.handlers):
         logger.error(message, extra={"fields": {"exit_code": code}})
     else:
         print(f"causalprune: {message}", file=sys.stderr)
+
+
+def _flag(parameter: re.Match[str]) -> str:
+    known = {f.name: flag_of(f) for config in STAGE_CONFIGS.values() for f in fields(config)}
+    # Of a switch such as --nesterov/--no-nesterov the first.
+    return known.get(parameter[1], parameter[0]).partition("/")[0]

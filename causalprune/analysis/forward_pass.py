@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from causalprune.inference import evaluation_mode
+from causalprune.models.modes import evaluation_mode
 
 LATENCY_BATCHES = (1, 64)
 """Batch sizes at which latency is measured."""

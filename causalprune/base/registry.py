@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
+from inspect import signature
 from typing import Any
 
 from causalprune.errors import UsageError
@@ -61,8 +62,22 @@ class Registry(Mapping[str, str]):
         return None if value in self._targets else expected_name(value, self.choices)
 
 
-def expected_name(value: str, choices: tuple[str, ...]) -> str:
-    """What an error says was expected where an unknown name was found, with the nearest known one as a hint."""
+def expected_name(value: str, choices: Sequence[str], *, others: Sequence[str] = ()) -> str:
+    """What an error says was expected where an unknown name was found, with the nearest known one as a hint.
+
+    Args:
+        value: What was found.
+        choices: The known names.
+        others: What could have been given instead of a name, such as ``npz:FILE``.
+    """
     near = difflib.get_close_matches(str(value), choices, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return "one of " + ", ".join(choices) + hint
+    return "one of " + ", ".join((*choices, *others)) + hint
+
+
+def call_with(function: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
+    """Call what a name stands for with those of the keywords ``given`` that it takes."""
+    left = list(signature(function).parameters.values())[len(arguments) :]
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in left)
+    names = given if takes_all else given.keys() & {parameter.name for parameter in left}
+    return function(*arguments, **{name: given[name] for name in names})

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import AUGMENTATIONS, ComputeOptions, LeaseOptions, store_option
+from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
+from causalprune.data.names import AUGMENTATIONS
 from causalprune.options import at_least, fraction, one_of, option, positive
 from causalprune.quantities import check_interval
 from causalprune.store.names import CODECS

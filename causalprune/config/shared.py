@@ -7,17 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causalprune.data.names import check_dataset
+from causalprune.data.names import AUGMENTATIONS, check_dataset
 from causalprune.errors import UsageError
 from causalprune.models.names import check_model_name
 from causalprune.options import Options, at_least, fraction, not_negative, one_of, open_fraction, option, positive
 from causalprune.quantities import check_interval
 from causalprune.stopping import DEFAULT_STOP_SIGNALS, check_signals
+from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.urls import parse_place
-
-AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
-OPTIMIZERS = ("sgd", "adam", "adamw")
-LR_SCHEDULES = ("cosine", "one-cycle", "step", "constant")
 
 
 def store_option(help: str, **declared: Any) -> Any:
@@ -133,12 +130,12 @@ class TrainingOptions(Options):
 
     epochs: int = option(30, "Epochs.", check=at_least(0))
     batch_size: int = option(64, "Minibatch size.", check=at_least(1))
-    optimizer: str = option("sgd", "Optimizer.", check=one_of(OPTIMIZERS))
+    optimizer: str = option("sgd", "Optimizer.", check=OPTIMIZERS)
     lr: float = option(0.05, "Peak learning rate.", check=positive)
     momentum: float = option(0.9, "Momentum of sgd.", check=fraction)
     nesterov: bool = option(True, "Nesterov momentum with sgd.", flag="--nesterov/--no-nesterov")
     weight_decay: float = option(5e-4, "Weight decay.", check=not_negative)
-    lr_schedule: str = option("cosine", "Learning-rate schedule.", check=one_of(LR_SCHEDULES))
+    lr_schedule: str = option("cosine", "Learning-rate schedule.", check=LR_SCHEDULES)
     lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=positive)
     decay_at: str = option(
         "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=lambda v: _decay_points(v)

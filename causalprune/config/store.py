@@ -9,8 +9,7 @@ from causalprune.config.shared import LeaseOptions, OutputOptions, RuntimeOption
 from causalprune.errors import UsageError
 from causalprune.options import option
 from causalprune.quantities import check_range
-from causalprune.store.names import CODECS
-from causalprune.store.names import RECORDING_FORMATS
+from causalprune.store.names import CODECS, RECORDING_FORMATS
 from causalprune.urls import StoreUrl, parse_place
 
 

@@ -1,13 +1,30 @@
-"""Random crop and horizontal flip of a batch of images in memory, without a loop over images."""
+"""Random crops and horizontal flips, drawn per batch, so that it doesn't matter who decodes which part of it.
+
+:class:`CropFlip` is what CIFAR's literature does with images in memory, :class:`RandomCrops` what ImageNet's does with
+image files.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
 
 from causalprune.data.names import Augmentation
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+AREA = (0.08, 1.0)
+"""Range of the crop's share of the image's area (Szegedy et al., arXiv 1409.4842)."""
+
+RATIO = (3 / 4, 4 / 3)
+"""Range of the crop's width/height, uniform in its logarithm."""
+
+TRIES = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +72,53 @@ class CropFlip:
         rows = self.top[:, None] + torch.arange(height)
         columns = self.left[:, None] + torch.arange(width)
         columns = torch.where(self.flip[:, None], columns.flip(1), columns)
-        # One gather over flattened pixels is the fastest of the vectorised forms, on CPU and GPU.
+        # One gather over flattened pixels is the fastest of the vectorized forms, on CPU and GPU.
         pixels = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
         pixels = pixels.to(images.device, non_blocking=True).view(count, 1, -1).expand(-1, channels, -1)
         return padded.view(count, channels, -1).gather(2, pixels).view(images.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class RandomCrops:
+    """Random choices for a batch of B image files.
+
+    Attributes:
+        size: (height, width) of the result.
+        uniform: (B, TRIES, 4) in [0, 1): area, ratio, left and top of each try.
+        flip: (B,) bool: mirror left to right.
+    """
+
+    size: tuple[int, int]
+    uniform: torch.Tensor
+    flip: torch.Tensor
+
+    @classmethod
+    def draw(cls, kind: Augmentation, count: int, size: tuple[int, int], generator: torch.Generator) -> RandomCrops:
+        """Draw for ``count`` images; ``kind`` is ``crop`` or ``crop-flip``; ``generator`` is advanced."""
+        uniform = torch.rand(count, TRIES, 4, generator=generator, dtype=torch.float64)
+        flip = torch.rand(count, generator=generator) < (0.5 if kind == "crop-flip" else 0.0)
+        return cls(size, uniform, flip)
+
+    def box(self, place: int, width: int, height: int) -> tuple[int, int, int, int]:
+        """The crop (left, top, right, bottom) of an image of ``width`` × ``height`` at ``place`` of the batch.
+
+        The first try that fits into the image; without one, the largest centered crop within :data:`RATIO`.
+        """
+        for area, ratio, left, top in self.uniform[place].tolist():
+            pixels = width * height * (AREA[0] + area * (AREA[1] - AREA[0]))
+            aspect = math.exp(math.log(RATIO[0]) + ratio * (math.log(RATIO[1]) - math.log(RATIO[0])))
+            w, h = round(math.sqrt(pixels * aspect)), round(math.sqrt(pixels / aspect))
+            if 0 < w <= width and 0 < h <= height:
+                x, y = int(left * (width - w + 1)), int(top * (height - h + 1))
+                return x, y, x + w, y + h
+        w, h = min(width, round(height * RATIO[1])), min(height, round(width / RATIO[0]))
+        x, y = (width - w) // 2, (height - h) // 2
+        return x, y, x + w, y + h
+
+    def __call__(self, image: Image, place: int) -> Image:
+        """Cut, resize (bilinear, antialiased) and mirror one image."""
+        from PIL.Image import Resampling, Transpose
+
+        height, width = self.size
+        image = image.crop(self.box(place, *image.size)).resize((width, height), Resampling.BILINEAR)
+        return image.transpose(Transpose.FLIP_LEFT_RIGHT) if self.flip[place] else image

@@ -7,11 +7,10 @@ from typing import cast
 
 import torch
 
-from causalprune.config.shared import AUGMENTATIONS
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
 from causalprune.data.loading import BatchJob, load_batches
-from causalprune.data.names import Augmentation
+from causalprune.data.names import AUGMENTATIONS, Augmentation
 from causalprune.distributed import Processes
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.runtime import keyed_seed
@@ -20,7 +19,7 @@ ALONE = Processes()
 
 
 class Batches:
-    """Batches of one split, normalised, on a device.
+    """Batches of one split, normalized, on a device.
 
     The order of epoch e depends on (seed, e) alone and the augmentation of a batch on (seed, e, step) alone: an
     interrupted epoch goes on bit for bit where it stopped without replaying anything, the number of workers changes
@@ -30,14 +29,13 @@ class Batches:
     Args:
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
-        batch_size: Samples a batch; the last one of an epoch may be smaller.
+        batch_size: Samples per batch; the last one of an epoch may be smaller.
         device: Where batches are wanted. Splits in memory are copied there once, as they are stored.
         seed: Key of the order and the augmentation.
         shuffle: Draw a new order in each epoch; else the order of the split.
         augment: ``none``, ``crop``, ``crop-flip``, or ``auto`` for what the data set's literature does. Images in
             memory are padded and cropped (:class:`~causalprune.data.augmentation.CropFlip`), image files get a random
-            resized crop (:class:`~causalprune.data.random_crops.RandomCrops`).
-        drop_last: Leave out a last batch that isn't full.
+            resized crop (:class:`~causalprune.data.augmentation.RandomCrops`).
         num_workers: Worker processes for image files that don't fit in memory.
         group: Processes that share each batch: this one gets its part.
 
@@ -46,7 +44,7 @@ class Batches:
 
     Raises:
         UsageError: An option can't be used.
-        DataError: The split has no sample, or no full batch with ``drop_last``.
+        DataError: The split has no sample.
     """
 
     def __init__(
@@ -59,14 +57,13 @@ class Batches:
         seed: int,
         shuffle: bool,
         augment: str = "none",
-        drop_last: bool = False,
         num_workers: int = 0,
         group: Processes = ALONE,
     ) -> None:
         if batch_size < 1:
-            raise UsageError("--batch-size", expected="at least 1", found=str(batch_size))
+            raise UsageError("`batch_size`", expected="at least 1", found=str(batch_size))
         if num_workers < 0:
-            raise UsageError("--num-workers", expected="at least 0", found=str(num_workers))
+            raise UsageError("`num_workers`", expected="at least 0", found=str(num_workers))
         self._split = data.split(split)
         self._augmentation = _augmentation(data, augment)
         self._batch_size, self._num_workers = batch_size, num_workers
@@ -75,15 +72,9 @@ class Batches:
         self._normalization = data.normalization.to(self._device)
         target = data.target_normalization
         self._target_normalization = None if target is None else target.to(self._device)
-        count = len(self._split)
-        self.steps_per_epoch = count // batch_size if drop_last else -(-count // batch_size)
+        self.steps_per_epoch = -(-len(self._split) // batch_size)
         if self.steps_per_epoch == 0:
-            raise DataError(
-                f"{split} split",
-                expected=f"at least {batch_size if drop_last else 1} samples",
-                found=str(count),
-                remedy="use a smaller --batch-size",
-            )
+            raise DataError(f"{split} split", expected="at least one sample", found="none")
 
     def weight(self, step: int) -> float:
         """What the mean over this process's part of a batch counts in the mean over the processes: n_r·R/n.
@@ -112,8 +103,8 @@ class Batches:
         """Walk over epoch ``epoch`` from batch ``start``.
 
         Yields:
-            Inputs, float32 (B, C, H, W) or (B, F), normalised; and targets: int64 labels (B,), or for a regression
-            standardised float32 values (B, 1).
+            Inputs, float32 (B, C, H, W) or (B, F), normalized; and targets: int64 labels (B,), or for a regression
+            standardized float32 values (B, 1).
 
         Raises:
             MismatchError: The epoch has no batch ``start``.
@@ -172,7 +163,7 @@ def _generator(*keys: int | str) -> torch.Generator:
 
 def _augmentation(data: DataSet, augment: str) -> Augmentation:
     if augment not in AUGMENTATIONS:
-        raise UsageError("--augment", expected="one of " + ", ".join(AUGMENTATIONS), found=repr(augment))
+        raise UsageError("`augment`", expected="one of " + ", ".join(AUGMENTATIONS), found=repr(augment))
     if data.tabular and augment in ("crop", "crop-flip"):
-        raise UsageError("--augment", expected="auto or none for features", found=augment)
+        raise UsageError("`augment`", expected="auto or none for features", found=augment)
     return data.augmentation if augment == "auto" else cast("Augmentation", augment)

@@ -1,4 +1,4 @@
-"""Load a data set by its specification: read it, cut its splits, measure its normalisation."""
+"""Load a data set by its specification: read it, cut its splits, measure its normalization."""
 
 from __future__ import annotations
 
@@ -6,21 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from causalprune.data.holdout import holdout
-from causalprune.data.names import (
-    ARRAYS_PREFIX,
-    DATASETS,
-    FOLDER_PREFIX,
-    Augmentation,
-    check_dataset,
-    is_factory,
-)
-from causalprune.data.splits import Inputs, Normalization, RawData, Split
-from causalprune.data.statistics import training_statistics
+from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
+from causalprune.data.splits import Inputs, Normalization, RawData, Split, holdout, training_statistics
 from causalprune.errors import DataError, UsageError
 from causalprune.specs import DataSpec, Task
 
@@ -40,7 +30,7 @@ class DataSet:
         task: Classification or regression.
         input_shape: Shape of a sample: (C, H, W) of an image, (F,) of a feature vector.
         num_outputs: Number of classes, at least 2; 1 for a regression.
-        class_names: One a class, in label order; empty for a regression.
+        class_names: One per class, in label order; empty for a regression.
         train: Training split, without the validation split.
         validation: Cut from the published training data by ``spec.validation_fraction`` and ``spec.split_seed``.
         test: The published test split; where there is none, 20 % cut by a fixed seed.
@@ -135,7 +125,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     train, validation = rest.subset(kept), rest.subset(held)
     input_shape = _sample_shape(train.inputs)
     if len(input_shape) == 1 and spec.augment not in ("auto", "none"):
-        raise UsageError("--augment", expected="auto or none for features", found=spec.augment)
+        raise UsageError("`augment`", expected="auto or none for features", found=spec.augment)
     return DataSet(
         spec=spec,
         task=raw.task,
@@ -155,46 +145,24 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
 def _check(spec: DataSpec) -> None:
     expected = check_dataset(spec.name)
     if expected:
-        raise UsageError("--dataset", expected=expected, found=repr(spec.name))
+        raise UsageError("`dataset`", expected=expected, found=repr(spec.name))
     fraction = spec.validation_fraction
     if not isinstance(fraction, int | float) or not 0 < fraction < 1:
-        raise UsageError("--validation-fraction", expected="a number in (0, 1)", found=repr(fraction))
+        raise UsageError("`validation_fraction`", expected="a number in (0, 1)", found=repr(fraction))
     if not isinstance(spec.split_seed, int):
-        raise UsageError("--split-seed", expected="a whole number", found=repr(spec.split_seed))
-    if spec.name in DATASETS and DATASETS[spec.name].needs_root and not spec.root:
-        raise UsageError("--data-root", expected=f"the folder of the files of {spec.name}", found="nothing")
+        raise UsageError("`split_seed`", expected="a whole number", found=repr(spec.split_seed))
 
 
 def _read(spec: DataSpec, *, trust_code: bool) -> RawData:
-    # Each family is imported when it is asked for: scikit-learn and torchvision take seconds to import.
-    name, root = spec.name, Path(spec.root).expanduser()
-    if name.startswith(FOLDER_PREFIX):
-        from causalprune.data.folders import read_image_folder
+    # Each source is imported when it is asked for: scikit-learn and torchvision take seconds to import.
+    form = dataset_form(spec.name)
+    if form is not None:
+        return DATASET_FORMS.load(form)(spec)
+    if is_factory(spec.name):
+        from causalprune.data.sources.factory import read_factory
 
-        return read_image_folder(root / Path(name.removeprefix(FOLDER_PREFIX)).expanduser())
-    if name.startswith(ARRAYS_PREFIX):
-        from causalprune.data.npz import read_npz
-
-        return read_npz(root / Path(name.removeprefix(ARRAYS_PREFIX)).expanduser())
-    if is_factory(name):
-        from causalprune.data.factory import read_factory
-
-        return read_factory(name, trust_code=trust_code)
-    if name == "imagenet":
-        from causalprune.data.folders import read_imagenet
-
-        return read_imagenet(root)
-    if name == "tiny-imagenet":
-        from causalprune.data.folders import read_tiny_imagenet
-
-        return read_tiny_imagenet(root)
-    if DATASETS[name].downloadable:
-        from causalprune.data.torchvision_sets import read_torchvision
-
-        return read_torchvision(name, root, download=spec.download)
-    from causalprune.data.bundled import read_bundled
-
-    return read_bundled(name)
+        return read_factory(spec.name, trust_code=trust_code)
+    return DATASETS.load(spec.name)(spec)
 
 
 def _check_split(split: Split, raw: RawData, what: str) -> None:

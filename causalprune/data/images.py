@@ -68,18 +68,18 @@ class ImageFiles:
 
         Args:
             indices: (B,) int64.
-            transform: Brings an image to (H, W); :func:`fit_centre` when left out.
+            transform: Brings an image to (H, W); :func:`fit_center` when left out.
 
         Returns:
             (B, C, H, W) uint8.
 
         Raises:
             CorruptError: A file can't be decoded; the message names it.
-            DataError: A file has gone, has more than 8 bits a channel, or is a strip.
+            DataError: A file is gone, has more than 8 bits per channel, or is a strip.
             StorageError: A file can't be read.
         """
         channels, height, width = self.shape
-        fit = transform or (lambda image, _: fit_centre(image, (height, width)))
+        fit = transform or (lambda image, _: fit_center(image, (height, width)))
         batch = np.empty((len(indices), height, width, channels), np.uint8)
         places = list(enumerate(indices.tolist()))
 
@@ -100,7 +100,7 @@ class ImageFiles:
 
 
 def image_header(path: Path) -> tuple[int, int, bool]:
-    """Width, height and whether there are colours, from the file's first bytes.
+    """Width, height and whether there are colors, from the file's first bytes.
 
     Raises:
         CausalpruneError: As :meth:`ImageFiles.read`.
@@ -117,8 +117,8 @@ def decode_image(path: Path, channels: int) -> Image:
     return _open(path, lambda image: _convert(image, "L" if channels == 1 else "RGB"))
 
 
-def fit_centre(image: Image, size: tuple[int, int]) -> Image:
-    """The image itself if it has the wanted (height, width), else a resized copy's centre.
+def fit_center(image: Image, size: tuple[int, int]) -> Image:
+    """The image itself if it has the wanted (height, width), else a resized copy's center.
 
     Resizing is bilinear with antialiasing and keeps the proportions; the copy covers 8/7 of the wanted size.
     """
@@ -151,7 +151,7 @@ def _open(path: Path, use: Callable[[Image], T]) -> T:
             if image.mode in ("F", "I") or image.mode.startswith("I;"):
                 raise DataError(
                     f"image {path}",
-                    expected="8 bits a channel",
+                    expected="8 bits per channel",
                     found=f"the mode {image.mode}",
                     remedy="convert it, or use an npz file",
                 )

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from causalprune.data.augmentation import RandomCrops
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation
-from causalprune.data.random_crops import RandomCrops
 from causalprune.errors import CausalpruneError, StorageError
 from causalprune.stopping import POSSIBLE_STOP_SIGNALS, parse_signals
 
@@ -81,7 +81,7 @@ def load_batches(
                     "data loader",
                     expected=f"{num_workers} workers",
                     found=" ".join(str(error).split())[:200],
-                    remedy="use fewer --num-workers, or give them more (shared) memory",
+                    remedy="use fewer `num_workers`, or give them more (shared) memory",
                 ) from error.with_traceback(None)
             if isinstance(batch, CausalpruneError):
                 raise batch

@@ -1,7 +1,11 @@
-"""Samples and their targets, in memory or as image files, and their normalisation."""
+"""The splits of a data set: how they are cut, and the normalization that is measured on the training split."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -9,9 +13,13 @@ import torch
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation
 from causalprune.errors import DataError
+from causalprune.runtime import keyed_seed
 from causalprune.specs import Task
 
 Inputs = torch.Tensor | ImageFiles
+
+SAMPLED_FILES = 1024
+"""Statistics of image files that don't fit in memory come from this many, spread evenly over the training split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +78,7 @@ class Normalization:
         return Normalization(self.mean.to(device), self.std.to(device))
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Normalise (N, C, …) values of any dtype to float32."""
+        """Normalize (N, C, …) values of any dtype to float32."""
         shape = (1, -1) + (1,) * (values.ndim - 2)
         # A copy even of float32 values: what follows is in place.
         result = values.to(torch.float32, copy=True)
@@ -85,9 +93,9 @@ class RawData:
         task: Classification or regression.
         train: All training samples; the validation split is still among them.
         test: The test split, or None when it must be cut from ``train``.
-        class_names: One a class, in label order; empty for a regression.
+        class_names: One per class, in label order; empty for a regression.
         fingerprint: SHA-256 of what identifies the data.
-        augmentation: What ``--augment auto`` means.
+        augmentation: What the augmentation ``auto`` means.
         normalization: Published constants, where the literature fixes them.
     """
 
@@ -98,3 +106,104 @@ class RawData:
     fingerprint: str
     augmentation: Augmentation = "none"
     normalization: Normalization | None = None
+
+
+def holdout(
+    targets: torch.Tensor, fraction: float, seed: int, *, stratify: bool, part: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw ⌊N·fraction + ½⌋ samples without replacement.
+
+    Stratified, class c gives ⌊n_c·fraction⌋ or one more, the largest remainders first (ties: the lower label), but
+    never its last sample; only for that reason can the total be smaller.
+
+    Args:
+        targets: (N,) labels, int64 from 0 when ``stratify``.
+        fraction: Share to draw, in (0, 1).
+        seed: Seed of the draw; with ``part`` it decides it alone.
+        stratify: Keep the shares of the classes.
+        part: What the drawn samples become, ``validation`` or ``test``.
+
+    Returns:
+        Indices that stay and indices that were drawn, int64, each in rising order; together all N.
+
+    Raises:
+        DataError: One of the two would be empty.
+    """
+    count = len(targets)
+    total = math.floor(count * fraction + 0.5)
+    generator = torch.Generator().manual_seed(keyed_seed(seed, part))
+    order = torch.randperm(count, generator=generator)
+    if stratify:
+        sizes = torch.bincount(targets)
+        quota = _quotas(sizes, fraction, total)
+        order = order[torch.argsort(targets[order], stable=True)]
+        labels = targets[order]
+        starts = torch.cumsum(sizes, 0) - sizes
+        drawn = torch.arange(count) - starts[labels] < quota[labels]
+    else:
+        drawn = torch.arange(count) < total
+    held, kept = order[drawn].sort().values, order[~drawn].sort().values
+    if len(held) == 0 or len(kept) == 0:
+        raise DataError(
+            f"{part} split",
+            expected=f"at least one sample in it and one outside of it at a fraction of {fraction:g}",
+            found=f"{len(held)} of {count}",
+            remedy="use more data or another fraction",
+        )
+    return kept, held
+
+
+def _quotas(sizes: torch.Tensor, fraction: float, total: int) -> torch.Tensor:
+    exact = sizes.double() * fraction
+    quota = exact.floor().long()
+    order = torch.argsort(exact - quota, descending=True, stable=True)
+    quota[order[: max(0, total - int(quota.sum()))]] += 1
+    return torch.minimum(quota, (sizes - 1).clamp(min=0))
+
+
+def training_statistics(inputs: Inputs) -> Normalization:
+    """Population mean and standard deviation of each channel or feature, computed in float64.
+
+    Args:
+        inputs: Inputs of the training split. For image files, a sample of :data:`SAMPLED_FILES` is decoded.
+
+    Returns:
+        Mean and standard deviation, float32; the latter is 1 where all values are equal, as scikit-learn's
+        ``StandardScaler`` has it.
+    """
+    if isinstance(inputs, ImageFiles):
+        inputs = inputs.read(spread(len(inputs), SAMPLED_FILES))
+    if inputs.dtype == torch.uint8:
+        return _byte_statistics(inputs)
+    axes = [axis for axis in range(inputs.ndim) if axis != 1]
+    values = inputs.double()
+    constant = values.amax(axes) == values.amin(axes)
+    std, mean = torch.std_mean(values, axes, correction=0)
+    return Normalization(mean.float(), torch.where(constant, 1.0, std).float())
+
+
+def spread(count: int, wanted: int) -> torch.Tensor:
+    """Up to ``wanted`` indices, spread evenly over ``count``; int64."""
+    wanted = min(count, wanted)
+    return torch.arange(wanted) * count // wanted
+
+
+def _byte_statistics(images: torch.Tensor) -> Normalization:
+    # Histograms make the sums exact and need no float copy of the images.
+    levels = torch.arange(256, dtype=torch.float64)
+    means, stds = [], []
+    for channel in images.unbind(1):
+        shares = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
+        mean = (shares * levels).sum()
+        means.append(mean)
+        stds.append((shares * (levels - mean) ** 2).sum().sqrt() if (shares > 0).sum() > 1 else torch.ones_like(mean))
+    return Normalization(torch.stack(means).float(), torch.stack(stds).float())
+
+
+def fingerprint_tensors(tensors: Mapping[str, torch.Tensor], class_names: tuple[str, ...]) -> str:
+    """SHA-256 over names, dtypes, shapes and bytes of the tensors, and over the class names."""
+    header = {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
+    digest = hashlib.sha256(json.dumps([header, class_names]).encode())
+    for tensor in tensors.values():
+        digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

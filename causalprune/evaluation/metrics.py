@@ -12,7 +12,7 @@ from torch.nn import functional
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.errors import DataError, MismatchError
-from causalprune.inference import evaluation_mode
+from causalprune.models.modes import evaluation_mode
 from causalprune.specs import Task
 
 _OF_TASK = {"classification": ("top1", "top5", "guessing", "per_class"), "regression": ("mse", "r2", "mae")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from causalprune.errors import UsageError
+from causalprune.models.images import image_shape
 
 
 class AlexNet(nn.Module):
@@ -20,9 +20,7 @@ class AlexNet(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
         super().__init__()
-        channels, height, width = input_shape
-        if min(height, width) < 16:
-            raise UsageError("model alexnet", expected="images of at least 16×16", found=f"{height}×{width}")
+        channels, _, _ = image_shape("alexnet", input_shape, smallest=16)
         self.features = nn.Sequential(
             nn.Conv2d(channels, 64, 3, stride=2, padding=1),
             nn.ReLU(),

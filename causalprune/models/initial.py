@@ -50,7 +50,7 @@ def load_initial_weights(model: nn.Module, path: Path, *, key_map: Sequence[str]
                 f"{path}",
                 expected=f"weights of this {type(model).__name__}",
                 found=f"{len(odd)} {relation}: {shown}",
-                remedy="rename them with --key-map OLD=NEW, or choose another --model",
+                remedy="rename them with `key_map` OLD=NEW, or choose another `model`",
             )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:
@@ -68,7 +68,7 @@ def _read(path: Path) -> Mapping[str, torch.Tensor]:
         with storage_errors(path, "read"):
             return {n: t for n, t in load_file(path).items() if not n.startswith(_NOT_WEIGHTS)}
     if path.suffix not in (".pt", ".pth"):
-        raise UsageError("--init-from", expected="a .safetensors, .pt or .pth file", found=f"{path}")
+        raise UsageError("`init_from`", expected="a .safetensors, .pt or .pth file", found=f"{path}")
     if not path.is_file():
         raise DataError(f"{path}", expected="a file of weights", found="nothing")
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from causalprune.errors import UsageError
+from causalprune.models.images import image_shape
 
 SMALLEST_UNPADDED = 16
 """Below this height or width the convolutions are padded by 2, so that they keep the size of their input."""
@@ -21,9 +21,7 @@ class LeNet(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
         super().__init__()
-        channels, height, width = input_shape
-        if min(height, width) < 4:
-            raise UsageError("model lenet", expected="images of at least 4×4", found=f"{height}×{width}")
+        channels, height, width = image_shape("lenet", input_shape, smallest=4)
         padding = 2 if min(height, width) < SMALLEST_UNPADDED else 0
         self.conv1 = nn.Conv2d(channels, 20, 5, padding=padding)
         self.conv2 = nn.Conv2d(20, 50, 5, padding=padding)

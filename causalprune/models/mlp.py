@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 DEFAULT_HIDDEN = (300, 100)
-"""Hidden sizes of ``mlp`` when none are given: LeNet-300-100's."""
+"""LeNet-300-100's."""
 
 
 class MLP(nn.Module):
@@ -23,7 +23,12 @@ class MLP(nn.Module):
     """
 
     def __init__(
-        self, input_shape: tuple[int, ...], num_outputs: int, hidden: tuple[int, ...], *, bias: bool = True
+        self,
+        input_shape: tuple[int, ...],
+        num_outputs: int,
+        hidden: tuple[int, ...] = DEFAULT_HIDDEN,
+        *,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         sizes = (math.prod(input_shape), *hidden, num_outputs)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
+from causalprune.base.registry import Registry, expected_name
 
-MODEL_NAMES = (
-    "lenet",
-    "mlpnet",
-    "mlp",
-    "alexnet",
-    "resnet18",
-    "resnet20",
-    "resnet50",
-    "vgg11_bn",
-    "vgg16_bn",
-    "mobilenet_v2",
+MODELS = Registry(
+    "model",
+    {
+        "lenet": "causalprune.models.lenet:LeNet",
+        "mlpnet": "causalprune.models.mlp:mlpnet",
+        "mlp": "causalprune.models.mlp:MLP",
+        "alexnet": "causalprune.models.alexnet:AlexNet",
+        "resnet18": "causalprune.models.torchvision_models:resnet18",
+        "resnet20": "causalprune.models.resnet20:ResNet20",
+        "resnet50": "causalprune.models.torchvision_models:resnet50",
+        "vgg11_bn": "causalprune.models.torchvision_models:vgg11_bn",
+        "vgg16_bn": "causalprune.models.torchvision_models:vgg16_bn",
+        "mobilenet_v2": "causalprune.models.torchvision_models:mobilenet_v2",
+    },
 )
+"""Each is called with ``input_shape``, ``num_outputs`` and, if it was given, ``hidden``, as far as it takes them."""
 
 
 def default_model(input_shape: tuple[int, ...]) -> str:
@@ -26,8 +30,6 @@ def default_model(input_shape: tuple[int, ...]) -> str:
 def check_model_name(name: str) -> str | None:
     """Say what was expected when ``name`` is no model, else None; empty means the default."""
     family, colon, rest = name.partition(":")
-    if not name or name in MODEL_NAMES or (colon and family and rest):
+    if not name or name in MODELS or (colon and family and rest):
         return None
-    near = difflib.get_close_matches(name, MODEL_NAMES, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return "one of " + ", ".join(MODEL_NAMES) + ", torchvision:NAME or package.module:factory" + hint
+    return expected_name(name, MODELS.choices, others=("torchvision:NAME or package.module:factory",))

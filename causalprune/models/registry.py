@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
+from inspect import signature
+from typing import Any
 
 import torch
 from torch import nn
 
+from causalprune.base.registry import call_with
+from causalprune.base.user_code import import_user_module
 from causalprune.errors import CorruptError, MismatchError, UsageError
-from causalprune.inference import evaluation_mode
-from causalprune.models.alexnet import AlexNet
-from causalprune.models.lenet import LeNet
-from causalprune.models.mlp import DEFAULT_HIDDEN, MLP, mlpnet
-from causalprune.models.names import check_model_name
-from causalprune.models.resnet20 import ResNet20
-from causalprune.models.torchvision_models import small_image_model, torchvision_model
-from causalprune.models.user_code import build_user_model
+from causalprune.models.modes import evaluation_mode
+from causalprune.models.names import MODELS, check_model_name
 from causalprune.specs import ModelSpec
 
 
@@ -33,12 +32,13 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
     """
     expected = check_model_name(spec.name)
     if expected or not spec.name:
-        raise UsageError("--model", expected=expected or "a name", found=repr(spec.name))
-    if spec.hidden and spec.name != "mlp":
-        raise UsageError("--hidden", expected="--model mlp", found=spec.name)
+        raise UsageError("`model`", expected=expected or "a name", found=repr(spec.name))
+    factory = _factory(spec.name, trust_code=trust_code)
+    if spec.hidden and "hidden" not in signature(factory).parameters:
+        raise UsageError("`hidden`", expected="`model` mlp", found=spec.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = _build(spec, trust_code=trust_code)
+        model = _build(factory, spec)
         _check_output(model, spec)
     return model
 
@@ -65,9 +65,11 @@ def rebuild_model(
     if check_model_name(name) or not name:
         raise CorruptError(source, expected="a known model", found=f"{name!r}"[:80])
     if ":" not in name or name.startswith("torchvision:"):
+        # Imported before: a constant of its module must not become a tensor without storage.
+        factory = _factory(name, trust_code=False)
         try:
             with torch.device("meta"):
-                shapes = {key: value.shape for key, value in _build(spec, trust_code=False).state_dict().items()}
+                shapes = {key: value.shape for key, value in _build(factory, spec).state_dict().items()}
         except (UsageError, RuntimeError, OverflowError, ValueError) as error:
             found = f"{error}".splitlines()[0][:150]
             raise CorruptError(source, expected=f"a model {name} that can be built", found=found) from error
@@ -76,26 +78,57 @@ def rebuild_model(
                 source, expected=f"the weights of {name}", found="others", remedy="use the file that a stage wrote"
             )
         with torch.random.fork_rng(devices=[]):
-            return _build(spec, trust_code=False)
+            return _build(factory, spec)
     return build_model(spec, seed=0, trust_code=trust_code)
 
 
-def _build(spec: ModelSpec, *, trust_code: bool) -> nn.Module:
-    shape, outputs = spec.input_shape, spec.num_outputs
-    if spec.name == "mlp":
-        return MLP(shape, outputs, spec.hidden or DEFAULT_HIDDEN)
-    if spec.name == "mlpnet":
-        return mlpnet(shape, outputs)
-    family, colon, rest = spec.name.partition(":")
-    if colon and family != "torchvision":
-        return build_user_model(spec.name, shape, outputs, trust_code=trust_code)
-    if len(shape) != 3:
-        found = f"{shape[0]} features"
-        raise UsageError(f"model {spec.name}", expected="images", found=found, remedy="use --model mlp for tables")
-    if colon:
-        return torchvision_model(rest, shape, outputs)
-    own = {"lenet": LeNet, "alexnet": AlexNet, "resnet20": ResNet20}
-    return own[spec.name](shape, outputs) if spec.name in own else small_image_model(spec.name, shape, outputs)
+def _factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
+    family, colon, rest = name.partition(":")
+    if not colon:
+        factory: Callable[..., Any] = MODELS.load(name)
+        return factory
+    if family == "torchvision":
+        from causalprune.models.torchvision_models import torchvision_model
+
+        return partial(torchvision_model, rest)
+    return partial(_build_user_model, name, trust_code)
+
+
+def _build(factory: Callable[..., Any], spec: ModelSpec) -> nn.Module:
+    hidden = {"hidden": spec.hidden} if spec.hidden else {}
+    model: nn.Module = call_with(factory, input_shape=spec.input_shape, num_outputs=spec.num_outputs, **hidden)
+    return model
+
+
+def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    factory = _user_factory(name, trust_code=trust_code)
+    try:
+        model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
+    except (Exception, SystemExit) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise UsageError(f"`model` {name}", expected="a factory that returns a network", found=found) from error
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
+    return model
+
+
+def _user_factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
+    if not trust_code:
+        raise CorruptError(
+            f"checkpoint that names {name}",
+            expected="a built-in model, or permission to run code",
+            found="code of its own",
+            remedy="pass `trust_code` if you trust where the checkpoint comes from",
+        )
+    module_name, _, attribute = name.partition(":")
+    try:
+        factory = getattr(import_user_module(module_name), attribute)
+    except (Exception, SystemExit) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise UsageError(f"`model` {name}", expected="package.module:factory that imports", found=found) from error
+    if not callable(factory):
+        raise UsageError(f"`model` {name}", expected="something callable", found=type(factory).__name__)
+    return factory
 
 
 def _check_output(model: nn.Module, spec: ModelSpec) -> None:

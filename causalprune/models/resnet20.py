@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from causalprune.models.images import image_shape
+
 
 class _Block(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
@@ -37,7 +39,8 @@ class ResNet20(nn.Module):
 
     def __init__(self, input_shape: tuple[int, ...], num_outputs: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(input_shape[0], 16, 3, padding=1, bias=False)
+        channels, _, _ = image_shape("resnet20", input_shape)
+        self.conv1 = nn.Conv2d(channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         blocks = []
         channels_in = 16

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from torch import nn
 
 from causalprune.errors import UsageError
+from causalprune.models.images import image_shape
 
 SMALL_SIDE = 64
 """Images up to this size get a stem that keeps their resolution."""
@@ -20,34 +22,36 @@ def torchvision_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
     """
     from torchvision import models
 
+    channels, _, _ = image_shape(f"torchvision:{name}", input_shape)
     known = models.list_models(module=models)
     if name not in known:
         import difflib
 
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean torchvision:{near[0]}?" if near else "see torchvision.models.list_models()"
-        raise UsageError("--model", expected="a classification model of torchvision", found=repr(name), remedy=remedy)
+        raise UsageError("`model`", expected="a classification model of torchvision", found=repr(name), remedy=remedy)
     # The auxiliary heads of these two would change what the model returns in training.
     extra = {
         "googlenet": {"aux_logits": False, "init_weights": True},
         "inception_v3": {"aux_logits": False, "init_weights": True},
     }
     model: nn.Module = models.get_model(name, weights=None, num_classes=num_outputs, **extra.get(name, {}))
-    _replace_input(model, input_shape[0])
+    _replace_input(model, channels)
     return model
 
 
-def small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    """Build resnet18, resnet50, vgg11_bn, vgg16_bn or mobilenet_v2, adapted to the size of the images.
+def _small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+    """Build a model of torchvision, adapted to the size of the images.
 
     Up to 64×64, residual networks start with a 3×3 convolution of stride 1 and no pooling, MobileNetV2 with stride 1,
     and VGG ends with one linear layer of 512, as usual for CIFAR.
     """
+    channels, height, width = image_shape(name, input_shape)
     model: Any = torchvision_model(name, input_shape, num_outputs)
-    if max(input_shape[1:]) > SMALL_SIDE:
+    if max(height, width) > SMALL_SIDE:
         return model
     if name.startswith("resnet"):
-        model.conv1 = nn.Conv2d(input_shape[0], 64, 3, padding=1, bias=False)
+        model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
         model.maxpool = nn.Identity()
     elif name.startswith("vgg"):
@@ -56,6 +60,13 @@ def small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
     else:
         model.features[0][0].stride = (1, 1)
     return model
+
+
+resnet18 = partial(_small_image_model, "resnet18")
+resnet50 = partial(_small_image_model, "resnet50")
+vgg11_bn = partial(_small_image_model, "vgg11_bn")
+vgg16_bn = partial(_small_image_model, "vgg16_bn")
+mobilenet_v2 = partial(_small_image_model, "mobilenet_v2")
 
 
 def _replace_input(model: nn.Module, channels: int) -> None:

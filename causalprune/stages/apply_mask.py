@@ -16,9 +16,9 @@ from torch import nn
 from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.config import ApplyMaskConfig
 from causalprune.errors import MismatchError
+from causalprune.models.modes import reset_batchnorm
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths
-from causalprune.pruning.batchnorm import reset_batchnorm
 from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores

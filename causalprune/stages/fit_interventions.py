@@ -19,7 +19,7 @@ from causalprune.runtime import keyed_seed
 from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.stages.loading import set_up
 from causalprune.store import Fit, RecordingReader
-from causalprune.training.losses import loss_module
+from causalprune.training.losses import loss_function
 
 
 def intervene(
@@ -96,7 +96,7 @@ def intervene(
         "samples": sum(len(x) for x, _ in samples),
         "group_size": len(kinds["groups"][0]),
     }
-    loss = loss_module(data.task)
+    loss = loss_function(data.task)
     with reporter.task("interventions", sum(map(len, kinds.values()))) as bar:
         for kind, sets in kinds.items():
             actual = zeroed_loss_changes(model, index, loss, samples, sets, notify=lambda: bar.advance(1))

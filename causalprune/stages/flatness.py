@@ -11,7 +11,7 @@ from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
 from causalprune.config import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.pruning.mask import Mask
-from causalprune.training.losses import loss_module
+from causalprune.training.losses import loss_function
 
 
 def measure_flatness(
@@ -37,7 +37,7 @@ def measure_flatness(
     if not (config.hessian or config.noise or config.landscape):
         return {}
     model.eval()
-    parameters, loss = ParameterVector(model, mask), loss_module(data.task)
+    parameters, loss = ParameterVector(model, mask), loss_function(data.task)
     samples = draw_samples(
         data,
         config.flatness_split,

@@ -31,7 +31,7 @@ from causalprune.store import RecordingReader, RecordingWriter, TrajectoryStore
 from causalprune.store.comparing import ComparingWriter
 from causalprune.store.estimate import estimate_bytes
 from causalprune.store.files import locate
-from causalprune.training.losses import LossFunction, loss_function
+from causalprune.training.losses import loss_function
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.urls import StoreUrl
 
@@ -181,7 +181,7 @@ def _record(
 
 
 def _predict(
-    config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: LossFunction, rows: int
+    config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: nn.Module, rows: int
 ) -> tuple[int, float]:
     """Bytes of the recording and seconds of a step, from a real first step on a copy of the model."""
     trial = copy.deepcopy(model)

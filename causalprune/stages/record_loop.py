@@ -24,7 +24,6 @@ from causalprune.reporting import Bar
 from causalprune.runtime import keyed_seed
 from causalprune.stages.artefacts import StageOutput
 from causalprune.stopping import StopRequest
-from causalprune.training.losses import LossFunction
 from causalprune.training.optimizers import optimizer_tensors
 
 
@@ -65,7 +64,7 @@ class RecordLoop:
     mask: Mask
     batches: Batches
     recorder: TrajectoryRecorder
-    compute_loss: LossFunction
+    compute_loss: nn.Module
 
     def run(self, step: int, steps: int, stop: StopRequest, bar: Bar) -> None:
         """Record the steps ``step`` to ``steps``."""

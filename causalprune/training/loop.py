@@ -179,7 +179,7 @@ def train(
         bar.advance(progress.epoch * batches.steps_per_epoch + progress.step)
         while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
             model.train()
-            # On the device and without a transfer a step: it is looked at when the epoch or a save needs it.
+            # On the device and without a transfer per step: it is looked at when the epoch or a save needs it.
             known = progress.loss_sum if group.is_first else 0.0
             loss_sum = torch.tensor(known, dtype=torch.float64, device=device)
             for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
@@ -234,7 +234,7 @@ def _finite_loss(loss_sum: torch.Tensor) -> float:
             "training loss",
             expected="a finite number",
             found=str(value),
-            remedy="lower --lr, or look for NaN in the data",
+            remedy="lower `lr`, or look for NaN in the data",
         )
     return value
 

@@ -5,44 +5,76 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import SGD, Adam, AdamW, Optimizer
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
+from causalprune.base.registry import call_with
 from causalprune.config import TrainingOptions
 from causalprune.errors import CorruptError
+from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 
 
 def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
-    """The optimizer that ``options`` names, over all parameters of the model."""
+    """The optimizer that ``options`` names, over all parameters of the model.
+
+    Raises:
+        UsageError: There is no such optimizer.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if options.optimizer == "adam":
-        return Adam(parameters, lr=options.lr, weight_decay=options.weight_decay)
-    if options.optimizer == "adamw":
-        return AdamW(parameters, lr=options.lr, weight_decay=options.weight_decay)
-    return SGD(
-        parameters,
-        lr=options.lr,
-        momentum=options.momentum,
-        nesterov=options.nesterov and options.momentum > 0,
-        weight_decay=options.weight_decay,
-    )
+    optimizer: Optimizer = call_with(OPTIMIZERS.load(options.optimizer), parameters, **_values(options))
+    return optimizer
 
 
 def build_lr_schedule(optimizer: Optimizer, options: TrainingOptions, total_steps: int) -> LRScheduler:
-    """The learning-rate schedule that ``options`` names, advanced once an optimizer step, over ``total_steps``."""
-    total_steps = max(1, total_steps)
-    if options.lr_schedule == "cosine":
-        return CosineAnnealingLR(optimizer, T_max=total_steps)
-    if options.lr_schedule == "one-cycle":
-        # One more step than there are: the schedule is also advanced after the last one.
-        return OneCycleLR(optimizer, max_lr=options.lr, total_steps=total_steps + 1, cycle_momentum=False)
-    if options.lr_schedule == "step":
-        milestones = [round(share * total_steps) for share in options.decay_points()]
-        return MultiStepLR(optimizer, milestones, gamma=options.lr_decay)
+    """The learning-rate schedule that ``options`` names, advanced once per optimizer step, over ``total_steps``.
+
+    Raises:
+        UsageError: There is no such schedule.
+    """
+    schedule: LRScheduler = call_with(
+        LR_SCHEDULES.load(options.lr_schedule),
+        optimizer,
+        total_steps=max(1, total_steps),
+        decay_points=options.decay_points(),
+        **_values(options),
+    )
+    return schedule
+
+
+def _values(options: TrainingOptions) -> dict[str, Any]:
+    return {f.name: getattr(options, f.name) for f in fields(TrainingOptions)}
+
+
+def sgd(
+    parameters: list[nn.Parameter], *, lr: float, momentum: float, nesterov: bool, weight_decay: float
+) -> Optimizer:
+    """Stochastic gradient descent; without momentum there is none of Nesterov's either."""
+    return SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, weight_decay=weight_decay)
+
+
+def cosine(optimizer: Optimizer, *, total_steps: int) -> LRScheduler:
+    """From the peak to 0 along half a cosine."""
+    return CosineAnnealingLR(optimizer, T_max=total_steps)
+
+
+def one_cycle(optimizer: Optimizer, *, lr: float, total_steps: int) -> LRScheduler:
+    """Up to the peak and down to almost 0."""
+    # One more step than there are: the schedule is also advanced after the last one.
+    return OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps + 1, cycle_momentum=False)
+
+
+def step(optimizer: Optimizer, *, decay_points: tuple[float, ...], lr_decay: float, total_steps: int) -> LRScheduler:
+    """The peak, times ``lr_decay`` from each share ``decay_points`` of the training on."""
+    return MultiStepLR(optimizer, [round(share * total_steps) for share in decay_points], gamma=lr_decay)
+
+
+def constant(optimizer: Optimizer) -> LRScheduler:
+    """The peak throughout."""
     return ConstantLR(optimizer, factor=1.0)
 
 

@@ -1,5 +1,6 @@
 """Order, resume and augmentation of batches are pure functions of (seed, epoch, step)."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,10 +12,9 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
-from causalprune.data.augmentation import CropFlip
+from causalprune.data.augmentation import CropFlip, RandomCrops
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import load_data
-from causalprune.data.random_crops import RandomCrops
 from causalprune.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
 from causalprune.specs import DataSpec
 
@@ -33,7 +33,7 @@ def photos(tmp_path, monkeypatch):
         for i in range(12):
             pixels = rng.integers(0, 256, (30 + i, 44 - i, 3), np.uint8)
             Image.fromarray(pixels).save(tmp_path / "train" / name / f"{i:02}.png")
-    monkeypatch.setattr("causalprune.data.folders.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("causalprune.data.sources.folders.IN_MEMORY_BYTES", 0)
     return load_data(DataSpec(name=f"imagefolder:{tmp_path}"))
 
 
@@ -64,7 +64,6 @@ def test_an_epoch_visits_every_sample_once(digits):
     assert sorted(walk.order(2).tolist()) == list(range(len(digits.train)))
     labels = torch.cat([targets for _, targets in walk.epoch(2)])
     assert labels.equal(digits.train.targets[walk.order(2)])
-    assert batches(digits, batch_size=100, drop_last=True).steps_per_epoch == 12
 
 
 def test_normalised_training_data_have_mean_0_and_std_1(digits):
@@ -156,7 +155,7 @@ def test_corrupt_image_in_an_epoch(photos, workers):
 def test_an_epoch_that_is_still_alive_at_exit_does_not_keep_the_process_alive(photos):
     # The generator is referred to until the end, and its workers ignore SIGTERM.
     program = (
-        "import sys; from causalprune.data import folders; folders.IN_MEMORY_BYTES = 0\n"
+        "import sys; from causalprune.data.sources import folders; folders.IN_MEMORY_BYTES = 0\n"
         "from causalprune.data.datasets import load_data; from causalprune.data.batches import Batches\n"
         "from causalprune.specs import DataSpec\n"
         "data = load_data(DataSpec(name=sys.argv[1]))\n"
@@ -173,7 +172,7 @@ def _die(*_):
 
 def test_a_worker_that_dies_is_one_line(photos, monkeypatch):
     monkeypatch.setattr("causalprune.data.images.ImageFiles.read", _die)
-    with pytest.raises(StorageError, match="--num-workers") as caught:
+    with pytest.raises(StorageError, match="`num_workers`") as caught:
         list(batches(photos, num_workers=1).epoch(0))
     assert "\n" not in str(caught.value)
 
@@ -185,12 +184,17 @@ def test_a_worker_that_dies_is_one_line(photos, monkeypatch):
         ({"num_workers": -1}, UsageError),
         ({"augment": "rotate"}, UsageError),
         ({"split": "holdout"}, UsageError),
-        ({"batch_size": 10_000, "drop_last": True}, DataError),
     ],
 )
 def test_bad_options(digits, options, error):
     with pytest.raises(error):
         batches(digits, **options)
+
+
+def test_a_split_without_samples_is_refused(digits):
+    empty = dataclasses.replace(digits, test=digits.test.subset(torch.arange(0)))
+    with pytest.raises(DataError, match="test split: expected at least one sample, found none"):
+        batches(empty, "test")
 
 
 def test_a_start_beyond_the_epoch(digits):

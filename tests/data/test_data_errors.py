@@ -28,9 +28,9 @@ def fails(error, spec, *words, **options):
     [
         (DataSpec(name="cifar_10"), ("did you mean 'cifar10'", "digits")),
         (DataSpec(name="npz:"), ("npz:",)),
-        (DataSpec(name="mnist"), ("--data-root",)),
-        (DataSpec(validation_fraction=1.5), ("--validation-fraction", "1.5")),
-        (DataSpec(name="diabetes", augment="crop"), ("--augment",)),
+        (DataSpec(name="mnist"), ("`data_root`",)),
+        (DataSpec(validation_fraction=1.5), ("`validation_fraction`", "1.5")),
+        (DataSpec(name="diabetes", augment="crop"), ("`augment`",)),
         (DataSpec(name="no_such_module_here:make"), ("no_such_module_here",)),
         (DataSpec(name="json:no_such_function"), ("no_such_function",)),
     ],
@@ -40,12 +40,12 @@ def test_usage(spec, words):
 
 
 def test_untrusted_code_is_not_run():
-    fails(CorruptError, DataSpec(name="json:loads"), "--trust-code", trust_code=False)
+    fails(CorruptError, DataSpec(name="json:loads"), "`trust_code`", trust_code=False)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion-mnist", "cifar10", "cifar100", "imagenet", "tiny-imagenet"])
 def test_missing_files(tmp_path, name):
-    fails(DataError, DataSpec(name=name, root=str(tmp_path)), str(tmp_path), "--data-root")
+    fails(DataError, DataSpec(name=name, root=str(tmp_path)), str(tmp_path), "`data_root`")
 
 
 def test_damaged_mnist(tmp_path):

@@ -13,6 +13,8 @@ from sklearn.preprocessing import StandardScaler
 
 from causalprune.data.datasets import load_data
 from causalprune.data.images import ImageFiles
+from causalprune.data.names import DATASETS
+from causalprune.errors import UsageError
 from causalprune.specs import DataSpec
 
 HOSTILE = ["plain", "with space", "quo'te\"s", "new\nline", "ünïcödé-数"]
@@ -213,3 +215,17 @@ def test_factory_from_the_current_directory(tmp_path, monkeypatch):
     assert sorted(torch.cat([s.inputs[:, 0] for s in (data.train, data.validation, data.test)])) == list(
         range(0, 60, 2)
     )
+
+
+def test_a_registered_data_set_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "registered_data.py").write_text(
+        "from causalprune.data.sources.arrays import read_arrays\n"
+        "def stripes(spec):\n"
+        "    x = [[i, int(spec.folder().name)] for i in range(30)]\n"
+        "    return read_arrays({'x': x, 'y': [i % 2 for i in range(30)]}, 'stripes')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(DATASETS._targets, "stripes", "registered_data:stripes")
+    assert load_data(DataSpec(name="stripes", root="/7")).normalization.mean[1] == 7
+    with pytest.raises(UsageError, match="`data_root`: expected the folder of the files of stripes"):
+        load_data(DataSpec(name="stripes"))

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from causalprune.data.holdout import holdout
+from causalprune.data.splits import holdout
 from causalprune.errors import DataError
 
 

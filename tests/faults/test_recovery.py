@@ -127,7 +127,7 @@ def test_a_data_loader_worker_that_dies_ends_the_stage(tmp_path, monkeypatch, ca
         folder = tmp_path / "photos" / "train" / ("cats" if number % 2 else "dogs")
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(folder / f"{number}.png")
-    monkeypatch.setattr("causalprune.data.folders.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("causalprune.data.sources.folders.IN_MEMORY_BYTES", 0)
     options = ["--dataset", f"imagefolder:{tmp_path / 'photos'}", "--model", "mlp", "--hidden", "4", "--epochs", "1"]
     command = ["pretrain", *options, "--batch-size", "4", "--run", str(tmp_path / "run"), "--quiet"]
     real = ImageFiles.read

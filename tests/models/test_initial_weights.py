@@ -43,7 +43,7 @@ def test_safetensors_of_our_own_stages(model, weights, tmp_path):
 def test_a_key_map(model, weights, tmp_path):
     renamed = {n.replace("layers.", "net.fc"): t for n, t in weights.items()}
     torch.save(renamed, tmp_path / "weights.pth")
-    with pytest.raises(MismatchError, match="--key-map"):
+    with pytest.raises(MismatchError, match="`key_map`"):
         load_initial_weights(model, tmp_path / "weights.pth")
     load_initial_weights(model, tmp_path / "weights.pth", key_map=["net.fc=layers."])
     check_loaded(model, weights)

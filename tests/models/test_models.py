@@ -1,11 +1,13 @@
+from importlib import import_module
+
 import pytest
 import torch
 from torch import nn
 from torchvision import models as torchvision_models
 
 from causalprune.errors import CorruptError, UsageError
-from causalprune.models.names import MODEL_NAMES, check_model_name, default_model
-from causalprune.models.registry import build_model
+from causalprune.models.names import MODELS, check_model_name, default_model
+from causalprune.models.registry import build_model, rebuild_model
 from causalprune.parameters import ParameterIndex
 from causalprune.specs import ModelSpec
 
@@ -18,7 +20,7 @@ def prunable(name, shape=(3, 32, 32), outputs=10):
     return ParameterIndex.from_model(build_model(ModelSpec(name, shape, outputs), seed=0)).total
 
 
-@pytest.mark.parametrize("name", MODEL_NAMES)
+@pytest.mark.parametrize("name", MODELS)
 def test_every_model_learns_from_small_images(name):
     model = build_model(ModelSpec(name, (3, 32, 32), 7), seed=0)
     outputs = model(torch.randn(2, 3, 32, 32))
@@ -73,7 +75,7 @@ def test_names():
     [
         (ModelSpec("lenet", (30,), 2), "images"),
         (ModelSpec("lenet", (1, 3, 3), 2), "at least 4×4"),
-        (ModelSpec("lenet", (1, 8, 8), 2, hidden=(3,)), "--model mlp"),
+        (ModelSpec("lenet", (1, 8, 8), 2, hidden=(3,)), "`model` mlp"),
         (ModelSpec("torchvision:resnet1", (3, 32, 32), 2), "did you mean"),
         (ModelSpec("users_nets:missing", (3, 8, 8), 2), "users_nets"),
         (ModelSpec("users_nets:raises", (3, 8, 8), 2), "no luck"),
@@ -102,7 +104,7 @@ def test_the_users_own_model(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     spec = ModelSpec("my_nets:net", (5,), 3)
     assert isinstance(build_model(spec, seed=0), nn.Sequential)
-    with pytest.raises(CorruptError, match="--trust-code"):
+    with pytest.raises(CorruptError, match="`trust_code`"):
         build_model(spec, seed=0, trust_code=False)
 
 
@@ -127,3 +129,25 @@ def test_factories_that_quit_or_draw_random_numbers(tmp_path, monkeypatch):
     before = torch.random.get_rng_state()
     build_model(ModelSpec("odd_nets:draws", (4,), 2), seed=0)
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_a_registered_model_is_one_line_and_gets_what_it_takes(tmp_path, monkeypatch):
+    (tmp_path / "registered_nets.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "MEAN = torch.ones(3)\n"
+        "def net(input_shape, hidden=(2,)):\n"
+        "    return nn.Sequential(nn.Linear(input_shape[0], hidden[0]), nn.Linear(hidden[0], 3))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(MODELS._targets, "tiny", "registered_nets:net")
+    assert check_model_name("tiny") is None
+    assert "did you mean 'tiny'" in check_model_name("tinny")
+    spec = ModelSpec("tiny", (5,), 3, hidden=(4,))
+    rebuilt = rebuild_model(spec, {n: torch.zeros(s) for n, s in SHAPES.items()}, "a file")
+    assert rebuilt[0].out_features == build_model(spec, seed=0)[0].out_features == 4
+    # Built once without storage; what its module holds isn't.
+    assert import_module("registered_nets").MEAN.device.type == "cpu"
+
+
+SHAPES = {"0.weight": (4, 5), "0.bias": (4,), "1.weight": (3, 4), "1.bias": (3,)}

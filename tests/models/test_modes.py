@@ -1,4 +1,6 @@
-"""What measures a network leaves every module in the mode that it was in."""
+"""Modes: what measures a network leaves every module in the mode that it was in; batch normalization like new."""
+
+import copy
 
 import pytest
 import torch
@@ -6,13 +8,13 @@ from torch import nn
 
 from causalprune.analysis.cost import flops
 from causalprune.analysis.forward_pass import latency, peak_memory
-from causalprune.inference import evaluation_mode
 from causalprune.models.export.programs import trace
+from causalprune.models.modes import evaluation_mode, frozen_batch_statistics, reset_batchnorm
 
 
 @pytest.fixture
 def model():
-    """In training but for a frozen normalisation."""
+    """In training but for a frozen normalization."""
     model = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4), nn.Dropout(), nn.Linear(4, 2))
     model[1].eval()
     return model
@@ -49,3 +51,33 @@ def test_measuring_changes_neither_modes_nor_statistics(model, measure) -> None:
     measure(model)
     assert modes(model) == before
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.state_dict().items())
+
+
+def net() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(12, 2), nn.BatchNorm1d(2))
+
+
+def test_batchnorm_is_like_new_and_nothing_else_changes() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(torch.randn(6, 1, 4, 4)).square().mean().backward()
+        optimizer.step()
+    before = copy.deepcopy(model.state_dict())
+    assert reset_batchnorm(model) == 2
+    new = net().state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, (new if name.startswith(("1.", "4.")) else before)[name]), name
+    assert reset_batchnorm(nn.Linear(2, 2)) == 0
+
+
+def test_frozen_statistics_normalize_as_in_training_and_average_nothing() -> None:
+    model, frozen = net().train(), copy.deepcopy(net())
+    frozen.load_state_dict(model.state_dict())
+    before, images = copy.deepcopy(frozen.state_dict()), torch.randn(6, 1, 4, 4)
+    with frozen_batch_statistics(frozen):
+        outputs = frozen(images)
+    assert torch.equal(outputs, model(images))
+    assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
+    assert not torch.equal(model.state_dict()["1.running_mean"], before["1.running_mean"])

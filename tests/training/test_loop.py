@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.config.shared import LR_SCHEDULES, OPTIMIZERS, TrainingOptions
+from causalprune.config.shared import TrainingOptions
 from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.errors import CorruptError, DataError, InterruptedStage
@@ -23,6 +23,7 @@ from causalprune.reporting import Bar, Reporter
 from causalprune.specs import DataSpec
 from causalprune.stopping import StopRequest
 from causalprune.training.loop import TrainingSnapshot, train
+from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.training.optimizers import build_optimizer, restore_optimizer
 
 CPU = torch.device("cpu")
@@ -230,7 +231,7 @@ def test_no_epochs_leave_the_weights_and_still_measure_them(data):
 
 @pytest.mark.parametrize("checkpoint_every", ["never", "1steps"])
 def test_a_training_loss_that_is_not_finite_ends_the_training(data, checkpoint_every):
-    with pytest.raises(DataError, match=r"^training loss: expected a finite number, found (nan|inf); lower --lr"):
+    with pytest.raises(DataError, match=r"^training loss: expected a finite number, found (nan|inf); lower `lr`"):
         run(net(), data, options(lr=1e38, checkpoint_every=checkpoint_every, nesterov=False))
 
 

@@ -19,8 +19,8 @@ import torch
 from torch import nn
 
 from causalprune.errors import MismatchError, UsageError
-from causalprune.inference import evaluation_mode
 from causalprune.models.export.formats import Compare, ExportFormat, Networks, Tensors, difference, same_bits
+from causalprune.models.modes import evaluation_mode
 
 Program = torch.export.ExportedProgram
 
