@@ -22,7 +22,7 @@ from causalprune.paths import RunPaths
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import NEEDS, departure
 from causalprune.settings import apply_settings
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 
 C = TypeVar("C", bound=Options)
 
@@ -128,9 +128,9 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
         mask.check_no_rewind(criterion.name)
     made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
     for need in (need for need in NEEDS if need in criterion.needs):
-        if departure(need, StepRule(**made)):
-            odd = [name for name, value in made.items() if departure(need, StepRule(**{name: value}))]
-            plain = ", ".join(_setting(f"record.{name}", getattr(StepRule(), name)) for name in odd)
+        if departure(need, UpdateRule(**made)):
+            odd = [name for name, value in made.items() if departure(need, UpdateRule(**{name: value}))]
+            plain = ", ".join(_setting(f"record.{name}", getattr(UpdateRule(), name)) for name in odd)
             raise UsageError(
                 f"--criterion {criterion.name}",
                 expected=NEEDS[need][0],

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from causalprune.recorder import TrajectoryRecorder
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 from causalprune.store import TrajectoryStore
 
 LR = 0.05
@@ -55,7 +55,7 @@ def record(path, make=SGD, settings=None, *, rows=12, rates=(LR,), **options):
 )
 def test_gradients_can_be_read_where_nothing_is_said_against_it(tmp_path, make, settings, options, said):
     reader, expected = record(tmp_path / "t.zarr", make, settings, **options)
-    assert reader.info.step_rule.against_gradients() == said
+    assert reader.info.update_rule.against_gradients() == said
     delta = reader.read_columns(0, 4)
     assert np.allclose(delta, expected, rtol=1e-3, atol=1e-6) == (said == "")
 
@@ -76,12 +76,12 @@ def test_gradients_can_be_read_where_nothing_is_said_against_it(tmp_path, make, 
 )
 def test_gamma_has_the_curvature_in_it_where_nothing_is_said_against_it(tmp_path, make, settings, options, said):
     reader, _ = record(tmp_path / "t.zarr", make, settings, **options)
-    assert reader.info.step_rule.against_curvature(reader.steps.lr.tolist()) == said
+    assert reader.info.update_rule.against_curvature(reader.steps.lr.tolist()) == said
     squares = reader.read_columns(0, 4).astype(np.float64) ** 2
     gamma = np.linalg.lstsq(squares, reader.loss_change, rcond=None)[0]
     assert np.allclose(2 * (gamma + 1 / LR), CURVATURE.numpy(), rtol=0.01, atol=0.01) == (said == "")
 
 
 def test_lags_leave_no_curvature_and_are_not_told_twice():
-    assert StepRule().against_curvature(lags=True) == "lags"
-    assert StepRule(momentum=0.5, stride=3).against_curvature(lags=True) == "momentum 0.5, stride 3"
+    assert UpdateRule().against_curvature(lags=True) == "lags"
+    assert UpdateRule(momentum=0.5, stride=3).against_curvature(lags=True) == "momentum 0.5, stride 3"

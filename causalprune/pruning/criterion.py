@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 
 Vector = npt.NDArray[np.floating]
 
@@ -29,7 +29,7 @@ NEEDS: dict[str, tuple[str, str]] = {
 """What a criterion may ask for beyond the weights and the seed: what it is, and how to get it."""
 
 
-def departure(need: str, rule: StepRule, learning_rates: Sequence[float] = ()) -> str:
+def departure(need: str, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> str:
     """How a recording departs from one that has something of :data:`NEEDS`, in words; empty where it has it.
 
     Args:

@@ -89,7 +89,7 @@ def read_inputs(
 
 def _against(need: str, reader: RecordingReader) -> str:
     """How a recording departs from one that has what a criterion needs, in words; empty where it has it."""
-    return departure(need, reader.info.step_rule, np.unique(reader.steps.lr).tolist())
+    return departure(need, reader.info.update_rule, np.unique(reader.steps.lr).tolist())
 
 
 def _expand(

@@ -86,7 +86,7 @@ def intervene(
     squared = theta.astype(np.float64) ** 2
     effects = {"fit": gamma * squared, "effect": np.abs(gamma) * squared}
     rates = np.unique(reader.steps.lr)
-    if not reader.info.step_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
+    if not reader.info.update_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
         effects["curvature"] = (gamma + 1 / rates[0]) * squared
     effects["magnitude"] = squared
     kinds = {"single": _single(config, gamma * reader.active), "groups": _groups(config, reader)}

@@ -93,7 +93,7 @@ def group_curvature(
 
 def _unfit(config: FitGammaConfig, reader: RecordingReader, num_groups: int) -> str:
     """Why γ isn't −1/η + h/2 here, or can't be estimated; empty if it can."""
-    found = reader.info.step_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=bool(config.lags))
+    found = reader.info.update_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=bool(config.lags))
     if found:
         return f"it needs plain SGD at one learning rate, stride 1 and same-batch losses; this has {found}"
     if num_groups > MAX_GROUPS:

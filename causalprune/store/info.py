@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from causalprune.errors import CorruptError, UsageError
-from causalprune.step_rule import STEP_EXTRAS, StepRule
+from causalprune.step_rule import STEP_EXTRAS, UpdateRule
 from causalprune.store.blocks import MAX_ROWS, BlockShape
 from causalprune.store.codec import CODECS, Codec
 
@@ -53,10 +53,10 @@ class RecordingInfo:
         self._check("loss change", self.loss_change, " or ".join(changes), self.loss_change in changes)
 
     @property
-    def step_rule(self) -> StepRule:
+    def update_rule(self) -> UpdateRule:
         """What the rows mean."""
         own = {name: self.extra[name] for name in STEP_EXTRAS if name in self.extra}
-        return StepRule(
+        return UpdateRule(
             optimizer=self.optimizer, momentum=self.momentum, stride=self.stride, loss_change=self.loss_change, **own
         )
 

@@ -20,7 +20,7 @@ from causalprune.plan import PipelinePlan
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import NEEDS, departure
 from causalprune.pruning.groups import groups_per_tensor
-from causalprune.step_rule import StepRule
+from causalprune.step_rule import UpdateRule
 from causalprune.store import TrajectoryStore
 
 
@@ -85,7 +85,7 @@ class Recorded:
     folder: Path
     dense: str
     recording: str
-    rule: StepRule
+    rule: UpdateRule
     learning_rates: tuple[float, ...]
     index: ParameterIndex
 
@@ -104,7 +104,7 @@ class Recorded:
             folder,
             sha256_file(paths.dense),
             f"{reader.digest} {sha256_file(paths.recorded)}",
-            reader.info.step_rule,
+            reader.info.update_rule,
             tuple(sorted(set(reader.steps.lr.tolist()))),
             store.index,
         )

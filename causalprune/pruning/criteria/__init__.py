@@ -53,7 +53,7 @@ def load_criterion(name: str) -> Criterion:
 
 
 def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
-    """Run the formula of another package, so that what goes wrong in it isn't taken for a defect of this one."""
+    """Run the formula of another package, so that what goes wrong in it isn't taken for an internal error."""
     try:
         scores = criterion.formula(inputs)
     except CausalpruneError:
