@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> int:
         return end(
             CausalpruneError(
                 f"{type(error).__name__}: {error}",
-                remedy="an internal error: run it with --debug and report it",
+                remedy="this is an internal error: run it with --debug and report it",
             ),
             ExitCode.INTERNAL,
         )
