@@ -22,12 +22,10 @@ from causalprune.solver.exact_fit import ExactOptions
 from causalprune.solver.placebo import common_gamma, placebo_fits
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.resampling import held_out_tail
-from causalprune.stages.artefacts import check_distinct
 from causalprune.stages.diagnosis_findings import findings
 from causalprune.stages.fit_gamma import design
 from causalprune.stages.fit_interventions import intervene
-from causalprune.stages.result import StageResult
-from causalprune.stages.result_file import publish, require_replaceable
+from causalprune.stages.output import StageResult, check_distinct, publish, require_replaceable
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 from causalprune.urls import StoreUrl
 

@@ -17,11 +17,9 @@ from causalprune.evaluation.measured_cost import measure_cost, stored_bytes
 from causalprune.evaluation.metrics import evaluate_model
 from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import check_distinct
 from causalprune.stages.flatness import measure_flatness
 from causalprune.stages.loading import load_network, set_up
-from causalprune.stages.result import StageResult
-from causalprune.stages.result_file import publish, require_replaceable
+from causalprune.stages.output import StageResult, check_distinct, publish, require_replaceable
 
 
 @dataclass(frozen=True, kw_only=True)

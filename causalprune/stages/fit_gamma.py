@@ -26,7 +26,7 @@ from causalprune.solver.team import Team
 from causalprune.solver.truncated_gradient import PRESETS
 from causalprune.stages.fit_result import FitGammaResult, FitReport
 from causalprune.stages.group_curvature import group_curvature
-from causalprune.stages.result import identity_of
+from causalprune.stages.output import done_already, identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.features import FeatureSource
 from causalprune.store.fits import require_name
@@ -57,18 +57,25 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     if weights is not None:
         inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
     identity = identity_of("fit-gamma", config, inputs)
-    if config.name in reader.fits and not config.overwrite:
-        stored = reader.read_fit(config.name)
-        if stored.attributes.get("identity") != identity:
-            raise MismatchError(
-                f"fit {config.name} in {path}",
-                expected="no such fit, or one of this configuration and recording",
-                found="another",
-                remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
-            )
-        result = report.result(inputs, dict(stored.attributes), started, already_done=True)
+    stored: dict[str, Any] = {}
+
+    def find() -> object:
+        if config.name not in reader.fits:
+            return None
+        stored.update(reader.read_fit(config.name).attributes)
+        return stored.get("identity", "")
+
+    if done_already(
+        f"fit {config.name} in {path}",
+        identity,
+        find,
+        overwrite=config.overwrite,
+        expected="no such fit, or one of this configuration and recording",
+        remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
+    ):
+        result = report.result(inputs, stored, started, already_done=True)
         if processes().is_first:
-            report.publish_again(result)
+            report.publish(result)
         return result
     source, ranges, num_lags = design(config, reader, path)
     problem = LassoProblem(

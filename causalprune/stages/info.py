@@ -17,7 +17,7 @@ from causalprune.files import sha256_file
 from causalprune.paths import RunPaths, fallback_path, progress_path
 from causalprune.reporting import Reporter
 from causalprune.stages.describe_store import Problems, describe_parameter, describe_rows, describe_store, step_norms
-from causalprune.stages.result_file import read_result
+from causalprune.stages.output import read_result
 from causalprune.store import TrajectoryStore
 from causalprune.urls import StoreUrl
 

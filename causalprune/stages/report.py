@@ -17,7 +17,7 @@ from causalprune.files import make_directory, remove_file, remove_partials, stor
 from causalprune.locking import FileLock
 from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageResult
+from causalprune.stages.output import StageResult
 from causalprune.stages.report_section import Section
 from causalprune.stages.report_sections import SECTIONS
 from causalprune.sweep.grid import read_grid

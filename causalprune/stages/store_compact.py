@@ -9,7 +9,7 @@ from causalprune.config import StoreCompactConfig
 from causalprune.errors import DataError
 from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
-from causalprune.stages.result import StageResult
+from causalprune.stages.output import StageResult
 from causalprune.store import TrajectoryStore
 
 

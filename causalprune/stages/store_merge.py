@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.config import StoreMergeConfig
-from causalprune.errors import UsageError
+from causalprune.errors import CausalpruneError, UsageError
 from causalprune.files import make_directory
 from causalprune.locking import FileLock
 from causalprune.paths import lock_path
 from causalprune.reporting import Reporter
-from causalprune.stages.result import StageResult
-from causalprune.store import TrajectoryStore
-from causalprune.store.merging import merge_stores
+from causalprune.stages.output import StageResult, done_already
+from causalprune.store import RecordingReader, TrajectoryStore
+from causalprune.store.merging import Merge
 from causalprune.urls import parse_place
 
 
@@ -45,8 +46,8 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
     """
     del reporter
     started = time.monotonic()
+    assert config.output is not None
     path = config.output
-    assert path is not None
     sources = [parse_place(store) for store in config.stores]
     if path.resolve() in [source.resolve() for source in sources if isinstance(source, Path)]:
         raise UsageError("--output", expected="another path than the stores'", found=f"{path}")
@@ -54,7 +55,29 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
     with FileLock(lock_path(path), break_lock=config.break_lock):
         if config.overwrite and path.exists():
             TrajectoryStore.delete(path, break_lock=config.break_lock)
-        reader, already_done = merge_stores(sources, path, codec=config.codec)
+        merge = Merge.of([TrajectoryStore.open(source) for source in sources], config.codec)
+        found: list[RecordingReader] = []
+
+        def find() -> bool | None:
+            if not path.exists():
+                return None
+            with suppress(CausalpruneError):
+                found.append(TrajectoryStore.open(path).recording())
+            return bool(found) and merge.made(found[0])
+
+        already_done = done_already(
+            f"{path}",
+            True,
+            find,
+            overwrite=False,
+            expected="nothing there yet, or a merge of the same recordings",
+            found="something else",
+            remedy="pass --overwrite to replace it, or choose another --output",
+            error=UsageError,
+        )
+        if not already_done:
+            merge.write(path)
+        reader = found[0] if already_done else TrajectoryStore.open(path).recording()
     parts = reader.info.extra["merged"]
     return StoreMergeResult(
         stage="store merge",

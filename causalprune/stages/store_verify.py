@@ -9,7 +9,7 @@ from causalprune.config import StoreVerifyConfig
 from causalprune.errors import CorruptError
 from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
-from causalprune.stages.result import StageResult
+from causalprune.stages.output import StageResult
 from causalprune.store import TrajectoryStore
 
 _SHOWN = 10

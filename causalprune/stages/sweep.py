@@ -15,7 +15,7 @@ from causalprune.files import PARTIAL, make_directory, read_json, remove_partial
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger
 from causalprune.runtime import resolve_device
-from causalprune.stages.artefacts import StageResult
+from causalprune.stages.output import StageResult
 from causalprune.stages.sweep_cell import measure_cell
 from causalprune.stages.sweep_step import CELL_ERRORS, Workshop
 from causalprune.stopping import StopRequest, stop_signals

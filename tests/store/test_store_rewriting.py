@@ -15,7 +15,7 @@ from causalprune.errors import DataError, LockedError, MismatchError, StorageErr
 from causalprune.store import TrajectoryStore
 from causalprune.store.codec import CODECS
 from causalprune.store.features import FeatureSource
-from causalprune.store.merging import merge_stores
+from causalprune.store.merging import Merge
 
 
 def rounded(values, codec):
@@ -113,6 +113,12 @@ def test_a_crash_between_the_two_renames(tmp_path):
     assert sorted(p.name for p in root.iterdir()) == ["000", "zarr.json"]
 
 
+def merge(sources, path, codec=None):
+    """The recording of the store that a merge makes."""
+    Merge.of([TrajectoryStore.open(source) for source in sources], codec).write(path)
+    return TrajectoryStore.open(path).recording()
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     rows=st.lists(st.integers(1, 20), min_size=2, max_size=4),
@@ -132,7 +138,7 @@ def test_a_merged_store_is_its_parts_stacked(tmp_path_factory, rows, blocks, cod
         record(store, values, active, info, codec=codecs[number], block_rows=blocks[number])
         parts.append(rounded(values, codecs[number]))
     sources = [path / f"{number}" for number in range(len(rows))]
-    merged, _ = merge_stores(sources, path / "merged")
+    merged = merge(sources, path / "merged")
     readers = [TrajectoryStore.open(source).recording() for source in sources]
     assert merged.verify() == []
     assert merged.finished
@@ -173,10 +179,8 @@ def test_what_can_not_be_merged(tmp_path):
         ("absent", DataError, "nothing"),
     ):
         with pytest.raises(error, match=match):
-            merge_stores([tmp_path / "a", tmp_path / name], tmp_path / "merged")
+            merge([tmp_path / "a", tmp_path / name], tmp_path / "merged")
         assert not (tmp_path / "merged").exists()
-    with pytest.raises(UsageError, match="nothing there yet"):
-        merge_stores([tmp_path / "a", tmp_path / "a"], tmp_path / "mask")
 
 
 def test_a_merge_that_was_killed_is_done_anew(tmp_path):
@@ -184,6 +188,6 @@ def test_a_merge_that_was_killed_is_done_anew(tmp_path):
         make_recording(tmp_path / name, codec="exact")
     leftover = tmp_path / ".merged.partial-merge"
     shutil.copytree(tmp_path / "a", leftover)
-    assert merge_stores([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small")[0].codec == "small"
+    assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small").codec == "small"
     assert not leftover.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "merged"]
