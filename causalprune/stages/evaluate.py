@@ -98,7 +98,22 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         **stored_bytes(model.state_dict(), mask.tensors()),
         "cost": measure_cost(model, info.index, mask.tensors(), info.model.input_shape) if config.cost else None,
     }
-    evaluation |= measure_flatness(config, model, mask, data, device)
+    evaluation |= measure_flatness(
+        model,
+        mask,
+        data,
+        device,
+        hessian=config.hessian,
+        noise=config.noise,
+        landscape=config.landscape,
+        split=config.flatness_split,
+        samples=config.samples,
+        batch_size=config.batch_size,
+        num_workers=config.num_workers,
+        draws=config.draws,
+        landscape_points=config.landscape_points,
+        seed=config.seed,
+    )
     result = EvaluateResult(
         stage="evaluate",
         inputs=inputs,

@@ -77,7 +77,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         if processes().is_first:
             report.publish(result)
         return result
-    source, ranges, num_lags = design(config, reader, path)
+    source, ranges, num_lags = design(config, reader)
     problem = LassoProblem(
         alpha=config.alpha,
         alpha_ratio=config.alpha_ratio,
@@ -157,7 +157,14 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
     }
     if config.granularity != "parameter":
-        attributes["curvature"], found = group_curvature(config, reader, TrajectoryStore.open(path).index, weights)
+        attributes["curvature"], found = group_curvature(
+            reader,
+            config.granularity,
+            weights,
+            lags=bool(config.lags),
+            memory_bytes=parse_bytes(config.memory),
+            seed=config.seed,
+        )
         arrays |= found
         if attributes["curvature"].get("warning"):
             reporter.warn(attributes["curvature"]["warning"])
@@ -220,20 +227,19 @@ def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray
 
 
 def design(
-    config: FitGammaConfig, reader: RecordingReader, path: Any
+    config: FitGammaConfig, reader: RecordingReader
 ) -> tuple[FeatureSource, list[tuple[str, int, int]] | None, int]:
     """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns a parameter."""
-    index = TrajectoryStore.open(path).index
     lags = config.lags if config.lags is not None else int(reader.info.momentum > 0)
     num_lags = 1 if lags == 0 else 3
     groups = None
     if config.granularity != "parameter":
-        groups, _ = group_ids(index, config.granularity, reader.active)
+        groups, _ = group_ids(reader.index, config.granularity, reader.active)
     source = FeatureSource(reader, lags=1 if lags else 0, groups=groups, lr_scale=_divides_by_lr(config))
     if config.scope == "global":
         return source, None, num_lags
     ranges, first = [], 0
-    for entry in index:
+    for entry in reader.index:
         part = slice(entry.offset, entry.stop)
         if groups is None:
             count = int(reader.active[part].sum())

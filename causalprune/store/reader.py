@@ -48,6 +48,7 @@ class RecordingReader:
 
     Attributes:
         name: Name of the recording.
+        index: The store's parameters.
         info: How it was made.
         schema: How it is laid out.
         num_rows: T, from the commit log.
@@ -60,7 +61,7 @@ class RecordingReader:
 
     def __init__(self, store: StoreLayout, name: str, index: ParameterIndex) -> None:
         self.name = name
-        self._index = index
+        self.index = index
         self._layout = store.recording(name)
         attributes = read_attributes(self._layout.metadata, "recording")
         self._seed = attributes_checksum(attributes)
@@ -131,7 +132,7 @@ class RecordingReader:
         Raises:
             CorruptError: Missing or damaged.
         """
-        active = read_array(self._layout.active, (self._index.total,), np.dtype(bool), ("parameter",))
+        active = read_array(self._layout.active, (self.index.total,), np.dtype(bool), ("parameter",))
         checksum = google_crc32c.value(active.view(np.uint8))
         if checksum != self.schema.active_checksum or np.count_nonzero(active) != self.num_columns:
             raise CorruptError(
@@ -150,7 +151,7 @@ class RecordingReader:
 
     def describe_column(self, column: int) -> str:
         """Name a column's parameter and its element, such as ``fc1.weight[3, 17]``."""
-        name, element = self._index.locate(int(self.column_index[column]))
+        name, element = self.index.locate(int(self.column_index[column]))
         return f"{name}{list(element)}"
 
     @property
@@ -162,7 +163,7 @@ class RecordingReader:
     def digest(self) -> str:
         """SHA-256 over what was recorded: equal digests mean equal metadata, shards and scalars."""
         files = [[commit.rows, *commit.file.to_json().values()] for commit in self._log.commits]
-        digest = hashlib.sha256(canonical_bytes([self.schema.to_json(), self._index.to_json(), files]))
+        digest = hashlib.sha256(canonical_bytes([self.schema.to_json(), self.index.to_json(), files]))
         digest.update(self.steps.to_matrix().tobytes())
         return digest.hexdigest()
 
@@ -227,13 +228,13 @@ class RecordingReader:
         Raises:
             UsageError: The store has no such parameter.
         """
-        names = [entry.name for entry in self._index]
+        names = [entry.name for entry in self.index]
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             raise UsageError(
                 "parameter", expected=f"one of {', '.join(near or names[:4])}"[:200], found=repr(name)[:80]
             )
-        entry = self._index[name]
+        entry = self.index[name]
         start, stop = np.searchsorted(self.column_index, [entry.offset, entry.stop])
         return slice(int(start), int(stop))
 
