@@ -50,7 +50,8 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     started = time.monotonic()
     path = config.store or RunPaths(config.run).store
     require_name("fit", config.name)
-    reader = TrajectoryStore.open(path).recording(config.recording)
+    store = TrajectoryStore.open(path)
+    reader = store.recording(config.recording)
     report = FitReport(config, reader)
     inputs = {"recording": reader.digest}
     weights = _row_weights(config, reader)
@@ -170,7 +171,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             reporter.warn(attributes["curvature"]["warning"])
 
     def publish() -> None:
-        reader.write_fit(
+        store.fits(reader.name).write(
             name,
             arrays,
             attributes,

@@ -11,6 +11,7 @@ from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
 from causalprune.stages.output import StageResult
 from causalprune.store import TrajectoryStore
+from causalprune.store.rewriting import recode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) 
         names = [name for name in store.recordings if store.recording(name).codec != config.codec]
         with reporter.task("compact", len(names)) as bar:
             for name in names:
-                store.recode_recording(name, config.codec, break_lock=config.break_lock)
+                recode(store, name, config.codec, break_lock=config.break_lock)
                 recoded.append(name)
                 bar.advance(1)
     return StoreCompactResult(

@@ -137,20 +137,6 @@ class FitStore:
         digest = hashlib.sha256(canonical_bytes([manifest, attributes])).hexdigest()
         return Fit(_StoredArrays(folder, manifest), attributes, digest)
 
-    def delete(self, name: str) -> None:
-        """Delete a fit.
-
-        Raises:
-            DataError: There is none of that name.
-            LockedError: Another process is changing fits.
-        """
-        with self._lock.claim():
-            if _NAME.fullmatch(name):
-                self._recover(name)
-            if not _NAME.fullmatch(name) or self._find(name) is None:
-                raise DataError(f"fit {name!r} in {self._layout.root}", expected="a fit", found="none of that name")
-            self._layout.fit(name).remove_folder()
-
     def _find(self, name: str) -> Location | None:
         for folder in (self._layout.fit(name), self._layout.replaced_fit(name)):
             if folder.is_folder():

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -354,25 +353,9 @@ class RecordingReader:
         """Names of the fits beside this recording."""
         return self._fits.names()
 
-    def write_fit(
-        self,
-        name: str,
-        arrays: Mapping[str, np.ndarray],
-        attributes: Mapping[str, Any],
-        overwrite: bool = False,
-        break_lock: bool = False,
-        patient: bool = False,
-    ) -> None:
-        """Keep a fit; see :meth:`FitStore.write <causalprune.store.fits.FitStore.write>`."""
-        self._fits.write(name, arrays, attributes, overwrite=overwrite, break_lock=break_lock, patient=patient)
-
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.store.fits.FitStore.read>`."""
         return self._fits.read(name)
-
-    def delete_fit(self, name: str) -> None:
-        """Delete a fit; see :meth:`FitStore.delete <causalprune.store.fits.FitStore.delete>`."""
-        self._fits.delete(name)
 
     def verify(self) -> list[str]:
         """Read everything there is and compare it with its checksums.

@@ -87,17 +87,17 @@ def test_no_space_at_any_operation_of_a_resume(tmp_path, monkeypatch):
 def test_no_space_at_any_operation_of_a_fit(tmp_path, monkeypatch):
     old, new = {"gamma": np.arange(20.0)}, {"gamma": -np.arange(20.0)}
     store, _ = make_recording(tmp_path / "counted", ROWS, COLUMNS)
-    store.recording().write_fit("default", old, {"alpha": 1})
+    store.fits().write("default", old, {"alpha": 1})
 
     def replace(path):
-        TrajectoryStore.open(path).recording().write_fit("default", new, {"alpha": 2}, overwrite=True)
+        TrajectoryStore.open(path).fits().write("default", new, {"alpha": 2}, overwrite=True)
 
     total = count_operations(tmp_path, monkeypatch, replace)
     for number in range(1, total + 1):
         path = tmp_path / f"{number}"
         store, _ = make_recording(path, ROWS, COLUMNS)
         reader = store.recording()
-        reader.write_fit("default", old, {"alpha": 1})
+        store.fits().write("default", old, {"alpha": 1})
         with monkeypatch.context() as patch:
             patch.setattr(files, "os", FaultyOs(number))
             with pytest.raises(StorageError):

@@ -16,6 +16,7 @@ from causalprune.store import TrajectoryStore
 from causalprune.store.codec import CODECS
 from causalprune.store.features import FeatureSource
 from causalprune.store.merging import Merge
+from causalprune.store.rewriting import recode
 
 
 def rounded(values, codec):
@@ -38,8 +39,8 @@ def test_recoding_is_recording_with_that_codec(tmp_path, codec):
     arrays = {"gamma": np.linspace(-1, 1, 50), "mask": np.arange(50) % 3 == 0}
     for name, own in (("expected", codec), ("recoded", "exact")):
         store, _ = make_recording(tmp_path / name, codec=own)
-        store.recording().write_fit("default", arrays, {"alpha": 0.5})
-    store.recode_recording("000", codec)
+        store.fits().write("default", arrays, {"alpha": 0.5})
+    recode(store, "000", codec)
     assert tree(tmp_path / "recoded") == tree(tmp_path / "expected")
 
 
@@ -48,15 +49,15 @@ def test_recoding_neither_invents_bits_nor_touches_an_unfinished_recording(tmp_p
     before = tree(store.path)
     for codec in ("balanced", "exact"):
         with pytest.raises(UsageError, match="keeps at most the 7 mantissa bits"):
-            store.recode_recording("000", codec)
+            recode(store, "000", codec)
     with pytest.raises(DataError, match="'007'"):
-        store.recode_recording("007", "small")
+        recode(store, "007", "small")
     with store.create_recording(INFO, np.ones(50, bool), max_rows=30) as writer:
         with pytest.raises(LockedError):
-            store.recode_recording("000", "small")
+            recode(store, "000", "small")
         append_rows(writer, values)
     with pytest.raises(DataError, match="finished"):
-        store.recode_recording("001", "small")
+        recode(store, "001", "small")
     store.delete_recording("001")
     assert tree(store.path) == before
 
@@ -64,10 +65,10 @@ def test_recoding_neither_invents_bits_nor_touches_an_unfinished_recording(tmp_p
 def test_a_disk_that_fails_at_any_operation_of_a_recoding(tmp_path, monkeypatch):
     """Afterwards the recording is the old or the new one, as a reader sees it, and doing it again succeeds."""
     original, values = make_recording(tmp_path / "original", rows=10, columns=20, block_rows=4, codec="exact")
-    original.recording().write_fit("f", {"gamma": np.ones(20)}, {})
+    original.fits().write("f", {"gamma": np.ones(20)}, {})
     make_recording(tmp_path / "expected", rows=10, columns=20, block_rows=4, codec="small")
     expected = TrajectoryStore.open(tmp_path / "expected")
-    expected.recording().write_fit("f", {"gamma": np.ones(20)}, {})
+    expected.fits().write("f", {"gamma": np.ones(20)}, {})
     number = 0
     while True:
         number += 1
@@ -78,7 +79,7 @@ def test_a_disk_that_fails_at_any_operation_of_a_recoding(tmp_path, monkeypatch)
         with monkeypatch.context() as patch:
             patch.setattr(files, "os", disk)
             try:
-                store.recode_recording("000", "small")
+                recode(store, "000", "small")
                 failed = False
             except StorageError:
                 failed = True
@@ -89,7 +90,7 @@ def test_a_disk_that_fails_at_any_operation_of_a_recoding(tmp_path, monkeypatch)
         reader = store.recording("000")
         assert np.array_equal(reader.read_rows(0, 10), values if reader.codec == "exact" else rounded(values, "small"))
         assert reader.fits == ("f",)
-        store.recode_recording("000", "small")
+        recode(store, "000", "small")
         assert tree(path) == tree(tmp_path / "expected"), number
         assert failed
         shutil.rmtree(path)
