@@ -212,11 +212,7 @@ def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: boo
         for e in info.index
     ]
     return ApplyMaskResult(
-        stage="apply-mask",
-        inputs=output.inputs,
-        outputs={"checkpoint": str(output.path)},
-        already_done=already_done,
-        seconds=output.seconds,
+        **output.common(already_done=already_done),
         sparsity=info.sparsity,
         sparsity_before=info.metrics["sparsity_before"],
         layers=layers,

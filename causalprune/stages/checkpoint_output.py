@@ -179,6 +179,16 @@ class CheckpointOutput:
         )
         return replace(checkpoint, info=info)
 
+    def common(self, *, already_done: bool = False) -> dict[str, Any]:
+        """The fields that every result has."""
+        return {
+            "stage": self.stage,
+            "inputs": self.inputs,
+            "outputs": {"checkpoint": str(self.path)},
+            "already_done": already_done,
+            "seconds": self.seconds,
+        }
+
     def publish(self, result: StageResult) -> None:
         """Write the result file, with the output's hash, and a line of the log, and drop the saved states.
 

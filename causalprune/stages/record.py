@@ -27,7 +27,7 @@ from causalprune.stages.output import StageResult, check_distinct
 from causalprune.stages.record_loop import DiscardingWriter, RecordLoop, RepeatingWriter
 from causalprune.stages.record_store import RecordStore
 from causalprune.stopping import stop_requests
-from causalprune.store import RecordingReader, RecordingWriter
+from causalprune.store import RecordingWriter
 from causalprune.store.estimate import estimate_bytes
 from causalprune.training.losses import LossFunction, loss_function
 from causalprune.training.optimizers import restore_optimizer
@@ -87,7 +87,7 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
         if store.open() and finished is not None:
             reader = store.reader()
             if reader.info.identity == output.identity and reader.finished:
-                result = _result(output, reader, already_done=True)
+                result = _result(output, store, already_done=True)
                 processes().first(lambda: output.publish(result))
                 return result
         return _record(output, store, start, source, reporter)
@@ -127,10 +127,7 @@ def _record(
     predicted, seconds = _predict(config, model, mask, batches, loss_function(data.task), rows)
     if config.dry_run:
         return RecordResult(
-            stage="record",
-            inputs=output.inputs,
-            outputs={"store": str(store.path), "checkpoint": str(output.path)},
-            seconds=output.seconds,
+            **_common(output, store),
             rows=rows,
             columns=mask.num_kept,
             raw_bytes=raw_bytes,
@@ -172,8 +169,8 @@ def _record(
             loop.run(step, rows * config.stride, stop, bar)
             # Before the recorder marks the recording as finished: no crash leaves one without its checkpoint.
             group.first(save)
-        group.first(lambda: output.publish(_result(output, store.reader())))
-    return _result(output, store.reader())
+        group.first(lambda: output.publish(_result(output, store)))
+    return _result(output, store)
 
 
 def _predict(
@@ -196,17 +193,16 @@ def _predict(
     return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
 
 
-def _result(output: CheckpointOutput, reader: RecordingReader, *, already_done: bool = False) -> RecordResult:
+def _common(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> dict[str, Any]:
+    outputs = {"store": str(store.path), "checkpoint": str(output.path)}
+    return output.common(already_done=already_done) | {"outputs": outputs}
+
+
+def _result(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> RecordResult:
+    reader = store.reader()
     change = reader.loss_change
     return RecordResult(
-        stage="record",
-        inputs=output.inputs,
-        outputs={
-            "store": str(output.config.store or RunPaths(output.config.run).store),
-            "checkpoint": str(output.path),
-        },
-        already_done=already_done,
-        seconds=output.seconds,
+        **_common(output, store, already_done=already_done),
         rows=reader.num_rows,
         columns=reader.num_columns,
         raw_bytes=reader.raw_bytes,

@@ -104,16 +104,9 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
     reader = TrajectoryStore.open(config.store or RunPaths(config.run).store).recording(config.recording)
     path = config.output
     assert path is not None
-    done_already(
-        f"{path}",
-        None,
-        lambda: "something" if path.exists() else None,
-        overwrite=config.overwrite and not path.is_dir(),
-        expected="nothing there yet",
-        found="something",
-        remedy="choose another --output" if path.is_dir() else "pass --overwrite",
-        error=UsageError,
-    )
+    if path.is_dir() or (path.exists() and not config.overwrite):
+        remedy = "choose another --output" if path.is_dir() else "pass --overwrite"
+        raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy=remedy)
     start, stop = parse_range(config.rows) if config.rows else (0, None)
     if reader.num_rows == 0:
         raise DataError(f"{reader.path}", expected="at least one row", found="none", remedy="record first")

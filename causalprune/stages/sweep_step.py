@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -139,6 +140,7 @@ class StepRunner:
         return {**paths, "output": None} if hasattr(step.config, "output") else paths
 
 
+@cache
 def _given_metrics(stage: str, paths: RunPaths) -> dict[str, Any]:
     """What the stage that made a given result would report of it, as far as the table needs it."""
     if stage == "pretrain":

@@ -121,11 +121,7 @@ def finished_training(output: CheckpointOutput) -> TrainingResult | None:
 def _training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
     """The result that a training stage's checkpoint describes."""
     return TrainingResult(
-        stage=output.stage,
-        inputs=output.inputs,
-        outputs={"checkpoint": str(output.path)},
-        already_done=already_done,
-        seconds=output.seconds,
+        **output.common(already_done=already_done),
         best_epoch=info.metrics["best_epoch"],
         validation=info.metrics["validation"],
         sparsity=info.sparsity,
