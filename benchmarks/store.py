@@ -29,6 +29,7 @@ from causalprune.stages.fit_gamma import fit_gamma
 from causalprune.stages.pretrain import pretrain
 from causalprune.stages.record import record
 from causalprune.store import RecordingInfo, RecordingReader, TrajectoryStore
+from causalprune.store.rewriting import recode
 
 NORMALIZATIONS = ("none", "column")
 
@@ -174,8 +175,8 @@ def sizes(options: argparse.Namespace, directory: Path) -> None:
             shutil.copytree(exact, path)
             store = TrajectoryStore.open(path)
             for name in store.recording().fits:
-                store.recording().delete_fit(name)
-            store.recode_recording("000", codec)
+                shutil.rmtree(path / "recordings" / "000" / "fits" / name)
+            recode(store, "000", codec)
             variants.append((codec, path))
         rng = np.random.default_rng(0)
         for number in range(options.drops):
@@ -260,7 +261,7 @@ def reading(options: argparse.Namespace, directory: Path) -> None:
     directory.mkdir(exist_ok=True)
     balanced = directory / "balanced.zarr"
     shutil.copytree(exact, balanced)
-    TrajectoryStore.open(balanced).recode_recording("000", "balanced")
+    recode(TrajectoryStore.open(balanced), "000", "balanced")
     raw, saved = directory / "raw.bin", directory / "saved"
     saved.mkdir()
     readers: dict[str, RecordingReader] = {
@@ -345,7 +346,7 @@ def child(task: str, path: Path) -> None:
         drain(TrajectoryStore.open(path).recording().column_blocks())
         drain(TrajectoryStore.open(path).recording().row_blocks(prefetch=1))
     elif task == "compact":
-        TrajectoryStore.open(path).recode_recording("000", "small")
+        recode(TrajectoryStore.open(path), "000", "small")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1000, time.perf_counter() - started)
 
 

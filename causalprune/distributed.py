@@ -65,7 +65,7 @@ class Processes:
                 action()
             except BaseException as error:
                 failure = error
-        code = int(getattr(failure, "exit_code", ExitCode.DEFECT)) if failure is not None else 0
+        code = int(getattr(failure, "exit_code", ExitCode.INTERNAL)) if failure is not None else 0
         code = self._reduce_integers([code])[0]
         if failure is not None:
             raise failure

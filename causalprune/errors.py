@@ -1,7 +1,7 @@
 """Every error that causalprune raises on purpose, each with the exit code that the command line ends with.
 
 An error says what was looked at, what was expected there, what was found, and what to do, on one line.
-Anything that escapes as another exception type is a defect in causalprune (exit code 1).
+Anything that escapes as another exception type is an internal error (exit code 1).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class ExitCode(IntEnum):
     """Exit codes of the command line; scripts may rely on them."""
 
     DONE = 0
-    DEFECT = 1
+    INTERNAL = 1
     USAGE = 2
     DATA = 3
     CORRUPT = 4
@@ -58,7 +58,7 @@ class CausalpruneError(Exception):
         remedy: What the user can do about it.
     """
 
-    exit_code: ExitCode = ExitCode.DEFECT
+    exit_code: ExitCode = ExitCode.INTERNAL
 
     def __init__(self, subject: str, *, expected: str = "", found: str = "", remedy: str = "") -> None:
         self.subject = subject

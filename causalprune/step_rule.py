@@ -35,17 +35,17 @@ class UpdateRule:
     loss_change: str = "same-batch"
 
     def against_gradients(self) -> str:
-        """How a row's Δθ departs from −η·g, in words; empty for plain SGD."""
-        return ", ".join(self._departures())
+        """What makes a row's Δθ differ from −η·g, in words; empty for plain SGD."""
+        return ", ".join(self._differences())
 
     def against_curvature(self, learning_rates: Sequence[float] = (), *, lags: bool = False) -> str:
-        """How γ departs from −1/η + h/2, in words; empty where it is that.
+        """What makes γ differ from −1/η + h/2, in words; empty where they are the same.
 
         Args:
             learning_rates: Of the rows, in any order; left out where they are one.
             lags: Whether the fit has lag columns.
         """
-        odd = self._departures()
+        odd = self._differences()
         if lags and not self.momentum:
             odd.append("lags")
         if self.loss_change != "same-batch":
@@ -55,7 +55,7 @@ class UpdateRule:
             odd.append(f"learning rates from {low:g} to {high:g}")
         return ", ".join(odd)
 
-    def _departures(self) -> list[str]:
+    def _differences(self) -> list[str]:
         odd = [
             f"optimizer {self.optimizer}" if self.optimizer != "sgd" else "",
             f"momentum {self.momentum:g}" + (" (Nesterov)" if self.nesterov else "") if self.momentum else "",
@@ -63,4 +63,4 @@ class UpdateRule:
             "steps that ascend" if self.maximize else "",
             f"stride {self.stride}" if self.stride != 1 else "",
         ]
-        return [departure for departure in odd if departure]
+        return [difference for difference in odd if difference]

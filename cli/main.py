@@ -72,9 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
             return end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
         return end(
             CausalpruneError(
-                f"{type(error).__name__}: {error}", remedy="this is a defect: run it with --debug and report it"
+                f"{type(error).__name__}: {error}",
+                remedy="this is an internal error: run it with --debug and report it",
             ),
-            ExitCode.DEFECT,
+            ExitCode.INTERNAL,
         )
 
 

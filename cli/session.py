@@ -110,7 +110,7 @@ def end(error: BaseException, code: ExitCode | int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    elif launched().is_first or code in (ExitCode.DEFECT, ExitCode.STORAGE):
+    elif launched().is_first or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
         # The others say what the first one says, but for what may be wrong on their host alone.
         print_error(f"{error}", int(code))
     return int(code)

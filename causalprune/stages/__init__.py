@@ -51,4 +51,5 @@ __all__ = [
 
 def stage_function(name: str) -> Any:
     """The function of a stage, such as ``stage_function("fit_gamma")``."""
-    return getattr(import_module(f"causalprune.stages.{name}"), name)
+    module = "store" if name.startswith("store_") else name
+    return getattr(import_module(f"causalprune.stages.{module}"), name)

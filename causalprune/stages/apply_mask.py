@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info
+from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
 from causalprune.config import ApplyMaskConfig
 from causalprune.errors import MismatchError
 from causalprune.models.modes import reset_batchnorm
@@ -30,9 +30,10 @@ from causalprune.reporting import Reporter
 from causalprune.runtime import resolve_device
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
-from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
+from causalprune.stages.checkpoint_output import CheckpointOutput
 from causalprune.stages.criterion_inputs import read_inputs
 from causalprune.stages.loading import load_network
+from causalprune.stages.output import StageResult, check_distinct
 from causalprune.stages.rewinding import load_earlier
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
 from causalprune.urls import StoreUrl
@@ -102,12 +103,12 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
         inputs["rewind"] = earlier.sha256
-    output = StageOutput("apply-mask", config, path, run.pruned, inputs)
+    output = CheckpointOutput("apply-mask", config, path, run.pruned, inputs)
     with output.exclusive():
         done = output.finished()
         if done is not None:
             result = _result(output, done, already_done=True)
-            output.publish_again(result)
+            output.publish(result)
             return result
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
@@ -147,9 +148,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
             position={},
             metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.guarded)},
         )
-        sha256 = output.save(path, Checkpoint(info, model.state_dict(), selection.mask))
-        result = _result(output, read_checkpoint_info(path))
-        output.publish(result, sha256)
+        result = _result(output, output.save(Checkpoint(info, model.state_dict(), selection.mask)))
+        output.publish(result)
         return result
 
 
@@ -216,17 +216,13 @@ def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit
     return fit
 
 
-def _result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
+def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
     layers = [
         {"name": e.name, "total": e.size, "kept": info.kept[e.name], "sparsity": 1 - info.kept[e.name] / e.size}
         for e in info.index
     ]
     return ApplyMaskResult(
-        stage="apply-mask",
-        inputs=output.inputs,
-        outputs={"checkpoint": str(output.path)},
-        already_done=already_done,
-        seconds=output.seconds,
+        **output.common(already_done=already_done),
         sparsity=info.sparsity,
         sparsity_before=info.metrics["sparsity_before"],
         layers=layers,

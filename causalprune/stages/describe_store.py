@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,6 @@ from causalprune.errors import DataError
 from causalprune.quantities import parse_range
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.steps import STEP_FIELDS
-from causalprune.urls import StoreUrl
 
 MAX_SHOWN_ROWS = 1000
 
@@ -37,15 +35,14 @@ class Problems:
         self.damaged = self.damaged or bool(lines)
 
 
-def describe_store(path: Path | StoreUrl, problems: Problems, *, verify: bool) -> dict[str, Any]:
+def describe_store(store: TrajectoryStore, problems: Problems, *, verify: bool) -> dict[str, Any]:
     """Describe a store.
 
     Args:
-        path: The store.
+        store: The store.
         problems: Takes what is wrong with it.
         verify: Read everything again and compare every checksum.
     """
-    store = TrajectoryStore.open(path)
     writer = store.writer
     recordings = [store.recording(name) for name in store.recordings]
     for reader in recordings:

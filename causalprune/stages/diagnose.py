@@ -12,22 +12,22 @@ import numpy as np
 from causalprune.analysis.diagnosis.agreement import agreement, stability
 from causalprune.analysis.diagnosis.findings import findings
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
+from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import DiagnoseConfig, FitGammaConfig
 from causalprune.errors import MismatchError, UsageError
 from causalprune.paths import RunPaths, fit_result_path
 from causalprune.quantities import parse_bytes
 from causalprune.reporting import Reporter
-from causalprune.runtime import make_deterministic
+from causalprune.runtime import keyed_seed, make_deterministic
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.rows import held_out_tail
-from causalprune.stages.artefacts import check_distinct
 from causalprune.stages.fit_gamma import design
 from causalprune.stages.fit_interventions import intervene
-from causalprune.stages.result import StageResult
-from causalprune.stages.result_file import publish, require_replaceable
+from causalprune.stages.loading import set_up
+from causalprune.stages.output import StageResult, check_distinct, publish, require_replaceable
 from causalprune.store import Fit, RecordingReader, TrajectoryStore
-from causalprune.urls import StoreUrl
+from causalprune.training.losses import loss_function
 
 HELD_OUT = 0.2
 """Share of the steps for a fit that held out none."""
@@ -81,20 +81,13 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     require_replaceable(output, "diagnose", overwrite=config.overwrite)
     fit = reader.read_fit(config.fit)
     inputs = {"recording": reader.digest, "fit": fit.digest}
-    other = _other(config, path, store, reader, fit, inputs)
+    other = _other(config, store, reader, fit, inputs)
     diagnosis = {
-        "placebo": _placebo(config, reader, fit, path, reporter),
+        "placebo": _placebo(config, reader, fit, reporter),
         "stability": _stability(fit),
         "agreement": other,
+        "interventions": _interventions(config, checkpoint_path, reader, fit, inputs, reporter),
     }
-    if not config.interventions:
-        diagnosis["interventions"] = {"unavailable": "--interventions is 0"}
-    elif config.checkpoint is None and not checkpoint_path.exists():
-        diagnosis["interventions"] = {"unavailable": f"there is no {checkpoint_path}; name a --checkpoint"}
-    else:
-        checkpoint = load_checkpoint(checkpoint_path)
-        inputs["checkpoint"] = checkpoint.sha256
-        diagnosis["interventions"] = intervene(config, checkpoint, checkpoint_path, store.index, reader, fit, reporter)
     result = DiagnoseResult(
         stage="diagnose",
         inputs=inputs,
@@ -109,9 +102,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     return result
 
 
-def _placebo(
-    config: DiagnoseConfig, reader: RecordingReader, fit: Fit, path: Path | StoreUrl, reporter: Reporter
-) -> dict[str, Any]:
+def _placebo(config: DiagnoseConfig, reader: RecordingReader, fit: Fit, reporter: Reporter) -> dict[str, Any]:
     if not config.placebo:
         return {"unavailable": "--placebo is 0"}
     evidence = fit.attributes["evidence"]
@@ -120,7 +111,7 @@ def _placebo(
     if "row_weights" in fit.attributes["inputs"]:
         return {"unavailable": "the fit has row weights"}
     fitted = _fit_config(fit)
-    source, ranges, num_lags = design(fitted, reader, path)
+    source, ranges, num_lags = design(fitted, reader)
     held_out = fitted.held_out or HELD_OUT
     if not held_out_tail(source.num_rows, held_out).any():
         return {"unavailable": f"{source.num_rows} steps are too few to hold any out"}
@@ -179,7 +170,6 @@ def _stability(fit: Fit) -> dict[str, Any]:
 
 def _other(
     config: DiagnoseConfig,
-    path: Path | StoreUrl,
     store: TrajectoryStore,
     reader: RecordingReader,
     fit: Fit,
@@ -187,22 +177,21 @@ def _other(
 ) -> dict[str, Any]:
     if config.other is None and config.other_recording is None:
         return {"unavailable": "no --other recording to compare with"}
-    other_path = config.other or path
-    other_store = TrajectoryStore.open(other_path)
+    other_store = store if config.other is None else TrajectoryStore.open(config.other)
     other = other_store.recording(config.other_recording)
     if other.digest == reader.digest:
         raise UsageError("--other", expected="another recording", found="the same", remedy="record with another --seed")
-    same_columns = other_store.index.fingerprint == store.index.fingerprint
-    if not same_columns or not np.array_equal(other.active, reader.active):
+    same_parameters = other.index.fingerprint == reader.index.fingerprint
+    if not same_parameters or not np.array_equal(other.active, reader.active):
         raise MismatchError(
-            f"recording {other.name} in {other_path}",
+            f"recording {other.name} in {other_store.path}",
             expected="the same parameters, of which the same are pruned",
             found="others",
         )
     compared = other.read_fit(config.other_fit or config.fit)
     if compared.arrays["gamma"].shape != fit.arrays["gamma"].shape:
         raise MismatchError(
-            f"fit {config.other_fit or config.fit} in {other_path}",
+            f"fit {config.other_fit or config.fit} in {other_store.path}",
             expected=f"{fit.arrays['gamma'].shape} γ, of the same granularity and lags",
             found=f"{compared.arrays['gamma'].shape}",
         )
@@ -213,3 +202,49 @@ def _other(
         "same_start": reader.info.start_sha256 == other.info.start_sha256,
         **agreement(_magnitudes(fit), _magnitudes(compared)),
     }
+
+
+def _interventions(
+    config: DiagnoseConfig,
+    path: Path,
+    reader: RecordingReader,
+    fit: Fit,
+    inputs: dict[str, str],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    if not config.interventions:
+        return {"unavailable": "--interventions is 0"}
+    if config.checkpoint is None and not path.exists():
+        return {"unavailable": f"there is no {path}; name a --checkpoint"}
+    checkpoint = load_checkpoint(path)
+    inputs["checkpoint"] = checkpoint.sha256
+    remedy = "name the --checkpoint that the recording ended with"
+    if checkpoint.info.index.fingerprint != reader.index.fingerprint:
+        raise MismatchError(f"{path}", expected="the network of the recording", found="another", remedy=remedy)
+    device, data, model, mask = set_up(checkpoint, path, config)
+    if not np.array_equal(mask.numpy(), reader.active):
+        expected = f"the mask that recording {reader.name} was made with"
+        raise MismatchError(f"{path}", expected=expected, found="another", remedy=remedy)
+    if reader.info.identity and checkpoint.info.identity != reader.info.identity:
+        reporter.warn(f"{path} isn't the checkpoint that recording {reader.name} ended with")
+    samples = draw_samples(
+        data,
+        config.split,
+        count=config.samples,
+        batch_size=config.batch_size,
+        device=device,
+        seed=keyed_seed(config.seed, "interventions"),
+        num_workers=config.num_workers,
+    )
+    found = intervene(
+        model,
+        loss_function(data.task),
+        samples,
+        reader,
+        fit,
+        count=config.interventions,
+        group_share=config.group_share,
+        seed=config.seed,
+        reporter=reporter,
+    )
+    return {"split": config.split, "samples": sum(len(x) for x, _ in samples), **found}

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from causalprune.analysis.cost import flops, measure_cost, parameter_counts, stored_bytes
+from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
 from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import EvaluateConfig
+from causalprune.data.datasets import DataSet
 from causalprune.evaluation.metrics import evaluate_model
 from causalprune.paths import RunPaths
+from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import check_distinct
-from causalprune.stages.flatness import measure_flatness
 from causalprune.stages.loading import load_network, set_up
-from causalprune.stages.result import StageResult
-from causalprune.stages.result_file import publish, require_replaceable
+from causalprune.stages.output import StageResult, check_distinct, publish, require_replaceable
+from causalprune.training.losses import loss_function
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +35,7 @@ class EvaluateResult(StageResult):
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``bytes_dense`` and
             ``bytes_csr``, ``reference``, the metrics of the dense network, what
-            :func:`causalprune.stages.flatness.measure_flatness` adds, and ``cost``, see
+            :func:`_measure_flatness` adds, and ``cost``, see
             :func:`causalprune.analysis.cost.measure_cost`, where it was asked for.
     """
 
@@ -99,7 +101,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         **stored_bytes(model.state_dict(), mask.tensors()),
         "cost": measure_cost(model, info.index, mask.tensors(), info.model.input_shape) if config.cost else None,
     }
-    evaluation |= measure_flatness(config, model, mask, data, device)
+    evaluation |= _measure_flatness(config, model, mask, data, device)
     result = EvaluateResult(
         stage="evaluate",
         inputs=inputs,
@@ -111,6 +113,54 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     # What was measured is on the disk before anything is drawn of it.
     _draw(evaluation, outputs)
     return result
+
+
+def _measure_flatness(
+    config: EvaluateConfig, model: nn.Module, mask: Mask, data: DataSet, device: torch.device
+) -> dict[str, Any]:
+    """The loss around the network, in evaluation mode, on a fixed part of a split; the parameters stay as they are.
+
+    Returns:
+        ``flatness_samples``, ``flatness_split``, and of ``hessian``, ``noise`` and ``landscape`` what was asked for;
+        nothing if nothing was.
+
+    Raises:
+        UsageError: An extra that isn't installed.
+        NumericalError: Eigenvalues that don't converge.
+    """
+    if not (config.hessian or config.noise or config.landscape):
+        return {}
+    model.eval()
+    parameters, loss = ParameterVector(model, mask), loss_function(data.task)
+    samples = draw_samples(
+        data,
+        config.flatness_split,
+        count=config.samples,
+        batch_size=config.batch_size,
+        device=device,
+        seed=config.seed,
+        num_workers=config.num_workers,
+    )
+    found: dict[str, Any] = {
+        "flatness_samples": sum(len(inputs) for inputs, _ in samples),
+        "flatness_split": config.flatness_split,
+    }
+    if config.hessian:
+        from causalprune.analysis.flatness.hessian import hessian_spectra
+
+        spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
+        found["hessian"] = {name: spectrum.to_json() for name, spectrum in spectra.items()}
+    if config.noise:
+        from causalprune.analysis.flatness.noise import noise_tolerance
+
+        found["noise"] = noise_tolerance(model, loss, parameters, samples, draws=config.draws, seed=config.seed)
+    if config.landscape:
+        from causalprune.analysis.flatness.landscape import loss_landscape
+
+        found["landscape"] = loss_landscape(
+            model, loss, parameters, samples, points=config.landscape_points, seed=config.seed
+        )
+    return found
 
 
 def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:

@@ -16,16 +16,22 @@ from causalprune.analysis.forward_pass import LATENCY_BATCHES, latency
 from causalprune.base.locks import FileLock
 from causalprune.checkpoint import load_checkpoint
 from causalprune.config import ExportConfig
-from causalprune.errors import MismatchError, UsageError
+from causalprune.errors import UsageError
 from causalprune.export.compact import compact_model, dead_units
-from causalprune.files import atomic_file, make_directory, read_json, remove_partials, sha256_file
+from causalprune.files import atomic_file, make_directory, remove_partials, sha256_file
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.paths import RunPaths, lock_path, result_path
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageResult, check_distinct, identity_of
 from causalprune.stages.loading import load_network
-from causalprune.stages.result_file import write_result
+from causalprune.stages.output import (
+    StageResult,
+    check_distinct,
+    done_already,
+    identity_of,
+    read_result,
+    write_result,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +94,16 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
     report = result_path(run, "export", path, default)
     make_directory(path.parent)
     with FileLock(lock_path(path)):
-        done = None if config.overwrite else _finished(path, report, identity)
-        if done is not None:
-            return done
+        earlier = read_result(report)
+        if done_already(
+            f"{path}",
+            identity,
+            lambda: _identity(path, earlier),
+            overwrite=config.overwrite,
+            remedy="pass --overwrite to replace it, or name an --output",
+        ):
+            common = {name: earlier[name] for name in ("inputs", "outputs")}
+            return ExportResult(stage="export", already_done=True, **common, **earlier["metrics"])
         remove_partials(path.parent, path.name)
         model, mask = load_network(checkpoint, source, torch.device("cpu"), trust_code=config.trust_code)
         model.eval()
@@ -134,25 +147,11 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
         return result
 
 
-def _finished(path: Path, report: Path, identity: str) -> ExportResult | None:
-    """The result of the very same export if its file is there and whole.
-
-    Raises:
-        MismatchError: The file exists and is another one.
-    """
+def _identity(path: Path, report: dict[str, Any]) -> str | None:
+    """Of the export that made the file, empty for another file; None if there is none."""
     if not path.exists():
         return None
-    value = read_json(report) if report.exists() else {}
-    metrics = value.get("metrics", {}) if isinstance(value, dict) else {}
-    if metrics.get("identity") != identity or value.get("sha256") != sha256_file(path):
-        raise MismatchError(
-            f"{path}",
-            expected="no such file, or the result of this very configuration and input",
-            found="another",
-            remedy="pass --overwrite to replace it, or name an --output",
-        )
-    common = {name: value[name] for name in ("inputs", "outputs")}
-    return ExportResult(stage="export", already_done=True, **common, **metrics)
+    return str(report["metrics"].get("identity")) if report and report.get("sha256") == sha256_file(path) else ""
 
 
 def _latencies(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:

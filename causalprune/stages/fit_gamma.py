@@ -26,7 +26,7 @@ from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.process_group import ProcessGroup
 from causalprune.stages.fit_result import FitGammaResult, FitReport
 from causalprune.stages.group_curvature import group_curvature
-from causalprune.stages.result import identity_of
+from causalprune.stages.output import done_already, identity_of
 from causalprune.store import RecordingReader, TrajectoryStore
 from causalprune.store.fits import require_name
 
@@ -49,25 +49,33 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     started = time.monotonic()
     path = config.store or RunPaths(config.run).store
     require_name("fit", config.name)
-    reader = TrajectoryStore.open(path).recording(config.recording)
+    store = TrajectoryStore.open(path)
+    reader = store.recording(config.recording)
     report = FitReport(config, reader)
     inputs = {"recording": reader.digest}
     weights = _row_weights(config, reader)
     if weights is not None:
         inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
     identity = identity_of("fit-gamma", config, inputs)
-    if config.name in reader.fits and not config.overwrite:
-        stored = reader.read_fit(config.name)
-        if stored.attributes.get("identity") != identity:
-            raise MismatchError(
-                f"fit {config.name} in {path}",
-                expected="no such fit, or one of this configuration and recording",
-                found="another",
-                remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
-            )
-        result = report.result(inputs, dict(stored.attributes), started, already_done=True)
+    stored: dict[str, Any] = {}
+
+    def find() -> object:
+        if config.name not in reader.fits:
+            return None
+        stored.update(reader.read_fit(config.name).attributes)
+        return stored.get("identity", "")
+
+    if done_already(
+        f"fit {config.name} in {path}",
+        identity,
+        find,
+        overwrite=config.overwrite,
+        expected="no such fit, or one of this configuration and recording",
+        remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
+    ):
+        result = report.result(inputs, stored, started, already_done=True)
         if processes().is_first:
-            report.publish_again(result)
+            report.publish(result)
         return result
     solver: Solver = SOLVERS.load(config.solver)
     options = SolverOptions(
@@ -81,7 +89,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         ranking=config.ranking,
         preset=config.preset,
     )
-    source, ranges, num_lags = design(config, reader, path)
+    source, ranges, num_lags = design(config, reader)
     if weights is not None:
         options = replace(options, row_weights=weights[reader.num_rows - source.num_rows :])
     problem = LassoProblem(
@@ -144,13 +152,20 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
     }
     if config.granularity != "parameter":
-        attributes["curvature"], found = group_curvature(config, reader, TrajectoryStore.open(path).index, weights)
+        attributes["curvature"], found = group_curvature(
+            reader,
+            config.granularity,
+            weights,
+            lags=bool(config.lags),
+            memory_bytes=parse_bytes(config.memory),
+            seed=config.seed,
+        )
         arrays |= found
         if attributes["curvature"].get("warning"):
             reporter.warn(attributes["curvature"]["warning"])
 
     def publish() -> None:
-        reader.write_fit(
+        store.fits(reader.name).write(
             name,
             arrays,
             attributes,
@@ -207,20 +222,19 @@ def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray
 
 
 def design(
-    config: FitGammaConfig, reader: RecordingReader, path: Any
+    config: FitGammaConfig, reader: RecordingReader
 ) -> tuple[FeatureSource, list[tuple[str, int, int]] | None, int]:
     """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns per parameter."""
-    index = TrajectoryStore.open(path).index
     lags = config.lags if config.lags is not None else int(reader.info.momentum > 0)
     num_lags = 1 if lags == 0 else 3
     groups = None
     if config.granularity != "parameter":
-        groups, _ = group_ids(index, config.granularity, reader.active)
+        groups, _ = group_ids(reader.index, config.granularity, reader.active)
     source = FeatureSource(reader, lags=1 if lags else 0, groups=groups, lr_scale=_divides_by_lr(config))
     if config.scope == "global":
         return source, None, num_lags
     ranges, first = [], 0
-    for entry in index:
+    for entry in reader.index:
         part = slice(entry.offset, entry.stop)
         if groups is None:
             count = int(reader.active[part].sum())

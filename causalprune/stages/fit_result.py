@@ -11,8 +11,7 @@ from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.config import FitGammaConfig
 from causalprune.files import decode_json, encode_json
 from causalprune.paths import RunPaths, fit_result_path
-from causalprune.stages.result import StageResult
-from causalprune.stages.result_file import publish, read_result, require_replaceable
+from causalprune.stages.output import StageResult, publish, read_result, require_replaceable
 from causalprune.store import RecordingReader
 
 
@@ -88,22 +87,20 @@ class FitReport:
         )
 
     def publish(self, result: FitGammaResult) -> None:
-        """Write the result, then draw."""
-        publish(self._path, result, overwrite=self._config.overwrite)
+        """Write the result, unless the same fit's is there from the time when it was made, then draw."""
+        if not result.already_done or _content(read_result(self._path)) != _content(_as_read(result)):
+            publish(self._path, result, overwrite=self._config.overwrite)
         self._draw(result)
-
-    def publish_again(self, result: FitGammaResult) -> None:
-        """Write the result where a crash came between the fit and it, then draw."""
-        if _content(read_result(self._path)) == _content(decode_json(encode_json(result.to_json()), "result")):
-            self._draw(result)
-        else:
-            self.publish(result)
 
     def _draw(self, result: FitGammaResult) -> None:
         if self._config.plot is not None:
             from causalprune.analysis.plots.recording import plot_path
 
             plot_path(result.evidence, self._config.plot)
+
+
+def _as_read(result: FitGammaResult) -> Any:
+    return decode_json(encode_json(result.to_json()), "result")
 
 
 def _content(result: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -7,10 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.config import FitGammaConfig
-from causalprune.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids
-from causalprune.quantities import format_bytes, parse_bytes
+from causalprune.quantities import format_bytes
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.implied_curvature import (
     LEVEL,
@@ -29,18 +27,23 @@ _COPIES = 6
 
 
 def group_curvature(
-    config: FitGammaConfig,
     reader: RecordingReader,
-    index: ParameterIndex,
+    granularity: str,
     weights: npt.NDArray[np.float64] | None,
+    *,
+    lags: bool,
+    memory_bytes: int,
+    seed: int,
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float64]]]:
     """Curvature h = 2(γ + 1/η) and step size 1/h of every group, each with an interval.
 
     Args:
-        config: The fit's; its granularity is one of groups.
         reader: The recording.
-        index: The store's parameters.
+        granularity: The fit's, one of groups.
         weights: (T,) of the steps.
+        lags: Whether the fit has lag columns.
+        memory_bytes: What the estimate may use.
+        seed: Draws the resamples.
 
     Returns:
         The table as JSON: ``groups`` with ``name``, ``curvature``, ``low``, ``high``, ``step_size``, ``step_low``,
@@ -48,8 +51,8 @@ def group_curvature(
         throughout; or only ``unavailable``, the reason. And the arrays ``curvature``, ``curvature_low``,
         ``curvature_high`` and ``step_size``, (G,) float64, NaN where the steps can't tell.
     """
-    ids, labels = group_ids(index, config.granularity, reader.active)
-    reason = _unfit(config, reader, len(labels))
+    ids, labels = group_ids(reader.index, granularity, reader.active)
+    reason = _unfit(reader, len(labels), lags=lags, memory_bytes=memory_bytes)
     if reason:
         return {"unavailable": reason}, {}
     lr = float(reader.steps.lr[0])
@@ -58,7 +61,7 @@ def group_curvature(
     others, unknown = _others(reader, columns, lr)
     if len(columns) < STEPS_PER_GROUP * (len(labels) + (others is not None)) or not columns.any():
         return {"unavailable": _too_few(len(columns), len(labels))}, {}
-    found = implied_curvature(columns, reader.loss_change, lr, others=others, weights=weights, seed=config.seed)
+    found = implied_curvature(columns, reader.loss_change, lr, others=others, weights=weights, seed=seed)
     remarks = [_remark(found, place, lr) for place in range(len(labels))]
     groups = [
         {
@@ -91,25 +94,25 @@ def group_curvature(
     return table, arrays
 
 
-def _unfit(config: FitGammaConfig, reader: RecordingReader, num_groups: int) -> str:
+def _unfit(reader: RecordingReader, num_groups: int, *, lags: bool, memory_bytes: int) -> str:
     """Why γ isn't −1/η + h/2 here, or can't be estimated; empty if it can."""
-    found = reader.info.update_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=bool(config.lags))
+    found = reader.info.update_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=lags)
     if found:
         return f"it needs plain SGD at one learning rate, stride 1 and same-batch losses; this has {found}"
     if num_groups > MAX_GROUPS:
-        return f"{num_groups:,} groups, more than {MAX_GROUPS:,}; choose a coarser --granularity"
+        return f"{num_groups:,} groups, more than {MAX_GROUPS:,}; choose a coarser granularity"
     if reader.num_rows < STEPS_PER_GROUP * num_groups:
         return _too_few(reader.num_rows, num_groups)
     needed = _COPIES * 8 * reader.num_rows * num_groups
-    if needed > parse_bytes(config.memory):
-        return f"it needs {format_bytes(needed)} of memory, and --memory is {config.memory}"
+    if needed > memory_bytes:
+        return f"it needs {format_bytes(needed)} of memory, more than {format_bytes(memory_bytes)}"
     return ""
 
 
 def _too_few(rows: int, num_groups: int) -> str:
     return (
         f"{rows:,} steps have no power to tell {num_groups:,} groups apart, and a penalty would only draw h towards "
-        f"2/η; record {STEPS_PER_GROUP} steps a group, or choose a coarser --granularity"
+        f"2/η; record {STEPS_PER_GROUP} steps a group, or choose a coarser granularity"
     )
 
 

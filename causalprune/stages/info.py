@@ -17,7 +17,7 @@ from causalprune.files import sha256_file
 from causalprune.paths import RunPaths, fallback_path, progress_path
 from causalprune.reporting import Reporter
 from causalprune.stages.describe_store import Problems, describe_parameter, describe_rows, describe_store, step_norms
-from causalprune.stages.result_file import read_result
+from causalprune.stages.output import read_result
 from causalprune.store import TrajectoryStore
 from causalprune.urls import StoreUrl
 
@@ -104,15 +104,16 @@ def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[
 
 
 def _describe_store(config: InfoConfig, path: Path | StoreUrl, problems: Problems) -> dict[str, Any]:
-    return describe_store(path, problems, verify=config.verify) | _look_inside(config, path)
+    store = TrajectoryStore.open(path)
+    return describe_store(store, problems, verify=config.verify) | _look_inside(config, store)
 
 
-def _look_inside(config: InfoConfig, path: Path | StoreUrl) -> dict[str, Any]:
+def _look_inside(config: InfoConfig, store: TrajectoryStore) -> dict[str, Any]:
     """What needs the deltas themselves, and is read only when asked for: rows, a parameter, a picture."""
     details: dict[str, Any] = {}
     if not (config.rows or config.param or config.plot or config.fit):
         return details
-    reader = TrajectoryStore.open(path).recording()
+    reader = store.recording()
     if reader.num_rows == 0:
         raise DataError(f"{reader.path}", expected="at least one row", found="none", remedy="record first")
     if config.rows:
@@ -163,7 +164,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
             name = str(path.relative_to(run.root))
             try:
                 if path.is_dir():
-                    details = describe_store(path, problems, verify=verify)
+                    details = describe_store(TrajectoryStore.open(path), problems, verify=verify)
                     last = details["recordings"][-1] if details["recordings"] else None
                     rows = f"{last['rows']} × {last['columns']}" if last else "empty"
                     fits = ", ".join(last["fits"]) if last else ""

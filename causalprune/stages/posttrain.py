@@ -8,8 +8,9 @@ from causalprune.checkpoint import load_checkpoint
 from causalprune.config import PosttrainConfig
 from causalprune.paths import RunPaths
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageOutput, check_distinct
+from causalprune.stages.checkpoint_output import CheckpointOutput
 from causalprune.stages.loading import set_up
+from causalprune.stages.output import check_distinct
 from causalprune.stages.training import TrainingResult, finished_training, train_stage
 
 
@@ -32,7 +33,7 @@ def posttrain(config: PosttrainConfig, reporter: Reporter | None = None) -> Trai
     path = config.output or run.final
     check_distinct(path, source)
     start = load_checkpoint(source, remedy="run `causalprune apply-mask` first, or name a --checkpoint")
-    output = StageOutput("posttrain", config, path, run.final, {"checkpoint": start.sha256})
+    output = CheckpointOutput("posttrain", config, path, run.final, {"checkpoint": start.sha256})
     with output.exclusive():
         done = finished_training(output)
         if done is not None:

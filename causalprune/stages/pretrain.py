@@ -17,7 +17,8 @@ from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
 from causalprune.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.specs import DataSpec, ModelSpec
-from causalprune.stages.artefacts import StageOutput, check_distinct
+from causalprune.stages.checkpoint_output import CheckpointOutput
+from causalprune.stages.output import check_distinct
 from causalprune.stages.training import TrainingResult, finished_training, train_stage
 
 
@@ -62,7 +63,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Traini
     if config.init_from is not None:
         check_distinct(path, config.init_from)
         inputs["init_from"] = sha256_file(config.init_from)
-    output = StageOutput("pretrain", config, path, default, inputs)
+    output = CheckpointOutput("pretrain", config, path, default, inputs)
     with output.exclusive():
         done = finished_training(output)
         if done is not None:

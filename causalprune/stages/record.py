@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import time
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,16 @@ from causalprune.paths import RunPaths
 from causalprune.pruning.mask import Mask
 from causalprune.recorder import TrajectoryRecorder, disable_dropout
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageOutput, StageResult, check_distinct
+from causalprune.stages.checkpoint_output import CheckpointOutput
 from causalprune.stages.loading import set_up
-from causalprune.stages.record_loop import DiscardingWriter, RecordLoop
-from causalprune.stages.record_store import goes_with, open_writer
+from causalprune.stages.output import StageResult, check_distinct
+from causalprune.stages.record_loop import DiscardingWriter, RecordLoop, RepeatingWriter
+from causalprune.stages.record_store import RecordStore
 from causalprune.stopping import stop_requests
-from causalprune.store import RecordingReader, RecordingWriter, TrajectoryStore
-from causalprune.store.comparing import ComparingWriter
+from causalprune.store import RecordingWriter
 from causalprune.store.estimate import estimate_bytes
-from causalprune.store.files import locate
 from causalprune.training.losses import loss_function
 from causalprune.training.optimizers import restore_optimizer
-from causalprune.urls import StoreUrl
 
 SCALARS_PER_ROW = 6
 """Numbers stored beside the deltas of a row, 8 bytes each."""
@@ -77,31 +74,27 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
     """
     reporter = reporter or Reporter()
     run = RunPaths(config.run)
-    source, path, store_path = (
-        config.checkpoint or run.pretrained,
-        config.output or run.recorded,
-        config.store or run.store,
-    )
+    source, path = config.checkpoint or run.pretrained, config.output or run.recorded
     check_distinct(path, source)
     start = load_checkpoint(source, remedy="run `causalprune pretrain` first, or name a --checkpoint")
-    output = StageOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
+    output = CheckpointOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
+    store = RecordStore(output, config.store or run.store)
     if config.dry_run:
-        return _record(output, start, source, store_path, reporter)
-    group = processes()
-    location = locate(store_path)
+        return _record(output, store, start, source, reporter)
     with output.exclusive():
-        group.first(location.prepare)
-        if output.finished() is not None and location.exists():
-            reader = TrajectoryStore.open(store_path).recording()
+        processes().first(store.location.prepare)
+        finished = output.finished()
+        if store.open() and finished is not None:
+            reader = store.reader()
             if reader.info.identity == output.identity and reader.finished:
-                result = _result(output, reader, already_done=True)
-                group.first(lambda: output.publish_again(result))
+                result = _result(output, store, already_done=True)
+                processes().first(lambda: output.publish(result))
                 return result
-        return _record(output, start, source, store_path, reporter)
+        return _record(output, store, start, source, reporter)
 
 
 def _record(
-    output: StageOutput, start: Checkpoint, source: Path, store_path: Path | StoreUrl, reporter: Reporter
+    output: CheckpointOutput, store: RecordStore, start: Checkpoint, source: Path, reporter: Reporter
 ) -> RecordResult:
     config: RecordConfig = output.config
     group = processes()
@@ -134,10 +127,7 @@ def _record(
     predicted, seconds = _predict(config, model, mask, batches, loss_function(data.task), rows)
     if config.dry_run:
         return RecordResult(
-            stage="record",
-            inputs=output.inputs,
-            outputs={"store": str(store_path), "checkpoint": str(output.path)},
-            seconds=output.seconds,
+            **_common(output, store),
             rows=rows,
             columns=mask.num_kept,
             raw_bytes=raw_bytes,
@@ -147,14 +137,14 @@ def _record(
             falling=None,
         )
     optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
-    saved = output.resume(reporter, partial(goes_with, output, store_path))
+    saved = output.resume(reporter, store.goes_with)
     if saved is not None:
         model.load_state_dict(saved.weights)
         restore_optimizer(model, optimizer, saved.extra)
     group.require_agreement("saved state", saved and saved.info.digest)
     step = int(saved.info.position["steps"]) if saved is not None else 0
-    writers: list[RecordingWriter | ComparingWriter] = []
-    group.first(lambda: writers.append(open_writer(output, store_path, start, saved, mask, rows, predicted)))
+    writers: list[RecordingWriter | RepeatingWriter] = []
+    group.first(lambda: writers.append(store.open_writer(start, saved, mask, rows, predicted)))
     writer: Any = writers[0] if writers else DiscardingWriter(mask.num_kept)
     recorder = TrajectoryRecorder(
         model,
@@ -167,17 +157,19 @@ def _record(
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
     loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
+    header = replace(start.info, position={}, metrics={"rows": rows})
+
+    def save() -> None:
+        writer.flush()
+        output.save(Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
+
     with stop_requests(config.stop_signals) as stop:
         with reporter.task("record", rows * config.stride) as bar, recorder:
             loop.run(step, rows * config.stride, stop, bar)
-        header = replace(start.info, position={}, metrics={"rows": rows})
-
-        def publish() -> None:
-            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
-            output.publish(_result(output, TrajectoryStore.open(store_path).recording()), sha256)
-
-        group.first(publish)
-    return _result(output, TrajectoryStore.open(store_path).recording())
+            # Before the recorder marks the recording as finished: no crash leaves one without its checkpoint.
+            group.first(save)
+        group.first(lambda: output.publish(_result(output, store)))
+    return _result(output, store)
 
 
 def _predict(
@@ -200,17 +192,16 @@ def _predict(
     return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
 
 
-def _result(output: StageOutput, reader: RecordingReader, *, already_done: bool = False) -> RecordResult:
+def _common(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> dict[str, Any]:
+    outputs = {"store": str(store.path), "checkpoint": str(output.path)}
+    return output.common(already_done=already_done) | {"outputs": outputs}
+
+
+def _result(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> RecordResult:
+    reader = store.reader()
     change = reader.loss_change
     return RecordResult(
-        stage="record",
-        inputs=output.inputs,
-        outputs={
-            "store": str(output.config.store or RunPaths(output.config.run).store),
-            "checkpoint": str(output.path),
-        },
-        already_done=already_done,
-        seconds=output.seconds,
+        **_common(output, store, already_done=already_done),
         rows=reader.num_rows,
         columns=reader.num_columns,
         raw_bytes=reader.raw_bytes,

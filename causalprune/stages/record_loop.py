@@ -17,13 +17,16 @@ from causalprune.checkpoint import Checkpoint
 from causalprune.config import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.distributed import processes
+from causalprune.errors import MismatchError
 from causalprune.pruning.mask import Mask
 from causalprune.quantities import Interval
 from causalprune.recorder import TrajectoryRecorder, disable_dropout
 from causalprune.reporting import Bar
 from causalprune.runtime import keyed_seed
-from causalprune.stages.artefacts import StageOutput
+from causalprune.stages.checkpoint_output import CheckpointOutput
 from causalprune.stopping import StopRequest
+from causalprune.store import RecordingReader
+from causalprune.store.steps import STEP_FIELDS
 from causalprune.training.optimizers import optimizer_tensors
 
 
@@ -46,18 +49,53 @@ class DiscardingWriter:
     def append(self, delta: torch.Tensor, **scalars: float) -> None:
         """Take a row and drop it."""
 
-    def finish(self) -> None:
-        """There is nothing to finish."""
+    def flush(self) -> None:
+        """There is nothing to store."""
 
-    def close(self) -> None:
-        """There is nothing to close."""
+    finish = close = flush
+
+
+class RepeatingWriter(DiscardingWriter):
+    """Takes the rows of a finished recording once more, so that its deleted checkpoint can be made again.
+
+    Nothing is written. The losses, the gradient's norm and the other scalars of each row must be the stored ones, bit
+    for bit; another step would change the loss after it.
+
+    Args:
+        reader: The recording.
+        rows: Rows that were taken earlier.
+    """
+
+    def __init__(self, reader: RecordingReader, rows: int = 0) -> None:
+        super().__init__(reader.num_columns)
+        self.rows_appended = rows
+        self._path = reader.path
+        self._stored = reader.steps.to_matrix().T.tolist()
+
+    def append(self, delta: torch.Tensor, **scalars: float) -> None:
+        """Check a row.
+
+        Raises:
+            MismatchError: Another row is stored there, or none.
+        """
+        del delta
+        row = self.rows_appended
+        if self._stored[row : row + 1] != [[float(scalars[name]) for name in STEP_FIELDS]]:
+            raise MismatchError(
+                f"{self._path}",
+                expected="to record the same once more, because it is finished and its checkpoint is missing",
+                found=f"another row {row}",
+                remedy="use the device and the number of threads that it was recorded with, or pass --overwrite to "
+                "replace it with its fits",
+            )
+        self.rows_appended += 1
 
 
 @dataclass
 class RecordLoop:
     """The recording loop; it can stop and save wherever a row ends."""
 
-    output: StageOutput
+    output: CheckpointOutput
     start: Checkpoint
     model: nn.Module
     optimizer: SGD

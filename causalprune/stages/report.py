@@ -21,7 +21,7 @@ from causalprune.errors import DataError, MismatchError
 from causalprune.files import make_directory, remove_file, remove_partials, storage_errors, write_atomic
 from causalprune.paths import RunPaths, lock_path
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageResult
+from causalprune.stages.output import StageResult
 from causalprune.sweep.grid import read_grid
 from causalprune.sweep.table import read_mask, read_results
 

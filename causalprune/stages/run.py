@@ -12,7 +12,6 @@ from typing import Any
 
 from causalprune.base.locks import FileLock
 from causalprune.config import ApplyMaskConfig, FitGammaConfig, PretrainConfig, RunConfig
-from causalprune.errors import MismatchError
 from causalprune.files import make_directory, read_json, remove_file, remove_partials, write_json
 from causalprune.parameters import ParameterIndex
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path
@@ -23,11 +22,10 @@ from causalprune.reporting import LabelledReporter, Reporter
 from causalprune.stages.apply_mask import apply_mask
 from causalprune.stages.evaluate import EvaluateResult, evaluate, evaluation_outputs
 from causalprune.stages.fit_gamma import fit_gamma
+from causalprune.stages.output import StageResult, done_already, write_result
 from causalprune.stages.posttrain import posttrain
 from causalprune.stages.pretrain import pretrain, untrained
 from causalprune.stages.record import record
-from causalprune.stages.result import StageResult
-from causalprune.stages.result_file import write_result
 from causalprune.stopping import stop_signals
 from causalprune.store import TrajectoryStore
 
@@ -153,19 +151,21 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
             write_json(paths.run_config, mine)
             write_json(marker, mine)
         return
+    earlier: dict[str, Any] | None = None
     if paths.run_config.exists():
-        theirs = read_json(paths.run_config)
-        changed = [k for k in mine if not isinstance(theirs, dict) or theirs.get(k) != mine[k]]
-        if changed:
-            found = ", ".join(f"{k}={theirs.get(k)!r}" if isinstance(theirs, dict) else k for k in changed[:3])
-            raise MismatchError(
-                f"{paths.root}",
-                expected="a run of this very configuration",
-                found=f"one with {found}",
-                remedy="pass --overwrite to start anew, or choose another --run",
-            )
-        return
-    write_json(paths.run_config, mine)
+        value = read_json(paths.run_config)
+        earlier = {name: value.get(name) for name in mine} if isinstance(value, dict) else {}
+    changed = [f"{name}={value!r}" for name, value in (earlier or {}).items() if value != mine[name]]
+    if not done_already(
+        f"{paths.root}",
+        mine,
+        lambda: earlier,
+        overwrite=False,
+        expected="a run of this very configuration",
+        found=f"one with {', '.join(changed[:3]) or 'none'}",
+        remedy="pass --overwrite to start anew, or choose another --run",
+    ):
+        write_json(paths.run_config, mine)
 
 
 def _clear(paths: RunPaths) -> None:

@@ -16,9 +16,9 @@ from causalprune.files import PARTIAL, make_directory, read_json, remove_partial
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger
 from causalprune.runtime import resolve_device
-from causalprune.stages.artefacts import StageResult
+from causalprune.stages.output import StageResult
 from causalprune.stages.sweep_cell import measure_cell
-from causalprune.stages.sweep_step import CELL_ERRORS, Workshop
+from causalprune.stages.sweep_step import CELL_ERRORS, StepRunner
 from causalprune.stopping import StopRequest, stop_signals
 from causalprune.sweep.grid import Grid, Point
 from causalprune.sweep.table import ResultTable
@@ -78,17 +78,17 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
         remove_partials(paths.root, paths.grid.name, paths.table.name)
         grid.claim(paths.grid)
     table = ResultTable(paths)
-    workshop = Workshop(paths, _shared_steps(grid), config.break_lock)
-    shift = _Shift(config, paths, workshop, table, table_lease, reporter)
+    steps = StepRunner(paths, _shared_steps(grid), config.break_lock)
+    worker = _Worker(config, paths, steps, table, table_lease, reporter)
     index, count = config.shard_of()
     cells = list({point.cell: point for point in grid.points}.values())[index::count]
     with stop_signals(config.stop_signals) as stop, last_data_kept():
-        shift.work(cells, stop)
+        worker.measure(cells, stop)
     with table_lease:
         rows = table.write()
-    if shift.failures:
-        point, error = shift.failures[0]
-        more = f" and {len(shift.failures) - 1} more" if len(shift.failures) > 1 else ""
+    if worker.failures:
+        point, error = worker.failures[0]
+        more = f" and {len(worker.failures) - 1} more" if len(worker.failures) > 1 else ""
         raise type(error)(
             f"cell {point.label}{more}: {error.subject}",
             expected=error.expected,
@@ -99,37 +99,37 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
         stage="sweep",
         inputs={},
         outputs={"table": str(paths.table)},
-        already_done=bool(cells) and not shift.cells_made,
+        already_done=bool(cells) and not worker.cells_made,
         seconds=time.monotonic() - started,
         points=len(grid.points),
         done=len(rows),
         shard=len(cells),
-        cells_made=shift.cells_made,
-        steps_made=dict(sorted(workshop.made.items())),
+        cells_made=worker.cells_made,
+        steps_made=dict(sorted(steps.made.items())),
         summary=table.summary(),
     )
 
 
-class _Shift:
-    """The work of one process on its cells."""
+class _Worker:
+    """Measures the cells of one process, until each is done or has failed."""
 
     def __init__(
         self,
         config: SweepConfig,
         paths: SweepPaths,
-        workshop: Workshop,
+        steps: StepRunner,
         table: ResultTable,
         table_lease: Lease,
         reporter: Reporter,
     ) -> None:
-        self._config, self._paths, self._workshop, self._table = config, paths, workshop, table
+        self._config, self._paths, self._steps, self._table = config, paths, steps, table
         self._table_lease, self._reporter = table_lease, reporter
-        self._littered = _littered(paths)
+        self._unclean = _unclean_cells(paths)
         self.cells_made = 0
         self.failures: list[tuple[Point, CausalpruneError]] = []
 
-    def work(self, cells: list[Point], stop: StopRequest) -> None:
-        """Go over the cells until each is done or has failed."""
+    def measure(self, cells: list[Point], stop: StopRequest) -> None:
+        """Measure the cells; one that another process is at work on is tried again later."""
         numbers = {point.cell: f"[{number}/{len(cells)}] " for number, point in enumerate(cells, start=1)}
         nap, said = 0.05, time.monotonic()
         pending = cells
@@ -140,7 +140,7 @@ class _Shift:
                 if stop:
                     raise stop.error(f"{self.cells_made} cells done by this process, all of them in the table")
                 try:
-                    self._do(point, numbers[point.cell])
+                    self._measure(point, numbers[point.cell])
                 except LockedError as error:
                     busy = error
                     waiting.append(point)
@@ -157,16 +157,16 @@ class _Shift:
                 nap = 0.05
             pending = waiting
 
-    def _do(self, point: Point, label: str) -> None:
+    def _measure(self, point: Point, label: str) -> None:
         result, work = self._paths.cell(point.cell), self._paths.work(point.cell)
-        if result.exists() and point.cell not in self._littered:
+        if result.exists() and point.cell not in self._unclean:
             return
         with Lease(result.parent / f".{point.cell}.lock", break_lock=self._config.break_lock):
             remove_partials(result.parent, result.name, self._paths.mask(point.cell).name, work.name)
             score = ""
             if not result.exists():
                 score = measure_cell(
-                    point, self._workshop, LabelledReporter(self._reporter, label), keep=self._config.keep
+                    point, self._steps, LabelledReporter(self._reporter, label), keep=self._config.keep
                 )
                 self.cells_made += 1
             # By what was wanted when it was measured: networks that were kept stay.
@@ -179,7 +179,7 @@ class _Shift:
             self._table.write()
 
 
-def _littered(paths: SweepPaths) -> set[str]:
+def _unclean_cells(paths: SweepPaths) -> set[str]:
     """Cells with networks, or of which a crash left something half-written or half-deleted."""
     folder = paths.work("cell").parent
     make_directory(folder)

@@ -11,7 +11,7 @@ from causalprune.checkpoint import load_checkpoint
 from causalprune.files import make_directory, seal, write_atomic, write_json
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-from causalprune.stages.sweep_step import Workshop
+from causalprune.stages.sweep_step import StepRunner
 from causalprune.sweep.grid import Point
 
 _METRICS = ("loss", "top1", "top5", "r2", "mae")
@@ -19,12 +19,12 @@ _EXTRA = ("hessian", "noise", "flatness_samples", "flatness_split")
 """What evaluate measures when it is told to; taken over as it is."""
 
 
-def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: bool) -> str:
+def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: bool) -> str:
     """Do a cell's steps and write its mask and what was measured; the caller holds the cell's lease.
 
     Args:
         point: The cell's settings and its last step.
-        workshop: Does the steps.
+        steps: Does the steps.
         reporter: Shows progress.
         keep: Whether the networks that only this cell has are to be kept.
 
@@ -33,10 +33,10 @@ def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: 
     """
     started = time.monotonic()
     cell = point.cell
-    workshop.make(point.last, cell, reporter)
-    evaluation = workshop.result(point.last, cell)["metrics"]["evaluation"]
+    steps.run(point.last, cell, reporter)
+    evaluation = steps.result(point.last, cell)["metrics"]["evaluation"]
     metric = "top1" if evaluation.get("top1") is not None else "r2"
-    dense = workshop.result(point.last.input("reference"), cell)["metrics"]["evaluation"]
+    dense = steps.result(point.last.input("reference"), cell)["metrics"]["evaluation"]
     measured: dict[str, Any] = {
         "model": evaluation["model"],
         "dataset": evaluation["dataset"],
@@ -51,13 +51,13 @@ def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: 
         "parameters_nonzero": evaluation["parameters_nonzero"],
         "flops_theoretical": evaluation["flops_theoretical"],
         "layers": evaluation["layers"],
-        "iterations_log": _iterations(point, workshop),
+        "iterations_log": _iterations(point, steps),
         **{name: evaluation[name] for name in _EXTRA if evaluation.get(name) is not None},
         **{f"dense_{name}": dense[name] for name in _EXTRA if dense.get(name) is not None},
     }
-    paths = workshop.paths
+    paths = steps.paths
     make_directory(paths.cell(cell).parent)
-    mask = _packed_mask(workshop.checkpoint(point.last.input("checkpoint"), cell))
+    mask = _packed_mask(steps.checkpoint(point.last.input("checkpoint"), cell))
     write_atomic(paths.mask(cell), mask)
     measured["seconds"] = round(time.monotonic() - started, 3)
     line = {"cell": cell, "kept": keep, "measured": measured, "mask_sha256": hashlib.sha256(mask).hexdigest()}
@@ -65,14 +65,14 @@ def measure_cell(point: Point, workshop: Workshop, reporter: Reporter, *, keep: 
     return f"{metric} {evaluation[metric]:.4f}" if evaluation[metric] is not None else f"loss {evaluation['loss']:.4f}"
 
 
-def _iterations(point: Point, workshop: Workshop) -> list[dict[str, Any]]:
+def _iterations(point: Point, steps: StepRunner) -> list[dict[str, Any]]:
     """What each iteration did, in order, from the results of its steps."""
     lines: list[dict[str, Any]] = []
     line: dict[str, Any] = {}
     for step in point.last.ancestry():
         if step.stage == "evaluate":
             continue
-        report = workshop.result(step, point.cell)
+        report = steps.result(step, point.cell)
         result = report["metrics"]
         if step.stage in ("pretrain", "posttrain"):
             line["validation_loss"] = result["validation"]["loss"]

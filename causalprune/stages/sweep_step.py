@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,8 +32,8 @@ CELL_ERRORS = (UsageError, DataError, MismatchError, NumericalError)
 
 
 @dataclass
-class Workshop:
-    """Does steps and remembers where their results lie.
+class StepRunner:
+    """Runs the steps of cells, each once, and knows where their results lie.
 
     Attributes:
         paths: The sweep's files.
@@ -56,7 +57,7 @@ class Workshop:
             return self.paths.shared(step.key)
         return self.paths.work(cell) / step.key
 
-    def make(self, step: Step, cell: str, reporter: Reporter) -> Path:
+    def run(self, step: Step, cell: str, reporter: Reporter) -> Path:
         """Do a step and all that it rests on, unless it is done already.
 
         Args:
@@ -76,7 +77,7 @@ class Workshop:
             return folder
         if step.key in self.failed:
             raise self.failed[step.key]
-        inputs = {role: self.make(source, cell, reporter) for role, source in step.inputs}
+        inputs = {role: self.run(source, cell, reporter) for role, source in step.inputs}
         make_directory(folder)
         with self._leases(step, folder):
             if not (folder / _DONE).exists():
@@ -136,6 +137,7 @@ class Workshop:
         return {**paths, "output": None} if hasattr(step.config, "output") else paths
 
 
+@cache
 def _given_metrics(stage: str, paths: RunPaths) -> dict[str, Any]:
     """What the stage that made a given result would report of it, as far as the table needs it."""
     if stage == "pretrain":

@@ -13,7 +13,8 @@ from causalprune.data.datasets import DataSet
 from causalprune.distributed import processes
 from causalprune.pruning.mask import Mask
 from causalprune.reporting import Reporter
-from causalprune.stages.artefacts import StageOutput, StageResult
+from causalprune.stages.checkpoint_output import CheckpointOutput
+from causalprune.stages.output import StageResult
 from causalprune.stopping import stop_requests
 from causalprune.training.loop import TrainingSnapshot, train
 
@@ -34,7 +35,7 @@ class TrainingResult(StageResult):
 
 
 def train_stage(
-    output: StageOutput,
+    output: CheckpointOutput,
     model: nn.Module,
     data: DataSet,
     mask: Mask,
@@ -100,31 +101,27 @@ def train_stage(
         header = replace(info, metrics=metrics)
 
         def publish() -> None:
-            sha256 = output.save(output.path, Checkpoint(header, model.state_dict(), saved_mask))
-            output.publish(_training_result(output, read_checkpoint_info(output.path)), sha256)
+            saved = output.save(Checkpoint(header, model.state_dict(), saved_mask))
+            output.publish(_training_result(output, saved))
 
         group.first(publish)
     return _training_result(output, read_checkpoint_info(output.path))
 
 
-def finished_training(output: StageOutput) -> TrainingResult | None:
+def finished_training(output: CheckpointOutput) -> TrainingResult | None:
     """The result if the very same training is done already."""
     done = output.finished()
     if done is None:
         return None
     result = _training_result(output, done, already_done=True)
-    processes().first(lambda: output.publish_again(result))
+    processes().first(lambda: output.publish(result))
     return result
 
 
-def _training_result(output: StageOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
+def _training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
     """The result that a training stage's checkpoint describes."""
     return TrainingResult(
-        stage=output.stage,
-        inputs=output.inputs,
-        outputs={"checkpoint": str(output.path)},
-        already_done=already_done,
-        seconds=output.seconds,
+        **output.common(already_done=already_done),
         best_epoch=info.metrics["best_epoch"],
         validation=info.metrics["validation"],
         sparsity=info.sparsity,

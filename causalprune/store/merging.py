@@ -4,94 +4,99 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from causalprune.errors import CausalpruneError, DataError, MismatchError, StorageError, UsageError
+from causalprune.errors import DataError, MismatchError, StorageError
 from causalprune.files import PARTIAL, remove_partials, remove_tree, rename
 from causalprune.store.codec import Codec, find_codec
 from causalprune.store.info import RecordingInfo
 from causalprune.store.reader import RecordingReader
 from causalprune.store.rewriting import LEAST_QUEUE, append_recording
 from causalprune.store.trajectory import TrajectoryStore
-from causalprune.urls import StoreUrl
 
 
-def merge_stores(
-    sources: Sequence[Path | StoreUrl], path: Path, *, codec: str | None = None
-) -> tuple[RecordingReader, bool]:
-    """Make a store with one recording: the rows of every recording of every source, in order.
+@dataclass(frozen=True)
+class Merge:
+    """The recordings of several stores, and the recording that has the rows of all.
 
-    X and y of the result are those of the parts, one below the other. It appears as a whole; memory: two blocks of
-    rows. Nothing is rounded unless ``codec`` asks for it. One process at a time may make a store at ``path``.
+    Its X and y are those of the parts, one below the other. Nothing is rounded unless its codec asks for it.
 
-    Args:
-        sources: Stores of the same model and mask.
-        path: The new store.
-        codec: How to store it; with as many bits as the most exact part when left out.
-
-    Returns:
-        The recording, and whether it was there already, made of the very same parts.
-
-    Raises:
-        UsageError: Something else is at ``path`` already.
-        DataError: A source has no recording, or one that isn't finished.
-        MismatchError: The recordings can't be explained by one γ.
-        CorruptError: A file is missing or damaged.
-        StorageError: The file system refused.
+    Attributes:
+        store: One of the stores; all have the same parameters.
+        readers: Every recording of every store, in order.
+        info: How the whole was made.
+        codec: How it is stored.
     """
-    stores = [TrajectoryStore.open(source) for source in sources]
-    readers = []
-    for store in stores:
-        store.require_index(stores[0].index)
-        if not store.recordings:
-            raise DataError(f"{store.path}", expected="a recording", found="none", remedy="leave it out")
-        readers += [store.recording(name) for name in store.recordings]
-    info = merged_info(readers)
-    most = max((reader.schema.codec for reader in readers), key=lambda own: own.mantissa_bits)
-    wanted = find_codec(codec or most.name)
-    if path.exists():
-        return _require_same(path, info, wanted), True
-    temporary = path.with_name(f".{path.name}{PARTIAL}merge")
-    # Of an earlier attempt that was killed.
-    remove_partials(path.parent, path.name)
-    try:
-        merged = TrajectoryStore.create(
-            temporary, index=stores[0].index, model=stores[0].model, start_sha256=info.start_sha256
-        )
-        rows = sum(reader.num_rows for reader in readers)
-        with merged.create_recording(
-            info, readers[0].active, max_rows=rows, codec=wanted.name, queue_bytes=LEAST_QUEUE
-        ) as writer:
-            for reader in readers:
-                append_recording(reader, writer)
-            writer.finish()
-        rename(temporary, path)
-    except BaseException:
-        if temporary.exists():
-            with suppress(StorageError):
-                remove_tree(temporary)
-        raise
-    return TrajectoryStore.open(path).recording(), False
 
+    store: TrajectoryStore
+    readers: tuple[RecordingReader, ...]
+    info: RecordingInfo
+    codec: Codec
 
-def _require_same(path: Path, info: RecordingInfo, codec: Codec) -> RecordingReader:
-    """The recording at ``path`` if a merge would make the same one."""
-    try:
-        found = TrajectoryStore.open(path).recording()
-        same = found.finished and found.info == info and found.schema.codec == codec
-    except CausalpruneError:
-        same = False
-    if not same:
-        raise UsageError(
-            f"{path}",
-            expected="nothing there yet, or a merge of the same recordings",
-            found="something else",
-            remedy="pass --overwrite to replace it, or choose another --output",
-        )
-    return found
+    @classmethod
+    def of(cls, stores: Sequence[TrajectoryStore], codec: str | None = None) -> Merge:
+        """Check that stores can be merged.
+
+        Args:
+            stores: Of the same model and mask.
+            codec: How to store the whole; with as many bits as the most exact part when left out.
+
+        Raises:
+            DataError: A store has no recording, or one that isn't finished.
+            MismatchError: The recordings can't be explained by one γ.
+            UsageError: An unknown codec.
+            CorruptError: A file is missing or damaged.
+        """
+        readers: list[RecordingReader] = []
+        for store in stores:
+            store.require_index(stores[0].index)
+            if not store.recordings:
+                raise DataError(f"{store.path}", expected="a recording", found="none", remedy="leave it out")
+            readers += [store.recording(name) for name in store.recordings]
+        info = merged_info(readers)
+        most = max((reader.schema.codec for reader in readers), key=lambda own: own.mantissa_bits)
+        return cls(stores[0], tuple(readers), info, find_codec(codec or most.name))
+
+    def made(self, reader: RecordingReader) -> bool:
+        """Whether a recording is the one that this makes."""
+        return reader.finished and reader.info == self.info and reader.schema.codec == self.codec
+
+    def write(self, path: Path) -> None:
+        """Make the store, which appears as a whole; memory: two blocks of rows. One process at a time may call it.
+
+        Args:
+            path: Where nothing is.
+
+        Raises:
+            CorruptError: A file is missing or damaged.
+            StorageError: The file system refused.
+        """
+        temporary = path.with_name(f".{path.name}{PARTIAL}merge")
+        # Of an earlier attempt that was killed.
+        remove_partials(path.parent, path.name)
+        try:
+            merged = TrajectoryStore.create(
+                temporary, index=self.store.index, model=self.store.model, start_sha256=self.info.start_sha256
+            )
+            with merged.create_recording(
+                self.info,
+                self.readers[0].active,
+                max_rows=sum(reader.num_rows for reader in self.readers),
+                codec=self.codec.name,
+                queue_bytes=LEAST_QUEUE,
+            ) as writer:
+                for reader in self.readers:
+                    append_recording(reader, writer)
+                writer.finish()
+            rename(temporary, path)
+        except BaseException:
+            if temporary.exists():
+                with suppress(StorageError):
+                    remove_tree(temporary)
+            raise
 
 
 def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:

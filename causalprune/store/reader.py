@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, partial
-from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -48,6 +47,7 @@ class RecordingReader:
 
     Attributes:
         name: Name of the recording.
+        index: The store's parameters.
         info: How it was made.
         schema: How it is laid out.
         num_rows: T, from the commit log.
@@ -60,7 +60,7 @@ class RecordingReader:
 
     def __init__(self, store: StoreLayout, name: str, index: ParameterIndex) -> None:
         self.name = name
-        self._index = index
+        self.index = index
         self._layout = store.recording(name)
         attributes = read_attributes(self._layout.metadata, "recording")
         self._seed = attributes_checksum(attributes)
@@ -133,7 +133,7 @@ class RecordingReader:
         Raises:
             CorruptError: Missing or damaged.
         """
-        active = read_array(self._layout.active, (self._index.total,), np.dtype(bool), ("parameter",))
+        active = read_array(self._layout.active, (self.index.total,), np.dtype(bool), ("parameter",))
         checksum = google_crc32c.value(active.view(np.uint8))
         if checksum != self.schema.active_checksum or np.count_nonzero(active) != self.num_columns:
             raise CorruptError(
@@ -152,13 +152,8 @@ class RecordingReader:
 
     def describe_column(self, column: int) -> str:
         """Name a column's parameter and its element, such as ``fc1.weight[3, 17]``."""
-        name, element = self._index.locate(int(self.column_index[column]))
+        name, element = self.index.locate(int(self.column_index[column]))
         return f"{name}{list(element)}"
-
-    @property
-    def index(self) -> ParameterIndex:
-        """The store's parameters."""
-        return self._index
 
     @property
     def codec(self) -> str:
@@ -169,7 +164,7 @@ class RecordingReader:
     def digest(self) -> str:
         """SHA-256 over what was recorded: equal digests mean equal metadata, shards and scalars."""
         files = [[commit.rows, *commit.file.to_json().values()] for commit in self._log.commits]
-        digest = hashlib.sha256(canonical_bytes([self.schema.to_json(), self._index.to_json(), files]))
+        digest = hashlib.sha256(canonical_bytes([self.schema.to_json(), self.index.to_json(), files]))
         digest.update(self.steps.to_matrix().tobytes())
         return digest.hexdigest()
 
@@ -234,13 +229,13 @@ class RecordingReader:
         Raises:
             UsageError: The store has no such parameter.
         """
-        names = [entry.name for entry in self._index]
+        names = [entry.name for entry in self.index]
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             raise UsageError(
                 "parameter", expected=f"one of {', '.join(near or names[:4])}"[:200], found=repr(name)[:80]
             )
-        entry = self._index[name]
+        entry = self.index[name]
         start, stop = np.searchsorted(self.column_index, [entry.offset, entry.stop])
         return slice(int(start), int(stop))
 
@@ -359,18 +354,6 @@ class RecordingReader:
     def fits(self) -> tuple[str, ...]:
         """Names of the fits beside this recording."""
         return self._fits.names()
-
-    def write_fit(
-        self,
-        name: str,
-        arrays: Mapping[str, np.ndarray],
-        attributes: Mapping[str, Any],
-        overwrite: bool = False,
-        break_lock: bool = False,
-        patient: bool = False,
-    ) -> None:
-        """Keep a fit; see :meth:`FitStore.write <causalprune.store.fits.FitStore.write>`."""
-        self._fits.write(name, arrays, attributes, overwrite=overwrite, break_lock=break_lock, patient=patient)
 
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.store.fits.FitStore.read>`."""

@@ -8,29 +8,56 @@ from functools import partial
 import numpy as np
 
 from causalprune.errors import DataError, UsageError
-from causalprune.store.codec import Codec
+from causalprune.store.codec import Codec, find_codec
 from causalprune.store.commits import CommitLog
 from causalprune.store.files import Location
 from causalprune.store.fits import write_fit_group
 from causalprune.store.info import RecordingSchema
 from causalprune.store.layout import RecordingLayout, StoreLayout
-from causalprune.store.lifecycle import begin_recording, finish_recording
+from causalprune.store.lifecycle import begin_recording, finish_recording, recover_recordings
 from causalprune.store.metadata import attributes_checksum, read_attributes
 from causalprune.store.reader import RecordingReader
 from causalprune.store.steps import STEP_FIELDS
+from causalprune.store.trajectory import TrajectoryStore
 from causalprune.store.writer import RecordingWriter
+from causalprune.urls import StoreUrl
 
 LEAST_QUEUE = 1
 """Bytes; the writer keeps two blocks all the same."""
 
 
-def recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
-    """Give a recording another codec, in its place; the caller holds the store's locks.
+def recode(store: TrajectoryStore, name: str, codec_name: str) -> None:
+    """Store a finished recording with another codec, in its place, with its fits.
+
+    It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
+    two blocks of rows. Fits keep the digest of the recording that they were made from.
+
+    Args:
+        store: A store on a disk.
+        name: The recording.
+        codec_name: A codec that keeps no more bits than the recording has.
 
     Raises:
-        DataError: It isn't finished.
-        UsageError: The codec keeps bits that the recording doesn't have.
+        DataError: There is no such recording, or it isn't finished.
+        UsageError: A store elsewhere, an unknown codec, or one that keeps bits which the recording doesn't have.
+        CorruptError: A file is missing or damaged.
+        LockedError: Another process is recording into the store, or changing fits.
+        StorageError: The file system refused.
     """
+    if isinstance(store.path, StoreUrl):
+        raise UsageError(
+            "codec",
+            expected="a store on a disk",
+            found=f"{store.path}",
+            remedy="copy it there, compact it, and copy it back: the files are the same",
+        )
+    layout = store.layout
+    with layout.lock.lock(), layout.fits_lock.lock():
+        recover_recordings(layout)
+        _recode(layout, store.recording(name), find_codec(codec_name))
+
+
+def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
     own = reader.schema.codec
     if not reader.finished:
         raise DataError(
@@ -41,7 +68,7 @@ def recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
         )
     if codec.mantissa_bits > own.mantissa_bits:
         raise UsageError(
-            "--codec",
+            "codec",
             expected=f"one that keeps at most the {own.mantissa_bits} mantissa bits of recording {reader.name}",
             found=f"{codec.name}, which keeps {codec.mantissa_bits}",
         )

@@ -32,17 +32,15 @@ class RowBlock:
         self.shard = 0
         self.rows = 0
         self._wait: Callable[[], None] | None = None
-        self._tensors: tuple[torch.Tensor, torch.Tensor] | None = None
+        self.scalars = np.empty((rows, len(STEP_FIELDS)), np.float64)
+        self._tensor: torch.Tensor | None = None
         if pinned:
             import torch
 
-            values = torch.empty((rows, columns), dtype=torch.float32, pin_memory=True)
-            scalars = torch.empty((rows, len(STEP_FIELDS)), dtype=torch.float64, pin_memory=True)
-            self._tensors = (values, scalars)
-            self.values, self.scalars = values.numpy(), scalars.numpy()
+            self._tensor = torch.empty((rows, columns), dtype=torch.float32, pin_memory=True)
+            self.values = self._tensor.numpy()
         else:
             self.values = np.empty((rows, columns), np.float32)
-            self.scalars = np.empty((rows, len(STEP_FIELDS)), np.float64)
 
     def touch(self) -> None:
         """Make the system back the memory now: whoever writes a page first waits for it."""
@@ -57,27 +55,21 @@ class RowBlock:
         row = self.values[self.rows]
         if not isinstance(delta, np.ndarray):
             if delta.data_ptr() != row.ctypes.data:
-                self._copy(0, delta)
+                self._copy(delta)
         elif delta.ctypes.data != row.ctypes.data:
             np.copyto(row, delta, casting="same_kind")
-
-    def put_scalar(self, position: int, value: torch.Tensor) -> None:
-        """Copy a scalar from a GPU into the next row, without waiting for it."""
-        self._copy(1, value, position)
 
     def wait(self) -> None:
         """Wait until every copy into the block is done."""
         if self._wait is not None:
             self._wait()
 
-    def _copy(self, which: int, source: torch.Tensor, position: int | None = None) -> None:
+    def _copy(self, source: torch.Tensor) -> None:
         import torch
 
-        if self._tensors is None:
-            self._tensors = (torch.from_numpy(self.values), torch.from_numpy(self.scalars))
-        row = self._tensors[which][self.rows]
-        target = row if position is None else row[position]
-        target.copy_(source.detach(), non_blocking=True)
+        if self._tensor is None:
+            self._tensor = torch.from_numpy(self.values)
+        self._tensor[self.rows].copy_(source.detach(), non_blocking=True)
         if source.is_cuda:
             event = torch.cuda.Event()
             event.record(torch.cuda.current_stream(source.device))

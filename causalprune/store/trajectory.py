@@ -17,6 +17,7 @@ from causalprune.store.blocks import MAX_ROWS, BlockShape
 from causalprune.store.codec import find_codec
 from causalprune.store.commits import CommitLog
 from causalprune.store.files import Location, locate
+from causalprune.store.fits import FitStore
 from causalprune.store.info import RecordingInfo, RecordingSchema
 from causalprune.store.layout import METADATA, RecordingLayout, StoreLayout
 from causalprune.store.lifecycle import (
@@ -47,6 +48,7 @@ class TrajectoryStore:
         index: The prunable parameters.
         model: Specification of the model, JSON-ready.
         start_sha256: Hash of the checkpoint for which the store was made.
+        layout: Its files.
     """
 
     def __init__(self, path: Path | StoreUrl, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> None:
@@ -54,7 +56,7 @@ class TrajectoryStore:
         self.index = index
         self.model = model
         self.start_sha256 = start_sha256
-        self._layout = StoreLayout(locate(path))
+        self.layout = StoreLayout(locate(path))
 
     @classmethod
     def create(
@@ -154,7 +156,7 @@ class TrajectoryStore:
         """
         import zarr
 
-        return zarr.open_group(self._layout.root.zarr_store(), mode="r")
+        return zarr.open_group(self.layout.root.zarr_store(), mode="r")
 
     def require_index(self, index: ParameterIndex) -> None:
         """Check that the store is about the same parameters.
@@ -173,12 +175,12 @@ class TrajectoryStore:
     @property
     def recordings(self) -> tuple[str, ...]:
         """Names of the recordings, ``"000"`` and on, in order."""
-        return self._layout.recording_names()
+        return self.layout.recording_names()
 
     @property
     def writer(self) -> LockHolder | None:
         """The process that is recording into the store, if any; one of another host may have ended unnoticed."""
-        holder = self._layout.lock.holder()
+        holder = self.layout.lock.holder()
         return None if holder is None or holder.is_known_dead else holder
 
     def recording(self, name: str | None = None) -> RecordingReader:
@@ -191,7 +193,15 @@ class TrajectoryStore:
             DataError: There is none of that name, or none at all.
             CorruptError: A file is missing, damaged, or contradicts another.
         """
-        return RecordingReader(self._layout, self._require_name(name), self.index)
+        return RecordingReader(self.layout, self._require_name(name), self.index)
+
+    def fits(self, recording: str | None = None) -> FitStore:
+        """The fits of a recording, to write one; the last recording's when left out.
+
+        Raises:
+            DataError: There is no such recording.
+        """
+        return FitStore(self.layout.recording(self._require_name(recording)), self.layout.fits_lock)
 
     def _require_name(self, name: str | None) -> str:
         names = self.recordings
@@ -236,13 +246,13 @@ class TrajectoryStore:
             UsageError: An unknown codec, or a size out of range.
         """
         schema, active = self._design(info, active, max_rows, codec, block_rows)
-        lock = self._layout.lock.lock(break_lock=break_lock)
+        lock = self.layout.lock.lock(break_lock=break_lock)
         lock.acquire()
         try:
-            recover_recordings(self._layout)
-            layout = self._layout.recording(self._layout.next_recording_name())
+            recover_recordings(self.layout)
+            layout = self.layout.recording(self.layout.next_recording_name())
             begin_recording(layout, schema, active)
-            reader = RecordingReader(self._layout, layout.root.name, self.index)
+            reader = RecordingReader(self.layout, layout.root.name, self.index)
             log = reader.read_log()
             log.claim()
             tail = np.empty((0, schema.shape.columns), np.float32)
@@ -291,17 +301,17 @@ class TrajectoryStore:
             LockedError: Another process is recording into the store.
             StorageError: The file system refused.
         """
-        lock = self._layout.lock.lock(break_lock=break_lock)
+        lock = self.layout.lock.lock(break_lock=break_lock)
         lock.acquire()
         try:
-            recover_recordings(self._layout)
-            layout = self._layout.recording(self._require_name(name))
+            recover_recordings(self.layout)
+            layout = self.layout.recording(self._require_name(name))
             for folder in (layout.root, layout.delta):
                 folder.clear_leftovers()
-            log = RecordingReader(self._layout, name, self.index).read_log()
+            log = RecordingReader(self.layout, name, self.index).read_log()
             log.claim()
             # What is read now can't be changed by a writer that this one has taken over from.
-            reader = RecordingReader(self._layout, name, self.index)
+            reader = RecordingReader(self.layout, name, self.index)
             if not 0 <= rows <= reader.num_rows:
                 raise MismatchError(
                     f"recording {layout.root}",
@@ -323,8 +333,8 @@ class TrajectoryStore:
             LockedError: Another process is recording into the store.
             StorageError: The file system refused.
         """
-        with self._layout.lock.lock(break_lock=break_lock):
-            recover_recordings(self._layout)
+        with self.layout.lock.lock(break_lock=break_lock):
+            recover_recordings(self.layout)
 
     def delete_recording(self, name: str, *, break_lock: bool = False) -> None:
         """Delete a recording with its fits.
@@ -338,39 +348,9 @@ class TrajectoryStore:
             LockedError: Another process is recording into the store.
             StorageError: The file system refused.
         """
-        with self._layout.lock.lock(break_lock=break_lock):
-            recover_recordings(self._layout)
-            self._layout.recording(self._require_name(name)).root.remove_folder()
-
-    def recode_recording(self, name: str, codec: str) -> None:
-        """Store a finished recording with another codec, in its place, with its fits.
-
-        It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
-        two blocks of rows. Fits keep the digest of the recording that they were made from.
-
-        Args:
-            name: The recording.
-            codec: One that keeps no more bits than the recording has.
-
-        Raises:
-            DataError: There is no such recording, or it isn't finished.
-            UsageError: An unknown codec, or one that keeps bits which the recording doesn't have.
-            CorruptError: A file is missing or damaged.
-            LockedError: Another process is recording into the store, or changing fits.
-            StorageError: The file system refused.
-        """
-        from causalprune.store.rewriting import recode
-
-        if isinstance(self.path, StoreUrl):
-            raise UsageError(
-                "--codec",
-                expected="a store on a disk",
-                found=f"{self.path}",
-                remedy="copy it there, compact it, and copy it back: the files are the same",
-            )
-        with self._layout.lock.lock(), self._layout.fits_lock.lock():
-            recover_recordings(self._layout)
-            recode(self._layout, RecordingReader(self._layout, self._require_name(name), self.index), find_codec(codec))
+        with self.layout.lock.lock(break_lock=break_lock):
+            recover_recordings(self.layout)
+            self.layout.recording(self._require_name(name)).root.remove_folder()
 
     def verify(self) -> list[str]:
         """Read everything there is and compare it with its checksums.

@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
@@ -137,9 +137,6 @@ class RecordingWriter:
             raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
         scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
         for position, value in enumerate(scalars):
-            if getattr(value, "is_cuda", False):
-                block.put_scalar(position, cast("torch.Tensor", value))
-                continue
             number = float(value)
             self._require_finite(number, position, self._appended)
             block.scalars[block.rows, position] = number

@@ -9,7 +9,7 @@ from causalprune_cli.main import main
 
 from causalprune import stopping
 from causalprune.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
-from causalprune.stages.artefacts import StageOutput
+from causalprune.stages.checkpoint_output import CheckpointOutput
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 
@@ -86,8 +86,8 @@ def test_an_overwriting_command_resumes_too(run, monkeypatch, capsys):
     assert call(*command) == 75
     monkeypatch.undo()
     resumed = []
-    real = StageOutput.resume
-    monkeypatch.setattr(StageOutput, "resume", lambda *args: resumed.append(real(*args)) or resumed[-1])
+    real = CheckpointOutput.resume
+    monkeypatch.setattr(CheckpointOutput, "resume", lambda *args: resumed.append(real(*args)) or resumed[-1])
     assert call(*command) == 0
     assert resumed[0].info.position["steps"] == 1
     assert (run / "recorded.safetensors").read_bytes() == expected

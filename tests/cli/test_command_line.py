@@ -31,7 +31,7 @@ sys.exit(f"loaded {{heavy}}" if heavy else 0)
 
 
 def test_nobody_reads_what_is_printed():
-    """As with ``| head -1``: no traceback, and not the exit code of a defect."""
+    """As with ``| head -1``: no traceback, and not the exit code of an internal error."""
     command = [sys.executable, "-m", "causalprune", "--help"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         process.stdout.close()

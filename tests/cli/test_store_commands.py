@@ -11,7 +11,7 @@ from causalprune.config import StoreVerifyConfig
 from causalprune.errors import CorruptError
 from causalprune.parameters import ParameterIndex
 from causalprune.reporting import Reporter
-from causalprune.stages.store_verify import store_verify
+from causalprune.stages.store import store_verify
 from causalprune.store import RecordingInfo, TrajectoryStore
 
 ROWS, COLUMNS = 20, 30

@@ -2,14 +2,17 @@
 
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from commands import artefact_hashes, call, call_json
 
 from causalprune.checkpoint import load_checkpoint
-from causalprune.stages.artefacts import StageOutput
+from causalprune.errors import StorageError
+from causalprune.stages.checkpoint_output import CheckpointOutput
 from causalprune.stages.record_loop import RecordLoop
 from causalprune.store import TrajectoryStore
+from causalprune.store.steps import STEP_FIELDS
 
 RECORD = ["record", "--steps", "8", "--checkpoint-every", "never"]
 
@@ -57,6 +60,56 @@ def test_another_checkpoint_of_the_same_recording(run, capsys):
     assert inodes(run / "trajectory.zarr") == files
 
 
+def test_a_compacted_recording_is_enough_to_make_the_checkpoint_again(run):
+    before = (run / "recorded.safetensors").read_bytes()
+    assert call("store", "compact", "--codec", "small", "--run", run, "--quiet") == 0
+    (run / "recorded.safetensors").unlink()
+    files = inodes(run / "trajectory.zarr")
+    assert call(*RECORD, "--run", run, "--quiet") == 0
+    assert (run / "recorded.safetensors").read_bytes() == before
+    assert inodes(run / "trajectory.zarr") == files
+
+
+@pytest.mark.parametrize("saved", ["never", "3steps"])
+def test_a_recording_is_finished_only_when_its_checkpoint_is_there(tmp_path, prepared, monkeypatch, saved):
+    shutil.copy(prepared / "pretrained.safetensors", tmp_path)
+    command = [*RECORD[:-1], saved, "--run", tmp_path, "--quiet"]
+
+    def crash(*args):
+        raise StorageError("the disk that is gone")
+
+    monkeypatch.setattr("causalprune.store.trajectory.finish_recording", crash)
+    assert call(*command) == 6
+    monkeypatch.undo()
+    assert (tmp_path / "recorded.safetensors").exists()
+    assert not TrajectoryStore.open(tmp_path / "trajectory.zarr").recording().finished
+    assert call(*command) == 0
+    done = TrajectoryStore.open(tmp_path / "trajectory.zarr").recording()
+    assert done.finished
+    assert done.digest == TrajectoryStore.open(prepared / "trajectory.zarr").recording().digest
+    assert (tmp_path / "recorded.safetensors").read_bytes() == (prepared / "recorded.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["fewer", "scalar"])
+def test_another_recording_than_this_is_found(run, capsys, damage):
+    store = TrajectoryStore.open(run / "trajectory.zarr")
+    reader = store.recording()
+    scalars = [{name: reader.steps[name][row].item() for name in STEP_FIELDS} for row in range(reader.num_rows)]
+    if damage == "fewer":
+        scalars.pop()
+    else:
+        scalars[5]["grad_norm"] = np.nextafter(scalars[5]["grad_norm"], 9)
+    (run / "recorded.safetensors").unlink()
+    shutil.rmtree(run / "trajectory.zarr/recordings/000")
+    with store.create_recording(reader.info, np.ones(reader.num_columns, bool), max_rows=8) as writer:
+        for row in scalars:
+            writer.append(np.ones(reader.num_columns, np.float32), **row)
+        writer.finish()
+    says = f"another row {7 if damage == 'fewer' else 5}"
+    refused(capsys, *RECORD, "--run", run, says=says)
+    assert not (run / "recorded.safetensors").exists()
+
+
 def test_a_recording_that_comes_out_otherwise_is_kept(run, capsys, monkeypatch):
     """As on a device whose sums have no fixed order."""
     before = artefact_hashes(run)
@@ -88,8 +141,8 @@ def test_recording_once_more_can_be_interrupted(run, monkeypatch):
     assert call(*RECORD, "--run", run, "--quiet") == 75
     monkeypatch.undo()
     resumed = []
-    real = StageOutput.resume
-    monkeypatch.setattr(StageOutput, "resume", lambda *args: resumed.append(real(*args)) or resumed[-1])
+    real = CheckpointOutput.resume
+    monkeypatch.setattr(CheckpointOutput, "resume", lambda *args: resumed.append(real(*args)) or resumed[-1])
     assert call(*RECORD, "--run", run, "--quiet") == 0
     assert resumed[0].info.position["rows"] == 3
     assert artefact_hashes(run) == before

@@ -21,13 +21,13 @@ def url(s3):
     """A finished recording with a fit."""
     url = f"{s3}/t.zarr"
     store, _ = make_recording(url, ROWS, COLUMNS)
-    store.recording().write_fit("default", {"gamma": np.arange(float(COLUMNS))}, {"alpha": 1})
+    store.fits().write("default", {"gamma": np.arange(float(COLUMNS))}, {"alpha": 1})
     return url
 
 
 def make_local(path):
     store, _ = make_recording(path, ROWS, COLUMNS)
-    store.recording().write_fit("default", {"gamma": np.arange(float(COLUMNS))}, {"alpha": 1})
+    store.fits().write("default", {"gamma": np.arange(float(COLUMNS))}, {"alpha": 1})
     return path
 
 
@@ -157,8 +157,8 @@ def test_a_folder_with_a_marker_is_not_there(url):
     assert store.recordings == ("000",)
     assert store.recording().fits == ("default",)
     assert store.verify() == []
-    store.recording().write_fit("other", {"gamma": np.arange(3.0)}, {})
-    store.recording().delete_fit("other")
+    store.fits().write("other", {"gamma": np.arange(3.0)}, {})
+    store.layout.recording("000").fit("other").remove_folder()
     with store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=3):
         pass
     store.delete_recording("001")
@@ -187,14 +187,14 @@ def test_nothing_of_others_is_touched(s3):
 
 def test_names_inside_stay_inside(url, s3):
     put(s3, "outside/zarr.json", b"{}")
-    reader = TrajectoryStore.open(url).recording()
+    store = TrajectoryStore.open(url)
     for name in ("..", "../000", "a/b", ""):
         with pytest.raises(UsageError, match="letters, digits"):
-            reader.write_fit(name, {"gamma": np.arange(3.0)}, {})
+            store.fits().write(name, {"gamma": np.arange(3.0)}, {})
         with pytest.raises(DataError, match="none of that name"):
-            reader.read_fit(name)
+            store.recording().read_fit(name)
         with pytest.raises(DataError, match="found 000"):
-            TrajectoryStore.open(url).recording(name)
+            store.recording(name)
 
 
 def test_an_interrupted_recording_goes_on_elsewhere(s3, tmp_path):

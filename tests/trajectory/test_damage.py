@@ -35,8 +35,7 @@ def everything(path):
 @pytest.fixture
 def path(tmp_path):
     store, _ = make_recording(tmp_path / "t.zarr", rows=11, columns=40, block_rows=4)
-    reader = store.recording()
-    reader.write_fit("default", {"gamma": np.linspace(-1, 1, 40), "mask": np.arange(40) % 3 == 0}, {"alpha": 0.5})
+    store.fits().write("default", {"gamma": np.linspace(-1, 1, 40), "mask": np.arange(40) % 3 == 0}, {"alpha": 0.5})
     return store.path
 
 

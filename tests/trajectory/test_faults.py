@@ -84,16 +84,16 @@ def test_no_space_at_any_change_of_a_resume(tmp_path):
 def test_no_space_at_any_change_of_a_fit(tmp_path):
     old, new = {"gamma": np.arange(20.0)}, {"gamma": -np.arange(20.0)}
     store, _ = make_recording(tmp_path / "counted", ROWS, COLUMNS)
-    store.recording().write_fit("default", old, {"alpha": 1})
+    store.fits().write("default", old, {"alpha": 1})
 
     def replace(path):
-        TrajectoryStore.open(path).recording().write_fit("default", new, {"alpha": 2}, overwrite=True)
+        TrajectoryStore.open(path).fits().write("default", new, {"alpha": 2}, overwrite=True)
 
     for number in changes_that_need_space(tmp_path, replace):
         path = tmp_path / f"{number}"
         store, _ = make_recording(path, ROWS, COLUMNS)
         reader = store.recording()
-        reader.write_fit("default", old, {"alpha": 1})
+        store.fits().write("default", old, {"alpha": 1})
         with files.use(FaultyDisk("ENOSPC", number)), pytest.raises(StorageError):
             replace(path)
         assert reader.fits == ("default",)

@@ -15,8 +15,9 @@ from causalprune.errors import DataError, LockedError, MismatchError, StorageErr
 from causalprune.solver.features import FeatureSource
 from causalprune.store import TrajectoryStore
 from causalprune.store.codec import find_codec
-from causalprune.store.merging import merge_stores
+from causalprune.store.merging import Merge
 from causalprune.store.names import CODECS
+from causalprune.store.rewriting import recode
 
 
 def rounded(values, codec):
@@ -39,8 +40,8 @@ def test_recoding_is_recording_with_that_codec(tmp_path, codec):
     arrays = {"gamma": np.linspace(-1, 1, 50), "mask": np.arange(50) % 3 == 0}
     for name, own in (("expected", codec), ("recoded", "exact")):
         store, _ = make_recording(tmp_path / name, codec=own)
-        store.recording().write_fit("default", arrays, {"alpha": 0.5})
-    store.recode_recording("000", codec)
+        store.fits().write("default", arrays, {"alpha": 0.5})
+    recode(store, "000", codec)
     assert tree(tmp_path / "recoded") == tree(tmp_path / "expected")
 
 
@@ -49,15 +50,15 @@ def test_recoding_neither_invents_bits_nor_touches_an_unfinished_recording(tmp_p
     before = tree(store.path)
     for codec in ("balanced", "exact"):
         with pytest.raises(UsageError, match="keeps at most the 7 mantissa bits"):
-            store.recode_recording("000", codec)
+            recode(store, "000", codec)
     with pytest.raises(DataError, match="'007'"):
-        store.recode_recording("007", "small")
+        recode(store, "007", "small")
     with store.create_recording(INFO, np.ones(50, bool), max_rows=30) as writer:
         with pytest.raises(LockedError):
-            store.recode_recording("000", "small")
+            recode(store, "000", "small")
         append_rows(writer, values)
     with pytest.raises(DataError, match="finished"):
-        store.recode_recording("001", "small")
+        recode(store, "001", "small")
     store.delete_recording("001")
     assert tree(store.path) == before
 
@@ -65,10 +66,10 @@ def test_recoding_neither_invents_bits_nor_touches_an_unfinished_recording(tmp_p
 def test_no_space_at_any_change_of_a_recoding(tmp_path):
     """Afterwards the recording is the old or the new one, as a reader sees it, and doing it again succeeds."""
     original, values = make_recording(tmp_path / "original", rows=10, columns=20, block_rows=4, codec="exact")
-    original.recording().write_fit("f", {"gamma": np.ones(20)}, {})
+    original.fits().write("f", {"gamma": np.ones(20)}, {})
     make_recording(tmp_path / "expected", rows=10, columns=20, block_rows=4, codec="small")
     expected = TrajectoryStore.open(tmp_path / "expected")
-    expected.recording().write_fit("f", {"gamma": np.ones(20)}, {})
+    expected.fits().write("f", {"gamma": np.ones(20)}, {})
     number = 0
     while True:
         number += 1
@@ -78,7 +79,7 @@ def test_no_space_at_any_change_of_a_recoding(tmp_path):
         disk = FaultyDisk("ENOSPC", number)
         with files.use(disk):
             try:
-                store.recode_recording("000", "small")
+                recode(store, "000", "small")
                 failed = False
             except StorageError:
                 failed = True
@@ -91,7 +92,7 @@ def test_no_space_at_any_change_of_a_recoding(tmp_path):
         reader = store.recording("000")
         assert np.array_equal(reader.read_rows(0, 10), values if reader.codec == "exact" else rounded(values, "small"))
         assert reader.fits == ("f",)
-        store.recode_recording("000", "small")
+        recode(store, "000", "small")
         assert tree(path) == tree(tmp_path / "expected"), number
         assert failed
         shutil.rmtree(path)
@@ -115,6 +116,12 @@ def test_a_crash_between_the_two_renames(tmp_path):
     assert sorted(p.name for p in root.iterdir()) == ["000", "zarr.json"]
 
 
+def merge(sources, path, codec=None):
+    """The recording of the store that a merge makes."""
+    Merge.of([TrajectoryStore.open(source) for source in sources], codec).write(path)
+    return TrajectoryStore.open(path).recording()
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     rows=st.lists(st.integers(1, 20), min_size=2, max_size=4),
@@ -134,7 +141,7 @@ def test_a_merged_store_is_its_parts_stacked(tmp_path_factory, rows, blocks, cod
         record(store, values, active, info, codec=codecs[number], block_rows=blocks[number])
         parts.append(rounded(values, codecs[number]))
     sources = [path / f"{number}" for number in range(len(rows))]
-    merged, _ = merge_stores(sources, path / "merged")
+    merged = merge(sources, path / "merged")
     readers = [TrajectoryStore.open(source).recording() for source in sources]
     assert merged.verify() == []
     assert merged.finished
@@ -175,10 +182,8 @@ def test_what_can_not_be_merged(tmp_path):
         ("absent", DataError, "nothing"),
     ):
         with pytest.raises(error, match=match):
-            merge_stores([tmp_path / "a", tmp_path / name], tmp_path / "merged")
+            merge([tmp_path / "a", tmp_path / name], tmp_path / "merged")
         assert not (tmp_path / "merged").exists()
-    with pytest.raises(UsageError, match="nothing there yet"):
-        merge_stores([tmp_path / "a", tmp_path / "a"], tmp_path / "mask")
 
 
 def test_a_merge_that_was_killed_is_done_anew(tmp_path):
@@ -186,6 +191,6 @@ def test_a_merge_that_was_killed_is_done_anew(tmp_path):
         make_recording(tmp_path / name, codec="exact")
     leftover = tmp_path / ".merged.partial-merge"
     shutil.copytree(tmp_path / "a", leftover)
-    assert merge_stores([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small")[0].codec == "small"
+    assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small").codec == "small"
     assert not leftover.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "merged"]

@@ -1,4 +1,4 @@
-"""How every stage treats its inputs and outputs: what is done is not done again, what is there is not overwritten."""
+"""The checkpoint that a command writes: made once, by one process at a time, and taken up after an interruption."""
 
 from __future__ import annotations
 
@@ -20,17 +20,22 @@ from causalprune.checkpoint import (
     software_versions,
 )
 from causalprune.distributed import processes
-from causalprune.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError, UsageError
+from causalprune.errors import (
+    CorruptError,
+    DataError,
+    InterruptedStage,
+    MismatchError,
+    NewerFormatError,
+)
 from causalprune.files import append_line, make_directory, remove_file, remove_partials, sha256_file
 from causalprune.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.reporting import Reporter
-from causalprune.stages.result import StageResult, batch_job, identity_of
-from causalprune.stages.result_file import write_result
+from causalprune.stages.output import StageResult, batch_job, done_already, identity_of, write_result
 from causalprune.stopping import stop_requests
 
 
 @dataclass
-class StageOutput:
+class CheckpointOutput:
     """The checkpoint that a stage is to write.
 
     Attributes:
@@ -47,6 +52,7 @@ class StageOutput:
     default: Path
     inputs: dict[str, str]
     started: float = field(default_factory=time.monotonic)
+    _sha256: str = ""
 
     @property
     def identity(self) -> str:
@@ -74,16 +80,21 @@ class StageOutput:
         Raises:
             MismatchError: The output exists and is another one.
         """
-        if not self.path.exists() or self.config.overwrite:
-            return None
-        info = read_checkpoint_info(self.path)
-        if info.identity != self.identity:
-            raise MismatchError(
-                f"{self.path}",
-                expected="no such file, or the result of this very configuration and input",
-                found=f"a result of {_difference(self, info)}",
-                remedy="pass --overwrite to replace it, or choose another --run",
-            )
+        info: CheckpointInfo | None = None
+
+        def find() -> str | None:
+            nonlocal info
+            info = read_checkpoint_info(self.path) if self.path.exists() else None
+            return info.identity if info else None
+
+        done_already(
+            f"{self.path}",
+            self.identity,
+            find,
+            overwrite=self.config.overwrite,
+            found=lambda: f"a result of {_difference(self, info)}" if info else "",
+            remedy="pass --overwrite to replace it, or choose another --run",
+        )
         return info
 
     @contextmanager
@@ -149,9 +160,10 @@ class StageOutput:
             return checkpoint
         return None
 
-    def save(self, path: Path, checkpoint: Checkpoint) -> str:
-        """Write a checkpoint with this stage's provenance filled in; returns the file's SHA-256."""
-        return save_checkpoint(path, self._signed(checkpoint))
+    def save(self, checkpoint: Checkpoint) -> CheckpointInfo:
+        """Write the output with this stage's provenance filled in; returns its header as it was read back."""
+        self._sha256 = save_checkpoint(self.path, self._signed(checkpoint))
+        return read_checkpoint_info(self.path)
 
     def save_progress(self, checkpoint: Checkpoint) -> None:
         """Save the stage's state for a resume, and keep the one before it; older ones go."""
@@ -167,21 +179,24 @@ class StageOutput:
         )
         return replace(checkpoint, info=info)
 
-    def publish(self, result: StageResult, sha256: str = "") -> None:
-        """Write the result file and a line of the log, and drop the saved states.
+    def common(self, *, already_done: bool = False) -> dict[str, Any]:
+        """The fields that every result has."""
+        return {
+            "stage": self.stage,
+            "inputs": self.inputs,
+            "outputs": {"checkpoint": str(self.path)},
+            "already_done": already_done,
+            "seconds": self.seconds,
+        }
 
-        Args:
-            result: The stage's result.
-            sha256: Hash of the checkpoint, for the provenance chain.
+    def publish(self, result: StageResult) -> None:
+        """Write the result file, with the output's hash, and a line of the log, and drop the saved states.
+
+        If the work was done already, only what is missing of that because a crash came between the output and its end.
         """
-        write_result(self._result, {**result.to_json(), "sha256": sha256})
-        self._log("finished")
-        self._drop_progress()
-
-    def publish_again(self, result: StageResult) -> None:
-        """Do what is missing of :meth:`publish` because a crash came between the output and its end."""
-        if not self._result.exists():
-            self.publish(result, sha256_file(self.path))
+        if not (result.already_done and self._result.exists()):
+            write_result(self._result, {**result.to_json(), "sha256": self._sha256 or sha256_file(self.path)})
+            self._log("finished")
         self._drop_progress()
 
     @property
@@ -208,19 +223,7 @@ class StageOutput:
         append_line(run.log, json.dumps(line))
 
 
-def check_distinct(output: Path, *inputs: Path) -> None:
-    """Refuse an output path that is also an input's or another output's, or lies within one that is a directory.
-
-    Raises:
-        UsageError: It is.
-    """
-    for path in inputs:
-        if output.resolve().is_relative_to(path.resolve()):
-            expected = "neither an input nor another output"
-            raise UsageError("output path", expected=expected, found=str(output), remedy="name another")
-
-
-def _difference(output: StageOutput, info: CheckpointInfo) -> str:
+def _difference(output: CheckpointOutput, info: CheckpointInfo) -> str:
     if info.stage != output.stage:
         return f"the stage {info.stage or 'unknown'}"
     mine = output.config.identifying()
