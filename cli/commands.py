@@ -1,65 +1,47 @@
-"""The commands: one a stage, in the order of ``--help``, each with an example that works as it stands."""
+"""The commands of the command line, made from the table of commands."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
-from causalprune_cli.builder import stage_command
+from causalprune_cli.builder import add_command
+from causalprune_cli.session import Session
 
-from causalprune.config import STAGE_CONFIGS
+from causalprune.commands.names import COMMANDS, GROUPS, load_configs
+from causalprune.config.sources import resolve
 
-_EXAMPLES = {
-    "pretrain": "causalprune pretrain --dataset digits --epochs 30",
-    "record": "causalprune record --epochs 5",
-    "fit-gamma": "causalprune fit-gamma --alpha-ratio 0.1",
-    "apply-mask": "causalprune apply-mask --sparsity 0.9",
-    "posttrain": "causalprune posttrain --epochs 30",
-    "evaluate": "causalprune evaluate --json",
-    "diagnose": "causalprune diagnose --placebo 39",
-    "export": "causalprune export --format csr",
-    "run": "causalprune run --iterations 5 --sparsity 0.98",
-    "sweep": "causalprune sweep --sparsity 0.8,0.9 --criterion effect,magnitude",
-    "report": "causalprune report --run run",
-    "info": "causalprune info run",
-    "store verify": "causalprune store verify run/trajectory.zarr",
-    "store export": "causalprune store export --rows 0:8 --output delta.npz",
-    "store compact": "causalprune store compact run/trajectory.zarr --codec small",
-    "store merge": "causalprune store merge a.zarr b.zarr --output merged.zarr",
-}
-_STORE = "store "
+_SHOWN_BY = ("causalprune_cli.show", "causalprune_cli.show_diagnosis", "causalprune_cli.show_store")
+"""Modules with functions, named like the commands, that make something printable of a result."""
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add every command to the command line."""
-    store = typer.Typer(
-        name=_STORE.strip(),
-        help="Verify, export, compact or merge trajectory stores.",
-        epilog=f"Example: {_EXAMPLES['store verify']}",
-        no_args_is_help=False,
-    )
-    for stage, example in _EXAMPLES.items():
-        of_store = stage.startswith(_STORE)
-        stage_command(
-            store if of_store else app,
-            stage.removeprefix(_STORE),
-            STAGE_CONFIGS[stage],
-            stage=stage,
-            example=example,
-            show=_shower(stage),
-            file_argument=stage == "sweep",
-        )
-    app.add_typer(store)
+    """Add every command to the command line; those of more than one word in groups by their first."""
+    configs = load_configs()
+    groups: dict[str, typer.Typer] = {"": app}
+    for command, (_, _, example) in COMMANDS.items():
+        group, _, name = command.rpartition(" ")
+        if group not in groups:
+            groups[group] = typer.Typer(
+                name=group, help=GROUPS[group], epilog=f"Example: {example}", no_args_is_help=False
+            )
+        add_command(groups[group], name, configs[command], example=example, run=partial(_run, command))
+    for name, group_app in groups.items():
+        if name:
+            app.add_typer(group_app)
 
 
-def _shower(stage: str) -> Callable[[Any], Any]:
-    """What makes something printable of a stage's result; rich is imported when there is one."""
-    module = "show_store" if stage.startswith(_STORE) else "show_diagnosis" if stage == "diagnose" else "show"
+def _run(command: str, session: Session, given: dict[str, Any], file: Path | None) -> None:
+    session.run(command, lambda: resolve(load_configs(), command, given, file), partial(_show, command))
 
-    def show(result: Any) -> Any:
-        function = stage.removeprefix(_STORE).replace("-", "_")
-        return getattr(import_module(f"causalprune_cli.{module}"), function)(result)
 
-    return show
+def _show(command: str, result: Any) -> Any:
+    """Something that rich can print of a result; rich is imported when there is one."""
+    function = command.replace("-", "_").replace(" ", "_")
+    for module in map(import_module, _SHOWN_BY):
+        if hasattr(module, function):
+            return getattr(module, function)(result)
+    return import_module(_SHOWN_BY[0]).metrics(result)

@@ -62,7 +62,7 @@ class Session:
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
-        result = stage_function(name.replace("-", "_").replace(" ", "_"))(config, reporter)
+        result = stage_function(name)(config, reporter)
         if not processes().is_first:
             return
         if self.json:

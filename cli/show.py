@@ -298,6 +298,11 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
     return [pairs(lines)]
 
 
+def metrics(result: Any) -> Any:
+    """What a command reports that has no table of its own here."""
+    return facts(result, {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()})
+
+
 def facts(result: Any, lines: dict[str, str]) -> Table:
     """Lines of a result, and where its outputs are."""
     return pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})

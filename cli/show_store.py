@@ -81,7 +81,7 @@ def _parameter_lines(p: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def verify(result: Any) -> Any:
+def store_verify(result: Any) -> Any:
     """How much was compared."""
     lines = {
         "store": result.path,
@@ -92,7 +92,7 @@ def verify(result: Any) -> Any:
     return pairs(lines)
 
 
-def export(result: Any) -> Any:
+def store_export(result: Any) -> Any:
     """Size of the slice."""
     lines = {
         "recording": result.recording,
@@ -102,7 +102,7 @@ def export(result: Any) -> Any:
     return facts(result, lines)
 
 
-def compact(result: Any) -> Any:
+def store_compact(result: Any) -> Any:
     """What became smaller."""
     lines = {
         "stored anew": ", ".join(result.recoded) or "none",
@@ -112,7 +112,7 @@ def compact(result: Any) -> Any:
     return facts(result, lines)
 
 
-def merge(result: Any) -> Any:
+def store_merge(result: Any) -> Any:
     """Size of the merged recording."""
     lines = {
         "recordings": f"{len(result.parts)}",

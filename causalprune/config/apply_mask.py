@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from causalprune.config.shared import (
-    REWINDS,
-    SCOPES,
-    SPARSITY_SCHEDULES,
-    ComputeOptions,
-    check_mask_granularity,
-    store_option,
-)
+from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.errors import UsageError
 from causalprune.options import at_least, default_of, flag_of, fraction, one_of, option, positive
 from causalprune.paths import DEFAULT_FIT
-from causalprune.pruning.names import CRITERIA, REWEIGHTING, check_criterion
+from causalprune.pruning.names import (
+    CRITERIA,
+    REWEIGHTING,
+    REWINDS,
+    SCOPES,
+    SPARSITY_SCHEDULES,
+    check_criterion,
+    check_mask_granularity,
+)
 from causalprune.quantities import check_bytes
 from causalprune.urls import StoreUrl
 
@@ -55,18 +57,22 @@ class ApplyMaskConfig(ComputeOptions):
         "2GiB",
         "Largest matrix of gradients that chita holds in memory; a larger one it reads from the store in every pass.",
         check=check_bytes,
-        identifies=False,
+        affects_result=False,
     )
-    checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", identifies=False)
+    checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", affects_result=False)
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
-    fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", identifies=False)
+    fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", affects_result=False)
     rewind_from: Path | None = option(
         None,
         "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
-        identifies=False,
+        affects_result=False,
     )
-    output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", identifies=False)
+    output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
+
+    def identity_fields(self) -> dict[str, Any]:
+        """All but ``deterministic``: whatever the kernels, a mask is computed on the CPU without them."""
+        return {name: value for name, value in super().identity_fields().items() if name != "deterministic"}
 
     def check(self) -> None:
         """Exactly one of sparsity and zero; an iteration within the schedule."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import RuntimeOptions
+from causalprune.config.shared import WritingOptions
 from causalprune.errors import UsageError
 from causalprune.options import one_of, option
 
@@ -20,7 +20,7 @@ FORMATS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportConfig(RuntimeOptions):
+class ExportConfig(WritingOptions):
     """Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with --compact."""
 
     format: str = option(
@@ -35,9 +35,9 @@ class ExportConfig(RuntimeOptions):
     masks: bool = option(
         False, "Keep the masks, by the names of torch.nn.utils.prune: weight_orig and weight_mask (torch, safetensors)."
     )
-    checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", identifies=False)
-    output: Path | None = option(None, "File to write [run/exported.pt, .onnx, …].", identifies=False)
-    trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", identifies=False)
+    checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", affects_result=False)
+    output: Path | None = option(None, "File to write [run/exported.pt, .onnx, …].", affects_result=False)
+    trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", affects_result=False)
 
     def check(self) -> None:
         """Masks only where the format has a place for them."""

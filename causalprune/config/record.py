@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import AUGMENTATIONS, ComputeOptions, store_option
+from causalprune.config.shared import ComputeOptions, store_option
+from causalprune.data.names import AUGMENTATIONS
 from causalprune.options import at_least, fraction, one_of, option, positive
 from causalprune.quantities import check_interval
 from causalprune.urls import StoreUrl
@@ -30,14 +31,16 @@ class RecordConfig(ComputeOptions):
     augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
     codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=one_of(CODECS))
     checkpoint_every: str = option(
-        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
+        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
-    checkpoint: Path | None = option(None, "Checkpoint to start from [run/pretrained.safetensors].", identifies=False)
+    checkpoint: Path | None = option(
+        None, "Checkpoint to start from [run/pretrained.safetensors].", affects_result=False
+    )
     store: Path | StoreUrl | None = store_option(
         "Trajectory store to write, a path or s3://BUCKET/KEY [run/trajectory.zarr]."
     )
     output: Path | None = option(
-        None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", identifies=False
+        None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", affects_result=False
     )
-    dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", identifies=False)
-    force: bool = option(False, "Start although the disk seems too small.", identifies=False)
+    dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", affects_result=False)
+    force: bool = option(False, "Start although the disk seems too small.", affects_result=False)

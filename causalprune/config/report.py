@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import RuntimeOptions
+from causalprune.config.shared import WritingOptions
 from causalprune.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReportConfig(RuntimeOptions):
+class ReportConfig(WritingOptions):
     """Make a page of what a sweep found: curves, phase shift, layers, γ, overlap, losses, curvature.
 
     The page is one HTML file that needs nothing else; its pictures lie beside it as PNG files, too. A sweep that is
     still going on is shown as far as it has come; a report that exists is replaced.
     """
 
-    output: Path | None = option(None, "Folder to write [run/report].", identifies=False)
+    output: Path | None = option(None, "Folder to write [run/report].", affects_result=False)
     title: str = option("", "Title of the page [model on data set].")

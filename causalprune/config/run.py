@@ -1,21 +1,95 @@
-"""Options of ``run``."""
+"""Options of ``run``, and how it sets any option of its stages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from causalprune.config.shared import (
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.evaluate import EvaluateConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
+from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
+from causalprune.config.values import convert, known_name
+from causalprune.errors import UsageError
+from causalprune.options import Options, at_least, fraction, one_of, option, option_text
+from causalprune.pruning.names import (
     REWINDS,
     SCOPES,
     SPARSITY_SCHEDULES,
-    ComputeOptions,
-    DataOptions,
-    ModelOptions,
+    check_criterion,
     check_mask_granularity,
 )
-from causalprune.options import at_least, fraction, one_of, option
-from causalprune.pruning.names import check_criterion
 from causalprune.quantities import check_interval
+
+RUN_STAGES: dict[str, type[Options]] = {
+    "pretrain": PretrainConfig,
+    "train": PosttrainConfig,
+    "record": RecordConfig,
+    "fit-gamma": FitGammaConfig,
+    "apply-mask": ApplyMaskConfig,
+    "posttrain": PosttrainConfig,
+    "evaluate": EvaluateConfig,
+}
+"""Stages inside a run; ``train``, before each recording, has the options of posttrain."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option of one stage inside a run.
+
+    Attributes:
+        stage: One of :data:`RUN_STAGES`; empty for an option of run itself.
+        option: Name of the option.
+        value: Its value, of the option's type.
+        text: How it was said, as ``STAGE.OPTION=VALUE``.
+        source: Where it was said, for messages.
+    """
+
+    stage: str
+    option: str
+    value: Any
+    text: str = ""
+    source: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @classmethod
+    def parse(cls, text: str, place: str = "--set") -> Setting:
+        """Read ``STAGE.OPTION=VALUE``.
+
+        Raises:
+            UsageError: It names no stage or no option, or a value that can't be used.
+        """
+        target, equals, value = text.partition("=")
+        stage, dot, said = target.partition(".")
+        if not (equals and dot):
+            raise UsageError(place, expected="STAGE.OPTION=VALUE", found=repr(text))
+        source = f"{place} {text}"
+        kind = run_stage(stage, source)
+        name = known_name(said, kind.option_fields(), source)
+        return cls(stage, name, convert(kind, name, value, f"{place} {target}"), text, source)
+
+    @classmethod
+    def from_file(cls, stage: str, said: str, value: Any, source: str) -> Setting:
+        """What a TOML file says in a stage's table, about one of its options."""
+        name = said.replace("-", "_")
+        text = f"{stage}.{said}={option_text(value)}"
+        return cls(stage, name, convert(RUN_STAGES[stage], name, value, source), text, source)
+
+
+def run_stage(name: str, source: str) -> type[Options]:
+    """The options of a stage inside a run.
+
+    Raises:
+        UsageError: A run has no such stage.
+    """
+    if name not in RUN_STAGES:
+        raise UsageError(source, expected="one of the stages " + ", ".join(RUN_STAGES), found=repr(name))
+    return RUN_STAGES[name]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +112,12 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
     batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1))
     checkpoint_every: str = option(
-        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
+        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
-    set: tuple[str, ...] = option(
-        (), "Any option of one stage, such as record.lr=0.02; may be repeated.", metavar="STAGE.OPTION=VALUE"
+    set: tuple[Setting, ...] = option(
+        (),
+        "Any option of one stage, such as record.lr=0.02; may be repeated.",
+        metavar="STAGE.OPTION=VALUE",
+        parse=Setting.parse,
+        repeated=True,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.config.record import CODECS
-from causalprune.config.shared import RuntimeOptions, store_option
+from causalprune.config.shared import RuntimeOptions, WritingOptions, store_option
 from causalprune.errors import UsageError
 from causalprune.options import one_of, option
 from causalprune.quantities import check_range
@@ -21,14 +21,16 @@ class StoreVerifyConfig(RuntimeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreExportConfig(RuntimeOptions):
+class StoreExportConfig(WritingOptions):
     """Write rows and parameters of a recording into a .npz or .safetensors file."""
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     output: Path | None = option(None, "File to write, ending in .npz or .safetensors.")
     recording: str | None = option(None, "Name of the recording [the last one].")
     rows: str | None = option(None, "Rows, such as 0:64 [all].", check=check_range)
-    param: tuple[str, ...] = option((), "Parameter, such as fc1.weight; may be repeated [all].", metavar="NAME")
+    param: tuple[str, ...] = option(
+        (), "Parameter, such as fc1.weight; may be repeated [all].", metavar="NAME", repeated=True
+    )
 
     def check(self) -> None:
         """A file must be named."""
@@ -38,14 +40,16 @@ class StoreExportConfig(RuntimeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreCompactConfig(RuntimeOptions):
+class StoreCompactConfig(WritingOptions):
     """Make a trajectory store smaller: another codec for its recordings, or fewer of them."""
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     codec: str | None = option(
         None, "Store recordings anew with this codec; it can't have more bits than they have.", check=one_of(CODECS)
     )
-    drop: tuple[str, ...] = option((), "Recording to delete, with its fits; may be repeated.", metavar="NAME")
+    drop: tuple[str, ...] = option(
+        (), "Recording to delete, with its fits; may be repeated.", metavar="NAME", repeated=True
+    )
 
     def check(self) -> None:
         """Something must be asked for."""
@@ -55,10 +59,12 @@ class StoreCompactConfig(RuntimeOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class StoreMergeConfig(RuntimeOptions):
+class StoreMergeConfig(WritingOptions):
     """Stack the recordings of several jobs in a new store, so that one fit sees the rows of all."""
 
-    stores: tuple[str, ...] = option((), "Trajectory stores of one model and mask, in order.", flag="STORE...")
+    stores: tuple[str, ...] = option(
+        (), "Trajectory stores of one model and mask, in order.", flag="STORE...", repeated=True
+    )
     output: Path | None = option(None, "Store to write.")
     codec: str | None = option(None, "Codec of the result [as many bits as the parts have].", check=one_of(CODECS))
 

@@ -7,11 +7,10 @@ from typing import cast
 
 import torch
 
-from causalprune.config.shared import AUGMENTATIONS
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
 from causalprune.data.loading import BatchJob, load_batches
-from causalprune.data.names import Augmentation
+from causalprune.data.names import AUGMENTATIONS, Augmentation
 from causalprune.distributed import Processes
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.runtime import keyed_seed

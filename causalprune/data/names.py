@@ -10,6 +10,8 @@ from causalprune.specs import Task
 
 Augmentation = Literal["none", "crop", "crop-flip"]
 
+AUGMENTATIONS = ("auto", "none", "crop", "crop-flip")
+
 FOLDER_PREFIX = "imagefolder:"
 ARRAYS_PREFIX = "npz:"
 

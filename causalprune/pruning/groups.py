@@ -9,10 +9,10 @@ from typing import overload
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.config.shared import GRANULARITIES
 from causalprune.errors import MismatchError, UsageError
 from causalprune.options import one_of
 from causalprune.parameters import ParameterEntry, ParameterIndex
+from causalprune.pruning.names import GRANULARITIES
 
 
 def group_ids(

@@ -4,6 +4,15 @@ from __future__ import annotations
 
 import difflib
 from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+
+from causalprune.options import one_of
+
+SCOPES = ("global", "layer")
+GRANULARITIES = ("parameter", "filter", "neuron", "layer")
+MASK_GRANULARITIES = ("parameter", "filter", "neuron", "channel", "layer")
+SPARSITY_SCHEDULES = ("cubic", "geometric", "one-shot")
+REWINDS = ("none", "recording", "pretrained")
 
 ENTRY_POINT_GROUP = "causalprune.criteria"
 """Entry-point group in which another package registers a :class:`causalprune.pruning.criterion.Criterion`."""
@@ -39,3 +48,15 @@ def check_criterion(name: str) -> str | None:
     known = [*CRITERIA, *sorted(added)]
     near = difflib.get_close_matches(name, known, n=1)
     return "one of " + ", ".join(known) + (f" (did you mean {near[0]!r}?)" if near else "")
+
+
+def check_mask_granularity(value: str) -> str | None:
+    """Check for :func:`causalprune.options.option`: a granularity, and the library that ``channel`` needs."""
+    expected = one_of(MASK_GRANULARITIES)(value)
+    if expected is None and value == "channel" and find_spec("torch_pruning") is None:
+        return "torch-pruning installed (pip install 'causalprune[compact]')"
+    return expected
+
+
+# The command line shows the words as the placeholder.
+check_mask_granularity.choices = MASK_GRANULARITIES  # type: ignore[attr-defined]

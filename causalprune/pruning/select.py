@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from causalprune.config.shared import MASK_GRANULARITIES, SCOPES
 from causalprune.errors import DataError, MismatchError, UsageError
 from causalprune.options import fraction, one_of
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.grouped import choose_groups, group, zero_groups
 from causalprune.pruning.mask import Mask
+from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES
 from causalprune.pruning.ranking import Keys, highest, lowest, rank
 
 Bools = npt.NDArray[np.bool_]

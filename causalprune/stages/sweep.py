@@ -69,7 +69,7 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     reporter = reporter or Reporter()
     started = time.monotonic()
     grid = Grid.of(config)
-    resolve_device(config.device)
+    resolve_device(config.base.device)
     paths = RunPaths(config.run).sweep
     make_directory(paths.root)
     lock = paths.root / ".table.lock"

@@ -12,8 +12,8 @@ from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
-from causalprune.config import TrainingOptions
 from causalprune.errors import CorruptError
+from causalprune.training.options import TrainingOptions
 
 
 def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:

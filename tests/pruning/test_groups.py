@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.config.shared import GRANULARITIES
 from causalprune.errors import MismatchError, UsageError
 from causalprune.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids, groups_per_tensor
+from causalprune.pruning.names import GRANULARITIES
 
 INDEX = ParameterIndex.from_model(
     nn.ModuleDict({"conv": nn.Conv2d(2, 3, 2), "up": nn.ConvTranspose2d(3, 2, 2), "out": nn.Linear(4, 1)})

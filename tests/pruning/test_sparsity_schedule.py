@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from causalprune.config.shared import SPARSITY_SCHEDULES
 from causalprune.errors import UsageError
+from causalprune.pruning.names import SPARSITY_SCHEDULES
 from causalprune.pruning.schedule import target_sparsity
 
 
