@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
@@ -61,7 +61,7 @@ def option(
 
 
 def flag_of(f: Field[Any]) -> str:
-    """The command-line flag of a field, such as ``--batch-size``."""
+    """The command-line flag of a field, such as ``--batch-size``; several are joined by commas."""
     return f.metadata.get("flag") or "--" + f.name.replace("_", "-")
 
 
@@ -69,8 +69,8 @@ def flag_of(f: Field[Any]) -> str:
 class Options:
     """Base of every configuration: runs each field's check, then the class's own :meth:`check`."""
 
-    FILE_IS_ARGUMENT: ClassVar[bool] = False
-    """Whether the TOML file is an argument of the command rather than ``--config FILE``."""
+    FILE_FLAG: ClassVar[str] = "--config"
+    """How the command line takes the TOML file."""
 
     def __post_init__(self) -> None:
         for f in (f for f in fields(self) if f.metadata):
@@ -109,11 +109,6 @@ class Options:
     def identity_fields(self) -> dict[str, Any]:
         """The fields that decide the result, JSON-ready."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.metadata.get("affects_result")}
-
-
-def default_of(f: Field[Any]) -> Any:
-    """The default of a field declared by :func:`option`."""
-    return None if f.default is MISSING else f.default
 
 
 def option_text(value: Any) -> str:

@@ -6,18 +6,15 @@ import inspect
 import re
 from collections.abc import Callable
 from dataclasses import Field, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from causalprune_cli.session import Session
 
 from causalprune.config import ComputeOptions, DataOptions, ModelOptions, WritingOptions
-from causalprune.options import Options, default_of, flag_of, option_text
+from causalprune.options import Options, flag_of, option_text
 from causalprune.training.options import TrainingOptions
 
-_OUTPUT = "Output"
-_FILE_HELP = "TOML file with options."
 _PANELS = {
     f: panel
     # A class has the fields of its bases, too, so that the bases come last.
@@ -27,63 +24,46 @@ _PANELS = {
         (DataOptions, "Data"),
         (ComputeOptions, "Compute"),
         (WritingOptions, "Run directory"),
+        (Session, "Output"),
     )
     for f in fields(declaring)
 }
 
 
 def add_command(
-    app: typer.Typer,
-    name: str,
-    config: type[Options],
-    *,
-    example: str,
-    run: Callable[[Session, dict[str, Any], Path | None], None],
+    app: typer.Typer, name: str, config: type[Options], run: Callable[[Session, dict[str, Any]], None]
 ) -> None:
     """Add a command to the command line.
 
     Args:
         app: The application.
         name: Name of the command in it.
-        config: The options; the class's docstring is the command's help.
-        example: A command line that works as it stands.
-        run: Takes how the user wants to be talked to, the options that were given, and the TOML file.
+        config: The options.
+        run: Takes how the user wants to be talked to, and the options that were given.
     """
 
-    def command(
-        config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, log_json: bool, **given: Any
-    ) -> None:
-        session = Session(json=json, verbose=verbose, quiet=quiet, debug=debug, log_json=log_json)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None and v != []}
-        run(session, values, config_file)
+    def command(**said: Any) -> None:
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items() if v is not None and v != []}
+        session = Session.of(**{name: given.pop(name) for name in Session.option_fields() if name in given})
+        run(session, given)
 
-    command.__signature__ = inspect.Signature(_parameters(config))  # type: ignore[attr-defined]
-    command.__doc__ = inspect.getdoc(config)
-    app.command(name, epilog=f"Example: {example}")(command)
-
-
-def _parameters(config: type[Options]) -> list[inspect.Parameter]:
-    types = config.option_types()
+    types = Session.option_types() | config.option_types()
     own_first = sorted(config.option_fields().values(), key=lambda f: f in _PANELS)
-    parameters = [_parameter(f, types[f.name]) for f in own_first]
-    file: Any = typer.Option("--config", help=_FILE_HELP, metavar="FILE", rich_help_panel=_OUTPUT)
-    if config.FILE_IS_ARGUMENT:
-        file = typer.Argument(help=_FILE_HELP, metavar="FILE", show_default=False)
-    parameters.append(_keyword("config_file", Path | None, None, file))
-    for name, flags, help_text in (
-        ("json", ["--json"], "Print one JSON object instead of a table."),
-        ("verbose", ["--verbose", "-v"], "Log more on stderr."),
-        ("quiet", ["--quiet", "-q"], "No progress and no warnings."),
-        ("debug", ["--debug"], "Show the traceback of an error."),
-        ("log_json", ["--log-json"], "Log one JSON object a line; no bars."),
-    ):
-        declared = typer.Option(*flags, help=help_text, rich_help_panel=_OUTPUT)
-        parameters.append(_keyword(name, bool, False, declared))
-    return parameters
+    parameters = [_parameter(f, types[f.name], config) for f in (*own_first, *fields(Session))]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__, example = help_of(config)
+    app.command(name, epilog=example)(command)
 
 
-def _parameter(f: Field[Any], wanted: Any) -> inspect.Parameter:
-    flag, default, metadata = flag_of(f), default_of(f), f.metadata
+def help_of(config: type[Options]) -> tuple[str, str]:
+    """What a command does, and the example that its help ends with."""
+    text, _, example = (inspect.getdoc(config) or "").rpartition("\n\nExample: ")
+    return text, f"Example: {example}"
+
+
+def _parameter(f: Field[Any], wanted: Any, config: type[Options]) -> inspect.Parameter:
+    flag = config.FILE_FLAG if f.name == "config_file" else flag_of(f)
+    default, metadata = f.default, f.metadata
     if metadata["repeated"]:
         wanted = list[str]
     elif metadata["parse"] is not None:
@@ -97,13 +77,10 @@ def _parameter(f: Field[Any], wanted: Any) -> inspect.Parameter:
     metavar = metadata["metavar"] or ("|".join(choices) if choices else None)
     if flag.startswith("-"):
         declared: Any = typer.Option(
-            flag, help=help_text, metavar=metavar, show_default=False, rich_help_panel=_PANELS.get(f)
+            *flag.split(","), help=help_text, metavar=metavar, show_default=False, rich_help_panel=_PANELS.get(f)
         )
     else:
-        declared = typer.Argument(help=help_text, metavar=f"[{flag}]", show_default=False)
-    return _keyword(f.name, wanted | None, None, declared)
-
-
-def _keyword(name: str, annotation: Any, default: Any, declared: Any) -> inspect.Parameter:
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, declared])
+        shown = flag if flag == config.FILE_FLAG else f"[{flag}]"
+        declared = typer.Argument(help=help_text, metavar=shown, show_default=False)
+    annotation = Annotated[wanted | None, declared]
+    return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

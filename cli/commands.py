@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import typer
-from causalprune_cli.builder import add_command
+from causalprune_cli.builder import add_command, help_of
 from causalprune_cli.session import Session
 
-from causalprune.commands.names import COMMANDS, GROUPS, load_configs
+from causalprune.commands.names import GROUPS, load_configs
 from causalprune.config.sources import resolve
 
 _SHOWN_BY = ("causalprune_cli.show", "causalprune_cli.show_diagnosis", "causalprune_cli.show_store")
@@ -19,23 +18,20 @@ _SHOWN_BY = ("causalprune_cli.show", "causalprune_cli.show_diagnosis", "causalpr
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add every command to the command line; those of more than one word in groups by their first."""
-    configs = load_configs()
-    groups: dict[str, typer.Typer] = {"": app}
-    for command, (_, _, example) in COMMANDS.items():
+    """Add every command to the command line; those of two words in groups by their first."""
+    groups = {"": app}
+    for command, config in load_configs().items():
         group, _, name = command.rpartition(" ")
         if group not in groups:
-            groups[group] = typer.Typer(
-                name=group, help=GROUPS[group], epilog=f"Example: {example}", no_args_is_help=False
-            )
-        add_command(groups[group], name, configs[command], example=example, run=partial(_run, command))
-    for name, group_app in groups.items():
-        if name:
-            app.add_typer(group_app)
+            groups[group] = typer.Typer(name=group, help=GROUPS[group], epilog=help_of(config)[1])
+        add_command(groups[group], name, config, partial(_run, command))
+    for group in GROUPS:
+        app.add_typer(groups[group])
 
 
-def _run(command: str, session: Session, given: dict[str, Any], file: Path | None) -> None:
-    session.run(command, lambda: resolve(load_configs(), command, given, file), partial(_show, command))
+def _run(command: str, session: Session, given: dict[str, Any]) -> None:
+    configure = partial(resolve, load_configs(), command, given, session.config_file)
+    session.run(command, configure, partial(_show, command))
 
 
 def _show(command: str, result: Any) -> Any:

@@ -25,7 +25,7 @@ def test_links_lead_to_files():
 
 
 def test_commands_of_the_pipeline_are_the_ones_there_are():
-    from causalprune.commands.names import COMMANDS
+    from causalprune.commands.names import CONFIGS
 
     named = set(re.findall(r"causalprune ((?:store )?[a-z-]+)", README.read_text()))
-    assert set(COMMANDS) <= named
+    assert set(CONFIGS) <= named

@@ -8,7 +8,7 @@ from typing import Any
 
 from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.errors import UsageError
-from causalprune.options import at_least, default_of, flag_of, fraction, one_of, option, positive
+from causalprune.options import at_least, flag_of, fraction, one_of, option, positive
 from causalprune.paths import DEFAULT_FIT
 from causalprune.pruning.names import (
     CRITERIA,
@@ -27,7 +27,10 @@ _ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyMaskConfig(ComputeOptions):
-    """Prune: turn a fit, or another criterion, into a mask."""
+    """Prune: turn a fit, or another criterion, into a mask.
+
+    Example: causalprune apply-mask --sparsity 0.9
+    """
 
     sparsity: float | None = option(
         None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
@@ -92,7 +95,7 @@ class ApplyMaskConfig(ComputeOptions):
     def _check_zero(self) -> None:
         """Reject an order and a way to a sparsity: --zero prunes every γ = 0, and nothing else."""
         for f in fields(self):
-            value, default = getattr(self, f.name), default_of(f)
+            value, default = getattr(self, f.name), f.default
             if f.name not in _ORDER or value == default or (f.name == "criterion" and value == "gamma"):
                 continue
             raise UsageError(

@@ -15,7 +15,10 @@ from causalprune.urls import StoreUrl
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnoseConfig(ComputeOptions):
-    """Ask of a fit what a sceptic would: whether it predicts, is stable, and agrees with interventions."""
+    """Ask of a fit what a sceptic would: whether it predicts, is stable, and agrees with interventions.
+
+    Example: causalprune diagnose --placebo 39
+    """
 
     checkpoint: Path | None = option(
         None, "Checkpoint that the recording ended with [run/recorded.safetensors].", affects_result=False

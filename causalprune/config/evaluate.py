@@ -15,7 +15,10 @@ def _odd(value: int) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(ComputeOptions):
-    """Measure a checkpoint on the test split."""
+    """Measure a checkpoint on the test split.
+
+    Example: causalprune evaluate --json
+    """
 
     checkpoint: Path | None = option(None, "Checkpoint to evaluate [run/final.safetensors].", affects_result=False)
     reference: Path | None = option(

@@ -21,7 +21,10 @@ FORMATS = {
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(WritingOptions):
-    """Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with --compact."""
+    """Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with --compact.
+
+    Example: causalprune export --format csr
+    """
 
     format: str = option(
         "torch",

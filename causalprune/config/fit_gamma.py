@@ -29,7 +29,10 @@ def _folds(value: int) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FitGammaConfig(WritingOptions):
-    """Fit the Granger coefficients γ of a recording."""
+    """Fit the Granger coefficients γ of a recording.
+
+    Example: causalprune fit-gamma --alpha-ratio 0.1
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")

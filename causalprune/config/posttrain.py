@@ -12,7 +12,10 @@ from causalprune.training.options import TrainingOptions
 
 @dataclass(frozen=True, kw_only=True)
 class PosttrainConfig(TrainingOptions, ComputeOptions):
-    """Train the pruned network with its mask held."""
+    """Train the pruned network with its mask held.
+
+    Example: causalprune posttrain --epochs 30
+    """
 
     checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False)
     output: Path | None = option(None, "Checkpoint to write [run/final.safetensors].", affects_result=False)

@@ -12,6 +12,9 @@ from causalprune.training.options import TrainingOptions
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(ModelOptions, DataOptions, TrainingOptions, ComputeOptions):
-    """Train a dense network: reach a basin of attraction."""
+    """Train a dense network: reach a basin of attraction.
+
+    Example: causalprune pretrain --dataset digits --epochs 30
+    """
 
     output: Path | None = option(None, "Checkpoint to write [run/pretrained.safetensors].", affects_result=False)

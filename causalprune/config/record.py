@@ -17,7 +17,10 @@ CODECS = ("exact", "balanced", "small")
 
 @dataclass(frozen=True, kw_only=True)
 class RecordConfig(ComputeOptions):
-    """Run plain SGD and record every step."""
+    """Run plain SGD and record every step.
+
+    Example: causalprune record --epochs 5
+    """
 
     epochs: int = option(5, "Epochs to record.", check=at_least(1))
     steps: int | None = option(None, "Optimizer steps to record, instead of epochs.", check=at_least(1))

@@ -15,6 +15,8 @@ class ReportConfig(WritingOptions):
 
     The page is one HTML file that needs nothing else; its pictures lie beside it as PNG files, too. A sweep that is
     still going on is shown as far as it has come; a report that exists is replaced.
+
+    Example: causalprune report --run run
     """
 
     output: Path | None = option(None, "Folder to write [run/report].", affects_result=False)

@@ -12,9 +12,9 @@ from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
-from causalprune.config.values import convert, known_name
+from causalprune.config.values import convert, known
 from causalprune.errors import UsageError
-from causalprune.options import Options, at_least, fraction, one_of, option, option_text
+from causalprune.options import Options, at_least, fraction, one_of, option
 from causalprune.pruning.names import (
     REWINDS,
     SCOPES,
@@ -57,6 +57,11 @@ class Setting:
     def __str__(self) -> str:
         return self.text
 
+    @property
+    def key(self) -> str:
+        """``STAGE.OPTION``, or the name of an option of run."""
+        return f"{self.stage}.{self.option}" if self.stage else self.option
+
     @classmethod
     def parse(cls, text: str, place: str = "--set") -> Setting:
         """Read ``STAGE.OPTION=VALUE``.
@@ -68,28 +73,28 @@ class Setting:
         stage, dot, said = target.partition(".")
         if not (equals and dot):
             raise UsageError(place, expected="STAGE.OPTION=VALUE", found=repr(text))
-        source = f"{place} {text}"
-        kind = run_stage(stage, source)
-        name = known_name(said, kind.option_fields(), source)
-        return cls(stage, name, convert(kind, name, value, f"{place} {target}"), text, source)
+        return cls.of(stage, said, value, text, f"{place} {text}", f"{place} {target}")
 
     @classmethod
-    def from_file(cls, stage: str, said: str, value: Any, source: str) -> Setting:
-        """What a TOML file says in a stage's table, about one of its options."""
-        name = said.replace("-", "_")
-        text = f"{stage}.{said}={option_text(value)}"
-        return cls(stage, name, convert(RUN_STAGES[stage], name, value, source), text, source)
+    def of(cls, stage: str, said: str, value: Any, text: str, source: str, subject: str = "") -> Setting:
+        """A setting of a value that text, a TOML file or a list of values has.
 
+        Args:
+            stage: The stage.
+            said: The option, as it was said.
+            value: Its value, to be converted.
+            text: How it was said.
+            source: Where it was said.
+            subject: What a message about the value is about; the source when left out.
 
-def run_stage(name: str, source: str) -> type[Options]:
-    """The options of a stage inside a run.
-
-    Raises:
-        UsageError: A run has no such stage.
-    """
-    if name not in RUN_STAGES:
-        raise UsageError(source, expected="one of the stages " + ", ".join(RUN_STAGES), found=repr(name))
-    return RUN_STAGES[name]
+        Raises:
+            UsageError: There is no such stage or option, or the value can't be used.
+        """
+        kinds: dict[str, type[Options]] = {"": RunConfig, **RUN_STAGES}
+        if stage not in kinds:
+            raise UsageError(source, expected="one of the stages " + ", ".join(RUN_STAGES), found=repr(stage))
+        name = known(said.replace("-", "_"), kinds[stage].option_fields(), source)
+        return cls(stage, name, convert(kinds[stage], name, value, subject or source), text, source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +102,8 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
 
     γ is fitted only for a criterion that reads it.
+
+    Example: causalprune run --iterations 5 --sparsity 0.98
     """
 
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
 from causalprune.config.run import RUN_STAGES, Setting
 from causalprune.config.sweep_values import Axis
-from causalprune.config.values import convert, known_name, unknown_option
+from causalprune.config.values import convert, known
 from causalprune.errors import DataError, UsageError
 from causalprune.files import storage_errors
-from causalprune.options import Options
+from causalprune.options import Options, option_text
 
 PREFIX = "CAUSALPRUNE_"
 
@@ -58,41 +58,38 @@ def resolve(
 def _from_file(commands: Mapping[str, type[Options]], name: str, file: Path) -> list[tuple[str, Any]]:
     """Options and their values, weakest first; every key in the file must exist somewhere."""
     kind = commands[name]
-    options, types = kind.option_fields(), kind.option_types()
-    # In a sweep's file a list is for an option of the sweep, or of a stage, that takes one value.
-    lists = "vary" in options
-    tables = RUN_STAGES if lists else {**commands, **RUN_STAGES}
-    somewhere = list(options) if lists else sorted({o for c in commands.values() for o in c.option_fields()})
-    in_stages: list[tuple[str, Any]] = []
+    options = kind.option_fields()
+    # In a sweep's file a list is for an option, of the sweep or of a stage, that takes one value.
+    sweeps = "vary" in options
+    tables = RUN_STAGES if sweeps else {**commands, **RUN_STAGES}
+    somewhere = list(options) if sweeps else sorted({o for c in commands.values() for o in c.option_fields()})
+    # A stage's table holds for that stage inside a run as well, below what --set says.
+    inside: list[Setting] = []
     common: list[tuple[str, Any]] = []
     own: list[tuple[str, Any]] = []
-    for key, value in _read_toml(file).items():
+    for table, said, value in _entries(_read_toml(file), tables, file):
+        source = f"{table}.{said} in {file}" if table else f"{said} in {file}"
+        of = tables[table] if table else kind
+        option = known(said.replace("-", "_"), of.option_fields() if table else somewhere, source)
+        mine, of_a_run = table in ("", name), table in RUN_STAGES and "set" in options
+        if sweeps and isinstance(value, list) and get_origin(of.option_types()[option]) is not tuple:
+            common.append(("vary", (Axis.from_file(f"{table}.{option}" if table else option, value, source),)))
+        elif mine and option in options:
+            (own if table else common).append((option, convert(kind, option, value, f"{option} in {file}")))
+        elif of_a_run:
+            inside.append(Setting.of(table, said, value, f"{table}.{said}={option_text(value)}", source))
+    inside.sort(key=lambda setting: list(RUN_STAGES).index(setting.stage))
+    return [("set", tuple(inside)), *common, *own] if inside else [*common, *own]
+
+
+def _entries(contents: Mapping[str, Any], tables: Mapping[str, Any], file: Path) -> Iterator[tuple[str, str, Any]]:
+    """Table (empty outside of one), key and value of every line."""
+    for key, value in contents.items():
         if not isinstance(value, dict):
-            source = f"{key} in {file}"
-            option = known_name(key, somewhere, source)
-            if lists and isinstance(value, list) and get_origin(types[option]) is not tuple:
-                common.append(("vary", (Axis.from_file(option, value, source),)))
-            elif option in options:
-                common.append((option, convert(kind, option, value, f"{option} in {file}")))
+            yield "", key, value
             continue
-        if key not in tables:
-            raise unknown_option(f"table [{key}] in {file}", key, list(tables))
-        for inner, inner_value in value.items():
-            source = f"{key}.{inner} in {file}"
-            option = known_name(inner, tables[key].option_fields(), source)
-            if key == name:
-                own.append((option, convert(kind, option, inner_value, f"{option} in {file}")))
-            elif key not in RUN_STAGES or "set" not in options:
-                continue
-            elif (
-                lists and isinstance(inner_value, list) and get_origin(tables[key].option_types()[option]) is not tuple
-            ):
-                common.append(("vary", (Axis.from_file(f"{key}.{option}", inner_value, source),)))
-            else:
-                in_stages.append(("set", (Setting.from_file(key, inner, inner_value, source),)))
-    # A stage's table holds for that stage inside a run as well, below what --set says.
-    in_stages.sort(key=lambda entry: list(RUN_STAGES).index(entry[1][0].stage))
-    return [*in_stages, *common, *own]
+        known(key, tables, f"table [{key}] in {file}")
+        yield from ((key, inner, inner_value) for inner, inner_value in value.items())
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

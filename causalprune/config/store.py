@@ -15,14 +15,20 @@ from causalprune.urls import StoreUrl, parse_place
 
 @dataclass(frozen=True, kw_only=True)
 class StoreVerifyConfig(RuntimeOptions):
-    """Read everything in a trajectory store and compare it with its checksums."""
+    """Read everything in a trajectory store and compare it with its checksums.
+
+    Example: causalprune store verify run/trajectory.zarr
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreExportConfig(WritingOptions):
-    """Write rows and parameters of a recording into a .npz or .safetensors file."""
+    """Write rows and parameters of a recording into a .npz or .safetensors file.
+
+    Example: causalprune store export --rows 0:8 --output delta.npz
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     output: Path | None = option(None, "File to write, ending in .npz or .safetensors.")
@@ -41,7 +47,10 @@ class StoreExportConfig(WritingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreCompactConfig(WritingOptions):
-    """Make a trajectory store smaller: another codec for its recordings, or fewer of them."""
+    """Make a trajectory store smaller: another codec for its recordings, or fewer of them.
+
+    Example: causalprune store compact run/trajectory.zarr --codec small
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     codec: str | None = option(
@@ -60,7 +69,10 @@ class StoreCompactConfig(WritingOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreMergeConfig(WritingOptions):
-    """Stack the recordings of several jobs in a new store, so that one fit sees the rows of all."""
+    """Stack the recordings of several jobs in a new store, so that one fit sees the rows of all.
+
+    Example: causalprune store merge a.zarr b.zarr --output merged.zarr
+    """
 
     stores: tuple[str, ...] = option(
         (), "Trajectory stores of one model and mask, in order.", flag="STORE...", repeated=True

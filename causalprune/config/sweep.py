@@ -12,7 +12,7 @@ from causalprune.config.shared import DataOptions, ModelOptions, WritingOptions
 from causalprune.config.sweep_values import Axis
 from causalprune.config.values import split_list
 from causalprune.errors import UsageError
-from causalprune.options import at_least, default_of, flag_of, fraction, option, option_text
+from causalprune.options import at_least, flag_of, fraction, option, option_text
 from causalprune.pruning.names import check_criterion
 
 _SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"
@@ -41,16 +41,13 @@ def _shard(value: str) -> str | None:
     return None if ok else "I/N with I from 0 to N − 1, such as 0/4"
 
 
-_ITERATED = {f.name: default_of(f) for f in fields(RunConfig) if f.name in ("train_epochs", "posttrain_epochs")}
+_ITERATED = {f.name: f.default for f in fields(RunConfig) if f.name in ("train_epochs", "posttrain_epochs")}
 
 _SETTLED = (
     *(f.name for kind in (DataOptions, ModelOptions) for f in fields(kind)),
     *("pretrain_epochs", "train_epochs", "record_epochs", "iterations"),
 )
 """Options of run that have no effect on a recording that exists, and on what is measured of it."""
-
-_MASK = {("apply-mask", name): f"--{name}" for name in ("sparsity", "criterion")}
-"""Options of a stage that a sweep lists in its own way; a row would bear another value than it was made with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +58,11 @@ class SweepConfig(WritingOptions):
     is TOML: options of this command, tables of the stages' options, and a
     list where an option is to take several values. Start the command again
     after any interruption, or several at once in one run directory.
+
+    Example: causalprune sweep --sparsity 0.8,0.9 --criterion effect,magnitude
     """
 
-    FILE_IS_ARGUMENT: ClassVar[bool] = True
+    FILE_FLAG: ClassVar[str] = "FILE"
 
     base: RunConfig = RunConfig()
     """What every cell has; the options of the same name below take the place of the ones in it."""
@@ -143,29 +142,25 @@ class SweepConfig(WritingOptions):
                 found="an order to start anew",
                 remedy="choose another --run, or remove its folder sweep/ when no process works there",
             )
-        for setting in self.base.set:
-            key = f"{setting.stage}.{setting.option}"
-            if any(axis.key == key for axis in self.vary):
-                raise UsageError(setting.source, expected="an option that is not varied", found=f"--vary {key}")
-        for flag, settings in (("--set", self.base.set), ("--vary", [axis.settings[0] for axis in self.vary])):
-            for setting in settings:
-                own = _MASK.get((setting.stage, setting.option))
-                if own:
-                    raise UsageError(setting.source, expected=f"{own} for it", found=flag)
+        for one in (*self.base.set, *self.vary):
+            flag = "--set" if isinstance(one, Setting) else "--vary"
+            # A row would bear another value than it was made with.
+            if one.key in ("apply-mask.sparsity", "apply-mask.criterion"):
+                raise UsageError(one.source, expected=f"--{one.key.rpartition('.')[2]} for it", found=flag)
+            if flag == "--set" and one.key in (axis.key for axis in self.vary):
+                raise UsageError(one.source, expected="an option that is not varied", found=f"--vary {one.key}")
         if self.recorded is not None:
             self._check_settled()
 
     def _check_settled(self) -> None:
         """Reject what the recording has settled already: a row would bear a setting that had no effect on it."""
-        said = {s.source: f"{s.stage}.{s.option}" for s in self.base.set} | {
-            axis.source: axis.key for axis in self.vary
-        }
+        said = {one.source: one.key for one in (*self.base.set, *self.vary)}
         posttrains = self.posttrain_epochs or any(key.startswith("posttrain") for key in said.values())
         settled = _SETTLED if posttrains else (*_SETTLED, "batch_size")
         found = {
             flag_of(f): str(self._option(name))
             for name, f in self.option_fields().items()
-            if name in settled and (self._option(name) or None) != (default_of(f) or None)
+            if name in settled and (self._option(name) or None) != (f.default or None)
         }
         found |= {
             source: key

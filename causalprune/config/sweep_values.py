@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from causalprune.config.run import RunConfig, Setting, run_stage
-from causalprune.config.values import convert, known_name, split_list
+from causalprune.config.run import RunConfig, Setting
+from causalprune.config.values import split_list
 from causalprune.errors import UsageError
 from causalprune.options import option_text
 
@@ -80,24 +80,16 @@ class Axis:
             raise UsageError(source, expected="values such as 0.01,0.02", found=repr(listed))
         if len({(type(v) is bool, v) for v in values}) < len(values):
             raise UsageError(source, expected="different values", found=listed)
-        stage, dot, said = key.rpartition(".")
-        if dot:
-            kind = run_stage(stage, source)
-            name = known_name(said, kind.option_fields(), source)
-        else:
-            kind, name = RunConfig, said.replace("-", "_")
+        stage, _, said = key.rpartition(".")
+        if "." not in key:
+            name = said.replace("-", "_")
             if name in _OWN:
                 raise UsageError(source, expected=f"{_OWN[name]} for it", found="--vary")
-            if name not in (n for n, f in kind.option_fields().items() if f.metadata["affects_result"]):
-                raise UsageError(
-                    source, expected="an option of run that decides its result, or STAGE.OPTION", found=name
-                )
-        key = stage + dot + name
-        settings = (
-            Setting(stage, name, convert(kind, name, value, source), f"{key}={option_text(value)}", source)
-            for value in values
-        )
-        return cls(key, tuple(values), tuple(settings), text, source)
+            if name not in RunConfig().identity_fields():
+                expected = "an option of run that decides its result, or STAGE.OPTION"
+                raise UsageError(source, expected=expected, found=name)
+        settings = tuple(Setting.of(stage, said, v, f"{key}={option_text(v)}", source) for v in values)
+        return cls(settings[0].key, tuple(values), settings, text, source)
 
 
 def _value(text: str) -> Any:

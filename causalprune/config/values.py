@@ -9,7 +9,7 @@ from typing import Any
 from causalprune.errors import UsageError
 from causalprune.options import Options, option_text
 
-_TRUE, _FALSE = ("1", "true", "yes", "on"), ("0", "false", "no", "off", "")
+_SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off", ""), False)
 
 
 def convert(kind: type[Options], name: str, value: Any, source: str) -> Any:
@@ -32,42 +32,30 @@ def convert(kind: type[Options], name: str, value: Any, source: str) -> Any:
     if parse:
         return parse(option_text(value), source)
     try:
-        if wanted is bool and not isinstance(value, bool):
-            return _switch(str(value).lower())
-        if wanted is not bool and (isinstance(value, bool) or (wanted is int and isinstance(value, float))):
+        if wanted is bool:
+            return _SWITCHES[str(value).lower()]
+        if isinstance(value, bool) or (wanted is int and isinstance(value, float)):
             raise ValueError(value)
         return wanted(value)
-    except (TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(wanted, "text")
         raise UsageError(source, expected=expected, found=repr(value)) from error
 
 
-def known_name(said: str, known: Iterable[str], source: str) -> str:
-    """The option that is meant, whose words may be joined by dashes.
+def known(name: str, names: Iterable[str], source: str) -> str:
+    """The name, if it is one of those that are known.
 
     Raises:
-        UsageError: It isn't among those that are known.
+        UsageError: It isn't; the nearest one is a hint.
     """
-    name = said.replace("-", "_")
-    if name not in (known := list(known)):
-        raise unknown_option(source, name, known)
-    return name
-
-
-def unknown_option(source: str, name: str, known: list[str]) -> UsageError:
-    """The error for a name that isn't known, with the nearest one as a hint."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return UsageError(
-        source, expected="a known name", found=repr(name), remedy=f"did you mean {near[0]}?" if near else "see --help"
-    )
+    names = list(names)
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name, names, n=1)
+    remedy = f"did you mean {near[0]}?" if near else "see --help"
+    raise UsageError(source, expected="a known name", found=repr(name), remedy=remedy)
 
 
 def split_list(text: str) -> list[str]:
     """The items of a comma-separated list, without the spaces around them."""
     return [item.strip() for item in text.split(",")]
-
-
-def _switch(text: str) -> bool:
-    if text not in _TRUE + _FALSE:
-        raise ValueError(text)
-    return text in _TRUE
