@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, TypeVar
 
 from causalprune.config import (
     ApplyMaskConfig,
-    ComputeOptions,
     EvaluateConfig,
     FitGammaConfig,
-    OutputOptions,
     PosttrainConfig,
     PretrainConfig,
     RecordConfig,
@@ -20,17 +17,23 @@ from causalprune.errors import UsageError
 from causalprune.options import Options
 from causalprune.paths import RunPaths
 from causalprune.pruning.criteria import load_criterion
-from causalprune.settings import apply_settings
 from causalprune.step_rule import UpdateRule
 
 C = TypeVar("C", bound=Options)
+
+_OF_RUN_ALONE = {
+    "record": {"augment"},
+    "fit-gamma": {"device", "scope", "granularity"},
+    "evaluate": {"batch_size"},
+}
+"""Options of a stage that has one of the same name as run, for something else; every other one is passed on."""
 
 
 class PipelinePlan:
     """The configuration of every stage of the pipeline, with the paths of a run directory.
 
-    Each method raises UsageError for an option of ``config.set`` that doesn't exist or can't be used, and for a
-    criterion that the recording won't be able to serve.
+    Each method raises UsageError for an option that can't be used, and for a criterion that the recording won't be able
+    to serve.
 
     Args:
         config: The pipeline.
@@ -39,15 +42,13 @@ class PipelinePlan:
     def __init__(self, config: RunConfig) -> None:
         self._config = config
         self._paths = RunPaths(config.run)
+        self._options = {name: getattr(config, name) for name in config.option_fields()}
+        # Code that pretrain was told to run is the user's own in all later stages of the same command.
+        self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
 
     def pretrain(self) -> PretrainConfig:
         """The dense network."""
-        c = self._config
-        values = {name: getattr(c, name) for name in ("model", "hidden", "init_from", "key_map", "dataset", "download")}
-        values |= {name: getattr(c, name) for name in ("validation_fraction", "split_seed", "augment")}
-        return self._make(
-            PretrainConfig, "pretrain", self._paths, epochs=c.pretrain_epochs, **self._training(), **values
-        )
+        return self._make(PretrainConfig, "pretrain", self._paths, epochs=self._config.pretrain_epochs)
 
     def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig | None, ApplyMaskConfig]:
         """Train, record, fit (or None, where the criterion reads none) and mask of iteration ``number`` (from 0)."""
@@ -55,63 +56,40 @@ class PipelinePlan:
         before = self._paths.pretrained if number == 0 else self._paths.iteration(number - 1).pruned
         # Another seed for each iteration, or all of them would see the batches in the same order.
         seed = c.seed * 1000 + number + 1
-        train = {**self._training(), "seed": seed, "lr_schedule": "constant", "lr": 0.01}
-        names = ("criterion", "scope", "granularity", "schedule", "iterations", "sparsity", "rewind")
-        mask = {name: getattr(c, name) for name in names}
         rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
-        train_config = self._make(
-            PosttrainConfig, "train", here, checkpoint=before, output=here.trained, epochs=c.train_epochs, **train
-        )
-        record_config = self._make(
-            RecordConfig,
-            "record",
+        train = self._make(
+            PosttrainConfig,
+            "train",
             here,
-            **{**self._compute(), "seed": seed},
-            checkpoint=here.trained,
-            epochs=c.record_epochs,
-            batch_size=c.batch_size,
-            checkpoint_every=c.checkpoint_every,
+            seed=seed,
+            checkpoint=before,
+            output=here.trained,
+            epochs=c.train_epochs,
+            lr_schedule="constant",
+            lr=0.01,
         )
-        # Configured in any case, so that a typo in it shows.
-        fit_config = self._make(FitGammaConfig, "fit-gamma", here, **self._runtime(), seed=seed)
-        mask_config = self._make(
-            ApplyMaskConfig,
-            "apply-mask",
-            here,
-            **{**self._compute(), "seed": seed},
-            **mask,
-            iteration=number + 1,
-            rewind_from=rewind_from,
-        )
-        require_served(mask_config, record_config)
-        fitted = load_criterion(mask_config.criterion).needs & {"gamma", "dual_correlation"}
-        return train_config, record_config, fit_config if fitted else None, mask_config
+        record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
+        # Configured in any case, so that what can't be used in it shows.
+        fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
+        mask = self._make(ApplyMaskConfig, "apply-mask", here, seed=seed, iteration=number + 1, rewind_from=rewind_from)
+        require_served(mask, record)
+        fitted = load_criterion(mask.criterion).needs & {"gamma", "dual_correlation"}
+        return train, record, fit if fitted else None, mask
 
     def posttrain(self) -> PosttrainConfig:
         """The training after the last mask."""
         last = self._paths.iteration(self._config.iterations - 1).pruned
         epochs = self._config.posttrain_epochs
-        return self._make(PosttrainConfig, "posttrain", self._paths, checkpoint=last, epochs=epochs, **self._training())
+        return self._make(PosttrainConfig, "posttrain", self._paths, checkpoint=last, epochs=epochs)
 
     def evaluate(self) -> EvaluateConfig:
         """The measurement of the final network."""
-        return self._make(EvaluateConfig, "evaluate", self._paths, **self._compute())
-
-    def _runtime(self) -> dict[str, Any]:
-        return {f.name: getattr(self._config, f.name) for f in fields(OutputOptions) if f.name != "run"}
-
-    def _compute(self) -> dict[str, Any]:
-        names = {f.name for f in fields(ComputeOptions)} - {"run"}
-        # Code that pretrain was told to run is the user's own in all later stages of the same command.
-        trusted = self._config.trust_code or ":" in self._config.model or ":" in self._config.dataset
-        return {**{name: getattr(self._config, name) for name in names}, "trust_code": trusted}
-
-    def _training(self) -> dict[str, Any]:
-        c = self._config
-        return {**self._compute(), "batch_size": c.batch_size, "checkpoint_every": c.checkpoint_every}
+        return self._make(EvaluateConfig, "evaluate", self._paths)
 
     def _make(self, kind: type[C], stage: str, paths: RunPaths, **values: Any) -> C:
-        return apply_settings(kind, stage, {"run": paths.root, **values}, self._config.set)
+        shared = (self._options.keys() & kind.option_fields().keys()) - _OF_RUN_ALONE.get(stage, set())
+        said = {s.option: s.value for s in self._config.set if s.stage == stage}
+        return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
 
 
 def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:

@@ -1,115 +1,87 @@
-"""Make a Typer command of a stage's configuration: one option a field, in panels by the class that declares it."""
+"""Make a Typer command of a configuration: one command-line option per field, in panels by the declaring class."""
 
 from __future__ import annotations
 
 import inspect
 import re
-import types
 from collections.abc import Callable
 from dataclasses import Field, fields
-from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any
 
 import typer
 from causalprune_cli.session import Session
 
-from causalprune.options import Options, default_of, flag_of
-from causalprune.settings import resolve
+from causalprune.config import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
+from causalprune.options import Options, flag_of, option_text
+from causalprune.training.options import TrainingOptions
 
 _PANELS = {
-    "RuntimeOptions": "Run directory",
-    "OutputOptions": "Run directory",
-    "LeaseOptions": "Run directory",
-    "ComputeOptions": "Compute",
-    "DataOptions": "Data",
-    "ModelOptions": "Model",
-    "TrainingOptions": "Training",
+    f: panel
+    # A class has the fields of its bases, too, so that the bases come last.
+    for declaring, panel in (
+        (TrainingOptions, "Training"),
+        (ModelOptions, "Model"),
+        (DataOptions, "Data"),
+        (ComputeOptions, "Compute"),
+        (OutputOptions, "Run directory"),
+        (LeaseOptions, "Run directory"),
+        (Session, "Output"),
+    )
+    for f in fields(declaring)
 }
-_OUTPUT_PANEL = "Output"
 
 
-def stage_command(
-    app: typer.Typer,
-    name: str,
-    config: type[Options],
-    *,
-    stage: str,
-    example: str,
-    show: Callable[[Any], Any],
-    file_argument: bool = False,
+def add_command(
+    app: typer.Typer, name: str, config: type[Options], run: Callable[[Session, dict[str, Any]], None]
 ) -> None:
-    """Add a stage to the command line.
+    """Add a command to the command line.
 
     Args:
         app: The application.
-        name: Name of the command.
-        config: The stage's configuration; its docstring is the command's help.
-        stage: Name of the stage.
-        example: A command line that works as it stands.
-        show: Makes something that rich can print of the stage's result.
-        file_argument: Whether the TOML file is an argument of its own rather than ``--config FILE``.
+        name: Name of the command in it.
+        config: The options.
+        run: Takes how the user wants to be talked to, and the options that were given.
     """
 
-    def command(
-        config_file: Path | None, json: bool, verbose: bool, quiet: bool, debug: bool, log_json: bool, **given: Any
-    ) -> None:
-        session = Session(json=json, verbose=verbose, quiet=quiet, debug=debug, log_json=log_json)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None and v != []}
-        session.run(stage, lambda: resolve(config, stage, values, config_file), show)
+    def command(**said: Any) -> None:
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items() if v is not None and v != []}
+        session = Session.of(**{name: given.pop(name) for name in Session.option_fields() if name in given})
+        run(session, given)
 
-    command.__signature__ = inspect.Signature(_parameters(config, file_argument))  # type: ignore[attr-defined]
-    command.__doc__ = inspect.getdoc(config)
-    app.command(name, epilog=f"Example: {example}")(command)
-
-
-def _parameters(config: type[Options], file_argument: bool) -> list[inspect.Parameter]:
-    own_first = sorted(fields(config), key=lambda f: _declaring_class(config, f).__name__ in _PANELS)  # type: ignore[arg-type]
-    hints = get_type_hints(config)
-    parameters = [_parameter(config, f, hints[f.name]) for f in own_first]
-    file = typer.Option("--config", help="TOML file with options.", metavar="FILE", rich_help_panel=_OUTPUT_PANEL)
-    if file_argument:
-        file = typer.Argument(help="TOML file with options.", metavar="FILE", show_default=False)
-    parameters.append(_keyword("config_file", Path | None, None, file))
-    output = {
-        "json": (bool, False, typer.Option("--json", help="Print one JSON object instead of a table.")),
-        "verbose": (bool, False, typer.Option("--verbose", "-v", help="Log more on stderr.")),
-        "quiet": (bool, False, typer.Option("--quiet", "-q", help="No progress and no warnings.")),
-        "debug": (bool, False, typer.Option("--debug", help="Show the traceback of an error.")),
-        "log_json": (bool, False, typer.Option("--log-json", help="Log one JSON object a line; no bars.")),
-    }
-    for name, (annotation, default, declared) in output.items():
-        declared.rich_help_panel = _OUTPUT_PANEL
-        parameters.append(_keyword(name, annotation, default, declared))
-    return parameters
+    types = Session.option_types() | config.option_types()
+    own_first = sorted(config.option_fields().values(), key=lambda f: f in _PANELS)
+    parameters = [_parameter(f, types[f.name], config) for f in (*own_first, *fields(Session))]
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__, example = help_of(config)
+    app.command(name, epilog=example)(command)
 
 
-def _parameter(config: type[Options], f: Field[Any], annotation: Any) -> inspect.Parameter:
-    if get_origin(annotation) in (Union, types.UnionType):
-        annotation = next(a for a in get_args(annotation) if a is not type(None))
-    if get_origin(annotation) is tuple:
-        annotation = list[str]
-    if f.metadata["parse"] is not None:
-        annotation = str
-    flag, default = flag_of(f), default_of(f)
-    help_text = f.metadata["help"]
+def help_of(config: type[Options]) -> tuple[str, str]:
+    """What a command does, and the example that its help ends with."""
+    text, _, example = (inspect.getdoc(config) or "").rpartition("\n\nExample: ")
+    return text, f"Example: {example}"
+
+
+def _parameter(f: Field[Any], wanted: Any, config: type[Options]) -> inspect.Parameter:
+    flag = config.FILE_FLAG if f.name == "config_file" else flag_of(f)
+    default, metadata = f.default, f.metadata
+    if metadata["repeated"]:
+        wanted = list[str]
+    elif metadata["parse"] is not None:
+        wanted = str
+    help_text = metadata["help"]
     if default not in (None, "", (), False):
-        help_text += f" [{'yes' if default is True else default}]"
+        help_text += f" [{'yes' if default is True else option_text(default)}]"
     # Rich takes words in brackets for markup, and would leave out a default such as [run/trajectory.zarr].
     help_text = re.sub(r"\[(?=[a-z/@#])", r"\\[", help_text)
-    choices = getattr(f.metadata["check"], "choices", None)
-    metavar = f.metadata["metavar"] or ("|".join(choices) if choices else None)
-    if not flag.startswith("-"):
-        argument = typer.Argument(help=help_text, metavar=f"[{flag}]", show_default=False)
-        return _keyword(f.name, annotation | None, None, argument)
-    panel = _PANELS.get(_declaring_class(config, f).__name__)
-    declared = typer.Option(flag, help=help_text, metavar=metavar, show_default=False, rich_help_panel=panel)
-    return _keyword(f.name, annotation | None, None, declared)
-
-
-def _keyword(name: str, annotation: Any, default: Any, declared: Any) -> inspect.Parameter:
-    kind = inspect.Parameter.KEYWORD_ONLY
-    return inspect.Parameter(name, kind, default=default, annotation=Annotated[annotation, declared])
-
-
-def _declaring_class(config: type[Options], f: Field[Any]) -> type:
-    return next(c for c in config.__mro__ if f.name in inspect.get_annotations(c))
+    choices = getattr(metadata["check"], "choices", None)
+    metavar = metadata["metavar"] or ("|".join(choices) if choices else None)
+    if flag.startswith("-"):
+        declared: Any = typer.Option(
+            *flag.split(","), help=help_text, metavar=metavar, show_default=False, rich_help_panel=_PANELS.get(f)
+        )
+    else:
+        shown = flag if flag == config.FILE_FLAG else f"[{flag}]"
+        declared = typer.Argument(help=help_text, metavar=shown, show_default=False)
+    annotation = Annotated[wanted | None, declared]
+    return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

@@ -6,10 +6,9 @@ import json
 import logging
 import re
 import sys
-from dataclasses import fields
 from datetime import UTC, datetime
 
-from causalprune.config import STAGE_CONFIGS
+from causalprune.commands.names import load_configs
 from causalprune.options import flag_of
 
 logger = logging.getLogger("causalprune")
@@ -47,6 +46,6 @@ def print_error(message: str, code: int) -> None:
 
 
 def _flag(parameter: re.Match[str]) -> str:
-    known = {f.name: flag_of(f) for config in STAGE_CONFIGS.values() for f in fields(config)}
+    known = {name: flag_of(f) for config in load_configs().values() for name, f in config.option_fields().items()}
     # Of a switch such as --nesterov/--no-nesterov the first.
     return known.get(parameter[1], parameter[0]).partition("/")[0]

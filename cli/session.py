@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from causalprune_cli.logs import print_error, start_logging
@@ -16,13 +17,14 @@ from causalprune_cli.logs import print_error, start_logging
 from causalprune.config import RuntimeOptions
 from causalprune.distributed import connected, launched, processes
 from causalprune.errors import ExitCode, InterruptedStage, UsageError
+from causalprune.options import Options, option
 from causalprune.reporting import LogReporter, Reporter, TerminalReporter
 from causalprune.stages import stage_function
 from causalprune.stopping import stop_signals
 
 
-@dataclass(frozen=True)
-class Session:
+@dataclass(frozen=True, kw_only=True)
+class Session(Options):
     """How the user wants to be talked to. Results go to stdout, everything else to stderr.
 
     Attributes:
@@ -31,11 +33,12 @@ class Session:
 
     owns_process: ClassVar[bool] = False
 
-    json: bool
-    verbose: bool
-    quiet: bool
-    debug: bool
-    log_json: bool
+    config_file: Path | None = option(None, "TOML file with options.", flag="--config", metavar="FILE")
+    json: bool = option(False, "Print one JSON object instead of a table.")
+    verbose: bool = option(False, "Log more on stderr.", flag="--verbose,-v")
+    quiet: bool = option(False, "No progress and no warnings.", flag="--quiet,-q")
+    debug: bool = option(False, "Show the traceback of an error.")
+    log_json: bool = option(False, "Log one JSON object a line; no bars.")
 
     def run(self, name: str, configure: Callable[[], Any], show: Callable[[Any], Any]) -> None:
         """Run a stage and print its result."""
@@ -62,7 +65,7 @@ class Session:
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
-        result = stage_function(name.replace("-", "_").replace(" ", "_"))(config, reporter)
+        result = stage_function(name)(config, reporter)
         if not processes().is_first:
             return
         if self.json:

@@ -25,7 +25,7 @@ def test_links_lead_to_files():
 
 
 def test_commands_of_the_pipeline_are_the_ones_there_are():
-    from causalprune.config import STAGE_CONFIGS
+    from causalprune.commands.names import CONFIGS
 
     named = set(re.findall(r"causalprune ((?:store )?[a-z-]+)", README.read_text()))
-    assert set(STAGE_CONFIGS) <= named
+    assert set(CONFIGS) <= named

@@ -1,11 +1,9 @@
-"""The configuration of every stage: frozen, self-validating, one field an option, one file a stage.
+"""The configuration of every command: frozen, self-validating, one field per option, one file per command.
 
 Field order is the order in ``--help``. Nothing here imports PyTorch, so that ``--help`` and ``info`` answer at once.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.diagnose import DiagnoseConfig
@@ -21,35 +19,15 @@ from causalprune.config.run import RunConfig
 from causalprune.config.shared import (
     ComputeOptions,
     DataOptions,
+    LeaseOptions,
     ModelOptions,
     OutputOptions,
     RuntimeOptions,
-    TrainingOptions,
 )
 from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.config.sweep import SweepConfig
 
-STAGE_CONFIGS: dict[str, type[Any]] = {
-    "pretrain": PretrainConfig,
-    "record": RecordConfig,
-    "fit-gamma": FitGammaConfig,
-    "apply-mask": ApplyMaskConfig,
-    "posttrain": PosttrainConfig,
-    "evaluate": EvaluateConfig,
-    "diagnose": DiagnoseConfig,
-    "export": ExportConfig,
-    "info": InfoConfig,
-    "run": RunConfig,
-    "sweep": SweepConfig,
-    "report": ReportConfig,
-    "store verify": StoreVerifyConfig,
-    "store export": StoreExportConfig,
-    "store compact": StoreCompactConfig,
-    "store merge": StoreMergeConfig,
-}
-
 __all__ = [
-    "STAGE_CONFIGS",
     "ApplyMaskConfig",
     "ComputeOptions",
     "DataOptions",
@@ -58,6 +36,7 @@ __all__ = [
     "ExportConfig",
     "FitGammaConfig",
     "InfoConfig",
+    "LeaseOptions",
     "ModelOptions",
     "OutputOptions",
     "PosttrainConfig",
@@ -71,5 +50,4 @@ __all__ = [
     "StoreMergeConfig",
     "StoreVerifyConfig",
     "SweepConfig",
-    "TrainingOptions",
 ]

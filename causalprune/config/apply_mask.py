@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
-from causalprune.config.shared import (
-    ComputeOptions,
-    store_option,
-)
+from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.errors import UsageError
-from causalprune.options import at_least, default_of, flag_of, fraction, one_of, option, positive
+from causalprune.options import at_least, flag_of, fraction, one_of, option, positive
 from causalprune.paths import DEFAULT_FIT
 from causalprune.pruning.names import (
     CRITERIA,
@@ -28,7 +26,10 @@ _ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
 
 @dataclass(frozen=True, kw_only=True)
 class ApplyMaskConfig(ComputeOptions):
-    """Prune: turn a fit, or another criterion, into a mask."""
+    """Prune: turn a fit, or another criterion, into a mask.
+
+    Example: causalprune apply-mask --sparsity 0.9
+    """
 
     sparsity: float | None = option(
         None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
@@ -58,18 +59,22 @@ class ApplyMaskConfig(ComputeOptions):
         "2GiB",
         "Largest matrix of gradients that chita holds in memory; a larger one it reads from the store in every pass.",
         check=check_bytes,
-        identifies=False,
+        affects_result=False,
     )
-    checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", identifies=False)
+    checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", affects_result=False)
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
-    fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", identifies=False)
+    fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", affects_result=False)
     rewind_from: Path | None = option(
         None,
         "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
-        identifies=False,
+        affects_result=False,
     )
-    output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", identifies=False)
+    output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
+
+    def identity_fields(self) -> dict[str, Any]:
+        """All but ``deterministic``: whatever the kernels, a mask is computed on the CPU without them."""
+        return {name: value for name, value in super().identity_fields().items() if name != "deterministic"}
 
     def check(self) -> None:
         """Exactly one of sparsity and zero; an iteration within the schedule."""
@@ -87,7 +92,7 @@ class ApplyMaskConfig(ComputeOptions):
     def _check_zero(self) -> None:
         """Reject an order and a way to a sparsity: --zero prunes every γ = 0, and nothing else."""
         for f in fields(self):
-            value, default = getattr(self, f.name), default_of(f)
+            value, default = getattr(self, f.name), f.default
             if f.name not in _ORDER or value == default or (f.name == "criterion" and value == "gamma"):
                 continue
             raise UsageError(

@@ -15,10 +15,13 @@ from causalprune.urls import StoreUrl
 
 @dataclass(frozen=True, kw_only=True)
 class DiagnoseConfig(ComputeOptions):
-    """Ask of a fit what a sceptic would: whether it predicts, is stable, and agrees with interventions."""
+    """Ask of a fit what a sceptic would: whether it predicts, is stable, and agrees with interventions.
+
+    Example: causalprune diagnose --placebo 39
+    """
 
     checkpoint: Path | None = option(
-        None, "Checkpoint that the recording ended with [run/recorded.safetensors].", identifies=False
+        None, "Checkpoint that the recording ended with [run/recorded.safetensors].", affects_result=False
     )
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
@@ -40,15 +43,17 @@ class DiagnoseConfig(ComputeOptions):
     )
     samples: int = option(1000, "Samples of that split.", check=at_least(1))
     batch_size: int = option(512, "Minibatch size.", check=at_least(1))
-    memory: str = option("2GiB", "Largest memory of the process for the placebo.", check=check_bytes, identifies=False)
+    memory: str = option(
+        "2GiB", "Largest memory of the process for the placebo.", check=check_bytes, affects_result=False
+    )
     max_passes: int = option(
-        10, "Passes over the store after which a fit gives up.", check=at_least(1), identifies=False
+        10, "Passes over the store after which a fit gives up.", check=at_least(1), affects_result=False
     )
     output: Path | None = option(
         None,
         "Result to write [run/results/diagnose.json; of another --fit, diagnose.NAME.json; beside a --store, "
         "STORE.NAME.diagnose.json].",
-        identifies=False,
+        affects_result=False,
     )
 
     def check(self) -> None:

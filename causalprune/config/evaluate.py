@@ -15,11 +15,14 @@ def _odd(value: int) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(ComputeOptions):
-    """Measure a checkpoint on the test split."""
+    """Measure a checkpoint on the test split.
 
-    checkpoint: Path | None = option(None, "Checkpoint to evaluate [run/final.safetensors].", identifies=False)
+    Example: causalprune evaluate --json
+    """
+
+    checkpoint: Path | None = option(None, "Checkpoint to evaluate [run/final.safetensors].", affects_result=False)
     reference: Path | None = option(
-        None, "Dense checkpoint to compare with [run/pretrained.safetensors if there].", identifies=False
+        None, "Dense checkpoint to compare with [run/pretrained.safetensors if there].", affects_result=False
     )
     batch_size: int = option(512, "Minibatch size.", check=at_least(1))
     hessian: int = option(
@@ -36,5 +39,5 @@ class EvaluateConfig(ComputeOptions):
         "Also measure latency and peak memory at batch 1 and 64, of a compact copy, too, where filters or neurons are "
         "wholly pruned, and bytes when compressed.",
     )
-    output: Path | None = option(None, "Result to write [run/results/evaluate.json].", identifies=False)
-    plot: Path | None = option(None, "Draw the result into this PNG file.", check=png_file, identifies=False)
+    output: Path | None = option(None, "Result to write [run/results/evaluate.json].", affects_result=False)
+    plot: Path | None = option(None, "Draw the result into this PNG file.", check=png_file, affects_result=False)

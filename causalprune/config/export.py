@@ -13,7 +13,10 @@ from causalprune.options import option
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(OutputOptions):
-    """Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with --compact."""
+    """Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with --compact.
+
+    Example: causalprune export --format csr
+    """
 
     format: str = option(
         "torch",
@@ -27,9 +30,9 @@ class ExportConfig(OutputOptions):
     masks: bool = option(
         False, "Keep the masks, by the names of torch.nn.utils.prune: weight_orig and weight_mask (torch, safetensors)."
     )
-    checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", identifies=False)
-    output: Path | None = option(None, "File to write [run/exported.pt, .onnx, …].", identifies=False)
-    trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", identifies=False)
+    checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", affects_result=False)
+    output: Path | None = option(None, "File to write [run/exported.pt, .onnx, …].", affects_result=False)
+    trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", affects_result=False)
 
     def check(self) -> None:
         """No masks for a compact network."""

@@ -26,7 +26,10 @@ def _folds(value: int) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class FitGammaConfig(LeaseOptions, OutputOptions):
-    """Fit the Granger coefficients γ of a recording."""
+    """Fit the Granger coefficients γ of a recording.
+
+    Example: causalprune fit-gamma --alpha-ratio 0.1
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
@@ -34,7 +37,7 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
         DEFAULT_FIT,
         "Name of the fit in the store, and in its result file: results/fit-gamma.json, of another name "
         "fit-gamma.NAME.json; beside a --store, STORE.NAME.json.",
-        identifies=False,
+        affects_result=False,
     )
     solver: str = option(
         "lasso",
@@ -65,7 +68,7 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
     positive: bool = option(False, "Only γ ≥ 0.")
     negative: bool = option(False, "Only γ ≤ 0: parameters whose steps make the loss fall.")
     row_weights: Path | None = option(
-        None, "Weight of each recorded step's squared error: T numbers in a .npy or text file.", identifies=False
+        None, "Weight of each recorded step's squared error: T numbers in a .npy or text file.", affects_result=False
     )
     lags: int | None = option(
         None, "Lags of a momentum model [1 if the recording had momentum, else 0].", check=at_least(0)
@@ -80,14 +83,16 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
         "Know every dual correlation exactly, though it may cost a pass; otherwise within the stated error.",
         flag="--ranking/--no-ranking",
     )
-    memory: str = option("2GiB", "Largest memory of the process.", check=check_bytes, identifies=False)
+    memory: str = option("2GiB", "Largest memory of the process.", check=check_bytes, affects_result=False)
     max_passes: int = option(
-        10, "Passes over the store after which the exact solver gives up.", check=at_least(1), identifies=False
+        10, "Passes over the store after which the exact solver gives up.", check=at_least(1), affects_result=False
     )
     tol: float = option(1e-6, "Relative duality gap to certify.", check=above_zero)
     seed: int = option(0, "Seed of the order of blocks, of resamples, and of --solver sgd.", check=at_least(0))
     device: str = option("cpu", "Where products are computed: cpu, cuda or cuda:N.", check=_device)
-    plot: Path | None = option(None, "Draw the path of --alphas into this PNG file.", check=png_file, identifies=False)
+    plot: Path | None = option(
+        None, "Draw the path of --alphas into this PNG file.", check=png_file, affects_result=False
+    )
 
     def check(self) -> None:
         """Only one way to say α; options that need others."""

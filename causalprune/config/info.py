@@ -13,7 +13,10 @@ from causalprune.urls import StoreUrl
 
 @dataclass(frozen=True, kw_only=True)
 class InfoConfig(RuntimeOptions):
-    """Say what a store, a checkpoint or a run directory is."""
+    """Say what a store, a checkpoint or a run directory is.
+
+    Example: causalprune info run
+    """
 
     path: Path | StoreUrl | None = store_option("Store, checkpoint or run directory [the run directory].", flag="PATH")
     verify: bool = option(False, "Read everything again and compare every checksum.")

@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import ComputeOptions, TrainingOptions
+from causalprune.config.shared import ComputeOptions
 from causalprune.options import option
+from causalprune.training.options import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class PosttrainConfig(TrainingOptions, ComputeOptions):
-    """Train the pruned network with its mask held."""
+    """Train the pruned network with its mask held.
 
-    checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", identifies=False)
-    output: Path | None = option(None, "Checkpoint to write [run/final.safetensors].", identifies=False)
+    Example: causalprune posttrain --epochs 30
+    """
+
+    checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False)
+    output: Path | None = option(None, "Checkpoint to write [run/final.safetensors].", affects_result=False)

@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, TrainingOptions
+from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
 from causalprune.options import option
+from causalprune.training.options import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(ModelOptions, DataOptions, TrainingOptions, ComputeOptions):
-    """Train a dense network: reach a basin of attraction."""
+    """Train a dense network: reach a basin of attraction.
 
-    output: Path | None = option(None, "Checkpoint to write [run/pretrained.safetensors].", identifies=False)
+    Example: causalprune pretrain --dataset digits --epochs 30
+    """
+
+    output: Path | None = option(None, "Checkpoint to write [run/pretrained.safetensors].", affects_result=False)

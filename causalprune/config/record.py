@@ -17,7 +17,10 @@ LOSS_CHANGES = ("same-batch", "next-batch")
 
 @dataclass(frozen=True, kw_only=True)
 class RecordConfig(LeaseOptions, ComputeOptions):
-    """Run plain SGD and record every step."""
+    """Run plain SGD and record every step.
+
+    Example: causalprune record --epochs 5
+    """
 
     epochs: int = option(5, "Epochs to record.", check=at_least(1))
     steps: int | None = option(None, "Optimizer steps to record, instead of epochs.", check=at_least(1))
@@ -31,14 +34,16 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
     codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=CODECS)
     checkpoint_every: str = option(
-        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
+        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
-    checkpoint: Path | None = option(None, "Checkpoint to start from [run/pretrained.safetensors].", identifies=False)
+    checkpoint: Path | None = option(
+        None, "Checkpoint to start from [run/pretrained.safetensors].", affects_result=False
+    )
     store: Path | StoreUrl | None = store_option(
         "Trajectory store to write, a path or s3://BUCKET/KEY [run/trajectory.zarr]."
     )
     output: Path | None = option(
-        None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", identifies=False
+        None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", affects_result=False
     )
-    dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", identifies=False)
-    force: bool = option(False, "Start although the disk seems too small.", identifies=False)
+    dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", affects_result=False)
+    force: bool = option(False, "Start although the disk seems too small.", affects_result=False)

@@ -15,7 +15,9 @@ class ReportConfig(OutputOptions):
 
     The page is one HTML file that needs nothing else; its pictures lie beside it as PNG files, too. A sweep that is
     still going on is shown as far as it has come; a report that exists is replaced.
+
+    Example: causalprune report --run run
     """
 
-    output: Path | None = option(None, "Folder to write [run/report].", identifies=False)
+    output: Path | None = option(None, "Folder to write [run/report].", affects_result=False)
     title: str = option("", "Title of the page [model on data set].")

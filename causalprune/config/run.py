@@ -1,17 +1,100 @@
-"""Options of ``run``."""
+"""Options of ``run``, and how it sets any option of its stages."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from causalprune.config.shared import (
-    ComputeOptions,
-    DataOptions,
-    ModelOptions,
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.evaluate import EvaluateConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
+from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
+from causalprune.config.values import convert, known
+from causalprune.errors import UsageError
+from causalprune.options import Options, at_least, fraction, one_of, option
+from causalprune.pruning.names import (
+    REWINDS,
+    SCOPES,
+    SPARSITY_SCHEDULES,
+    check_criterion,
+    check_mask_granularity,
 )
-from causalprune.options import at_least, fraction, one_of, option
-from causalprune.pruning.names import REWINDS, SCOPES, SPARSITY_SCHEDULES, check_criterion, check_mask_granularity
 from causalprune.quantities import check_interval
+
+RUN_STAGES: dict[str, type[Options]] = {
+    "pretrain": PretrainConfig,
+    "train": PosttrainConfig,
+    "record": RecordConfig,
+    "fit-gamma": FitGammaConfig,
+    "apply-mask": ApplyMaskConfig,
+    "posttrain": PosttrainConfig,
+    "evaluate": EvaluateConfig,
+}
+"""Stages inside a run; ``train``, before each recording, has the options of posttrain."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One option of one stage inside a run.
+
+    Attributes:
+        stage: One of :data:`RUN_STAGES`; empty for an option of run itself.
+        option: Name of the option.
+        value: Its value, of the option's type.
+        text: How it was said, as ``STAGE.OPTION=VALUE``.
+        source: Where it was said, for messages.
+    """
+
+    stage: str
+    option: str
+    value: Any
+    text: str = ""
+    source: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def key(self) -> str:
+        """``STAGE.OPTION``, or the name of an option of run."""
+        return f"{self.stage}.{self.option}" if self.stage else self.option
+
+    @classmethod
+    def parse(cls, text: str, place: str = "--set") -> Setting:
+        """Read ``STAGE.OPTION=VALUE``.
+
+        Raises:
+            UsageError: It names no stage or no option, or a value that can't be used.
+        """
+        target, equals, value = text.partition("=")
+        stage, dot, said = target.partition(".")
+        if not (equals and dot):
+            raise UsageError(place, expected="STAGE.OPTION=VALUE", found=repr(text))
+        return cls.of(stage, said, value, text, f"{place} {text}", f"{place} {target}")
+
+    @classmethod
+    def of(cls, stage: str, said: str, value: Any, text: str, source: str, subject: str = "") -> Setting:
+        """A setting of a value that text, a TOML file or a list of values has.
+
+        Args:
+            stage: The stage.
+            said: The option, as it was said.
+            value: Its value, to be converted.
+            text: How it was said.
+            source: Where it was said.
+            subject: What a message about the value is about; the source when left out.
+
+        Raises:
+            UsageError: There is no such stage or option, or the value can't be used.
+        """
+        kinds: dict[str, type[Options]] = {"": RunConfig, **RUN_STAGES}
+        if stage not in kinds:
+            raise UsageError(source, expected="one of the stages " + ", ".join(RUN_STAGES), found=repr(stage))
+        name = known(said.replace("-", "_"), kinds[stage].option_fields(), source)
+        return cls(stage, name, convert(kinds[stage], name, value, subject or source), text, source)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +102,8 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
 
     γ is fitted only for a criterion that reads it.
+
+    Example: causalprune run --iterations 5 --sparsity 0.98
     """
 
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
@@ -34,8 +119,12 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
     batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1))
     checkpoint_every: str = option(
-        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
+        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
-    set: tuple[str, ...] = option(
-        (), "Any option of one stage, such as record.lr=0.02; may be repeated.", metavar="STAGE.OPTION=VALUE"
+    set: tuple[Setting, ...] = option(
+        (),
+        "Any option of one stage, such as record.lr=0.02; may be repeated.",
+        metavar="STAGE.OPTION=VALUE",
+        parse=Setting.parse,
+        repeated=True,
     )

@@ -1,8 +1,7 @@
-"""Options that several stages share: where they work, what they compute on, data, model, training."""
+"""Options that several stages share: where they work, what they compute on, data, model."""
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,16 @@ from typing import Any
 from causalprune.data.names import AUGMENTATIONS, check_dataset
 from causalprune.errors import UsageError
 from causalprune.models.names import check_model_name
-from causalprune.options import Options, at_least, fraction, not_negative, one_of, open_fraction, option, positive
-from causalprune.quantities import check_interval
+from causalprune.options import Options, at_least, one_of, open_fraction, option
 from causalprune.stopping import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.urls import parse_place
 
 
 def store_option(help: str, **declared: Any) -> Any:
     """Declare an option that names a store, on a disk or in object storage."""
-    return option(None, help, parse=parse_place, metavar="PATH|URL", identifies=False, **declared)
+    return option(
+        None, help, parse=lambda text, _: parse_place(text), metavar="PATH|URL", affects_result=False, **declared
+    )
 
 
 def check_device(value: str) -> str | None:
@@ -31,15 +30,17 @@ def check_device(value: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions(Options):
-    """Where a stage works and what stops it; shared by all."""
+    """Where a command works and what stops it; shared by all."""
 
-    run: Path = option(Path("run"), "Run directory: inputs and outputs that are not named lie here.", identifies=False)
+    run: Path = option(
+        Path("run"), "Run directory: inputs and outputs that are not named lie here.", affects_result=False
+    )
     stop_signals: str = option(
         DEFAULT_STOP_SIGNALS,
         "Signals that make the stage save and exit 75, out of TERM, USR1, USR2, HUP, QUIT, ALRM, XCPU, PWR. SIGINT "
         "does the same and exits 130.",
         check=check_signals,
-        identifies=False,
+        affects_result=False,
     )
 
 
@@ -47,7 +48,7 @@ class RuntimeOptions(Options):
 class OutputOptions(RuntimeOptions):
     """Of a stage that writes."""
 
-    overwrite: bool = option(False, "Replace outputs that exist.", identifies=False)
+    overwrite: bool = option(False, "Replace outputs that exist.", affects_result=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +59,7 @@ class LeaseOptions(Options):
         False,
         "Take over what a process on another host holds that is known to have ended: a store in object storage, or a "
         "cell of a sweep.",
-        identifies=False,
+        affects_result=False,
     )
 
 
@@ -67,16 +68,18 @@ class ComputeOptions(OutputOptions):
     """What a stage that runs the network computes on."""
 
     seed: int = option(0, "Seed of every random choice.", check=at_least(0))
-    device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=check_device, identifies=False)
+    device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=check_device, affects_result=False)
     deterministic: bool = option(False, "Use deterministic kernels only (the CPU ones always are).")
     num_workers: int = option(
         0,
         "Worker processes of the data loader, for data sets that don't fit in memory.",
         check=at_least(0),
-        identifies=False,
+        affects_result=False,
     )
-    data_root: str = option("", "Folder of the data set's files.", identifies=False)
-    trust_code: bool = option(False, "Run the package.module:factory that an input checkpoint names.", identifies=False)
+    data_root: str = option("", "Folder of the data set's files.", affects_result=False)
+    trust_code: bool = option(
+        False, "Run the package.module:factory that an input checkpoint names.", affects_result=False
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,7 @@ class DataOptions(Options):
     dataset: str = option(
         "digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.", check=check_dataset
     )
-    download: bool = option(False, "Let torchvision download a missing data set.", identifies=False)
+    download: bool = option(False, "Let torchvision download a missing data set.", affects_result=False)
     validation_fraction: float = option(
         0.1, "Share of the training set held out to choose the best epoch.", check=open_fraction
     )
@@ -111,7 +114,10 @@ class ModelOptions(Options):
     hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden)
     init_from: Path | None = option(None, "Start from the weights in this .safetensors, .pt or .pth file.")
     key_map: tuple[str, ...] = option(
-        (), "Rename weights of --init-from whose name starts with OLD: OLD=NEW; may be repeated.", metavar="OLD=NEW"
+        (),
+        "Rename weights of --init-from whose name starts with OLD: OLD=NEW; may be repeated.",
+        metavar="OLD=NEW",
+        repeated=True,
     )
 
     def check(self) -> None:
@@ -122,41 +128,3 @@ class ModelOptions(Options):
                 raise UsageError("--key-map", expected="OLD=NEW", found=repr(rule))
         if self.key_map and self.init_from is None:
             raise UsageError("--key-map", expected="--init-from FILE beside it", found="none")
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions(Options):
-    """How pretrain and posttrain optimise."""
-
-    epochs: int = option(30, "Epochs.", check=at_least(0))
-    batch_size: int = option(64, "Minibatch size.", check=at_least(1))
-    optimizer: str = option("sgd", "Optimizer.", check=OPTIMIZERS)
-    lr: float = option(0.05, "Peak learning rate.", check=positive)
-    momentum: float = option(0.9, "Momentum of sgd.", check=fraction)
-    nesterov: bool = option(True, "Nesterov momentum with sgd.", flag="--nesterov/--no-nesterov")
-    weight_decay: float = option(5e-4, "Weight decay.", check=not_negative)
-    lr_schedule: str = option("cosine", "Learning-rate schedule.", check=LR_SCHEDULES)
-    lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=positive)
-    decay_at: str = option(
-        "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=lambda v: _decay_points(v)
-    )
-    label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
-    patience: int = option(0, "Stop after so many epochs without progress on validation; 0 never.", check=at_least(0))
-    amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
-    compile: bool = option(False, "Compile the model with torch.compile.")
-    checkpoint_every: str = option(
-        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, identifies=False
-    )
-
-    def decay_points(self) -> tuple[float, ...]:
-        """``decay_at`` as numbers."""
-        return tuple(float(p) for p in self.decay_at.split(",") if p.strip())
-
-
-def _decay_points(value: str) -> str | None:
-    try:
-        points = [float(p) for p in value.split(",") if p.strip()]
-    except ValueError:
-        points = [math.nan]
-    ok = all(0 < p < 1 for p in points) and points == sorted(points)
-    return None if ok else "rising shares in (0, 1) such as 0.5,0.75"

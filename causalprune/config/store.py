@@ -15,21 +15,29 @@ from causalprune.urls import StoreUrl, parse_place
 
 @dataclass(frozen=True, kw_only=True)
 class StoreVerifyConfig(RuntimeOptions):
-    """Read everything in a trajectory store and compare it with its checksums."""
+    """Read everything in a trajectory store and compare it with its checksums.
+
+    Example: causalprune store verify run/trajectory.zarr
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoreExportConfig(OutputOptions):
-    """Write rows and parameters of a recording for other tools: NumPy, safetensors or Zarr."""
+    """Write rows and parameters of a recording for other tools: NumPy, safetensors or Zarr.
+
+    Example: causalprune store export --rows 0:8 --output delta.npz
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     output: Path | None = option(None, "File to write, ending in .npz, .safetensors or .zarr (a directory).")
     format: str | None = option(None, "Its format [the one that its name ends in].", check=RECORDING_FORMATS)
     recording: str | None = option(None, "Name of the recording [the last one].")
     rows: str | None = option(None, "Rows, such as 0:64 [all].", check=check_range)
-    param: tuple[str, ...] = option((), "Parameter, such as fc1.weight; may be repeated [all].", metavar="NAME")
+    param: tuple[str, ...] = option(
+        (), "Parameter, such as fc1.weight; may be repeated [all].", metavar="NAME", repeated=True
+    )
 
     def check(self) -> None:
         """A file must be named."""
@@ -40,13 +48,18 @@ class StoreExportConfig(OutputOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreCompactConfig(LeaseOptions, OutputOptions):
-    """Make a trajectory store smaller: another codec for its recordings, or fewer of them."""
+    """Make a trajectory store smaller: another codec for its recordings, or fewer of them.
+
+    Example: causalprune store compact run/trajectory.zarr --codec small
+    """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
     codec: str | None = option(
         None, "Store recordings anew with this codec; it can't have more bits than they have.", check=CODECS
     )
-    drop: tuple[str, ...] = option((), "Recording to delete, with its fits; may be repeated.", metavar="NAME")
+    drop: tuple[str, ...] = option(
+        (), "Recording to delete, with its fits; may be repeated.", metavar="NAME", repeated=True
+    )
 
     def check(self) -> None:
         """Something must be asked for."""
@@ -57,9 +70,14 @@ class StoreCompactConfig(LeaseOptions, OutputOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class StoreMergeConfig(OutputOptions):
-    """Stack the recordings of several jobs in a new store, so that one fit sees the rows of all."""
+    """Stack the recordings of several jobs in a new store, so that one fit sees the rows of all.
 
-    stores: tuple[str, ...] = option((), "Trajectory stores of one model and mask, in order.", flag="STORE...")
+    Example: causalprune store merge a.zarr b.zarr --output merged.zarr
+    """
+
+    stores: tuple[str, ...] = option(
+        (), "Trajectory stores of one model and mask, in order.", flag="STORE...", repeated=True
+    )
     output: Path | None = option(None, "Store to write.")
     codec: str | None = option(None, "Codec of the result [as many bits as the parts have].", check=CODECS)
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections.abc import Iterable
+from dataclasses import Field, dataclass, fields
 from pathlib import Path
+from typing import Any, ClassVar, Self
 
-from causalprune.config.run import RunConfig
-from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions
+from causalprune.config.run import RunConfig, Setting
+from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
+from causalprune.config.sweep_values import Axis
+from causalprune.config.values import split_list
 from causalprune.errors import UsageError
-from causalprune.options import at_least, default_of, flag_of, fraction, option
+from causalprune.options import at_least, flag_of, fraction, option, option_text
 from causalprune.pruning.names import check_criterion
 
-
-def split_list(text: str) -> list[str]:
-    """The items of a comma-separated list, without the spaces around them."""
-    return [item.strip() for item in text.split(",")]
+_SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"
 
 
-def _sparsities(value: str) -> str | None:
-    expected = "different numbers in [0, 1) such as 0.5,0.9"
+def _parse_sparsities(text: str, source: str) -> tuple[float, ...]:
     try:
-        numbers = [float(item) for item in split_list(value)]
-    except ValueError:
-        return expected
-    return None if len(set(numbers)) == len(numbers) and not any(map(fraction, numbers)) else expected
+        return tuple(map(float, split_list(text)))
+    except ValueError as error:
+        raise UsageError(source, expected=_SPARSITIES, found=repr(text)) from error
 
 
-def _criteria(value: str) -> str | None:
-    names = split_list(value)
+def _sparsities(values: tuple[float, ...]) -> str | None:
+    return None if len(set(values)) == len(values) and not any(map(fraction, values)) else _SPARSITIES
+
+
+def _criteria(names: tuple[str, ...]) -> str | None:
     if len(set(names)) < len(names):
         return "different criteria"
     return next((expected for expected in map(check_criterion, names) if expected), None)
@@ -39,7 +41,7 @@ def _shard(value: str) -> str | None:
     return None if ok else "I/N with I from 0 to N − 1, such as 0/4"
 
 
-_ITERATED = {f.name: default_of(f) for f in fields(RunConfig) if f.name in ("train_epochs", "posttrain_epochs")}
+_ITERATED = {f.name: f.default for f in fields(RunConfig) if f.name in ("train_epochs", "posttrain_epochs")}
 
 _SETTLED = (
     *(f.name for kind in (DataOptions, ModelOptions) for f in fields(kind)),
@@ -48,38 +50,50 @@ _SETTLED = (
 """Options of run that have no effect on a recording that exists, and on what is measured of it."""
 
 
-def default_epochs(name: str, iterations: int) -> int:
-    """Epochs of ``train_epochs`` or ``posttrain_epochs`` where none are given: a single mask is measured as it is."""
-    return int(_ITERATED[name]) if iterations > 1 else 0
-
-
 @dataclass(frozen=True, kw_only=True)
-class SweepConfig(LeaseOptions, RunConfig):
+class SweepConfig(LeaseOptions, OutputOptions):
     """Sparsities × criteria × seeds × any other option into one table of results.
 
     Each cell is what run does; what several cells share is done once. FILE
     is TOML: options of this command, tables of the stages' options, and a
     list where an option is to take several values. Start the command again
     after any interruption, or several at once in one run directory.
+
+    Example: causalprune sweep --sparsity 0.8,0.9 --criterion effect,magnitude
     """
 
-    sparsity: str = option(  # type: ignore[assignment]
-        "0.5,0.7,0.8,0.9,0.95,0.98,0.99", "Sparsities, separated by commas.", check=_sparsities
+    FILE_FLAG: ClassVar[str] = "FILE"
+
+    base: RunConfig = RunConfig()
+    """What every cell has; the options of the same name below take the place of the ones in it."""
+
+    sparsity: tuple[float, ...] = option(
+        (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
+        "Sparsities, separated by commas.",
+        check=_sparsities,
+        parse=_parse_sparsities,
     )
-    criterion: str = option(
-        "gamma,effect,magnitude,random", "Criteria, separated by commas; see apply-mask --help.", check=_criteria
+    criterion: tuple[str, ...] = option(
+        ("gamma", "effect", "magnitude", "random"),
+        "Criteria, separated by commas; see apply-mask --help.",
+        check=_criteria,
+        parse=lambda text, _: tuple(split_list(text)),
     )
     seeds: int = option(3, "Number of seeds: --seed and those that follow it.", check=at_least(1))
-    vary: tuple[str, ...] = option(
-        (), "Further values to combine, such as record.lr=0.01,0.02; may be repeated.", metavar="[STAGE.]OPTION=VALUES"
+    vary: tuple[Axis, ...] = option(
+        (),
+        "Further values to combine, such as record.lr=0.01,0.02; may be repeated.",
+        metavar="[STAGE.]OPTION=VALUES",
+        parse=Axis.parse,
+        repeated=True,
     )
     iterations: int = option(1, "Pruning iterations; 1 prunes one recording to every sparsity.", check=at_least(1))
-    train_epochs: int | None = option(  # type: ignore[assignment]
+    train_epochs: int | None = option(
         None,
         f"Epochs of training before each recording [0 with one iteration, else {_ITERATED['train_epochs']}].",
         check=at_least(0),
     )
-    posttrain_epochs: int | None = option(  # type: ignore[assignment]
+    posttrain_epochs: int | None = option(
         None,
         f"Epochs of training after the last mask [0 with one iteration, else {_ITERATED['posttrain_epochs']}].",
         check=at_least(0),
@@ -88,15 +102,38 @@ class SweepConfig(LeaseOptions, RunConfig):
         None,
         "Run directory whose recording is pruned, instead of one made for every seed: it needs pretrained.safetensors "
         "(or trained), recorded.safetensors and trajectory.zarr.",
-        identifies=False,
+        affects_result=False,
     )
     shard: str = option(
-        "0/1", "Do every N-th cell only, from the I-th on (from 0).", metavar="I/N", check=_shard, identifies=False
+        "0/1", "Do every N-th cell only, from the I-th on (from 0).", metavar="I/N", check=_shard, affects_result=False
     )
-    keep: bool = option(False, "Keep the networks of the finished cells.", identifies=False)
+    keep: bool = option(False, "Keep the networks of the finished cells.", affects_result=False)
+
+    @classmethod
+    def option_fields(cls) -> dict[str, Field[Any]]:
+        """The options of run, and the sweep's own."""
+        own = {name: f for name, f in super().option_fields().items() if name != "base"}
+        return RunConfig.option_fields() | own
+
+    @classmethod
+    def option_types(cls) -> dict[str, Any]:
+        """The same for the types."""
+        return RunConfig.option_types() | super().option_types()
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Build a sweep from values of :meth:`option_fields`."""
+        names = values.keys() & super().option_fields().keys()
+        own = {name: values.pop(name) for name in names}
+        return cls(base=RunConfig(**values), **own)
+
+    def identity_fields(self) -> dict[str, Any]:
+        """The options that decide the results, as one types them."""
+        listed = {name: option_text(getattr(self, name)) for name in ("sparsity", "criterion")}
+        return self.base.identity_fields() | super().identity_fields() | listed
 
     def check(self) -> None:
-        """Nothing is overwritten, because other processes may be working there."""
+        """Nothing is overwritten, because other processes may be working there; an option is said in one way."""
         super().check()
         if self.overwrite:
             raise UsageError(
@@ -105,43 +142,65 @@ class SweepConfig(LeaseOptions, RunConfig):
                 found="an order to start anew",
                 remedy="choose another --run, or remove its folder sweep/ when no process works there",
             )
-
+        for one in (*self.base.set, *self.vary):
+            flag = "--set" if isinstance(one, Setting) else "--vary"
+            # A row would bear another value than it was made with.
+            if one.key in ("apply-mask.sparsity", "apply-mask.criterion"):
+                raise UsageError(one.source, expected=f"--{one.key.rpartition('.')[2]} for it", found=flag)
+            if flag == "--set" and one.key in (axis.key for axis in self.vary):
+                raise UsageError(one.source, expected="an option that is not varied", found=f"--vary {one.key}")
         if self.recorded is not None:
             self._check_settled()
 
     def _check_settled(self) -> None:
         """Reject what the recording has settled already: a row would bear a setting that had no effect on it."""
-        keys = {line: line.partition("=")[0].strip().replace("-", "_") for line in (*self.set, *self.vary)}
-        posttrains = self.posttrain_epochs or any(key.startswith("posttrain") for key in keys.values())
+        said = {one.source: one.key for one in (*self.base.set, *self.vary)}
+        posttrains = self.posttrain_epochs or any(key.startswith("posttrain") for key in said.values())
         settled = _SETTLED if posttrains else (*_SETTLED, "batch_size")
-        given = {
-            flag_of(f): str(getattr(self, f.name))
-            for f in fields(self)
-            if f.name in settled and (getattr(self, f.name) or None) != (default_of(f) or None)
+        found = {
+            flag_of(f): str(self._option(name))
+            for name, f in self.option_fields().items()
+            if name in settled and (self._option(name) or None) != (f.default or None)
         }
-        given |= {
-            f"{'--set' if line in self.set else '--vary'} {line}": key
-            for line, key in keys.items()
+        found |= {
+            source: key
+            for source, key in said.items()
             if key in settled or key.startswith(("pretrain.", "train.", "record."))
         }
-        if given:
-            first, found = next(iter(given.items()))
+        for source, value in found.items():
             raise UsageError(
-                first,
+                source,
                 expected="nothing that the recording has settled beside --recorded",
-                found=found,
+                found=value,
                 remedy="leave it out, or make another recording",
             )
 
-    def sparsities(self) -> list[float]:
-        """``sparsity`` as numbers."""
-        return [float(item) for item in split_list(self.sparsity)]
+    def axes(self) -> list[Axis]:
+        """The further axes, of two for one option the later; then seeds, criteria and sparsities."""
+        seeds = range(self.base.seed, self.base.seed + self.seeds)
+        listed = (("seed", seeds), ("criterion", self.criterion), ("sparsity", self.sparsity))
+        return [*{axis.key: axis for axis in self.vary}.values(), *(Axis.of_run(*values) for values in listed)]
 
-    def criteria(self) -> list[str]:
-        """``criterion`` as names."""
-        return split_list(self.criterion)
+    def cell(self, settings: Iterable[Setting]) -> RunConfig:
+        """The pipeline of one cell, from a setting of each axis.
+
+        A single mask is measured as it is: without iterations, epochs that nobody said are 0.
+        """
+        options = {f.name: self._option(f.name) for f in fields(RunConfig)}
+        for setting in settings:
+            if setting.stage:
+                options["set"] = (*options["set"], setting)
+            else:
+                options[setting.option] = setting.value
+        for name, iterated in _ITERATED.items():
+            if options[name] is None:
+                options[name] = iterated if options["iterations"] > 1 else 0
+        return RunConfig(**options)
 
     def shard_of(self) -> tuple[int, int]:
         """``shard`` as (I, N)."""
         index, _, count = self.shard.partition("/")
         return int(index), int(count)
+
+    def _option(self, name: str) -> Any:
+        return getattr(self if hasattr(self, name) else self.base, name)

@@ -173,7 +173,7 @@ class CheckpointOutput:
         info = replace(
             checkpoint.info,
             stage=self.stage,
-            config=self.config.identifying(),
+            config=self.config.identity_fields(),
             identity=self.identity,
             inputs=self.inputs,
         )
@@ -226,7 +226,7 @@ class CheckpointOutput:
 def _difference(output: CheckpointOutput, info: CheckpointInfo) -> str:
     if info.stage != output.stage:
         return f"the stage {info.stage or 'unknown'}"
-    mine = output.config.identifying()
+    mine = output.config.identity_fields()
     names = [f"{k}={info.config.get(k)!r}" for k in mine if info.config.get(k) != mine[k]]
     if names:
         return "another configuration (" + ", ".join(names[:3]) + (", …" if len(names) > 3 else "") + ")"

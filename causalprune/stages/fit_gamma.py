@@ -145,7 +145,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             arrays[extra] = np.ascontiguousarray(values.reshape(-1, num_lags).T)
     attributes: dict[str, Any] = {
         "identity": identity,
-        "config": config.identifying(),
+        "config": config.identity_fields(),
         "inputs": inputs,
         "granularity": config.granularity,
         "evidence": solution.evidence.to_json(),

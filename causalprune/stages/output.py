@@ -103,7 +103,7 @@ def batch_job() -> dict[str, str]:
 
 def identity_of(stage: str, config: Options, inputs: Mapping[str, str]) -> str:
     """Hash of everything that decides a stage's result: its name, its configuration, its inputs."""
-    value = {"stage": stage, "config": config.identifying(), "inputs": dict(inputs)}
+    value = {"stage": stage, "config": config.identity_fields(), "inputs": dict(inputs)}
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 

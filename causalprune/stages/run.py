@@ -142,7 +142,7 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
     Raises:
         MismatchError: It belongs to another one.
     """
-    mine = json.loads(json.dumps(config.identifying()))
+    mine = json.loads(json.dumps(config.identity_fields()))
     marker = progress_path(paths.run_config)
     remove_partials(paths.root, paths.run_config.name, marker.name)
     if config.overwrite:

@@ -70,7 +70,7 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     reporter = reporter or Reporter()
     started = time.monotonic()
     grid = Grid.of(config)
-    resolve_device(config.device)
+    resolve_device(config.base.device)
     paths = RunPaths(config.run).sweep
     make_directory(paths.root)
     table_lease = Lease(paths.root / ".table.lock", break_lock=config.break_lock, patience=math.inf)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causalprune.config import RunConfig, SweepConfig
-from causalprune.config.sweep import default_epochs
+from causalprune.config import SweepConfig
 from causalprune.errors import CorruptError, MismatchError, UsageError
 from causalprune.files import is_sealed, read_json, seal, write_json
-from causalprune.sweep.axes import Axis, parse_axes
 from causalprune.sweep.steps import Recorded, Step, last_step
 
 FORMAT = "causalprune-sweep"
@@ -65,7 +63,7 @@ class Grid:
             DataError: A recording that should be there is not.
             MismatchError: It can't serve a criterion.
         """
-        return cls(json.loads(json.dumps(config.identifying())), tuple(_points(config)))
+        return cls(json.loads(json.dumps(config.identity_fields())), tuple(_points(config)))
 
     def to_json(self) -> dict[str, Any]:
         """What :meth:`claim` writes."""
@@ -135,29 +133,18 @@ def read_grid(path: Path) -> dict[str, Any]:
 
 
 def _points(config: SweepConfig) -> Iterator[Point]:
-    axes = [
-        *parse_axes(config),
-        Axis("seed", tuple(range(config.seed, config.seed + config.seeds))),
-        Axis("criterion", tuple(config.criteria())),
-        Axis("sparsity", tuple(config.sparsities())),
-    ]
+    axes = config.axes()
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
-    for values in itertools.product(*(axis.values for axis in axes)):
-        options = {f.name: getattr(config, f.name) for f in fields(RunConfig)}
-        for axis, value in zip(axes, values, strict=True):
-            axis.apply(value, options)
-        for name in ("train_epochs", "posttrain_epochs"):
-            if options[name] is None:
-                options[name] = default_epochs(name, options["iterations"])
-        settings = dict(zip((axis.key for axis in axes), values, strict=True))
-        order = ["sparsity", "criterion", "seed", *(axis.key for axis in axes[:-3])]
-        settings = {name: settings[name] for name in order}
+    further = [axis.key for axis in axes[:-3]]
+    for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
+        values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}
+        settings = {name: values[name] for name in ("sparsity", "criterion", "seed", *further)}
         try:
-            yield Point(settings, last_step(RunConfig(**options), recorded))
+            yield Point(settings, last_step(config.cell(setting for _, setting in chosen), recorded))
         except UsageError as error:
-            if len(axes) == 3:
+            if not further:
                 raise
-            where = " ".join(f"{axis.key}={settings[axis.key]}" for axis in axes[:-3])
+            where = " ".join(f"{key}={settings[key]}" for key in further)
             raise UsageError(f"{error} (at {where})") from error
 
 

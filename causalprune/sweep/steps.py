@@ -46,7 +46,7 @@ class Step:
         """The stage's name and 16 hexadecimal digits of the SHA-256 over what decides the result."""
         inputs = {role: step.key for role, step in self.inputs}
         value: dict[str, Any] = {"stage": self.stage, "inputs": inputs}
-        value |= {"given": self.given[1]} if self.given else {"config": self.config.identifying()}
+        value |= {"given": self.given[1]} if self.given else {"config": self.config.identity_fields()}
         return f"{self.stage}-{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def input(self, role: str) -> Step:

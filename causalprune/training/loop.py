@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.config import TrainingOptions
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.distributed import processes
@@ -31,6 +30,7 @@ from causalprune.training.optimizers import (
     restore_schedule,
     schedule_state,
 )
+from causalprune.training.options import TrainingOptions
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
 from causalprune.base.registry import call_with
-from causalprune.config import TrainingOptions
 from causalprune.errors import CorruptError
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
+from causalprune.training.options import TrainingOptions
 
 
 def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from causalprune_cli.show.tables import facts, numbers
@@ -69,7 +69,10 @@ def _cost(cost: Mapping[str, Any]) -> Group:
     table = Table(title=Text(f"measured on {cost['device']}{threads}"), title_justify="left", box=None, pad_edge=False)
     for name in ("", "as it is", "compact"):
         table.add_column(name, justify="right" if name else "left")
-    show = lambda value, form: "–" if value is None else form(value)  # noqa: E731 -- one way to show what may be missing
+
+    def show(value: float | None, form: Callable[[float], str]) -> str:
+        return "–" if value is None else form(value)
+
     for batch, seconds in cost["latency"].items():
         cells = (show(seconds[name], lambda s: f"{1000 * s:.3g} ms") for name in ("dense", "compact"))
         table.add_row(f"latency, batch {batch}", *cells)

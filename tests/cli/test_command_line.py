@@ -6,10 +6,10 @@ import sys
 import pytest
 from causalprune_cli.main import main
 
-from causalprune.config import STAGE_CONFIGS
+from causalprune.commands.names import CONFIGS
 
 
-@pytest.mark.parametrize("stage", sorted(STAGE_CONFIGS))
+@pytest.mark.parametrize("stage", sorted(CONFIGS))
 def test_help_ends_with_an_example_of_the_command(stage, capsys):
     assert main([*stage.split(), "--help"]) == 0
     text = capsys.readouterr().out

@@ -8,7 +8,7 @@ import pytest
 from causalprune_cli.main import main
 from stand_in import Cluster
 
-from causalprune.config import STAGE_CONFIGS
+from causalprune.commands.names import CONFIGS
 
 LONG = ["--epochs", "60", "--model", "mlp", "--hidden", "16"]
 
@@ -75,4 +75,4 @@ def test_every_script_is_sound(scripts):
         if path.suffix == ".sbatch":
             assert "--signal=B:USR1@120" in text
             assert "--requeue" in text
-            assert path.stem in STAGE_CONFIGS or path.stem == "sweep"
+            assert path.stem in CONFIGS or path.stem == "sweep"

@@ -13,7 +13,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.config.shared import TrainingOptions
 from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.errors import CorruptError, DataError, InterruptedStage
@@ -25,6 +24,7 @@ from causalprune.stopping import StopRequest
 from causalprune.training.loop import TrainingSnapshot, train
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.training.optimizers import build_optimizer, restore_optimizer
+from causalprune.training.options import TrainingOptions
 
 CPU = torch.device("cpu")
 FEATURES, BATCH = 6, 10

@@ -1,0 +1,40 @@
+"""The commands by name, known without importing what they do: the command line and ``run`` are made from this table."""
+
+from __future__ import annotations
+
+from causalprune.base.registry import Registry
+from causalprune.options import Options
+
+_COMMANDS = {
+    "pretrain": ("causalprune.config.pretrain:PretrainConfig", "causalprune.stages.pretrain:pretrain"),
+    "record": ("causalprune.config.record:RecordConfig", "causalprune.stages.record:record"),
+    "fit-gamma": ("causalprune.config.fit_gamma:FitGammaConfig", "causalprune.stages.fit_gamma:fit_gamma"),
+    "apply-mask": ("causalprune.config.apply_mask:ApplyMaskConfig", "causalprune.stages.apply_mask:apply_mask"),
+    "posttrain": ("causalprune.config.posttrain:PosttrainConfig", "causalprune.stages.posttrain:posttrain"),
+    "evaluate": ("causalprune.config.evaluate:EvaluateConfig", "causalprune.stages.evaluate:evaluate"),
+    "diagnose": ("causalprune.config.diagnose:DiagnoseConfig", "causalprune.stages.diagnose:diagnose"),
+    "export": ("causalprune.config.export:ExportConfig", "causalprune.stages.export:export"),
+    "run": ("causalprune.config.run:RunConfig", "causalprune.stages.run:run"),
+    "sweep": ("causalprune.config.sweep:SweepConfig", "causalprune.stages.sweep:sweep"),
+    "report": ("causalprune.config.report:ReportConfig", "causalprune.stages.report:report"),
+    "info": ("causalprune.config.info:InfoConfig", "causalprune.stages.info:info"),
+    "store verify": ("causalprune.config.store:StoreVerifyConfig", "causalprune.stages.store:store_verify"),
+    "store export": ("causalprune.config.store:StoreExportConfig", "causalprune.stages.store:store_export"),
+    "store compact": ("causalprune.config.store:StoreCompactConfig", "causalprune.stages.store:store_compact"),
+    "store merge": ("causalprune.config.store:StoreMergeConfig", "causalprune.stages.store:store_merge"),
+}
+
+CONFIGS = Registry("command", {name: config for name, (config, _) in _COMMANDS.items()})
+"""The class of each command's options, in the order of ``--help``; its docstring is the help, and ends with an example
+that works as it stands."""
+
+FUNCTIONS = Registry("command", {name: function for name, (_, function) in _COMMANDS.items()})
+"""What each command does: a function of its options and a reporter that returns a result."""
+
+GROUPS = {"store": "Verify, export, compact or merge trajectory stores."}
+"""What the commands that share their first word do."""
+
+
+def load_configs() -> dict[str, type[Options]]:
+    """The class of every command's options."""
+    return {name: CONFIGS.load(name) for name in CONFIGS}

@@ -1,0 +1,102 @@
+"""Where a configuration's values come from: command line, then environment, then a TOML file, then the defaults."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_origin
+
+from causalprune.config.run import RUN_STAGES, Setting
+from causalprune.config.sweep_values import Axis
+from causalprune.config.values import convert, known
+from causalprune.errors import DataError, UsageError
+from causalprune.files import storage_errors
+from causalprune.options import Options, option_text
+
+PREFIX = "CAUSALPRUNE_"
+
+_ADDED = ("set", "vary")
+"""Options whose values add up: each is about an option of its own, and what was said last holds."""
+
+
+def resolve(
+    commands: Mapping[str, type[Options]],
+    name: str,
+    given: Mapping[str, Any],
+    file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> Any:
+    """Build a command's configuration.
+
+    Args:
+        commands: The options of every command, by its name; a file may be about any of them.
+        name: The command, such as ``fit-gamma``; the file's table of that name applies.
+        given: Options from the command line, by field name; those that were left out are missing.
+        file: TOML file; keys outside a table apply to every command that has the option.
+        environment: ``CAUSALPRUNE_<OPTION>`` applies to every command that has the option.
+
+    Returns:
+        An instance of ``commands[name]``.
+
+    Raises:
+        UsageError: An option that doesn't exist or a value that can't be used, and where it was said.
+    """
+    kind = commands[name]
+    said = [] if file is None else _from_file(commands, name, file)
+    for option in kind.option_fields():
+        variable = PREFIX + option.upper()
+        if variable in environment:
+            said.append((option, convert(kind, option, environment[variable], variable)))
+    values: dict[str, Any] = {}
+    for option, value in [*said, *given.items()]:
+        values[option] = (*values.get(option, ()), *value) if option in _ADDED else value
+    return kind.of(**values)
+
+
+def _from_file(commands: Mapping[str, type[Options]], name: str, file: Path) -> list[tuple[str, Any]]:
+    """Options and their values, weakest first; every key in the file must exist somewhere."""
+    kind = commands[name]
+    options = kind.option_fields()
+    # In a sweep's file a list is for an option, of the sweep or of a stage, that takes one value.
+    sweeps = "vary" in options
+    tables = RUN_STAGES if sweeps else {**commands, **RUN_STAGES}
+    somewhere = list(options) if sweeps else sorted({o for c in commands.values() for o in c.option_fields()})
+    # A stage's table holds for that stage inside a run as well, below what --set says.
+    inside: list[Setting] = []
+    common: list[tuple[str, Any]] = []
+    own: list[tuple[str, Any]] = []
+    for table, said, value in _entries(_read_toml(file), tables, file):
+        source = f"{table}.{said} in {file}" if table else f"{said} in {file}"
+        of = tables[table] if table else kind
+        option = known(said.replace("-", "_"), of.option_fields() if table else somewhere, source)
+        mine, of_a_run = table in ("", name), table in RUN_STAGES and "set" in options
+        if sweeps and isinstance(value, list) and get_origin(of.option_types()[option]) is not tuple:
+            common.append(("vary", (Axis.from_file(f"{table}.{option}" if table else option, value, source),)))
+        elif mine and option in options:
+            (own if table else common).append((option, convert(kind, option, value, f"{option} in {file}")))
+        elif of_a_run:
+            inside.append(Setting.of(table, said, value, f"{table}.{said}={option_text(value)}", source))
+    inside.sort(key=lambda setting: list(RUN_STAGES).index(setting.stage))
+    return [("set", tuple(inside)), *common, *own] if inside else [*common, *own]
+
+
+def _entries(contents: Mapping[str, Any], tables: Mapping[str, Any], file: Path) -> Iterator[tuple[str, str, Any]]:
+    """Table (empty outside of one), key and value of every line."""
+    for key, value in contents.items():
+        if not isinstance(value, dict):
+            yield "", key, value
+            continue
+        known(key, tables, f"table [{key}] in {file}")
+        yield from ((key, inner, inner_value) for inner, inner_value in value.items())
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        raise DataError(f"{file}", expected="a TOML file", found="a directory" if file.is_dir() else "nothing")
+    try:
+        with storage_errors(file, "read"):
+            return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{file}", expected="TOML", found=str(error)) from error

@@ -1,0 +1,48 @@
+"""Options of training, known without importing PyTorch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from causalprune.options import Options, at_least, fraction, not_negative, one_of, option, positive
+from causalprune.quantities import check_interval
+from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
+
+
+def _decay_points(value: str) -> str | None:
+    try:
+        points = [float(p) for p in value.split(",") if p.strip()]
+    except ValueError:
+        points = [math.nan]
+    ok = all(0 < p < 1 for p in points) and points == sorted(points)
+    return None if ok else "rising shares in (0, 1) such as 0.5,0.75"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(Options):
+    """How pretrain and posttrain optimise."""
+
+    epochs: int = option(30, "Epochs.", check=at_least(0))
+    batch_size: int = option(64, "Minibatch size.", check=at_least(1))
+    optimizer: str = option("sgd", "Optimizer.", check=OPTIMIZERS)
+    lr: float = option(0.05, "Peak learning rate.", check=positive)
+    momentum: float = option(0.9, "Momentum of sgd.", check=fraction)
+    nesterov: bool = option(True, "Nesterov momentum with sgd.", flag="--nesterov/--no-nesterov")
+    weight_decay: float = option(5e-4, "Weight decay.", check=not_negative)
+    lr_schedule: str = option("cosine", "Learning-rate schedule.", check=LR_SCHEDULES)
+    lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=positive)
+    decay_at: str = option(
+        "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points
+    )
+    label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
+    patience: int = option(0, "Stop after so many epochs without progress on validation; 0 never.", check=at_least(0))
+    amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
+    compile: bool = option(False, "Compile the model with torch.compile.")
+    checkpoint_every: str = option(
+        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
+    )
+
+    def decay_points(self) -> tuple[float, ...]:
+        """``decay_at`` as numbers."""
+        return tuple(float(p) for p in self.decay_at.split(",") if p.strip())

@@ -1,0 +1,81 @@
+"""The table of commands is all that the command line knows of them."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from causalprune.commands.names import CONFIGS, FUNCTIONS
+
+ROOT = Path(__file__).parents[2]
+
+COMMAND = '''
+from dataclasses import dataclass
+
+from causalprune.config import RuntimeOptions
+from causalprune.options import at_least, option
+from causalprune.stages.result import StageResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreetConfig(RuntimeOptions):
+    """Greet somebody.
+
+    Example: causalprune greet --times 2
+    """
+
+    whom: str = option("world", "Who is greeted.")
+    times: int = option(1, "How often.", check=at_least(1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class GreetResult(StageResult):
+    greetings_said: list[str]
+
+
+def greet(config, reporter=None):
+    return GreetResult(stage="greet", inputs={}, outputs={}, greetings_said=[f"hello {config.whom}"] * config.times)
+'''
+LINE = '    "greet": ("causalprune.commands.greet:GreetConfig", "causalprune.commands.greet:greet"),\n'
+
+
+@pytest.fixture(scope="module")
+def extended(tmp_path_factory):
+    """A copy of the package with one more command."""
+    root = tmp_path_factory.mktemp("extended")
+    shutil.copytree(ROOT / "causalprune", root / "causalprune", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "cli", root / "causalprune_cli", ignore=shutil.ignore_patterns("__pycache__"))
+    (root / "causalprune/commands/greet.py").write_text(COMMAND)
+    names = root / "causalprune/commands/names.py"
+    names.write_text(names.read_text().replace("_COMMANDS = {\n", "_COMMANDS = {\n" + LINE))
+
+    def call(*args, **environment):
+        environment = {**os.environ, "PYTHONPATH": str(root), "COLUMNS": "100", **environment}
+        command = [sys.executable, "-m", "causalprune", *args]
+        return subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
+
+    return call
+
+
+def test_a_new_command_is_one_file_and_one_line(extended):
+    done = extended("greet", "--times", "2", CAUSALPRUNE_WHOM="you")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["greetings", "said", "['hello", "you',", "'hello", "you']"]
+    done = extended("greet", "--json")
+    assert json.loads(done.stdout)["metrics"] == {"greetings_said": ["hello world"]}
+    done = extended("greet", "--help")
+    assert "Greet somebody." in done.stdout
+    assert done.stdout.rstrip().endswith("Example: causalprune greet --times 2")
+    assert "--overwrite" not in done.stdout
+    done = extended("greet", "--times", "0")
+    assert (done.returncode, "--times: expected a whole number of at least 1" in done.stderr) == (2, True)
+
+
+def test_every_command_in_the_table_is_there():
+    assert {name: CONFIGS.load(name).__module__ for name in CONFIGS}
+    for name in FUNCTIONS:
+        assert callable(FUNCTIONS.load(name))
