@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.checkpoint import read_safetensors_header
+from causalprune.checkpoint import load_tensors
 from causalprune.errors import CorruptError, DataError, MismatchError, UsageError
 from causalprune.files import storage_errors
 
@@ -62,11 +62,7 @@ def load_initial_weights(model: nn.Module, path: Path, *, key_map: Sequence[str]
 
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        read_safetensors_header(path)
-        with storage_errors(path, "read"):
-            return {n: t for n, t in load_file(path).items() if not n.startswith(_NOT_WEIGHTS)}
+        return {n: t for n, t in load_tensors(path).items() if not n.startswith(_NOT_WEIGHTS)}
     if path.suffix not in (".pt", ".pth"):
         raise UsageError("`init_from`", expected="a .safetensors, .pt or .pth file", found=f"{path}")
     if not path.is_file():

@@ -40,6 +40,12 @@ def test_safetensors_of_our_own_stages(model, weights, tmp_path):
     check_loaded(model, weights)
 
 
+def test_safetensors_of_numbers_that_are_not_real(model, weights, tmp_path):
+    save_file(weights | {"layers.0.weight": torch.ones(3, 4, dtype=torch.complex64)}, tmp_path / "weights.safetensors")
+    with pytest.raises(CorruptError, match=r"layers.0.weight in .*expected real numbers, found torch.complex64"):
+        load_initial_weights(model, tmp_path / "weights.safetensors")
+
+
 def test_a_key_map(model, weights, tmp_path):
     renamed = {n.replace("layers.", "net.fc"): t for n, t in weights.items()}
     torch.save(renamed, tmp_path / "weights.pth")
