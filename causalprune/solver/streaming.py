@@ -107,7 +107,7 @@ class Scanner:
 
     @property
     def passes(self) -> float:
-        """Columns read, as a multiple of all columns; with several processes, as if all had read as many as this one."""
+        """Columns read, as a multiple of all columns; with several processes, as if all had read as many."""
         return self._group.count * self.costs.columns / self._source.num_columns
 
     def total_costs(self) -> ScanCosts:
