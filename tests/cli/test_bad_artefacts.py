@@ -9,6 +9,7 @@ from causalprune_cli.main import main
 
 from causalprune import stopping
 from causalprune.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
+from causalprune.pruning.mask import Mask
 from causalprune.stages.checkpoint_output import CheckpointOutput
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
@@ -218,7 +219,8 @@ def test_code_that_a_checkpoint_names_needs_leave(capsys, user_code, tmp_path, m
 def test_everything_pruned_already(capsys, run):
     path = run / "pruned.safetensors"
     checkpoint = load_checkpoint(path)
-    nothing = {name: torch.zeros_like(mask) for name, mask in checkpoint.mask.items()}
+    index = checkpoint.info.index
+    nothing = Mask(index, torch.zeros(index.total, dtype=torch.bool))
     save_checkpoint(path, type(checkpoint)(checkpoint.info, checkpoint.weights, nothing))
     to = ["--checkpoint", path, "--run", run, "--output", run / "x.safetensors"]
     refused(capsys, 3, "record", *to, "--store", run / "x.zarr", says="pruned")

@@ -92,7 +92,7 @@ def test_every_criterion_prunes_exactly(finished_run, tmp_path, capsys):
         assert call_json(capsys, "apply-mask", *options)["metrics"]["sparsity"] == pytest.approx(0.7, abs=1e-5)
         masks[criterion] = load_checkpoint(output).mask.keep
     weights = load_checkpoint(finished_run / "recorded.safetensors").weights
-    theta = torch.cat([weights[name].flatten() for name in load_checkpoint(output).mask])
+    theta = torch.cat([weights[name].flatten() for name in load_checkpoint(output).mask.tensors()])
     pruned = theta.abs().argsort(stable=True)[: round(0.7 * len(theta))]
     expected = torch.ones(len(theta), dtype=torch.bool)
     expected[pruned] = False
