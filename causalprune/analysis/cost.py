@@ -20,19 +20,6 @@ from causalprune.parameters import ParameterIndex
 
 
 @dataclass(frozen=True)
-class ParameterCounts:
-    """Numbers of parameters, biases and normalization included; a tied weight counts once.
-
-    Attributes:
-        total: All of them.
-        nonzero: ``total`` less the pruned ones.
-    """
-
-    total: int
-    nonzero: int
-
-
-@dataclass(frozen=True)
 class Flops:
     """Floating-point operations of one forward pass of one sample; a multiply-add counts as two.
 
@@ -45,15 +32,18 @@ class Flops:
     theoretical: int
 
 
-def parameter_counts(model: nn.Module, keep: Mapping[str, torch.Tensor] | None = None) -> ParameterCounts:
-    """Count parameters.
+def parameter_counts(model: nn.Module, keep: Mapping[str, torch.Tensor] | None = None) -> tuple[int, int]:
+    """Count all parameters, biases and normalization included; a tied weight counts once.
 
     Args:
         model: The network.
         keep: Bool tensors by parameter name, True for unpruned; None for a dense network.
+
+    Returns:
+        How many there are, and how many of them aren't pruned.
     """
     total = sum(p.numel() for p in model.parameters())
-    return ParameterCounts(total, total - sum(int((~mask).sum()) for mask in (keep or {}).values()))
+    return total, total - sum(int((~mask).sum()) for mask in (keep or {}).values())
 
 
 def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, torch.Tensor] | None = None) -> Flops:

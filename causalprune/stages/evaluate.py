@@ -72,7 +72,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         ).to_json()
 
     measured = measure(model)
-    counts = parameter_counts(model, mask.tensors())
+    parameters, unpruned = parameter_counts(model, mask.tensors())
     cost = flops(model, info.model.input_shape, mask.tensors())
     dense = None
     if reference is not None:
@@ -92,9 +92,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
             for e, s in zip(info.index, mask.per_layer(), strict=True)
         ],
         "sparsity_prunable": mask.sparsity,
-        "sparsity_all": mask.num_pruned / counts.total,
-        "parameters_total": counts.total,
-        "parameters_nonzero": counts.nonzero,
+        "sparsity_all": mask.num_pruned / parameters,
+        "parameters_total": parameters,
+        "parameters_nonzero": unpruned,
         "flops_dense": cost.dense,
         "flops_theoretical": cost.theoretical,
         "file_bytes": source.stat().st_size,

@@ -50,7 +50,7 @@ class ExportResult(StageResult):
             tensors the file holds, from the checkpoint's network.
         dead_units: Filters and neurons of the checkpoint that have every weight pruned.
         compact: Of ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``flops`` and
-            ``flops_before`` a sample, and ``latency``, seconds by batch size, ``before`` and ``after``; else None.
+            ``flops_before`` per sample, and ``latency``, seconds by batch size, ``before`` and ``after``; else None.
     """
 
     identity: str

@@ -54,7 +54,7 @@ def _summary(result: Mapping[str, Any]) -> Table:
     table.add_row("sparsity over prunable weights", "", f"{result['sparsity_prunable']:.2%}")
     table.add_row("sparsity over all parameters", "", f"{result['sparsity_all']:.2%}")
     table.add_row("nonzero parameters", f"{result['parameters_total']:,}", f"{result['parameters_nonzero']:,}")
-    table.add_row("FLOPs a sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
+    table.add_row("FLOPs per sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
     size = dense.get("file_bytes")
     if "bytes_csr" in result:
         table.add_row("weights as sparse rows", format_bytes(result["bytes_dense"]), format_bytes(result["bytes_csr"]))
@@ -84,10 +84,7 @@ def _cost(cost: Mapping[str, Any]) -> Group:
 
 
 def _layers(result: Mapping[str, Any]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("layer", overflow="fold")
-    for name in ("weights", "kept", "sparsity"):
-        table.add_column(name, justify="right")
+    table = numbers("layer", "weights", "kept", "sparsity", pad_edge=False)
     for layer in result["layers"]:
         table.add_row(Text(layer["name"]), f"{layer['total']:,}", f"{layer['kept']:,}", f"{layer['sparsity']:.2%}")
     return table
@@ -96,12 +93,10 @@ def _layers(result: Mapping[str, Any]) -> Table:
 def _flatness(result: Mapping[str, Any]) -> Table:
     """Curvature over the unpruned parameters and over all, and the loss under noise."""
     title = f"Flatness on {result['flatness_samples']:,} samples of the {result['flatness_split']} split"
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, pad_edge=False)
-    table.add_column("")
     hessian, noise = result.get("hessian"), result.get("noise")
+    columns = ("unpruned", "all parameters") if hessian else ("relative loss",) if noise else ()
+    table = numbers("", *columns, title=title, pad_edge=False)
     if hessian:
-        table.add_column("unpruned", justify="right")
-        table.add_column("all parameters", justify="right")
         pair = (hessian["unpruned"], hessian["all"])
         table.add_row("parameters", *(f"{h['dimension']:,}" for h in pair))
         for number in range(max(len(h["eigenvalues"]) for h in pair)):
@@ -110,8 +105,6 @@ def _flatness(result: Mapping[str, Any]) -> Table:
         table.add_row("smallest eigenvalue", *(f"{h['smallest']:.4g}" for h in pair))
         table.add_row("trace", *(f"{h['trace']:.4g} ± {h['trace_error']:.2g}" for h in pair))
     if noise:
-        if not hessian:
-            table.add_column("relative loss", justify="right")
         for sigma, mean, std in zip(noise["sigma"], noise["mean"], noise["std"], strict=True):
             if mean is not None:
                 spread = "" if std is None else f" ± {std:.2g}"
@@ -137,7 +130,7 @@ def export(result: Any) -> Any:
             )
         return Group(facts(result, lines), Text(), Text(note, style="dim"))
     c = result.compact
-    lines["FLOPs a sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
+    lines["FLOPs per sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
     for batch_size, seconds in c["latency"].items():
         ratio = seconds["before"] / seconds["after"]
         before, after = f"{1000 * seconds['before']:.3g}", f"{1000 * seconds['after']:.3g}"

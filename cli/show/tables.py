@@ -52,7 +52,7 @@ def numbers(*columns: str, title: str = "", pad_edge: bool = True, no_wrap: bool
     table = Table(
         title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=pad_edge
     )
-    table.add_column(columns[0], no_wrap=no_wrap)
+    table.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
     for column in columns[1:]:
         table.add_column(column, justify="right")
     return table

@@ -37,8 +37,7 @@ def test_parameters_are_counted_once():
     model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
     model[1].weight = model[0].weight
     keep = {"0.weight": torch.eye(4, dtype=torch.bool)}
-    counts = parameter_counts(model, keep)
-    assert (counts.total, counts.nonzero) == (24, 12)
+    assert parameter_counts(model, keep) == (24, 12)
 
 
 class Shared(nn.Module):

@@ -51,7 +51,7 @@ def test_dense_stands_beside_pruned():
     assert row(text, "top-5") == ["98.31%", "98.12%"]
     assert row(text, "loss") == ["0.7999", "0.8123"]
     assert row(text, "nonzero parameters") == ["657,080", "66,455"]
-    assert row(text, "FLOPs a sample, zeros skipped") == ["8,110,000", "2,027,500"]
+    assert row(text, "FLOPs per sample, zeros skipped") == ["8,110,000", "2,027,500"]
     assert row(text, "checkpoint") == ["2.63", "MB", "3.33", "MB"]
 
 

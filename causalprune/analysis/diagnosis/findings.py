@@ -1,4 +1,4 @@
-"""What a diagnosis says, in sentences; also that it says nothing, where it has no power."""
+"""What a diagnosis says, in sentences; also where it says nothing because it has no power."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SIGNIFICANT = 0.05
 
 
 def findings(diagnosis: dict[str, Any]) -> list[str]:
-    """A sentence or two for each part of a diagnosis."""
+    """One or two sentences for each part of a diagnosis."""
     said: list[str] = []
     parts: dict[str, Callable[[dict[str, Any]], list[str]]] = {
         "placebo": _placebo,

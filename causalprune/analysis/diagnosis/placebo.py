@@ -1,4 +1,4 @@
-"""Fits to permuted loss changes: what a fit shows where there is nothing to be found."""
+"""Fits to permuted loss changes: what a fit shows where there is nothing to find."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def placebo_fits(
         source: X and y.
         problem: With ``alpha_ratio``.
         options: Some rows must be held out; resamples and folds are left out.
-        ranges: Layers that are fitted each by itself.
+        ranges: Layers, each fitted by itself.
         count: Permutations.
         notify: Called with each block that was read.
 

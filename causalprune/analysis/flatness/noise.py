@@ -12,7 +12,7 @@ from causalprune.analysis.flatness.samples import ParameterVector, Samples, mean
 from causalprune.runtime import keyed_seed
 
 SIGMAS = tuple(float(f"{s:.2g}") for s in np.logspace(-5, -1, 9))
-"""1e-5 to 1e-1, two a decade."""
+"""1e-5 to 1e-1, two per decade."""
 
 
 def noise_tolerance(
@@ -20,7 +20,7 @@ def noise_tolerance(
 ) -> dict[str, Any]:
     """L(θ + σz)/L(θ) with z ~ N(0, 1) on every parameter that isn't pruned, over several draws of z.
 
-    A draw has the same z at every σ, so that a curve isn't rough for the noise's sake. The parameters are restored.
+    A draw has the same z at every σ, so that its curve is smooth. The parameters are restored.
 
     Args:
         model: In evaluation mode.

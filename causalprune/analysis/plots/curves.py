@@ -1,4 +1,4 @@
-"""Curves of a sweep, a line a criterion: scores and eigenvalues against percent pruned, losses, noise tolerance."""
+"""Curves of a sweep, one line per criterion: scores and eigenvalues against percent pruned, losses, noise tolerance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalprune.analysis.plots.figures import CYCLE, GRAY, figure, label, legend_below, plain_logarithm, save, style
+from causalprune.analysis.plots.figures import CYCLE, GRAY, label, legend_below, panel, plain_logarithm, save
 from causalprune.analysis.report.phase import decades
 from causalprune.analysis.report.series import Block
 from causalprune.quantities import moments, percent
@@ -18,7 +18,6 @@ from causalprune.quantities import moments, percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, HEIGHT = 6.2, 4.2
 _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999)
 _MARKERS = "osD^vPX*"
 
@@ -29,7 +28,7 @@ class _Curve:
 
     Attributes:
         x: Places.
-        values: At each, one a seed; at least one.
+        values: At each place, one per seed; at least one.
         band: Whether one standard deviation is drawn beside the mean.
         dots: Whether the seeds are.
     """
@@ -41,7 +40,7 @@ class _Curve:
 
 
 def color_of(criteria: Sequence[str]) -> dict[str, str]:
-    """One color a criterion, the same in all pictures of a page."""
+    """One color per criterion, the same in all pictures of a page."""
     return {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(criteria)}
 
 
@@ -153,7 +152,7 @@ def _draw(
     *,
     dense: float | None = None,
 ) -> None:
-    """A line a criterion with its own color and marker, the dense network's dashed, and a legend below.
+    """One line per criterion with its own color and marker, the dense network's dashed, and a legend below.
 
     Args:
         curves: By criterion, or ``not pruned``; what is empty isn't drawn.
@@ -162,9 +161,7 @@ def _draw(
         finish: Scales and names the axes.
         dense: The dense network's value, the same everywhere.
     """
-    drawing = figure(WIDTH, HEIGHT)
-    axes = drawing.subplots()
-    style(axes)
+    drawing, axes = panel()
     if dense is not None:
         axes.axhline(dense, color=GRAY, linewidth=1.4, linestyle="--", label="not pruned", zorder=1)
     for name, curve in curves.items():

@@ -1,4 +1,4 @@
-"""What all figures have in common: colors, a bare style, PNG files; needs matplotlib, which is an extra."""
+"""What all pictures have in common: colors, a bare style, PNG files."""
 
 from __future__ import annotations
 
@@ -58,6 +58,14 @@ def style(axes: Axes) -> None:
     axes.spines[["left", "bottom"]].set_color("#999999")
     axes.tick_params(colors=INK, labelsize=9)
     axes.title.set_fontsize(10.5)
+
+
+def panel() -> tuple[Figure, Axes]:
+    """A figure of one plain pair of axes, in the size of most pictures of a page."""
+    drawing = figure(6.2, 4.2)
+    axes = drawing.subplots()
+    style(axes)
+    return drawing, axes
 
 
 def plain_logarithm(axes: Axes) -> None:

@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.plots.figures import CYCLE, figure, label, patch, save, style
-
-WIDTH, HEIGHT = 6.2, 4.2
+from causalprune.analysis.plots.figures import CYCLE, label, panel, patch, save
 
 
 def plot_gamma(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the histogram of log₁₀|γ| over the coefficients that aren't zero, by sign, summed over fits."""
-    drawing = figure(WIDTH, HEIGHT)
-    axes = drawing.subplots()
-    style(axes)
+    drawing, axes = panel()
     total = sum(s["total"] for s in summaries)
     nonzero = sum(s["nonzero"] for s in summaries)
     bins: dict[float, npt.NDArray[np.int64]] = {}
@@ -45,9 +41,7 @@ def plot_gamma(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
 
 def plot_correlation(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Draw the dual correlations of the coefficients that are zero: how near each is to entering the fit."""
-    drawing = figure(WIDTH, HEIGHT)
-    axes = drawing.subplots()
-    style(axes)
+    drawing, axes = panel()
     edges = np.array(summaries[0]["correlation_edges"])
     counts = np.sum([s["correlation"] for s in summaries], axis=0)
     axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=CYCLE[0])
@@ -69,9 +63,7 @@ def plot_density(spectra: Sequence[tuple[str, str, Mapping[str, Any]]], title: s
         title: Of the picture.
         path: PNG file to write.
     """
-    drawing = figure(WIDTH, HEIGHT)
-    axes = drawing.subplots()
-    style(axes)
+    drawing, axes = panel()
     top = 0.0
     for name, color, spectrum in spectra:
         at, density = np.array(spectrum["density_at"]), np.array(spectrum["density"])

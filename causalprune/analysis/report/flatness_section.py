@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ def flatness(section: Section) -> tuple[str, ...]:
         draws += [
             section.picture(
                 f"eigenvalues-{space}",
-                lambda p, s=space: plot_eigenvalues(block, s, section.colors, p),  # type: ignore[misc]
+                partial(plot_eigenvalues, block, space, section.colors),
                 f"Largest Hessian eigenvalue over {space} parameters against percent pruned",
             )
             for space in ("unpruned", "all")
@@ -75,9 +76,7 @@ def _densities(section: Section) -> list[tuple[Path, str]]:
             draws.append(
                 section.picture(
                     f"density-{percent(sparsity)}",
-                    lambda p, d=spectra, s=sparsity: plot_density(  # type: ignore[misc]
-                        d, f"Hessian spectrum, {percent(s)} % pruned", p
-                    ),
+                    partial(plot_density, spectra, f"Hessian spectrum, {percent(sparsity)} % pruned"),
                     f"Spectral density of the Hessian at {percent(sparsity)} % pruned",
                 )
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -24,16 +25,16 @@ def scores(section: Section) -> tuple[str, ...]:
     page, block = section.page, section.block
     name = "Accuracy" if block.metric == "top1" else "R²"
     page.heading(f"{name} against percent pruned", section.level)
-    draws = []
-    for key, what in (("score", name), ("loss", "Loss")):
-        draws.append(
+    page.pictures(
+        [
             section.picture(
                 key,
-                lambda path, key=key: plot_curves(block, key, section.colors, path),  # type: ignore[misc]
+                partial(plot_curves, block, key, section.colors),
                 f"{what} on the test split against percent pruned, one line per criterion",
             )
-        )
-    page.pictures(draws)
+            for key, what in (("score", name), ("loss", "Loss"))
+        ]
+    )
     page.text("Lines are means over the seeds, bands one standard deviation, dots the seeds.", "note")
     rows: list[list[str | Cell]] = []
     for sparsity in block.sparsities:
@@ -97,7 +98,7 @@ def layers(section: Section) -> tuple[str, ...]:
         [
             section.picture(
                 f"layers-{_file_name(series.criterion)}",
-                lambda path, series=series: plot_layers(series, path),  # type: ignore[misc]
+                partial(plot_layers, series),
                 f"Percent pruned of every layer at every sparsity by {series.criterion}",
             )
             for series in block.series
@@ -123,10 +124,10 @@ def gamma(section: Section) -> tuple[str, ...]:
     summaries = [line["gamma"] for line in found]
     page.pictures(
         [
-            section.picture("gamma", lambda p: plot_gamma(summaries, p), "Histogram of γ"),
+            section.picture("gamma", partial(plot_gamma, summaries), "Histogram of γ"),
             section.picture(
                 "correlation",
-                lambda p: plot_correlation(summaries, p),
+                partial(plot_correlation, summaries),
                 "Histogram of the dual correlations of the coefficients that are zero",
             ),
         ]
@@ -157,11 +158,11 @@ def overlap(section: Section) -> tuple[str, ...]:
         whole = [[m for m in of_one if m is not None] for of_one in masks]
         if not seeds or any(len(of_one) < len(seeds) for of_one in whole):
             continue
-        names, index = [s.criterion for s in block.series], mean_jaccard(whole)
+        names = [s.criterion for s in block.series]
         draws.append(
             section.picture(
                 f"overlap-{percent(sparsity)}",
-                lambda p, n=names, j=index, s=sparsity: plot_overlap(n, j, s, p),  # type: ignore[misc]
+                partial(plot_overlap, names, mean_jaccard(whole), sparsity),
                 f"Jaccard index of the weights that each two criteria keep at {percent(sparsity)} % pruned",
             )
         )
