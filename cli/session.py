@@ -19,7 +19,7 @@ from causalprune.distributed import connected, launched, processes
 from causalprune.errors import ExitCode, InterruptedStage, UsageError
 from causalprune.options import Options, option
 from causalprune.reporting import LogReporter, Reporter, TerminalReporter
-from causalprune.stages import stage_function
+from causalprune.commands.names import FUNCTIONS
 from causalprune.stopping import stop_signals
 
 
@@ -65,7 +65,7 @@ class Session(Options):
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
-        result = stage_function(name)(config, reporter)
+        result = FUNCTIONS.load(name)(config, reporter)
         if not processes().is_first:
             return
         if self.json:

@@ -18,7 +18,7 @@ from causalprune.errors import CausalpruneError, DataError, MismatchError, Numer
 from causalprune.files import make_directory, read_json, remove_partials, write_json
 from causalprune.paths import RunPaths, SweepPaths
 from causalprune.reporting import Reporter
-from causalprune.stages import stage_function
+from causalprune.commands.names import FUNCTIONS
 from causalprune.store import TrajectoryStore
 from causalprune.sweep.steps import Step
 
@@ -87,7 +87,7 @@ class StepRunner:
                 try:
                     # A store may be getting other fits at the same time, and whoever writes one is waited for.
                     how = {"patient": True} if fits else {}
-                    result = stage_function(step.stage)(config, reporter, **how).to_json()
+                    result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
                 except CELL_ERRORS as error:
                     self.failed[step.key] = error
                     raise

@@ -14,7 +14,8 @@ from sweeps import QUICK, call, call_json, stages_finished, start, table
 from causalprune.base import locks
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock, lock_holder
-from causalprune.stages import stage_function, sweep, sweep_step
+from causalprune.commands.names import FUNCTIONS
+from causalprune.stages import sweep, sweep_step
 
 
 @pytest.fixture(scope="module")
@@ -322,11 +323,13 @@ def test_cells_whose_network_lacks_what_is_to_be_pruned_leave_the_others_alone(t
 def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch):
     tried = Counter()
 
+    load = FUNCTIONS.load
+
     def counted(stage):
         tried[stage] += 1
-        return stage_function(stage)
+        return load(stage)
 
-    monkeypatch.setattr(sweep_step, "stage_function", counted)
+    monkeypatch.setattr(FUNCTIONS, "load", counted)
     options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude,random", "--seeds", "1"]
     assert call(tmp_path, *options, "--set", "record.lr=1e30") == 3
     assert tried == {"pretrain": 1, "record": 1}
