@@ -43,7 +43,7 @@ def ours(store: Path, problem: str, arguments: argparse.Namespace) -> dict[str, 
     from causalprune.solver.exact_fit import fit_exactly
     from causalprune.solver.features import FeatureSource
     from causalprune.solver.problem import LassoProblem, SolverOptions
-    from causalprune.store import TrajectoryStore
+    from causalprune.trajectory import TrajectoryStore
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     kind = {"alpha_ratio": 0.01} if problem == "one" else {"num_alphas": {"path": 20, "100": 100}[problem]}
@@ -62,7 +62,7 @@ def ours(store: Path, problem: str, arguments: argparse.Namespace) -> dict[str, 
 def load(store: Path, normalize: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """X (columns scaled) in Fortran order, y; as a user of an in-memory solver would."""
     from causalprune.solver.features import FeatureSource
-    from causalprune.store import TrajectoryStore
+    from causalprune.trajectory import TrajectoryStore
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     X = np.empty((source.num_rows, source.num_columns), dtype, order="F")
@@ -138,7 +138,7 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from causalprune.solver.features import FeatureSource
     from causalprune.solver.fit import scan
     from causalprune.solver.truncated_gradient import TruncatedGradientConfig, solve_truncated_gradient
-    from causalprune.store import TrajectoryStore
+    from causalprune.trajectory import TrajectoryStore
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     y = source.target
@@ -155,7 +155,7 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def decode(store: Path) -> dict[str, Any]:
     """One pass that decodes and squares, and does nothing with it: the unit of cost."""
     from causalprune.solver.features import FeatureSource
-    from causalprune.store import TrajectoryStore
+    from causalprune.trajectory import TrajectoryStore
 
     source = FeatureSource(TrajectoryStore.open(store).recording())
     for _ in source.blocks():

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
+from causalprune.commands.apply_mask import apply_mask
+from causalprune.commands.evaluate import evaluate
+from causalprune.commands.fit_gamma import fit_gamma
+from causalprune.commands.pretrain import pretrain
+from causalprune.commands.record import record
 from causalprune.config import ApplyMaskConfig, EvaluateConfig, FitGammaConfig, PretrainConfig, RecordConfig
-from causalprune.stages.apply_mask import apply_mask
-from causalprune.stages.evaluate import evaluate
-from causalprune.stages.fit_gamma import fit_gamma
-from causalprune.stages.pretrain import pretrain
-from causalprune.stages.record import record
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 BETWEEN = {0.5: (), 0.8: (0.65,), 0.9: (0.85,), 0.95: (0.925,), 0.98: (0.965,)}

@@ -22,8 +22,8 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from causalprune.models.lenet import LeNet
-from causalprune.parameters import ParameterIndex
-from causalprune.store import RecordingInfo, RecordingWriter, TrajectoryStore
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, RecordingWriter, TrajectoryStore
 
 WAYS = ("nothing", "first", "own")
 STEPS = 128

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from causalprune.parameters import ParameterIndex
-from causalprune.recorder import TrajectoryRecorder
+from causalprune.models.parameters import ParameterIndex
+from causalprune.training.recorder import TrajectoryRecorder
 
 SAVE_THREADS = 4
 """Of the authors' thread pool."""

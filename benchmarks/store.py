@@ -23,13 +23,13 @@ import numpy as np
 import torch
 from recording_loops import Recorded, Saved, Training, lenet, resnet18
 
+from causalprune.commands.fit_gamma import fit_gamma
+from causalprune.commands.pretrain import pretrain
+from causalprune.commands.record import record
 from causalprune.config import FitGammaConfig, PretrainConfig, RecordConfig
-from causalprune.parameters import ParameterIndex
-from causalprune.stages.fit_gamma import fit_gamma
-from causalprune.stages.pretrain import pretrain
-from causalprune.stages.record import record
-from causalprune.store import RecordingInfo, RecordingReader, TrajectoryStore
-from causalprune.store.rewriting import recode
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, RecordingReader, TrajectoryStore
+from causalprune.trajectory.maintenance import recode
 
 NORMALIZATIONS = ("none", "column")
 

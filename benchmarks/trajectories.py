@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from causalprune.parameters import ParameterIndex
-from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 HIDDEN = {"200k": (300, 500, 50), "1m": (700, 1200, 100)}
 WIDTHS = {"1m": 1_000_000, "4m": 4_000_000, "25m": 25_000_000}
@@ -32,7 +32,7 @@ def network(name: str, path: Path) -> None:
     from sklearn.datasets import load_digits
     from torch import nn
 
-    from causalprune.recorder import TrajectoryRecorder
+    from causalprune.training.recorder import TrajectoryRecorder
 
     kind, size = name.split("-")
     torch.manual_seed(0)

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from causalprune_cli.session import Session
 
+from causalprune.base.options import Options, flag_of, option_text
 from causalprune.config import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
-from causalprune.options import Options, flag_of, option_text
 from causalprune.training.options import TrainingOptions
 
 _PANELS = {

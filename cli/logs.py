@@ -8,8 +8,8 @@ import re
 import sys
 from datetime import UTC, datetime
 
+from causalprune.base.options import flag_of
 from causalprune.commands.names import load_configs
-from causalprune.options import flag_of
 
 logger = logging.getLogger("causalprune")
 

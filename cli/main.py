@@ -10,7 +10,7 @@ import typer
 from causalprune_cli.commands import add_commands
 from causalprune_cli.session import Session, end
 
-from causalprune.errors import CausalpruneError, ExitCode, StorageError
+from causalprune.base.errors import CausalpruneError, ExitCode, StorageError
 
 app = typer.Typer(
     name="causalprune",

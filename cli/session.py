@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 
 from causalprune_cli.logs import print_error, start_logging
 
-from causalprune.config import RuntimeOptions
-from causalprune.distributed import connected, launched, processes
-from causalprune.errors import ExitCode, InterruptedStage, UsageError
-from causalprune.options import Options, option
-from causalprune.reporting import LogReporter, Reporter, TerminalReporter
+from causalprune.base.errors import ExitCode, InterruptedStage, UsageError
+from causalprune.base.options import Options, option
+from causalprune.base.processes import connected, launched, processes
+from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
+from causalprune.base.signals import stop_signals
 from causalprune.commands.names import FUNCTIONS
-from causalprune.stopping import stop_signals
+from causalprune.config import RuntimeOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ def object_server():
 @pytest.fixture
 def s3(object_server, monkeypatch):
     """A place in object storage where nothing is yet, with an environment that leads there."""
-    from causalprune.store.files.object_client import client_of
+    from causalprune.trajectory.storage.object_client import client_of
 
     for name in [n for n in os.environ if n.startswith("AWS_")]:
         monkeypatch.delenv(name)

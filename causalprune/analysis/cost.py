@@ -12,11 +12,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from causalprune.analysis.forward_pass import LATENCY_BATCHES, latency, peak_memory
-from causalprune.errors import DataError, MismatchError, UsageError
-from causalprune.export.compact import compact_model
+from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.models.export.formats import to_csr
 from causalprune.models.modes import evaluation_mode
-from causalprune.parameters import ParameterIndex
+from causalprune.models.parameters import ParameterIndex
+from causalprune.pruning.compact import compact_model
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from causalprune.errors import CorruptError, DataError, storage_errors
+from causalprune.base.errors import CorruptError, DataError, storage_errors
 
 MAX_JSON_BYTES = 64 * 2**20
 """A larger JSON file is not one of ours."""

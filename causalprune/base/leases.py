@@ -12,9 +12,9 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
+from causalprune.base.errors import LockedError
+from causalprune.base.files import make_directory, storage_errors
 from causalprune.base.locks import Lock
-from causalprune.errors import LockedError
-from causalprune.files import make_directory, storage_errors
 
 BEAT_SECONDS = 15.0
 DEAD_AFTER_SECONDS = 300.0

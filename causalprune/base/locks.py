@@ -29,10 +29,10 @@ from typing import Self
 from filelock import FileLock as KernelLock
 from filelock import Timeout
 
-from causalprune.errors import LockedError, StorageError
-from causalprune.files import remove_file, rewrite, storage_errors
-from causalprune.reporting import LOG_EVERY_SECONDS, logger
-from causalprune.stopping import stop_signals
+from causalprune.base.errors import LockedError, StorageError
+from causalprune.base.files import remove_file, rewrite, storage_errors
+from causalprune.base.progress import LOG_EVERY_SECONDS, logger
+from causalprune.base.signals import stop_signals
 
 MAX_RECORD_BYTES = 4096
 

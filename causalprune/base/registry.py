@@ -8,7 +8,7 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
-from causalprune.errors import UsageError
+from causalprune.base.errors import UsageError
 
 
 class Registry(Mapping[str, str]):

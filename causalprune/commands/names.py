@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
+from causalprune.base.options import Options
 from causalprune.base.registry import Registry
-from causalprune.options import Options
 
 _COMMANDS = {
-    "pretrain": ("causalprune.config.pretrain:PretrainConfig", "causalprune.stages.pretrain:pretrain"),
-    "record": ("causalprune.config.record:RecordConfig", "causalprune.stages.record:record"),
-    "fit-gamma": ("causalprune.config.fit_gamma:FitGammaConfig", "causalprune.stages.fit_gamma:fit_gamma"),
-    "apply-mask": ("causalprune.config.apply_mask:ApplyMaskConfig", "causalprune.stages.apply_mask:apply_mask"),
-    "posttrain": ("causalprune.config.posttrain:PosttrainConfig", "causalprune.stages.posttrain:posttrain"),
-    "evaluate": ("causalprune.config.evaluate:EvaluateConfig", "causalprune.stages.evaluate:evaluate"),
-    "diagnose": ("causalprune.config.diagnose:DiagnoseConfig", "causalprune.stages.diagnose:diagnose"),
-    "export": ("causalprune.config.export:ExportConfig", "causalprune.stages.export:export"),
-    "run": ("causalprune.config.run:RunConfig", "causalprune.stages.run:run"),
-    "sweep": ("causalprune.config.sweep:SweepConfig", "causalprune.stages.sweep:sweep"),
-    "report": ("causalprune.config.report:ReportConfig", "causalprune.stages.report:report"),
-    "info": ("causalprune.config.info:InfoConfig", "causalprune.stages.info:info"),
-    "store verify": ("causalprune.config.store:StoreVerifyConfig", "causalprune.stages.store:store_verify"),
-    "store export": ("causalprune.config.store:StoreExportConfig", "causalprune.stages.store:store_export"),
-    "store compact": ("causalprune.config.store:StoreCompactConfig", "causalprune.stages.store:store_compact"),
-    "store merge": ("causalprune.config.store:StoreMergeConfig", "causalprune.stages.store:store_merge"),
+    "pretrain": ("causalprune.config.pretrain:PretrainConfig", "causalprune.commands.pretrain:pretrain"),
+    "record": ("causalprune.config.record:RecordConfig", "causalprune.commands.record:record"),
+    "fit-gamma": ("causalprune.config.fit_gamma:FitGammaConfig", "causalprune.commands.fit_gamma:fit_gamma"),
+    "apply-mask": ("causalprune.config.apply_mask:ApplyMaskConfig", "causalprune.commands.apply_mask:apply_mask"),
+    "posttrain": ("causalprune.config.posttrain:PosttrainConfig", "causalprune.commands.posttrain:posttrain"),
+    "evaluate": ("causalprune.config.evaluate:EvaluateConfig", "causalprune.commands.evaluate:evaluate"),
+    "diagnose": ("causalprune.config.diagnose:DiagnoseConfig", "causalprune.commands.diagnose:diagnose"),
+    "export": ("causalprune.config.export:ExportConfig", "causalprune.commands.export:export"),
+    "run": ("causalprune.config.run:RunConfig", "causalprune.commands.run:run"),
+    "sweep": ("causalprune.config.sweep:SweepConfig", "causalprune.commands.sweep.command:sweep"),
+    "report": ("causalprune.config.report:ReportConfig", "causalprune.commands.report:report"),
+    "info": ("causalprune.config.info:InfoConfig", "causalprune.commands.info:info"),
+    "store verify": ("causalprune.config.store:StoreVerifyConfig", "causalprune.commands.store:store_verify"),
+    "store export": ("causalprune.config.store:StoreExportConfig", "causalprune.commands.store:store_export"),
+    "store compact": ("causalprune.config.store:StoreCompactConfig", "causalprune.commands.store:store_compact"),
+    "store merge": ("causalprune.config.store:StoreMergeConfig", "causalprune.commands.store:store_merge"),
 }
 
 CONFIGS = Registry("command", {name: config for name, (config, _) in _COMMANDS.items()})

@@ -6,10 +6,12 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import at_least, flag_of, fraction, one_of, option, positive
+from causalprune.base.paths import DEFAULT_FIT
+from causalprune.base.units import check_bytes
+from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import ComputeOptions, store_option
-from causalprune.errors import UsageError
-from causalprune.options import at_least, flag_of, fraction, one_of, option, positive
-from causalprune.paths import DEFAULT_FIT
 from causalprune.pruning.names import (
     CRITERIA,
     REWINDS,
@@ -18,8 +20,6 @@ from causalprune.pruning.names import (
     check_criterion,
     check_mask_granularity,
 )
-from causalprune.quantities import check_bytes
-from causalprune.urls import StoreUrl
 
 _ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import at_least, one_of, option, unit_interval
+from causalprune.base.paths import DEFAULT_FIT
+from causalprune.base.units import check_bytes
+from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import ComputeOptions, store_option
-from causalprune.errors import UsageError
-from causalprune.options import at_least, one_of, option, unit_interval
-from causalprune.paths import DEFAULT_FIT
-from causalprune.quantities import check_bytes
-from causalprune.urls import StoreUrl
 
 
 @dataclass(frozen=True, kw_only=True)

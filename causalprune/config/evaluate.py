@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.options import at_least, one_of, option, png_file
 from causalprune.config.shared import ComputeOptions
-from causalprune.options import at_least, one_of, option, png_file
 
 
 def _odd(value: int) -> str | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import option
 from causalprune.config.shared import OutputOptions
-from causalprune.errors import UsageError
 from causalprune.models.export.names import EXPORT_FORMATS
-from causalprune.options import option
 
 
 @dataclass(frozen=True, kw_only=True)

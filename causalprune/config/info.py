@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.options import option, png_file
+from causalprune.base.units import check_range
+from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import RuntimeOptions, store_option
-from causalprune.options import option, png_file
-from causalprune.quantities import check_range
-from causalprune.urls import StoreUrl
 
 
 @dataclass(frozen=True, kw_only=True)

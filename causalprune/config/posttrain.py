@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.options import option
 from causalprune.config.shared import ComputeOptions
-from causalprune.options import option
 from causalprune.training.options import TrainingOptions
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.options import at_least, fraction, one_of, option, positive
+from causalprune.base.units import check_interval
+from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
-from causalprune.options import at_least, fraction, one_of, option, positive
-from causalprune.quantities import check_interval
-from causalprune.store.names import CODECS
-from causalprune.urls import StoreUrl
+from causalprune.trajectory.names import CODECS
 
 LOSS_CHANGES = ("same-batch", "next-batch")
 

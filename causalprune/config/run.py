@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import Options, at_least, fraction, one_of, option
+from causalprune.base.units import check_interval
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
@@ -13,8 +16,6 @@ from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
 from causalprune.config.values import convert, known
-from causalprune.errors import UsageError
-from causalprune.options import Options, at_least, fraction, one_of, option
 from causalprune.pruning.names import (
     REWINDS,
     SCOPES,
@@ -22,7 +23,6 @@ from causalprune.pruning.names import (
     check_criterion,
     check_mask_granularity,
 )
-from causalprune.quantities import check_interval
 
 RUN_STAGES: dict[str, type[Options]] = {
     "pretrain": PretrainConfig,

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import Options, at_least, one_of, open_fraction, option
+from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
+from causalprune.base.urls import parse_place
 from causalprune.data.names import AUGMENTATIONS, check_dataset
-from causalprune.errors import UsageError
 from causalprune.models.names import check_model_name
-from causalprune.options import Options, at_least, one_of, open_fraction, option
-from causalprune.stopping import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.urls import parse_place
 
 
 def store_option(help: str, **declared: Any) -> Any:
@@ -22,7 +22,7 @@ def store_option(help: str, **declared: Any) -> Any:
 
 
 def check_device(value: str) -> str | None:
-    """Check for :func:`causalprune.options.option`: a device."""
+    """Check for :func:`causalprune.base.options.option`: a device."""
     kind, _, number = value.partition(":")
     ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdigit())
     return None if ok else "auto, cpu, cuda or cuda:N"

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import option
+from causalprune.base.units import check_range
+from causalprune.base.urls import StoreUrl, parse_place
 from causalprune.config.shared import LeaseOptions, OutputOptions, RuntimeOptions, store_option
-from causalprune.errors import UsageError
-from causalprune.options import option
-from causalprune.quantities import check_range
-from causalprune.store.names import CODECS, RECORDING_FORMATS
-from causalprune.urls import StoreUrl, parse_place
+from causalprune.trajectory.names import CODECS, RECORDING_FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)

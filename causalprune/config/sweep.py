@@ -7,12 +7,12 @@ from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import at_least, flag_of, fraction, option, option_text
 from causalprune.config.run import RunConfig, Setting
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sweep_values import Axis
 from causalprune.config.values import split_list
-from causalprune.errors import UsageError
-from causalprune.options import at_least, flag_of, fraction, option, option_text
 from causalprune.pruning.names import check_criterion
 
 _SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from causalprune.base.errors import UsageError
+from causalprune.base.options import option_text
 from causalprune.config.run import RunConfig, Setting
 from causalprune.config.values import split_list
-from causalprune.errors import UsageError
-from causalprune.options import option_text
 
 _OWN = {"sparsity": "--sparsity", "criterion": "--criterion", "seed": "--seeds", "set": "--vary STAGE.OPTION=VALUES"}
 """Options of run that a sweep lists in its own way."""

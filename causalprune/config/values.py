@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-from causalprune.errors import UsageError
-from causalprune.options import Options, option_text
+from causalprune.base.errors import UsageError
+from causalprune.base.options import Options, option_text
 
 _SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off", ""), False)
 

@@ -7,13 +7,13 @@ from typing import cast
 
 import torch
 
+from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.processes import Processes
+from causalprune.base.runtime import keyed_seed
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
 from causalprune.data.loading import BatchJob, load_batches
 from causalprune.data.names import AUGMENTATIONS, Augmentation
-from causalprune.distributed import Processes
-from causalprune.errors import DataError, MismatchError, UsageError
-from causalprune.runtime import keyed_seed
 
 ALONE = Processes()
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import torch
 
+from causalprune.base.errors import DataError, UsageError
+from causalprune.base.specs import DataSpec, Task
 from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
 from causalprune.data.splits import Inputs, Normalization, RawData, Split, holdout, training_statistics
-from causalprune.errors import DataError, UsageError
-from causalprune.specs import DataSpec, Task
 
 TEST_FRACTION = 0.2
 """Share that becomes the test split of a data set that has none."""

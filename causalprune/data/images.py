@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import get_worker_info
 
-from causalprune.errors import CorruptError, DataError, StorageError
+from causalprune.base.errors import CorruptError, DataError, StorageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from causalprune.base.errors import CausalpruneError, StorageError
+from causalprune.base.signals import POSSIBLE_STOP_SIGNALS, parse_signals
 from causalprune.data.augmentation import RandomCrops
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation
-from causalprune.errors import CausalpruneError, StorageError
-from causalprune.stopping import POSSIBLE_STOP_SIGNALS, parse_signals
 
 _workers: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet()
 

@@ -51,7 +51,7 @@ def is_factory(name: str) -> bool:
 
 
 def check_dataset(name: str) -> str | None:
-    """Check for :func:`causalprune.options.option`: a known data set, or one of the other forms."""
+    """Check for :func:`causalprune.base.options.option`: a known data set, or one of the other forms."""
     prefix, _, path = name.partition(":")
     if dataset_form(name):
         return None if path else f"a path after {prefix}:"

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from causalprune.base.errors import DataError
+from causalprune.base.runtime import keyed_seed
+from causalprune.base.specs import Task
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation
-from causalprune.errors import DataError
-from causalprune.runtime import keyed_seed
-from causalprune.specs import Task
 
 Inputs = torch.Tensor | ImageFiles
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from causalprune.errors import UsageError
+from causalprune.base.errors import UsageError
 
 
 def image_shape(model: str, input_shape: tuple[int, ...], *, smallest: int = 1) -> tuple[int, int, int]:

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.errors import CorruptError, MismatchError, UsageError
 from causalprune.base.registry import call_with
+from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module
-from causalprune.errors import CorruptError, MismatchError, UsageError
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.names import MODELS, check_model_name
-from causalprune.specs import ModelSpec
 
 
 def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Module:

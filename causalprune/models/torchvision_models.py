@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from causalprune.errors import UsageError
+from causalprune.base.errors import UsageError
 from causalprune.models.images import image_shape
 
 SMALL_SIDE = 64

@@ -12,10 +12,10 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from causalprune.errors import MismatchError, UsageError
-from causalprune.parameters import ParameterIndex
+from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.specs import ModelSpec
+from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.groups import groups_per_tensor
-from causalprune.specs import ModelSpec
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
 
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
 from causalprune.pruning.criterion import Vector as AnyVector
 from causalprune.pruning.gradients import GradientMatrix

@@ -9,7 +9,7 @@ from typing import cast
 
 import numpy as np
 
-from causalprune.errors import CausalpruneError, DataError, MismatchError, UsageError
+from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.names import CRITERIA, added_criteria, check_criterion
 
@@ -48,7 +48,7 @@ def _curvature(inputs: CriterionInputs) -> Scores:
     Source: the saliency ½hθ² is that of Optimal Brain Damage (LeCun, Denker, Solla 1989); h from γ is derived here. To
     second order, and with a diagonal Hessian, a step of plain SGD changes the loss of its own minibatch by
     Σ_k(−1/η + h_k/2)·Δθ_k², hence γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035);
-    :class:`causalprune.step_rule.UpdateRule` says for which recordings that holds. A coordinate of negative curvature
+    :class:`causalprune.trajectory.update_rule.UpdateRule` says for which recordings that holds. A coordinate of negative curvature
     has a negative score and goes first.
     """
     gamma = float64(inputs.gamma)

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import DataError, MismatchError, UsageError
+from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.step_rule import UpdateRule
+from causalprune.trajectory.update_rule import UpdateRule
 
 Vector = npt.NDArray[np.floating]
 

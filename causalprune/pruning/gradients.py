@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 
 Floats = npt.NDArray[np.floating]
 Blocks = Iterator[tuple[int, Floats]]

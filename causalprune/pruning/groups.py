@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import MismatchError, UsageError
-from causalprune.options import one_of
-from causalprune.parameters import ParameterEntry, ParameterIndex
+from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.options import one_of
+from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.names import GRANULARITIES
 from causalprune.pruning.ranking import Keys, highest
 
 if TYPE_CHECKING:
-    from causalprune.pruning.mask import Mask
+    from causalprune.models.mask import Mask
 
 
 def group_ids(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from causalprune.errors import UsageError
-from causalprune.options import at_least, fraction
+from causalprune.base.errors import UsageError
+from causalprune.base.options import at_least, fraction
 from causalprune.pruning.names import SPARSITY_SCHEDULES
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import DataError, MismatchError, UsageError
-from causalprune.options import fraction, one_of
+from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.options import fraction, one_of
+from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import choose_groups, group, zero_groups
-from causalprune.pruning.mask import Mask
 from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES
 from causalprune.pruning.ranking import Keys, highest, lowest, rank
 

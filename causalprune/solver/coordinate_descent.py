@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 
-from causalprune.errors import UsageError
-from causalprune.quantities import format_bytes
+from causalprune.base.errors import UsageError
+from causalprune.base.units import format_bytes
 from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ColumnSource

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import NumericalError
+from causalprune.base.errors import NumericalError
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.region import Region
 from causalprune.solver.rows import FittedRows

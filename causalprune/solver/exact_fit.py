@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
-from causalprune.errors import UsageError
+from causalprune.base.errors import UsageError
 from causalprune.solver.evidence import FitResult, NotCertifiedError, combine, fold_errors, region_evidence, sparse_path
 from causalprune.solver.fit import Ranges, Solver
 from causalprune.solver.memory import divide_working_set, plan_memory

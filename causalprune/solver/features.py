@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 
 from causalprune.solver.source import Argument, ColumnSource, Result
-from causalprune.store.buffers import BufferPool
-from causalprune.store.prefetch import prefetched
-from causalprune.store.reader import RecordingReader, recut
+from causalprune.trajectory.buffers import BufferPool
+from causalprune.trajectory.reader import RecordingReader, recut
+from causalprune.trajectory.threads import prefetched
 
 
 class FeatureSource(ColumnSource):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalprune.errors import DataError, UsageError
+from causalprune.base.errors import DataError, UsageError
 from causalprune.solver.certificate import Penalty, certify, signed
 from causalprune.solver.evidence import FitEvidence, FitResult, NotCertifiedError, combine, spearman
 from causalprune.solver.names import SOLVERS

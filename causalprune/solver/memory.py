@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from causalprune.errors import UsageError
-from causalprune.quantities import format_bytes
+from causalprune.base.errors import UsageError
+from causalprune.base.units import format_bytes
 
 _COLUMN_BYTES = 26
 """For each column: norm, rank, whether it is in the working set; in the result γ and the KKT score; copies of these."""

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from causalprune.errors import DataError, UsageError
+from causalprune.base.errors import DataError, UsageError
 from causalprune.solver.certificate import Penalty
 from causalprune.solver.source import Float64
 

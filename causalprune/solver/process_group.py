@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.distributed import Processes, control_group
+from causalprune.base.processes import Processes, control_group
 from causalprune.solver.working_set import Positions
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from causalprune.runtime import resolve_device
+from causalprune.base.runtime import resolve_device
 from causalprune.solver.source import Float32, Float64
 
 FLOAT32_ROUNDING = 2.0**-24

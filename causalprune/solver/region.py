@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 from causalprune.solver.certificate import allowed_peak, duality_gap, signed
 from causalprune.solver.exchange import Exchange
 from causalprune.solver.path import Scaling, Solution, Task, solve_path

@@ -7,8 +7,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import UsageError
-from causalprune.runtime import keyed_seed
+from causalprune.base.errors import UsageError
+from causalprune.base.runtime import keyed_seed
 from causalprune.solver.problem import check_target
 from causalprune.solver.source import Float64
 

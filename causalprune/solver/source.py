@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 
 Float32 = npt.NDArray[np.float32]
 Float64 = npt.NDArray[np.float64]

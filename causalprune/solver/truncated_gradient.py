@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from causalprune.errors import DataError, NumericalError
-from causalprune.runtime import keyed_seed
+from causalprune.base.errors import DataError, NumericalError
+from causalprune.base.runtime import keyed_seed
 from causalprune.solver.evidence import FitResult
 from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
 from causalprune.solver.names import SGD_PRESETS

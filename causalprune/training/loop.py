@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.processes import processes
+from causalprune.base.progress import Reporter
+from causalprune.base.runtime import keyed_seed
+from causalprune.base.signals import StopRequest
+from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
-from causalprune.distributed import processes
-from causalprune.errors import CorruptError, DataError
-from causalprune.evaluation.metrics import Metrics, evaluate_model
-from causalprune.pruning.mask import Mask
-from causalprune.quantities import Interval
-from causalprune.reporting import Reporter
-from causalprune.runtime import keyed_seed
-from causalprune.stopping import StopRequest
+from causalprune.models.mask import Mask
 from causalprune.training.losses import loss_function
+from causalprune.training.metrics import Metrics, evaluate_model
 from causalprune.training.optimizers import (
     build_lr_schedule,
     build_optimizer,

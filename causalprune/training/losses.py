@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from causalprune.specs import Task
+from causalprune.base.specs import Task
 
 
 def loss_function(task: Task, label_smoothing: float = 0.0) -> nn.Module:

@@ -13,8 +13,8 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
+from causalprune.base.errors import CorruptError
 from causalprune.base.registry import call_with
-from causalprune.errors import CorruptError
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.training.options import TrainingOptions
 

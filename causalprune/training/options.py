@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from causalprune.options import Options, at_least, fraction, not_negative, one_of, option, positive
-from causalprune.quantities import check_interval
+from causalprune.base.options import Options, at_least, fraction, not_negative, one_of, option, positive
+from causalprune.base.units import check_interval
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 
 

@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.quantities import format_bytes
+from causalprune.base.units import format_bytes
 
 
 def info(result: Any) -> Any:

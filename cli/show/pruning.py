@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.quantities import format_bytes
+from causalprune.base.units import format_bytes
 
 
 def fit_gamma(result: Any) -> Any:

@@ -8,7 +8,7 @@ from causalprune_cli.show.tables import facts, number, pairs
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.quantities import format_bytes
+from causalprune.base.units import format_bytes
 
 
 def store_info(details: dict[str, Any]) -> list[Any]:

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from causalprune.analysis.report.series import grouped
-from causalprune.quantities import percent
+from causalprune.base.units import percent
 
 
 def sweep(result: Any) -> Any:

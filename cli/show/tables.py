@@ -7,7 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.quantities import mean_and_spread
+from causalprune.base.units import mean_and_spread
 
 
 def metrics(result: Any) -> Any:

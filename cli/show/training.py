@@ -6,7 +6,7 @@ from typing import Any
 
 from causalprune_cli.show.tables import facts
 
-from causalprune.quantities import format_bytes
+from causalprune.base.units import format_bytes
 
 
 def pretrain(result: Any) -> Any:

@@ -2,7 +2,7 @@ import torch
 from torch import nn
 
 from causalprune.analysis.cost import flops, parameter_counts
-from causalprune.parameters import ParameterIndex
+from causalprune.models.parameters import ParameterIndex
 
 
 def small_net():

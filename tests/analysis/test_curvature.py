@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from causalprune.errors import DataError
-from causalprune.solver.implied_curvature import implied_curvature
+from causalprune.analysis.curvature import implied_curvature
+from causalprune.base.errors import DataError
 
 CURVATURE = np.array([0.5, 1.0, 3.0, 7.0])
 LR = 0.05

@@ -10,9 +10,9 @@ from faulty_disk import STOPS, FaultyDisk
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from causalprune import files
-from causalprune.errors import CorruptError, DataError, InterruptedStage, StorageError
-from causalprune.stopping import stop_requests, stop_signals
+from causalprune.base import files
+from causalprune.base.errors import CorruptError, DataError, InterruptedStage, StorageError
+from causalprune.base.signals import stop_requests, stop_signals
 
 
 def test_write_atomic_syncs_the_data_before_the_name_and_the_name_after(tmp_path):

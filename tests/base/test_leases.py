@@ -11,8 +11,8 @@ import time
 import pytest
 
 from causalprune.base import leases
+from causalprune.base.errors import LockedError
 from causalprune.base.leases import Lease
-from causalprune.errors import LockedError
 
 HOLD = """
 import sys

@@ -14,15 +14,14 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from causalprune import files
-from causalprune.base import locks
+from causalprune.base import files, locks
+from causalprune.base.errors import InterruptedStage, LockedError, StorageError
 from causalprune.base.locks import FileLock, LockHolder, lock_holder
-from causalprune.errors import InterruptedStage, LockedError, StorageError
 
 HOLD = """
 import sys
 from pathlib import Path
-from causalprune.errors import LockedError
+from causalprune.base.errors import LockedError
 from causalprune.base.locks import FileLock
 print("ready", flush=True)
 sys.stdin.readline()

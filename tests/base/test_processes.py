@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from causalprune.distributed import PeerFailure, Processes, launched, processes
-from causalprune.errors import ExitCode, LockedError, UsageError
+from causalprune.base.errors import ExitCode, LockedError, UsageError
+from causalprune.base.processes import PeerFailure, Processes, launched, processes
 
 
 def in_threads(count, action):

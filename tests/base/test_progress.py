@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 from rich.console import Console
 
-from causalprune import reporting
-from causalprune.reporting import LabelledReporter, LogReporter, Reporter, TerminalReporter
+from causalprune.base import progress as reporting
+from causalprune.base.progress import LabelledReporter, LogReporter, Reporter, TerminalReporter
 
 
 def test_a_batch_job_gets_one_line_per_minute(monkeypatch):

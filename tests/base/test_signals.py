@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from causalprune.errors import InterruptedStage
-from causalprune.stopping import parse_signals, stop_requests, stop_signals
+from causalprune.base.errors import InterruptedStage
+from causalprune.base.signals import parse_signals, stop_requests, stop_signals
 
 
 def send(number):

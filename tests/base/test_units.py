@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalprune.quantities import (
+from causalprune.base.units import (
     Interval,
     check_bytes,
     check_interval,

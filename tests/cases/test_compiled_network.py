@@ -7,7 +7,7 @@ import torch
 import zarr
 from torch import nn
 
-from causalprune.recorder import TrajectoryRecorder
+from causalprune.training.recorder import TrajectoryRecorder
 
 NETWORK = """
 import torch

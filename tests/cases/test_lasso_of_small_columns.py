@@ -9,7 +9,7 @@ import zarr
 from sklearn.linear_model import Lasso
 from torch import nn
 
-from causalprune.recorder import TrajectoryRecorder
+from causalprune.training.recorder import TrajectoryRecorder
 
 
 @pytest.fixture

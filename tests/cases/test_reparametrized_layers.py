@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
-from causalprune.errors import CausalpruneError
-from causalprune.recorder import TrajectoryRecorder
+from causalprune.base.errors import CausalpruneError
+from causalprune.training.recorder import TrajectoryRecorder
 
 NETWORKS = """
 from torch import nn

@@ -7,10 +7,10 @@ import pytest
 import torch
 from causalprune_cli.main import main
 
-from causalprune import stopping
-from causalprune.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
-from causalprune.pruning.mask import Mask
-from causalprune.stages.checkpoint_output import CheckpointOutput
+from causalprune.base import signals as stopping
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.models.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
+from causalprune.models.mask import Mask
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 

@@ -8,9 +8,9 @@ import pytest
 from causalprune_cli.main import main
 from numcodecs import blosc
 
-from causalprune.parameters import ParameterIndex
-from causalprune.store import RecordingInfo, TrajectoryStore
-from causalprune.store.metadata import attributes_checksum
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory.zarr_files import attributes_checksum
 
 ROWS, COLUMNS = 6, 10
 

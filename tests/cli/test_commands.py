@@ -17,8 +17,8 @@ COMMAND = '''
 from dataclasses import dataclass
 
 from causalprune.config import RuntimeOptions
-from causalprune.options import at_least, option
-from causalprune.stages.result import StageResult
+from causalprune.base.options import at_least, option
+from causalprune.commands._result import StageResult
 
 
 @dataclass(frozen=True, kw_only=True)

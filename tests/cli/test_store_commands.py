@@ -7,12 +7,12 @@ import pytest
 import zarr
 from causalprune_cli.main import main
 
+from causalprune.base.errors import CorruptError
+from causalprune.base.progress import Reporter
+from causalprune.commands.store import store_verify
 from causalprune.config import StoreVerifyConfig
-from causalprune.errors import CorruptError
-from causalprune.parameters import ParameterIndex
-from causalprune.reporting import Reporter
-from causalprune.stages.store import store_verify
-from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 ROWS, COLUMNS = 20, 30
 

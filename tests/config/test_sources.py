@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from causalprune.base.errors import CausalpruneError, DataError, ExitCode, UsageError
+from causalprune.base.options import flag_of, option_text
+from causalprune.commands._plan import PipelinePlan
 from causalprune.commands.names import load_configs
 from causalprune.config import (
     FitGammaConfig,
@@ -16,9 +19,6 @@ from causalprune.config import (
 )
 from causalprune.config.sweep_values import Axis
 from causalprune.config.values import convert
-from causalprune.errors import CausalpruneError, DataError, ExitCode, UsageError
-from causalprune.options import flag_of, option_text
-from causalprune.plan import PipelinePlan
 
 CONFIGS = load_configs()
 

@@ -12,11 +12,11 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
+from causalprune.base.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
+from causalprune.base.specs import DataSpec
 from causalprune.data.augmentation import CropFlip, RandomCrops
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import load_data
-from causalprune.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
-from causalprune.specs import DataSpec
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +157,7 @@ def test_an_epoch_that_is_still_alive_at_exit_does_not_keep_the_process_alive(ph
     program = (
         "import sys; from causalprune.data.sources import folders; folders.IN_MEMORY_BYTES = 0\n"
         "from causalprune.data.datasets import load_data; from causalprune.data.batches import Batches\n"
-        "from causalprune.specs import DataSpec\n"
+        "from causalprune.base.specs import DataSpec\n"
         "data = load_data(DataSpec(name=sys.argv[1]))\n"
         "keep = Batches(data, 'train', batch_size=2, device='cpu', seed=0, shuffle=True, num_workers=2).epoch(0)\n"
         "next(keep); sys.exit(3)\n"

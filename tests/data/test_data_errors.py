@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from causalprune.base.errors import CorruptError, DataError, UsageError
+from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
-from causalprune.errors import CorruptError, DataError, UsageError
-from causalprune.specs import DataSpec
 
 X, Y = np.arange(80.0).reshape(40, 2), np.arange(40) % 2
 

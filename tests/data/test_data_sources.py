@@ -11,11 +11,11 @@ from PIL import Image
 from sklearn import datasets as sklearn_datasets
 from sklearn.preprocessing import StandardScaler
 
+from causalprune.base.errors import UsageError
+from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import DATASETS
-from causalprune.errors import UsageError
-from causalprune.specs import DataSpec
 
 HOSTILE = ["plain", "with space", "quo'te\"s", "new\nline", "ünïcödé-数"]
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 import torchvision.datasets
 
+from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
-from causalprune.errors import CorruptError, DataError
-from causalprune.specs import DataSpec
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from causalprune.base.errors import DataError
 from causalprune.data.splits import holdout
-from causalprune.errors import DataError
 
 
 @settings(max_examples=80, deadline=None)

@@ -35,7 +35,7 @@ def resnet_run(tmp_path_factory):
 @pytest.fixture
 def exported(monkeypatch, capsys):
     """Runs ``export`` and returns its metrics, latency unmeasured."""
-    monkeypatch.setattr("causalprune.stages.export.latency", lambda models, *_: [1.0] * len(models))
+    monkeypatch.setattr("causalprune.commands.export.latency", lambda models, *_: [1.0] * len(models))
 
     def export(run, *options):
         capsys.readouterr()

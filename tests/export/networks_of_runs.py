@@ -2,8 +2,8 @@
 
 import torch
 
-from causalprune.checkpoint import load_checkpoint
-from causalprune.stages.loading import load_network
+from causalprune.commands._network import load_network
+from causalprune.models.checkpoint import load_checkpoint
 
 
 def final_network(run):

@@ -8,15 +8,15 @@ from torch import nn
 
 from causalprune.analysis.cost import measure_cost, stored_bytes
 from causalprune.analysis.forward_pass import latency, peak_memory
-from causalprune.errors import DataError, MismatchError
-from causalprune.export.compact import compact_model
+from causalprune.base.errors import DataError, MismatchError
 from causalprune.models.lenet import LeNet
+from causalprune.models.mask import Mask
 from causalprune.models.mlp import MLP, mlpnet
+from causalprune.models.parameters import ParameterIndex
 from causalprune.models.resnet20 import ResNet20
-from causalprune.parameters import ParameterIndex
 from causalprune.pruning.channels import ChannelGraph
+from causalprune.pruning.compact import compact_model
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.mask import Mask
 from causalprune.pruning.selection import select
 
 SHAPES = {"lenet": (1, 8, 8), "lenet unpadded": (3, 20, 20), "mlp": (13,), "mlpnet": (1, 8, 8), "resnet20": (3, 16, 16)}

@@ -9,7 +9,7 @@ from elsewhere import run_elsewhere
 from safetensors.torch import load_file
 from torch import nn
 
-from causalprune.checkpoint import load_checkpoint
+from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.export.formats import from_csr, safetensors_bytes, to_csr
 
 READER = """

@@ -7,7 +7,7 @@ from networks_of_runs import final_network
 from safetensors.torch import load_file
 from torch import nn
 
-from causalprune.errors import MismatchError, UsageError
+from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.export.formats import Networks, from_csr
 from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.models.export.programs import onnx_bytes, pt2_bytes, trace
@@ -119,7 +119,7 @@ def test_the_difference_is_from_the_checkpoint_s_network(tmp_path) -> None:
 @pytest.mark.parametrize("format", list(EXPORT_FORMATS))
 def test_a_file_that_the_disk_changed_is_not_accepted(lenet_run, tmp_path, monkeypatch, capsys, format) -> None:
     """What is compared is the file: here one that lost the network on its way."""
-    from causalprune.files import _DescriptorWriter
+    from causalprune.base.files import _DescriptorWriter
 
     zeros = final_network(lenet_run)
     for parameter in zeros.parameters():

@@ -21,7 +21,7 @@ from faulty_disk import FaultyDisk
 from faulty_storage import FaultyStorage
 from stage_cases import BEFORE, command_of
 
-from causalprune import files
+from causalprune.base import files
 
 # Made of its options once, not by every child.
 command_line.app = typer.main.get_command(command_line.app)

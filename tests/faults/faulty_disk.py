@@ -9,7 +9,7 @@ import threading
 from functools import partialmethod
 from pathlib import Path
 
-from causalprune.files import Disk
+from causalprune.base.files import Disk
 
 CHANGES = tuple(name for name in vars(Disk) if not name.startswith("_"))
 

@@ -4,9 +4,9 @@ import os
 import signal
 from contextlib import suppress
 
-from causalprune.errors import StorageError
-from causalprune.store.files import object_log
-from causalprune.store.files.object_client import ConflictError, NoAnswerError, ObjectClient
+from causalprune.base.errors import StorageError
+from causalprune.trajectory.storage import object_log
+from causalprune.trajectory.storage.object_client import ConflictError, NoAnswerError, ObjectClient
 
 STORAGE_FAULTS = ("refused", "lost", "cut off before", "cut off behind", "SIGKILL before", "SIGKILL behind")
 """One request is refused; one is made, but its answer is lost; none is answered from one on, which is made or isn't."""

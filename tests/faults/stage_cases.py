@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from causalprune.base.errors import LockedError
+from causalprune.base.files import PARTIAL, is_sealed
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock
-from causalprune.checkpoint import load_checkpoint
-from causalprune.errors import LockedError
-from causalprune.files import PARTIAL, is_sealed
-from causalprune.store import TrajectoryStore
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.trajectory import TrajectoryStore
 
 _TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 _SAVE = ["--checkpoint-every", "1steps"]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stage_cases import STAGE_OPTIONS, artefacts, command_of
 
-from causalprune.store.metadata import attributes_checksum, canonical_bytes
+from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes
 
 MEMORY = 256 * 2**20
 """What a command may allocate beyond what it starts with; the honest files are of a few kilobytes."""

@@ -14,12 +14,12 @@ from PIL import Image
 from stage_cases import artefacts, command_of, leftovers
 from torch.utils.data import get_worker_info
 
-from causalprune import stopping
+from causalprune.base import signals as stopping
+from causalprune.base.files import append_line
 from causalprune.base.locks import FileLock, LockHolder
-from causalprune.checkpoint import load_checkpoint
 from causalprune.data.images import ImageFiles
-from causalprune.files import append_line
-from causalprune.store import RecordingWriter
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.trajectory import RecordingWriter
 
 
 def call(stage, run, *more):

@@ -17,10 +17,10 @@ from command_runner import Runner
 from stage_cases import artefacts, leftovers
 
 from causalprune.base.locks import FileLock
-from causalprune.checkpoint import load_checkpoint
-from causalprune.parameters import ParameterIndex
-from causalprune.store import RecordingInfo, TrajectoryStore
-from causalprune.store.blocks import BlockShape
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory.blocks import BlockShape
 
 TOLERANCE = 1e-5
 """Relative difference of weights and deltas, in the Euclidean norm: float32 sums in another order."""

@@ -12,11 +12,11 @@ import pytest
 from faulty_storage import STORAGE_FAULTS
 from stage_cases import artefacts
 
-from causalprune.errors import CausalpruneError
-from causalprune.paths import RunPaths, fit_result_path
-from causalprune.store import TrajectoryStore
-from causalprune.store.files import locate
-from causalprune.urls import parse_place
+from causalprune.base.errors import CausalpruneError
+from causalprune.base.paths import RunPaths, fit_result_path
+from causalprune.base.urls import parse_place
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.storage import locate
 
 CASES = [("record", False), ("record", True), ("fit-gamma", False), ("fit-gamma", True)]
 """Stage, and whether it replaces what it made before."""

@@ -15,11 +15,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save as save_foreign
 
-from causalprune.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, read_checkpoint_info, save_checkpoint
-from causalprune.errors import CausalpruneError, CorruptError, DataError, ExitCode, NewerFormatError
-from causalprune.parameters import ParameterEntry, ParameterIndex
-from causalprune.pruning.mask import Mask
-from causalprune.specs import DataSpec, ModelSpec
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, NewerFormatError
+from causalprune.base.specs import DataSpec, ModelSpec
+from causalprune.models.checkpoint import (
+    Checkpoint,
+    CheckpointInfo,
+    load_checkpoint,
+    read_checkpoint_info,
+    save_checkpoint,
+)
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterEntry, ParameterIndex
 
 DTYPES = [
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -165,7 +171,7 @@ def test_reading_the_description_needs_neither_torch_nor_zarr(tmp_path, good):
     path = tmp_path / "c.safetensors"
     path.write_bytes(good)
     code = (
-        "import sys; from pathlib import Path; from causalprune.checkpoint import read_checkpoint_info\n"
+        "import sys; from pathlib import Path; from causalprune.models.checkpoint import read_checkpoint_info\n"
         "assert read_checkpoint_info(Path(sys.argv[1])).stage == 'pretrain'\n"
         "print(sorted({'torch', 'zarr', 'sklearn', 'torchvision', 'scipy'} & set(sys.modules)))"
     )

@@ -5,10 +5,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from causalprune.errors import CorruptError, DataError, MismatchError, UsageError
-from causalprune.models.initial import load_initial_weights
+from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
+from causalprune.base.specs import ModelSpec
+from causalprune.models.initial_weights import load_initial_weights
 from causalprune.models.registry import build_model
-from causalprune.specs import ModelSpec
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from causalprune.errors import MismatchError
-from causalprune.parameters import ParameterIndex
-from causalprune.pruning.mask import Mask
+from causalprune.base.errors import MismatchError
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
 
 
 def small_net() -> nn.Module:

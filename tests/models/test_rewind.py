@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.errors import MismatchError
-from causalprune.parameters import ParameterIndex
-from causalprune.pruning.mask import Mask, rewind
+from causalprune.base.errors import MismatchError
+from causalprune.models.mask import Mask, rewind
+from causalprune.models.parameters import ParameterIndex
 
 
 def net() -> nn.Module:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from commands import call, call_json
 
-from causalprune.checkpoint import load_checkpoint
+from causalprune.models.checkpoint import load_checkpoint
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "pruning.md"
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 from commands import call, call_json
 
-from causalprune.checkpoint import load_checkpoint
+from causalprune.models.checkpoint import load_checkpoint
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.recorder import TrajectoryRecorder
-from causalprune.store import TrajectoryStore
+from causalprune.training.recorder import TrajectoryRecorder
+from causalprune.trajectory import TrajectoryStore
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from commands import call, call_json
 
-from causalprune.checkpoint import load_checkpoint
-from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 
 @pytest.fixture(scope="module")

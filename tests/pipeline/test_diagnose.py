@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from commands import call, call_json
 
-from causalprune.parameters import ParameterIndex
-from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "6"]
 FEW = ["--placebo", "3", "--interventions", "9", "--samples", "100"]

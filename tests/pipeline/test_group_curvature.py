@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from commands import call, call_json
 
-from causalprune.parameters import ParameterIndex
-from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 LR = 0.05
 SIZES = [8, 8, 3, 3, 1]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from commands import QUICK, QUICK_RUN, artefact_hashes, call, call_json, finish, start
 
-from causalprune.checkpoint import load_checkpoint
+from causalprune.models.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,12 @@ import pytest
 import torch
 from commands import artefact_hashes, call, call_json
 
-from causalprune.checkpoint import load_checkpoint
-from causalprune.errors import StorageError
-from causalprune.stages.checkpoint_output import CheckpointOutput
-from causalprune.stages.record_loop import RecordLoop
-from causalprune.store import TrajectoryStore
-from causalprune.store.steps import STEP_FIELDS
+from causalprune.base.errors import StorageError
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._record_loop import RecordLoop
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.steps import STEP_FIELDS
 
 RECORD = ["record", "--steps", "8", "--checkpoint-every", "never"]
 
@@ -78,7 +78,7 @@ def test_a_recording_is_finished_only_when_its_checkpoint_is_there(tmp_path, pre
     def crash(*args):
         raise StorageError("the disk that is gone")
 
-    monkeypatch.setattr("causalprune.store.trajectory.finish_recording", crash)
+    monkeypatch.setattr("causalprune.trajectory.store.finish_recording", crash)
     assert call(*command) == 6
     monkeypatch.undo()
     assert (tmp_path / "recorded.safetensors").exists()
@@ -127,7 +127,7 @@ def test_a_recording_that_comes_out_otherwise_is_kept(run, capsys, monkeypatch):
 
 def interrupt(monkeypatch, at):
     """Stop after so many steps, as a signal would."""
-    from causalprune import stopping
+    from causalprune.base import signals as stopping
 
     left = iter(range(at - 1))
     monkeypatch.setattr(stopping.StopRequest, "__bool__", lambda self: next(left, None) is None)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from commands import call
 
-from causalprune.checkpoint import load_checkpoint
+from causalprune.models.checkpoint import load_checkpoint
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--epochs", "1"]
 

@@ -4,10 +4,10 @@ import pytest
 from causalprune_cli.main import main
 from commands import call, call_json
 
+from causalprune.commands._plan import PipelinePlan
 from causalprune.config import RunConfig
-from causalprune.plan import PipelinePlan
 from causalprune.pruning.names import CRITERIA
-from causalprune.store import TrajectoryStore
+from causalprune.trajectory import TrajectoryStore
 
 TINY_RUN = ["run", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--iterations", "2"]
 TINY_RUN += ["--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "1", "--record-epochs", "1"]

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from commands import call
 
-from causalprune.store import TrajectoryStore
+from causalprune.trajectory import TrajectoryStore
 
 
 @pytest.fixture(scope="module")

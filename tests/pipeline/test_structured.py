@@ -4,10 +4,10 @@ import pytest
 import torch
 from commands import QUICK_RUN, call, call_json
 
-from causalprune.checkpoint import load_checkpoint
+from causalprune.base.progress import Reporter
+from causalprune.commands.apply_mask import apply_mask
 from causalprune.config import ApplyMaskConfig
-from causalprune.reporting import Reporter
-from causalprune.stages.apply_mask import apply_mask
+from causalprune.models.checkpoint import load_checkpoint
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.errors import MismatchError, UsageError
+from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.lenet import LeNet
 from causalprune.models.mlp import MLP
+from causalprune.models.parameters import ParameterIndex
 from causalprune.models.resnet20 import ResNet20
-from causalprune.parameters import ParameterIndex
 from causalprune.pruning.channels import ChannelGraph
 
 

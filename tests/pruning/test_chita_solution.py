@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 from causalprune.pruning.chita import solve_sparse
 from causalprune.pruning.gradients import GradientMatrix
 

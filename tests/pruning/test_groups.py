@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.errors import MismatchError, UsageError
-from causalprune.parameters import ParameterIndex
+from causalprune.base.errors import MismatchError, UsageError
+from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids, groups_per_tensor
 from causalprune.pruning.names import GRANULARITIES
 

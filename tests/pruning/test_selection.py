@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.utils import prune
 
-from causalprune.errors import DataError, MismatchError, UsageError
-from causalprune.parameters import ParameterEntry, ParameterIndex
+from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import group_ids
-from causalprune.pruning.mask import Mask
 from causalprune.pruning.selection import Selection, select, select_zero
 
 

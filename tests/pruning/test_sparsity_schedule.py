@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from causalprune.errors import UsageError
+from causalprune.base.errors import UsageError
 from causalprune.pruning.names import SPARSITY_SCHEDULES
 from causalprune.pruning.schedule import target_sparsity
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from causalprune.store.files import locate
+from causalprune.trajectory.storage import locate
 
 PATH = "t.zarr"
 

@@ -9,10 +9,10 @@ import pytest
 from objects import put, tree
 from store_builders import INFO, append_rows, make_rows, make_store
 
+from causalprune.base.errors import LockedError, StorageError
 from causalprune.base.locks import LockHolder
-from causalprune.errors import LockedError, StorageError
-from causalprune.store import TrajectoryStore
-from causalprune.store.files.object_client import NoAnswerError, ObjectClient
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.storage.object_client import NoAnswerError, ObjectClient
 
 ROWS, COLUMNS, BLOCK, COMMITTED = 20, 30, 8, 11
 
@@ -136,7 +136,7 @@ def test_who_takes_over_first_is_decided_in_the_log(s3):
 
 def test_a_lost_answer_is_looked_for(s3, monkeypatch):
     """Each answer in turn is lost after the change was made, once; the recording goes on and ends with its bytes."""
-    monkeypatch.setattr("causalprune.store.files.object_log._WAIT_SECONDS", 0)
+    monkeypatch.setattr("causalprune.trajectory.storage.object_log._WAIT_SECONDS", 0)
     values = make_rows(ROWS, COLUMNS)
     finish(begin(f"{s3}/expected", values), values)
     expected = tree(f"{s3}/expected")

@@ -9,11 +9,11 @@ from causalprune_cli.main import main
 from objects import delete, put, tree
 from store_builders import make_recording
 
+from causalprune.base.errors import LockedError, StorageError
 from causalprune.base.locks import LockHolder
-from causalprune.errors import LockedError, StorageError
-from causalprune.store import TrajectoryStore
-from causalprune.store.files import locate
-from causalprune.store.files.object_client import ConflictError, ObjectClient
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.storage import locate
+from causalprune.trajectory.storage.object_client import ConflictError, ObjectClient
 
 
 def record_of(**changes):

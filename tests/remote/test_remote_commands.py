@@ -8,7 +8,7 @@ import pytest
 from causalprune_cli.main import main
 from objects import copy_up, local_tree, tree
 
-from causalprune.store import TrajectoryStore
+from causalprune.trajectory import TrajectoryStore
 
 RECORD = ["--steps", "40", "--batch-size", "64", "--lr", "0.05"]
 

@@ -7,9 +7,9 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 from causalprune_cli.main import main
 
+from causalprune.base.errors import UsageError
+from causalprune.base.urls import StoreUrl, parse_place
 from causalprune.config import RecordConfig
-from causalprune.errors import UsageError
-from causalprune.urls import StoreUrl, parse_place
 
 
 def refuse(capsys, code, *args):

@@ -8,9 +8,9 @@ from causalprune_cli.main import main
 from objects import copy_down, copy_up, delete, local_tree, put, tree
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
-from causalprune.errors import CorruptError, DataError, MismatchError, UsageError
-from causalprune.store import TrajectoryStore
-from causalprune.store.files import locate
+from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.storage import locate
 
 ROWS, COLUMNS = 21, 50
 MARKER = ".partial-folder"

@@ -5,7 +5,7 @@ import pytest
 from kkt import kkt_violation
 from sklearn.linear_model import ElasticNet, Lasso
 
-from causalprune.errors import NumericalError, UsageError
+from causalprune.base.errors import NumericalError, UsageError
 from causalprune.solver import exact_fit
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import fit_exactly

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_builders import make_recording, scalars
 
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 from causalprune.solver.features import FeatureSource
 
 ROWS, COLUMNS = 21, 50
@@ -110,7 +110,7 @@ def test_groups_that_are_none(recorded, groups):
 
 def test_a_stored_value_that_is_not_finite_is_named(tmp_path, monkeypatch):
     """Nothing of ours writes one; a store from elsewhere may hold it."""
-    import causalprune.store.shard as shard
+    import causalprune.trajectory.shard as shard
 
     monkeypatch.setattr(shard, "_require_finite", lambda *_: None)
     import store_builders

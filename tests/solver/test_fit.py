@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalprune.errors import UsageError
+from causalprune.base.errors import UsageError
 from causalprune.solver.fit import Attempt, PlainSolver, Solver, fit
 from causalprune.solver.names import SGD_PRESETS, SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions

@@ -9,10 +9,10 @@ import pytest
 from causalprune_cli.main import main
 from kkt import kkt_violation
 
-from causalprune.parameters import ParameterIndex
+from causalprune.models.parameters import ParameterIndex
 from causalprune.solver import exact_fit
 from causalprune.solver.memory import MemoryPlan
-from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 
 def record(path, deltas, change, *, shape=None, momentum=0.0, codec="exact"):

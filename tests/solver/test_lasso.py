@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from kkt import kkt_violation
 from sklearn.linear_model import ElasticNet
 
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem
 from causalprune.solver.source import ArraySource

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from causalprune.errors import DataError, NumericalError
-from causalprune.runtime import keyed_seed
+from causalprune.base.errors import DataError, NumericalError
+from causalprune.base.runtime import keyed_seed
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource

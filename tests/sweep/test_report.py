@@ -8,9 +8,9 @@ import pytest
 from causalprune_cli.main import main
 from sweeps import QUICK, call, table
 
-from causalprune.checkpoint import load_checkpoint
-from causalprune.paths import SweepPaths
-from causalprune.sweep.table import read_mask
+from causalprune.base.paths import SweepPaths
+from causalprune.commands.sweep.table import read_mask
+from causalprune.models.checkpoint import load_checkpoint
 
 ITERATED = [*QUICK[6:], "--criterion", "effect,magnitude", "--seeds", "2", "--sparsity", "0.5,0.8"]
 ITERATED += [

@@ -14,8 +14,8 @@ from sweeps import QUICK, call, call_json, stages_finished, start, table
 from causalprune.base import locks
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock, lock_holder
+from causalprune.commands import sweep
 from causalprune.commands.names import FUNCTIONS
-from causalprune.stages import sweep, sweep_step
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from causalprune.base.errors import CorruptError, DataError, InterruptedStage
+from causalprune.base.progress import Bar, Reporter
+from causalprune.base.signals import StopRequest
+from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
-from causalprune.errors import CorruptError, DataError, InterruptedStage
-from causalprune.parameters import ParameterIndex
-from causalprune.pruning.mask import Mask
-from causalprune.reporting import Bar, Reporter
-from causalprune.specs import DataSpec
-from causalprune.stopping import StopRequest
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
 from causalprune.training.loop import TrainingSnapshot, train
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.training.optimizers import build_optimizer, restore_optimizer

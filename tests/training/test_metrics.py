@@ -8,10 +8,10 @@ import torch
 from sklearn import metrics as reference
 from torch import nn
 
+from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
-from causalprune.errors import DataError, MismatchError
-from causalprune.evaluation.metrics import evaluate_model
-from causalprune.specs import DataSpec
+from causalprune.training.metrics import evaluate_model
 
 
 def linear(data):

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.errors import DataError, UsageError
-from causalprune.parameters import ParameterIndex
-from causalprune.pruning.mask import Mask
-from causalprune.recorder import TrajectoryRecorder, disable_dropout
-from causalprune.store import TrajectoryStore
+from causalprune.base.errors import DataError, UsageError
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
+from causalprune.training.recorder import TrajectoryRecorder, disable_dropout
+from causalprune.trajectory import TrajectoryStore
 
 LR, STEPS, BATCH = 0.05, 6, 8
 

@@ -1,6 +1,6 @@
 import pytest
 
-from causalprune.files import Disk
+from causalprune.base.files import Disk
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from store_builders import INFO, append_rows, make_rows, make_store
 
-import causalprune.store.writer  # noqa: F401 -- before the fork, not in each
-from causalprune.files import Disk, read_json, write_json
-from causalprune.store import TrajectoryStore
+import causalprune.trajectory.writer  # noqa: F401 -- before the fork, not in each
+from causalprune.base.files import Disk, read_json, write_json
+from causalprune.trajectory import TrajectoryStore
 
 
 def record(path, values, block_rows):

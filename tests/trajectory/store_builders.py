@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from causalprune.parameters import ParameterIndex
-from causalprune.store import RecordingInfo, TrajectoryStore
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 INFO = RecordingInfo(lr=0.5, batch_size=4, seed=3, start_sha256="ab" * 32, identity="me", extra={"note": "ümläut"})
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from store_builders import INFO, append_rows, make_rows, make_store
 
-from causalprune.errors import MismatchError
-from causalprune.store import TrajectoryStore
+from causalprune.base.errors import MismatchError
+from causalprune.trajectory import TrajectoryStore
 
 ROWS, COLUMNS = 150, 64
 
@@ -74,7 +74,7 @@ def test_a_recording_that_was_rewound_under_a_reader(tmp_path):
 
 def test_an_announced_replacement_may_have_happened_or_not(tmp_path, monkeypatch):
     """A crash just before and just after the renaming of a fuller shard."""
-    import causalprune.files as files
+    import causalprune.base.files as files
 
     values = make_rows(8, COLUMNS)
     for happened in (False, True):

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from store_builders import make_rows, tree
 
-from causalprune.files import read_json
-from causalprune.store import TrajectoryStore
-from causalprune.store.codec import BALANCED
+from causalprune.base.files import read_json
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.codec import BALANCED
 
 ROWS, COLUMNS, BLOCK_ROWS = 160, 3000, 8
 HERE = Path(__file__).parent

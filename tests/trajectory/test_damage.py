@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from store_builders import make_recording, tree
 
-from causalprune.errors import CausalpruneError, CorruptError, DataError
-from causalprune.store import TrajectoryStore
-from causalprune.store.metadata import attributes_checksum
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.zarr_files import attributes_checksum
 
 
 def everything(path):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from store_builders import make_recording
 
-from causalprune.errors import UsageError
-from causalprune.store.estimate import estimate_bytes
+from causalprune.base.errors import UsageError
+from causalprune.trajectory.estimate import estimate_bytes
 
 
 @pytest.mark.parametrize("codec", ["exact", "balanced", "small"])

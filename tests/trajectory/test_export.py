@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
-from causalprune.errors import DataError, StorageError, UsageError
-from causalprune.store.export import Slice, export_recording
-from causalprune.store.steps import STEP_FIELDS
+from causalprune.base.errors import DataError, StorageError, UsageError
+from causalprune.trajectory.export import Slice, export_recording
+from causalprune.trajectory.steps import STEP_FIELDS
 
 
 def load_zarr(path):

@@ -5,9 +5,9 @@ import pytest
 from faulty_disk import FREEING, FaultyDisk
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, tree
 
-from causalprune import files
-from causalprune.errors import StorageError
-from causalprune.store import TrajectoryStore
+from causalprune.base import files
+from causalprune.base.errors import StorageError
+from causalprune.trajectory import TrajectoryStore
 
 ROWS, COLUMNS, CHECKPOINT = 10, 20, 6
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
-from causalprune.errors import CorruptError, DataError, MismatchError, UsageError
-from causalprune.store import TrajectoryStore
-from causalprune.store.buffers import BufferPool
-from causalprune.store.prefetch import prefetched
+from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.buffers import BufferPool
+from causalprune.trajectory.threads import prefetched
 
 ROWS, COLUMNS, BLOCK_ROWS = 37, 40_000, 16
 
@@ -218,7 +218,7 @@ def test_digest_tells_recordings_apart_and_not_how_they_came_about(tmp_path):
 
 def test_metadata_need_neither_zarr_nor_torch(recorded):
     code = (
-        "import sys; from pathlib import Path; from causalprune.store import TrajectoryStore;"
+        "import sys; from pathlib import Path; from causalprune.trajectory import TrajectoryStore;"
         f"r = TrajectoryStore.open(Path({str(recorded[0].path)!r})).recording();"
         f"assert (r.num_rows, r.loss_change.size, len(r.digest)) == ({ROWS}, {ROWS}, 64);"
         "assert not {'zarr', 'torch', 'numcodecs'} & set(sys.modules)"
@@ -285,7 +285,7 @@ class TestFits:
     def test_a_manifest_with_an_absurd_shape(self, fits, tmp_path):
         import json
 
-        from causalprune.store.metadata import attributes_checksum
+        from causalprune.trajectory.zarr_files import attributes_checksum
 
         fits.write("a", ARRAYS, {})
         path = tmp_path / "t.zarr/recordings/000/fits/a/zarr.json"

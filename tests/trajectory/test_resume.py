@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, tree
 
-from causalprune.errors import CorruptError, DataError, MismatchError
-from causalprune.store import TrajectoryStore
+from causalprune.base.errors import CorruptError, DataError, MismatchError
+from causalprune.trajectory import TrajectoryStore
 
 
 def begin(store, max_rows=30, codec="balanced"):

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, tree
 
-from causalprune import files
-from causalprune.errors import DataError, LockedError, MismatchError, StorageError, UsageError
+from causalprune.base import files
+from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
 from causalprune.solver.features import FeatureSource
-from causalprune.store import TrajectoryStore
-from causalprune.store.codec import find_codec
-from causalprune.store.merging import Merge
-from causalprune.store.names import CODECS
-from causalprune.store.rewriting import recode
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.codec import find_codec
+from causalprune.trajectory.maintenance import recode
+from causalprune.trajectory.merging import Merge
+from causalprune.trajectory.names import CODECS
 
 
 def rounded(values, codec):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, scalars, tree
 
-from causalprune.store import TrajectoryStore
+from causalprune.trajectory import TrajectoryStore
 
 MANTISSA_BITS = {"exact": 23, "balanced": 10, "small": 7}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from store_builders import make_recording
 
-from causalprune.errors import UsageError
-from causalprune.store import TrajectoryStore
-from causalprune.store.codec import Codec, find_codec
-from causalprune.store.names import CODECS
+from causalprune.base.errors import UsageError
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.codec import Codec, find_codec
+from causalprune.trajectory.names import CODECS
 
 
 class Deflated(Codec):

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from causalprune.recorder import TrajectoryRecorder
-from causalprune.step_rule import UpdateRule
-from causalprune.store import TrajectoryStore
+from causalprune.training.recorder import TrajectoryRecorder
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.update_rule import UpdateRule
 
 LR = 0.05
 CURVATURE = torch.tensor([[1.0, 4.0, 9.0, 2.0]])

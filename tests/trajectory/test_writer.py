@@ -6,10 +6,10 @@ import pytest
 import torch
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, scalars
 
-import causalprune.store.writer as writer_module
-from causalprune.errors import DataError, LockedError, MismatchError, StorageError, UsageError
-from causalprune.store import TrajectoryStore
-from causalprune.store.blocks import BlockShape
+import causalprune.trajectory.writer as writer_module
+from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.blocks import BlockShape
 
 
 @pytest.fixture

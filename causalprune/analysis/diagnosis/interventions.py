@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import Samples, mean_loss
-from causalprune.parameters import ParameterIndex
+from causalprune.models.parameters import ParameterIndex
 from causalprune.solver.evidence import spearman
 
 FEWEST = 8

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalprune.errors import DataError
-from causalprune.runtime import keyed_seed
+from causalprune.base.errors import DataError
+from causalprune.base.runtime import keyed_seed
 from causalprune.solver.exact_fit import SIDE_TOL, fit_exactly
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.rows import Rows, held_out_tail, r_squared

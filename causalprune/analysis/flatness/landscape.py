@@ -12,7 +12,7 @@ from torch import nn
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples, mean_loss
 from causalprune.analysis.plots.figures import INK, figure, save
-from causalprune.runtime import keyed_seed
+from causalprune.base.runtime import keyed_seed
 
 
 def filter_normalized_direction(parameters: ParameterVector, *, seed: int) -> list[torch.Tensor]:

@@ -10,7 +10,7 @@ from torch import nn
 
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
-from causalprune.pruning.mask import Mask
+from causalprune.models.mask import Mask
 
 Samples = Sequence[tuple[torch.Tensor, torch.Tensor]]
 """Batches of normalized inputs and targets on one device."""

@@ -13,7 +13,7 @@ import numpy as np
 from causalprune.analysis.plots.figures import CYCLE, GRAY, label, legend_below, panel, plain_logarithm, save
 from causalprune.analysis.report.phase import decades
 from causalprune.analysis.report.series import Block
-from causalprune.quantities import moments, percent
+from causalprune.base.units import moments, percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

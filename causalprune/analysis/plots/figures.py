@@ -7,9 +7,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalprune.errors import UsageError
-from causalprune.files import write_atomic
-from causalprune.options import png_file
+from causalprune.base.errors import UsageError
+from causalprune.base.files import write_atomic
+from causalprune.base.options import png_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from causalprune.analysis.plots.figures import INK, count, figure, label, save
 from causalprune.analysis.report.phase import decades
 from causalprune.analysis.report.series import Series
-from causalprune.quantities import percent
+from causalprune.base.units import percent
 
 MAX_ANNOTATED_LAYERS = 24
 

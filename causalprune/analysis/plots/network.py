@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalprune.analysis.plots.figures import BLUE, GRAY, INK, ORANGE, count, figure, label, patch, save, style
-from causalprune.errors import DataError
-from causalprune.quantities import percent
+from causalprune.base.errors import DataError
+from causalprune.base.units import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

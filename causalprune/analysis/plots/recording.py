@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.plots.figures import BLUE, INK, ORANGE, figure, save, style
-from causalprune.errors import DataError
-from causalprune.quantities import percent
+from causalprune.base.errors import DataError
+from causalprune.base.units import percent
 
 
 def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray[np.floating], path: Path) -> None:

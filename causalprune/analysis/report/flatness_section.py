@@ -11,7 +11,7 @@ from causalprune.analysis.plots.curves import plot_eigenvalues, plot_noise
 from causalprune.analysis.plots.figures import GRAY
 from causalprune.analysis.plots.histograms import plot_density
 from causalprune.analysis.report.page import Cell, Section
-from causalprune.quantities import mean_and_spread, percent
+from causalprune.base.units import mean_and_spread, percent
 
 MAX_DENSITIES = 4
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.report.series import Block
-from causalprune.files import storage_errors
-from causalprune.quantities import percent
+from causalprune.base.files import storage_errors
+from causalprune.base.units import percent
 
 GENERATOR = "causalprune report"
 """The program that a page names as its generator."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.quantities import moments, percent
+from causalprune.base.units import moments, percent
 
 WIDTH_FACTOR = 2 * math.log(9)
 """A logistic falls from 90 % to 10 % of its height within this many times its scale."""

@@ -14,7 +14,7 @@ from causalprune.analysis.report.flatness_section import flatness
 from causalprune.analysis.report.page import Cell, Section
 from causalprune.analysis.report.phase import DEFINITION
 from causalprune.analysis.report.series import mean_jaccard
-from causalprune.quantities import mean_and_spread, moments, percent
+from causalprune.base.units import mean_and_spread, moments, percent
 
 MAX_OVERLAPS = 6
 MAX_ITERATED = 6

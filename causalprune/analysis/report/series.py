@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.report.phase import Drop, PhaseShift, find_drop, phase_shift
-from causalprune.quantities import moments
+from causalprune.base.units import moments
 
 Row = dict[str, Any]
 

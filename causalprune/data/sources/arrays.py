@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from causalprune.base.errors import CorruptError, DataError, StorageError
+from causalprune.base.specs import DataSpec
 from causalprune.data.splits import RawData, Split, fingerprint_tensors
-from causalprune.errors import CorruptError, DataError, StorageError
-from causalprune.specs import DataSpec
 
 CUT_KEYS = ("x", "y")
 SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.base.user_code import import_user_module
 from causalprune.data.sources.arrays import CUT_KEYS, SPLIT_KEYS, read_arrays
 from causalprune.data.splits import RawData
-from causalprune.errors import CausalpruneError, CorruptError, DataError, UsageError
 
 
 def read_factory(name: str, *, trust_code: bool) -> RawData:

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import torch
 
+from causalprune.base.errors import CorruptError, DataError, StorageError
+from causalprune.base.specs import DataSpec
 from causalprune.data.images import ImageFiles, image_header
 from causalprune.data.names import Augmentation
 from causalprune.data.splits import Normalization, RawData, Split, spread
-from causalprune.errors import CorruptError, DataError, StorageError
-from causalprune.specs import DataSpec
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
 

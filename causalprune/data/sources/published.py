@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from causalprune.base.errors import CorruptError, DataError, StorageError
+from causalprune.base.specs import DataSpec
 from causalprune.data.names import Augmentation
 from causalprune.data.splits import RawData, Split, fingerprint_tensors
-from causalprune.errors import CorruptError, DataError, StorageError
-from causalprune.specs import DataSpec
 
 
 def digits(_: DataSpec) -> RawData:

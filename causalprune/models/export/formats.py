@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from causalprune.errors import MismatchError
+from causalprune.base.errors import MismatchError
 
 Tensors = Mapping[str, torch.Tensor]
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.errors import MismatchError, UsageError
+from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.export.formats import Compare, ExportFormat, Networks, Tensors, difference, same_bits
 from causalprune.models.modes import evaluation_mode
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from causalprune.analysis.diagnosis.interventions import FEWEST, compare, zeroed_loss_changes
-from causalprune.parameters import ParameterIndex
+from causalprune.models.parameters import ParameterIndex
 
 COEFFICIENTS = np.array([0.1, 0.5, 2.0, 1e-9, 3.0, 0.7, 1.1, 0.2, 5.0, 0.04])
 SETS = [np.array([k]) for k in range(10)] + [np.array([0, 4, 9]), np.array([2, 5])]

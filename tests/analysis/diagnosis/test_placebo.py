@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
-from causalprune.errors import DataError
+from causalprune.base.errors import DataError
 from causalprune.solver.exact_fit import fit_exactly
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource

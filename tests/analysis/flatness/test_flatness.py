@@ -14,8 +14,8 @@ from torch.func import functional_call, hessian
 from causalprune.analysis.flatness.landscape import filter_normalized_direction, loss_landscape, plot_landscape
 from causalprune.analysis.flatness.noise import SIGMAS, noise_tolerance
 from causalprune.analysis.flatness.samples import ParameterVector, mean_loss
-from causalprune.parameters import ParameterIndex
-from causalprune.pruning.mask import Mask
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_the_middle_of_a_landscape_is_the_network(tmp_path):
 
 
 def _key(name):
-    from causalprune.runtime import keyed_seed
+    from causalprune.base.runtime import keyed_seed
 
     return keyed_seed(0, name)
 

@@ -11,7 +11,7 @@ import pytest
 from causalprune.analysis.plots.figures import BLUE, GRAY, ORANGE
 from causalprune.analysis.plots.network import plot_evaluation
 from causalprune.analysis.plots.recording import plot_recording
-from causalprune.errors import DataError, StorageError, UsageError
+from causalprune.base.errors import DataError, StorageError, UsageError
 
 TRACK = "#EBEBEB"
 

@@ -1,0 +1,153 @@
+"""The curvature that the causal model implies for each of a few groups of parameters, with its uncertainty.
+
+A step Δθ = −η·∇L of plain SGD changes a quadratic loss by ΔL = −‖Δθ‖²/η + ½·Σ_g h_g·x_g, x_g the sum of Δθ² over
+group g, so that γ_g = −1/η + h_g/2 and h_g = 2(γ_g + 1/η); 1/h_g is the step size that minimizes the loss along the
+group's step. An L1 penalty draws γ towards 0 and so h towards 2/η: with more steps than
+groups, least squares is the estimator.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from threadpoolctl import threadpool_limits
+
+from causalprune.base.errors import DataError
+from causalprune.base.runtime import keyed_seed
+from causalprune.solver.source import Float64
+
+LEVEL = 0.95
+"""Of the confidence intervals."""
+
+STEPS_PER_GROUP = 2
+"""A resample has about 63 % of the steps: with fewer than this a group, it couldn't tell the groups apart."""
+
+MAX_GROUPS = 1024
+"""More would take minutes; they'd need thousands of steps as well."""
+
+_MOST_RESAMPLES, _LEAST_RESAMPLES = 1000, 200
+_BUDGET = 2e11
+"""Multiplications for which all resamples are made."""
+
+_ESTIMABLE = 1e-3
+"""Largest part of a group's coefficient that may lie where the columns say nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImpliedCurvature:
+    """h of G groups.
+
+    Attributes:
+        curvature: (G,) h; NaN where the steps can't tell it: a group that didn't move, or collinear ones.
+        low: (G,) lower end of the interval.
+        high: (G,) upper end.
+        moved: (G,) bool.
+        collinear: (G,) bool, groups of which only a combination with others is known.
+        condition: Condition number of the columns at unit norm.
+        resamples: Of the bootstrap.
+        block: Consecutive steps that it draws at a time.
+    """
+
+    curvature: Float64
+    low: Float64
+    high: Float64
+    moved: npt.NDArray[np.bool_]
+    collinear: npt.NDArray[np.bool_]
+    condition: float
+    resamples: int
+    block: int
+
+    @property
+    def step_size(self) -> Float64:
+        """(G,) 1/h; NaN where h isn't above 0: the loss falls along the step for as far as the model holds."""
+        above = np.nan_to_num(self.curvature) > 0
+        return np.divide(1.0, self.curvature, where=above, out=np.full_like(self.curvature, np.nan))
+
+
+def implied_curvature(
+    columns: npt.ArrayLike,
+    loss_change: Float64,
+    lr: float,
+    *,
+    others: Float64 | None = None,
+    weights: Float64 | None = None,
+    seed: int = 0,
+) -> ImpliedCurvature:
+    """Regress ΔL + ‖Δθ‖²/η on ½x, and bootstrap over blocks of consecutive steps, because neighbors are alike.
+
+    The intervals are percentiles over T^⅓ consecutive steps drawn at a time, from a circle (Politis and Romano 1992).
+
+    Args:
+        columns: (T, G) x, the sum of Δθ² over each group.
+        loss_change: (T,) ΔL of the same minibatch before and after the step.
+        lr: η.
+        others: (T,) Σ Δθ² of parameters that belong to no group, such as biases, a column of their own; None: there
+            are none.
+        weights: (T,) weight of each step's squared error; None: all alike.
+        seed: Of the resamples.
+
+    Raises:
+        DataError: Fewer than two steps a group, or no group that moves.
+    """
+    design = np.asarray(columns, np.float64)
+    num_groups = design.shape[1]
+    if others is not None:
+        design = np.column_stack([design, others])
+    rows, width = design.shape
+    if rows < STEPS_PER_GROUP * width:
+        raise DataError("recorded steps", expected=f"at least {STEPS_PER_GROUP * width}", found=f"{rows}")
+    norms = np.linalg.norm(design, axis=0)
+    moved = norms > 0
+    if not moved[:num_groups].any():
+        raise DataError("recorded deltas", expected="weights that move", found="zeros only")
+    target = loss_change + design.sum(axis=1) / lr
+    unit = design[:, moved] / norms[moved]
+    if weights is not None:
+        target, unit = target * np.sqrt(weights), unit * np.sqrt(weights)[:, None]
+    with threadpool_limits(limits=1, user_api="blas"):
+        basis, singular, rotation = np.linalg.svd(unit, full_matrices=False)
+        # The columns come as float32.
+        rank = int(np.count_nonzero(singular > singular[0] * max(unit.shape) * np.finfo(np.float32).eps))
+        basis, back = basis[:, :rank], rotation[:rank].T / singular[:rank]
+        unseen = np.linalg.norm(rotation[rank:], axis=0)
+
+        def solve(counts: Float64) -> Float64:
+            weighted = basis * counts[:, None]
+            return back @ np.linalg.lstsq(weighted.T @ basis, weighted.T @ target, rcond=None)[0]
+
+        estimate = solve(np.ones(rows))
+        cost = rows * rank**2
+        resamples = int(np.clip(_BUDGET / cost, _LEAST_RESAMPLES, _MOST_RESAMPLES))
+        block = max(1, round(rows ** (1 / 3)))
+        rng = np.random.default_rng(keyed_seed(seed, "curvature"))
+        draws = np.stack([solve(_block_counts(rng, rows, block)) for _ in range(resamples)])
+    tails = (1 - LEVEL) / 2
+    low, high = np.quantile(draws, [tails, 1 - tails], axis=0)
+    known = unseen <= _ESTIMABLE
+
+    def of_groups(values: Float64) -> Float64:
+        full = np.full(width, np.nan)
+        full[moved] = np.where(known, 2 * values / norms[moved], np.nan)
+        return full[:num_groups]
+
+    collinear = np.zeros(width, bool)
+    collinear[moved] = ~known
+    return ImpliedCurvature(
+        curvature=of_groups(estimate),
+        low=of_groups(low),
+        high=of_groups(high),
+        moved=moved[:num_groups],
+        collinear=collinear[:num_groups],
+        condition=float(singular[0] / singular[rank - 1]),
+        resamples=resamples,
+        block=block,
+    )
+
+
+def _block_counts(rng: np.random.Generator, rows: int, block: int) -> Float64:
+    """(T,) how often each step is drawn, in blocks of consecutive steps on a circle, T draws in all."""
+    starts = rng.integers(0, rows, -(-rows // block))
+    drawn = (starts[:, None] + np.arange(block)) % rows
+    return np.bincount(drawn.ravel()[:rows], minlength=rows).astype(np.float64)

@@ -1,0 +1,286 @@
+"""Durable files: a crash leaves the old file or the new one, and every change to a disk goes through one :class:`Disk`.
+
+Nothing else in the package changes a disk, but for the library that creates and locks lock files; a test that puts a
+disk of its own in place (:func:`use`) can therefore fail any single change.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from causalprune.base.errors import storage_errors
+from causalprune.base.json_files import (  # noqa: F401 -- until the imports name it
+    MAX_JSON_BYTES,
+    decode_json,
+    encode_json,
+    is_sealed,
+    read_bytes,
+    read_json,
+    seal,
+    sha256_file,
+)
+from causalprune.base.signals import uninterrupted
+
+PARTIAL = ".partial-"
+"""Part of every temporary name: a file with such a name was never finished and may be removed."""
+
+_serial = itertools.count()
+
+
+class Disk:
+    """The calls that change a disk."""
+
+    open = staticmethod(os.open)
+    write = staticmethod(os.write)
+    fsync = staticmethod(os.fsync)
+    ftruncate = staticmethod(os.ftruncate)
+    replace = staticmethod(os.replace)
+    rename = staticmethod(os.rename)
+    unlink = staticmethod(os.unlink)
+    makedirs = staticmethod(os.makedirs)
+    rmtree = staticmethod(shutil.rmtree)
+
+
+_disk = Disk()
+
+
+@contextmanager
+def use(disk: Disk) -> Iterator[None]:
+    """Send every change, in all threads, to another disk while the body runs."""
+    global _disk
+    previous, _disk = _disk, disk
+    try:
+        yield
+    finally:
+        _disk = previous
+
+
+def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, previous: Path | None = None) -> None:
+    """Write a file so that a crash leaves either what was there before or all of ``data``, on the disk.
+
+    A signal that comes meanwhile ends the stage afterwards.
+
+    Args:
+        path: The file.
+        data: All of its content.
+        previous: Where to keep what was at ``path``. Between the two renames ``path`` is missing.
+
+    Raises:
+        StorageError: The file system refused; no temporary file remains.
+    """
+    with uninterrupted(), atomic_file(path, previous=previous) as file:
+        file.write(data)
+
+
+@contextmanager
+def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryIO]:
+    """Stream into a file that appears under its name, complete and synced, when the body ends.
+
+    If the body raises, the temporary file is removed and what was at ``path`` stays as it was. The file that it
+    replaces is moved to ``previous``, if that is given.
+
+    Yields:
+        An unbuffered binary file, for writing from start to end; it doesn't seek. Until the body ends, what was written
+        can be read at its ``name``.
+
+    Raises:
+        StorageError: The file system refused, in the body or at the end.
+    """
+    path = Path(path)
+    temporary = temporary_beside(path)
+    with storage_errors(path):
+        try:
+            descriptor = _disk.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o666)
+            try:
+                yield cast(BinaryIO, _Writer(descriptor, temporary))
+                _disk.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+            if previous is not None and path.exists():
+                _disk.replace(path, previous)
+            _disk.replace(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                _disk.unlink(temporary)
+            raise
+        sync_directory(path.parent)
+
+
+class _Writer(io.RawIOBase):
+    """A file over a descriptor; each write is complete or an error."""
+
+    def __init__(self, descriptor: int, path: Path) -> None:
+        self._descriptor = descriptor
+        self.name = f"{path}"
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        size = len(view)
+        while view:
+            view = view[_disk.write(self._descriptor, view) :]
+        return size
+
+
+def rewrite(descriptor: int, data: bytes) -> None:
+    """Replace the content of a small open file, not atomically.
+
+    Raises:
+        OSError: The file system refused.
+    """
+    _disk.ftruncate(descriptor, 0)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    _disk.write(descriptor, data)
+
+
+def temporary_beside(path: Path) -> Path:
+    """Choose a name in the same directory that no other live writer uses: the final name after a dot, then PARTIAL.
+
+    What is written to replace a temporary file gets such a name as well, with the same final name in it.
+    """
+    final = path.name[1:].partition(PARTIAL)[0] if path.name.startswith(".") and PARTIAL in path.name else path.name
+    return path.with_name(f".{final}{PARTIAL}{os.getpid()}-{next(_serial)}")
+
+
+def remove_partials(directory: Path, *names: str) -> None:
+    """Remove what a crash left in ``directory`` under temporary names; only its one writer may call this.
+
+    Args:
+        directory: Where to look.
+        names: Remove only what was to become one of these; everything when left out.
+    """
+    begins = tuple(f".{name}{PARTIAL}" for name in names) or (".",)
+    with storage_errors(directory, "clean up"):
+        for entry in list(directory.iterdir()):
+            if PARTIAL in entry.name and entry.name.startswith(begins):
+                if entry.is_dir() and not entry.is_symlink():
+                    _disk.rmtree(entry)
+                else:
+                    _disk.unlink(entry)
+
+
+def remove_file(path: Path, *, missing_ok: bool = False) -> None:
+    """Delete a file."""
+    with storage_errors(path, "delete"):
+        try:
+            _disk.unlink(path)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a directory so that a crash leaves all of it or, under a temporary name, a part to be removed."""
+    doomed = temporary_beside(path)
+    with storage_errors(path, "delete"):
+        _disk.rename(path, doomed)
+        sync_directory(path.parent)
+        _disk.rmtree(doomed)
+
+
+def make_directory(path: Path) -> None:
+    """Create a directory and its parents, durably; one that exists is left alone."""
+    with storage_errors(path, "create"):
+        if path.is_dir():
+            return
+        make_directory(path.parent)
+        _disk.makedirs(path, exist_ok=True)
+        sync_directory(path.parent)
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a finished file or directory its final name, durably; a directory at ``target`` must be empty."""
+    with storage_errors(target):
+        _disk.rename(source, target)
+        sync_directory(target.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _disk.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems can't sync a directory; their renames are durable at once.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Make all files below a directory durable, and their names: those that another library wrote without syncing."""
+    with storage_errors(path):
+        for folder, _, names in os.walk(path):
+            for name in names:
+                descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            sync_directory(Path(folder))
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line and sync it; the file is created if need be.
+
+    An unterminated last line, left by a crash in the middle of an append, is cut off first. If the write fails, the
+    file is cut back to what it was. One writer at a time.
+
+    Args:
+        path: The file.
+        line: Text without a newline.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    with storage_errors(path):
+        descriptor = _disk.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            end = _end_of_last_line(descriptor, size)
+            if end != size:
+                _disk.ftruncate(descriptor, end)
+            os.lseek(descriptor, end, os.SEEK_SET)
+            try:
+                _Writer(descriptor, path).write(line.encode() + b"\n")
+                _disk.fsync(descriptor)
+            except BaseException:
+                with suppress(OSError):
+                    _disk.ftruncate(descriptor, end)
+                raise
+        finally:
+            os.close(descriptor)
+        if size == 0:
+            sync_directory(path.parent)
+
+
+def _end_of_last_line(descriptor: int, size: int) -> int:
+    end = size
+    while end > 0:
+        start = max(0, end - 4096)
+        found = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, indented by 2, atomically; equal values give equal bytes.
+
+    Raises:
+        ValueError: A float that isn't finite, which JSON can't express: use ``None``.
+        StorageError: The file system refused.
+    """
+    write_atomic(path, encode_json(value))

@@ -1,0 +1,167 @@
+"""Every file name that causalprune reads or writes in a run directory."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.base.urls import StoreUrl
+
+DEFAULT_FIT = "default"
+"""Name of a fit that nobody named."""
+
+FIRST_RECORDING = "000"
+"""Name of a store's first recording."""
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """The files of a run directory, or of one iteration in it."""
+
+    root: Path
+
+    @property
+    def pretrained(self) -> Path:
+        """Checkpoint of the dense network."""
+        return self.root / "pretrained.safetensors"
+
+    @property
+    def trained(self) -> Path:
+        """Checkpoint of an iteration's training, from which its recording starts."""
+        return self.root / "trained.safetensors"
+
+    @property
+    def dense(self) -> Path:
+        """The network before the recording: the pretrained one, or in an iteration's folder the trained one."""
+        return self.trained if self.trained.exists() and not self.pretrained.exists() else self.pretrained
+
+    @property
+    def store(self) -> Path:
+        """Trajectory store."""
+        return self.root / "trajectory.zarr"
+
+    @property
+    def recorded(self) -> Path:
+        """Checkpoint after the recording."""
+        return self.root / "recorded.safetensors"
+
+    @property
+    def pruned(self) -> Path:
+        """Checkpoint with the mask applied."""
+        return self.root / "pruned.safetensors"
+
+    @property
+    def final(self) -> Path:
+        """Checkpoint of the trained, pruned network."""
+        return self.root / "final.safetensors"
+
+    def exported(self, suffix: str) -> Path:
+        """Model for use elsewhere."""
+        return self.root / f"exported{suffix}"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line: what happened when."""
+        return self.root / "log.jsonl"
+
+    @property
+    def run_config(self) -> Path:
+        """Resolved configuration of ``causalprune run``."""
+        return self.root / "run.json"
+
+    def artefacts(self) -> tuple[Path, ...]:
+        """What stages write here, in their order; the store is a directory, all else are checkpoints."""
+        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
+
+    def result(self, stage: str) -> Path:
+        """Result of a stage whose output lies in the run directory."""
+        return self.root / "results" / f"{stage}.json"
+
+    def iteration(self, number: int) -> RunPaths:
+        """The folder of iteration ``number`` (from 0)."""
+        return RunPaths(self.root / f"iteration-{number:03d}")
+
+    @property
+    def sweep(self) -> SweepPaths:
+        """The files of a sweep."""
+        return SweepPaths(self.root / "sweep")
+
+    def iterations(self) -> list[RunPaths]:
+        """The folders of the iterations that exist, in order."""
+        return [RunPaths(p) for p in sorted(self.root.glob("iteration-[0-9][0-9][0-9]")) if p.is_dir()]
+
+
+@dataclass(frozen=True)
+class SweepPaths:
+    """The files of a sweep; a cell or a step is named by a hash of all that decides it."""
+
+    root: Path
+
+    @property
+    def grid(self) -> Path:
+        """Which cells there are, in the order of the table."""
+        return self.root / "grid.json"
+
+    @property
+    def table(self) -> Path:
+        """The results as JSON lines, in the order of the grid."""
+        return self.root / "results.jsonl"
+
+    def cell(self, cell: str) -> Path:
+        """What was measured in a cell; it is there when the cell is done."""
+        return self.root / "cells" / f"{cell}.json"
+
+    def mask(self, cell: str) -> Path:
+        """Which weights a cell kept."""
+        return self.root / "cells" / f"{cell}.mask.safetensors"
+
+    def work(self, cell: str) -> Path:
+        """Steps that only this cell needs."""
+        return self.root / "cells" / cell
+
+    def shared(self, step: str) -> Path:
+        """A step that several cells may need."""
+        return self.root / "shared" / step
+
+
+def progress_path(output: Path) -> Path:
+    """Where a stage that will write ``output`` saves its state for a resume."""
+    return output.with_name(output.name + ".progress")
+
+
+def fallback_path(output: Path) -> Path:
+    """Where the saved state before the last one is kept, in case that one is damaged."""
+    return output.with_name(output.name + ".progress.previous")
+
+
+def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:
+    """A stage's result JSON: in ``results/`` for the run directory's own output, beside any other output."""
+    return run.result(stage) if output == default_output else output.with_name(output.name + ".json")
+
+
+def fit_result_path(
+    run: RunPaths, store: Path | StoreUrl | None, stage: str, fit: str, recording: str = FIRST_RECORDING
+) -> Path:
+    """The result of a stage about a fit, one file for each fit of each recording.
+
+    Args:
+        run: The run directory: its own store's results lie in it, and those of a store in object storage.
+        store: A store that was named; on a disk, the result lies beside it.
+        stage: ``fit-gamma`` or ``diagnose``.
+        fit: Name of the fit.
+        recording: Name of its recording.
+    """
+    # Neither a fit's nor a recording's name holds an @.
+    label = fit if recording == FIRST_RECORDING else f"{fit}@{recording}"
+    if isinstance(store, Path):
+        kind = "" if stage == "fit-gamma" else f".{stage}"
+        return store.with_name(f"{store.name}.{label}{kind}.json")
+    if store is not None:
+        label += f"@{store.name[-40:]}-{hashlib.sha256(str(store).encode()).hexdigest()[:8]}"
+    return run.result(stage if label == DEFAULT_FIT else f"{stage}.{label}")
+
+
+def lock_path(output: Path) -> Path:
+    """The lock of a stage that writes ``output``."""
+    return output.with_name(f".{output.name}.lock")

@@ -1,0 +1,101 @@
+"""What a checkpoint needs to say about its model and its data so that the next stage can rebuild both."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from causalprune.base.errors import CorruptError, UsageError
+
+Task = Literal["classification", "regression"]
+
+MAX_SIZE = 2**31
+"""No layer, channel or side of an image is as large; a file that says so is damaged."""
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Which data set, and how its validation split is cut.
+
+    Attributes:
+        name: ``digits``, ``mnist``, …, ``imagefolder:DIR``, ``npz:FILE`` or ``package.module:factory``.
+        root: Folder of the data set's files (``data_root``); empty where none is needed.
+        download: Whether a missing torchvision data set may be downloaded.
+        validation_fraction: Share of the training set held out for validation, in (0, 1).
+        split_seed: Seed of that split; two stages with the same seed see the same split.
+        augment: Random crop and flip of training images: ``auto`` is what the data set's literature does.
+    """
+
+    name: str = "digits"
+    root: str = ""
+    download: bool = False
+    validation_fraction: float = 0.1
+    split_seed: int = 0
+    augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+
+    def folder(self) -> Path:
+        """Where the files of a data set with a name of its own lie.
+
+        Raises:
+            UsageError: Nobody said.
+        """
+        if not self.root:
+            raise UsageError("`data_root`", expected=f"the folder of the files of {self.name}", found="nothing")
+        return Path(self.root).expanduser()
+
+    def location(self) -> Path:
+        """The path after the prefix of ``imagefolder:DIR`` or ``npz:FILE``; relative to the root, if there is one."""
+        return Path(self.root).expanduser() / Path(self.name.partition(":")[2]).expanduser()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; :meth:`from_json` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any, source: str) -> DataSpec:
+        """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
+        _check_fields(cls, value, source)
+        types = {"download": bool, "validation_fraction": float, "split_seed": int}
+        if any(type(value[f.name]) is not types.get(f.name, str) for f in fields(cls)):
+            raise CorruptError(source, expected="a data set's specification", found=f"{value}"[:100])
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Which model, sized to which data.
+
+    Attributes:
+        name: A registered name, ``torchvision:NAME`` or ``package.module:factory``.
+        input_shape: Shape of one sample: (channels, height, width), or (features,).
+        num_outputs: Number of classes, or 1 for a regression.
+        hidden: Hidden layer sizes of ``mlp``; empty for the model's own.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    num_outputs: int
+    hidden: tuple[int, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; :meth:`from_json` reads it back."""
+        return {**asdict(self), "input_shape": list(self.input_shape), "hidden": list(self.hidden)}
+
+    @classmethod
+    def from_json(cls, value: Any, source: str) -> ModelSpec:
+        """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
+        _check_fields(cls, value, source)
+        name, shape, hidden, outputs = (value[key] for key in ("name", "input_shape", "hidden", "num_outputs"))
+        lists = isinstance(shape, list) and isinstance(hidden, list) and len(shape) in (1, 3) and len(hidden) <= 1000
+        sizes = [*shape, *hidden, outputs] if lists else [None]
+        if not isinstance(name, str) or not all(type(n) is int and 0 < n < MAX_SIZE for n in sizes):
+            raise CorruptError(source, expected="a model specification", found=f"{value}"[:100])
+        return cls(name, tuple(shape), outputs, tuple(hidden))
+
+
+def _check_fields(cls: type, value: Any, source: str) -> None:
+    names = {f.name for f in fields(cls)}
+    if not isinstance(value, dict) or set(value) != names:
+        found = sorted(value) if isinstance(value, dict) else type(value).__name__
+        raise CorruptError(f"{cls.__name__} in {source}", expected=f"the fields {sorted(names)}", found=str(found))

@@ -1,0 +1,145 @@
+"""Quantities as people write them: ``2GiB`` of memory, a checkpoint every ``10min`` or ``500steps``."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SECONDS = {"s": 1.0, "sec": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0}
+_NUMBER = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_bytes(text: str) -> int:
+    """Read a size such as ``512MB`` (powers of 1000) or ``2GiB`` and ``2G`` (powers of 1024).
+
+    Raises:
+        ValueError: The text isn't such a size, or the size is zero.
+    """
+    match = _NUMBER.fullmatch(text)
+    if not match or match[2].upper() not in _BYTES:
+        raise ValueError(text)
+    size = int(float(match[1]) * _BYTES[match[2].upper()])
+    if size <= 0:
+        raise ValueError(text)
+    return size
+
+
+def check_bytes(text: str) -> str | None:
+    """Check for :func:`causalprune.base.options.option`: a size in bytes."""
+    try:
+        parse_bytes(text)
+    except ValueError:
+        return "a size such as 512MB or 2GiB"
+    return None
+
+
+def format_bytes(count: float) -> str:
+    """A size for people, in powers of 1000: ``format_bytes(1_234_567) == "1.23 MB"``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        # From 999.5 on, rounding would carry into a fourth digit.
+        if abs(count) < 999.5 or unit == "TB":
+            whole = unit == "B" or abs(count) >= 999.5
+            return f"{count:.0f} {unit}" if whole else f"{count:.3g} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def percent(fraction: float, digits: int | None = None) -> str:
+    """A fraction in percent, without the sign; less than all never reads as 100.
+
+    Args:
+        fraction: A number in [0, 1].
+        digits: Least number of decimal places; left out: as many as it has, as for a sparsity that was chosen.
+
+    Example:
+        >>> percent(0.9), percent(0.9, 1), percent(0.999999, 1), percent(1, 1)
+        ('90', '90.0', '99.9999', '100.0')
+    """
+    if digits is None:
+        return f"{100 * fraction:.10g}"
+    while float(text := f"{100 * fraction:.{digits}f}") >= 100 > 100 * fraction:
+        digits += 1
+    return text
+
+
+def moments(values: Sequence[float]) -> dict[str, float | None]:
+    """``mean`` and ``std`` of a sample (with n − 1 in the denominator); None where there are too few values."""
+    from statistics import mean, stdev
+
+    return {"mean": mean(values) if values else None, "std": stdev(values) if len(values) > 1 else None}
+
+
+def mean_and_spread(
+    mean: float | None, spread: float | None, *, form: str = ".3g", spread_form: str = ".2g", scale: float = 1
+) -> tuple[str, str]:
+    """A mean and a standard deviation as text; a dash for a missing mean, nothing for a missing deviation.
+
+    Args:
+        mean: Over seeds or draws.
+        spread: Standard deviation of the sample; None for one value.
+        form: Format of the mean, as for :func:`format`.
+        spread_form: Format of the deviation.
+        scale: Both are multiplied by it.
+    """
+    if mean is None:
+        return "–", ""
+    return format(scale * mean, form), "" if spread is None else f"±{format(scale * spread, spread_form)}"
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How often to save: every so many steps or seconds, whichever is finite; never if neither is."""
+
+    steps: float = math.inf
+    seconds: float = math.inf
+
+    @classmethod
+    def parse(cls, text: str) -> Interval:
+        """Read ``500steps``, ``90s``, ``10min``, ``2h`` or ``never``.
+
+        Raises:
+            ValueError: The text is none of these, or the interval is zero.
+        """
+        if text == "never":
+            return cls()
+        match = _NUMBER.fullmatch(text)
+        if match and float(match[1]) > 0:
+            if match[2] in ("step", "steps") and float(match[1]).is_integer():
+                return cls(steps=int(match[1]))
+            if match[2] in _SECONDS:
+                return cls(seconds=float(match[1]) * _SECONDS[match[2]])
+        raise ValueError(text)
+
+
+def check_interval(text: str) -> str | None:
+    """Check for :func:`causalprune.base.options.option`: an interval."""
+    try:
+        Interval.parse(text)
+    except ValueError:
+        return "an interval such as 500steps, 10min or never"
+    return None
+
+
+def parse_range(text: str) -> tuple[int, int | None]:
+    """Read a range of rows: ``10:20``, ``:20``, or ``10:``, which ends with None.
+
+    Raises:
+        ValueError: The text is none of these.
+    """
+    match = re.fullmatch(r"\s*(\d*)\s*:\s*(\d*)\s*", text)
+    if not match or (match[2] and int(match[2]) <= int(match[1] or 0)):
+        raise ValueError(text)
+    return int(match[1] or 0), int(match[2]) if match[2] else None
+
+
+def check_range(text: str) -> str | None:
+    """Check for :func:`causalprune.base.options.option`: a range of rows."""
+    try:
+        parse_range(text)
+    except ValueError:
+        return "a range such as 0:10"
+    return None

@@ -1,0 +1,86 @@
+"""A checkpoint at work: its network with its mask, on a device, and the data that it was trained on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from causalprune.base.errors import MismatchError
+from causalprune.base.runtime import make_deterministic, resolve_device
+from causalprune.config import ComputeOptions
+from causalprune.data.datasets import DataSet, load_data
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
+from causalprune.models.registry import rebuild_model
+
+
+def set_up(
+    checkpoint: Checkpoint, source: Path, config: ComputeOptions
+) -> tuple[torch.device, DataSet, nn.Module, Mask]:
+    """Load what a checkpoint names, as the options for computing say.
+
+    Args:
+        checkpoint: The network.
+        source: Where it lies, for messages.
+        config: ``device``, ``deterministic``, ``data_root``, ``trust_code``.
+
+    Returns:
+        The device, the data that the network was trained on, the network on the device, its mask.
+
+    Raises:
+        UsageError: A device that isn't there.
+        MismatchError: The data are others than those it was trained on, or the tensors don't fit the model.
+    """
+    device = resolve_device(config.device)
+    if config.deterministic:
+        make_deterministic()
+    data = _load_data(checkpoint.info, config, source)
+    return device, data, *load_network(checkpoint, source, device, trust_code=config.trust_code)
+
+
+def load_network(
+    checkpoint: Checkpoint, source: Path, device: torch.device, *, trust_code: bool
+) -> tuple[nn.Module, Mask]:
+    """Build the checkpoint's model with its weights and mask.
+
+    Raises:
+        MismatchError: The tensors don't fit the model that the checkpoint names.
+    """
+    info = checkpoint.info
+    model = rebuild_model(info.model, checkpoint.weights, f"{source}", trust_code=trust_code)
+    if ParameterIndex.from_model(model).fingerprint != info.index.fingerprint:
+        raise MismatchError(
+            f"{source}",
+            expected=f"the prunable parameters of {info.model.name}",
+            found="others",
+            remedy="use its own code",
+        )
+    try:
+        model.load_state_dict(checkpoint.weights)
+    except RuntimeError as error:
+        found = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise MismatchError(f"{source}", expected=f"weights of {info.model.name}", found=found[:150]) from error
+    return model.to(device), checkpoint.mask or Mask.all(info.index)
+
+
+def _load_data(info: CheckpointInfo, config: ComputeOptions, source: Path) -> DataSet:
+    """Load the data set that a checkpoint was trained on, from ``--data-root`` if that is given.
+
+    Raises:
+        MismatchError: The data are not the ones that the checkpoint was trained on.
+    """
+    # A checkpoint's say-so is no leave to use the network.
+    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
+    data = load_data(spec, trust_code=config.trust_code)
+    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
+        raise MismatchError(
+            f"data set {spec.name}",
+            expected=f"the data that {source} was trained on",
+            found="other contents",
+            remedy="pass the --data-root that pretrain had",
+        )
+    return data

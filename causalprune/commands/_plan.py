@@ -1,0 +1,121 @@
+"""What ``run`` asks of every stage: one configuration of the pipeline becomes one of each stage."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from causalprune.base.errors import UsageError
+from causalprune.base.options import Options
+from causalprune.base.paths import RunPaths
+from causalprune.config import (
+    ApplyMaskConfig,
+    EvaluateConfig,
+    FitGammaConfig,
+    PosttrainConfig,
+    PretrainConfig,
+    RecordConfig,
+    RunConfig,
+)
+from causalprune.pruning.criteria import load_criterion
+from causalprune.trajectory.update_rule import UpdateRule
+
+C = TypeVar("C", bound=Options)
+
+_OF_RUN_ALONE = {
+    "record": {"augment"},
+    "fit-gamma": {"device", "scope", "granularity"},
+    "evaluate": {"batch_size"},
+}
+"""Options of a stage that has one of the same name as run, for something else; every other one is passed on."""
+
+
+class PipelinePlan:
+    """The configuration of every stage of the pipeline, with the paths of a run directory.
+
+    Each method raises UsageError for an option that can't be used, and for a criterion that the recording won't be able
+    to serve.
+
+    Args:
+        config: The pipeline.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self._config = config
+        self._paths = RunPaths(config.run)
+        self._options = {name: getattr(config, name) for name in config.option_fields()}
+        # Code that pretrain was told to run is the user's own in all later stages of the same command.
+        self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
+
+    def pretrain(self) -> PretrainConfig:
+        """The dense network."""
+        return self._make(PretrainConfig, "pretrain", self._paths, epochs=self._config.pretrain_epochs)
+
+    def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig | None, ApplyMaskConfig]:
+        """Train, record, fit (or None, where the criterion reads none) and mask of iteration ``number`` (from 0)."""
+        c, here = self._config, self._paths.iteration(number)
+        before = self._paths.pretrained if number == 0 else self._paths.iteration(number - 1).pruned
+        # Another seed for each iteration, or all of them would see the batches in the same order.
+        seed = c.seed * 1000 + number + 1
+        rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
+        train = self._make(
+            PosttrainConfig,
+            "train",
+            here,
+            seed=seed,
+            checkpoint=before,
+            output=here.trained,
+            epochs=c.train_epochs,
+            lr_schedule="constant",
+            lr=0.01,
+        )
+        record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
+        # Configured in any case, so that what can't be used in it shows.
+        fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
+        mask = self._make(ApplyMaskConfig, "apply-mask", here, seed=seed, iteration=number + 1, rewind_from=rewind_from)
+        require_served(mask, record)
+        fitted = load_criterion(mask.criterion).needs & {"gamma", "dual_correlation"}
+        return train, record, fit if fitted else None, mask
+
+    def posttrain(self) -> PosttrainConfig:
+        """The training after the last mask."""
+        last = self._paths.iteration(self._config.iterations - 1).pruned
+        epochs = self._config.posttrain_epochs
+        return self._make(PosttrainConfig, "posttrain", self._paths, checkpoint=last, epochs=epochs)
+
+    def evaluate(self) -> EvaluateConfig:
+        """The measurement of the final network."""
+        return self._make(EvaluateConfig, "evaluate", self._paths)
+
+    def _make(self, kind: type[C], stage: str, paths: RunPaths, **values: Any) -> C:
+        shared = (self._options.keys() & kind.option_fields().keys()) - _OF_RUN_ALONE.get(stage, set())
+        said = {s.option: s.value for s in self._config.set if s.stage == stage}
+        return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
+
+
+def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
+    """Refuse a criterion that a recording made like this can't serve, before anything is trained for it.
+
+    Of a recording that is there, :meth:`causalprune.pruning.criterion.Criterion.require` knows all.
+
+    Raises:
+        UsageError: It can't; the settings to blame are named as ``--set`` takes them.
+    """
+    criterion = load_criterion(mask.criterion)
+    if criterion.reweights:
+        mask.check_no_rewind(criterion.name)
+    made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
+    unmet = criterion.unmet(UpdateRule(**made))
+    if unmet:
+        need, _ = unmet
+        odd = [name for name, value in made.items() if need.unmet(UpdateRule(**{name: value}), ())]
+        plain = ", ".join(_setting(f"record.{name}", getattr(UpdateRule(), name)) for name in odd)
+        raise UsageError(
+            f"--criterion {criterion.name}",
+            expected=need.what,
+            found=", ".join(_setting(f"record.{name}", made[name]) for name in odd),
+            remedy=f"set {plain}, or choose another criterion",
+        )
+
+
+def _setting(name: str, value: float | str) -> str:
+    return f"{name}={value}" if isinstance(value, str) else f"{name}={value:g}"

@@ -1,0 +1,102 @@
+"""Which checkpoint ``apply-mask --rewind`` goes back to, and the proof that it is that one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from causalprune.base.errors import MismatchError
+from causalprune.base.files import sha256_file
+from causalprune.base.paths import RunPaths
+from causalprune.config import ApplyMaskConfig
+from causalprune.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_info
+from causalprune.trajectory import RecordingReader
+
+_NAME_IT = "name the checkpoint to go back to with --rewind-from"
+
+
+def load_earlier(
+    config: ApplyMaskConfig, run: RunPaths, source: Path, checkpoint: Checkpoint, reader: RecordingReader | None
+) -> Checkpoint | None:
+    """Load the checkpoint whose weights the pruned network gets, or None without rewinding.
+
+    Args:
+        config: Says to which moment to go back, and perhaps to which file.
+        run: Where the earlier checkpoints lie unless one is named.
+        source: Where ``checkpoint`` lies.
+        checkpoint: What is pruned.
+        reader: The recording, where the criterion needs one.
+
+    Raises:
+        MismatchError: With ``--rewind recording``: not what the recording started from. With ``--rewind pretrained``
+            and no file named: not proven to be what ``checkpoint`` comes from. A named one is the user's word.
+        DataError: No such file.
+    """
+    if config.rewind == "none":
+        return None
+    if config.rewind == "recording":
+        return _start_of_recording(config, run, source, checkpoint, reader)
+    earlier = load_checkpoint(config.rewind_from or run.pretrained, remedy=_NAME_IT)
+    if config.rewind_from is None:
+        _require_ancestor(earlier, run, source, checkpoint)
+    return earlier
+
+
+def _start_of_recording(
+    config: ApplyMaskConfig, run: RunPaths, source: Path, checkpoint: Checkpoint, reader: RecordingReader | None
+) -> Checkpoint:
+    start = ""
+    if checkpoint.info.stage == "record":
+        start = checkpoint.info.inputs["checkpoint"]
+    elif reader is not None:
+        start = reader.info.start_sha256
+    if config.rewind_from is not None:
+        candidates = [config.rewind_from]
+    elif start:
+        candidates = [path for path in (run.trained, run.pretrained) if path.exists()] or [run.pretrained]
+    else:
+        raise MismatchError(
+            f"{source}",
+            expected="the end of a recording, to go back to its start",
+            found=f"a checkpoint of {checkpoint.info.stage}",
+            remedy=_NAME_IT,
+        )
+    for path in candidates:
+        earlier = load_checkpoint(path, remedy=_NAME_IT)
+        if earlier.sha256 == start or not start:
+            return earlier
+    found = _checkpoints(run, source).get(start)
+    raise MismatchError(
+        f"{candidates[-1]}",
+        expected=f"what the recording started from, {start[:12]}…",
+        found=f"another, {earlier.sha256[:12]}…",
+        remedy=f"pass --rewind-from {found}" if found else _NAME_IT,
+    )
+
+
+def _require_ancestor(earlier: Checkpoint, run: RunPaths, source: Path, checkpoint: Checkpoint) -> None:
+    """Follow the hashes of inputs from ``checkpoint`` back to ``earlier``, through the files that are there."""
+    at, info, sha256 = source, checkpoint.info, checkpoint.sha256
+    files: dict[str, Path] | None = None
+    while sha256 != earlier.sha256:
+        sha256 = info.inputs.get("checkpoint", "")
+        if sha256 == earlier.sha256:
+            return
+        files = _checkpoints(run, source) if files is None else files
+        if not sha256 or sha256 not in files:
+            raise MismatchError(
+                f"{run.pretrained}",
+                expected=f"what {source} comes from",
+                found=f"no proof: {at} was made from {sha256[:12]}…, which isn't there"
+                if sha256
+                else f"another: that comes from {at}",
+                remedy=_NAME_IT if sha256 else f"pass --rewind-from {at}",
+            )
+        at = files[sha256]
+        info = read_checkpoint_info(at)
+
+
+def _checkpoints(run: RunPaths, source: Path) -> dict[str, Path]:
+    """The files that may be checkpoints, in the run directory, its iterations and beside ``source``, by their hash."""
+    folders = dict.fromkeys([run.root, *(part.root for part in run.iterations()), source.parent])
+    paths = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
+    return {sha256_file(path): path for path in reversed(paths) if path.is_file() and not path.name.startswith(".")}

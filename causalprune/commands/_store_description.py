@@ -1,0 +1,156 @@
+"""What ``info`` says about a trajectory store: from its metadata and commit logs, unless more is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from causalprune.base.errors import DataError
+from causalprune.base.units import parse_range
+from causalprune.trajectory import RecordingReader, TrajectoryStore
+from causalprune.trajectory.steps import STEP_FIELDS
+
+MAX_SHOWN_ROWS = 1000
+
+
+@dataclass
+class Problems:
+    """What is wrong with what was looked at.
+
+    Attributes:
+        lines: A line a problem.
+        damaged: Whether one of them is damage, rather than something unfinished.
+    """
+
+    lines: list[str] = field(default_factory=list)
+    damaged: bool = False
+
+    def add_damage(self, lines: Iterable[str]) -> None:
+        """Note damaged files, a line each."""
+        lines = list(lines)
+        self.lines += lines
+        self.damaged = self.damaged or bool(lines)
+
+
+def describe_store(store: TrajectoryStore, problems: Problems, *, verify: bool) -> dict[str, Any]:
+    """Describe a store.
+
+    Args:
+        store: The store.
+        problems: Takes what is wrong with it.
+        verify: Read everything again and compare every checksum.
+    """
+    writer = store.writer
+    recordings = [store.recording(name) for name in store.recordings]
+    for reader in recordings:
+        if verify:
+            problems.add_damage(reader.verify())
+        if not reader.finished and writer is None:
+            problems.lines.append(f"recording {reader.name} is not finished: run the same record command again")
+    return {
+        "model": store.model,
+        "prunable": store.index.total,
+        "start_sha256": store.start_sha256,
+        "writer": None if writer is None else str(writer),
+        "recordings": [_describe_recording(reader) for reader in recordings],
+    }
+
+
+def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
+    steps = reader.steps
+    change = reader.loss_change
+    statistics = None
+    if len(change):
+        statistics = {
+            "mean": float(change.mean()),
+            "std": float(change.std()),
+            "min": float(change.min()),
+            "max": float(change.max()),
+            "falling": float((change < 0).mean()),
+        }
+    return {
+        "name": reader.name,
+        "recorded": reader.info.to_json(),
+        "codec": reader.codec,
+        "rows": reader.num_rows,
+        "max_rows": reader.schema.max_rows,
+        "columns": reader.num_columns,
+        "block_rows": reader.block_rows,
+        "epochs": len(np.unique(steps.epoch)),
+        "finished": reader.finished,
+        "raw_bytes": reader.raw_bytes,
+        "stored_bytes": reader.stored_bytes,
+        "loss_change": statistics,
+        "digest": reader.digest,
+        "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},
+    }
+
+
+def describe_rows(reader: RecordingReader, rows: str) -> list[dict[str, float]]:
+    """The scalars of rows such as ``0:10``, and the length ‖Δθ‖₂ of each row, which is read from the shards.
+
+    Raises:
+        DataError: Rows that weren't recorded, or more than :data:`MAX_SHOWN_ROWS`.
+        CorruptError: A shard is missing or damaged.
+    """
+    start, stop = parse_range(rows)
+    stop = reader.num_rows if stop is None else min(stop, reader.num_rows)
+    if not start < stop <= start + MAX_SHOWN_ROWS:
+        raise DataError(
+            f"rows {rows} of {reader.path}",
+            expected=f"at most {MAX_SHOWN_ROWS} of the rows 0:{reader.num_rows}",
+            found=f"{max(0, stop - start)}",
+        )
+    norms = step_norms(reader, start, stop)
+    steps = reader.steps
+    return [
+        {"row": row}
+        | {name: steps[name][row].item() for name in STEP_FIELDS}
+        | {"loss_change": float(reader.loss_change[row]), "step_norm": float(norm)}
+        for row, norm in enumerate(norms, start)
+    ]
+
+
+def step_norms(reader: RecordingReader, start: int, stop: int) -> np.ndarray:
+    """‖Δθ_t‖₂ of rows ``start`` to ``stop``, (stop − start,) float64, a block of rows in memory."""
+    squares = np.zeros(stop - start)
+    first = start
+    while first < stop:
+        last = min(first + reader.block_rows - first % reader.block_rows, stop)
+        block = reader.read_rows(first, last)
+        squares[first - start : last - start] = np.einsum("ij,ij->i", block, block, dtype=np.float64)
+        first = last
+    return np.sqrt(squares)
+
+
+def describe_parameter(reader: RecordingReader, name: str) -> dict[str, Any]:
+    """How a parameter moved, streamed over its columns.
+
+    Raises:
+        UsageError: The store has no parameter of that name.
+        CorruptError: A shard is missing or damaged.
+    """
+    columns = reader.columns_of(name)
+    size = columns.stop - columns.start
+    largest, zeros, squares, moved = 0.0, 0, 0.0, 0.0
+    for start in range(columns.start, columns.stop, reader.block_width):
+        block = reader.read_columns(start, min(start + reader.block_width, columns.stop))
+        if not block.size:
+            break
+        largest = max(largest, float(np.abs(block).max()))
+        zeros += block.size - int(np.count_nonzero(block))
+        squares += float(np.einsum("ij,ij->", block, block, dtype=np.float64))
+        moved += float(np.square(block.sum(axis=0, dtype=np.float64)).sum())
+    values = size * reader.num_rows
+    return {
+        "name": name,
+        "columns": size,
+        "largest": largest,
+        "rms": float(np.sqrt(squares / values)) if values else 0.0,
+        "zeros": zeros / values if values else 0.0,
+        # 1 where every step goes the same way, 1/√T where they cancel as a random walk does.
+        "straightness": float(np.sqrt(moved / (squares * reader.num_rows))) if squares else 0.0,
+    }

@@ -1,0 +1,128 @@
+"""What pretrain and posttrain have in common: train a network, save for a resume, write its best epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from causalprune.base.processes import processes
+from causalprune.base.progress import Reporter
+from causalprune.base.signals import stop_requests
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._output import StageResult
+from causalprune.data.datasets import DataSet
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
+from causalprune.models.mask import Mask
+from causalprune.training.loop import TrainingSnapshot, train
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingResult(StageResult):
+    """Result of pretrain or posttrain.
+
+    Attributes:
+        best_epoch: The epoch (from 1) whose weights were kept, 0 when none was trained.
+        validation: Metrics of these weights on the validation split.
+        sparsity: Fraction of prunable weights that are pruned.
+    """
+
+    best_epoch: int
+    validation: dict[str, Any]
+    sparsity: float
+
+
+def train_stage(
+    output: CheckpointOutput,
+    model: nn.Module,
+    data: DataSet,
+    mask: Mask,
+    info: CheckpointInfo,
+    device: torch.device,
+    reporter: Reporter,
+) -> TrainingResult:
+    """Train ``model``, or go on where an interrupted attempt stopped, and write the checkpoint.
+
+    Args:
+        output: What is to be written.
+        model: On ``device``.
+        data: Training and validation data.
+        mask: Held throughout.
+        info: Model and data of the checkpoint; the rest is filled in.
+        device: Where to compute.
+        reporter: Shows progress.
+
+    Returns:
+        The stage's result; its file is written too.
+    """
+    config = output.config
+    shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+
+    def fits(saved: Checkpoint) -> bool:
+        same_weights = {name: (t.shape, t.dtype) for name, t in saved.weights.items()} == shapes
+        return same_weights and saved.info.data_fingerprint == info.data_fingerprint
+
+    group = processes()
+    saved = output.resume(reporter, fits)
+    group.require_agreement("saved state", saved and saved.info.digest)
+    saved_mask = mask if mask.num_pruned else None
+    resume = None
+    if saved is not None:
+        model.load_state_dict(saved.weights)
+        resume = TrainingSnapshot(saved.weights, saved.extra, saved.info.position)
+
+    def save(snapshot: TrainingSnapshot) -> None:
+        header = replace(info, position=snapshot.position)
+        group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, saved_mask, snapshot.extra)))
+
+    with stop_requests(config.stop_signals) as stop:
+        outcome = train(
+            model,
+            data,
+            config,
+            mask=mask,
+            device=device,
+            seed=config.seed,
+            augment=data.spec.augment,
+            num_workers=config.num_workers,
+            resume=resume,
+            save=save,
+            stop=stop,
+            reporter=reporter,
+            description=output.stage,
+        )
+        metrics: dict[str, Any] = {
+            "best_epoch": outcome.best_epoch,
+            "validation": outcome.validation.to_json(),
+            "history": outcome.history,
+        }
+        header = replace(info, metrics=metrics)
+
+        def publish() -> None:
+            saved = output.save(Checkpoint(header, model.state_dict(), saved_mask))
+            output.publish(_training_result(output, saved))
+
+        group.first(publish)
+    return _training_result(output, read_checkpoint_info(output.path))
+
+
+def finished_training(output: CheckpointOutput) -> TrainingResult | None:
+    """The result if the very same training is done already."""
+    done = output.finished()
+    if done is None:
+        return None
+    result = _training_result(output, done, already_done=True)
+    processes().first(lambda: output.publish(result))
+    return result
+
+
+def _training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
+    """The result that a training stage's checkpoint describes."""
+    return TrainingResult(
+        **output.common(already_done=already_done),
+        best_epoch=info.metrics["best_epoch"],
+        validation=info.metrics["validation"],
+        sparsity=info.sparsity,
+    )

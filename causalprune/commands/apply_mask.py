@@ -1,0 +1,230 @@
+"""Prune: turn a fit, or another criterion, into a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from causalprune.base.errors import MismatchError
+from causalprune.base.paths import RunPaths
+from causalprune.base.progress import Reporter
+from causalprune.base.runtime import resolve_device
+from causalprune.base.units import parse_bytes
+from causalprune.base.urls import StoreUrl
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._network import load_network
+from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands._rewinding import load_earlier
+from causalprune.config import ApplyMaskConfig
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from causalprune.models.mask import Mask, rewind
+from causalprune.models.modes import reset_batchnorm
+from causalprune.models.parameters import ParameterIndex
+from causalprune.pruning.channels import prunable_producers
+from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.criterion import Scores
+from causalprune.pruning.inputs import read_inputs
+from causalprune.pruning.schedule import target_sparsity
+from causalprune.pruning.selection import Selection, select, select_zero
+from causalprune.solver.fit import Solver
+from causalprune.solver.names import SOLVERS
+from causalprune.trajectory import Fit, RecordingReader, TrajectoryStore
+
+OFF_TARGET = 0.01
+"""How far the sparsity of whole groups may be from what was asked for before a warning says so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyMaskResult(StageResult):
+    """Result of apply-mask.
+
+    Attributes:
+        sparsity: Fraction of prunable weights that are pruned now.
+        sparsity_before: The same before this stage.
+        layers: ``name``, ``total``, ``kept`` and ``sparsity`` of each prunable tensor.
+        rescued: Tensors that would have been emptied and keep their best weight.
+    """
+
+    sparsity: float
+    sparsity_before: float
+    layers: list[dict[str, Any]]
+    rescued: list[str]
+
+
+def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> ApplyMaskResult:
+    """Prune the parameters of a checkpoint that a criterion ranks lowest, or those with γ = 0.
+
+    Nothing is ever un-pruned.
+
+    Args:
+        config: What to prune, how much, by which criterion.
+        reporter: Passes on warnings; silent when left out.
+
+    Returns:
+        The sparsity reached, overall and per layer.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    criterion = load_criterion("gamma" if config.zero else config.criterion)
+    if criterion.reweights:
+        config.check_no_rewind(criterion.name)
+    run = RunPaths(config.run)
+    source, path = config.checkpoint or run.recorded, config.output or run.pruned
+    check_distinct(path, source)
+    checkpoint = load_checkpoint(source, remedy="run `causalprune record` first, or name a --checkpoint")
+    reader, fit = None, None
+    inputs = {"checkpoint": checkpoint.sha256}
+    if criterion.needs:
+        store_path = config.store or run.store
+        store = TrajectoryStore.open(store_path)
+        if store.index.fingerprint != checkpoint.info.index.fingerprint:
+            raise MismatchError(
+                f"{store_path}",
+                expected=f"a recording of {checkpoint.info.model.name} as in {source}",
+                found="a store of another model",
+                remedy="name the --store that belongs to the checkpoint",
+            )
+        reader = store.recording(config.recording)
+        inputs["recording"] = reader.digest
+        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        if "gamma" in criterion.needs:
+            fit = _read_fit(reader, config.fit, store_path)
+            inputs["fit"] = fit.digest
+    earlier = load_earlier(config, run, source, checkpoint, reader)
+    if earlier is not None:
+        inputs["rewind"] = earlier.sha256
+    output = CheckpointOutput("apply-mask", config, path, run.pruned, inputs)
+    with output.exclusive():
+        done = output.finished()
+        if done is not None:
+            result = _result(output, done, already_done=True)
+            output.publish(result)
+            return result
+        model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
+        if reader is not None and not np.array_equal(reader.active, mask.numpy()):
+            raise MismatchError(
+                f"{source}",
+                expected=f"the mask that recording {reader.name} was made with",
+                found="another",
+                remedy="name the --checkpoint and the --store of the same iteration",
+            )
+        choose = _selector(
+            config, mask, prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
+        )
+        inputs_of_criterion = read_inputs(
+            criterion,
+            mask.index.flatten(checkpoint.weights).numpy(),
+            mask.index,
+            reader,
+            fit,
+            max_bytes=parse_bytes(config.memory),
+            project=lambda primary: choose(Scores(primary)).mask.numpy(),
+            ridge=config.ridge,
+            seed=config.seed,
+        )
+        scores = criterion.score(inputs_of_criterion)
+        selection = choose(scores)
+        _warn(selection, mask, config, reporter)
+        if earlier is not None:
+            rewind(model, earlier.weights, selection.mask)
+        else:
+            if scores.theta is not None:
+                _set_weights(model, mask.index, scores.theta)
+            selection.mask.apply_(model)
+        if config.reset_batchnorm:
+            reset_batchnorm(model)
+        info = replace(
+            checkpoint.info,
+            position={},
+            metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.guarded)},
+        )
+        result = _result(output, output.save(Checkpoint(info, model.state_dict(), selection.mask)))
+        output.publish(result)
+        return result
+
+
+def _selector(
+    config: ApplyMaskConfig, mask: Mask, producers: list[tuple[int, ...]] | None
+) -> Callable[[Scores], Selection]:
+    """From scores to the new mask, as the options say."""
+    if config.zero:
+        return partial(select_zero, mask=mask, granularity=config.granularity, producers=producers)
+    return partial(
+        select,
+        mask=mask,
+        sparsity=_target(config),
+        scope=config.scope,
+        granularity=config.granularity,
+        producers=producers,
+    )
+
+
+def _target(config: ApplyMaskConfig) -> float:
+    """The sparsity that is asked for in this iteration."""
+    assert config.sparsity is not None
+    return target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
+
+
+def _warn(selection: Selection, before: Mask, config: ApplyMaskConfig, reporter: Reporter) -> None:
+    """Say where the mask isn't what was asked for."""
+    found = selection.mask.sparsity
+    if selection.already_sparser:
+        reporter.warn(f"the checkpoint is {before.sparsity:.2%} sparse already, more than asked for: nothing pruned")
+    elif config.granularity != "parameter" and not config.zero and abs(found - _target(config)) > OFF_TARGET:
+        reporter.warn(
+            f"{found:.2%} of the weights are pruned, where {_target(config):.2%} were asked for: "
+            f"whole {config.granularity}s come no nearer"
+        )
+    for name in selection.guarded:
+        reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
+
+
+def _set_weights(model: nn.Module, index: ParameterIndex, theta: npt.NDArray[np.floating]) -> None:
+    for name, values in index.split(torch.from_numpy(theta)).items():
+        model.get_parameter(name).detach().copy_(values)
+
+
+def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
+    if name not in reader.fits:
+        raise MismatchError(
+            f"{store}",
+            expected=f"a fit named {name}",
+            found=", ".join(reader.fits) or "no fit",
+            remedy="run `causalprune fit-gamma` first, or name a --fit",
+        )
+    fit = reader.read_fit(name)
+    evidence = fit.attributes["evidence"]
+    # The name of the authors' variant follows that of their solver.
+    solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
+    if solver.certifies and not evidence["certified"]:
+        raise MismatchError(
+            f"fit {name} in {store}",
+            expected="a certified fit",
+            found=f"one that the solver gave up, at a relative gap of {evidence['relative_gap']:.3g}",
+            remedy="fit again with more --max-passes or --memory",
+        )
+    return fit
+
+
+def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
+    layers = [
+        {"name": e.name, "total": e.size, "kept": info.kept[e.name], "sparsity": 1 - info.kept[e.name] / e.size}
+        for e in info.index
+    ]
+    return ApplyMaskResult(
+        **output.common(already_done=already_done),
+        sparsity=info.sparsity,
+        sparsity_before=info.metrics["sparsity_before"],
+        layers=layers,
+        rescued=info.metrics["rescued"],
+    )

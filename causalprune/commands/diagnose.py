@@ -1,0 +1,250 @@
+"""Ask of a fit what a sceptic would: whether it predicts, is stable, and agrees with interventions."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from causalprune.analysis.diagnosis.agreement import agreement, stability
+from causalprune.analysis.diagnosis.findings import findings
+from causalprune.analysis.diagnosis.fit_interventions import intervene
+from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
+from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.paths import RunPaths, fit_result_path
+from causalprune.base.progress import Reporter
+from causalprune.base.runtime import keyed_seed, make_deterministic
+from causalprune.base.units import parse_bytes
+from causalprune.commands._network import set_up
+from causalprune.commands._output import StageResult, check_distinct, publish, require_replaceable
+from causalprune.commands.fit_gamma import design
+from causalprune.config import DiagnoseConfig, FitGammaConfig
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.rows import held_out_tail
+from causalprune.training.losses import loss_function
+from causalprune.trajectory import Fit, RecordingReader, TrajectoryStore
+
+HELD_OUT = 0.2
+"""Share of the steps for a fit that held out none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnoseResult(StageResult):
+    """Result of diagnose.
+
+    Attributes:
+        fit: Name of the fit.
+        recording: Name of its recording.
+        diagnosis: ``placebo``, ``stability``, ``agreement`` and ``interventions``; each is what was measured, or only
+            ``unavailable``, the reason why it wasn't.
+        findings: What they say, a sentence each.
+    """
+
+    fit: str
+    recording: str
+    diagnosis: dict[str, Any]
+    findings: list[str]
+
+
+def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> DiagnoseResult:
+    """Measure how far a fit can be trusted.
+
+    Does it predict held-out steps, and better than fits to permuted losses? Is its choice stable over resamples of the
+    steps and over recordings? Does setting weights to zero do what it predicts?
+
+    Args:
+        config: Which fit, and how much to spend on it.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The measurements; they are also written as JSON.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    run = RunPaths(config.run)
+    if config.deterministic:
+        make_deterministic()
+    path = config.store or run.store
+    checkpoint_path = config.checkpoint or run.recorded
+    store = TrajectoryStore.open(path)
+    reader = store.recording(config.recording)
+    output = config.output or fit_result_path(run, config.store, "diagnose", config.fit, reader.name)
+    check_distinct(output, *(p for p in (checkpoint_path, path, config.other) if isinstance(p, Path)))
+    require_replaceable(output, "diagnose", overwrite=config.overwrite)
+    fit = reader.read_fit(config.fit)
+    inputs = {"recording": reader.digest, "fit": fit.digest}
+    other = _other(config, store, reader, fit, inputs)
+    diagnosis = {
+        "placebo": _placebo(config, reader, fit, reporter),
+        "stability": _stability(fit),
+        "agreement": other,
+        "interventions": _interventions(config, checkpoint_path, reader, fit, inputs, reporter),
+    }
+    result = DiagnoseResult(
+        stage="diagnose",
+        inputs=inputs,
+        outputs={"result": str(output)},
+        seconds=time.monotonic() - started,
+        fit=config.fit,
+        recording=reader.name,
+        diagnosis=diagnosis,
+        findings=findings(diagnosis),
+    )
+    publish(output, result, overwrite=config.overwrite)
+    return result
+
+
+def _placebo(config: DiagnoseConfig, reader: RecordingReader, fit: Fit, reporter: Reporter) -> dict[str, Any]:
+    if not config.placebo:
+        return {"unavailable": "--placebo is 0"}
+    evidence = fit.attributes["evidence"]
+    if evidence["solver"].startswith("sgd"):
+        return {"unavailable": "the fit is one of --solver sgd, which minimises nothing that could be fitted again"}
+    if "row_weights" in fit.attributes["inputs"]:
+        return {"unavailable": "the fit has row weights"}
+    fitted = _fit_config(fit)
+    source, ranges, num_lags = design(fitted, reader)
+    held_out = fitted.held_out or HELD_OUT
+    if not held_out_tail(source.num_rows, held_out).any():
+        return {"unavailable": f"{source.num_rows} steps are too few to hold any out"}
+    if not evidence["num_nonzero"]:
+        return {"unavailable": "every γ of the fit is 0"}
+    problem = LassoProblem(
+        alpha_ratio=min(1.0, evidence["alpha"] / evidence["alpha_max"]),
+        l1_ratio=fitted.l1_ratio,
+        sign=1 if fitted.positive else -1 if fitted.negative else 0,
+        normalize="column" if fitted.normalize == "column" else "none",
+    )
+    options = SolverOptions(
+        memory_bytes=parse_bytes(config.memory), max_passes=config.max_passes, seed=config.seed, held_out=held_out
+    )
+    with reporter.task("placebo fits", config.placebo + 1) as bar:
+        fits = []
+        for found in placebo_fits(source, problem, options, ranges, config.placebo):
+            fits.append(found)
+            bar.advance(1)
+    real, placebos = fits[0], fits[1:]
+    scores = np.array([f.r2_held_out for f in placebos])
+    p_value = float((1 + np.count_nonzero(scores >= real.r2_held_out)) / (1 + len(scores)))
+    return {
+        "held_out_share": held_out,
+        "alpha_ratio": problem.alpha_ratio,
+        "r2_held_out": real.r2_held_out,
+        "r2_held_out_common": common_gamma(source, num_lags, held_out),
+        "num_nonzero": real.num_nonzero,
+        "alpha_max": real.alpha_max,
+        "permutations": len(placebos),
+        "p_value": p_value,
+        "permuted_r2_held_out": scores.tolist(),
+        "permuted_num_nonzero": [f.num_nonzero for f in placebos],
+        "permuted_alpha_max": [f.alpha_max for f in placebos],
+    }
+
+
+def _fit_config(fit: Fit) -> FitGammaConfig:
+    """The options that a fit was made with."""
+    known = {f.name for f in fields(FitGammaConfig)}
+    stored = fit.attributes["config"]
+    return FitGammaConfig(**{name: value for name, value in stored.items() if name in known and name != "plot"})
+
+
+def _magnitudes(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+    """|γ| summed over the lags and the largest dual correlation of each column."""
+    return np.abs(fit.arrays["gamma"]).sum(axis=0), np.abs(fit.arrays["dual_correlation"]).max(axis=0)
+
+
+def _stability(fit: Fit) -> dict[str, Any]:
+    if "selection_probability" not in fit.arrays:
+        return {"unavailable": "the fit has no selection probabilities; make one with fit-gamma --bootstrap 50"}
+    found = stability(fit.arrays["selection_probability"].max(axis=0), _magnitudes(fit)[0])
+    return {"resamples": fit.attributes["config"]["bootstrap"], **found}
+
+
+def _other(
+    config: DiagnoseConfig,
+    store: TrajectoryStore,
+    reader: RecordingReader,
+    fit: Fit,
+    inputs: dict[str, str],
+) -> dict[str, Any]:
+    if config.other is None and config.other_recording is None:
+        return {"unavailable": "no --other recording to compare with"}
+    other_store = store if config.other is None else TrajectoryStore.open(config.other)
+    other = other_store.recording(config.other_recording)
+    if other.digest == reader.digest:
+        raise UsageError("--other", expected="another recording", found="the same", remedy="record with another --seed")
+    same_parameters = other.index.fingerprint == reader.index.fingerprint
+    if not same_parameters or not np.array_equal(other.active, reader.active):
+        raise MismatchError(
+            f"recording {other.name} in {other_store.path}",
+            expected="the same parameters, of which the same are pruned",
+            found="others",
+        )
+    compared = other.read_fit(config.other_fit or config.fit)
+    if compared.arrays["gamma"].shape != fit.arrays["gamma"].shape:
+        raise MismatchError(
+            f"fit {config.other_fit or config.fit} in {other_store.path}",
+            expected=f"{fit.arrays['gamma'].shape} γ, of the same granularity and lags",
+            found=f"{compared.arrays['gamma'].shape}",
+        )
+    inputs["other_recording"], inputs["other_fit"] = other.digest, compared.digest
+    return {
+        "columns": fit.arrays["gamma"].shape[1],
+        "seeds": [reader.info.seed, other.info.seed],
+        "same_start": reader.info.start_sha256 == other.info.start_sha256,
+        **agreement(_magnitudes(fit), _magnitudes(compared)),
+    }
+
+
+def _interventions(
+    config: DiagnoseConfig,
+    path: Path,
+    reader: RecordingReader,
+    fit: Fit,
+    inputs: dict[str, str],
+    reporter: Reporter,
+) -> dict[str, Any]:
+    if not config.interventions:
+        return {"unavailable": "--interventions is 0"}
+    if config.checkpoint is None and not path.exists():
+        return {"unavailable": f"there is no {path}; name a --checkpoint"}
+    checkpoint = load_checkpoint(path)
+    inputs["checkpoint"] = checkpoint.sha256
+    remedy = "name the --checkpoint that the recording ended with"
+    if checkpoint.info.index.fingerprint != reader.index.fingerprint:
+        raise MismatchError(f"{path}", expected="the network of the recording", found="another", remedy=remedy)
+    device, data, model, mask = set_up(checkpoint, path, config)
+    if not np.array_equal(mask.numpy(), reader.active):
+        expected = f"the mask that recording {reader.name} was made with"
+        raise MismatchError(f"{path}", expected=expected, found="another", remedy=remedy)
+    if reader.info.identity and checkpoint.info.identity != reader.info.identity:
+        reporter.warn(f"{path} isn't the checkpoint that recording {reader.name} ended with")
+    samples = draw_samples(
+        data,
+        config.split,
+        count=config.samples,
+        batch_size=config.batch_size,
+        device=device,
+        seed=keyed_seed(config.seed, "interventions"),
+        num_workers=config.num_workers,
+    )
+    found = intervene(
+        model,
+        loss_function(data.task),
+        samples,
+        reader,
+        fit,
+        count=config.interventions,
+        group_share=config.group_share,
+        seed=config.seed,
+        reporter=reporter,
+    )
+    return {"split": config.split, "samples": sum(len(x) for x, _ in samples), **found}

@@ -1,0 +1,199 @@
+"""Measure a checkpoint on the test split, beside the dense network it came from."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from causalprune.analysis.cost import flops, measure_cost, parameter_counts, stored_bytes
+from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
+from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base.paths import RunPaths
+from causalprune.base.progress import Reporter
+from causalprune.commands._network import load_network, set_up
+from causalprune.commands._output import StageResult, check_distinct, publish, require_replaceable
+from causalprune.config import EvaluateConfig
+from causalprune.data.datasets import DataSet
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.models.mask import Mask
+from causalprune.training.losses import loss_function
+from causalprune.training.metrics import evaluate_model
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateResult(StageResult):
+    """Result of evaluate.
+
+    Attributes:
+        evaluation: What the tables and plots show: metrics on the test split (``loss``, ``top1``, ``top5``,
+            ``guessing``, ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
+            ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
+            ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``bytes_dense`` and
+            ``bytes_csr``, ``reference``, the metrics of the dense network, what
+            :func:`_measure_flatness` adds, and ``cost``, see
+            :func:`causalprune.analysis.cost.measure_cost`, where it was asked for.
+    """
+
+    evaluation: dict[str, Any]
+
+
+def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> EvaluateResult:
+    """Measure accuracy, sparsity, cost and size of a checkpoint on the test split.
+
+    Args:
+        config: Which checkpoint, and which dense one to compare it with.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The measurements; they are also written as JSON.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    run = RunPaths(config.run)
+    source = config.checkpoint or run.final
+    reference = config.reference or (run.pretrained if run.pretrained.exists() else None)
+    outputs = evaluation_outputs(config)
+    checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
+    info = checkpoint.info
+    inputs = {"checkpoint": checkpoint.sha256}
+    device, data, model, mask = set_up(checkpoint, source, config)
+
+    def measure(network: nn.Module) -> dict[str, Any]:
+        return evaluate_model(
+            network, data, "test", batch_size=config.batch_size, device=device, num_workers=config.num_workers
+        ).to_json()
+
+    measured = measure(model)
+    parameters, unpruned = parameter_counts(model, mask.tensors())
+    cost = flops(model, info.model.input_shape, mask.tensors())
+    dense = None
+    if reference is not None:
+        dense_checkpoint = load_checkpoint(reference)
+        inputs["reference"] = dense_checkpoint.sha256
+        dense_model, _ = load_network(dense_checkpoint, reference, device, trust_code=config.trust_code)
+        dense = measure(dense_model)
+        dense["file_bytes"] = reference.stat().st_size
+    evaluation: dict[str, Any] = {
+        **measured,
+        "model": info.model.name,
+        "dataset": info.data.name,
+        "samples": len(data.test),
+        "reference": dense,
+        "layers": [
+            {"name": e.name, "shape": list(e.shape), "total": s.total, "kept": s.kept, "sparsity": s.sparsity}
+            for e, s in zip(info.index, mask.per_layer(), strict=True)
+        ],
+        "sparsity_prunable": mask.sparsity,
+        "sparsity_all": mask.num_pruned / parameters,
+        "parameters_total": parameters,
+        "parameters_nonzero": unpruned,
+        "flops_dense": cost.dense,
+        "flops_theoretical": cost.theoretical,
+        "file_bytes": source.stat().st_size,
+        **stored_bytes(model.state_dict(), mask.tensors()),
+        "cost": measure_cost(model, info.index, mask.tensors(), info.model.input_shape) if config.cost else None,
+    }
+    evaluation |= _measure_flatness(config, model, mask, data, device)
+    result = EvaluateResult(
+        stage="evaluate",
+        inputs=inputs,
+        outputs={role: str(output) for role, output in outputs.items()},
+        seconds=time.monotonic() - started,
+        evaluation=evaluation,
+    )
+    publish(outputs["result"], result, overwrite=config.overwrite)
+    # What was measured is on the disk before anything is drawn of it.
+    _draw(evaluation, outputs)
+    return result
+
+
+def _measure_flatness(
+    config: EvaluateConfig, model: nn.Module, mask: Mask, data: DataSet, device: torch.device
+) -> dict[str, Any]:
+    """The loss around the network, in evaluation mode, on a fixed part of a split; the parameters stay as they are.
+
+    Returns:
+        ``flatness_samples``, ``flatness_split``, and of ``hessian``, ``noise`` and ``landscape`` what was asked for;
+        nothing if nothing was.
+
+    Raises:
+        UsageError: An extra that isn't installed.
+        NumericalError: Eigenvalues that don't converge.
+    """
+    if not (config.hessian or config.noise or config.landscape):
+        return {}
+    model.eval()
+    parameters, loss = ParameterVector(model, mask), loss_function(data.task)
+    samples = draw_samples(
+        data,
+        config.flatness_split,
+        count=config.samples,
+        batch_size=config.batch_size,
+        device=device,
+        seed=config.seed,
+        num_workers=config.num_workers,
+    )
+    found: dict[str, Any] = {
+        "flatness_samples": sum(len(inputs) for inputs, _ in samples),
+        "flatness_split": config.flatness_split,
+    }
+    if config.hessian:
+        from causalprune.analysis.flatness.hessian import hessian_spectra
+
+        spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
+        found["hessian"] = {name: spectrum.to_json() for name, spectrum in spectra.items()}
+    if config.noise:
+        from causalprune.analysis.flatness.noise import noise_tolerance
+
+        found["noise"] = noise_tolerance(model, loss, parameters, samples, draws=config.draws, seed=config.seed)
+    if config.landscape:
+        from causalprune.analysis.flatness.landscape import loss_landscape
+
+        found["landscape"] = loss_landscape(
+            model, loss, parameters, samples, points=config.landscape_points, seed=config.seed
+        )
+    return found
+
+
+def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:
+    """The path of each output by its role; what would keep one from being written shows before anything is measured.
+
+    Raises:
+        UsageError: A path that is taken by an input or another output, or a plot without matplotlib.
+        MismatchError: Another file than an earlier result.
+    """
+    run = RunPaths(config.run)
+    path = config.output or run.result("evaluate")
+    taken = [config.checkpoint or run.final, config.reference or run.pretrained]
+    check_distinct(path, *taken)
+    require_replaceable(path, "evaluate", overwrite=config.overwrite)
+    outputs = {"result": path}
+    if config.landscape:
+        outputs["landscape"] = path.with_suffix(".landscape.png")
+    if config.plot is not None:
+        outputs["plot"] = config.plot
+    if len(outputs) > 1:
+        require_matplotlib()
+    for role, output in outputs.items():
+        check_distinct(output, *taken, *(other for name, other in outputs.items() if name != role))
+    return outputs
+
+
+def _draw(evaluation: dict[str, Any], outputs: dict[str, Path]) -> None:
+    if "landscape" in outputs:
+        from causalprune.analysis.flatness.landscape import plot_landscape
+
+        title = f"Loss around the network, {evaluation['sparsity_prunable']:.2%} pruned"
+        plot_landscape(evaluation["landscape"], title, outputs["landscape"])
+    if "plot" in outputs:
+        from causalprune.analysis.plots.network import plot_evaluation
+
+        plot_evaluation(evaluation, outputs["plot"])

@@ -1,0 +1,166 @@
+"""Write a network for use elsewhere, under its name once it reads back as what it was."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from causalprune.analysis.cost import flops
+from causalprune.analysis.forward_pass import LATENCY_BATCHES, latency
+from causalprune.base.errors import UsageError
+from causalprune.base.files import atomic_file, make_directory, remove_partials, sha256_file
+from causalprune.base.locks import FileLock
+from causalprune.base.paths import RunPaths, lock_path, result_path
+from causalprune.base.progress import Reporter
+from causalprune.commands._network import load_network
+from causalprune.commands._output import (
+    StageResult,
+    check_distinct,
+    done_already,
+    identity_of,
+    read_result,
+    write_result,
+)
+from causalprune.config import ExportConfig
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.models.export.formats import ExportFormat, Networks
+from causalprune.models.export.names import EXPORT_FORMATS
+from causalprune.pruning.compact import compact_model, dead_units
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportResult(StageResult):
+    """Result of export.
+
+    Attributes:
+        identity: Hash of what decides the result.
+        format: The format.
+        file_bytes: Size of the file.
+        parameters: Values in the exported network's parameters.
+        parameters_before: The same of the checkpoint's.
+        verified: How the file was compared after reading it back: ``bits`` (of the tensors, or of a PyTorch network's
+            outputs), ``outputs`` (an ONNX network's, up to rounding), or ``not`` where ONNX Runtime is missing.
+        max_difference: Largest difference of outputs on random inputs, of the file's network or of the one whose
+            tensors the file holds, from the checkpoint's network.
+        dead_units: Filters and neurons of the checkpoint that have every weight pruned.
+        compact: Of ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``flops`` and
+            ``flops_before`` per sample, and ``latency``, seconds by batch size, ``before`` and ``after``; else None.
+    """
+
+    identity: str
+    format: str
+    file_bytes: int
+    parameters: int
+    parameters_before: int
+    verified: str
+    max_difference: float
+    dead_units: int = 0
+    compact: dict[str, Any] | None
+
+
+def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResult:
+    """Write a checkpoint's network or its weights, for use without causalprune.
+
+    Args:
+        config: Which checkpoint, in which format, compact or not.
+        reporter: Passes on warnings; silent when left out.
+
+    Returns:
+        What was written, and that it reads back as the same.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    run = RunPaths(config.run)
+    source = config.checkpoint or run.final
+    format: ExportFormat = EXPORT_FORMATS.load(config.format)
+    if config.masks and not format.holds_masks:
+        holding = [name for name in EXPORT_FORMATS if EXPORT_FORMATS.load(name).holds_masks]
+        raise UsageError("--masks", expected=f"--format {' or '.join(holding)}", found=config.format)
+    default = run.exported(format.suffix)
+    path = config.output or default
+    check_distinct(path, source)
+    checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
+    inputs = {"checkpoint": checkpoint.sha256}
+    identity = identity_of("export", config, inputs)
+    report = result_path(run, "export", path, default)
+    make_directory(path.parent)
+    with FileLock(lock_path(path)):
+        earlier = read_result(report)
+        if done_already(
+            f"{path}",
+            identity,
+            lambda: _identity(path, earlier),
+            overwrite=config.overwrite,
+            remedy="pass --overwrite to replace it, or name an --output",
+        ):
+            common = {name: earlier[name] for name in ("inputs", "outputs")}
+            return ExportResult(stage="export", already_done=True, **common, **earlier["metrics"])
+        remove_partials(path.parent, path.name)
+        model, mask = load_network(checkpoint, source, torch.device("cpu"), trust_code=config.trust_code)
+        model.eval()
+        shape, keep = checkpoint.info.model.input_shape, mask.tensors()
+        exported, compact = model, None
+        if config.compact:
+            compacted = compact_model(model, mask.index, keep, shape)
+            exported = compacted.model
+            compact = {
+                "layers": [vars(layer) for layer in compacted.layers],
+                "flops_before": flops(model, shape).dense,
+                "flops": flops(exported, shape).dense,
+                "latency": _latencies(model, exported, shape),
+            }
+        dead = sum(map(len, dead_units(mask.index, keep)))
+        if config.compact:
+            keep = {entry.name: exported.get_parameter(entry.name).detach() != 0 for entry in mask.index}
+        data, compare = format.encode(Networks(model, exported, shape), keep, masks=config.masks)
+        with atomic_file(path) as file:
+            file.write(data)
+            verified, difference = compare(Path(file.name))
+            if verified == "not":
+                reporter.warn("the ONNX file wasn't compared: pip install 'causalprune[onnx]' for ONNX Runtime")
+            result = ExportResult(
+                stage="export",
+                inputs=inputs,
+                outputs={"model": str(path)},
+                seconds=time.monotonic() - started,
+                identity=identity,
+                format=config.format,
+                file_bytes=len(data),
+                parameters=_count(exported),
+                parameters_before=_count(model),
+                verified=verified,
+                max_difference=difference,
+                dead_units=dead,
+                compact=compact,
+            )
+            # Before the model: a crash between them leaves no file that the same command would take for another's.
+            write_result(report, {**result.to_json(), "sha256": hashlib.sha256(data).hexdigest()})
+        return result
+
+
+def _identity(path: Path, report: dict[str, Any]) -> str | None:
+    """Of the export that made the file, empty for another file; None if there is none."""
+    if not path.exists():
+        return None
+    return str(report["metrics"].get("identity")) if report and report.get("sha256") == sha256_file(path) else ""
+
+
+def _latencies(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
+    found = {}
+    for batch_size in LATENCY_BATCHES:
+        seconds = latency([before, after], shape, batch_size)
+        found[str(batch_size)] = dict(zip(("before", "after"), seconds, strict=True))
+    return found
+
+
+def _count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())

@@ -1,0 +1,89 @@
+"""Train a dense network, so that it reaches a basin of attraction before anything is recorded."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from causalprune.base.files import sha256_file
+from causalprune.base.paths import RunPaths
+from causalprune.base.progress import Reporter
+from causalprune.base.runtime import keyed_seed, make_deterministic, resolve_device
+from causalprune.base.specs import DataSpec, ModelSpec
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._output import check_distinct
+from causalprune.commands._training import TrainingResult, finished_training, train_stage
+from causalprune.config import PretrainConfig
+from causalprune.data.datasets import DataSet, load_data
+from causalprune.models.checkpoint import CheckpointInfo
+from causalprune.models.initial_weights import load_initial_weights
+from causalprune.models.mask import Mask
+from causalprune.models.names import default_model
+from causalprune.models.parameters import ParameterIndex
+from causalprune.models.registry import build_model
+
+
+def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:
+    """The data, and the network before any training, as the options name them.
+
+    Raises:
+        UsageError: An unknown model or data set, or a model that can't take these data.
+        DataError: Data that are missing or can't be used.
+    """
+    data_spec = DataSpec(
+        name=config.dataset,
+        root=config.data_root,
+        download=config.download,
+        validation_fraction=config.validation_fraction,
+        split_seed=config.split_seed,
+        augment=config.augment,  # type: ignore[arg-type]
+    )
+    data = load_data(data_spec)
+    hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
+    spec = ModelSpec(config.model or default_model(data.input_shape), data.input_shape, data.num_outputs, hidden)
+    return data_spec, data, spec, build_model(spec, seed=keyed_seed(config.seed, "weights"))
+
+
+def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> TrainingResult:
+    """Train a dense network and write it as a checkpoint.
+
+    Args:
+        config: What to train and how.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The best epoch and its metrics on the validation split.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    default = RunPaths(config.run).pretrained
+    path = config.output or default
+    inputs = {}
+    if config.init_from is not None:
+        check_distinct(path, config.init_from)
+        inputs["init_from"] = sha256_file(config.init_from)
+    output = CheckpointOutput("pretrain", config, path, default, inputs)
+    with output.exclusive():
+        done = finished_training(output)
+        if done is not None:
+            return done
+        device = resolve_device(config.device)
+        if config.deterministic:
+            make_deterministic()
+        data_spec, data, spec, model = untrained(config)
+        if config.init_from is not None:
+            load_initial_weights(model, config.init_from, key_map=config.key_map)
+        model.to(device)
+        index = ParameterIndex.from_model(model)
+        info = CheckpointInfo(
+            stage="pretrain",
+            model=spec,
+            data=data_spec,
+            data_fingerprint=data.fingerprint,
+            index=index,
+            config={},
+            identity="",
+            inputs={},
+        )
+        return train_stage(output, model, data, Mask.all(index), info, device, reporter)

@@ -1,0 +1,212 @@
+"""Run plain SGD on a checkpoint and record every step into a trajectory store."""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from causalprune.base.errors import DataError
+from causalprune.base.paths import RunPaths
+from causalprune.base.processes import processes
+from causalprune.base.progress import Reporter
+from causalprune.base.signals import stop_requests
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._network import set_up
+from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands._record_loop import DiscardingWriter, RecordLoop, RepeatingWriter
+from causalprune.commands._record_store import RecordStore
+from causalprune.config import RecordConfig
+from causalprune.data.batches import Batches
+from causalprune.models.checkpoint import Checkpoint, load_checkpoint
+from causalprune.models.mask import Mask
+from causalprune.training.losses import loss_function
+from causalprune.training.optimizers import restore_optimizer
+from causalprune.training.recorder import TrajectoryRecorder, disable_dropout
+from causalprune.trajectory import RecordingWriter
+from causalprune.trajectory.estimate import estimate_bytes
+
+SCALARS_PER_ROW = 6
+"""Numbers stored beside the deltas of a row, 8 bytes each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordResult(StageResult):
+    """Result of record.
+
+    Attributes:
+        rows: T, rows recorded.
+        columns: Unpruned parameters, the columns of the recording.
+        raw_bytes: Size of the deltas as float32.
+        stored_bytes: Size of the recording on disk; predicted by compressing one real step in a dry run.
+        predicted_seconds: Time that a dry run predicts for all steps, from one; None for a real one.
+        mean_loss_change: Mean ΔL over the rows.
+        falling: Share of the rows in which the loss fell.
+    """
+
+    rows: int
+    columns: int
+    raw_bytes: int
+    stored_bytes: int
+    predicted_seconds: float | None
+    mean_loss_change: float | None
+    falling: float | None
+
+
+def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResult:
+    """Train on with plain SGD, recording (Δθ, ΔL) of every step, and write the store and the weights at the end.
+
+    Args:
+        config: Which checkpoint, how long, at which learning rate.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The size of the recording.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    run = RunPaths(config.run)
+    source, path = config.checkpoint or run.pretrained, config.output or run.recorded
+    check_distinct(path, source)
+    start = load_checkpoint(source, remedy="run `causalprune pretrain` first, or name a --checkpoint")
+    output = CheckpointOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
+    store = RecordStore(output, config.store or run.store)
+    if config.dry_run:
+        return _record(output, store, start, source, reporter)
+    with output.exclusive():
+        processes().first(store.location.prepare)
+        finished = output.finished()
+        if store.open() and finished is not None:
+            reader = store.reader()
+            if reader.info.identity == output.identity and reader.finished:
+                result = _result(output, store, already_done=True)
+                processes().first(lambda: output.publish(result))
+                return result
+        return _record(output, store, start, source, reporter)
+
+
+def _record(
+    output: CheckpointOutput, store: RecordStore, start: Checkpoint, source: Path, reporter: Reporter
+) -> RecordResult:
+    config: RecordConfig = output.config
+    group = processes()
+    device, data, model, mask = set_up(start, source, config)
+    batches = Batches(
+        data,
+        "train",
+        batch_size=config.batch_size,
+        device=device,
+        seed=config.seed,
+        shuffle=True,
+        augment=config.augment,
+        num_workers=config.num_workers,
+        group=group,
+    )
+    if mask.num_kept == 0:
+        raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
+    steps = config.steps or config.epochs * batches.steps_per_epoch
+    rows = steps // config.stride
+    # Two lags take the first row from the fit.
+    needed = 3 if config.momentum else 2
+    if rows < needed:
+        raise DataError(
+            "recording",
+            expected=f"at least {needed} rows",
+            found=f"{rows} from {steps} steps at stride {config.stride}",
+            remedy="record more --epochs or --steps, or with a smaller --stride",
+        )
+    raw_bytes = rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8)
+    predicted, seconds = _predict(config, model, mask, batches, loss_function(data.task), rows)
+    if config.dry_run:
+        return RecordResult(
+            **_common(output, store),
+            rows=rows,
+            columns=mask.num_kept,
+            raw_bytes=raw_bytes,
+            stored_bytes=predicted,
+            predicted_seconds=seconds * steps,
+            mean_loss_change=None,
+            falling=None,
+        )
+    optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
+    saved = output.resume(reporter, store.goes_with)
+    if saved is not None:
+        model.load_state_dict(saved.weights)
+        restore_optimizer(model, optimizer, saved.extra)
+    group.require_agreement("saved state", saved and saved.info.digest)
+    step = int(saved.info.position["steps"]) if saved is not None else 0
+    writers: list[RecordingWriter | RepeatingWriter] = []
+    group.first(lambda: writers.append(store.open_writer(start, saved, mask, rows, predicted)))
+    writer: Any = writers[0] if writers else DiscardingWriter(mask.num_kept)
+    recorder = TrajectoryRecorder(
+        model,
+        optimizer,
+        writer,
+        mask=mask,
+        loss_change=config.loss_change,  # type: ignore[arg-type]
+        stride=config.stride,
+    )
+    if saved is not None:
+        recorder.restore_pending(saved.extra, saved.info.position["pending"])
+    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
+    header = replace(start.info, position={}, metrics={"rows": rows})
+
+    def save() -> None:
+        writer.flush()
+        output.save(Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
+
+    with stop_requests(config.stop_signals) as stop:
+        with reporter.task("record", rows * config.stride) as bar, recorder:
+            loop.run(step, rows * config.stride, stop, bar)
+            # Before the recorder marks the recording as finished: no crash leaves one without its checkpoint.
+            group.first(save)
+        group.first(lambda: output.publish(_result(output, store)))
+    return _result(output, store)
+
+
+def _predict(
+    config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: nn.Module, rows: int
+) -> tuple[int, float]:
+    """Bytes of the recording and seconds of a step, from a real first step on a copy of the model."""
+    trial = copy.deepcopy(model)
+    trial.train()
+    disable_dropout(trial)
+    inputs, targets = next(iter(batches.epoch(0)))
+    started = time.monotonic()
+    compute_loss(trial(inputs), targets).backward()
+    with torch.no_grad():
+        compute_loss(trial(inputs), targets)
+    seconds = time.monotonic() - started
+    parameters = dict(trial.named_parameters(remove_duplicate=False))
+    gradients = {entry.name: parameters[entry.name].grad for entry in mask.index}
+    present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
+    delta = -config.lr * mask.index.flatten(present).cpu().numpy()[mask.numpy()]
+    return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
+
+
+def _common(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> dict[str, Any]:
+    outputs = {"store": str(store.path), "checkpoint": str(output.path)}
+    return output.common(already_done=already_done) | {"outputs": outputs}
+
+
+def _result(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> RecordResult:
+    reader = store.reader()
+    change = reader.loss_change
+    return RecordResult(
+        **_common(output, store, already_done=already_done),
+        rows=reader.num_rows,
+        columns=reader.num_columns,
+        raw_bytes=reader.raw_bytes,
+        stored_bytes=reader.stored_bytes,
+        predicted_seconds=None,
+        mean_loss_change=float(change.mean()),
+        falling=float((change < 0).mean()),
+    )

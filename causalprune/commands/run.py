@@ -1,0 +1,180 @@
+"""The whole pipeline as one resumable command: pretrain, N × [train, record, fit, mask], posttrain, evaluate.
+
+No fit is made for a criterion that reads none.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+from causalprune.base.files import make_directory, read_json, remove_file, remove_partials, write_json
+from causalprune.base.locks import FileLock
+from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path
+from causalprune.base.progress import LabelledReporter, Reporter
+from causalprune.base.signals import stop_signals
+from causalprune.commands._output import StageResult, done_already, write_result
+from causalprune.commands._plan import PipelinePlan
+from causalprune.commands.apply_mask import apply_mask
+from causalprune.commands.evaluate import EvaluateResult, evaluate, evaluation_outputs
+from causalprune.commands.fit_gamma import fit_gamma
+from causalprune.commands.posttrain import posttrain
+from causalprune.commands.pretrain import pretrain, untrained
+from causalprune.commands.record import record
+from causalprune.config import ApplyMaskConfig, FitGammaConfig, PretrainConfig, RunConfig
+from causalprune.models.parameters import ParameterIndex
+from causalprune.pruning.channels import prunable_producers
+from causalprune.pruning.groups import groups_per_tensor
+from causalprune.trajectory import TrajectoryStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult(StageResult):
+    """Result of run.
+
+    Attributes:
+        iterations: Metrics on the validation split before the recording, rows recorded, R² of the fit, nonzero γ and
+            sparsity of each iteration; of the fit None where the criterion reads none.
+        evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
+    """
+
+    iterations: list[dict[str, Any]]
+    evaluation: dict[str, Any]
+
+
+def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
+    """Run the pipeline; started again after any interruption, it goes on where it stopped and ends with the same bytes.
+
+    Every stage knows by its output whether it is done, so this function only calls them in order. Iteration i lies in
+    ``iteration-00i/``; its training starts from the network that the iteration before left.
+
+    Args:
+        config: The pipeline; ``config.set`` reaches every option of every stage.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        The evaluation of the final network and a line on each iteration.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    # What --overwrite replaces is gone before the first stage starts.
+    plan = PipelinePlan(replace(config, overwrite=False))
+    paths = RunPaths(config.run)
+    # Every stage is configured before the first one starts: a typo must not show after an hour.
+    iterations = [plan.iteration(number) for number in range(config.iterations)]
+    pretrain_config, posttrain_config = plan.pretrain(), plan.posttrain()
+    # Its result is no part of what --overwrite removes.
+    evaluate_config = PipelinePlan(config).evaluate()
+    evaluation_outputs(evaluate_config)
+    _require_groups(pretrain_config, [(fit, mask) for _, _, fit, mask in iterations])
+    make_directory(paths.root)
+    with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop:
+        _claim(config, paths)
+        first = pretrain(pretrain_config, reporter)
+        stop.check()
+        lines, all_done = [], first.already_done
+        for number, (train_config, record_config, fit_config, mask_config) in enumerate(iterations, start=1):
+            label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
+            trained = posttrain(train_config, label)
+            stop.check()
+            recorded = record(record_config, label)
+            stop.check()
+            evidence = {} if fit_config is None else fit_gamma(fit_config, label).evidence
+            masked = apply_mask(mask_config, label)
+            all_done = all_done and masked.already_done
+            lines.append(
+                {
+                    "iteration": number,
+                    "validation": trained.validation,
+                    "sparsity": masked.sparsity,
+                    "rows": recorded.rows,
+                    "stored_bytes": recorded.stored_bytes,
+                    "mean_loss_change": recorded.mean_loss_change,
+                    **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
+                }
+            )
+        final = posttrain(posttrain_config, reporter)
+        stop.check()
+        evaluated: EvaluateResult = evaluate(evaluate_config, reporter)
+        result = RunResult(
+            stage="run",
+            inputs={},
+            outputs={"checkpoint": str(paths.final), "result": str(paths.result("run"))},
+            already_done=all_done and final.already_done,
+            seconds=time.monotonic() - started,
+            iterations=lines,
+            evaluation=evaluated.evaluation,
+        )
+        write_result(paths.result("run"), result.to_json())
+        remove_file(progress_path(paths.run_config), missing_ok=True)
+        return result
+
+
+def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
+    """Check that the network which will be trained has the filters, neurons or channels that are to be pruned.
+
+    Raises:
+        MismatchError: It has none.
+    """
+    # Weights and layers are in every network; for the others it has to be built.
+    everywhere = ("parameter", "layer")
+    if all(c is None or c.granularity in everywhere for plan in plans for c in plan):
+        return
+    _, _, spec, model = untrained(config)
+    index = ParameterIndex.from_model(model)
+    for fit, mask in plans:
+        if fit is not None:
+            groups_per_tensor(index, fit.granularity)
+        prunable_producers(mask.granularity, model, index, spec)
+
+
+def _claim(config: RunConfig, paths: RunPaths) -> None:
+    """Bind the run directory to this configuration.
+
+    With ``--overwrite`` what an earlier run left goes first, all of it; a marker says so until the new run is done, so
+    that the same command, started again after an interruption, goes on.
+
+    Raises:
+        MismatchError: It belongs to another one.
+    """
+    mine = json.loads(json.dumps(config.identity_fields()))
+    marker = progress_path(paths.run_config)
+    remove_partials(paths.root, paths.run_config.name, marker.name)
+    if config.overwrite:
+        if not marker.exists() or read_json(marker) != mine:
+            _clear(paths)
+            write_json(paths.run_config, mine)
+            write_json(marker, mine)
+        return
+    earlier: dict[str, Any] | None = None
+    if paths.run_config.exists():
+        value = read_json(paths.run_config)
+        earlier = {name: value.get(name) for name in mine} if isinstance(value, dict) else {}
+    changed = [f"{name}={value!r}" for name, value in (earlier or {}).items() if value != mine[name]]
+    if not done_already(
+        f"{paths.root}",
+        mine,
+        lambda: earlier,
+        overwrite=False,
+        expected="a run of this very configuration",
+        found=f"one with {', '.join(changed[:3]) or 'none'}",
+        remedy="pass --overwrite to start anew, or choose another --run",
+    ):
+        write_json(paths.run_config, mine)
+
+
+def _clear(paths: RunPaths) -> None:
+    """Remove every artefact of the run directory."""
+    for part in (*paths.iterations(), paths):
+        for path in part.artefacts():
+            for file in (fallback_path(path), progress_path(path)):
+                remove_file(file, missing_ok=True)
+            if path.is_dir():
+                TrajectoryStore.delete(path)
+            else:
+                remove_file(path, missing_ok=True)

@@ -1,0 +1,263 @@
+"""The commands that work on a trajectory store as a whole: verify, export, merge, compact."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
+from causalprune.base.files import make_directory, remove_partials
+from causalprune.base.locks import FileLock
+from causalprune.base.paths import RunPaths, lock_path
+from causalprune.base.progress import Reporter
+from causalprune.base.units import parse_range
+from causalprune.base.urls import parse_place
+from causalprune.commands._output import StageResult, done_already
+from causalprune.config import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
+from causalprune.trajectory import RecordingReader, TrajectoryStore
+from causalprune.trajectory.export import export_recording, format_of, is_exported
+from causalprune.trajectory.maintenance import recode
+from causalprune.trajectory.merging import Merge
+from causalprune.trajectory.names import RECORDING_FORMATS
+
+_SHOWN = 10
+"""Problems that are named one by one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreVerifyResult(StageResult):
+    """Result of store verify.
+
+    Attributes:
+        path: The store.
+        recordings: Recordings that were read.
+        rows: Their rows together.
+        stored_bytes: Bytes of their shards.
+    """
+
+    path: str
+    recordings: int
+    rows: int
+    stored_bytes: int
+
+
+def store_verify(config: StoreVerifyConfig, reporter: Reporter | None = None) -> StoreVerifyResult:
+    """Compare every byte of a store with what was recorded about it.
+
+    Raises:
+        CorruptError: Something is missing or damaged; each file is named.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    path = config.store or RunPaths(config.run).store
+    store = TrajectoryStore.open(path)
+    problems = store.verify()
+    if problems:
+        for problem in problems[:_SHOWN]:
+            reporter.warn(problem)
+        raise CorruptError(
+            f"{path}",
+            expected="files with their checksums",
+            found=problems[0] if len(problems) == 1 else f"{len(problems)} problems, the first: {problems[0]}",
+        )
+    readers = [store.recording(name) for name in store.recordings]
+    return StoreVerifyResult(
+        stage="store verify",
+        inputs={},
+        outputs={},
+        seconds=time.monotonic() - started,
+        path=str(path),
+        recordings=len(readers),
+        rows=sum(reader.num_rows for reader in readers),
+        stored_bytes=sum(reader.stored_bytes for reader in readers),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreExportResult(StageResult):
+    """Result of store export.
+
+    Attributes:
+        recording: Name of the recording.
+        rows: Rows written.
+        columns: Columns written.
+        file_bytes: Size of the file, or of the files in the directory.
+    """
+
+    recording: str
+    rows: int
+    columns: int
+    file_bytes: int
+
+
+def store_export(config: StoreExportConfig, reporter: Reporter | None = None) -> StoreExportResult:
+    """Export a slice of a recording.
+
+    Raises:
+        UsageError: The file is there already, or its name says no format; an unknown parameter.
+        DataError: Rows that weren't recorded.
+        LockedError: Another process is writing the file.
+    """
+    del reporter
+    started = time.monotonic()
+    reader = TrajectoryStore.open(config.store or RunPaths(config.run).store).recording(config.recording)
+    path = config.output
+    assert path is not None
+    is_folder = RECORDING_FORMATS.load(config.format or format_of(path)).is_folder
+    replaceable = is_exported(path) if is_folder else path.is_file()
+    if path.exists() and not (replaceable and config.overwrite):
+        remedy = "pass --overwrite" if replaceable else "choose another --output"
+        raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy=remedy)
+    start, stop = parse_range(config.rows) if config.rows else (0, None)
+    if reader.num_rows == 0:
+        raise DataError(f"{reader.path}", expected="at least one row", found="none", remedy="record first")
+    wanted = slice(start, reader.num_rows if stop is None else stop)
+    make_directory(path.parent)
+    with FileLock(lock_path(path)):
+        remove_partials(path.parent, path.name)
+        rows, columns = export_recording(reader, path, format=config.format, rows=wanted, parameters=config.param)
+    return StoreExportResult(
+        stage="store export",
+        inputs={"recording": reader.digest},
+        outputs={"file": str(path)},
+        seconds=time.monotonic() - started,
+        recording=reader.name,
+        rows=rows,
+        columns=columns,
+        file_bytes=sum(file.stat().st_size for file in (path, *path.rglob("*")) if file.is_file()),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreMergeResult(StageResult):
+    """Result of store merge.
+
+    Attributes:
+        rows: Rows of all parts.
+        columns: Unpruned parameters.
+        stored_bytes: Bytes of the shards.
+        parts: Digest, rows and seed of each recording, in order.
+    """
+
+    rows: int
+    columns: int
+    stored_bytes: int
+    parts: list[dict[str, object]]
+
+
+def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> StoreMergeResult:
+    """Merge stores.
+
+    Raises:
+        MismatchError: Another model, mask, optimizer or definition of a row.
+        DataError: A recording that isn't finished.
+        UsageError: Something else is at the output already, or the output is one of the parts.
+    """
+    del reporter
+    started = time.monotonic()
+    assert config.output is not None
+    path = config.output
+    sources = [parse_place(store) for store in config.stores]
+    if path.resolve() in [source.resolve() for source in sources if isinstance(source, Path)]:
+        raise UsageError("--output", expected="another path than the stores'", found=f"{path}")
+    make_directory(path.parent)
+    with FileLock(lock_path(path)):
+        if config.overwrite and path.exists():
+            TrajectoryStore.delete(path)
+        merge = Merge.of([TrajectoryStore.open(source) for source in sources], config.codec)
+        found: list[RecordingReader] = []
+
+        def find() -> bool | None:
+            if not path.exists():
+                return None
+            with suppress(CausalpruneError):
+                found.append(TrajectoryStore.open(path).recording())
+            return bool(found) and merge.made(found[0])
+
+        already_done = done_already(
+            f"{path}",
+            True,
+            find,
+            overwrite=False,
+            expected="nothing there yet, or a merge of the same recordings",
+            found="something else",
+            remedy="pass --overwrite to replace it, or choose another --output",
+            error=UsageError,
+        )
+        if not already_done:
+            merge.write(path)
+        reader = found[0] if already_done else TrajectoryStore.open(path).recording()
+    parts = reader.info.extra["merged"]
+    return StoreMergeResult(
+        stage="store merge",
+        inputs={f"recording {number}": part["digest"] for number, part in enumerate(parts)},
+        outputs={"store": str(path)},
+        already_done=already_done,
+        seconds=time.monotonic() - started,
+        rows=reader.num_rows,
+        columns=reader.num_columns,
+        stored_bytes=reader.stored_bytes,
+        parts=parts,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreCompactResult(StageResult):
+    """Result of store compact.
+
+    Attributes:
+        recoded: Recordings that were stored anew.
+        dropped: Recordings that were deleted.
+        bytes_before: Bytes of all shards before.
+        bytes_after: And now.
+    """
+
+    recoded: list[str]
+    dropped: list[str]
+    bytes_before: int
+    bytes_after: int
+
+
+def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) -> StoreCompactResult:
+    """Drop recordings, then store those that are left with another codec, each in its place.
+
+    A crash leaves every recording either as it was or done; run the same command again.
+
+    Raises:
+        DataError: A recording that isn't there or isn't finished.
+        UsageError: A codec that keeps more bits than a recording has.
+        LockedError: Another process is recording into the store, or changing fits.
+    """
+    reporter = reporter or Reporter()
+    started = time.monotonic()
+    path = config.store or RunPaths(config.run).store
+    store = TrajectoryStore.open(path)
+    store.recover(break_lock=config.break_lock)
+    before = {name: store.recording(name).stored_bytes for name in store.recordings}
+    missing = [name for name in config.drop if name not in before]
+    if missing:
+        raise DataError(
+            f"{path}", expected=f"recording {missing[0]!r}", found=", ".join(before) or "none", remedy="see info"
+        )
+    for name in config.drop:
+        store.delete_recording(name, break_lock=config.break_lock)
+    recoded = []
+    if config.codec is not None:
+        names = [name for name in store.recordings if store.recording(name).codec != config.codec]
+        with reporter.task("compact", len(names)) as bar:
+            for name in names:
+                recode(store, name, config.codec)
+                recoded.append(name)
+                bar.advance(1)
+    return StoreCompactResult(
+        stage="store compact",
+        inputs={},
+        outputs={"store": str(path)},
+        seconds=time.monotonic() - started,
+        recoded=recoded,
+        dropped=list(config.drop),
+        bytes_before=sum(before.values()),
+        bytes_after=sum(store.recording(name).stored_bytes for name in store.recordings),
+    )

@@ -1,0 +1,97 @@
+"""One cell of a sweep: its steps, and what the table says of it."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+from typing import Any
+
+from causalprune.base.files import make_directory, seal, write_atomic, write_json
+from causalprune.base.progress import Reporter
+from causalprune.commands.sweep.grid import Point
+from causalprune.commands.sweep.step import StepRunner
+from causalprune.models.checkpoint import load_checkpoint
+from causalprune.models.mask import Mask
+
+_METRICS = ("loss", "top1", "top5", "r2", "mae")
+_EXTRA = ("hessian", "noise", "flatness_samples", "flatness_split")
+"""What evaluate measures when it is told to; taken over as it is."""
+
+
+def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: bool) -> str:
+    """Do a cell's steps and write its mask and what was measured; the caller holds the cell's lease.
+
+    Args:
+        point: The cell's settings and its last step.
+        steps: Does the steps.
+        reporter: Shows progress.
+        keep: Whether the networks that only this cell has are to be kept.
+
+    Returns:
+        The score, for people.
+    """
+    started = time.monotonic()
+    cell = point.cell
+    steps.run(point.last, cell, reporter)
+    evaluation = steps.result(point.last, cell)["metrics"]["evaluation"]
+    metric = "top1" if evaluation.get("top1") is not None else "r2"
+    dense = steps.result(point.last.input("reference"), cell)["metrics"]["evaluation"]
+    measured: dict[str, Any] = {
+        "model": evaluation["model"],
+        "dataset": evaluation["dataset"],
+        "metric": metric,
+        "score": evaluation[metric],
+        "dense": dense[metric],
+        **{name: evaluation[name] for name in _METRICS if evaluation.get(name) is not None},
+        **{f"dense_{name}": dense[name] for name in _METRICS if dense.get(name) is not None},
+        # R² of the mean is 0.
+        "guessing": evaluation.get("guessing", 0.0),
+        "sparsity_reached": evaluation["sparsity_prunable"],
+        "parameters_nonzero": evaluation["parameters_nonzero"],
+        "flops_theoretical": evaluation["flops_theoretical"],
+        "layers": evaluation["layers"],
+        "iterations_log": _iterations(point, steps),
+        **{name: evaluation[name] for name in _EXTRA if evaluation.get(name) is not None},
+        **{f"dense_{name}": dense[name] for name in _EXTRA if dense.get(name) is not None},
+    }
+    paths = steps.paths
+    make_directory(paths.cell(cell).parent)
+    mask = _packed_mask(steps.checkpoint(point.last.input("checkpoint"), cell))
+    write_atomic(paths.mask(cell), mask)
+    measured["seconds"] = round(time.monotonic() - started, 3)
+    line = {"cell": cell, "kept": keep, "measured": measured, "mask_sha256": hashlib.sha256(mask).hexdigest()}
+    write_json(paths.cell(cell), seal(line))
+    return f"{metric} {evaluation[metric]:.4f}" if evaluation[metric] is not None else f"loss {evaluation['loss']:.4f}"
+
+
+def _iterations(point: Point, steps: StepRunner) -> list[dict[str, Any]]:
+    """What each iteration did, in order, from the results of its steps."""
+    lines: list[dict[str, Any]] = []
+    line: dict[str, Any] = {}
+    for step in point.last.ancestry():
+        if step.stage == "evaluate":
+            continue
+        report = steps.result(step, point.cell)
+        result = report["metrics"]
+        if step.stage in ("pretrain", "posttrain"):
+            line["validation_loss"] = result["validation"]["loss"]
+        elif step.stage == "record":
+            line |= {"rows": result["rows"], "mean_loss_change": result["mean_loss_change"]}
+        elif step.stage == "fit_gamma":
+            evidence = result["evidence"]
+            line |= {name: evidence[name] for name in ("num_nonzero", "r2", "relative_gap", "alpha", "alpha_max")}
+            line["gamma"] = report["gamma"]
+        elif step.stage == "apply_mask":
+            lines.append({"iteration": len(lines) + 1, **line, "sparsity": result["sparsity"]})
+            line = {}
+    # What the training after the last mask ended with.
+    return [*lines, {"iteration": None, **line}] if line else lines
+
+
+def _packed_mask(checkpoint: Path) -> bytes:
+    from safetensors.numpy import save
+
+    loaded = load_checkpoint(checkpoint)
+    mask = loaded.mask or Mask.all(loaded.info.index)
+    return save({"keep": mask.packed()}, metadata={"parameters": str(mask.index.total)})

@@ -1,0 +1,170 @@
+"""One step of a sweep: its stage, run once in a folder of its own by whoever comes first."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from causalprune.base.errors import CausalpruneError, DataError, MismatchError, NumericalError, UsageError
+from causalprune.base.files import make_directory, read_json, remove_partials, write_json
+from causalprune.base.leases import Lease
+from causalprune.base.paths import RunPaths, SweepPaths
+from causalprune.base.progress import Reporter
+from causalprune.commands.names import FUNCTIONS
+from causalprune.commands.sweep.steps import Step
+from causalprune.models.checkpoint import read_checkpoint_info
+from causalprune.trajectory import TrajectoryStore
+
+_OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
+"""The checkpoint that a stage leaves in its run directory, as a property of :class:`RunPaths`."""
+
+_DONE = "done.json"
+
+CELL_ERRORS = (UsageError, DataError, MismatchError, NumericalError)
+"""What is wrong with the settings of a cell, and not with the place where the sweep works."""
+
+
+@dataclass
+class StepRunner:
+    """Runs the steps of cells, each once, and knows where their results lie.
+
+    Attributes:
+        paths: The sweep's files.
+        shared: Keys of the steps that more than one cell needs.
+        break_lock: Passed on to the leases.
+        made: How many steps of each stage this process did.
+        failed: What steps ended with, so that those who need one aren't told only after it was tried again.
+    """
+
+    paths: SweepPaths
+    shared: frozenset[str]
+    break_lock: bool
+    made: Counter[str] = field(default_factory=Counter)
+    failed: dict[str, CausalpruneError] = field(default_factory=dict)
+
+    def folder(self, step: Step, cell: str) -> Path:
+        """Where a step of a cell works: beside all others if another cell may need it, else within the cell."""
+        if step.given:
+            return step.given[0]
+        if step.common or step.key in self.shared:
+            return self.paths.shared(step.key)
+        return self.paths.work(cell) / step.key
+
+    def run(self, step: Step, cell: str, reporter: Reporter) -> Path:
+        """Do a step and all that it rests on, unless it is done already.
+
+        Args:
+            step: What to do.
+            cell: For which cell.
+            reporter: Shows progress.
+
+        Returns:
+            The step's folder; :meth:`result` reads what its stage reported.
+
+        Raises:
+            LockedError: Another process is doing it, or an input of it.
+            CausalpruneError: Whatever the stage raises.
+        """
+        folder = self.folder(step, cell)
+        if step.given or (folder / _DONE).exists():
+            return folder
+        if step.key in self.failed:
+            raise self.failed[step.key]
+        inputs = {role: self.run(source, cell, reporter) for role, source in step.inputs}
+        make_directory(folder)
+        with self._leases(step, folder):
+            if not (folder / _DONE).exists():
+                remove_partials(folder, _DONE)
+                fits = step.stage == "fit_gamma"
+                config: Any = replace(cast(Any, step.config), run=folder, **self._sources(step, inputs))
+                try:
+                    # A store may be getting other fits at the same time, and whoever writes one is waited for.
+                    how = {"patient": True} if fits else {}
+                    result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
+                except CELL_ERRORS as error:
+                    self.failed[step.key] = error
+                    raise
+                if fits:
+                    result["gamma"] = _gamma_summary(inputs["store"], result["metrics"]["recording"], config.name)
+                write_json(folder / _DONE, result)
+                self.made[step.stage] += 1
+        return folder
+
+    @contextmanager
+    def _leases(self, step: Step, folder: Path) -> Iterator[None]:
+        """The lease of a step's folder; and to a fit in a store that other sweeps may be fitting, too."""
+        with ExitStack() as stack:
+            stack.enter_context(Lease(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock))
+            given = step.input("store").given if step.stage == "fit_gamma" else None
+            if given:
+                store = RunPaths(given[0]).store
+                place = store.with_name(f".{store.name}.{step.key}.lock")
+                stack.enter_context(Lease(place, break_lock=self.break_lock))
+            yield
+
+    def result(self, step: Step, cell: str) -> dict[str, Any]:
+        """The result of a step that is done, as its stage reported it."""
+        if step.given:
+            return {"metrics": _given_metrics(step.stage, RunPaths(step.given[0]))}
+        return dict(read_json(self.folder(step, cell) / _DONE))
+
+    def checkpoint(self, step: Step, cell: str) -> Path:
+        """The checkpoint of a step that is done."""
+        return _checkpoint(step, self.folder(step, cell))
+
+    def _sources(self, step: Step, folders: Mapping[str, Path]) -> dict[str, Any]:
+        """The paths of a stage's configuration: every input by name, every output at its default."""
+        paths: dict[str, Any] = {}
+        for role, folder in folders.items():
+            if role == "store":
+                paths["store"] = RunPaths(folder).store
+            elif role == "fit":
+                paths["fit"] = step.input("fit").key
+            elif role != "reference":
+                paths["rewind_from" if role == "rewind" else role] = _checkpoint(step.input(role), folder)
+        if step.stage == "fit_gamma":
+            paths["name"] = step.key
+        elif step.stage == "record":
+            paths["store"] = None
+        # The outputs that a pipeline's plan names belong to its own run directory.
+        return {**paths, "output": None} if hasattr(step.config, "output") else paths
+
+
+@cache
+def _given_metrics(stage: str, paths: RunPaths) -> dict[str, Any]:
+    """What the stage that made a given result would report of it, as far as the table needs it."""
+    if stage == "pretrain":
+        return {"validation": read_checkpoint_info(paths.dense).metrics.get("validation", {"loss": None})}
+    reader = TrajectoryStore.open(paths.store).recording()
+    return {"rows": reader.num_rows, "mean_loss_change": float(reader.loss_change.mean())}
+
+
+def _checkpoint(step: Step, folder: Path) -> Path:
+    path: Path = getattr(RunPaths(folder), _OUTPUT[step.stage])
+    return path
+
+
+def _gamma_summary(folder: Path, recording: str, name: str) -> dict[str, Any]:
+    """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the dual correlations of the others."""
+    arrays = TrajectoryStore.open(RunPaths(folder).store).recording(recording).read_fit(name).arrays
+    gamma, correlation = arrays["gamma"].ravel(), arrays["dual_correlation"].ravel()
+    nonzero = gamma[gamma != 0]
+    summary: dict[str, Any] = {"total": int(gamma.size), "nonzero": int(nonzero.size)}
+    if nonzero.size:
+        magnitude = np.log10(np.abs(nonzero))
+        low, high = np.floor(magnitude.min() * 2) / 2, np.ceil(magnitude.max() * 2) / 2
+        edges = np.linspace(low, high, 1 + max(1, round((high - low) * 8)))
+        summary["log10_edges"] = edges.tolist()
+        summary["positive"] = np.histogram(magnitude[nonzero > 0], edges)[0].tolist()
+        summary["negative"] = np.histogram(magnitude[nonzero < 0], edges)[0].tolist()
+    edges = np.linspace(0, 1, 51)
+    summary["correlation_edges"] = edges.tolist()
+    summary["correlation"] = np.histogram(np.clip(correlation[gamma == 0], 0, 1), edges)[0].tolist()
+    return summary

@@ -1,0 +1,165 @@
+"""The steps of a cell, each named by a hash of all that decides its result, so that equal steps are done once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from causalprune.base.files import sha256_file
+from causalprune.base.options import Options
+from causalprune.base.paths import RunPaths
+from causalprune.commands._plan import PipelinePlan
+from causalprune.config import ApplyMaskConfig, RunConfig
+from causalprune.models.parameters import ParameterIndex
+from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.groups import groups_per_tensor
+from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory.update_rule import UpdateRule
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage with its configuration and the steps whose results it reads.
+
+    Attributes:
+        stage: Name of the stage's function, such as ``fit_gamma``.
+        config: Its configuration; the paths in it don't count.
+        inputs: (role, step) of each input: ``checkpoint``, ``store``, ``fit``, ``rewind``, and ``reference``, the
+            evaluation of the dense network.
+        common: Whether it comes before the first mask, so that cells with other sparsities and criteria share it.
+        given: Run directory in which the result lies already, made by others, and the hash of what is there.
+    """
+
+    stage: str
+    config: Options
+    inputs: tuple[tuple[str, Step], ...]
+    common: bool
+    given: tuple[Path, str] | None = None
+
+    @cached_property
+    def key(self) -> str:
+        """The stage's name and 16 hexadecimal digits of the SHA-256 over what decides the result."""
+        inputs = {role: step.key for role, step in self.inputs}
+        value: dict[str, Any] = {"stage": self.stage, "inputs": inputs}
+        value |= {"given": self.given[1]} if self.given else {"config": self.config.identity_fields()}
+        return f"{self.stage}-{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
+
+    def input(self, role: str) -> Step:
+        """The step that plays a role."""
+        return dict(self.inputs)[role]
+
+    def ancestry(self) -> Iterator[Step]:
+        """Every step that this one rests on, inputs first, each once, and itself."""
+        seen: set[str] = set()
+
+        def visit(step: Step) -> Iterator[Step]:
+            if step.key not in seen:
+                seen.add(step.key)
+                for _, parent in step.inputs:
+                    yield from visit(parent)
+                yield step
+
+        return visit(self)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A recording that exists: the run directory and the hashes of what is read from it.
+
+    Attributes:
+        folder: The run directory, or the folder of an iteration in it.
+        dense: Hash of the network before the recording.
+        recording: Hash of the recording and the network after it.
+        rule: How its steps were made.
+        learning_rates: The different ones.
+        index: The prunable parameters.
+    """
+
+    folder: Path
+    dense: str
+    recording: str
+    rule: UpdateRule
+    learning_rates: tuple[float, ...]
+    index: ParameterIndex
+
+    @classmethod
+    def read(cls, folder: Path) -> Recorded:
+        """Hash what lies in a run directory.
+
+        Raises:
+            DataError: A file is missing.
+            CorruptError: The store is damaged.
+        """
+        paths = RunPaths(folder)
+        store = TrajectoryStore.open(paths.store)
+        reader = store.recording()
+        return cls(
+            folder,
+            sha256_file(paths.dense),
+            f"{reader.digest} {sha256_file(paths.recorded)}",
+            reader.info.update_rule,
+            tuple(sorted(set(reader.steps.lr.tolist()))),
+            store.index,
+        )
+
+    def require_served(self, mask: ApplyMaskConfig) -> None:
+        """Refuse what it can't be pruned by.
+
+        Raises:
+            MismatchError: A criterion that needs another recording, or groups of weights that the network hasn't.
+        """
+        load_criterion(mask.criterion).require(
+            self.rule,
+            self.learning_rates,
+            subject=f"--criterion {mask.criterion}",
+            where=f" in {self.folder}",
+            remedy="choose another, or name another recording",
+        )
+        if mask.granularity in ("filter", "neuron"):
+            groups_per_tensor(self.index, mask.granularity)
+
+
+def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
+    """The steps of a whole pipeline, as :func:`causalprune.commands.run.run` does them; returns its evaluation.
+
+    A training of no epochs, and a fit that the criterion doesn't read, are left out.
+
+    Args:
+        config: The pipeline.
+        recorded: Takes the place of pretraining and of the first recording.
+
+    Raises:
+        UsageError: An option that can't be used.
+        MismatchError: The given recording can't serve the criterion.
+    """
+    plan = PipelinePlan(config)
+    dense = current = Step(
+        "pretrain", plan.pretrain(), (), common=True, given=(recorded.folder, recorded.dense) if recorded else None
+    )
+    for number in range(config.iterations):
+        train, record, fit, mask = plan.iteration(number)
+        if recorded:
+            recorded.require_served(mask)
+        common = number == 0
+        if train.epochs:
+            current = Step("posttrain", train, (("checkpoint", current),), common)
+        trained = current
+        given = (recorded.folder, recorded.recording) if recorded else None
+        rows = Step("record", record, (("checkpoint", trained),), common, given)
+        inputs = [("checkpoint", rows), ("store", rows)]
+        if fit is not None:
+            inputs.append(("fit", Step("fit_gamma", fit, (("store", rows),), common)))
+        if mask.rewind != "none":
+            inputs.append(("rewind", trained if mask.rewind == "recording" else dense))
+        current = Step("apply_mask", mask, tuple(inputs), common=False)
+    posttrain = plan.posttrain()
+    if posttrain.epochs:
+        current = Step("posttrain", posttrain, (("checkpoint", current),), common=False)
+    measure = plan.evaluate()
+    reference = Step("evaluate", measure, (("checkpoint", dense),), common=True)
+    return Step("evaluate", measure, (("checkpoint", current), ("reference", reference)), common=False)

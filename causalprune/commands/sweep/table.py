@@ -1,0 +1,119 @@
+"""The table of results: one row a point of the grid, in the grid's order whatever the order of the work was."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.analysis.report.series import grouped
+from causalprune.base.errors import CorruptError
+from causalprune.base.files import is_sealed, read_json, sha256_file, storage_errors, write_atomic
+from causalprune.base.paths import SweepPaths
+from causalprune.base.units import moments
+from causalprune.commands.sweep.grid import read_grid
+
+Row = dict[str, Any]
+
+
+class ResultTable:
+    """The rows of the cells that are done.
+
+    The truth is one file a cell, which appears complete or not at all; ``results.jsonl`` is made of them and of the
+    grid. Cells that were read once aren't read again.
+
+    Args:
+        paths: The sweep's files.
+    """
+
+    def __init__(self, paths: SweepPaths) -> None:
+        self._paths = paths
+        self._cells: dict[str, Row] = {}
+
+    def rows(self) -> list[Row]:
+        """The settings and the measurements of every point that is done.
+
+        Raises:
+            DataError: There is no sweep.
+            CorruptError: A damaged file.
+        """
+        rows = []
+        for entry in read_grid(self._paths.grid)["cells"]:
+            measured = self._cell(entry["cell"])
+            if measured is not None:
+                rows.append({"cell": entry["cell"], **measured, **entry["settings"]})
+        return rows
+
+    def write(self) -> list[Row]:
+        """Write ``results.jsonl`` atomically; returns the rows. One process at a time."""
+        rows = self.rows()
+        lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
+        write_atomic(self._paths.table, "".join(lines).encode())
+        return rows
+
+    def summary(self) -> list[Row]:
+        """The score of each combination of settings over its seeds.
+
+        Returns:
+            The settings but ``seed``, ``metric``, ``mean`` and ``std`` (of the sample; None for one seed), the same of
+            the networks before pruning, ``dense_mean`` and ``dense_std``, and ``seeds``, in the order of the grid.
+        """
+        names = [n for n in read_grid(self._paths.grid)["cells"][0]["settings"] if n != "seed"]
+        lines = []
+        for settings, rows in grouped(self.rows(), [*names, "metric"]):
+            scores, dense = ([row[key] for row in rows if row[key] is not None] for key in ("score", "dense"))
+            before = {f"dense_{name}": value for name, value in moments(dense).items()}
+            lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})
+        return lines
+
+    def _cell(self, cell: str) -> Row | None:
+        path = self._paths.cell(cell)
+        if cell not in self._cells and path.exists():
+            self._cells[cell] = _read_cell(self._paths, cell)["measured"]
+        return self._cells.get(cell)
+
+
+def read_results(paths: SweepPaths) -> list[Row]:
+    """The rows of a sweep, as far as it has come; see :meth:`ResultTable.rows`."""
+    return ResultTable(paths).rows()
+
+
+def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
+    """(P,) which weights a cell kept; None if its file was removed.
+
+    Raises:
+        CorruptError: A damaged or altered file.
+    """
+    from safetensors import safe_open
+
+    from causalprune.models.mask import Mask
+
+    path = paths.mask(cell)
+    if not path.exists():
+        return None
+    if sha256_file(path) != _read_cell(paths, cell)["mask_sha256"]:
+        raise CorruptError(
+            f"{path}",
+            expected="the mask of a cell as it was written",
+            found="another",
+            remedy="delete it (the report then does without), or also its .json and run the same sweep again",
+        )
+    with storage_errors(path, "read"), safe_open(path, framework="numpy") as file:
+        total, packed = int(file.metadata()["parameters"]), file.get_tensor("keep")
+    return Mask.unpacked(packed, total)
+
+
+def _read_cell(paths: SweepPaths, cell: str) -> Row:
+    path = paths.cell(cell)
+    value = read_json(path)
+    ours = isinstance(value, dict) and value.get("cell") == cell
+    if not ours or not is_sealed(value):
+        raise CorruptError(
+            f"{path}",
+            expected="the result of a cell as it was measured",
+            found="an altered one" if ours else "something else",
+            remedy="delete it and run the same sweep again",
+        )
+    return dict(value)

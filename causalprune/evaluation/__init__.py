@@ -1,1 +1,0 @@
-"""Metrics, cost, curvature and plots of a network."""

@@ -1,0 +1,186 @@
+"""The one order of prunable parameters, and the way between named tensors and flat vectors of length P."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from causalprune.base.errors import CorruptError, DataError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MAX_PARAMETERS = 2**40
+"""A declared P beyond this is a damaged file, not a network."""
+
+
+@dataclass(frozen=True)
+class ParameterEntry:
+    """One prunable tensor: the weight of a Linear or Conv layer.
+
+    Attributes:
+        name: Key in the model's state dict, such as ``"conv1.weight"``.
+        shape: Its shape; dimension ``filter_axis`` counts filters (Conv) or neurons (Linear).
+        offset: Position of its first element in the flat vector.
+        filter_axis: 0, but 1 for transposed convolutions, whose weight is (in, out, …).
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+    filter_axis: int = 0
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return math.prod(self.shape)
+
+    @property
+    def num_units(self) -> int:
+        """Number of filters or neurons."""
+        return self.shape[self.filter_axis]
+
+    @property
+    def stop(self) -> int:
+        """Position after its last element in the flat vector."""
+        return self.offset + self.size
+
+    @property
+    def layer(self) -> str:
+        """Name of the module that owns the tensor, such as ``"conv1"``."""
+        return self.name.rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class ParameterIndex:
+    """The prunable parameters of a model in one fixed order (that of ``model.named_modules()``).
+
+    A tied weight is listed once, under the first name that reaches it.
+    """
+
+    entries: tuple[ParameterEntry, ...]
+
+    @classmethod
+    def from_model(cls, model: nn.Module) -> ParameterIndex:
+        """List the weights of all Linear and Conv layers; biases and normalization parameters are not prunable.
+
+        Raises:
+            DataError: The model has no such layer.
+        """
+        from torch import nn
+        from torch.nn.modules.conv import _ConvTransposeNd
+
+        prunable = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _ConvTransposeNd)
+        entries: list[ParameterEntry] = []
+        seen: set[int] = set()
+        offset = 0
+        for module_name, module in model.named_modules():
+            if not isinstance(module, prunable) or id(module.weight) in seen:
+                continue
+            seen.add(id(module.weight))
+            name = f"{module_name}.weight" if module_name else "weight"
+            axis = 1 if isinstance(module, _ConvTransposeNd) else 0
+            entries.append(ParameterEntry(name, tuple(module.weight.shape), offset, axis))
+            offset = entries[-1].stop
+        if not entries:
+            raise DataError(
+                f"model {type(model).__name__}",
+                expected="at least one Linear or Conv layer to prune",
+                found="none",
+                remedy="use another model",
+            )
+        return cls(tuple(entries))
+
+    @cached_property
+    def total(self) -> int:
+        """P, the number of prunable parameters."""
+        return self.entries[-1].stop if self.entries else 0
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over names, shapes and order: equal fingerprints mean interchangeable flat vectors."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def __iter__(self) -> Iterator[ParameterEntry]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, name: str) -> ParameterEntry:
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise KeyError(name)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A JSON-ready list; :meth:`from_json` reads it back."""
+        return [{"name": e.name, "shape": list(e.shape), "filter_axis": e.filter_axis} for e in self.entries]
+
+    @classmethod
+    def from_json(cls, items: Any, source: str = "parameter index") -> ParameterIndex:
+        """Read what :meth:`to_json` wrote.
+
+        Args:
+            items: The decoded JSON value, untrusted.
+            source: The file it comes from, for the error message.
+
+        Raises:
+            CorruptError: The value is not such a list, or declares absurd sizes.
+        """
+        entries: list[ParameterEntry] = []
+        offset = 0
+        try:
+            for item in items:
+                shape = tuple(item["shape"])
+                axis = item["filter_axis"]
+                if not isinstance(item["name"], str) or not all(type(n) is int and n > 0 for n in shape):
+                    raise ValueError(f"entry {item!r}"[:120])
+                if type(axis) is not int or not 0 <= axis < len(shape):
+                    raise ValueError(f"filter axis {axis!r}"[:120])
+                entries.append(ParameterEntry(item["name"], shape, offset, axis))
+                offset = entries[-1].stop
+                if offset > MAX_PARAMETERS:
+                    raise ValueError(f"{offset} parameters")
+        except (TypeError, KeyError, ValueError) as error:
+            raise CorruptError(
+                source, expected="a list of parameter names and shapes", found=str(error) or repr(error)[:80]
+            ) from error
+        if len({e.name for e in entries}) != len(entries):
+            raise CorruptError(source, expected="distinct parameter names", found="a name twice")
+        return cls(tuple(entries))
+
+    def locate(self, position: int) -> tuple[str, tuple[int, ...]]:
+        """Name and element index of a flat position, such as ``("fc1.weight", (3, 17))``."""
+        for entry in self.entries:
+            if entry.offset <= position < entry.stop:
+                index = np.unravel_index(position - entry.offset, entry.shape)
+                return entry.name, tuple(int(i) for i in index)
+        raise IndexError(position)
+
+    def flatten(self, tensors: Mapping[str, torch.Tensor], out: torch.Tensor | None = None) -> torch.Tensor:
+        """Copy the named tensors into one vector of length P.
+
+        Args:
+            tensors: At least the names of this index, each with its shape.
+            out: (P,) destination; allocated like the first tensor when left out.
+        """
+        import torch
+
+        first = tensors[self.entries[0].name]
+        flat = torch.empty(self.total, dtype=first.dtype, device=first.device) if out is None else out
+        for entry in self.entries:
+            flat[entry.offset : entry.stop].copy_(tensors[entry.name].detach().reshape(-1))
+        return flat
+
+    def split(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Views of a (P,) vector, by name and in each parameter's shape."""
+        return {e.name: flat[e.offset : e.stop].view(e.shape) for e in self.entries}

@@ -1,0 +1,197 @@
+"""Remove filters and neurons whose every weight is pruned, so that dense kernels have less to do."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from causalprune.base.errors import DataError, MismatchError
+from causalprune.models.parameters import ParameterIndex
+from causalprune.pruning.channels import ChannelGraph, Channels, probes
+
+TOLERANCE = 1e-4
+"""Largest difference of the outputs that rounding may make, relative to the largest output."""
+
+
+@dataclass(frozen=True)
+class CompactedLayer:
+    """What became of one layer's output units, its filters or neurons.
+
+    Attributes:
+        name: Name of its weight.
+        units: How many it had.
+        dead: How many of them had every weight pruned.
+        removed: How many were removed.
+    """
+
+    name: str
+    units: int
+    dead: int
+    removed: int
+
+
+@dataclass(frozen=True)
+class CompactedModel:
+    """A smaller network that computes the same.
+
+    Attributes:
+        model: The network, in evaluation mode.
+        layers: Its layers.
+        max_difference: Largest difference of its outputs from those of the masked network, on random inputs.
+    """
+
+    model: nn.Module
+    layers: tuple[CompactedLayer, ...]
+    max_difference: float
+
+
+def compact_model(
+    model: nn.Module, index: ParameterIndex, keep: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+) -> CompactedModel:
+    """Copy a network without the output units whose every weight is pruned.
+
+    A dead unit isn't silent: it puts out what its bias and its BatchNorm make of zero, one constant c. Of all dead
+    channels of a layer one is kept, and takes over the weights with which the next layers consume the others, each
+    times c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included.
+    A channel that several layers produce, across a residual connection, goes where it is dead in all of them. The
+    network's outputs stay. :mod:`causalprune.pruning.channels` tells which layers produce and consume a channel.
+
+    Args:
+        model: The network with its pruned weights at zero; left as it was.
+        index: Its prunable parameters.
+        keep: Bool tensors by parameter name, True for unpruned.
+        input_shape: Shape of one sample.
+
+    Raises:
+        UsageError: torch-pruning is missing.
+        DataError: No unit has every weight pruned, or none of those that have can be removed.
+        MismatchError: A kind of network that this can't handle: torch-pruning can't follow it, or the smaller network
+            computes something else.
+    """
+    before = copy.deepcopy(model).eval()
+    after = copy.deepcopy(before)
+    dead = dead_units(index, keep)
+    if not any(dead):
+        raise DataError(
+            "checkpoint",
+            expected="a filter or neuron with every weight pruned",
+            found="none",
+            remedy="prune with apply-mask --granularity channel or filter; a compact network can't leave out single "
+            "weights",
+        )
+    inputs = probes(before, input_shape)
+    graph = ChannelGraph(after, index, input_shape, wanted_by="--compact")
+    removed = [0] * len(index)
+    try:
+        for first in [channels.producers[0] for channels in graph]:
+            # Once more: what was removed before moves the columns of a layer that consumes channels of several kinds.
+            channels = graph.produced_by(first)
+            gone = 0 if channels is None else _remove(graph, after, channels, dead, inputs)
+            for number in () if channels is None else channels.producers:
+                removed[number] = gone
+        with torch.no_grad():
+            expected, found = before(inputs), after(inputs)
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise _computes_something_else(model, str(error).splitlines()[0]) from error
+    if not any(removed):
+        raise DataError(
+            "checkpoint",
+            expected="a pruned channel that can be removed",
+            found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other layers "
+            "write, too)",
+            remedy="prune with apply-mask --granularity channel",
+        )
+    difference = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
+    if not difference <= TOLERANCE * float(expected.abs().max()):
+        raise _computes_something_else(model, f"a difference of {difference:.3g}")
+    layers = (
+        CompactedLayer(entry.name, entry.num_units, len(units), gone)
+        for entry, units, gone in zip(index, dead, removed, strict=True)
+    )
+    return CompactedModel(after, tuple(layers), difference)
+
+
+def _computes_something_else(model: nn.Module, found: str) -> MismatchError:
+    return MismatchError(
+        f"compact {type(model).__name__}",
+        expected="the outputs of the masked network",
+        found=found,
+        remedy="export it without --compact",
+    )
+
+
+def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[list[int]]:
+    """The filters and neurons of each prunable tensor that have every weight pruned."""
+    alive = (keep[entry.name].movedim(entry.filter_axis, 0).flatten(1).any(1) for entry in index)
+    return [(~units).nonzero()[:, 0].tolist() for units in alive]
+
+
+def _remove(
+    graph: ChannelGraph, model: nn.Module, channels: Channels, dead: Sequence[Sequence[int]], inputs: torch.Tensor
+) -> int:
+    """Remove what can be of the channels that every producer leaves dead; returns how many."""
+    everywhere = sorted(set[int].intersection(*(set(dead[number]) for number in channels.producers)))
+    if not everywhere:
+        return 0
+    constants = _constants(model, channels.consumers, everywhere, inputs)
+    loud = [channel for channel, values in constants.items() if any(values.values())]
+    going = list(constants)
+    if loud:
+        kept = max(loud, key=lambda channel: min(abs(value) for value in constants[channel].values()))
+        # A consumer that sees the kept channel as zero can't be told of the others through it.
+        heard = [consumer for consumer, value in constants[kept].items() if value]
+        going = [c for c in constants if c != kept and all(not v or r in heard for r, v in constants[c].items())]
+        for channel in going:
+            _take_over(channels.consumers, constants, kept, channel)
+    if len(going) == channels.count:
+        going = going[1:]
+    if going:
+        graph.remove(channels, going)
+    return len(going)
+
+
+def _constants(
+    model: nn.Module, consumers: Mapping[nn.Module, torch.Tensor], which: Sequence[int], inputs: torch.Tensor
+) -> dict[int, dict[nn.Module, float]]:
+    """What each consumer sees of those of the channels that are one constant for every consumer."""
+    lowest: dict[nn.Module, torch.Tensor] = {}
+    highest: dict[nn.Module, torch.Tensor] = {}
+
+    def look(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        axis = -1 if isinstance(module, nn.Linear) else 1
+        seen = arguments[0].movedim(axis, 0)[consumers[module][list(which)].to(arguments[0].device)].flatten(1)
+        if module in lowest:
+            seen = torch.cat([seen, lowest[module][:, None], highest[module][:, None]], 1)
+        lowest[module], highest[module] = seen.amin(1), seen.amax(1)
+
+    hooks = [module.register_forward_pre_hook(look) for module in consumers]
+    try:
+        with torch.no_grad():
+            model(inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    is_constant = torch.stack([(lowest[consumer] == highest[consumer]).cpu() for consumer in consumers]).all(0)
+    values = {consumer: lowest[consumer].tolist() for consumer in consumers}
+    return {
+        channel: {consumer: values[consumer][position] for consumer in consumers}
+        for position, channel in enumerate(which)
+        if is_constant[position]
+    }
+
+
+def _take_over(
+    consumers: Mapping[nn.Module, torch.Tensor],
+    constants: Mapping[int, Mapping[nn.Module, float]],
+    kept: int,
+    channel: int,
+) -> None:
+    """Let every consumer take from the kept channel what it took from another."""
+    for consumer, value in constants[channel].items():
+        if value:
+            weight, columns = consumer.get_parameter("weight").detach(), consumers[consumer]
+            weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][consumer])

@@ -1,0 +1,233 @@
+"""Record a user's own training loop: one row of signed parameter deltas and a loss change for every optimizer step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
+from torch.optim import Optimizer
+
+from causalprune.base.errors import DataError, UsageError
+from causalprune.base.urls import StoreUrl
+from causalprune.models.mask import Mask
+from causalprune.models.modes import frozen_batch_statistics
+from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory import RecordingInfo, RecordingWriter, TrajectoryStore
+from causalprune.trajectory.update_rule import STEP_EXTRAS
+
+LossChange = Literal["same-batch", "next-batch"]
+Measure = Callable[[], torch.Tensor]
+
+
+@dataclass
+class _Row:
+    """A row whose loss after the step isn't known yet."""
+
+    loss_before: float
+    lr: float
+    epoch: int
+    batch: int
+    grad_norm: float
+    steps: int = 0
+    delta: torch.Tensor | None = None
+
+
+class TrajectoryRecorder:
+    """Takes the optimizer's steps and writes X and y of ΔL_t = Σ_k γ_k Δθ_tk² into a trajectory store.
+
+    Use it as a context manager and call :meth:`step` where the loop called ``optimizer.step()``::
+
+        with TrajectoryRecorder(model, optimizer, "trajectory.zarr", max_rows=200) as recorder:
+            for inputs, targets in loader:
+                loss = criterion(model(inputs), targets)
+                optimizer.zero_grad()
+                loss.backward()
+                recorder.step(loss, lambda: criterion(model(inputs), targets))
+
+    Parameters must change in :meth:`step` only. Dropout must be off (:func:`disable_dropout`), or it would differ
+    between the two losses of a step; dropout that isn't a module of its own isn't noticed. The second loss is measured
+    with batch statistics that leave BatchNorm's averages alone.
+
+    Args:
+        model: Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`.
+        optimizer: One parameter group with one learning rate; SGD if the fit is to mean anything.
+        store: A new trajectory store, a path or ``s3://BUCKET/KEY``, or the writer of a recording in an existing one.
+        max_rows: Upper bound on the number of rows.
+        mask: Only unpruned parameters are stored; they are held at 0.0 after each step. None keeps all.
+        loss_change: ``same-batch``: the loss of this minibatch after the step minus before, one more forward pass;
+            ``next-batch``: the loss of the next minibatch minus the loss of this one.
+        stride: Optimizer steps in one row: Δθ over all of them, ΔL on the minibatch of the first.
+        codec: ``exact``, ``balanced`` or ``small``.
+        batch_size: For the record only.
+        seed: For the record only.
+
+    Raises:
+        UsageError: Several parameter groups, or active dropout.
+        DataError: A loss or a delta isn't finite.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        store: str | Path | StoreUrl | RecordingWriter,
+        *,
+        max_rows: int = 0,
+        mask: Mask | None = None,
+        loss_change: LossChange = "same-batch",
+        stride: int = 1,
+        codec: str = "balanced",
+        batch_size: int = 1,
+        seed: int = 0,
+    ) -> None:
+        if len(optimizer.param_groups) != 1:
+            raise UsageError(
+                "TrajectoryRecorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups"
+            )
+        self._model, self._optimizer = model, optimizer
+        self._index = ParameterIndex.from_model(model)
+        self._mask = mask or Mask.all(self._index)
+        self._loss_change, self._stride = loss_change, stride
+        group = optimizer.param_groups[0]
+        if isinstance(store, (str, Path, StoreUrl)):
+            info = RecordingInfo(
+                optimizer=type(optimizer).__name__.lower(),
+                lr=float(group["lr"]),
+                momentum=float(group.get("momentum", 0.0)),
+                loss_change=loss_change,
+                stride=stride,
+                batch_size=batch_size,
+                seed=seed,
+                extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
+            )
+            created = TrajectoryStore.create(store, index=self._index, model={}, start_sha256="")
+            store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
+        self.writer = store
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
+        device = next(iter(self._parameters.values())).device
+        self._active: torch.Tensor | None = None
+        if self._mask.num_kept < self._index.total:
+            self._active = self._mask.keep.nonzero()[:, 0].to(device)
+            self._flat = torch.empty(self._index.total, dtype=torch.float32, device=device)
+        self._hold = self._mask.bind(model)
+        self._hold()
+        self._before = torch.empty(self._mask.num_kept, dtype=torch.float32, device=device)
+        self._after = torch.empty_like(self._before)
+        self._read_weights(self._before)
+        self._row: _Row | None = None
+        self._measure: Measure | None = None
+
+    @property
+    def rows(self) -> int:
+        """Rows handed to the writer so far."""
+        return self.writer.rows_appended
+
+    def step(self, loss: torch.Tensor, measure: Measure | None = None, *, epoch: int = 0, batch: int = 0) -> None:
+        """Take one optimizer step, after ``loss.backward()``, and record it.
+
+        Args:
+            loss: Loss of the minibatch before the step, a scalar.
+            measure: Computes the same loss again, for ``same-batch``; called under ``no_grad``.
+            epoch: For the record.
+            batch: Number of the minibatch in the epoch, for the record.
+        """
+        value = _finite(loss)
+        if self._row is not None and self._row.steps == self._stride:
+            self.complete(value)
+        if self._row is None:
+            if self._loss_change == "same-batch" and measure is None:
+                raise UsageError("TrajectoryRecorder.step", expected="measure, for same-batch", found="None")
+            if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in self._model.modules()):
+                raise UsageError(
+                    "dropout",
+                    expected="off while recording, or the two losses of a step differ by it",
+                    found="on",
+                    remedy="call causalprune.training.recorder.disable_dropout(model)",
+                )
+            gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients).item()
+            lr = float(self._optimizer.param_groups[0]["lr"])
+            self._row, self._measure = _Row(value, lr, epoch, batch, norm), measure
+        self._optimizer.step()
+        self._hold()
+        self._row.steps += 1
+        if self._row.steps < self._stride:
+            return
+        self._read_weights(self._after)
+        # On the CPU straight to where the row will be kept; from a GPU the writer copies it there. Either way the
+        # buffers change roles: fresh memory for every row would cost more than the subtraction.
+        on_cpu = self._before.device.type == "cpu"
+        out = torch.from_numpy(self.writer.row()) if on_cpu else self._before
+        self._row.delta = torch.sub(self._after, self._before, out=out)
+        self._before, self._after = self._after, self._before
+        if self._loss_change == "same-batch":
+            assert self._measure is not None
+            with torch.no_grad(), frozen_batch_statistics(self._model):
+                self.complete(_finite(self._measure()))
+
+    def complete(self, loss_after: float) -> None:
+        """Give the row at hand its loss after the step; needed by hand only behind the last ``next-batch`` row."""
+        row, self._row, self._measure = self._row, None, None
+        if row is None or row.delta is None:
+            return
+        self.writer.append(
+            row.delta,
+            loss_before=row.loss_before,
+            loss_after=loss_after,
+            lr=row.lr,
+            epoch=row.epoch,
+            batch=row.batch,
+            grad_norm=row.grad_norm,
+        )
+
+    def pending(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The row that waits for its loss, as tensors and JSON; empty between ``same-batch`` rows."""
+        if self._row is None or self._row.delta is None:
+            return {}, {}
+        state = {k: v for k, v in vars(self._row).items() if k != "delta"}
+        return {"pending/delta": self._row.delta.to("cpu", copy=True)}, state
+
+    def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
+        """Put back what :meth:`pending` returned."""
+        if state:
+            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._before.device))
+
+    def __enter__(self) -> TrajectoryRecorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.writer.finish()
+        self.writer.close()
+
+    def _read_weights(self, out: torch.Tensor) -> None:
+        if self._active is None:
+            self._index.flatten(self._parameters, out=out)
+        else:
+            torch.index_select(self._index.flatten(self._parameters, out=self._flat), 0, self._active, out=out)
+
+
+def disable_dropout(model: nn.Module) -> None:
+    """Put every dropout layer into eval mode; the rest of the model stays as it is."""
+    for module in model.modules():
+        if isinstance(module, _DropoutNd):
+            module.eval()
+
+
+def _finite(loss: torch.Tensor) -> float:
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise DataError(
+            "loss while recording", expected="a finite number", found=str(value), remedy="lower --lr of the recording"
+        )
+    return value

@@ -1,0 +1,270 @@
+"""The commit log of a recording: the only truth about which rows are recorded.
+
+A line is a checksum in eight hexadecimal digits, a space, and a JSON object. The checksum is the CRC32C of the object's
+bytes, continued from the line before (from the recording's own checksum at the first line), so that no line can be
+altered, removed, moved or taken from another recording unnoticed. Text behind the last newline is an append that a
+crash cut short; it counts for nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from dataclasses import dataclass, replace
+from typing import Any
+
+import google_crc32c
+
+from causalprune.base.errors import CorruptError, DataError
+from causalprune.trajectory.layout import shard_name
+from causalprune.trajectory.steps import Steps
+from causalprune.trajectory.storage import Location
+from causalprune.trajectory.zarr_files import REMEDY, canonical_bytes
+
+MAX_LOG_BYTES = 2**32
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """What identifies the bytes of a shard.
+
+    Attributes:
+        size: Length in bytes.
+        checksum: CRC32C of the whole file.
+        index_checksum: CRC32C of the shard's index, its last four bytes.
+    """
+
+    size: int
+    checksum: int
+    index_checksum: int
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; :meth:`from_json` reads it back."""
+        return {
+            "bytes": self.size,
+            "crc32c": f"{self.checksum:08x}",
+            "index_crc32c": f"{self.index_checksum:08x}",
+        }
+
+    @classmethod
+    def from_json(cls, record: dict[str, Any]) -> ShardFile:
+        """Read what :meth:`to_json` wrote, or raise ``ValueError``."""
+        size, checksum, index_checksum = record["bytes"], record["crc32c"], record["index_crc32c"]
+        if type(size) is not int or size < 0:
+            raise ValueError(f"{size!r} bytes")
+        return cls(size, int(checksum, 16), int(index_checksum, 16))
+
+
+@dataclass(frozen=True, eq=False)
+class Commit:
+    """The first ``rows`` rows of a shard, durably stored."""
+
+    shard: int
+    rows: int
+    file: ShardFile
+    steps: Steps
+
+
+class CommitLog:
+    """The commits of a recording, in memory and in its file.
+
+    Attributes:
+        commits: The last commit of each shard, in order; all but the last shard are full.
+        pending: Rows and bytes that were announced to replace the last commit's file, which may or may not have
+            happened yet; several where several writers, one after the other, were about to.
+        finished: Whether the recording is complete.
+    """
+
+    def __init__(self, location: Location, seed: int, block_rows: int) -> None:
+        self._file = location.log()
+        self.block_rows = block_rows
+        self.commits: list[Commit] = []
+        self.pending: list[tuple[int, ShardFile]] = []
+        self.finished = False
+        self._seed = seed
+        self._chain = seed
+
+    @classmethod
+    def read(cls, location: Location, seed: int, block_rows: int, max_rows: int) -> CommitLog:
+        """Read the log.
+
+        Args:
+            location: The file.
+            seed: The recording's checksum, with which the chain of checksums starts.
+            block_rows: B.
+            max_rows: Rows that the recording may have.
+
+        Raises:
+            CorruptError: A line is damaged, missing or contradicts the others.
+        """
+        log = cls(location, seed, block_rows)
+        try:
+            data = log._file.read(MAX_LOG_BYTES)
+        except DataError as error:
+            raise CorruptError(f"{location}", expected="a commit log", found=error.found, remedy=REMEDY) from error
+        for number, line in enumerate(data.split(b"\n")[:-1], 1):
+            try:
+                log._take(line)
+                if log.rows > max_rows:
+                    raise ValueError(f"more than {max_rows} rows")
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise CorruptError(
+                    f"{location} line {number}", expected="a valid commit", found=str(error)[:120], remedy=REMEDY
+                ) from error
+        return log
+
+    def _take(self, line: bytes) -> None:
+        text = line[9:]
+        chain = google_crc32c.extend(self._chain, text)
+        if line[:9] != b"%08x " % chain:
+            raise ValueError(f"checksum {line[:8]!r} instead of {chain:08x}")
+        self._chain = chain
+        record = json.loads(text)
+        if record["type"] == "writer":
+            return
+        if self.finished:
+            raise ValueError("a line behind the last one")
+        if record["type"] == "finish":
+            if type(record["rows"]) is not int or record["rows"] != self.rows:
+                raise ValueError(f"{record['rows']!r} rows, where {self.rows} were committed")
+            self.finished = True
+            return
+        shard, rows, file = record["shard"], record["rows"], ShardFile.from_json(record)
+        if type(shard) is not int or type(rows) is not int or not 1 <= rows <= self.block_rows:
+            raise ValueError(f"shard {shard!r} with {rows!r} rows")
+        if record["file"] != shard_name(shard):
+            raise ValueError(f"file {record['file']!r}")
+        if record["type"] == "prepare":
+            self._require(shard == len(self.commits) - 1, shard)
+            self.pending.append((rows, file))
+        elif record["type"] == "commit":
+            self._require(self.is_next(shard, rows), shard)
+            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows)))
+        else:
+            raise ValueError(f"type {record['type']!r}")
+
+    @staticmethod
+    def _require(condition: bool, shard: int) -> None:
+        if not condition:
+            raise ValueError(f"shard {shard} out of order")
+
+    def is_next(self, shard: int, rows: int) -> bool:
+        """Whether a commit can follow: of the shard behind a full one, or of more rows of the last shard."""
+        last = self.commits[-1] if self.commits else None
+        if last is not None and shard == last.shard:
+            return rows >= last.rows
+        return shard == len(self.commits) and (last is None or last.rows == self.block_rows)
+
+    def _apply(self, commit: Commit) -> None:
+        del self.commits[commit.shard :]
+        self.commits.append(commit)
+        self.pending = []
+
+    @property
+    def rows(self) -> int:
+        """T: how many rows are recorded."""
+        return (len(self.commits) - 1) * self.block_rows + self.commits[-1].rows if self.commits else 0
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of the shards."""
+        return sum(commit.file.size for commit in self.commits)
+
+    def steps(self) -> Steps:
+        """The scalars of all recorded rows."""
+        return Steps.concatenate([commit.steps for commit in self.commits])
+
+    def candidates(self, shard: int) -> list[ShardFile]:
+        """What the shard's file may be: the committed bytes, or those announced to replace them."""
+        files = [self.commits[shard].file] if shard < len(self.commits) else []
+        if shard == len(self.commits) - 1:
+            files += [file for _, file in self.pending]
+        return files
+
+    def claim(self) -> None:
+        """Take the log from whatever writer had it, where a lock alone can't keep writers apart.
+
+        Raises:
+            LockedError: Another one was faster.
+        """
+        if self._file.fenced:
+            self._append(_writer_record())
+
+    def append_prepare(self, shard: int, rows: int, file: ShardFile) -> None:
+        """Announce, durably, that the file of the last commit's shard is about to be replaced."""
+        self._append(_prepare_record(shard, rows, file))
+        self.pending.append((rows, file))
+
+    def append_commit(self, commit: Commit) -> None:
+        """Record, durably, that a shard's file is in place."""
+        self._append(_commit_record(commit))
+        self._apply(commit)
+
+    def rewrite(self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False) -> None:
+        """Replace the file by one line a shard, in one atomic step.
+
+        Where writers are kept apart by what they find in the log, an unfinished one also gets a line that is unlike any
+        other writer's, and what was announced of the last shard stays announced: another writer, which can't know yet
+        that it isn't to go on, may still do it.
+
+        Args:
+            rows: Rows to keep, at most as many as there are.
+            file_of_last: The bytes that the last kept shard's file has, where they aren't those of its commit.
+            finished: Whether to mark the recording as complete.
+        """
+        kept = self.commits[: -(-rows // self.block_rows)]
+        if kept:
+            last = kept[-1]
+            rest = rows - last.shard * self.block_rows
+            kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file_of_last or last.file)
+        records = [_commit_record(commit) for commit in kept]
+        pending: list[tuple[int, ShardFile]] = []
+        if finished:
+            records.append({"type": "finish", "rows": rows})
+        elif self._file.fenced:
+            if kept and len(kept) == len(self.commits):
+                before = self.commits[-1]
+                announced = [(before.rows, before.file), *self.pending]
+                pending = [(rows, file) for rows, file in announced if file != kept[-1].file]
+            records += [_prepare_record(kept[-1].shard, rows, file) for rows, file in pending]
+            records.append(_writer_record())
+        lines, chain = [], self._seed
+        for record in records:
+            line, chain = _encode(record, chain)
+            lines.append(line + "\n")
+        self._file.replace("".join(lines).encode())
+        self.commits, self.pending, self.finished, self._chain = kept, pending, finished, chain
+
+    def require_mine(self) -> None:
+        """Raise LockedError if another writer has changed the log since this one did."""
+        self._file.require_mine()
+
+    def _append(self, record: dict[str, Any]) -> None:
+        line, chain = _encode(record, self._chain)
+        self._file.append(line)
+        self._chain = chain
+
+
+def _encode(record: dict[str, Any], chain: int) -> tuple[str, int]:
+    text = canonical_bytes(record)
+    chain = google_crc32c.extend(chain, text)
+    return f"{chain:08x} {text.decode()}", chain
+
+
+def _writer_record() -> dict[str, Any]:
+    return {"type": "writer", "token": secrets.token_hex(8)}
+
+
+def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
+    return {"type": "prepare", "shard": shard, "rows": rows, "file": shard_name(shard), **file.to_json()}
+
+
+def _commit_record(commit: Commit) -> dict[str, Any]:
+    return {
+        "type": "commit",
+        "shard": commit.shard,
+        "rows": commit.rows,
+        "file": shard_name(commit.shard),
+        **commit.file.to_json(),
+        "steps": commit.steps.to_json(),
+    }

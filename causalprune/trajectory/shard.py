@@ -1,0 +1,151 @@
+"""One shard: the chunks of a block of rows one behind the other, then Zarr's index of them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import google_crc32c
+import numpy as np
+
+from causalprune.base.errors import CorruptError
+from causalprune.trajectory.blocks import BlockShape
+from causalprune.trajectory.codec import Codec
+from causalprune.trajectory.commits import ShardFile
+from causalprune.trajectory.storage import REMEDY, Fence, Location
+
+_CHECKSUM = struct.Struct("<I")
+
+PIECE_ROWS = 8
+"""Rows of a chunk that are rounded and checked at once."""
+
+
+def index_bytes(shape: BlockShape) -> int:
+    """Length of a shard's index: offset and length of each chunk, and a CRC32C."""
+    return 16 * shape.chunks + _CHECKSUM.size
+
+
+class NonFiniteError(Exception):
+    """A value of a block that is NaN or infinite, at (row, column) of the block."""
+
+    def __init__(self, row: int, column: int, value: float) -> None:
+        super().__init__(row, column, value)
+        self.row = row
+        self.column = column
+        self.value = value
+
+
+def write_shard(
+    location: Location,
+    block: np.ndarray,
+    shape: BlockShape,
+    codec: Codec,
+    fence: Fence,
+    announce: Callable[[ShardFile], None] | None = None,
+) -> ShardFile:
+    """Write a block of rows as a shard, atomically.
+
+    Rows that the block lacks are stored as NaN, columns behind the last as zero. Memory: two chunks.
+
+    Args:
+        location: The shard's final name.
+        block: (n, P_active) float32, 1 ≤ n ≤ B; it isn't changed.
+        shape: The cut of the recording.
+        codec: Its codec.
+        fence: Raises if another writer has taken over.
+        announce: Called with the file's identity when all of it is written, just before it takes its name.
+
+    Raises:
+        NonFiniteError: The block has a NaN or an infinity; nothing is written.
+        LockedError: By the fence.
+        StorageError: The file system refused.
+    """
+    rows = len(block)
+    chunk = np.zeros((shape.rows, shape.width), np.float32)
+    chunk[rows:] = np.nan
+    index = np.empty((shape.chunks, 2), "<u8")
+    checksum, position = 0, 0
+    with location.writing(fence) as file:
+        for number in range(shape.chunks):
+            start = number * shape.width
+            part = block[:, start : start + shape.width]
+            width = part.shape[1]
+            chunk[:, width:] = 0
+            # A few rows at a time, so that the second look at them finds them in the processor's cache.
+            for row in range(0, rows, PIECE_ROWS):
+                piece = part[row : row + PIECE_ROWS]
+                codec.round(piece, chunk[row : row + len(piece), :width])
+                _require_finite(piece, row, start)
+            begin = position
+            for data in codec.encode(chunk):
+                file.write(data)
+                checksum = google_crc32c.extend(checksum, data)
+                position += len(data)
+            index[number] = begin, position - begin
+        table = index.tobytes()
+        index_checksum = google_crc32c.value(table)
+        for data in (table, _CHECKSUM.pack(index_checksum)):
+            file.write(data)
+            checksum = google_crc32c.extend(checksum, data)
+            position += len(data)
+        identity = ShardFile(position, checksum, index_checksum)
+        if announce is not None:
+            announce(identity)
+    return identity
+
+
+def _require_finite(piece: np.ndarray, first_row: int, first_column: int) -> None:
+    finite = np.isfinite(piece)
+    if not finite.all():
+        row, column = np.unravel_index(int(np.argmin(finite)), finite.shape)
+        raise NonFiniteError(first_row + int(row), first_column + int(column), float(piece[row, column]))
+
+
+def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> tuple[np.ndarray, int]:
+    """Decode a shard's index.
+
+    Args:
+        data: The last :func:`index_bytes` of the shard.
+        size: Length of the shard in bytes.
+        shape: The cut of the recording.
+        source: Its name, for the error message.
+
+    Returns:
+        (chunks, 2) int64, offset and length of each chunk within the file; and the index's CRC32C.
+
+    Raises:
+        CorruptError: The index is damaged, or a chunk is missing or lies outside the file.
+    """
+    length = index_bytes(shape)
+    if len(data) < length:
+        raise CorruptError(source, expected=f"at least {length} bytes", found=f"{len(data)}", remedy=REMEDY)
+    (declared,) = _CHECKSUM.unpack(data[-_CHECKSUM.size :].tobytes())
+    actual = google_crc32c.value(data[: -_CHECKSUM.size])
+    if declared != actual:
+        raise CorruptError(f"{source} index", expected=f"CRC32C {declared:08x}", found=f"{actual:08x}", remedy=REMEDY)
+    index = data[: -_CHECKSUM.size].view("<u8").reshape(-1, 2)
+    ends_at = size - length
+    if (index > ends_at).any() or (index.sum(axis=1) > ends_at).any():
+        raise CorruptError(f"{source} index", expected=f"chunks within {ends_at} bytes", found="others", remedy=REMEDY)
+    return index.astype(np.int64), actual
+
+
+def checksum_file(location: Location) -> tuple[int, int]:
+    """Length and CRC32C of a file.
+
+    Raises:
+        CorruptError: Nothing there.
+        ReplacedError: It was replaced meanwhile.
+        StorageError: Storage refused.
+    """
+    checksum = 0
+    try:
+        with location.open() as file:
+            size = file.size
+            memory = np.empty(min(size, 4 * file.run_bytes), np.uint8)
+            for begin in range(0, size, max(1, len(memory))):
+                data = file.read(begin, min(begin + len(memory), size), lambda count: memory[:count])
+                checksum = google_crc32c.extend(checksum, data)
+            return size, checksum
+    except FileNotFoundError as error:
+        raise CorruptError(f"{location}", expected="a shard", found="no such file", remedy=REMEDY) from error

@@ -1,0 +1,238 @@
+"""Reading from the shards of a recording, each checked against the commit log before its first use."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from causalprune.base.errors import CorruptError, DataError, MismatchError
+from causalprune.trajectory.blocks import BlockShape
+from causalprune.trajectory.buffers import BufferPool
+from causalprune.trajectory.codec import Codec
+from causalprune.trajectory.commits import CommitLog, ShardFile
+from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.shard import index_bytes, read_index
+from causalprune.trajectory.storage import REMEDY, OpenFile, ReplacedError
+
+Kernel = Callable[[np.ndarray, np.ndarray], object]
+"""``kernel(source, out)``: what is done to decoded values on their way out; ``source`` and ``out`` may be the same."""
+
+_FREE_BUFFERS = 4
+_ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class _Index:
+    """A shard's index, and the file that it belongs to."""
+
+    version: Hashable
+    chunks: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Piece:
+    """What is wanted of one shard, and where to."""
+
+    shard: int
+    rows: slice
+    columns: slice
+    out: np.ndarray
+    kernel: Kernel | None
+    scratch: np.ndarray
+
+
+class ShardReader:
+    """Decodes rectangles of a recording into arrays of the caller; safe to use from several threads.
+
+    Args:
+        layout: The recording's files.
+        shape: Its cut.
+        codec: Its codec.
+        log: Its commits when it was opened: rows behind them are never looked at.
+        reload: Reads the log again. A writer may replace the last shard by a fuller one at any time.
+        describe: Names the parameter of a column, for error messages.
+    """
+
+    def __init__(
+        self,
+        layout: RecordingLayout,
+        shape: BlockShape,
+        codec: Codec,
+        log: CommitLog,
+        reload: Callable[[], CommitLog],
+        describe: Callable[[int], str],
+    ) -> None:
+        self.layout = layout
+        self.shape = shape
+        self.rows = log.rows
+        self.bytes_read = 0
+        self.read_seconds = self.decode_seconds = 0.0
+        self._codec = codec
+        self._log = log
+        self._reload = reload
+        self._describe = describe
+        self._indices: dict[int, _Index] = {}
+        self._lock = threading.Lock()
+        self._scratch = BufferPool(_FREE_BUFFERS)
+        self._encoded = BufferPool(_FREE_BUFFERS)
+
+    def read(self, rows: slice, columns: slice, out: np.ndarray, kernel: Kernel | None = None) -> None:
+        """Decode a rectangle.
+
+        Args:
+            rows: Start and stop within the recorded rows.
+            columns: Start and stop within the columns.
+            out: (rows, columns) float32.
+            kernel: Applied to each piece; the values themselves when left out.
+
+        Raises:
+            CorruptError: A shard is missing or damaged.
+            DataError: A value is NaN or infinite.
+            MismatchError: The rows were recorded anew since the recording was opened.
+            StorageError: The file system refused.
+        """
+        if rows.stop <= rows.start or columns.stop <= columns.start:
+            return
+        scratch = self._scratch.take(self.shape.rows, self.shape.width)
+        height = self.shape.rows
+        for number in range(rows.start // height, self.shape.shards(rows.stop)):
+            first = number * height
+            within = slice(max(rows.start - first, 0), min(rows.stop - first, height))
+            part = out[first + within.start - rows.start : first + within.stop - rows.start]
+            self._read_shard(_Piece(number, within, columns, part, kernel, scratch))
+
+    def _read_shard(self, piece: _Piece) -> None:
+        for _ in range(_ATTEMPTS):
+            try:
+                self._read_open_shard(piece)
+                return
+            except ReplacedError:
+                # While it was being read: what was decoded so far is decoded again, from one file.
+                self._indices.pop(piece.shard, None)
+        raise CorruptError(
+            f"{self.layout.shard(piece.shard)}",
+            expected="a shard that stays while it is read",
+            found="one replaced again and again",
+            remedy="run the same command again",
+        )
+
+    def _read_open_shard(self, piece: _Piece) -> None:
+        width = self.shape.width
+        path = f"{self.layout.shard(piece.shard)}"
+        first, stop = piece.columns.start // width, -(-piece.columns.stop // width)
+        with self._open(piece.shard) as (file, index):
+            for chunks in _runs(index[first:stop], first, file.run_bytes):
+                part = index[chunks.start : chunks.stop]
+                begin, end = int(part[:, 0].min()), int(part.sum(axis=1).max())
+                started = time.perf_counter()
+                encoded = file.read(begin, end, self._buffer)
+                arrived = time.perf_counter()
+                for chunk in chunks:
+                    offset, length = index[chunk]
+                    self._decode(encoded[offset - begin : offset - begin + length], chunk, piece, path)
+                with self._lock:
+                    self.bytes_read += end - begin
+                    self.read_seconds += arrived - started
+                    self.decode_seconds += time.perf_counter() - arrived
+
+    def _buffer(self, size: int) -> np.ndarray:
+        return self._encoded.take(-(-size // 4)).view(np.uint8)[:size]
+
+    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece, path: str) -> None:
+        columns, scratch = piece.columns, piece.scratch
+        origin = chunk * self.shape.width
+        start, stop = max(columns.start, origin), min(columns.stop, origin + self.shape.width)
+        target = piece.out[:, start - columns.start : stop - columns.start]
+        # A whole chunk with the same memory layout as its place in the caller's array needs no copy.
+        whole = target.shape == scratch.shape and target.flags.c_contiguous
+        decoded = target if whole else scratch
+        self._codec.decode(encoded, decoded, f"{path} chunk {chunk}")
+        values = decoded[piece.rows, start - origin : stop - origin]
+        finite = np.isfinite(values)
+        if not finite.all():
+            row, column = (int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
+            where = f"row {piece.shard * self.shape.rows + piece.rows.start + row}"
+            raise DataError(
+                f"delta of {where}, {self._describe(start + column)}",
+                expected="a finite number",
+                found=f"{values[row, column]}",
+                remedy="record again with a smaller learning rate",
+            )
+        if piece.kernel is not None:
+            piece.kernel(values, target)
+        elif not whole:
+            np.copyto(target, values)
+
+    @contextmanager
+    def _open(self, number: int) -> Iterator[tuple[OpenFile, np.ndarray]]:
+        """Open a shard, with its index, checked against the commit log."""
+        location = self.layout.shard(number)
+        for attempt in itertools.count():
+            log, known = self._log, self._indices.get(number)
+            with ExitStack() as stack:
+                try:
+                    file = stack.enter_context(location.open(known and known.version))
+                    index = self._identify(number, file, log.candidates(number))
+                except (CorruptError, FileNotFoundError) as error:
+                    self._explain(number, error, log, attempt)
+                    continue
+                yield file, index
+                return
+
+    def _explain(self, number: int, error: Exception, log: CommitLog, attempt: int) -> None:
+        """Raise what is wrong with a shard, unless a newer log may know better."""
+        self._log = self._reload()
+        if self._log.rows < self.rows:
+            raise MismatchError(
+                f"{self.layout.root}",
+                expected=f"{self.rows} rows, as when it was opened",
+                found=f"{self._log.rows}",
+                remedy="it was recorded anew meanwhile: run the same command again",
+            ) from error
+        # A writer may have replaced the last shard since the log was read; if so the log says it too.
+        if attempt == _ATTEMPTS or self._log.candidates(number) == log.candidates(number):
+            if isinstance(error, CorruptError):
+                raise error
+            raise CorruptError(
+                f"{self.layout.shard(number)}",
+                expected="a shard of the commit log",
+                found="no such file",
+                remedy=REMEDY,
+            ) from error
+
+    def _identify(self, number: int, file: OpenFile, candidates: list[ShardFile]) -> np.ndarray:
+        """Index of an open shard, which must be the file that the log speaks of."""
+        known = self._indices.get(number)
+        if known is not None and known.version == file.version:
+            return known.chunks
+        path = self.layout.shard(number)
+        data = file.tail(index_bytes(self.shape))
+        candidates = [c for c in candidates if c.size == file.size]
+        if not candidates:
+            raise CorruptError(
+                f"{path}", expected="the length in the commit log", found=f"{file.size} bytes", remedy=REMEDY
+            )
+        chunks, checksum = read_index(data, file.size, self.shape, f"{path}")
+        if all(c.index_checksum != checksum for c in candidates):
+            raise CorruptError(
+                f"{path} index", expected="the CRC32C in the commit log", found=f"{checksum:08x}", remedy=REMEDY
+            )
+        self._indices[number] = _Index(file.version, chunks)
+        return chunks
+
+
+def _runs(index: np.ndarray, first: int, run_bytes: int) -> Iterator[range]:
+    """Cut consecutive chunks, the first of them number ``first``, into runs of at most ``run_bytes``, one at least."""
+    begin, size = first, 0
+    for chunk, length in enumerate(index[:, 1].tolist(), first):
+        if size and size + length > run_bytes:
+            yield range(begin, chunk)
+            begin, size = chunk, 0
+        size += length
+    yield range(begin, first + len(index))

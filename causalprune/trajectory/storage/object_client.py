@@ -1,0 +1,238 @@
+"""Requests to a bucket: each is one call here, bounded in time, and fails in one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, TypeVar
+
+from causalprune.base.errors import StorageError, UsageError
+
+Result = TypeVar("Result")
+
+CONNECT_TIMEOUT = "5s"
+REQUEST_TIMEOUT = "300s"
+"""For a request with its body: a shard of 100 MB over 3 Mbit/s."""
+
+FIRST_RETRIES = 3
+"""Of the first request, about a second: a wrong address shows at once. Later ones are repeated for three minutes."""
+
+_AGAIN = "then run the same command again"
+
+
+class ConflictError(Exception):
+    """The object isn't there, isn't absent, or isn't of the version that the request asked for."""
+
+
+class NoAnswerError(StorageError):
+    """A request of which nobody knows whether it took effect."""
+
+
+@dataclass(frozen=True)
+class ObjectInfo:
+    """An object.
+
+    Attributes:
+        key: Its key.
+        size: Length in bytes.
+        version: Its entity tag, another one for other bytes.
+    """
+
+    key: str
+    size: int
+    version: str
+
+
+class ObjectClient:
+    """A bucket. Credentials, endpoint and region are those of the environment (``AWS_*``).
+
+    Every method raises StorageError where storage can't be reached or refuses. A change is one request.
+
+    Args:
+        bucket: Its name.
+    """
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket = bucket
+        self._first: Any = _connect(bucket, {"max_retries": FIRST_RETRIES})
+        self._store: Any = _connect(bucket, None)
+
+    @property
+    def store(self) -> Any:
+        """The bucket for another library that reads it through obstore."""
+        return self._store
+
+    def get(
+        self,
+        key: str,
+        span: tuple[int, int] | None = None,
+        *,
+        suffix: int = 0,
+        limit: int | None = None,
+        version: str | None = None,
+    ) -> tuple[memoryview, ObjectInfo]:
+        """Bytes of an object, and what it is.
+
+        Args:
+            key: Its key.
+            span: Only these bytes, or those of them that there are.
+            suffix: Only so many bytes at the end.
+            limit: Of an object that is larger, no bytes at all.
+            version: Only if it is of this version.
+
+        Raises:
+            FileNotFoundError: There is no such object.
+            ConflictError: It is of another version.
+        """
+        options: dict[str, Any] = {"if_match": version} if version else {}
+        if span:
+            options["range"] = span
+        elif suffix:
+            options["range"] = {"suffix": suffix}
+
+        def call(obstore: Any, store: Any) -> tuple[memoryview, ObjectInfo]:
+            result = obstore.get(store, key, options=options)
+            info = _info(result.meta)
+            return memoryview(b"" if limit is not None and info.size > limit else result.bytes()), info
+
+        return self._request("read", key, call)
+
+    def head(self, key: str) -> ObjectInfo | None:
+        """What an object is; None where there is none."""
+        try:
+            return _info(self._request("read", key, lambda obstore, store: obstore.head(store, key)))
+        except FileNotFoundError:
+            return None
+
+    def put(self, key: str, data: Any) -> None:
+        """Write an object, whatever is there."""
+        self._request("write", key, lambda obstore, store: obstore.put(store, key, data, use_multipart=False))
+
+    def put_if(self, key: str, data: Any, version: str | None) -> str:
+        """Write an object if the one that is there has a version, or if there is none.
+
+        Returns:
+            The new version.
+
+        Raises:
+            ConflictError: Something else is there.
+            NoAnswerError: Nobody knows whether it was written.
+        """
+        mode: Any = "create" if version is None else {"e_tag": version}
+        result = self._request("write", key, lambda obstore, store: obstore.put(store, key, data, mode=mode))
+        return str(result["e_tag"])
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy an object within the bucket."""
+        self._request("write", target, lambda obstore, store: obstore.copy(store, source, target))
+
+    def delete(self, *keys: str) -> None:
+        """Delete objects; those that aren't there are no error."""
+        if keys:
+            self._request("delete", keys[0], lambda obstore, store: obstore.delete(store, list(keys)))
+
+    def below(self, key: str, first: int | None = None) -> list[ObjectInfo]:
+        """Objects whose key begins with ``key/``, in the order of their keys; only the first few, if so wanted."""
+
+        def call(obstore: Any, store: Any) -> list[Any]:
+            pages = obstore.list(store, key, chunk_size=first or 1000)
+            return list(next(iter(pages), [])) if first else [entry for page in pages for entry in page]
+
+        return [_info(entry) for entry in self._request("list", key, call)]
+
+    def children(self, key: str) -> tuple[list[str], dict[str, int]]:
+        """Names of the folders, and names and lengths of the objects, directly below ``key/``."""
+        found = self._request("list", key, lambda obstore, store: obstore.list_with_delimiter(store, key))
+        folders = [name.rpartition("/")[2] for name in found["common_prefixes"]]
+        return folders, {entry["path"].rpartition("/")[2]: entry["size"] for entry in found["objects"]}
+
+    def _request(self, action: str, key: str, call: Callable[[Any, Any], Result]) -> Result:
+        import obstore
+
+        with _translated(action, f"s3://{self.bucket}/{key}", self.bucket):
+            if self._first is None:
+                return call(obstore, self._store)
+            try:
+                result = call(obstore, self._first)
+            except (FileNotFoundError, obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
+                self._first = None
+                raise
+            self._first = None
+            return result
+
+
+@lru_cache(maxsize=8)
+def client_of(bucket: str) -> ObjectClient:
+    """The client of a bucket, one a process.
+
+    Raises:
+        UsageError: obstore isn't installed.
+        StorageError: The environment says nothing that it understands.
+    """
+    return ObjectClient(bucket)
+
+
+def _connect(bucket: str, retry: Any) -> Any:
+    try:
+        import obstore.store
+    except ImportError as error:
+        raise UsageError(
+            f"s3://{bucket}", expected="obstore", found=str(error), remedy="pip install 'causalprune[s3]'"
+        ) from error
+    allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
+    options: Any = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allow_http}
+    with _translated("reach", f"s3://{bucket}", bucket):
+        return obstore.store.S3Store(bucket, client_options=options, retry_config=retry)
+
+
+def _info(entry: Any) -> ObjectInfo:
+    return ObjectInfo(entry["path"], entry["size"], entry["e_tag"] or "")
+
+
+@contextmanager
+def _translated(action: str, url: str, bucket: str) -> Iterator[None]:
+    """Turn an error of obstore into one of ours."""
+    from obstore import exceptions
+
+    try:
+        yield
+    except (exceptions.AlreadyExistsError, exceptions.PreconditionError) as error:
+        raise ConflictError(url) from error
+    except FileNotFoundError as error:
+        if "NoSuchBucket" not in str(error):
+            raise FileNotFoundError(url) from error
+        raise _storage_error(action, url, bucket, str(error)) from error
+    except (exceptions.BaseError, ValueError, OSError) as error:
+        raise _storage_error(action, url, bucket, str(error)) from error
+
+
+def _storage_error(action: str, url: str, bucket: str, text: str) -> StorageError:
+    line = text.partition("\n\nDebug source")[0]
+    code = re.search(r"<Code>(\w+)</Code>", text)
+    status = re.search(r"status code: (\d+)", line)
+    address = re.search(r"https?://[^/\s]+", line)
+    host = address[0] if address else "the endpoint"
+    reason = code[1] if code else f"HTTP status {status[1]}" if status else ""
+    kind: type[StorageError] = StorageError
+    if re.search(r"/latest/(api/token|meta-data)|/169\.254\.", line):
+        found = "no credentials"
+        remedy = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    elif reason == "NoSuchBucket":
+        found, remedy = f"no bucket {bucket} at {host}", "create it, or name another; check AWS_ENDPOINT_URL"
+    elif reason == "AuthorizationHeaderMalformed" or "incorrectly configured region" in line:
+        found, remedy = "a bucket in another region", "set AWS_REGION to the bucket's"
+    elif status and status[1] in ("401", "403"):
+        found, remedy = f"access denied ({reason})", "check the AWS_* variables and the bucket's policy"
+    elif "BadScheme" in text or "URL scheme is not allowed" in text:
+        found, remedy = f"plain http at {host}", "set AWS_ALLOW_HTTP=true if that is meant"
+    elif status:
+        found, remedy = reason, "see to the storage"
+    elif "error sending request" in line or "HTTP error" in line:
+        kind, found, remedy = NoAnswerError, f"no answer from {host}", "check the network and AWS_ENDPOINT_URL"
+    else:
+        found, remedy = line[:160], "check the AWS_* variables"
+    return kind(f"cannot {action} {url}", found=found, remedy=f"{remedy}, {_AGAIN}")

@@ -1,0 +1,318 @@
+"""Recording: the training loop copies a row, a thread does the rest."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+
+from causalprune.base.errors import DataError
+from causalprune.trajectory.commits import Commit, CommitLog
+from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.row_block import RowBlock
+from causalprune.trajectory.schema import RecordingSchema
+from causalprune.trajectory.shard import NonFiniteError, write_shard
+from causalprune.trajectory.steps import STEP_FIELDS, Steps
+
+if TYPE_CHECKING:
+    import torch
+
+QUEUE_BYTES = 512 * 2**20
+"""Memory for rows that aren't stored yet; two blocks at least."""
+
+_REMEDY = "record with a smaller learning rate"
+
+
+class RecordingWriter:
+    """Appends rows to a recording; made by a :class:`TrajectoryStore`, which holds the lock for it.
+
+    A row costs the caller one copy. Full blocks are rounded, compressed, written and committed by a thread; when it
+    falls behind by more than ``queue_bytes``, the next row waits. What goes wrong in the thread is raised by the next
+    call, and by every call after it.
+
+    As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
+    the recording as complete.
+
+    Args:
+        layout: The recording's files.
+        schema: Its shape and codec.
+        log: Its commits.
+        describe: Names the parameter of a column, for error messages.
+        release: Called once when the writer is done, however it ends.
+        finalize: Called by :meth:`finish` when all rows are durable.
+        tail: (n, P_active) rows of the last, unfilled shard, already committed.
+        queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
+    """
+
+    def __init__(
+        self,
+        layout: RecordingLayout,
+        schema: RecordingSchema,
+        log: CommitLog,
+        *,
+        describe: Callable[[int], str],
+        release: Callable[[], None],
+        finalize: Callable[[], None],
+        tail: np.ndarray,
+        queue_bytes: int = QUEUE_BYTES,
+    ) -> None:
+        self._layout = layout
+        self._schema = schema
+        self._log = log
+        self._describe = describe
+        self._release = release
+        self._finalize = finalize
+        self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
+        self._allocated = 0
+        self._pinned = False
+        self._free: list[RowBlock] = []
+        self._pending: deque[tuple[RowBlock, int]] = deque()
+        self._changed = threading.Condition()
+        self._failure: BaseException | None = None
+        self._stopping = False
+        self._closed = False
+        self._appended = self._committed = log.rows
+        self._block: RowBlock | None = None
+        if len(tail):
+            self._block = self._allocate()
+            self._block.reuse(log.rows // schema.shape.rows)
+            self._block.values[: len(tail)] = tail
+            self._block.scalars[: len(tail)] = log.commits[-1].steps.to_matrix().T
+            self._block.rows = len(tail)
+        self._thread = threading.Thread(target=self._run, name="causalprune-write", daemon=True)
+        self._thread.start()
+
+    @property
+    def rows_appended(self) -> int:
+        """Rows of the recording so far, stored or not."""
+        return self._appended
+
+    def row(self) -> np.ndarray:
+        """Where the next row will be kept, (P_active,) float32: pass it to :meth:`append` to save a copy."""
+        block = self._current()
+        return block.values[block.rows]
+
+    def room(self) -> np.ndarray:
+        """Where the next rows will be kept, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
+        block = self._current()
+        return block.values[block.rows :]
+
+    def append(
+        self,
+        delta: np.ndarray | torch.Tensor,
+        *,
+        loss_before: float | torch.Tensor,
+        loss_after: float | torch.Tensor,
+        lr: float,
+        epoch: int,
+        batch: int,
+        grad_norm: float | torch.Tensor,
+    ) -> None:
+        """Append a row.
+
+        A CUDA tensor is copied to pinned memory without waiting for it, on the current stream.
+
+        Args:
+            delta: (P_active,) signed Δθ, float32; free to be changed as soon as this returns, by the same stream.
+            loss_before: Loss before the step.
+            loss_after: Loss after it.
+            lr: Learning rate η_t of the step.
+            epoch: Number of the epoch.
+            batch: Number of the batch in its epoch.
+            grad_norm: Euclidean norm of the gradient.
+
+        Raises:
+            DataError: A value, or one of an earlier row, is NaN or infinite.
+            CausalpruneError: Whatever else stopped the thread.
+        """
+        on_device = not isinstance(delta, np.ndarray) and delta.is_cuda
+        self._pinned = on_device
+        block = self._current()
+        if tuple(delta.shape) != (self._schema.shape.columns,):
+            raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
+        scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
+        for position, value in enumerate(scalars):
+            number = float(value)
+            self._require_finite(number, position, self._appended)
+            block.scalars[block.rows, position] = number
+        block.put_delta(delta)
+        block.rows += 1
+        self._appended += 1
+        if block.rows == self._schema.shape.rows:
+            self._block = None
+            self._submit(block)
+
+    def flush(self) -> int:
+        """Store everything appended so far, durably.
+
+        Returns:
+            The rows of the recording, all of them committed.
+
+        Raises:
+            CausalpruneError: Whatever stopped the thread.
+        """
+        self._require_alive()
+        if self._block is not None and self._appended > self._committed:
+            self._submit(self._block)
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure is not None or self._committed == self._appended)
+        self._require_alive()
+        return self._committed
+
+    def finish(self) -> None:
+        """Store everything, mark the recording as complete, and close.
+
+        Raises:
+            DataError: No row was appended.
+            CausalpruneError: Whatever stopped the thread.
+        """
+        try:
+            if self.flush() == 0:
+                raise DataError(
+                    f"recording {self._layout.root}",
+                    expected="at least one row",
+                    found="none",
+                    remedy="record more steps",
+                )
+            self._finalize()
+        finally:
+            self.abort()
+
+    def close(self) -> None:
+        """Store everything and close; the recording can be continued later. Closing twice does nothing."""
+        if self._closed:
+            return
+        try:
+            self.flush()
+        finally:
+            self.abort()
+
+    def abort(self) -> None:
+        """Close without storing what isn't stored yet."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._changed:
+            self._stopping = True
+            self._pending.clear()
+            self._changed.notify_all()
+        self._thread.join()
+        self._block = None
+        self._free.clear()
+        self._release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _require_alive(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+        if self._closed:
+            raise ValueError("the recording was closed")
+
+    def _require_finite(self, value: float, position: int, row: int) -> None:
+        if not math.isfinite(value):
+            raise DataError(
+                f"{STEP_FIELDS[position]} of row {row}", expected="a finite number", found=f"{value}", remedy=_REMEDY
+            )
+
+    def _current(self) -> RowBlock:
+        """The block that takes the next row; waits until there is one."""
+        self._require_alive()
+        if self._block is not None:
+            return self._block
+        if self._appended >= self._schema.max_rows:
+            raise ValueError(f"the recording was made for {self._schema.max_rows} rows")
+        shard = self._appended // self._schema.shape.rows
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._failure is not None or bool(self._free) or self._allocated < self._capacity
+            )
+            block = self._free.pop() if self._free else None
+        self._require_alive()
+        self._block = block or self._allocate()
+        self._block.reuse(shard)
+        return self._block
+
+    def _allocate(self) -> RowBlock:
+        with self._changed:
+            self._allocated += 1
+            self._changed.notify_all()
+        return RowBlock(self._schema.shape.rows, self._schema.shape.columns, pinned=self._pinned)
+
+    def _submit(self, block: RowBlock) -> None:
+        with self._changed:
+            self._pending.append((block, block.rows))
+            self._changed.notify_all()
+
+    def _run(self) -> None:
+        try:
+            while self._work():
+                pass
+        except BaseException as error:
+            with self._changed:
+                self._failure = error
+                self._pending.clear()
+                self._changed.notify_all()
+
+    def _work(self) -> bool:
+        """Wait for something to do and do it; False when there will be nothing more."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._pending) or self._stopping or self._lacks_spare())
+            if self._stopping and not self._pending:
+                return False
+            block, rows = self._pending.popleft() if self._pending else (None, self._schema.shape.rows)
+        if block is None:
+            block = self._allocate()
+            block.touch()
+        else:
+            self._commit(block, rows)
+        with self._changed:
+            if rows == self._schema.shape.rows:
+                self._free.append(block)
+            self._changed.notify_all()
+        return True
+
+    def _lacks_spare(self) -> bool:
+        """Whether the second block is missing: made while the first one fills, it costs the caller no time."""
+        return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
+
+    def _commit(self, block: RowBlock, rows: int) -> None:
+        """Write a block's shard, then say so in the log: the order that makes a crash harmless."""
+        block.wait()
+        first = block.shard * self._schema.shape.rows
+        scalars = block.scalars[:rows]
+        for row, position in np.argwhere(~np.isfinite(scalars)):
+            self._require_finite(float(scalars[row, position]), int(position), first + int(row))
+        replaces = block.shard < len(self._log.commits)
+        try:
+            file = write_shard(
+                self._layout.shard(block.shard),
+                block.values[:rows],
+                self._schema.shape,
+                self._schema.codec,
+                self._log.require_mine,
+                (lambda new: self._log.append_prepare(block.shard, rows, new)) if replaces else None,
+            )
+        except NonFiniteError as error:
+            raise DataError(
+                f"delta of row {first + error.row}, {self._describe(error.column)}",
+                expected="a finite number",
+                found=f"{error.value}",
+                remedy=_REMEDY,
+            ) from error
+        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars)))
+        self._committed = first + rows
