@@ -18,7 +18,7 @@ from causalprune.commands.apply_mask import apply_mask
 from causalprune.commands.evaluate import evaluate
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
-from causalprune.commands.record import record
+from causalprune.commands.record.command import record
 from causalprune.config import ApplyMaskConfig, EvaluateConfig, FitGammaConfig, PretrainConfig, RecordConfig
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)

@@ -25,7 +25,7 @@ from recording_loops import Recorded, Saved, Training, lenet, resnet18
 
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
-from causalprune.commands.record import record
+from causalprune.commands.record.command import record
 from causalprune.config import FitGammaConfig, PretrainConfig, RecordConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, RecordingReader, TrajectoryStore

@@ -16,8 +16,8 @@ from causalprune_cli.logs import print_error, start_logging
 
 from causalprune.base.errors import ExitCode, InterruptedStage, UsageError
 from causalprune.base.options import Options, option
-from causalprune.base.processes import connected, launched, processes
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
+from causalprune.base.runtime import connected, launched, processes
 from causalprune.base.signals import stop_signals
 from causalprune.commands.names import FUNCTIONS
 from causalprune.config import RuntimeOptions

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from causalprune.base.errors import UsageError
+from causalprune.base.paths import EXPECTED, is_url_taken_for_path
 from causalprune.base.registry import expected_name
-from causalprune.base.urls import EXPECTED, is_url_taken_for_path
 
 Check = Callable[[Any], str | None]
 """Takes a value and returns what was expected when the value is wrong, else None."""

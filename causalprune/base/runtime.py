@@ -1,16 +1,22 @@
-"""Devices, seeds and determinism."""
+"""What a computation runs on: device, seeds, determinism, and the processes that share the work."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from typing import TYPE_CHECKING
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import UsageError
-from causalprune.base.processes import processes
+from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError
 
 if TYPE_CHECKING:
     import torch
+    from torch import nn
 
 
 def keyed_seed(*keys: int | str) -> int:
@@ -48,3 +54,202 @@ def make_deterministic() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+
+
+class PeerFailure(CausalpruneError):
+    """Ends the other processes when the first one failed; that one has reported why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__("the first process failed")
+        self.exit_code = ExitCode(code)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """One process among those that train together; the only one when started without a launcher.
+
+    Attributes:
+        rank: Its number, from 0.
+        count: How many there are.
+        local: Its number on this host, which is also that of its GPU.
+    """
+
+    rank: int = 0
+    count: int = 1
+    local: int = 0
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def first(self, action: Callable[[], Any]) -> None:
+        """Let the first process do something that may fail, while the others wait; it fails for all of them.
+
+        Raises:
+            CausalpruneError: In the first process, what ``action`` raised; in the others :class:`PeerFailure`.
+        """
+        if self.count == 1:
+            action()
+            return
+        failure: BaseException | None = None
+        if self.is_first:
+            try:
+                action()
+            except BaseException as error:
+                failure = error
+        code = int(getattr(failure, "exit_code", ExitCode.INTERNAL)) if failure is not None else 0
+        code = self._reduce_integers([code])[0]
+        if failure is not None:
+            raise failure
+        if code:
+            raise PeerFailure(code)
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether any process has set it; all processes must call this."""
+        return list(flags) if self.count == 1 else [bool(n) for n in self._reduce_integers([int(f) for f in flags])]
+
+    def sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of a tensor over the processes; the tensor itself stays as it is."""
+        if self.count == 1:
+            return value
+        import torch.distributed as dist
+
+        total = value.detach().clone()
+        dist.all_reduce(total)
+        return total
+
+    def from_first(self, numbers: list[float]) -> list[float]:
+        """The first process's numbers, which decide for all."""
+        if self.count == 1:
+            return numbers
+        import torch
+        import torch.distributed as dist
+
+        tensor = torch.tensor(numbers, dtype=torch.float64)
+        dist.broadcast(tensor, 0, group=_control[0])
+        return [float(n) for n in tensor.tolist()]
+
+    def share(self, samples: int) -> slice:
+        """Which samples of a minibatch of so many belong to this process; the shares' sizes differ by at most one."""
+        return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
+
+    def parallel(self, model: nn.Module) -> nn.Module:
+        """The model's forward pass, whose gradients are averaged over the processes."""
+        if self.count == 1:
+            return model
+        from torch.nn.parallel import DistributedDataParallel
+
+        device = next(model.parameters()).device
+        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+
+    def require_agreement(self, subject: str, value: Any) -> None:
+        """Check that every process found the same, such as the state from which all of them continue.
+
+        Args:
+            subject: What was found, for the error message.
+            value: Anything that JSON can express.
+
+        Raises:
+            UsageError: They found different ones, so they don't see the same files.
+        """
+        if self.count == 1:
+            return
+        import zlib
+
+        checksum = zlib.crc32(json.dumps(value, sort_keys=True).encode())
+        low, high = self._reduce_integers([-checksum, checksum])
+        if -low != high:
+            raise UsageError(
+                subject,
+                expected="the same in every process",
+                found="different ones",
+                remedy="let all of them see the same run directory",
+            )
+
+    def _reduce_integers(self, values: list[int]) -> list[int]:
+        """The maximum of each number over the processes, by the CPU, so that no GPU is waited for."""
+        import torch
+        import torch.distributed as dist
+
+        tensor = torch.tensor(values, dtype=torch.int64)
+        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=_control[0])
+        return [int(n) for n in tensor.tolist()]
+
+
+_PATIENCE = timedelta(hours=6)
+"""How long one process may work alone, as on a large subproblem; one that has ended is noticed at once."""
+
+_control: list[Any] = []
+"""The group that :func:`control_group` returns, while there is one."""
+
+_current: list[Processes] = []
+
+
+def control_group() -> Any:
+    """The gloo group of all processes, which exchanges decisions and arrays in host memory."""
+    return _control[0]
+
+
+def processes() -> Processes:
+    """Return this process among those it is connected with; a single one if there are none."""
+    return _current[0] if _current else Processes()
+
+
+def launched() -> Processes:
+    """Return this process as torchrun or srun describes it in the environment; nothing is connected yet."""
+    environment = os.environ
+    if "TORCHELASTIC_RUN_ID" in environment or ("RANK" in environment and "WORLD_SIZE" in environment):
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+    else:
+        return Processes()
+    return Processes(*(int(environment.get(name, "0")) for name in names))
+
+
+@contextmanager
+def connected(device: str) -> Iterator[Processes]:
+    """Connect with the other processes while the body runs, if there are any.
+
+    Args:
+        device: ``cpu``, ``cuda`` or ``auto``: GPUs exchange data by NCCL, CPUs by gloo.
+    """
+    own = launched()
+    if own.count == 1:
+        yield own
+        return
+    # A lost process is reported in one line of ours, not in a page of PyTorch's.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    import torch
+    import torch.distributed as dist
+
+    if "MASTER_ADDR" not in os.environ:
+        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = _slurm_meeting_point()
+    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    if on_gpu:
+        torch.cuda.set_device(own.local)
+    try:
+        dist.init_process_group("nccl" if on_gpu else "gloo", rank=own.rank, world_size=own.count)
+        _control.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
+        _current.append(own)
+        yield own
+    except (dist.DistError, RuntimeError) as error:
+        if not isinstance(error, dist.DistError) and "onnection" not in str(error):
+            raise
+        found = " ".join(str(error).split())[:120]
+        raise StorageError(
+            "other processes", expected=f"{own.count} of them", found=found, remedy="see what ended them"
+        ) from error
+    finally:
+        _control.clear()
+        _current.clear()
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _slurm_meeting_point() -> tuple[str, str]:
+    """Host of the first task, and a port derived from the number of the job."""
+    nodes = os.environ["SLURM_STEP_NODELIST"]
+    done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    return done.stdout.split()[0], str(20000 + int(os.environ["SLURM_JOB_ID"]) % 20000)

@@ -20,8 +20,8 @@ from causalprune.base.errors import (
 from causalprune.base.files import append_line, make_directory, remove_file, remove_partials, sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
-from causalprune.base.processes import processes
 from causalprune.base.progress import Reporter
+from causalprune.base.runtime import processes
 from causalprune.base.signals import stop_requests
 from causalprune.commands._output import StageResult, batch_job, done_already, identity_of, write_result
 from causalprune.models.checkpoint import (

@@ -17,7 +17,7 @@ from causalprune.config import (
     RunConfig,
 )
 from causalprune.pruning.criteria import load_criterion
-from causalprune.trajectory.update_rule import UpdateRule
+from causalprune.trajectory.steps import UpdateRule
 
 C = TypeVar("C", bound=Options)
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.processes import processes
 from causalprune.base.progress import Reporter
+from causalprune.base.runtime import processes
 from causalprune.base.signals import stop_requests
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import StageResult

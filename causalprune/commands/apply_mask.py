@@ -14,11 +14,10 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import MismatchError
-from causalprune.base.paths import RunPaths
+from causalprune.base.paths import RunPaths, StoreUrl
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import resolve_device
 from causalprune.base.units import parse_bytes
-from causalprune.base.urls import StoreUrl
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct

@@ -11,7 +11,7 @@ import numpy as np
 
 from causalprune.analysis.diagnosis.agreement import agreement, stability
 from causalprune.analysis.diagnosis.findings import findings
-from causalprune.analysis.diagnosis.fit_interventions import intervene
+from causalprune.analysis.diagnosis.interventions import intervene
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
 from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.base.errors import MismatchError, UsageError
@@ -24,8 +24,7 @@ from causalprune.commands._output import StageResult, check_distinct, publish, r
 from causalprune.commands.fit_gamma import design
 from causalprune.config import DiagnoseConfig, FitGammaConfig
 from causalprune.models.checkpoint import load_checkpoint
-from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.rows import held_out_tail
+from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
 from causalprune.training.losses import loss_function
 from causalprune.trajectory import Fit, RecordingReader, TrajectoryStore
 

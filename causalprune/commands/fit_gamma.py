@@ -13,9 +13,8 @@ import numpy.typing as npt
 from causalprune.analysis.group_curvature import group_curvature
 from causalprune.base.errors import DataError, MismatchError, NumericalError, UsageError
 from causalprune.base.paths import RunPaths
-from causalprune.base.processes import processes
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import resolve_device
+from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._fit_result import FitGammaResult, FitReport
 from causalprune.commands._output import done_already, identity_of

@@ -7,7 +7,7 @@ from causalprune.base.registry import Registry
 
 _COMMANDS = {
     "pretrain": ("causalprune.config.pretrain:PretrainConfig", "causalprune.commands.pretrain:pretrain"),
-    "record": ("causalprune.config.record:RecordConfig", "causalprune.commands.record:record"),
+    "record": ("causalprune.config.record:RecordConfig", "causalprune.commands.record.command:record"),
     "fit-gamma": ("causalprune.config.fit_gamma:FitGammaConfig", "causalprune.commands.fit_gamma:fit_gamma"),
     "apply-mask": ("causalprune.config.apply_mask:ApplyMaskConfig", "causalprune.commands.apply_mask:apply_mask"),
     "posttrain": ("causalprune.config.posttrain:PosttrainConfig", "causalprune.commands.posttrain:posttrain"),
@@ -17,7 +17,7 @@ _COMMANDS = {
     "run": ("causalprune.config.run:RunConfig", "causalprune.commands.run:run"),
     "sweep": ("causalprune.config.sweep:SweepConfig", "causalprune.commands.sweep.command:sweep"),
     "report": ("causalprune.config.report:ReportConfig", "causalprune.commands.report:report"),
-    "info": ("causalprune.config.info:InfoConfig", "causalprune.commands.info:info"),
+    "info": ("causalprune.config.info:InfoConfig", "causalprune.commands.info.command:info"),
     "store verify": ("causalprune.config.store:StoreVerifyConfig", "causalprune.commands.store:store_verify"),
     "store export": ("causalprune.config.store:StoreExportConfig", "causalprune.commands.store:store_export"),
     "store compact": ("causalprune.config.store:StoreCompactConfig", "causalprune.commands.store:store_compact"),

@@ -22,7 +22,7 @@ from causalprune.commands.evaluate import EvaluateResult, evaluate, evaluation_o
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
-from causalprune.commands.record import record
+from causalprune.commands.record.command import record
 from causalprune.config import ApplyMaskConfig, FitGammaConfig, PretrainConfig, RunConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.channels import prunable_producers

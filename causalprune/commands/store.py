@@ -10,16 +10,14 @@ from pathlib import Path
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import RunPaths, lock_path
+from causalprune.base.paths import RunPaths, lock_path, parse_place
 from causalprune.base.progress import Reporter
 from causalprune.base.units import parse_range
-from causalprune.base.urls import parse_place
 from causalprune.commands._output import StageResult, done_already
 from causalprune.config import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.trajectory import RecordingReader, TrajectoryStore
 from causalprune.trajectory.export import export_recording, format_of, is_exported
-from causalprune.trajectory.maintenance import recode
-from causalprune.trajectory.merging import Merge
+from causalprune.trajectory.maintenance import Merge, recode
 from causalprune.trajectory.names import RECORDING_FORMATS
 
 _SHOWN = 10

@@ -8,9 +8,8 @@ from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, flag_of, fraction, one_of, option, positive
-from causalprune.base.paths import DEFAULT_FIT
+from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
-from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.pruning.names import (
     CRITERIA,

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, one_of, option, unit_interval
-from causalprune.base.paths import DEFAULT_FIT
+from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
-from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import ComputeOptions, store_option
 
 

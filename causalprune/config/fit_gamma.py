@@ -8,9 +8,8 @@ from pathlib import Path
 from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, fraction, one_of, open_fraction, option, png_file, unit_interval
 from causalprune.base.options import positive as above_zero
-from causalprune.base.paths import DEFAULT_FIT
+from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
-from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import LeaseOptions, OutputOptions, check_device, store_option
 from causalprune.pruning.names import GRANULARITIES, SCOPES
 from causalprune.solver.names import NORMALIZATIONS, SGD_PRESETS, SOLVERS

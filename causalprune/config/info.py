@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.options import option, png_file
+from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_range
-from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import RuntimeOptions, store_option
 
 

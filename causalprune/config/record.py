@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.options import at_least, fraction, one_of, option, positive
+from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
-from causalprune.base.urls import StoreUrl
 from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
 from causalprune.trajectory.names import CODECS

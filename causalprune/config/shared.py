@@ -8,8 +8,8 @@ from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, one_of, open_fraction, option
+from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.base.urls import parse_place
 from causalprune.data.names import AUGMENTATIONS, check_dataset
 from causalprune.models.names import check_model_name
 

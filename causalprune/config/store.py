@@ -7,8 +7,8 @@ from pathlib import Path
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import option
+from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.base.units import check_range
-from causalprune.base.urls import StoreUrl, parse_place
 from causalprune.config.shared import LeaseOptions, OutputOptions, RuntimeOptions, store_option
 from causalprune.trajectory.names import CODECS, RECORDING_FORMATS
 

@@ -8,8 +8,7 @@ from typing import cast
 import torch
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.processes import Processes
-from causalprune.base.runtime import keyed_seed
+from causalprune.base.runtime import Processes, keyed_seed
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
 from causalprune.data.loading import BatchJob, load_batches

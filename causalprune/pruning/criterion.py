@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.trajectory.update_rule import UpdateRule
+from causalprune.trajectory.steps import UpdateRule
 
 Vector = npt.NDArray[np.floating]
 

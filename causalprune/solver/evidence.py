@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import NumericalError
-from causalprune.solver.problem import LassoProblem
+from causalprune.solver.problem import FittedRows, LassoProblem
 from causalprune.solver.region import Region
-from causalprune.solver.rows import FittedRows
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.streaming import ScanCosts
 from causalprune.solver.working_set import Positions

@@ -12,15 +12,22 @@ from threadpoolctl import threadpool_limits
 from causalprune.base.errors import UsageError
 from causalprune.solver.evidence import FitResult, NotCertifiedError, combine, fold_errors, region_evidence, sparse_path
 from causalprune.solver.fit import Ranges, Solver
-from causalprune.solver.memory import divide_working_set, plan_memory
 from causalprune.solver.path import Task
-from causalprune.solver.problem import LassoProblem, SolverOptions, no_correlation, no_movement
+from causalprune.solver.problem import (
+    FittedRows,
+    LassoProblem,
+    SolverOptions,
+    bootstrap_counts,
+    no_correlation,
+    no_movement,
+    row_factor,
+)
 from causalprune.solver.process_group import Division, ProcessGroup
 from causalprune.solver.products import DeviceProducts, HostProducts, Products
 from causalprune.solver.region import Region
-from causalprune.solver.rows import FittedRows, bootstrap_counts, row_factor
 from causalprune.solver.source import ColumnSource, Float32, Float64
 from causalprune.solver.streaming import Notify, Scanner
+from causalprune.solver.working_set import divide_working_set, plan_memory
 
 SIDE_TOL = 1e-4
 """Relative gap of the fits that only judge the fit itself: held-out steps, folds, resamples."""

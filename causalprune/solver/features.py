@@ -14,9 +14,8 @@ from typing import Literal
 import numpy as np
 
 from causalprune.solver.source import Argument, ColumnSource, Result
-from causalprune.trajectory.buffers import BufferPool
 from causalprune.trajectory.reader import RecordingReader, recut
-from causalprune.trajectory.threads import prefetched
+from causalprune.trajectory.threads import BufferPool, prefetched
 
 
 class FeatureSource(ColumnSource):

@@ -11,12 +11,10 @@ import numpy as np
 
 from causalprune.base.errors import DataError
 from causalprune.solver.certificate import allowed_peak, duality_gap, signed
-from causalprune.solver.exchange import Exchange
 from causalprune.solver.path import Scaling, Solution, Task, solve_path
-from causalprune.solver.process_group import Division
+from causalprune.solver.process_group import Division, Exchange
 from causalprune.solver.products import correlation_error
-from causalprune.solver.ranking import KktScores
-from causalprune.solver.screening import BlockPart, Reference, Screening, upper_limits
+from causalprune.solver.screening import BlockPart, KktScores, Reference, Screening, upper_limits
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.working_set import ColumnScales, Positions
 

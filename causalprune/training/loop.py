@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import CorruptError, DataError
-from causalprune.base.processes import processes
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import keyed_seed
+from causalprune.base.runtime import keyed_seed, processes
 from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.data.batches import Batches

@@ -15,12 +15,12 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
 from causalprune.base.errors import DataError, UsageError
-from causalprune.base.urls import StoreUrl
+from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
 from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, RecordingWriter, TrajectoryStore
-from causalprune.trajectory.update_rule import STEP_EXTRAS
+from causalprune.trajectory.steps import STEP_EXTRAS
 
 LossChange = Literal["same-batch", "next-batch"]
 Measure = Callable[[], torch.Tensor]

@@ -11,10 +11,18 @@ from typing import Any
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, UsageError
-from causalprune.trajectory.arrays import DTYPES, MAX_ARRAY_BYTES, read_array, write_array
 from causalprune.trajectory.layout import METADATA, RecordingLayout
 from causalprune.trajectory.storage import Location
-from causalprune.trajectory.zarr_files import REMEDY, canonical_bytes, group_document, read_attributes
+from causalprune.trajectory.zarr_files import (
+    DTYPES,
+    MAX_ARRAY_BYTES,
+    REMEDY,
+    canonical_bytes,
+    group_document,
+    read_array,
+    read_attributes,
+    write_array,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from causalprune.base.errors import CorruptError
-from causalprune.trajectory.arrays import write_array
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import METADATA, RecordingLayout, StoreLayout
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.schema import RecordingSchema
 from causalprune.trajectory.shard import checksum_file
 from causalprune.trajectory.storage import Location
-from causalprune.trajectory.zarr_files import REMEDY, delta_document, group_document, plain_group_document
+from causalprune.trajectory.zarr_files import REMEDY, delta_document, group_document, plain_group_document, write_array
 
 
 def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np.ndarray) -> None:

@@ -1,21 +1,25 @@
-"""Storing a recording anew: its rows are streamed through two blocks of memory."""
+"""Storing recordings anew: another codec for one, or those of several jobs in one store."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
-from causalprune.base.errors import DataError, UsageError
-from causalprune.base.urls import StoreUrl
+from causalprune.base.errors import DataError, MismatchError, StorageError, UsageError
+from causalprune.base.files import PARTIAL, remove_partials, remove_tree, rename
+from causalprune.base.paths import StoreUrl
 from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.fits import write_fit_group
 from causalprune.trajectory.layout import RecordingLayout, StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording, finish_recording, recover_recordings
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.schema import RecordingSchema
+from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import Location
 from causalprune.trajectory.store import TrajectoryStore
@@ -114,3 +118,129 @@ def append_recording(reader: RecordingReader, writer: RecordingWriter) -> None:
         for delta in room[:count]:
             writer.append(delta, **{name: steps[name][row].item() for name in STEP_FIELDS})
             row += 1
+
+
+@dataclass(frozen=True)
+class Merge:
+    """The recordings of several stores, and the recording that has the rows of all.
+
+    Its X and y are those of the parts, one below the other. Nothing is rounded unless its codec asks for it.
+
+    Attributes:
+        store: One of the stores; all have the same parameters.
+        readers: Every recording of every store, in order.
+        info: How the whole was made.
+        codec: How it is stored.
+    """
+
+    store: TrajectoryStore
+    readers: tuple[RecordingReader, ...]
+    info: RecordingInfo
+    codec: Codec
+
+    @classmethod
+    def of(cls, stores: Sequence[TrajectoryStore], codec: str | None = None) -> Merge:
+        """Check that stores can be merged.
+
+        Args:
+            stores: Of the same model and mask.
+            codec: How to store the whole; with as many bits as the most exact part when left out.
+
+        Raises:
+            DataError: A store has no recording, or one that isn't finished.
+            MismatchError: The recordings can't be explained by one γ.
+            UsageError: An unknown codec.
+            CorruptError: A file is missing or damaged.
+        """
+        readers: list[RecordingReader] = []
+        for store in stores:
+            store.require_index(stores[0].index)
+            if not store.recordings:
+                raise DataError(f"{store.path}", expected="a recording", found="none", remedy="leave it out")
+            readers += [store.recording(name) for name in store.recordings]
+        info = merged_info(readers)
+        most = max((reader.schema.codec for reader in readers), key=lambda own: own.mantissa_bits)
+        return cls(stores[0], tuple(readers), info, find_codec(codec or most.name))
+
+    def made(self, reader: RecordingReader) -> bool:
+        """Whether a recording is the one that this makes."""
+        return reader.finished and reader.info == self.info and reader.schema.codec == self.codec
+
+    def write(self, path: Path) -> None:
+        """Make the store, which appears as a whole; memory: two blocks of rows. One process at a time may call it.
+
+        Args:
+            path: Where nothing is.
+
+        Raises:
+            CorruptError: A file is missing or damaged.
+            StorageError: The file system refused.
+        """
+        temporary = path.with_name(f".{path.name}{PARTIAL}merge")
+        # Of an earlier attempt that was killed.
+        remove_partials(path.parent, path.name)
+        try:
+            merged = TrajectoryStore.create(
+                temporary, index=self.store.index, model=self.store.model, start_sha256=self.info.start_sha256
+            )
+            with merged.create_recording(
+                self.info,
+                self.readers[0].active,
+                max_rows=sum(reader.num_rows for reader in self.readers),
+                codec=self.codec.name,
+                queue_bytes=LEAST_QUEUE,
+            ) as writer:
+                for reader in self.readers:
+                    append_recording(reader, writer)
+                writer.finish()
+            rename(temporary, path)
+        except BaseException:
+            if temporary.exists():
+                with suppress(StorageError):
+                    remove_tree(temporary)
+            raise
+
+
+def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
+    """What a recording that holds the rows of others says about how it was made.
+
+    Its seed is the first one's; each part's digest and rows are in ``extra["merged"]``.
+
+    Raises:
+        DataError: A recording isn't finished.
+        MismatchError: They can't be explained by one γ: other columns, optimizer or definition of a row.
+    """
+    first = readers[0]
+    for reader in readers:
+        where = f"recording {reader.path}"
+        if not reader.finished:
+            raise DataError(
+                where, expected="a finished recording", found="an unfinished one", remedy="finish it, or leave it out"
+            )
+        if reader.info.momentum > 0:
+            raise MismatchError(
+                where,
+                expected="a recording of plain SGD, whose rows stand for themselves",
+                found=f"momentum {reader.info.momentum:g}, whose rows need the row before",
+                remedy="fit each recording by itself",
+            )
+        if reader.schema.active_checksum != first.schema.active_checksum or (
+            reader.num_columns != first.num_columns or not np.array_equal(reader.active, first.active)
+        ):
+            raise MismatchError(
+                where, expected=f"the unpruned parameters of {first.path}", found="others", remedy="leave it out"
+            )
+        for name in ("optimizer", "loss_change", "stride"):
+            here, there = getattr(reader.info, name), getattr(first.info, name)
+            if here != there:
+                raise MismatchError(
+                    where, expected=f"{name} {there}, as in {first.path}", found=f"{here}", remedy="leave it out"
+                )
+    parts = [{"digest": reader.digest, "rows": reader.num_rows, "seed": reader.info.seed} for reader in readers]
+    starts = {reader.info.start_sha256 for reader in readers}
+    return replace(
+        first.info,
+        start_sha256=first.info.start_sha256 if len(starts) == 1 else "",
+        identity="",
+        extra={**first.info.extra, "merged": parts},
+    )

@@ -12,8 +12,6 @@ import numpy as np
 
 from causalprune.base.errors import CorruptError, UsageError
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.arrays import read_array
-from causalprune.trajectory.buffers import BufferPool
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.fits import Fit, FitStore
 from causalprune.trajectory.layout import METADATA, StoreLayout
@@ -21,12 +19,13 @@ from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage import Location
-from causalprune.trajectory.threads import prefetched
+from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.zarr_files import (
     REMEDY,
     attributes_checksum,
     canonical_bytes,
     delta_document,
+    read_array,
     read_attributes,
     read_document,
     require_document,

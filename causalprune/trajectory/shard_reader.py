@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError
-from causalprune.trajectory.blocks import BlockShape
-from causalprune.trajectory.buffers import BufferPool
 from causalprune.trajectory.codec import Codec
 from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.schema import BlockShape
 from causalprune.trajectory.shard import index_bytes, read_index
 from causalprune.trajectory.storage import REMEDY, OpenFile, ReplacedError
+from causalprune.trajectory.threads import BufferPool
 
 Kernel = Callable[[np.ndarray, np.ndarray], object]
 """``kernel(source, out)``: what is done to decoded values on their way out; ``source`` and ``out`` may be the same."""

@@ -12,9 +12,8 @@ import numpy as np
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.locks import Lock, LockHolder
-from causalprune.base.urls import StoreUrl, parse_place
+from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.blocks import MAX_ROWS, BlockShape
 from causalprune.trajectory.codec import find_codec
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.fits import FitStore
@@ -26,7 +25,7 @@ from causalprune.trajectory.lifecycle import (
     rewind_recording,
 )
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
+from causalprune.trajectory.schema import MAX_ROWS, BlockShape, RecordingInfo, RecordingSchema
 from causalprune.trajectory.storage import Location, locate
 from causalprune.trajectory.writer import QUEUE_BYTES, RecordingWriter
 from causalprune.trajectory.zarr_files import (

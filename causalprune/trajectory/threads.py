@@ -1,12 +1,16 @@
-"""Doing the next pieces of work in threads while the caller is busy with this one."""
+"""Work ahead in threads, and the buffers that it fills."""
 
 from __future__ import annotations
 
+import math
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
+
+import numpy as np
 
 Result = TypeVar("Result")
 
@@ -37,3 +41,50 @@ def prefetched(tasks: Iterable[Callable[[], Result]], depth: int) -> Iterator[Re
             del result
     finally:
         executor.shutdown(wait=True, cancel_futures=True)
+
+
+class BufferPool:
+    """Hands out float32 arrays; fresh pages cost about as much as decoding into them.
+
+    An array's memory is used again only after the array and every view of it are gone, so that a caller who keeps a
+    block keeps its values.
+
+    Args:
+        capacity: Free buffers to keep.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
+        self._free: list[np.ndarray] = []
+        self._lock = threading.RLock()  # re-entrant: the collector may run `_Lease.__del__` at any allocation
+
+    def take(self, *shape: int) -> np.ndarray:
+        """An uninitialised C-contiguous float32 array."""
+        size = math.prod(shape)
+        with self._lock:
+            fitting = [i for i, memory in enumerate(self._free) if memory.size >= size]
+            memory = self._free.pop(fitting[-1]) if fitting else None
+        return np.asarray(_Lease(self, np.empty(size, np.float32) if memory is None else memory, shape))
+
+    def give(self, memory: np.ndarray) -> None:
+        """Take memory back."""
+        with self._lock:
+            if len(self._free) < self._capacity:
+                self._free.append(memory)
+
+
+class _Lease:
+    """The owner that numpy keeps alive as long as any view of the array lives."""
+
+    def __init__(self, pool: BufferPool, memory: np.ndarray, shape: tuple[int, ...]) -> None:
+        self._pool = pool
+        self._memory = memory
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": shape,
+            "typestr": memory.dtype.str,
+            "data": (memory.ctypes.data, False),
+        }
+
+    def __del__(self) -> None:
+        self._pool.give(self._memory)

@@ -8,13 +8,12 @@ from functools import partial
 import numpy as np
 
 from causalprune.base.errors import CausalpruneError, CorruptError
-from causalprune.trajectory.arrays import read_array
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.fits import FitStore
 from causalprune.trajectory.layout import METADATA, RecordingLayout
 from causalprune.trajectory.shard import checksum_file
 from causalprune.trajectory.steps import STEP_FIELDS
-from causalprune.trajectory.zarr_files import REMEDY, read_document
+from causalprune.trajectory.zarr_files import REMEDY, read_array, read_document
 
 _ATTEMPTS = 5
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from causalprune.base.errors import ExitCode, LockedError, UsageError
-from causalprune.base.processes import PeerFailure, Processes, launched, processes
+from causalprune.base.runtime import PeerFailure, Processes, launched, processes
 
 
 def in_threads(count, action):

@@ -20,7 +20,7 @@ from causalprune.base.locks import FileLock
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, TrajectoryStore
-from causalprune.trajectory.blocks import BlockShape
+from causalprune.trajectory.schema import BlockShape
 
 TOLERANCE = 1e-5
 """Relative difference of weights and deltas, in the Euclidean norm: float32 sums in another order."""

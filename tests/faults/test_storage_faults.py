@@ -13,8 +13,7 @@ from faulty_storage import STORAGE_FAULTS
 from stage_cases import artefacts
 
 from causalprune.base.errors import CausalpruneError
-from causalprune.base.paths import RunPaths, fit_result_path
-from causalprune.base.urls import parse_place
+from causalprune.base.paths import RunPaths, fit_result_path, parse_place
 from causalprune.trajectory import TrajectoryStore
 from causalprune.trajectory.storage import locate
 

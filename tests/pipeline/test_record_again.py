@@ -9,7 +9,7 @@ from commands import artefact_hashes, call, call_json
 
 from causalprune.base.errors import StorageError
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._record_loop import RecordLoop
+from causalprune.commands.record.loop import RecordLoop
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.trajectory import TrajectoryStore
 from causalprune.trajectory.steps import STEP_FIELDS

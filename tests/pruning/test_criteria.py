@@ -13,7 +13,7 @@ from causalprune.pruning.criteria import GAMMA, load_criterion
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
-from causalprune.trajectory.update_rule import UpdateRule
+from causalprune.trajectory.steps import UpdateRule
 
 P = 6
 RNG = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from causalprune_cli.main import main
 
 from causalprune.base.errors import UsageError
-from causalprune.base.urls import StoreUrl, parse_place
+from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.config import RecordConfig
 
 

@@ -9,9 +9,9 @@ from causalprune.base.errors import NumericalError, UsageError
 from causalprune.solver import exact_fit
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import fit_exactly
-from causalprune.solver.memory import MemoryPlan
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource
+from causalprune.solver.working_set import MemoryPlan
 
 PLAIN = SolverOptions(held_out=0)
 
@@ -170,7 +170,7 @@ def test_selection_probabilities_are_those_of_the_resamples():
     options = SolverOptions(held_out=0, resamples=12, seed=5)
     result = fit_exactly(ArraySource(X, y), LassoProblem(alpha_ratio=0.1), options)
     probability = result.extras["selection_probability"]
-    from causalprune.solver.rows import bootstrap_counts
+    from causalprune.solver.problem import bootstrap_counts
 
     truth = np.zeros(100)
     for number in range(12):

@@ -7,8 +7,8 @@ from causalprune.base.errors import UsageError
 from causalprune.solver.fit import Attempt, PlainSolver, Solver, fit
 from causalprune.solver.names import SGD_PRESETS, SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
+from causalprune.solver.reference import TruncatedGradientConfig
 from causalprune.solver.source import ArraySource
-from causalprune.solver.truncated_gradient import TruncatedGradientConfig
 
 
 def proximal_gradient(source, problem, options, scan, alpha_max):

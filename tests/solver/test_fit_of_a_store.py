@@ -11,7 +11,7 @@ from kkt import kkt_violation
 
 from causalprune.models.parameters import ParameterIndex
 from causalprune.solver import exact_fit
-from causalprune.solver.memory import MemoryPlan
+from causalprune.solver.working_set import MemoryPlan
 from causalprune.trajectory import RecordingInfo, TrajectoryStore
 
 

@@ -13,14 +13,14 @@ from kkt import kkt_violation
 from test_exact_fit import causal_problem, rows_of_path
 
 from causalprune.base.errors import DataError
-from causalprune.base.processes import Processes
+from causalprune.base.runtime import Processes
 from causalprune.solver import exact_fit
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import assist, fit_exactly
-from causalprune.solver.memory import MemoryPlan
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.source import ArraySource
+from causalprune.solver.working_set import MemoryPlan
 
 BLOCK = 16
 TOLERANCE = 1e-6

@@ -5,14 +5,14 @@ from causalprune.base.errors import DataError, NumericalError
 from causalprune.base.runtime import keyed_seed
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.source import ArraySource
-from causalprune.solver.truncated_gradient import (
+from causalprune.solver.reference import (
     JUNE_2025,
     OCT_2025,
     PAPER_V1,
     TruncatedGradientConfig,
     solve_truncated_gradient,
 )
+from causalprune.solver.source import ArraySource
 
 
 def literal(X, y, alpha, config, seed):

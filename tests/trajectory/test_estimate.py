@@ -3,7 +3,7 @@ import pytest
 from store_builders import make_recording
 
 from causalprune.base.errors import UsageError
-from causalprune.trajectory.estimate import estimate_bytes
+from causalprune.trajectory.shard import estimate_bytes
 
 
 @pytest.mark.parametrize("codec", ["exact", "balanced", "small"])

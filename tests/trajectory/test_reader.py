@@ -9,8 +9,7 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
 from causalprune.trajectory import TrajectoryStore
-from causalprune.trajectory.buffers import BufferPool
-from causalprune.trajectory.threads import prefetched
+from causalprune.trajectory.threads import BufferPool, prefetched
 
 ROWS, COLUMNS, BLOCK_ROWS = 37, 40_000, 16
 

@@ -15,8 +15,7 @@ from causalprune.base.errors import DataError, LockedError, MismatchError, Stora
 from causalprune.solver.features import FeatureSource
 from causalprune.trajectory import TrajectoryStore
 from causalprune.trajectory.codec import find_codec
-from causalprune.trajectory.maintenance import recode
-from causalprune.trajectory.merging import Merge
+from causalprune.trajectory.maintenance import Merge, recode
 from causalprune.trajectory.names import CODECS
 
 

@@ -6,7 +6,7 @@ import torch
 
 from causalprune.training.recorder import TrajectoryRecorder
 from causalprune.trajectory import TrajectoryStore
-from causalprune.trajectory.update_rule import UpdateRule
+from causalprune.trajectory.steps import UpdateRule
 
 LR = 0.05
 CURVATURE = torch.tensor([[1.0, 4.0, 9.0, 2.0]])

@@ -9,7 +9,7 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 import causalprune.trajectory.writer as writer_module
 from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
 from causalprune.trajectory import TrajectoryStore
-from causalprune.trajectory.blocks import BlockShape
+from causalprune.trajectory.schema import BlockShape
 
 
 @pytest.fixture

@@ -12,8 +12,13 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import Samples, mean_loss
+from causalprune.base.progress import Reporter
+from causalprune.base.runtime import keyed_seed
 from causalprune.models.parameters import ParameterIndex
+from causalprune.pruning.criteria import GAMMA
+from causalprune.pruning.inputs import read_inputs
 from causalprune.solver.evidence import spearman
+from causalprune.trajectory import Fit, RecordingReader
 
 FEWEST = 8
 """Interventions below which a correlation says nothing."""
@@ -91,3 +96,75 @@ def compare(actual: npt.NDArray[np.float64], predictors: Mapping[str, npt.NDArra
         found[name] = line
     mean = float(actual.mean()) if len(actual) else None
     return {"count": len(actual), "mean_actual": mean, "predictors": found}
+
+
+def intervene(
+    model: nn.Module,
+    loss: nn.Module,
+    samples: Samples,
+    reader: RecordingReader,
+    fit: Fit,
+    *,
+    count: int,
+    group_share: float,
+    seed: int,
+    reporter: Reporter,
+) -> dict[str, Any]:
+    """Zero single weights with γ ≠ 0, and random groups of kept weights; measure ΔL; correlate.
+
+    Setting θ_k to zero is the step Δθ_k = −θ_k, so the fit predicts ΔL = Σ γ_k θ_k² over the weights of the group.
+    Three more predictors stand beside it: ``effect`` Σ|γ_k|θ_k², ``curvature`` Σ(γ_k + 1/η)θ_k², which leaves out the
+    part of γ that belongs to steps along the gradient, and ``magnitude`` Σθ_k², which knows nothing of γ.
+
+    Args:
+        model: The network that the recording ended with; its weights are as before afterwards.
+        loss: Its loss.
+        samples: On which to measure.
+        reader: The recording.
+        fit: Its fit.
+        count: Interventions of each kind.
+        group_share: Size of a group, as a share of the kept weights.
+        seed: Draws what is set to zero.
+        reporter: Shows progress.
+
+    Returns:
+        ``single`` and ``groups`` as :func:`causalprune.analysis.diagnosis.interventions.compare` gives them, and
+        ``group_size``.
+    """
+    index = reader.index
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    theta = index.flatten(parameters).detach().cpu().numpy()
+    values = read_inputs(GAMMA, theta, index, reader, fit, max_bytes=0)
+    assert values.gamma is not None
+    # With lags: a single step, before which nothing moved.
+    gamma = np.atleast_2d(values.gamma)[0].astype(np.float64)
+    squared = theta.astype(np.float64) ** 2
+    effects = {"fit": gamma * squared, "effect": np.abs(gamma) * squared}
+    rates = np.unique(reader.steps.lr)
+    if not reader.info.update_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
+        effects["curvature"] = (gamma + 1 / rates[0]) * squared
+    effects["magnitude"] = squared
+    kinds = {"single": _single(gamma * reader.active, count, seed), "groups": _groups(reader, group_share, count, seed)}
+    result: dict[str, Any] = {"group_size": len(kinds["groups"][0])}
+    with reporter.task("interventions", sum(map(len, kinds.values()))) as bar:
+        for kind, sets in kinds.items():
+            actual = zeroed_loss_changes(model, index, loss, samples, sets, notify=lambda: bar.advance(1))
+            predictors = {n: np.array([v[s].sum() for s in sets]) for n, v in effects.items()}
+            result[kind] = compare(actual, predictors)
+    return result
+
+
+def _single(gamma: np.ndarray, count: int, seed: int) -> list[Positions]:
+    """One weight each, of those with γ ≠ 0: of the others the fit predicts no change, and there's nothing to rank."""
+    candidates = np.flatnonzero(gamma)
+    rng = np.random.default_rng(keyed_seed(seed, "single"))
+    chosen = rng.permutation(candidates)[:count]
+    return [np.array([position]) for position in np.sort(chosen)]
+
+
+def _groups(reader: RecordingReader, share: float, count: int, seed: int) -> list[Positions]:
+    """Random groups of kept weights, all of one size, so that size alone predicts nothing."""
+    columns = reader.column_index
+    size = max(1, round(share * len(columns)))
+    rng = np.random.default_rng(keyed_seed(seed, "groups"))
+    return [np.sort(rng.choice(columns, size, replace=False)) for _ in range(count)]

@@ -11,8 +11,7 @@ import numpy as np
 from causalprune.base.errors import DataError
 from causalprune.base.runtime import keyed_seed
 from causalprune.solver.exact_fit import SIDE_TOL, fit_exactly
-from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.rows import Rows, held_out_tail, r_squared
+from causalprune.solver.problem import LassoProblem, Rows, SolverOptions, held_out_tail, r_squared
 from causalprune.solver.source import ArraySource, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
 

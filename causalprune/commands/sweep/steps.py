@@ -19,7 +19,7 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.groups import groups_per_tensor
 from causalprune.trajectory import TrajectoryStore
-from causalprune.trajectory.update_rule import UpdateRule
+from causalprune.trajectory.steps import UpdateRule
 
 
 @dataclass(frozen=True)

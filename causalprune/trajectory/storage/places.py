@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from causalprune.base.urls import StoreUrl, parse_place
+from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.trajectory.storage.disk import DiskLocation
 from causalprune.trajectory.storage.location import Location
 

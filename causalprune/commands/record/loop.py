@@ -14,9 +14,8 @@ from torch import nn
 from torch.optim import SGD
 
 from causalprune.base.errors import MismatchError
-from causalprune.base.processes import processes
 from causalprune.base.progress import Bar
-from causalprune.base.runtime import keyed_seed
+from causalprune.base.runtime import keyed_seed, processes
 from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from causalprune.base.errors import CausalpruneError, CorruptError, MismatchError, StorageError
-from causalprune.base.processes import processes
+from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
+from causalprune.base.runtime import processes
 from causalprune.base.units import format_bytes
-from causalprune.base.urls import StoreUrl
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._record_loop import RepeatingWriter
+from causalprune.commands.record.loop import RepeatingWriter
 from causalprune.config import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask

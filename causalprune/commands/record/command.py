@@ -14,14 +14,14 @@ from torch.optim import SGD
 
 from causalprune.base.errors import DataError
 from causalprune.base.paths import RunPaths
-from causalprune.base.processes import processes
 from causalprune.base.progress import Reporter
+from causalprune.base.runtime import processes
 from causalprune.base.signals import stop_requests
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
-from causalprune.commands._record_loop import DiscardingWriter, RecordLoop, RepeatingWriter
-from causalprune.commands._record_store import RecordStore
+from causalprune.commands.record.loop import DiscardingWriter, RecordLoop, RepeatingWriter
+from causalprune.commands.record.store import RecordStore
 from causalprune.config import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint
@@ -30,7 +30,7 @@ from causalprune.training.losses import loss_function
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.recorder import TrajectoryRecorder, disable_dropout
 from causalprune.trajectory import RecordingWriter
-from causalprune.trajectory.estimate import estimate_bytes
+from causalprune.trajectory.shard import estimate_bytes
 
 SCALARS_PER_ROW = 6
 """Numbers stored beside the deltas of a row, 8 bytes each."""

@@ -12,11 +12,10 @@ from typing import Any
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
 from causalprune.base.files import sha256_file
-from causalprune.base.paths import RunPaths, fallback_path, progress_path
+from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, progress_path
 from causalprune.base.progress import Reporter
-from causalprune.base.urls import StoreUrl
 from causalprune.commands._output import read_result
-from causalprune.commands._store_description import (
+from causalprune.commands.info.store_description import (
     Problems,
     describe_parameter,
     describe_rows,

@@ -1,0 +1,1 @@
+"""``info``: say what a store, a checkpoint or a run directory is."""
