@@ -34,9 +34,8 @@ class EvaluateResult(StageResult):
             ``guessing``, ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``bytes_dense`` and
-            ``bytes_csr``, ``reference``, the metrics of the dense network, what
-            :func:`_measure_flatness` adds, and ``cost``, see
-            :func:`causalprune.analysis.cost.measure_cost`, where it was asked for.
+            ``bytes_csr``, ``reference``, the metrics of the dense network, what :func:`_measure_flatness` adds, and
+            ``cost``, see :func:`causalprune.analysis.cost.measure_cost`, where it was asked for.
     """
 
     evaluation: dict[str, Any]

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -41,6 +40,7 @@ class StepRunner:
         break_lock: Passed on to the leases.
         made: How many steps of each stage this process did.
         failed: What steps ended with, so that those who need one aren't told only after it was tried again.
+        given: What is said of results that others made, read once.
     """
 
     paths: SweepPaths
@@ -48,6 +48,7 @@ class StepRunner:
     break_lock: bool
     made: Counter[str] = field(default_factory=Counter)
     failed: dict[str, CausalpruneError] = field(default_factory=dict)
+    given: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def folder(self, step: Step, cell: str) -> Path:
         """Where a step of a cell works: beside all others if another cell may need it, else within the cell."""
@@ -112,7 +113,9 @@ class StepRunner:
     def result(self, step: Step, cell: str) -> dict[str, Any]:
         """The result of a step that is done, as its stage reported it."""
         if step.given:
-            return {"metrics": _given_metrics(step.stage, RunPaths(step.given[0]))}
+            if step.key not in self.given:
+                self.given[step.key] = _given_metrics(step.stage, RunPaths(step.given[0]))
+            return {"metrics": self.given[step.key]}
         return dict(read_json(self.folder(step, cell) / _DONE))
 
     def checkpoint(self, step: Step, cell: str) -> Path:
@@ -137,7 +140,6 @@ class StepRunner:
         return {**paths, "output": None} if hasattr(step.config, "output") else paths
 
 
-@cache
 def _given_metrics(stage: str, paths: RunPaths) -> dict[str, Any]:
     """What the stage that made a given result would report of it, as far as the table needs it."""
     if stage == "pretrain":
