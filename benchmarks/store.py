@@ -171,11 +171,8 @@ def sizes(options: argparse.Namespace, directory: Path) -> None:
         variants: list[tuple[str, Path]] = []
         for codec in ("balanced", "small"):
             path = directory / f"{model}-{codec}.zarr"
-            shutil.copytree(exact, path)
-            store = TrajectoryStore.open(path)
-            for name in store.recording().fits:
-                store.recording().delete_fit(name)
-            store.recode_recording("000", codec)
+            shutil.copytree(exact, path, ignore=shutil.ignore_patterns("fits"))
+            TrajectoryStore.open(path).recode_recording("000", codec)
             variants.append((codec, path))
         rng = np.random.default_rng(0)
         for number in range(options.drops):

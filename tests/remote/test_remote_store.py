@@ -158,7 +158,7 @@ def test_a_folder_with_a_marker_is_not_there(url):
     assert store.recording().fits == ("default",)
     assert store.verify() == []
     store.recording().write_fit("other", {"gamma": np.arange(3.0)}, {})
-    store.recording().delete_fit("other")
+    locate(f"{url}/recordings/000/fits/other").remove_folder()
     with store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=3):
         pass
     store.delete_recording("001")
