@@ -172,11 +172,8 @@ def sizes(options: argparse.Namespace, directory: Path) -> None:
         variants: list[tuple[str, Path]] = []
         for codec in ("balanced", "small"):
             path = directory / f"{model}-{codec}.zarr"
-            shutil.copytree(exact, path)
-            store = TrajectoryStore.open(path)
-            for name in store.recording().fits:
-                shutil.rmtree(path / "recordings" / "000" / "fits" / name)
-            recode(store, "000", codec)
+            shutil.copytree(exact, path, ignore=shutil.ignore_patterns("fits"))
+            recode(TrajectoryStore.open(path), "000", codec)
             variants.append((codec, path))
         rng = np.random.default_rng(0)
         for number in range(options.drops):
