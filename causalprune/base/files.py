@@ -88,8 +88,7 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
     replaces is moved to ``previous``, if that is given.
 
     Yields:
-        An unbuffered binary file, for writing from start to end; it doesn't seek. Until the body ends, what was written
-        can be read at its ``name``.
+        An unbuffered binary file that doesn't seek; until the body ends, what was written can be read at its ``name``.
 
     Raises:
         StorageError: The file system refused, in the body or at the end.
@@ -234,8 +233,8 @@ def sync_tree(path: Path) -> None:
 def append_line(path: Path, line: str) -> None:
     """Append one line and sync it; the file is created if need be.
 
-    An unterminated last line, left by a crash in the middle of an append, is cut off first. If the write fails, the
-    file is cut back to what it was. One writer at a time.
+    An unterminated last line, left by a crash, is cut off first. If the write fails, the file is cut back to what it
+    was. One writer at a time.
 
     Args:
         path: The file.
