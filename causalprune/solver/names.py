@@ -8,8 +8,8 @@ SOLVERS = Registry(
     "solver",
     {
         "lasso": "causalprune.solver.exact_fit:LASSO",
-        "sklearn": "causalprune.solver.coordinate_descent:SKLEARN",
-        "sgd": "causalprune.solver.coordinate_descent:SGD",
+        "sklearn": "causalprune.solver.reference:SKLEARN",
+        "sgd": "causalprune.solver.reference:SGD",
     },
 )
 """Ways to fit γ, each a :class:`causalprune.solver.fit.Solver`."""
@@ -17,12 +17,12 @@ SOLVERS = Registry(
 SGD_PRESETS = Registry(
     "preset",
     {
-        "paper-v1": "causalprune.solver.coordinate_descent:PAPER_V1",
-        "june-2025": "causalprune.solver.coordinate_descent:JUNE_2025",
-        "oct-2025": "causalprune.solver.coordinate_descent:OCT_2025",
+        "paper-v1": "causalprune.solver.reference:PAPER_V1",
+        "june-2025": "causalprune.solver.reference:JUNE_2025",
+        "oct-2025": "causalprune.solver.reference:OCT_2025",
     },
 )
-"""The authors' variants of ``sgd``, each a :class:`causalprune.solver.coordinate_descent.TruncatedGradientConfig`."""
+"""The authors' variants of ``sgd``, each a :class:`causalprune.solver.reference.TruncatedGradientConfig`."""
 
 NORMALIZATIONS = ("none", "lr", "column")
 """Scalings of the columns of X."""

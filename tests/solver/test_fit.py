@@ -7,7 +7,7 @@ from causalprune.base.errors import UsageError
 from causalprune.solver.fit import Attempt, PlainSolver, Solver, fit
 from causalprune.solver.names import SGD_PRESETS, SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.coordinate_descent import TruncatedGradientConfig
+from causalprune.solver.reference import TruncatedGradientConfig
 from causalprune.solver.source import ArraySource
 
 

@@ -5,7 +5,7 @@ from causalprune.base.errors import DataError, NumericalError
 from causalprune.base.runtime import keyed_seed
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.coordinate_descent import (
+from causalprune.solver.reference import (
     JUNE_2025,
     OCT_2025,
     PAPER_V1,
