@@ -48,8 +48,8 @@ def _curvature(inputs: CriterionInputs) -> Scores:
     Source: the saliency ½hθ² is that of Optimal Brain Damage (LeCun, Denker, Solla 1989); h from γ is derived here. To
     second order, and with a diagonal Hessian, a step of plain SGD changes the loss of its own minibatch by
     Σ_k(−1/η + h_k/2)·Δθ_k², hence γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035);
-    :class:`causalprune.trajectory.steps.UpdateRule` says for which recordings that holds. A coordinate of negative curvature
-    has a negative score and goes first.
+    :class:`causalprune.trajectory.steps.UpdateRule` says for which recordings that holds. A coordinate of negative
+    curvature has a negative score and goes first.
     """
     gamma = float64(inputs.gamma)
     if gamma.ndim != 1:
