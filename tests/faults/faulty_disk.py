@@ -43,6 +43,8 @@ class FaultyDisk:
         def hook(event, arguments):
             if event in EVENTS and not getattr(self._here, "inside", False):
                 writes = event != "open" or (isinstance(arguments[2], int) and arguments[2] & WRITE_FLAGS)
+                if event == "os.mkdir" and Path(arguments[0]).is_dir():
+                    return
                 if writes and str(arguments[0]).startswith(directory) and "lock" not in Path(arguments[0]).name:
                     self.past_it.append(f"{event} {arguments[0]}")
 
