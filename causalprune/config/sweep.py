@@ -142,7 +142,7 @@ class SweepConfig(WritingOptions):
                 found="an order to start anew",
                 remedy="choose another --run, or remove its folder sweep/ when no process works there",
             )
-        for one in (*self.base.set, *self.vary):
+        for one in self._said():
             flag = "--set" if isinstance(one, Setting) else "--vary"
             # A row would bear another value than it was made with.
             if one.key in ("apply-mask.sparsity", "apply-mask.criterion"):
@@ -154,7 +154,7 @@ class SweepConfig(WritingOptions):
 
     def _check_settled(self) -> None:
         """Reject what the recording has settled already: a row would bear a setting that had no effect on it."""
-        said = {one.source: one.key for one in (*self.base.set, *self.vary)}
+        said = {one.source: one.key for one in self._said()}
         posttrains = self.posttrain_epochs or any(key.startswith("posttrain") for key in said.values())
         settled = _SETTLED if posttrains else (*_SETTLED, "batch_size")
         found = {
@@ -201,6 +201,9 @@ class SweepConfig(WritingOptions):
         """``shard`` as (I, N)."""
         index, _, count = self.shard.partition("/")
         return int(index), int(count)
+
+    def _said(self) -> list[Setting | Axis]:
+        return [*self.base.set, *self.vary]
 
     def _option(self, name: str) -> Any:
         return getattr(self if hasattr(self, name) else self.base, name)
