@@ -1,5 +1,6 @@
 """The table of commands is all that the command line knows of them."""
 
+import inspect
 import json
 import os
 import shutil
@@ -64,7 +65,7 @@ def extended(tmp_path_factory):
 def test_a_new_command_is_one_file_and_one_line(extended):
     done = extended("greet", "--times", "2", CAUSALPRUNE_WHOM="you")
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.split() == ["greetings", "said", "['hello", "you',", "'hello", "you']"]
+    assert " ".join(done.stdout.split()) == "greetings said ['hello you', 'hello you']"
     done = extended("greet", "--json")
     assert json.loads(done.stdout)["metrics"] == {"greetings_said": ["hello world"]}
     done = extended("greet", "--help")
@@ -76,6 +77,5 @@ def test_a_new_command_is_one_file_and_one_line(extended):
 
 
 def test_every_command_in_the_table_is_there():
-    assert {name: CONFIGS.load(name).__module__ for name in CONFIGS}
-    for name in FUNCTIONS:
-        assert callable(FUNCTIONS.load(name))
+    assert all(isinstance(CONFIGS.load(name), type) for name in CONFIGS)
+    assert all(inspect.isfunction(FUNCTIONS.load(name)) for name in CONFIGS)
