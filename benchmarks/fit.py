@@ -43,9 +43,9 @@ def ours(store: Path, problem: str, arguments: argparse.Namespace) -> dict[str, 
     from causalprune.solver.exact_fit import fit_exactly
     from causalprune.solver.features import FeatureSource
     from causalprune.solver.problem import LassoProblem, SolverOptions
-    from causalprune.trajectory import TrajectoryStore
+    from causalprune.trajectory import Store
 
-    source = FeatureSource(TrajectoryStore.open(store).recording())
+    source = FeatureSource(Store.open(store).recording())
     kind = {"alpha_ratio": 0.01} if problem == "one" else {"num_alphas": {"path": 20, "100": 100}[problem]}
     options = SolverOptions(memory_bytes=arguments.memory * 2**20, held_out=0, ranking=False, device=arguments.device)
     result = fit_exactly(source, LassoProblem(**kind, normalize=arguments.normalize, tol=TOL), options)
@@ -62,9 +62,9 @@ def ours(store: Path, problem: str, arguments: argparse.Namespace) -> dict[str, 
 def load(store: Path, normalize: str, dtype: str) -> tuple[np.ndarray, np.ndarray]:
     """X (columns scaled) in Fortran order, y; as a user of an in-memory solver would."""
     from causalprune.solver.features import FeatureSource
-    from causalprune.trajectory import TrajectoryStore
+    from causalprune.trajectory import Store
 
-    source = FeatureSource(TrajectoryStore.open(store).recording())
+    source = FeatureSource(Store.open(store).recording())
     X = np.empty((source.num_rows, source.num_columns), dtype, order="F")
     for first, block in source.blocks():
         wide = block.astype(np.float64)
@@ -138,9 +138,9 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from causalprune.solver.features import FeatureSource
     from causalprune.solver.fit import scan
     from causalprune.solver.reference import TruncatedGradientConfig, solve_truncated_gradient
-    from causalprune.trajectory import TrajectoryStore
+    from causalprune.trajectory import Store
 
-    source = FeatureSource(TrajectoryStore.open(store).recording())
+    source = FeatureSource(Store.open(store).recording())
     y = source.target
     scanned = scan(source, arguments.normalize)
     alpha = 0.01 * float(np.abs(scanned.correlation).max()) / len(y)
@@ -155,9 +155,9 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 def decode(store: Path) -> dict[str, Any]:
     """One pass that decodes and squares, and does nothing with it: the unit of cost."""
     from causalprune.solver.features import FeatureSource
-    from causalprune.trajectory import TrajectoryStore
+    from causalprune.trajectory import Store
 
-    source = FeatureSource(TrajectoryStore.open(store).recording())
+    source = FeatureSource(Store.open(store).recording())
     for _ in source.blocks():
         pass
     return {"passes": 1.0, "bytes": 4 * source.num_rows * source.num_columns}

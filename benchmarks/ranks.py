@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from causalprune.models.lenet import LeNet
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, RecordingWriter, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 
 WAYS = ("nothing", "first", "own")
 STEPS = 128
@@ -56,7 +56,7 @@ class Loop:
         if self.part.stop > self.part.start:
             active = np.zeros(self.index.total, bool)
             active[self.part] = True
-            store = TrajectoryStore.create(directory / way, index=self.index, model={}, start_sha256="")
+            store = Store.create(directory / way, index=self.index, model={}, start_sha256="")
             self.writer = store.create_recording(
                 RecordingInfo(lr=0.001, batch_size=batch, seed=0), active, max_rows=rows
             )

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from causalprune.models.parameters import ParameterIndex
-from causalprune.training.recorder import TrajectoryRecorder
+from causalprune.training.recorder import Recorder
 
 SAVE_THREADS = 4
 """Of the authors' thread pool."""
@@ -56,7 +56,7 @@ class Training:
 class Recorded(Training):
     def __init__(self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path) -> None:
         super().__init__(network, shape, rows, directory)
-        self.recorder = TrajectoryRecorder(self.model, self.optimizer, directory / "t.zarr", max_rows=rows)
+        self.recorder = Recorder(self.model, self.optimizer, directory / "t.zarr", max_rows=rows)
 
     def step(self) -> None:
         self.recorder.step(self.backward(), self.loss)

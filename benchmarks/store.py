@@ -28,7 +28,7 @@ from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record
 from causalprune.config import FitGammaConfig, PretrainConfig, RecordConfig
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, RecordingReader, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, RecordingReader, Store
 from causalprune.trajectory.maintenance import recode
 
 NORMALIZATIONS = ("none", "column")
@@ -126,9 +126,9 @@ def real_recording(directory: Path, model: str, options: argparse.Namespace) -> 
 
 def without_rows(path: Path, target: Path, dropped: set[int]) -> None:
     """The same recording without some of its rows."""
-    source = TrajectoryStore.open(path)
+    source = Store.open(path)
     reader = source.recording()
-    store = TrajectoryStore.create(target, index=source.index, model=source.model, start_sha256=source.start_sha256)
+    store = Store.create(target, index=source.index, model=source.model, start_sha256=source.start_sha256)
     with store.create_recording(reader.info, reader.active, max_rows=reader.num_rows, codec="exact") as writer:
         for first, block in reader.row_blocks():
             for row, delta in enumerate(block, first):
@@ -149,7 +149,7 @@ def fits(path: Path, ratios: tuple[float, ...], normalize: str) -> list[tuple[se
     for ratio in ratios:
         name = f"{normalize}-{ratio:g}"
         fit_gamma(FitGammaConfig(store=path, name=name, alpha_ratio=ratio, normalize=normalize))
-        arrays = TrajectoryStore.open(path).recording().read_fit(name).arrays
+        arrays = Store.open(path).recording().read_fit(name).arrays
         found.append((set(np.flatnonzero(arrays["gamma"]).tolist()), np.abs(arrays["dual_correlation"])))
     return found
 
@@ -159,7 +159,7 @@ def sizes(options: argparse.Namespace, directory: Path) -> None:
     ratios = (0.3, 0.1)
     for model in options.models.split(","):
         exact = real_recording(directory, model, options)
-        reader = TrajectoryStore.open(exact).recording()
+        reader = Store.open(exact).recording()
         with tempfile.TemporaryDirectory() as saved:
             torch.save(torch.from_numpy(reader.read_rows(0, 1)[0]) ** 2, f"{saved}/0.pt")
             authors = reader.num_rows * Path(f"{saved}/0.pt").stat().st_size
@@ -173,7 +173,7 @@ def sizes(options: argparse.Namespace, directory: Path) -> None:
         for codec in ("balanced", "small"):
             path = directory / f"{model}-{codec}.zarr"
             shutil.copytree(exact, path, ignore=shutil.ignore_patterns("fits"))
-            recode(TrajectoryStore.open(path), "000", codec)
+            recode(Store.open(path), "000", codec)
             variants.append((codec, path))
         rng = np.random.default_rng(0)
         for number in range(options.drops):
@@ -182,7 +182,7 @@ def sizes(options: argparse.Namespace, directory: Path) -> None:
             without_rows(exact, path, dropped)
             variants.append((f"exact, {len(dropped)} random rows left out", path))
         for name, path in variants:
-            stored = TrajectoryStore.open(path).recording().stored_bytes
+            stored = Store.open(path).recording().stored_bytes
             cells = []
             for normalize, found in truth.items():
                 overlaps, ranks = [], []
@@ -258,12 +258,12 @@ def reading(options: argparse.Namespace, directory: Path) -> None:
     directory.mkdir(exist_ok=True)
     balanced = directory / "balanced.zarr"
     shutil.copytree(exact, balanced)
-    recode(TrajectoryStore.open(balanced), "000", "balanced")
+    recode(Store.open(balanced), "000", "balanced")
     raw, saved = directory / "raw.bin", directory / "saved"
     saved.mkdir()
     readers: dict[str, RecordingReader] = {
-        "balanced": TrajectoryStore.open(balanced).recording(),
-        "exact": TrajectoryStore.open(exact).recording(),
+        "balanced": Store.open(balanced).recording(),
+        "exact": Store.open(exact).recording(),
     }
     reader = readers["balanced"]
     rows, columns = reader.num_rows, reader.num_columns
@@ -316,7 +316,7 @@ def memory(directory: Path) -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peak, seconds = done.stdout.split()
         rows.append((task, f"{int(peak) / 1000:.0f}", f"{float(seconds):.1f}"))
-    stored = TrajectoryStore.open(path).recording().stored_bytes
+    stored = Store.open(path).recording().stored_bytes
     table(
         f"25 M columns × 64 rows (6.4 GB; stored as {stored / 1e9:.2f} GB); peak resident memory of the process.",
         "| task | MB | seconds |",
@@ -331,7 +331,7 @@ def child(task: str, path: Path) -> None:
     started = time.perf_counter()
     if task == "write":
         entry = {"name": "w", "shape": [columns], "filter_axis": 0}
-        store = TrajectoryStore.create(path, index=ParameterIndex.from_json([entry]), model={}, start_sha256="")
+        store = Store.create(path, index=ParameterIndex.from_json([entry]), model={}, start_sha256="")
         info = RecordingInfo(lr=0.1, batch_size=1, seed=0)
         rng = np.random.default_rng(0)
         with store.create_recording(info, np.ones(columns, bool), max_rows=height) as writer:
@@ -340,10 +340,10 @@ def child(task: str, path: Path) -> None:
                 writer.append(writer.row(), loss_before=1.0, loss_after=0.5, lr=0.1, epoch=0, batch=row, grad_norm=1.0)
             writer.finish()
     elif task == "read":
-        drain(TrajectoryStore.open(path).recording().column_blocks())
-        drain(TrajectoryStore.open(path).recording().row_blocks(prefetch=1))
+        drain(Store.open(path).recording().column_blocks())
+        drain(Store.open(path).recording().row_blocks(prefetch=1))
     elif task == "compact":
-        recode(TrajectoryStore.open(path), "000", "small")
+        recode(Store.open(path), "000", "small")
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1000, time.perf_counter() - started)
 
 

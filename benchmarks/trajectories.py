@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 
 HIDDEN = {"200k": (300, 500, 50), "1m": (700, 1200, 100)}
 WIDTHS = {"1m": 1_000_000, "4m": 4_000_000, "25m": 25_000_000}
@@ -32,7 +32,7 @@ def network(name: str, path: Path) -> None:
     from sklearn.datasets import load_digits
     from torch import nn
 
-    from causalprune.training.recorder import TrajectoryRecorder
+    from causalprune.training.recorder import Recorder
 
     kind, size = name.split("-")
     torch.manual_seed(0)
@@ -60,7 +60,7 @@ def network(name: str, path: Path) -> None:
         inputs, targets = batch(64)
         criterion(model(inputs), targets).backward()
         optimizer.step()
-    with TrajectoryRecorder(model, optimizer, path, max_rows=steps) as recorder:
+    with Recorder(model, optimizer, path, max_rows=steps) as recorder:
         for _ in range(steps):
             inputs, targets = batch(64)
             others = batch(256) if kind == "mom" else (inputs, targets)
@@ -86,7 +86,7 @@ def synthetic(name: str, path: Path) -> None:
     causes = rng.choice(np.flatnonzero(np.isfinite(level)), 300, replace=False)
     strength = -np.abs(rng.normal(size=300)) * 1e-3 / np.exp(2 * level[causes])
     index = ParameterIndex.from_json([{"name": "synthetic.weight", "shape": [width], "filter_axis": 0}])
-    store = TrajectoryStore.create(path, index=index, model={"name": "synthetic"}, start_sha256="")
+    store = Store.create(path, index=index, model={"name": "synthetic"}, start_sha256="")
     info = RecordingInfo(lr=0.05, batch_size=64, seed=0, start_sha256="", identity=name)
     noise = np.random.default_rng(1)
     writer = store.create_recording(info, np.ones(width, bool), max_rows=steps)

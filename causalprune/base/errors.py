@@ -95,7 +95,7 @@ class NewerFormatError(CorruptError):
 
 
 class MismatchError(CausalpruneError):
-    """Artefacts that don't belong together: another model, mask, recording, configuration or format version."""
+    """Artifacts that don't belong together: another model, mask, recording, configuration or format version."""
 
     exit_code = ExitCode.MISMATCH
 
@@ -107,7 +107,7 @@ class StorageError(CausalpruneError):
 
 
 class LockedError(CausalpruneError):
-    """Another process is writing the same artefact."""
+    """Another process is writing the same artifact."""
 
     exit_code = ExitCode.LOCKED
 

@@ -17,16 +17,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from causalprune.base.errors import storage_errors
-from causalprune.base.json_files import (  # noqa: F401 -- until the imports name it
-    MAX_JSON_BYTES,
-    decode_json,
-    encode_json,
-    is_sealed,
-    read_bytes,
-    read_json,
-    seal,
-    sha256_file,
-)
 from causalprune.base.signals import uninterrupted
 
 PARTIAL = ".partial-"

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
-from causalprune.base.errors import LockedError
-from causalprune.base.files import make_directory, storage_errors
+from causalprune.base.errors import LockedError, storage_errors
+from causalprune.base.files import make_directory
 from causalprune.base.locks import Lock
 
 BEAT_SECONDS = 15.0

@@ -29,8 +29,8 @@ from typing import Self
 from filelock import FileLock as KernelLock
 from filelock import Timeout
 
-from causalprune.base.errors import LockedError, StorageError
-from causalprune.base.files import remove_file, rewrite, storage_errors
+from causalprune.base.errors import LockedError, StorageError, storage_errors
+from causalprune.base.files import remove_file, rewrite
 from causalprune.base.progress import LOG_EVERY_SECONDS, logger
 from causalprune.base.signals import stop_signals
 

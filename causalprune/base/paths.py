@@ -71,7 +71,7 @@ class RunPaths:
         """Resolved configuration of ``causalprune run``."""
         return self.root / "run.json"
 
-    def artefacts(self) -> tuple[Path, ...]:
+    def artifacts(self) -> tuple[Path, ...]:
         """What stages write here, in their order; the store is a directory, all else are checkpoints."""
         return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
 

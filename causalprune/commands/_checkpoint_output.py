@@ -17,7 +17,8 @@ from causalprune.base.errors import (
     MismatchError,
     NewerFormatError,
 )
-from causalprune.base.files import append_line, make_directory, remove_file, remove_partials, sha256_file
+from causalprune.base.files import append_line, make_directory, remove_file, remove_partials
+from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.base.progress import Reporter

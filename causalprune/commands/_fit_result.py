@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.analysis.plots.figures import require_matplotlib
-from causalprune.base.files import decode_json, encode_json
+from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, fit_result_path
 from causalprune.commands._output import StageResult, publish, read_result, require_replaceable
 from causalprune.config import FitGammaConfig

@@ -35,7 +35,7 @@ from causalprune.pruning.schedule import target_sparsity
 from causalprune.pruning.selection import Selection, select, select_zero
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
-from causalprune.trajectory import Fit, RecordingReader, TrajectoryStore
+from causalprune.trajectory import Fit, RecordingReader, Store
 
 OFF_TARGET = 0.01
 """How far the sparsity of whole groups may be from what was asked for before a warning says so."""
@@ -85,7 +85,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
     inputs = {"checkpoint": checkpoint.sha256}
     if criterion.needs:
         store_path = config.store or run.store
-        store = TrajectoryStore.open(store_path)
+        store = Store.open(store_path)
         if store.index.fingerprint != checkpoint.info.index.fingerprint:
             raise MismatchError(
                 f"{store_path}",

@@ -26,7 +26,7 @@ from causalprune.config import DiagnoseConfig, FitGammaConfig
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
 from causalprune.training.losses import loss_function
-from causalprune.trajectory import Fit, RecordingReader, TrajectoryStore
+from causalprune.trajectory import Fit, RecordingReader, Store
 
 HELD_OUT = 0.2
 """Share of the steps for a fit that held out none."""
@@ -73,7 +73,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
         make_deterministic()
     path = config.store or run.store
     checkpoint_path = config.checkpoint or run.recorded
-    store = TrajectoryStore.open(path)
+    store = Store.open(path)
     reader = store.recording(config.recording)
     output = config.output or fit_result_path(run, config.store, "diagnose", config.fit, reader.name)
     check_distinct(output, *(p for p in (checkpoint_path, path, config.other) if isinstance(p, Path)))
@@ -106,7 +106,7 @@ def _placebo(config: DiagnoseConfig, reader: RecordingReader, fit: Fit, reporter
         return {"unavailable": "--placebo is 0"}
     evidence = fit.attributes["evidence"]
     if evidence["solver"].startswith("sgd"):
-        return {"unavailable": "the fit is one of --solver sgd, which minimises nothing that could be fitted again"}
+        return {"unavailable": "the fit is one of --solver sgd, which minimizes nothing that could be fitted again"}
     if "row_weights" in fit.attributes["inputs"]:
         return {"unavailable": "the fit has row weights"}
     fitted = _fit_config(fit)
@@ -169,14 +169,14 @@ def _stability(fit: Fit) -> dict[str, Any]:
 
 def _other(
     config: DiagnoseConfig,
-    store: TrajectoryStore,
+    store: Store,
     reader: RecordingReader,
     fit: Fit,
     inputs: dict[str, str],
 ) -> dict[str, Any]:
     if config.other is None and config.other_recording is None:
         return {"unavailable": "no --other recording to compare with"}
-    other_store = store if config.other is None else TrajectoryStore.open(config.other)
+    other_store = store if config.other is None else Store.open(config.other)
     other = other_store.recording(config.other_recording)
     if other.digest == reader.digest:
         raise UsageError("--other", expected="another recording", found="the same", remedy="record with another --seed")

@@ -14,7 +14,8 @@ from torch import nn
 from causalprune.analysis.cost import flops
 from causalprune.analysis.forward_pass import LATENCY_BATCHES, latency
 from causalprune.base.errors import UsageError
-from causalprune.base.files import atomic_file, make_directory, remove_partials, sha256_file
+from causalprune.base.files import atomic_file, make_directory, remove_partials
+from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path, result_path
 from causalprune.base.progress import Reporter

@@ -26,7 +26,7 @@ from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.process_group import ProcessGroup
-from causalprune.trajectory import RecordingReader, TrajectoryStore
+from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.fits import require_name
 
 
@@ -48,7 +48,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     started = time.monotonic()
     path = config.store or RunPaths(config.run).store
     require_name("fit", config.name)
-    store = TrajectoryStore.open(path)
+    store = Store.open(path)
     reader = store.recording(config.recording)
     report = FitReport(config, reader)
     inputs = {"recording": reader.digest}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from causalprune.base.files import sha256_file
+from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import keyed_seed, make_deterministic, resolve_device

@@ -15,8 +15,8 @@ from causalprune.analysis.plots.curves import color_of
 from causalprune.analysis.report.page import Page, Section, is_page
 from causalprune.analysis.report.sections import SECTIONS
 from causalprune.analysis.report.series import Block, blocks_of
-from causalprune.base.errors import DataError, MismatchError
-from causalprune.base.files import make_directory, remove_file, remove_partials, storage_errors, write_atomic
+from causalprune.base.errors import DataError, MismatchError, storage_errors
+from causalprune.base.files import make_directory, remove_file, remove_partials, write_atomic
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path
 from causalprune.base.progress import Reporter

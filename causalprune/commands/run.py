@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from causalprune.base.files import make_directory, read_json, remove_file, remove_partials, write_json
+from causalprune.base.files import make_directory, remove_file, remove_partials, write_json
+from causalprune.base.json_files import read_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path
 from causalprune.base.progress import LabelledReporter, Reporter
@@ -27,7 +28,7 @@ from causalprune.config import ApplyMaskConfig, FitGammaConfig, PretrainConfig, 
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.groups import groups_per_tensor
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,12 +170,12 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
 
 
 def _clear(paths: RunPaths) -> None:
-    """Remove every artefact of the run directory."""
+    """Remove every artifact of the run directory."""
     for part in (*paths.iterations(), paths):
-        for path in part.artefacts():
+        for path in part.artifacts():
             for file in (fallback_path(path), progress_path(path)):
                 remove_file(file, missing_ok=True)
             if path.is_dir():
-                TrajectoryStore.delete(path)
+                Store.delete(path)
             else:
                 remove_file(path, missing_ok=True)

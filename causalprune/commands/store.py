@@ -15,7 +15,7 @@ from causalprune.base.progress import Reporter
 from causalprune.base.units import parse_range
 from causalprune.commands._output import StageResult, done_already
 from causalprune.config import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
-from causalprune.trajectory import RecordingReader, TrajectoryStore
+from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.export import export_recording, format_of, is_exported
 from causalprune.trajectory.maintenance import Merge, recode
 from causalprune.trajectory.names import RECORDING_FORMATS
@@ -50,7 +50,7 @@ def store_verify(config: StoreVerifyConfig, reporter: Reporter | None = None) ->
     reporter = reporter or Reporter()
     started = time.monotonic()
     path = config.store or RunPaths(config.run).store
-    store = TrajectoryStore.open(path)
+    store = Store.open(path)
     problems = store.verify()
     if problems:
         for problem in problems[:_SHOWN]:
@@ -100,7 +100,7 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
     """
     del reporter
     started = time.monotonic()
-    reader = TrajectoryStore.open(config.store or RunPaths(config.run).store).recording(config.recording)
+    reader = Store.open(config.store or RunPaths(config.run).store).recording(config.recording)
     path = config.output
     assert path is not None
     is_folder = RECORDING_FORMATS.load(config.format or format_of(path)).is_folder
@@ -163,15 +163,15 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
     make_directory(path.parent)
     with FileLock(lock_path(path)):
         if config.overwrite and path.exists():
-            TrajectoryStore.delete(path)
-        merge = Merge.of([TrajectoryStore.open(source) for source in sources], config.codec)
+            Store.delete(path)
+        merge = Merge.of([Store.open(source) for source in sources], config.codec)
         found: list[RecordingReader] = []
 
         def find() -> bool | None:
             if not path.exists():
                 return None
             with suppress(CausalpruneError):
-                found.append(TrajectoryStore.open(path).recording())
+                found.append(Store.open(path).recording())
             return bool(found) and merge.made(found[0])
 
         already_done = done_already(
@@ -186,7 +186,7 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
         )
         if not already_done:
             merge.write(path)
-        reader = found[0] if already_done else TrajectoryStore.open(path).recording()
+        reader = found[0] if already_done else Store.open(path).recording()
     parts = reader.info.extra["merged"]
     return StoreMergeResult(
         stage="store merge",
@@ -231,7 +231,7 @@ def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) 
     reporter = reporter or Reporter()
     started = time.monotonic()
     path = config.store or RunPaths(config.run).store
-    store = TrajectoryStore.open(path)
+    store = Store.open(path)
     store.recover(break_lock=config.break_lock)
     before = {name: store.recording(name).stored_bytes for name in store.recordings}
     missing = [name for name in config.drop if name not in before]

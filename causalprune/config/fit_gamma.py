@@ -45,7 +45,7 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
     )
     preset: str = option("june-2025", "Which of the authors' variants --solver sgd follows.", check=SGD_PRESETS)
     alpha: float | None = option(
-        None, "L1 coefficient, in scikit-learn's scaling of the columns as normalised.", check=above_zero
+        None, "L1 coefficient, in scikit-learn's scaling of the columns as normalized.", check=above_zero
     )
     alpha_ratio: float | None = option(None, "L1 coefficient as a share of alpha_max [0.1].", check=unit_interval)
     alphas: int = option(

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
-from causalprune.base.errors import DataError, UsageError
-from causalprune.base.files import storage_errors
+from causalprune.base.errors import DataError, UsageError, storage_errors
 from causalprune.base.options import Options, option_text
 from causalprune.config.run import RUN_STAGES, Setting
 from causalprune.config.sweep_values import Axis

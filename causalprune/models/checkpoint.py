@@ -17,8 +17,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import CorruptError, DataError, NewerFormatError
-from causalprune.base.files import sha256_file, storage_errors, write_atomic
+from causalprune.base.errors import CorruptError, DataError, NewerFormatError, storage_errors
+from causalprune.base.files import write_atomic
+from causalprune.base.json_files import sha256_file
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.parameters import ParameterIndex
 

@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
-from causalprune.base.files import storage_errors
+from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError, storage_errors
 from causalprune.models.checkpoint import load_tensors
 
 _WRAPPERS = ("module.", "_orig_mod.")

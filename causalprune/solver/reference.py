@@ -172,7 +172,7 @@ def solve_truncated_gradient(
     q = np.zeros_like(w)
     velocity = np.zeros_like(w)
     u, t, best, stale = 0.0, 0, np.inf, 0
-    centerd = float(((y - y.mean()) ** 2).sum())
+    centered = float(((y - y.mean()) ** 2).sum())
     for number in range(config.max_passes):
         error = 0.0
         rng = np.random.default_rng(keyed_seed(seed, "pass", number))
@@ -200,7 +200,7 @@ def solve_truncated_gradient(
                 "truncated gradient", expected="coefficients that stay finite", found="divergence",
                 remedy="use solver lasso, or normalize=column",
             )  # fmt: skip
-        if centerd > 0 and 1 - error / centerd > config.stop_r2:
+        if centered > 0 and 1 - error / centered > config.stop_r2:
             return w * unit, number + 1
         stale = 0 if error < best else stale + 1
         best = min(best, error)

@@ -25,8 +25,8 @@ class Metrics:
     Attributes:
         task: Classification or regression.
         samples: N, the size of the split.
-        loss: Mean cross-entropy in nats; for a regression the mean squared error of the standardised targets, which
-            is what training minimises.
+        loss: Mean cross-entropy in nats; for a regression the mean squared error of the standardized targets, which
+            is what training minimizes.
         top1: Share of samples whose label has the largest output; of equal outputs the lowest index counts.
         top5: Share whose label is among the k largest, k = max(1, min(5, classes − 1)): with all classes it would
             always be 1.
@@ -73,7 +73,7 @@ def evaluate_model(
     Sums are accumulated in float64.
 
     Args:
-        model: On ``device``; takes normalised inputs and returns (B, classes) logits, or (B, 1) for a regression.
+        model: On ``device``; takes normalized inputs and returns (B, classes) logits, or (B, 1) for a regression.
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
         batch_size: Samples at a time.
@@ -157,7 +157,7 @@ class _Regression:
         error = outputs - targets
         self.loss += (error**2).sum()
         self.absolute += error.abs().sum()
-        # Standardised targets have a mean near 0, so these two sums lose no digits to cancellation.
+        # Standardized targets have a mean near 0, so these two sums lose no digits to cancellation.
         self.total += targets.sum()
         self.squares += (targets**2).sum()
 

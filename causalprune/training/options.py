@@ -21,7 +21,7 @@ def _decay_points(value: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions(Options):
-    """How pretrain and posttrain optimise."""
+    """How pretrain and posttrain optimize."""
 
     epochs: int = option(30, "Epochs.", check=at_least(0))
     batch_size: int = option(64, "Minibatch size.", check=at_least(1))

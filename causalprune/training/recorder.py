@@ -19,7 +19,7 @@ from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
 from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, RecordingWriter, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 from causalprune.trajectory.steps import STEP_EXTRAS
 
 LossChange = Literal["same-batch", "next-batch"]
@@ -39,12 +39,12 @@ class _Row:
     delta: torch.Tensor | None = None
 
 
-class TrajectoryRecorder:
+class Recorder:
     """Takes the optimizer's steps and writes X and y of ΔL_t = Σ_k γ_k Δθ_tk² into a trajectory store.
 
     Use it as a context manager and call :meth:`step` where the loop called ``optimizer.step()``::
 
-        with TrajectoryRecorder(model, optimizer, "trajectory.zarr", max_rows=200) as recorder:
+        with Recorder(model, optimizer, "trajectory.zarr", max_rows=200) as recorder:
             for inputs, targets in loader:
                 loss = criterion(model(inputs), targets)
                 optimizer.zero_grad()
@@ -88,9 +88,7 @@ class TrajectoryRecorder:
         seed: int = 0,
     ) -> None:
         if len(optimizer.param_groups) != 1:
-            raise UsageError(
-                "TrajectoryRecorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups"
-            )
+            raise UsageError("Recorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups")
         self._model, self._optimizer = model, optimizer
         self._index = ParameterIndex.from_model(model)
         self._mask = mask or Mask.all(self._index)
@@ -107,7 +105,7 @@ class TrajectoryRecorder:
                 seed=seed,
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
-            created = TrajectoryStore.create(store, index=self._index, model={}, start_sha256="")
+            created = Store.create(store, index=self._index, model={}, start_sha256="")
             store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
         self.writer = store
         parameters = dict(model.named_parameters(remove_duplicate=False))
@@ -144,7 +142,7 @@ class TrajectoryRecorder:
             self.complete(value)
         if self._row is None:
             if self._loss_change == "same-batch" and measure is None:
-                raise UsageError("TrajectoryRecorder.step", expected="measure, for same-batch", found="None")
+                raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
             if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in self._model.modules()):
                 raise UsageError(
                     "dropout",
@@ -200,7 +198,7 @@ class TrajectoryRecorder:
         if state:
             self._row = _Row(**state, delta=tensors["pending/delta"].to(self._before.device))
 
-    def __enter__(self) -> TrajectoryRecorder:
+    def __enter__(self) -> Recorder:
         return self
 
     def __exit__(

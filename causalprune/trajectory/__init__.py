@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from causalprune.trajectory.reader import RecordingReader
     from causalprune.trajectory.schema import RecordingInfo
     from causalprune.trajectory.steps import Steps
-    from causalprune.trajectory.store import TrajectoryStore
+    from causalprune.trajectory.store import Store
     from causalprune.trajectory.writer import RecordingWriter
 
-__all__ = ["Fit", "RecordingInfo", "RecordingReader", "RecordingWriter", "Steps", "TrajectoryStore"]
+__all__ = ["Fit", "RecordingInfo", "RecordingReader", "RecordingWriter", "Steps", "Store"]
 
 _MODULES = {
     "Fit": "fits",
     "RecordingInfo": "schema",
     "RecordingReader": "reader",
     "Steps": "steps",
-    "TrajectoryStore": "store",
+    "Store": "store",
     "RecordingWriter": "writer",
 }
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from causalprune.base.errors import CausalpruneError, DataError, UsageError
-from causalprune.base.files import atomic_file, storage_errors, sync_tree, temporary_beside
+from causalprune.base.errors import CausalpruneError, DataError, UsageError, storage_errors
+from causalprune.base.files import atomic_file, sync_tree, temporary_beside
 from causalprune.trajectory.layout import METADATA
 from causalprune.trajectory.names import RECORDING_FORMATS
 from causalprune.trajectory.reader import RecordingReader, recut

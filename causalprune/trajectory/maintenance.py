@@ -22,7 +22,7 @@ from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import Location
-from causalprune.trajectory.store import TrajectoryStore
+from causalprune.trajectory.store import Store
 from causalprune.trajectory.writer import RecordingWriter
 from causalprune.trajectory.zarr_files import attributes_checksum, read_attributes
 
@@ -30,7 +30,7 @@ LEAST_QUEUE = 1
 """Bytes; the writer keeps two blocks all the same."""
 
 
-def recode(store: TrajectoryStore, name: str, codec_name: str) -> None:
+def recode(store: Store, name: str, codec_name: str) -> None:
     """Store a finished recording with another codec, in its place, with its fits.
 
     It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
@@ -133,13 +133,13 @@ class Merge:
         codec: How it is stored.
     """
 
-    store: TrajectoryStore
+    store: Store
     readers: tuple[RecordingReader, ...]
     info: RecordingInfo
     codec: Codec
 
     @classmethod
-    def of(cls, stores: Sequence[TrajectoryStore], codec: str | None = None) -> Merge:
+    def of(cls, stores: Sequence[Store], codec: str | None = None) -> Merge:
         """Check that stores can be merged.
 
         Args:
@@ -180,7 +180,7 @@ class Merge:
         # Of an earlier attempt that was killed.
         remove_partials(path.parent, path.name)
         try:
-            merged = TrajectoryStore.create(
+            merged = Store.create(
                 temporary, index=self.store.index, model=self.store.model, start_sha256=self.info.start_sha256
             )
             with merged.create_recording(

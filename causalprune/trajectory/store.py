@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import zarr
 
 
-class TrajectoryStore:
+class Store:
     """A Zarr v3 hierarchy of recordings over one parameter index; one process at a time records into it.
 
     Attributes:

@@ -59,7 +59,7 @@ class BufferPool:
         self._lock = threading.RLock()  # re-entrant: the collector may run `_Lease.__del__` at any allocation
 
     def take(self, *shape: int) -> np.ndarray:
-        """An uninitialised C-contiguous float32 array."""
+        """An uninitialized C-contiguous float32 array."""
         size = math.prod(shape)
         with self._lock:
             fitting = [i for i, memory in enumerate(self._free) if memory.size >= size]

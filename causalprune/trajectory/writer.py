@@ -29,7 +29,7 @@ _REMEDY = "record with a smaller learning rate"
 
 
 class RecordingWriter:
-    """Appends rows to a recording; made by a :class:`TrajectoryStore`, which holds the lock for it.
+    """Appends rows to a recording; made by a :class:`Store`, which holds the lock for it.
 
     A row costs the caller one copy. Full blocks are rounded, compressed, written and committed by a thread; when it
     falls behind by more than ``queue_bytes``, the next row waits. What goes wrong in the thread is raised by the next

@@ -7,7 +7,7 @@ import torch
 import zarr
 from torch import nn
 
-from causalprune.training.recorder import TrajectoryRecorder
+from causalprune.training.recorder import Recorder
 
 NETWORK = """
 import torch
@@ -37,7 +37,7 @@ def test_the_columns_of_a_wrapped_network_have_the_networks_names(folder, wrap):
     model = nn.Sequential(nn.Linear(20, 8), nn.ReLU(), nn.Linear(8, 2))
     optimizer, criterion, wrapped = torch.optim.SGD(model.parameters(), lr=0.01), nn.CrossEntropyLoss(), wrap(model)
     inputs, targets = torch.randn(8, 20), torch.randint(2, (8,))
-    with TrajectoryRecorder(wrapped, optimizer, "t.zarr", max_rows=2) as recorder:
+    with Recorder(wrapped, optimizer, "t.zarr", max_rows=2) as recorder:
         for _ in range(2):
             loss = criterion(wrapped(inputs), targets)
             optimizer.zero_grad()

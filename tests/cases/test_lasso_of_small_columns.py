@@ -9,7 +9,7 @@ import zarr
 from sklearn.linear_model import Lasso
 from torch import nn
 
-from causalprune.training.recorder import TrajectoryRecorder
+from causalprune.training.recorder import Recorder
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def store(folder):
         model[0].weight[:, :10] = 0
     data = [(torch.randn(32, 20) * scale, torch.randint(2, (32,))) for _ in range(40)]
     optimizer, criterion = torch.optim.SGD(model.parameters(), lr=0.05), nn.CrossEntropyLoss()
-    with TrajectoryRecorder(model, optimizer, "t.zarr", max_rows=40, codec="exact") as recorder:
+    with Recorder(model, optimizer, "t.zarr", max_rows=40, codec="exact") as recorder:
         for x, y in data:
             loss = criterion(model(x).double(), y)
             optimizer.zero_grad()

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 from causalprune.base.errors import CausalpruneError
-from causalprune.training.recorder import TrajectoryRecorder
+from causalprune.training.recorder import Recorder
 
 NETWORKS = """
 from torch import nn
@@ -40,7 +40,7 @@ def test_the_recorder_skips_such_a_layer_or_says_that_it_cannot_be_pruned(folder
     model = nn.Sequential(wrap(nn.Linear(20, 8)), nn.Linear(8, 2))
     said = "can't be pruned"
     try:
-        TrajectoryRecorder(model, torch.optim.SGD(model.parameters(), lr=0.01), "t.zarr", max_rows=4).writer.close()
+        Recorder(model, torch.optim.SGD(model.parameters(), lr=0.01), "t.zarr", max_rows=4).writer.close()
     except CausalpruneError as error:
         said = str(error)
     assert "can't be pruned" in said

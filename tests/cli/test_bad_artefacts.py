@@ -31,7 +31,7 @@ def refused(capsys, code, *args, says):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    run = tmp_path_factory.mktemp("artefacts") / "run"
+    run = tmp_path_factory.mktemp("artifacts") / "run"
     stages = [["pretrain", *TINY, "--epochs", "1"], ["record", "--steps", "4"], ["fit-gamma"]]
     stages += [["apply-mask", "--sparsity", "0.5"], ["posttrain", "--epochs", "1"]]
     for stage in stages:

@@ -9,7 +9,7 @@ from causalprune_cli.main import main
 from numcodecs import blosc
 
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 from causalprune.trajectory.zarr_files import attributes_checksum
 
 ROWS, COLUMNS = 6, 10
@@ -18,7 +18,7 @@ ROWS, COLUMNS = 6, 10
 def make(path, *, change=None, delta=None, rows=ROWS, finish=True, momentum=0.0):
     """A recording with the loss change and the deltas of each row."""
     index = ParameterIndex.from_json([{"name": "fc.weight", "shape": [2, 5], "filter_axis": 0}])
-    store = TrajectoryStore.create(path, index=index, model={}, start_sha256="ab")
+    store = Store.create(path, index=index, model={}, start_sha256="ab")
     info = RecordingInfo(lr=0.1, momentum=momentum, batch_size=1, seed=0, start_sha256="ab", identity="")
     rng = np.random.default_rng(0)
     change = rng.standard_normal(rows) if change is None else change
@@ -62,7 +62,7 @@ def refused(capsys, code, *args, says):
 def test_no_fit_can_be_made(capsys, tmp_path, recording, options, code, says):
     store = make(tmp_path / "t.zarr", **recording)
     refused(capsys, code, "fit-gamma", "--store", store, *options, says=says)
-    assert TrajectoryStore.open(store).recording().fits == ()
+    assert Store.open(store).recording().fits == ()
 
 
 def test_all_columns_zero(capsys, tmp_path):
@@ -145,5 +145,5 @@ def test_a_chunk_that_decompresses_beyond_its_declared_size(capsys, tmp_path):
         chain = google_crc32c.extend(chain, text.encode())
         lines.append(f"{chain:08x} {text}\n")
     log.write_text("".join(lines))
-    assert TrajectoryStore.open(store).verify() == []
+    assert Store.open(store).verify() == []
     refused(capsys, 4, "fit-gamma", "--store", store, says="bytes compressed to")

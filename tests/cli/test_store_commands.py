@@ -12,7 +12,7 @@ from causalprune.base.progress import Reporter
 from causalprune.commands.store import store_verify
 from causalprune.config import StoreVerifyConfig
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 
 ROWS, COLUMNS = 20, 30
 
@@ -20,7 +20,7 @@ ROWS, COLUMNS = 20, 30
 def make(path, seed=0, finish=True):
     rng = np.random.default_rng(seed)
     entries = [{"name": f"layer{i}.weight", "shape": [3, 5], "filter_axis": 0} for i in range(2)]
-    store = TrajectoryStore.create(path, index=ParameterIndex.from_json(entries), model={}, start_sha256="")
+    store = Store.create(path, index=ParameterIndex.from_json(entries), model={}, start_sha256="")
     info = RecordingInfo(lr=0.1, batch_size=8, seed=seed)
     with store.create_recording(info, np.ones(COLUMNS, bool), max_rows=ROWS, codec="exact", block_rows=8) as writer:
         for row in range(ROWS):
@@ -225,7 +225,7 @@ def test_merge_then_fit(tmp_path, capsys):
     merged = tmp_path / "new" / "merged.zarr"
     metrics = ask(capsys, "store", "merge", *paths, "--output", merged)["metrics"]
     assert (metrics["rows"], len(metrics["parts"])) == (3 * ROWS, 3)
-    assert TrajectoryStore.open(merged).recording().num_rows == 3 * ROWS
+    assert Store.open(merged).recording().num_rows == 3 * ROWS
     assert "at least two stores" in refuse(capsys, 2, "store", "merge", paths[0], "--output", tmp_path / "x")
     assert "a store to write" in refuse(capsys, 2, "store", "merge", *paths)
     again = ask(capsys, "store", "merge", *paths, "--output", merged)
@@ -234,4 +234,4 @@ def test_merge_then_fit(tmp_path, capsys):
     assert "nothing there yet" in refuse(capsys, 2, "store", "merge", *paths, "--output", merged, "--codec", "small")
     assert "another path" in refuse(capsys, 2, "store", "merge", *paths, "--output", paths[1], "--overwrite")
     fewer = ask(capsys, "store", "merge", *paths[:2], "--output", merged, "--overwrite")["metrics"]
-    assert fewer["rows"] == TrajectoryStore.open(merged).recording().num_rows == 2 * ROWS
+    assert fewer["rows"] == Store.open(merged).recording().num_rows == 2 * ROWS

@@ -23,7 +23,7 @@ SHAPES = {"lenet": (1, 8, 8), "lenet unpadded": (3, 20, 20), "mlp": (13,), "mlpn
 
 
 def network(name):
-    """With biases and BatchNorm statistics that no initialisation would leave at zero."""
+    """With biases and BatchNorm statistics that no initialization would leave at zero."""
     torch.manual_seed(0)
     shape = SHAPES[name]
     model = {

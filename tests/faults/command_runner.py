@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from stage_cases import BEFORE, artefacts, command_of
+from stage_cases import BEFORE, artifacts, command_of
 
 HERE = Path(__file__).parent
 
@@ -75,10 +75,10 @@ class Stages:
         return (*command_of(stage, run), "--quiet")
 
     def expected(self, stage):
-        """Artefacts after the stage without a fault, and the changes to the disk that it made."""
+        """Artifacts after the stage without a fault, and the changes to the disk that it made."""
         if stage not in self._expected:
             run = self.copy(stage, self._folder / f"after {stage}")
             code, changes, error = self._runner(*self.command(stage, run))
             assert code == 0, error
-            self._expected[stage] = artefacts(run), changes
+            self._expected[stage] = artifacts(run), changes
         return self._expected[stage]

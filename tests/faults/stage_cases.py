@@ -9,11 +9,12 @@ from PIL import Image
 from safetensors import safe_open
 
 from causalprune.base.errors import LockedError
-from causalprune.base.files import PARTIAL, is_sealed
+from causalprune.base.files import PARTIAL
+from causalprune.base.json_files import is_sealed
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock
 from causalprune.models.checkpoint import load_checkpoint
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 _TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 _SAVE = ["--checkpoint-every", "1steps"]
@@ -74,7 +75,7 @@ def _in_a_store(path):
     return any(parent.suffix == ".zarr" for parent in path.parents)
 
 
-def artefacts(run):
+def artifacts(run):
     """Every file that must come out the same, by name, as bytes; results and tables without their times and paths."""
     found = {}
     for path in sorted(p for p in run.rglob("*") if p.is_file() and p.name != "log.jsonl" and "lock" not in p.name):
@@ -121,7 +122,7 @@ def require_whole(run):
         elif path.name.endswith((".safetensors", ".progress", ".previous")):
             load_checkpoint(path)
         elif path.suffix == ".zarr":
-            assert TrajectoryStore.open(path).verify() == []
+            assert Store.open(path).verify() == []
         elif path.suffix == ".json" and not _in_a_store(path):
             json.loads(path.read_bytes())
         elif path.suffix == ".jsonl":

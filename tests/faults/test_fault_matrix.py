@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 from faulty_disk import FAULTS, STOPS
-from stage_cases import STAGE_OPTIONS, artefacts, leftovers, require_whole
+from stage_cases import STAGE_OPTIONS, artifacts, leftovers, require_whole
 
 STAGES = list(STAGE_OPTIONS)
 
@@ -31,7 +31,7 @@ def require_survival(runner, stages, stage, fault, number, run):
     require_whole(run)
     code, _, error = runner(*stages.command(stage, run))
     assert (code, error) == (0, ""), f"{case}: {error}"
-    assert artefacts(run) == expected, case
+    assert artifacts(run) == expected, case
     assert leftovers(run) == [], case
     shutil.rmtree(run)
 
@@ -49,11 +49,11 @@ def test_no_change_is_made_past_the_faulty_disk(runner, stages, stage, tmp_path)
 def test_a_directory_that_may_not_be_written(runner, stages, stage, fault, tmp_path):
     """As for a user without permission; for root there is no such directory."""
     run = stages.copy(stage, tmp_path / "run")
-    before = artefacts(run)
+    before = artifacts(run)
     code, _, error = runner(*stages.command(stage, run), fault=fault, fail_at=1)
     assert (code, error.count("\n")) == (6, 1)
     assert fault in error
-    assert artefacts(run) == before
+    assert artifacts(run) == before
 
 
 @pytest.mark.parametrize("stage", STAGES)

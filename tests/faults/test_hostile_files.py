@@ -12,7 +12,7 @@ import pytest
 from causalprune_cli.main import main
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stage_cases import STAGE_OPTIONS, artefacts, command_of
+from stage_cases import STAGE_OPTIONS, artifacts, command_of
 
 from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes
 
@@ -213,14 +213,14 @@ def test_a_link_in_a_store_leads_nowhere(runner, stages, tmp_path, place):
     else:
         outside.mkdir()
     path.symlink_to(outside)
-    before = artefacts(tmp_path)
+    before = artifacts(tmp_path)
     info = ["info", run / "trajectory.zarr"]
     for command in (["fit-gamma", "--name", "more"], ["record", *STAGE_OPTIONS["record"]], info):
         code, _, error = runner(*command, "--run", run, "--quiet")
         assert (code, error.count("\n")) == (4, 1), error
         assert "a link" in error
         assert str(path) in error
-    assert artefacts(tmp_path) == before
+    assert artifacts(tmp_path) == before
 
 
 def test_overwriting_deletes_nothing_but_stores(runner, stages, tmp_path):

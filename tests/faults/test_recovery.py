@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from causalprune_cli.main import main
 from PIL import Image
-from stage_cases import artefacts, command_of, leftovers
+from stage_cases import artifacts, command_of, leftovers
 from torch.utils.data import get_worker_info
 
 from causalprune.base import signals as stopping
@@ -61,7 +61,7 @@ def test_the_fallback_takes_the_place_of_a_damaged_state(stages, tmp_path, monke
     assert at[0] != at[1]
     harm(newest, how)
     assert call(stage, run, *every) == 0
-    assert artefacts(run) == expected
+    assert artifacts(run) == expected
     assert leftovers(run) == []
     # Both of them: from the beginning, to the same end.
     stop_after(2 if stage == "posttrain" else 3)
@@ -70,7 +70,7 @@ def test_the_fallback_takes_the_place_of_a_damaged_state(stages, tmp_path, monke
     harm(newest, how)
     harm(fallback, how)
     assert call(stage, run, *every) == 0
-    assert artefacts(run) == expected
+    assert artifacts(run) == expected
 
 
 def test_a_clock_that_jumps_changes_nothing(stages, tmp_path, monkeypatch):
@@ -78,7 +78,7 @@ def test_a_clock_that_jumps_changes_nothing(stages, tmp_path, monkeypatch):
     chance, real = random.Random(1), time.time
     monkeypatch.setattr(time, "time", lambda: real() + chance.uniform(-1e9, 1e9))
     assert call("run", tmp_path / "run") == 0
-    found = artefacts(tmp_path / "run")
+    found = artifacts(tmp_path / "run")
     assert found == expected
 
 
@@ -91,7 +91,7 @@ def test_what_crashes_left_behind_is_removed(stages, tmp_path):
     (run / "results" / ".record.json.partial-5-5").write_bytes(b"{")
     assert call("record", run) == 0
     assert leftovers(run) == []
-    assert artefacts(run) == stages.expected("record")[0]
+    assert artifacts(run) == stages.expected("record")[0]
 
 
 def test_a_torn_end_of_the_commit_log_costs_nothing(stages, tmp_path, monkeypatch, stop_after):
@@ -102,7 +102,7 @@ def test_a_torn_end_of_the_commit_log_costs_nothing(stages, tmp_path, monkeypatc
     with (run / "trajectory.zarr/recordings/000/delta/commits.log").open("ab") as log:
         log.write(b'1234abcd {"type":"commit","sha')
     assert call("record", run) == 0
-    assert artefacts(run) == stages.expected("record")[0]
+    assert artifacts(run) == stages.expected("record")[0]
 
 
 def test_a_writer_thread_that_raises_ends_the_stage(stages, tmp_path, monkeypatch, capsys):
@@ -118,7 +118,7 @@ def test_a_writer_thread_that_raises_ends_the_stage(stages, tmp_path, monkeypatc
     assert "MemoryError: no memory for a block" in error
     monkeypatch.undo()
     assert call("record", run) == 0
-    assert artefacts(run) == stages.expected("record")[0]
+    assert artifacts(run) == stages.expected("record")[0]
 
 
 def test_a_data_loader_worker_that_dies_ends_the_stage(tmp_path, monkeypatch, capsys):

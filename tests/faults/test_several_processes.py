@@ -14,12 +14,12 @@ import pytest
 import torch
 from causalprune_cli.main import main
 from command_runner import Runner
-from stage_cases import artefacts, leftovers
+from stage_cases import artifacts, leftovers
 
 from causalprune.base.locks import FileLock
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 from causalprune.trajectory.schema import BlockShape
 
 TOLERANCE = 1e-5
@@ -69,7 +69,7 @@ def require_close(one, two):
             assert distance(weight.numpy(), b.weights[name].numpy()) < TOLERANCE, (path.name, name)
         assert a.info.metrics.get("best_epoch") == b.info.metrics.get("best_epoch")
     if (one / "trajectory.zarr").exists():
-        a, b = (TrajectoryStore.open(run / "trajectory.zarr").recording() for run in (one, two))
+        a, b = (Store.open(run / "trajectory.zarr").recording() for run in (one, two))
         assert distance(a.read_rows(0, a.num_rows), b.read_rows(0, b.num_rows)) < 10 * TOLERANCE
         assert distance(a.loss_change, b.loss_change) < 1e-3
         assert np.allclose(a.steps.loss_before, b.steps.loss_before, rtol=TOLERANCE)
@@ -103,7 +103,7 @@ def test_a_signal_to_either_stops_both_and_both_resume_to_the_same_bytes(pair, s
     assert codes in ([75, 75], [0, 0]), error
     assert error.count("\n") <= 1
     assert pair(*stages.command(stage, run), *long) == ([0, 0], "")
-    assert artefacts(run) == artefacts(quiet)
+    assert artifacts(run) == artifacts(quiet)
     assert leftovers(run) == []
 
 
@@ -149,7 +149,7 @@ def recording(tmp_path, monkeypatch):
         [{"name": f"layer{i}.weight", "shape": [1500], "filter_axis": 0} for i in range(2)],
     )
     path = tmp_path / "one.zarr"
-    store = TrajectoryStore.create(path, index=index, model={"name": "toy"}, start_sha256="cd" * 32)
+    store = Store.create(path, index=index, model={"name": "toy"}, start_sha256="cd" * 32)
     info = RecordingInfo(lr=0.5, batch_size=4, seed=3, start_sha256="ab" * 32, identity="me")
     writer = store.create_recording(info, np.ones(3000, bool), max_rows=40)
     for row in range(40):
@@ -161,7 +161,7 @@ def recording(tmp_path, monkeypatch):
 
 
 def read_fit(path, name="default"):
-    fit = TrajectoryStore.open(path).recording().read_fit(name)
+    fit = Store.open(path).recording().read_fit(name)
     return fit.arrays, fit.attributes["evidence"]
 
 

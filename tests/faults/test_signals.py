@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from stage_cases import artefacts, leftovers, require_whole
+from stage_cases import artifacts, leftovers, require_whole
 
 RUN = [
     "run", "--iterations", "2", "--sparsity", "0.6", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "32",
@@ -20,7 +20,7 @@ def interrupt_at_random_moments(runner, folder, interruptions, chance):
     start = time.monotonic()
     assert runner(*RUN, folder / "quiet")[0] == 0
     duration = time.monotonic() - start
-    expected = artefacts(folder / "quiet")
+    expected = artifacts(folder / "quiet")
     generation = interrupted = 0
     while interrupted < interruptions or generation == 0:
         run = folder / f"{generation}"
@@ -45,7 +45,7 @@ def interrupt_at_random_moments(runner, folder, interruptions, chance):
         assert not [name for name in leftovers(run) if ".progress" not in name]
         if code == 0 or chance.random() < 0.2:
             assert runner(*RUN, run)[0] == 0
-            assert artefacts(run) == expected
+            assert artifacts(run) == expected
             assert leftovers(run) == []
             generation += 1
     return generation

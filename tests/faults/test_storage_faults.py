@@ -10,11 +10,11 @@ import time
 
 import pytest
 from faulty_storage import STORAGE_FAULTS
-from stage_cases import artefacts
+from stage_cases import artifacts
 
 from causalprune.base.errors import CausalpruneError
 from causalprune.base.paths import RunPaths, fit_result_path, parse_place
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.storage import locate
 
 CASES = [("record", False), ("record", True), ("fit-gamma", False), ("fit-gamma", True)]
@@ -39,7 +39,7 @@ def result_of(run, url):
 
 
 def nameless(files):
-    """Artefacts without the addresses of stores in their names."""
+    """Artifacts without the addresses of stores in their names."""
     found = {name.partition("@")[0]: content for name, content in files.items()}
     assert len(found) == len(files)
     return found
@@ -85,14 +85,14 @@ class Remote:
         return f"{target}"
 
     def expected(self, stage, overwrite):
-        """Objects, artefacts and changes of the stage without a fault."""
+        """Objects, artifacts and changes of the stage without a fault."""
         key = (stage, overwrite)
         if key not in self._expected:
             run = self._folder / f"after-{stage}-{overwrite}"
             url = self.before(stage, run, overwrite)
             code, changes, error = self.run(stage, run, url, *["--overwrite"][: int(overwrite)])
             assert code == 0, error
-            self._expected[key] = objects(url), nameless(artefacts(run)), changes
+            self._expected[key] = objects(url), nameless(artifacts(run)), changes
         return self._expected[key]
 
 
@@ -115,11 +115,11 @@ def require_survival(remote, stage, overwrite, fault, number, folder):
         # A lost answer is looked for; cleaning up may fail without harm.
         assert (code, error.count("\n")) in ((6, 1), (0, 0)), f"{case}: {error}"
     if locate(url).exists():
-        assert TrajectoryStore.open(url).verify() == [], case
+        assert Store.open(url).verify() == [], case
     code, _, error = remote.run(stage, run, url, *options)
     assert (code, error) == (0, ""), f"{case}: {error}"
     assert objects(url) == expected, case
-    assert nameless(artefacts(run)) == files, case
+    assert nameless(artifacts(run)) == files, case
     shutil.rmtree(run)
 
 
@@ -144,7 +144,7 @@ def test_every_change_fails(remote, stage, overwrite, fault, tmp_path):
 def committed_rows(url: str) -> int:
     """Rows of the recording that a crash now would leave."""
     try:
-        return TrajectoryStore.open(url).recording().num_rows
+        return Store.open(url).recording().num_rows
     except CausalpruneError:
         return 0
 
@@ -162,9 +162,9 @@ def test_a_signal_in_the_middle_of_a_recording(remote, runner, stages, s3, numbe
         time.sleep(0.01)
     runner.signal(number)
     assert runner.finish()[0] == code
-    assert TrajectoryStore.open(urls[1]).verify() == []
-    assert 0 < TrajectoryStore.open(urls[1]).recording().num_rows < 150
+    assert Store.open(urls[1]).verify() == []
+    assert 0 < Store.open(urls[1]).recording().num_rows < 150
     result, _, error = runner(*command, "--run", runs[1], "--store", urls[1], environment=remote.environment)
     assert (result, error) == (0, "")
     assert objects(urls[1]) == objects(urls[0])
-    assert artefacts(runs[1]) == artefacts(runs[0])
+    assert artifacts(runs[1]) == artifacts(runs[0])

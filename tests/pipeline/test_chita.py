@@ -7,8 +7,8 @@ from commands import call, call_json
 
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.training.recorder import TrajectoryRecorder
-from causalprune.trajectory import TrajectoryStore
+from causalprune.training.recorder import Recorder
+from causalprune.trajectory import Store
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_the_kept_weights_are_least_squares_on_the_mask(recorded, tmp_path, opti
     before, after = load_checkpoint(recorded / "recorded.safetensors"), load_checkpoint(output)
     index = before.info.index
     theta, new, keep = (index.flatten(t).numpy() for t in (before.weights, after.weights, after.mask.tensors()))
-    reader = TrajectoryStore.open(recorded / "trajectory.zarr").recording()
+    reader = Store.open(recorded / "trajectory.zarr").recording()
     matrix = reader.read_columns(0, reader.num_columns).astype(float) / -0.001
     penalty = ridge * np.sum(matrix**2) / len(theta)
     gradient = matrix.T @ (matrix @ (new - theta)) + penalty * (new - theta)
@@ -119,18 +119,18 @@ def test_a_recording_without_gradients_is_refused(recorded, tmp_path, capsys, cr
 def test_the_recorder_tells_of_weight_decay(tmp_path):
     model = torch.nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.01)
-    with TrajectoryRecorder(model, optimizer, tmp_path / "t.zarr", max_rows=2) as recorder:
+    with Recorder(model, optimizer, tmp_path / "t.zarr", max_rows=2) as recorder:
         for _ in range(2):
             inputs = torch.randn(4, 3)
             loss = model(inputs).square().mean()
             optimizer.zero_grad()
             loss.backward()
             recorder.step(loss, lambda inputs=inputs: model(inputs).square().mean())
-    assert TrajectoryStore.open(tmp_path / "t.zarr").recording().info.extra == {"weight_decay": 0.01}
+    assert Store.open(tmp_path / "t.zarr").recording().info.extra == {"weight_decay": 0.01}
 
 
 def test_gradients_are_read_in_full(recorded):
-    reader = TrajectoryStore.open(recorded / "trajectory.zarr").recording()
+    reader = Store.open(recorded / "trajectory.zarr").recording()
     found = GradientMatrix.from_deltas(
         lambda c: reader.column_blocks(columns=c), reader.steps.lr, reader.column_index, max_rows=300, max_bytes=0
     )

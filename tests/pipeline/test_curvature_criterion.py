@@ -5,7 +5,7 @@ import pytest
 from commands import call, call_json
 
 from causalprune.models.checkpoint import load_checkpoint
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,7 @@ def run(tmp_path_factory):
 def record(run, path, rates=(0.1,), **options):
     """A recording of the run's network, of noise; how it was made is what its metadata say."""
     index = load_checkpoint(run / "pretrained.safetensors").info.index
-    store = TrajectoryStore.create(path, index=index, model={}, start_sha256="")
+    store = Store.create(path, index=index, model={}, start_sha256="")
     info = RecordingInfo(lr=0.1, batch_size=4, seed=0, **options)
     writer = store.create_recording(info, np.ones(index.total, bool), max_rows=20, codec="exact", block_rows=20)
     rng = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from commands import call, call_json
 
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "6"]
 FEW = ["--placebo", "3", "--interventions", "9", "--samples", "100"]
@@ -54,7 +54,7 @@ def test_everything_is_measured_twice_the_same(run, capsys):
 def test_only_a_true_cause_beats_its_permutations(tmp_path, capsys, caused):
     """Δθ and a ΔL that three columns cause, or that nothing does: the same numbers in another order."""
     index = ParameterIndex.from_json([{"name": "weight", "shape": [4, 10], "filter_axis": 0}])
-    store = TrajectoryStore.create(tmp_path / "s.zarr", index=index, model={}, start_sha256="")
+    store = Store.create(tmp_path / "s.zarr", index=index, model={}, start_sha256="")
     rng = np.random.default_rng(0)
     delta = rng.standard_normal((100, 40)).astype(np.float32)
     change = -(delta[:, [3, 17, 30]].astype(float) ** 2) @ [2.0, 1.0, 1.5]

@@ -1,7 +1,6 @@
 """The one rule of whether work is done: the same work is skipped, other work is kept unless it may be overwritten."""
 
 import pytest
-
 from causalprune.errors import MismatchError, UsageError
 from causalprune.stages.output import done_already
 

@@ -7,7 +7,7 @@ import pytest
 from commands import call, call_json
 
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 
 LR = 0.05
 SIZES = [8, 8, 3, 3, 1]
@@ -26,7 +26,7 @@ def record(path, rows=60, active=None, curvature=UNITS, **options):
             {"name": "blocks.0.fc.weight", "shape": [2, 3], "filter_axis": 0},
         ]
     )
-    store = TrajectoryStore.create(path, index=index, model={"name": "toy"}, start_sha256="")
+    store = Store.create(path, index=index, model={"name": "toy"}, start_sha256="")
     total, hessian = index.total, np.repeat(curvature, SIZES)
     active = np.ones(total, bool) if active is None else active
     info = RecordingInfo(**{"lr": LR, "batch_size": 4, "seed": 0, **options})

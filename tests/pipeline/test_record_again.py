@@ -11,7 +11,7 @@ from causalprune.base.errors import StorageError
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands.record.loop import RecordLoop
 from causalprune.models.checkpoint import load_checkpoint
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.steps import STEP_FIELDS
 
 RECORD = ["record", "--steps", "8", "--checkpoint-every", "never"]
@@ -82,17 +82,17 @@ def test_a_recording_is_finished_only_when_its_checkpoint_is_there(tmp_path, pre
     assert call(*command) == 6
     monkeypatch.undo()
     assert (tmp_path / "recorded.safetensors").exists()
-    assert not TrajectoryStore.open(tmp_path / "trajectory.zarr").recording().finished
+    assert not Store.open(tmp_path / "trajectory.zarr").recording().finished
     assert call(*command) == 0
-    done = TrajectoryStore.open(tmp_path / "trajectory.zarr").recording()
+    done = Store.open(tmp_path / "trajectory.zarr").recording()
     assert done.finished
-    assert done.digest == TrajectoryStore.open(prepared / "trajectory.zarr").recording().digest
+    assert done.digest == Store.open(prepared / "trajectory.zarr").recording().digest
     assert (tmp_path / "recorded.safetensors").read_bytes() == (prepared / "recorded.safetensors").read_bytes()
 
 
 @pytest.mark.parametrize("damage", ["fewer", "scalar"])
 def test_another_recording_than_this_is_found(run, capsys, damage):
-    store = TrajectoryStore.open(run / "trajectory.zarr")
+    store = Store.open(run / "trajectory.zarr")
     reader = store.recording()
     scalars = [{name: reader.steps[name][row].item() for name in STEP_FIELDS} for row in range(reader.num_rows)]
     if damage == "fewer":
@@ -122,7 +122,7 @@ def test_a_recording_that_comes_out_otherwise_is_kept(run, capsys, monkeypatch):
     assert artefact_hashes(run) == before
     (run / "recorded.safetensors").unlink()
     assert call(*RECORD, "--run", run, "--overwrite", "--quiet") == 0
-    assert TrajectoryStore.open(run / "trajectory.zarr").recording().fits == ()
+    assert Store.open(run / "trajectory.zarr").recording().fits == ()
 
 
 def interrupt(monkeypatch, at):
@@ -177,7 +177,7 @@ def test_an_unfinished_recording_without_its_saved_state_is_begun_anew(run, monk
 
 
 def test_other_recordings_of_the_store_are_not_deleted(run, capsys):
-    store = TrajectoryStore.open(run / "trajectory.zarr")
+    store = Store.open(run / "trajectory.zarr")
     first = store.recording()
     (run / "recorded.safetensors").unlink()
     writer = store.create_recording(first.info, first.active, max_rows=8)

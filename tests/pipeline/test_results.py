@@ -184,8 +184,8 @@ def test_info_says_what_is_no_evaluation(run, capsys, content):
 
 def test_info_hashes_a_checkpoint_whose_result_is_foreign(run, capsys):
     (run / "results/pretrain.json").write_text("[]")
-    artefacts = {a["name"]: a for a in call_json(capsys, "info", run)["details"]["artefacts"]}
-    assert artefacts["recorded.safetensors"]["made_from"] == {"checkpoint": "pretrained.safetensors"}
+    artifacts = {a["name"]: a for a in call_json(capsys, "info", run)["details"]["artifacts"]}
+    assert artifacts["recorded.safetensors"]["made_from"] == {"checkpoint": "pretrained.safetensors"}
 
 
 def test_info_looks_for_the_fit_that_was_named(run, capsys):

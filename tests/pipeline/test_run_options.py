@@ -7,7 +7,7 @@ from commands import call, call_json
 from causalprune.commands._plan import PipelinePlan
 from causalprune.config import RunConfig
 from causalprune.pruning.names import CRITERIA
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 TINY_RUN = ["run", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--iterations", "2"]
 TINY_RUN += ["--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "1", "--record-epochs", "1"]
@@ -41,7 +41,7 @@ def test_no_fit_is_made_for_a_criterion_that_reads_none(tmp_path, capsys, option
     result = call_json(capsys, *TINY_RUN, *options, "--run", run)
     assert [line["r2"] for line in result["metrics"]["iterations"]] == [None, None]
     for number in range(2):
-        store = TrajectoryStore.open(run / f"iteration-00{number}/trajectory.zarr")
+        store = Store.open(run / f"iteration-00{number}/trajectory.zarr")
         assert store.recording().fits == ()
     assert main([*TINY_RUN, *options, "--run", str(run), "--quiet"]) == 0
     printed = capsys.readouterr().out

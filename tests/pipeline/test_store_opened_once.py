@@ -5,7 +5,7 @@ import shutil
 import pytest
 from commands import call
 
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 
 @pytest.fixture(scope="module")
@@ -24,10 +24,8 @@ def prepared(tmp_path_factory):
 def opened(monkeypatch):
     """The paths of the stores that were opened, in order."""
     paths = []
-    real = TrajectoryStore.open.__func__
-    monkeypatch.setattr(
-        TrajectoryStore, "open", classmethod(lambda cls, path: paths.append(str(path)) or real(cls, path))
-    )
+    real = Store.open.__func__
+    monkeypatch.setattr(Store, "open", classmethod(lambda cls, path: paths.append(str(path)) or real(cls, path)))
     return paths
 
 

@@ -11,7 +11,7 @@ from store_builders import INFO, append_rows, make_rows, make_store
 
 from causalprune.base.errors import LockedError, StorageError
 from causalprune.base.locks import LockHolder
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.storage.object_client import NoAnswerError, ObjectClient
 
 ROWS, COLUMNS, BLOCK, COMMITTED = 20, 30, 8, 11
@@ -51,7 +51,7 @@ def take_over(url):
     """What another host does that holds the first writer for dead."""
     other = dataclasses.replace(LockHolder.current(), host="elsewhere")
     put(url, ".lock", json.dumps(dataclasses.asdict(other)).encode())
-    return TrajectoryStore.open(url).resume_recording("000", rows=COMMITTED, break_lock=True)
+    return Store.open(url).resume_recording("000", rows=COMMITTED, break_lock=True)
 
 
 def finish(writer, values):
@@ -60,7 +60,7 @@ def finish(writer, values):
 
 
 def require_rows(url, values):
-    store = TrajectoryStore.open(url)
+    store = Store.open(url)
     assert store.verify() == []
     assert np.array_equal(store.recording().read_rows(0, ROWS), values)
     assert not [name for name in tree(url) if "lock" in name or "partial" in name]
@@ -111,7 +111,7 @@ def test_a_writer_that_was_taken_for_dead_loses_to_the_other(s3, monkeypatch, st
         stalled.go_on.set()
         flusher.join()
         # Whatever the loser still did, what is committed is whole, also for readers that come between.
-        reader = TrajectoryStore.open(url).recording()
+        reader = Store.open(url).recording()
         assert reader.verify() == []
         assert np.array_equal(reader.read_rows(0, COMMITTED), values[:COMMITTED])
         finish(second, others)
@@ -125,7 +125,7 @@ def test_who_takes_over_first_is_decided_in_the_log(s3):
     url = f"{s3}/t.zarr"
     values = make_rows(ROWS, COLUMNS)
     begin(url, values).abort()
-    reader = TrajectoryStore.open(url).recording()
+    reader = Store.open(url).recording()
     first, second = reader.read_log(), reader.read_log()
     first.claim()
     before = tree(url)
@@ -159,7 +159,7 @@ def test_a_lost_answer_is_looked_for(s3, monkeypatch):
             try:
                 finish(begin(url, values), values)
             except StorageError:
-                # Of the check that storage honours conditions: it comes before anything is written.
+                # Of the check that storage honors conditions: it comes before anything is written.
                 assert calls[-1].endswith(".lock")
                 continue
         assert tree(url) == expected

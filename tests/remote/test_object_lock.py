@@ -11,7 +11,7 @@ from store_builders import make_recording
 
 from causalprune.base.errors import LockedError, StorageError
 from causalprune.base.locks import LockHolder
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.storage.object_client import ConflictError, ObjectClient
 
@@ -63,7 +63,7 @@ def test_a_second_writer_a_dead_one_and_one_of_another_host(s3, run, capsys):
     put(url, ".lock", record_of(host="elsewhere"))
     assert main([*record, "--overwrite"]) == 7
     assert "--break-lock" in capsys.readouterr().err
-    assert TrajectoryStore.open(url).writer.host == "elsewhere"
+    assert Store.open(url).writer.host == "elsewhere"
     assert main(["info", url, "--quiet"]) == 0
     assert main([*record, "--overwrite", "--break-lock"]) == 0
     assert tree(url) == expected
@@ -78,7 +78,7 @@ def test_a_second_writer_a_dead_one_and_one_of_another_host(s3, run, capsys):
     put(url, ".fits-lock", record_of(host="elsewhere"))
     assert main(fit) == 7
     assert main([*fit, "--break-lock"]) == 0
-    assert TrajectoryStore.open(url).recording().fits == ("default",)
+    assert Store.open(url).recording().fits == ("default",)
 
 
 def test_something_else_in_its_place(s3):

@@ -8,7 +8,7 @@ import pytest
 from causalprune_cli.main import main
 from objects import copy_up, local_tree, tree
 
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 RECORD = ["--steps", "40", "--batch-size", "64", "--lr", "0.05"]
 
@@ -142,7 +142,7 @@ def test_plain_zarr_opens_it(run, s3, capsys):
         S3Store(bucket, prefix=prefix, client_options={"allow_http": True}), read_only=True
     )
     recording = zarr.open_group(plain, mode="r")["recordings/000"]
-    reader = TrajectoryStore.open(url).recording()
+    reader = Store.open(url).recording()
     assert np.array_equal(recording["delta"][:], reader.read_rows(0, 40))
     assert np.array_equal(recording["steps"][0], reader.steps.loss_before)
 

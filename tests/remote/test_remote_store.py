@@ -9,7 +9,7 @@ from objects import copy_down, copy_up, delete, local_tree, put, tree
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.storage import locate
 
 ROWS, COLUMNS = 21, 50
@@ -55,7 +55,7 @@ def test_its_objects_are_the_files_of_a_directory(url, tmp_path):
     local = make_local(tmp_path / "t.zarr")
     assert sorted(tree(url)) == NAMES
     assert tree(url) == local_tree(local)
-    assert TrajectoryStore.open(copy_down(url, tmp_path / "down.zarr")).verify() == []
+    assert Store.open(copy_down(url, tmp_path / "down.zarr")).verify() == []
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
@@ -83,12 +83,12 @@ def test_a_damaged_shard_is_never_read_as_zeros(url):
     name = "recordings/000/delta/c.1.0"
     for data in (None, b"", whole[name][:-1], whole[name][:60] + b"\0" + whole[name][61:]):
         delete(url, name) if data is None else put(url, name, data)
-        reader = TrajectoryStore.open(url).recording()
+        reader = Store.open(url).recording()
         with pytest.raises(CorruptError, match=f"{url}/{name}"):
             reader.read_columns(0, COLUMNS)
         # Also by a reader that knew the shard before.
         put(url, name, whole[name])
-        used = TrajectoryStore.open(url).recording()
+        used = Store.open(url).recording()
         used.read_columns(0, COLUMNS)
         delete(url, name) if data is None else put(url, name, data)
         with pytest.raises(CorruptError, match=f"{url}/{name}"):
@@ -116,7 +116,7 @@ def test_readers_see_whole_rows_while_a_writer_goes_on(s3):
     seen, looks = 0, 0
     try:
         while not done.is_set() or looks < 3:
-            reader = TrajectoryStore.open(url).recording()
+            reader = Store.open(url).recording()
             assert reader.num_rows >= seen
             seen = reader.num_rows
             assert np.array_equal(reader.read_columns(0, COLUMNS), values[:seen])
@@ -125,7 +125,7 @@ def test_readers_see_whole_rows_while_a_writer_goes_on(s3):
             looks += 1
     finally:
         thread.join()
-    assert TrajectoryStore.open(url).recording().num_rows == 60
+    assert Store.open(url).recording().num_rows == 60
 
 
 def test_an_old_reader_keeps_its_rows_when_their_shard_is_replaced(s3):
@@ -153,7 +153,7 @@ def test_a_folder_with_a_marker_is_not_there(url):
     put(url, "recordings/001/zarr.json", b"{}")
     put(url, f"recordings/000/fits/half/{MARKER}", b"")
     put(url, "recordings/000/fits/half/zarr.json", b"{}")
-    store = TrajectoryStore.open(url)
+    store = Store.open(url)
     assert store.recordings == ("000",)
     assert store.recording().fits == ("default",)
     assert store.verify() == []
@@ -166,7 +166,7 @@ def test_a_folder_with_a_marker_is_not_there(url):
 
     put(url, MARKER, b"")
     with pytest.raises(DataError, match="found nothing"):
-        TrajectoryStore.open(url)
+        Store.open(url)
     make_recording(url, ROWS, COLUMNS)
     assert sorted(tree(url)) == [name for name in NAMES if "default" not in name]
 
@@ -179,15 +179,15 @@ def test_nothing_of_others_is_touched(s3):
             with pytest.raises(UsageError, match="nothing there yet"):
                 make_store(url, COLUMNS)
             with pytest.raises(DataError, match="something else"):
-                TrajectoryStore.delete(url)
+                Store.delete(url)
     make_store(f"{s3}/dat", COLUMNS)
-    TrajectoryStore.delete(f"{s3}/dat")
+    Store.delete(f"{s3}/dat")
     assert tree(s3) == {"data/precious.bin": b"1"}
 
 
 def test_names_inside_stay_inside(url, s3):
     put(s3, "outside/zarr.json", b"{}")
-    store = TrajectoryStore.open(url)
+    store = Store.open(url)
     for name in ("..", "../000", "a/b", ""):
         with pytest.raises(UsageError, match="letters, digits"):
             store.fits().write(name, {"gamma": np.arange(3.0)}, {})
@@ -208,7 +208,7 @@ def test_an_interrupted_recording_goes_on_elsewhere(s3, tmp_path):
             append_rows(writer, values, 0, 13)
 
     def go_on(place):
-        with TrajectoryStore.open(place).resume_recording("000", rows=11) as writer:
+        with Store.open(place).resume_recording("000", rows=11) as writer:
             append_rows(writer, values, 11)
             writer.finish()
 
@@ -223,7 +223,7 @@ def test_an_interrupted_recording_goes_on_elsewhere(s3, tmp_path):
 
 
 def test_how_many_requests_it_takes(url):
-    reader = TrajectoryStore.open(url).recording()
+    reader = Store.open(url).recording()
     client = locate(url).client
     counted = []
     real = client._request
@@ -268,7 +268,7 @@ def test_what_is_larger_than_it_may_be_is_not_loaded(s3):
 
 
 def test_the_zarr_library_reads_a_store_in_object_storage(url):
-    store = TrajectoryStore.open(url)
+    store = Store.open(url)
     reader, group = store.recording(), store.zarr()
     assert np.array_equal(group["recordings/000/delta"][...], reader.read_rows(0, ROWS))
     with pytest.raises(ValueError, match="read-only"):

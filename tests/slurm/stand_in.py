@@ -42,7 +42,7 @@ class Cluster:
 
     Args:
         home: Where the queue lives.
-        time_limits: Seconds until each start of a job is signalled, by its stage; no limit where the list ends.
+        time_limits: Seconds until each start of a job is signaled, by its stage; no limit where the list ends.
     """
 
     def __init__(self, home, time_limits):

@@ -12,14 +12,14 @@ from kkt import kkt_violation
 from causalprune.models.parameters import ParameterIndex
 from causalprune.solver import exact_fit
 from causalprune.solver.working_set import MemoryPlan
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 
 
 def record(path, deltas, change, *, shape=None, momentum=0.0, codec="exact"):
     """A finished recording of given deltas and loss changes."""
     shape = shape or [deltas.shape[1]]
     index = ParameterIndex.from_json([{"name": "layer.weight", "shape": shape, "filter_axis": 0}])
-    store = TrajectoryStore.create(path, index=index, model={"name": "toy"}, start_sha256="")
+    store = Store.create(path, index=index, model={"name": "toy"}, start_sha256="")
     info = RecordingInfo(lr=0.1, batch_size=4, seed=0, start_sha256="", identity="", momentum=momentum)
     writer = store.create_recording(info, np.ones(deltas.shape[1], bool), max_rows=len(deltas), codec=codec)
     for row, (delta, dl) in enumerate(zip(deltas, change, strict=True)):
@@ -38,7 +38,7 @@ def steps(rows=40, columns=600, seed=0):
 
 def fit_gamma(store, *options):
     assert main(["fit-gamma", "--store", str(store), "--quiet", "--json", *options]) == 0
-    return TrajectoryStore.open(store).recording().read_fit("default")
+    return Store.open(store).recording().read_fit("default")
 
 
 @pytest.mark.parametrize("codec", ["exact", "balanced"])
@@ -46,7 +46,7 @@ def test_gamma_is_optimal_for_the_deltas_as_they_are_stored(tmp_path, codec):
     deltas, change = steps()
     store = record(tmp_path / "a store.zarr", deltas, change, codec=codec)
     fit = fit_gamma(store, "--alpha-ratio", "0.1", "--tol", "1e-10")
-    reader = TrajectoryStore.open(store).recording()
+    reader = Store.open(store).recording()
     X = reader.read_columns(0, 600) ** 2
     y = reader.loss_change
     gamma, evidence = fit.arrays["gamma"][0], fit.attributes["evidence"]
@@ -63,7 +63,7 @@ def test_momentum_has_three_columns_a_parameter(tmp_path):
     norms = np.linalg.norm(X, axis=0)
     gamma = fit.arrays["gamma"].T.reshape(-1)
     assert fit.arrays["gamma"].shape == (3, 50)
-    y = TrajectoryStore.open(store).recording().loss_change[1:]
+    y = Store.open(store).recording().loss_change[1:]
     assert kkt_violation(X / norms, y, gamma * norms, fit.attributes["evidence"]["alpha"]) < 1e-3
 
 
@@ -72,7 +72,7 @@ def test_a_filter_is_the_sum_of_its_members(tmp_path):
     store = record(tmp_path / "s.zarr", deltas, change, shape=[6, 10, 1, 1])
     fit = fit_gamma(store, "--granularity", "filter", "--alpha-ratio", "0.05", "--tol", "1e-10")
     X = (deltas.astype(np.float64) ** 2).reshape(40, 6, 10).sum(axis=2) * 1e8
-    y = TrajectoryStore.open(store).recording().loss_change
+    y = Store.open(store).recording().loss_change
     alpha = fit.attributes["evidence"]["alpha"] * 1e8
     assert kkt_violation(X, y, fit.arrays["gamma"][0] / 1e8, alpha) < 1e-3
 
@@ -97,7 +97,7 @@ def test_a_fit_that_is_given_up_is_kept_apart_and_not_pruned_by(tmp_path, capsys
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("causalprune:")]
     assert "default.uncertified" in line
     assert "max_passes" in line
-    reader = TrajectoryStore.open(store).recording()
+    reader = Store.open(store).recording()
     assert reader.fits == ("default.uncertified",)
     assert not reader.read_fit("default.uncertified").attributes["evidence"]["certified"]
 
@@ -144,7 +144,7 @@ def test_bad_input(tmp_path, capsys, options, code, says):
     assert main(["fit-gamma", "--store", str(store), *options]) == code
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("causalprune:")]
     assert says in line
-    assert TrajectoryStore.open(store).recording().fits == ()
+    assert Store.open(store).recording().fits == ()
 
 
 def test_an_alpha_above_alpha_max_is_said(tmp_path, capsys):
@@ -153,7 +153,7 @@ def test_an_alpha_above_alpha_max_is_said(tmp_path, capsys):
     assert main(["fit-gamma", "--store", str(store), "--alpha", "1e9"]) == 0
     captured = capsys.readouterr()
     assert "every γ is 0" in captured.err
-    assert not TrajectoryStore.open(store).recording().read_fit("default").arrays["gamma"].any()
+    assert not Store.open(store).recording().read_fit("default").arrays["gamma"].any()
 
 
 @pytest.mark.parametrize("solver", ["sklearn", "sgd"])
@@ -196,7 +196,7 @@ def wide_store(path, rows, columns):
             yield mixed.reshape(-1)
 
     index = ParameterIndex.from_json([{"name": "wide.weight", "shape": [columns], "filter_axis": 0}])
-    store = TrajectoryStore.create(path, index=index, model={"name": "wide"}, start_sha256="")
+    store = Store.create(path, index=index, model={"name": "wide"}, start_sha256="")
     info = RecordingInfo(lr=0.1, batch_size=4, seed=0, start_sha256="", identity="")
     writer = store.create_recording(info, np.ones(columns, bool), max_rows=rows, codec="small")
     for row, delta in enumerate(rows_of_deltas()):

@@ -12,8 +12,8 @@ from torch.nn import functional
 from causalprune.base.errors import DataError, UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.training.recorder import TrajectoryRecorder, disable_dropout
-from causalprune.trajectory import TrajectoryStore
+from causalprune.training.recorder import Recorder, disable_dropout
+from causalprune.trajectory import Store
 
 LR, STEPS, BATCH = 0.05, 6, 8
 
@@ -39,7 +39,7 @@ def sgd(model, **options):
 
 def record(path, model, optimizer, batches, *, codec="exact", **options):
     """The loop of the recorder's docstring, as a user writes it."""
-    with TrajectoryRecorder(
+    with Recorder(
         model, optimizer, path, max_rows=len(batches), codec=codec, batch_size=BATCH, seed=7, **options
     ) as recorder:
         for number, (inputs, targets) in enumerate(batches):
@@ -49,7 +49,7 @@ def record(path, model, optimizer, batches, *, codec="exact", **options):
             recorder.step(
                 loss, lambda x=inputs, y=targets: functional.cross_entropy(model(x), y), epoch=2, batch=number
             )
-    return TrajectoryStore.open(path).recording()
+    return Store.open(path).recording()
 
 
 def flat_weights(model):
@@ -164,7 +164,7 @@ def test_loss_change_on_the_same_batch_is_that_of_a_second_forward_pass(tmp_path
     optimizer, after = sgd(other), []
     for inputs, targets in batches:
         plain_loop(other, optimizer, [(inputs, targets)])
-        # A copy in training mode normalises by the statistics of the batch, and may spoil its own averages.
+        # A copy in training mode normalizes by the statistics of the batch, and may spoil its own averages.
         with torch.no_grad():
             after.append(functional.cross_entropy(copy.deepcopy(other)(inputs), targets).item())
     reader = record(tmp_path / "t.zarr", model, sgd(model), batches)
@@ -227,15 +227,15 @@ def test_a_loss_that_is_not_finite_ends_the_recording(tmp_path, bad):
     with pytest.raises(DataError, match=r"^loss while recording: expected a finite number, found (nan|inf)"):
         record(path, model, sgd(model), [good, (inputs * bad, targets)])
     # The row before is sound, and the recording says that it isn't complete.
-    reader = TrajectoryStore.open(path).recording()
+    reader = Store.open(path).recording()
     assert not reader.finished
-    assert TrajectoryStore.open(path).verify() == []
+    assert Store.open(path).verify() == []
 
 
 def test_a_loss_that_is_not_finite_after_the_step_ends_the_recording(tmp_path):
     model = conv_net()
     optimizer, ((inputs, targets),) = sgd(model), minibatches(1)
-    recorder = TrajectoryRecorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
+    recorder = Recorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
     loss = functional.cross_entropy(model(inputs), targets)
     loss.backward()
     with pytest.raises(DataError, match="loss while recording"), recorder:
@@ -255,21 +255,21 @@ def test_the_learning_rate_of_each_step_is_recorded(tmp_path):
     model = conv_net()
     optimizer = sgd(model)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.5)
-    with TrajectoryRecorder(model, optimizer, tmp_path / "t.zarr", max_rows=3) as recorder:
+    with Recorder(model, optimizer, tmp_path / "t.zarr", max_rows=3) as recorder:
         for inputs, targets in minibatches(3):
             loss = functional.cross_entropy(model(inputs), targets)
             optimizer.zero_grad()
             loss.backward()
             recorder.step(loss, lambda loss=loss: loss.detach())
             schedule.step()
-    assert TrajectoryStore.open(tmp_path / "t.zarr").recording().steps.lr.tolist() == [LR, LR / 2, LR / 4]
+    assert Store.open(tmp_path / "t.zarr").recording().steps.lr.tolist() == [LR, LR / 2, LR / 4]
 
 
 def test_several_parameter_groups_are_refused(tmp_path):
     model = conv_net()
     optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": model[4].parameters()}], lr=LR)
     with pytest.raises(UsageError, match="expected one parameter group, found 2 groups"):
-        TrajectoryRecorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
+        Recorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
     assert not (tmp_path / "t.zarr").exists()
 
 
@@ -286,7 +286,7 @@ def test_a_row_that_waits_for_its_loss_survives_a_restart(tmp_path):
         loss.backward()
         recorder.step(loss, batch=number)
 
-    first = TrajectoryRecorder(model, optimizer, path, max_rows=3, loss_change="next-batch", codec="exact")
+    first = Recorder(model, optimizer, path, max_rows=3, loss_change="next-batch", codec="exact")
     step(first, 0)
     tensors, state = first.pending()
     step(first, 1)
@@ -294,14 +294,12 @@ def test_a_row_that_waits_for_its_loss_survives_a_restart(tmp_path):
     first.writer.close()
     # Another recorder takes over the row of step 0 and gets its loss from step 1.
     restored = copy.deepcopy(conv_net())
-    second = TrajectoryRecorder(
-        restored, sgd(restored), tmp_path / "u.zarr", max_rows=3, loss_change="next-batch", codec="exact"
-    )
+    second = Recorder(restored, sgd(restored), tmp_path / "u.zarr", max_rows=3, loss_change="next-batch", codec="exact")
     second.restore_pending(tensors, state)
     assert second.pending()[1] == state
     second.complete(losses[1])
     second.writer.finish()
     second.writer.close()
-    reader = TrajectoryStore.open(tmp_path / "u.zarr").recording()
+    reader = Store.open(tmp_path / "u.zarr").recording()
     assert all_rows(reader).tobytes() == (weights[1:2] - weights[:1]).tobytes()
     assert reader.loss_change.tolist() == [losses[1] - losses[0]]

@@ -14,14 +14,15 @@ import numpy as np
 from store_builders import INFO, append_rows, make_rows, make_store
 
 import causalprune.trajectory.writer  # noqa: F401 -- before the fork, not in each
-from causalprune.base.files import Disk, read_json, write_json
-from causalprune.trajectory import TrajectoryStore
+from causalprune.base.files import Disk, write_json
+from causalprune.base.json_files import read_json
+from causalprune.trajectory import Store
 
 
 def record(path, values, block_rows):
     rows, columns = values.shape
     checkpoint = path.with_name("checkpoint.json")
-    store = TrajectoryStore.open(path) if path.exists() else make_store(path, columns)
+    store = Store.open(path) if path.exists() else make_store(path, columns)
     if store.recordings:
         start = read_json(checkpoint)["rows"] if checkpoint.exists() else 0
         writer = store.resume_recording("000", rows=start)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory import RecordingInfo, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, Store
 
 INFO = RecordingInfo(lr=0.5, batch_size=4, seed=3, start_sha256="ab" * 32, identity="me", extra={"note": "ümläut"})
 
@@ -41,7 +41,7 @@ def append_rows(writer, values, start=0, stop=None):
 
 
 def make_store(path, *sizes):
-    return TrajectoryStore.create(path, index=make_index(*sizes), model={"name": "toy"}, start_sha256="cd" * 32)
+    return Store.create(path, index=make_index(*sizes), model={"name": "toy"}, start_sha256="cd" * 32)
 
 
 def make_recording(path, rows=21, columns=50, block_rows=8, codec="balanced", **options):

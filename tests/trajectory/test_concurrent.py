@@ -5,7 +5,7 @@ import pytest
 from store_builders import INFO, append_rows, make_rows, make_store
 
 from causalprune.base.errors import MismatchError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 ROWS, COLUMNS = 150, 64
 
@@ -31,7 +31,7 @@ def test_readers_see_whole_rows_while_a_writer_goes_on(tmp_path):
     seen, looks = 0, 0
     try:
         while not done.is_set() or looks < 3:
-            reader = TrajectoryStore.open(path).recording()
+            reader = Store.open(path).recording()
             assert reader.num_rows >= seen
             seen = reader.num_rows
             assert np.array_equal(reader.read_columns(0, COLUMNS), values[:seen])
@@ -42,7 +42,7 @@ def test_readers_see_whole_rows_while_a_writer_goes_on(tmp_path):
             looks += 1
     finally:
         thread.join()
-    assert TrajectoryStore.open(path).recording().num_rows == ROWS
+    assert Store.open(path).recording().num_rows == ROWS
 
 
 def test_an_old_reader_keeps_its_rows_when_their_shard_is_replaced(tmp_path):

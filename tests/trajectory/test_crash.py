@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from store_builders import make_rows, tree
 
-from causalprune.base.files import read_json
-from causalprune.trajectory import TrajectoryStore
+from causalprune.base.json_files import read_json
+from causalprune.trajectory import Store
 from causalprune.trajectory.codec import BALANCED
 
 ROWS, COLUMNS, BLOCK_ROWS = 160, 3000, 8
@@ -75,7 +75,7 @@ def kill_at_random_moments(directory, kills, chance, writers):
         os.kill(process, signal.SIGKILL)
         killed = writers.wait()
         caught += killed
-        store = TrajectoryStore.open(path)
+        store = Store.open(path)
         assert store.verify() == []
         reader = store.recording()
         checkpoint = path.with_name("checkpoint.json")

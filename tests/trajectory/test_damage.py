@@ -9,13 +9,13 @@ import pytest
 from store_builders import make_recording, tree
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.zarr_files import attributes_checksum
 
 
 def everything(path):
     """All that a reader gets out of a store."""
-    store = TrajectoryStore.open(path)
+    store = Store.open(path)
     reader = store.recording("000")
     fit = reader.read_fit("default")
     return [
@@ -65,7 +65,7 @@ ONLY_FOR_OTHERS = ("recordings/000/fits/zarr.json", "recordings/000/steps/c.0.0"
 
 def problems(path):
     try:
-        return TrajectoryStore.open(path).verify()
+        return Store.open(path).verify()
     except CausalpruneError as error:
         return [f"{error}"]
 
@@ -172,7 +172,7 @@ def test_a_finished_recording_without_the_end_of_its_log_is_noticed(path):
     assert len(problems(path)) == 1
     # Without the line that says so alone, it is what a crash at that moment leaves.
     log.write_bytes(b"".join(lines[:3]))
-    assert TrajectoryStore.open(path).recording().finished is False
+    assert Store.open(path).recording().finished is False
     assert problems(path) == []
 
 
@@ -206,7 +206,7 @@ def edit(path, change, *, seal=True):
 def test_absurd_metadata_of_a_recording_with_a_valid_checksum(path, key, value, message):
     edit(path / "recordings/000/zarr.json", lambda d: d["attributes"]["causalprune"].__setitem__(key, value))
     with pytest.raises(CorruptError, match=message):
-        TrajectoryStore.open(path).recording()
+        Store.open(path).recording()
 
 
 def test_more_columns_than_parameters(path):
@@ -217,14 +217,14 @@ def test_more_columns_than_parameters(path):
         ),
     )
     with pytest.raises(CorruptError, match="at most 39 columns"):
-        TrajectoryStore.open(path).recording()
+        Store.open(path).recording()
 
 
 @pytest.mark.parametrize("shape", [[10**18, 40], [12, 40], [11, 41], [11], None, [10, 40]])
 def test_a_shape_that_contradicts_the_log(path, shape):
     edit(path / "recordings/000/delta/zarr.json", lambda d: d.__setitem__("shape", shape), seal=False)
     with pytest.raises(CorruptError, match="delta"):
-        TrajectoryStore.open(path).recording()
+        Store.open(path).recording()
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{}", b"\x80\x04pickle", b'{"zarr_format": 2}', b'{"a": 1e999}'])
@@ -242,7 +242,7 @@ def test_paths_that_are_no_store(tmp_path):
     (tmp_path / "empty").mkdir()
     for name, error in (("missing", DataError), ("file", DataError), ("empty", CorruptError)):
         with pytest.raises(error):
-            TrajectoryStore.open(tmp_path / name)
+            Store.open(tmp_path / name)
 
 
 def test_a_store_of_other_codec_parameters(tmp_path):

@@ -7,14 +7,14 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 
 from causalprune.base import files
 from causalprune.base.errors import StorageError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 ROWS, COLUMNS, CHECKPOINT = 10, 20, 6
 
 
 def record(path, values):
     """Make a store, record with a checkpoint in the middle of a shard, finish; continue whatever there is already."""
-    store = TrajectoryStore.open(path) if path.exists() else make_store(path, COLUMNS)
+    store = Store.open(path) if path.exists() else make_store(path, COLUMNS)
     if store.recordings:
         committed = store.recording().num_rows
         writer = store.resume_recording("000", rows=CHECKPOINT if committed >= CHECKPOINT else 0)
@@ -47,7 +47,7 @@ def test_no_space_at_any_change_of_a_recording(tmp_path, full):
         with files.use(FaultyDisk("ENOSPC", number, full=full)), error:
             record(path, values)
         if path.exists():
-            store = TrajectoryStore.open(path)
+            store = Store.open(path)
             assert store.verify() == []
             assert store.writer is None
             for name in store.recordings:
@@ -63,7 +63,7 @@ def test_no_space_at_any_change_of_a_resume(tmp_path):
     expected = tree(tmp_path / "expected")
 
     def again(path):
-        store = TrajectoryStore.open(path)
+        store = Store.open(path)
         with store.resume_recording("000", rows=3) as writer:
             append_rows(writer, values, 3)
             writer.finish()
@@ -87,7 +87,7 @@ def test_no_space_at_any_change_of_a_fit(tmp_path):
     store.fits().write("default", old, {"alpha": 1})
 
     def replace(path):
-        TrajectoryStore.open(path).fits().write("default", new, {"alpha": 2}, overwrite=True)
+        Store.open(path).fits().write("default", new, {"alpha": 2}, overwrite=True)
 
     for number in changes_that_need_space(tmp_path, replace):
         path = tmp_path / f"{number}"

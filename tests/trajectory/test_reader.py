@@ -8,7 +8,7 @@ import pytest
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.threads import BufferPool, prefetched
 
 ROWS, COLUMNS, BLOCK_ROWS = 37, 40_000, 16
@@ -187,7 +187,7 @@ def test_a_recording_by_name(tmp_path):
         store.recording("002")
     with pytest.raises(MismatchError, match="use the model that was recorded"):
         store.require_index(make_store(tmp_path / "other", 6).index)
-    store.require_index(TrajectoryStore.open(store.path).index)
+    store.require_index(Store.open(store.path).index)
 
 
 def test_an_empty_recording_can_be_read(tmp_path):
@@ -217,8 +217,8 @@ def test_digest_tells_recordings_apart_and_not_how_they_came_about(tmp_path):
 
 def test_metadata_need_neither_zarr_nor_torch(recorded):
     code = (
-        "import sys; from pathlib import Path; from causalprune.trajectory import TrajectoryStore;"
-        f"r = TrajectoryStore.open(Path({str(recorded[0].path)!r})).recording();"
+        "import sys; from pathlib import Path; from causalprune.trajectory import Store;"
+        f"r = Store.open(Path({str(recorded[0].path)!r})).recording();"
         f"assert (r.num_rows, r.loss_change.size, len(r.digest)) == ({ROWS}, {ROWS}, 64);"
         "assert not {'zarr', 'torch', 'numcodecs'} & set(sys.modules)"
     )

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, tree
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 
 def begin(store, max_rows=30, codec="balanced"):
@@ -41,7 +41,7 @@ def test_resumed_at_any_row_any_number_of_times_the_store_is_the_same_bytes(tmp_
 def test_a_finished_recording_can_be_taken_up_again(tmp_path, rows):
     _, values = make_recording(tmp_path / "straight", max_rows=30)
     shutil.copytree(tmp_path / "straight", tmp_path / "again")
-    store = TrajectoryStore.open(tmp_path / "again")
+    store = Store.open(tmp_path / "again")
     writer = store.resume_recording("000", rows=rows)
     reader = store.recording()
     assert (reader.num_rows, reader.finished) == (rows, False)

@@ -13,7 +13,7 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 from causalprune.base import files
 from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
 from causalprune.solver.features import FeatureSource
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.codec import find_codec
 from causalprune.trajectory.maintenance import Merge, recode
 from causalprune.trajectory.names import CODECS
@@ -67,14 +67,14 @@ def test_no_space_at_any_change_of_a_recoding(tmp_path):
     original, values = make_recording(tmp_path / "original", rows=10, columns=20, block_rows=4, codec="exact")
     original.fits().write("f", {"gamma": np.ones(20)}, {})
     make_recording(tmp_path / "expected", rows=10, columns=20, block_rows=4, codec="small")
-    expected = TrajectoryStore.open(tmp_path / "expected")
+    expected = Store.open(tmp_path / "expected")
     expected.fits().write("f", {"gamma": np.ones(20)}, {})
     number = 0
     while True:
         number += 1
         path = tmp_path / f"{number}"
         shutil.copytree(tmp_path / "original", path)
-        store = TrajectoryStore.open(path)
+        store = Store.open(path)
         disk = FaultyDisk("ENOSPC", number)
         with files.use(disk):
             try:
@@ -86,7 +86,7 @@ def test_no_space_at_any_change_of_a_recoding(tmp_path):
             break
         if disk.changes[number - 1] in FREEING:
             continue
-        store = TrajectoryStore.open(path)
+        store = Store.open(path)
         assert store.verify() == []
         reader = store.recording("000")
         assert np.array_equal(reader.read_rows(0, 10), values if reader.codec == "exact" else rounded(values, "small"))
@@ -102,7 +102,7 @@ def test_a_crash_between_the_two_renames(tmp_path):
     store, values = make_recording(tmp_path / "t.zarr", codec="exact")
     root = store.path / "recordings"
     (root / "000").rename(root / ".000.replaced")
-    store = TrajectoryStore.open(store.path)
+    store = Store.open(store.path)
     assert store.recordings == ("000",)
     assert store.verify() == []
     assert np.array_equal(store.recording().read_rows(0, len(values)), values)
@@ -117,8 +117,8 @@ def test_a_crash_between_the_two_renames(tmp_path):
 
 def merge(sources, path, codec=None):
     """The recording of the store that a merge makes."""
-    Merge.of([TrajectoryStore.open(source) for source in sources], codec).write(path)
-    return TrajectoryStore.open(path).recording()
+    Merge.of([Store.open(source) for source in sources], codec).write(path)
+    return Store.open(path).recording()
 
 
 @settings(max_examples=25, deadline=None)
@@ -141,7 +141,7 @@ def test_a_merged_store_is_its_parts_stacked(tmp_path_factory, rows, blocks, cod
         parts.append(rounded(values, codecs[number]))
     sources = [path / f"{number}" for number in range(len(rows))]
     merged = merge(sources, path / "merged")
-    readers = [TrajectoryStore.open(source).recording() for source in sources]
+    readers = [Store.open(source).recording() for source in sources]
     assert merged.verify() == []
     assert merged.finished
     assert merged.read_rows(0, merged.num_rows).tobytes() == np.concatenate(parts).tobytes()

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store, scalars, tree
 
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 MANTISSA_BITS = {"exact": 23, "balanced": 10, "small": 7}
 
@@ -46,7 +46,7 @@ def test_what_is_recorded_is_read_by_us_and_by_zarr(
         writer.finish()
     expected = nearest(values, MANTISSA_BITS[codec])
 
-    reader = TrajectoryStore.open(path).recording()
+    reader = Store.open(path).recording()
     assert reader.verify() == []
     assert (reader.num_rows, reader.num_columns, reader.finished) == (rows, len(values[0]), True)
     assert reader.info == INFO
@@ -70,7 +70,7 @@ def test_what_is_recorded_is_read_by_us_and_by_zarr(
 def test_several_chunks_in_a_shard_and_the_last_one_padded(tmp_path):
     columns = 2 * 16384 + 77
     _, values = make_recording(tmp_path / "t.zarr", rows=40, columns=columns, block_rows=16, codec="exact")
-    reader = TrajectoryStore.open(tmp_path / "t.zarr").recording()
+    reader = Store.open(tmp_path / "t.zarr").recording()
     assert reader.block_width == 16384
     delta = zarr.open_array(tmp_path / "t.zarr/recordings/000/delta", mode="r")
     assert delta.shards == (16, 3 * 16384)
@@ -125,7 +125,7 @@ def test_one_file_a_shard_and_ten_more(tmp_path):
 
 def test_store_metadata_round_trip(tmp_path):
     store = make_store(tmp_path / "t.zarr", 3, 4)
-    opened = TrajectoryStore.open(tmp_path / "t.zarr")
+    opened = Store.open(tmp_path / "t.zarr")
     assert opened.index == store.index
     assert opened.model == {"name": "toy"}
     assert opened.start_sha256 == "cd" * 32
@@ -140,4 +140,4 @@ def test_a_foreign_attribute_is_no_damage(tmp_path):
         document = json.loads(path.read_text())
         document["attributes"]["note"] = "by the user"
         path.write_text(json.dumps(document))
-    assert TrajectoryStore.open(tmp_path / "t.zarr").verify() == []
+    assert Store.open(tmp_path / "t.zarr").verify() == []

@@ -7,7 +7,7 @@ import pytest
 from store_builders import make_recording
 
 from causalprune.base.errors import UsageError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.names import CODECS
 
@@ -34,7 +34,7 @@ def test_each_codec_has_the_name_by_which_it_is_found():
 
 def test_an_unknown_codec_is_an_error_with_the_nearest_name():
     with pytest.raises(UsageError, match=r"codec: expected one of exact, .* \(did you mean 'small'\?\), found 'smal'"):
-        find_codec("smal")
+        find_codec("small")
 
 
 def test_a_codec_more_is_a_line_and_an_object(tmp_path, monkeypatch):
@@ -42,7 +42,7 @@ def test_a_codec_more_is_a_line_and_an_object(tmp_path, monkeypatch):
     deltas = {}
     for codec in ("exact", "deflated"):
         make_recording(tmp_path / codec, codec=codec)
-        reader = TrajectoryStore.open(tmp_path / codec).recording()
+        reader = Store.open(tmp_path / codec).recording()
         assert reader.codec == codec
         deltas[codec] = np.concatenate([block for _, block in reader.row_blocks()])
     assert np.array_equal(deltas["exact"], deltas["deflated"])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from causalprune.training.recorder import TrajectoryRecorder
-from causalprune.trajectory import TrajectoryStore
+from causalprune.training.recorder import Recorder
+from causalprune.trajectory import Store
 from causalprune.trajectory.steps import UpdateRule
 
 LR = 0.05
@@ -20,7 +20,7 @@ def record(path, make=SGD, settings=None, *, rows=12, rates=(LR,), **options):
     torch.nn.init.ones_(model.weight)
     optimizer = make(model.parameters(), lr=LR, **(settings or {}))
     stride, expected = options.get("stride", 1), []
-    with TrajectoryRecorder(model, optimizer, path, max_rows=rows, codec="exact", **options) as recorder:
+    with Recorder(model, optimizer, path, max_rows=rows, codec="exact", **options) as recorder:
         for step in range(rows * stride):
             optimizer.param_groups[0]["lr"] = rate = rates[step % len(rates)]
             constant = torch.randn(())
@@ -34,7 +34,7 @@ def record(path, make=SGD, settings=None, *, rows=12, rates=(LR,), **options):
             expected.append(-rate * model.weight.grad.flatten().numpy())
             recorder.step(before, loss)
         recorder.complete(0.0)
-    return TrajectoryStore.open(path).recording(), np.array(expected[::stride])
+    return Store.open(path).recording(), np.array(expected[::stride])
 
 
 @pytest.mark.parametrize(

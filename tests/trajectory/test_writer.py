@@ -8,7 +8,7 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 
 import causalprune.trajectory.writer as writer_module
 from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.schema import BlockShape
 
 
@@ -180,7 +180,7 @@ def test_one_writer_a_store(store):
         append_rows(writer, make_rows(1, 10))
         assert store.writer is not None
         with pytest.raises(LockedError):
-            begin(TrajectoryStore.open(store.path))
+            begin(Store.open(store.path))
         with pytest.raises(LockedError):
             store.resume_recording("000", rows=0)
         with pytest.raises(LockedError):
@@ -234,4 +234,4 @@ def test_rows_arrive_in_bounded_memory(tmp_path):
     _, values = make_recording(
         tmp_path / "t.zarr", rows=400, columns=64, block_rows=4, codec="exact", queue_bytes=3 * 1024
     )
-    assert np.array_equal(TrajectoryStore.open(tmp_path / "t.zarr").recording().read_rows(0, 400), values)
+    assert np.array_equal(Store.open(tmp_path / "t.zarr").recording().read_rows(0, 400), values)

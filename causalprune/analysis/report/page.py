@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.report.series import Block
-from causalprune.base.files import storage_errors
+from causalprune.base.errors import storage_errors
 from causalprune.base.units import percent
 
 GENERATOR = "causalprune report"

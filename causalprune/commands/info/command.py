@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
-from causalprune.base.files import sha256_file
+from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, progress_path
 from causalprune.base.progress import Reporter
 from causalprune.commands._output import read_result
@@ -24,7 +24,7 @@ from causalprune.commands.info.store_description import (
 )
 from causalprune.config import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +109,11 @@ def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[
 
 
 def _describe_store(config: InfoConfig, path: Path | StoreUrl, problems: Problems) -> dict[str, Any]:
-    store = TrajectoryStore.open(path)
+    store = Store.open(path)
     return describe_store(store, problems, verify=config.verify) | _look_inside(config, store)
 
 
-def _look_inside(config: InfoConfig, store: TrajectoryStore) -> dict[str, Any]:
+def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
     """What needs the deltas themselves, and is read only when asked for: rows, a parameter, a picture."""
     details: dict[str, Any] = {}
     if not (config.rows or config.param or config.plot or config.fit):
@@ -158,10 +158,10 @@ def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
 
 
 def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str, Any]:
-    artefacts: list[dict[str, Any]] = []
+    artifacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     for part in (run, *run.iterations()):
-        for path in part.artefacts():
+        for path in part.artifacts():
             if not path.exists():
                 if progress_path(path).exists() or fallback_path(path).exists():
                     problems.lines.append(f"{path} is not finished: run the same command again to resume")
@@ -169,31 +169,31 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
             name = str(path.relative_to(run.root))
             try:
                 if path.is_dir():
-                    details = describe_store(TrajectoryStore.open(path), problems, verify=verify)
+                    details = describe_store(Store.open(path), problems, verify=verify)
                     last = details["recordings"][-1] if details["recordings"] else None
                     rows = f"{last['rows']} × {last['columns']}" if last else "empty"
                     fits = ", ".join(last["fits"]) if last else ""
-                    artefacts.append({"name": name, "stage": "record", "inputs": {"start": details["start_sha256"]}})
-                    artefacts[-1] |= {"rows": rows, "fits": fits, "bytes": last["stored_bytes"] if last else 0}
+                    artifacts.append({"name": name, "stage": "record", "inputs": {"start": details["start_sha256"]}})
+                    artifacts[-1] |= {"rows": rows, "fits": fits, "bytes": last["stored_bytes"] if last else 0}
                     if last:
                         hashes[last["digest"]] = name
                     continue
                 header = load_checkpoint(path).info if verify else read_checkpoint_info(path)
-                artefacts.append(_checkpoint_line(name, header, path))
+                artifacts.append(_checkpoint_line(name, header, path))
                 hashes[_recorded_hash(part, path, verify=verify)] = name
             except CausalpruneError as error:
                 problems.add_damage([str(error)])
-    if not artefacts and not problems.lines:
+    if not artifacts and not problems.lines:
         raise CorruptError(
             f"{run.root}",
             expected="a run directory, a store or a checkpoint",
             found="a directory with none of its files",
         )
-    for artefact in artefacts:
-        artefact["made_from"] = {
-            role: hashes.get(digest, digest[:12]) for role, digest in artefact.pop("inputs").items() if digest
+    for artifact in artifacts:
+        artifact["made_from"] = {
+            role: hashes.get(digest, digest[:12]) for role, digest in artifact.pop("inputs").items() if digest
         }
-    return {"artefacts": artefacts, "evaluation": _evaluation(run, problems)}
+    return {"artifacts": artifacts, "evaluation": _evaluation(run, problems)}
 
 
 def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:

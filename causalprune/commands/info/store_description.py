@@ -10,7 +10,7 @@ import numpy as np
 
 from causalprune.base.errors import DataError
 from causalprune.base.units import parse_range
-from causalprune.trajectory import RecordingReader, TrajectoryStore
+from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.steps import STEP_FIELDS
 
 MAX_SHOWN_ROWS = 1000
@@ -35,7 +35,7 @@ class Problems:
         self.damaged = self.damaged or bool(lines)
 
 
-def describe_store(store: TrajectoryStore, problems: Problems, *, verify: bool) -> dict[str, Any]:
+def describe_store(store: Store, problems: Problems, *, verify: bool) -> dict[str, Any]:
     """Describe a store.
 
     Args:

@@ -28,7 +28,7 @@ from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.models.mask import Mask
 from causalprune.training.losses import loss_function
 from causalprune.training.optimizers import restore_optimizer
-from causalprune.training.recorder import TrajectoryRecorder, disable_dropout
+from causalprune.training.recorder import Recorder, disable_dropout
 from causalprune.trajectory import RecordingWriter
 from causalprune.trajectory.shard import estimate_bytes
 
@@ -146,7 +146,7 @@ def _record(
     writers: list[RecordingWriter | RepeatingWriter] = []
     group.first(lambda: writers.append(store.open_writer(start, saved, mask, rows, predicted)))
     writer: Any = writers[0] if writers else DiscardingWriter(mask.num_kept)
-    recorder = TrajectoryRecorder(
+    recorder = Recorder(
         model,
         optimizer,
         writer,

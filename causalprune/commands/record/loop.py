@@ -24,7 +24,7 @@ from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.training.optimizers import optimizer_tensors
-from causalprune.training.recorder import TrajectoryRecorder, disable_dropout
+from causalprune.training.recorder import Recorder, disable_dropout
 from causalprune.trajectory import RecordingReader
 from causalprune.trajectory.steps import STEP_FIELDS
 
@@ -100,7 +100,7 @@ class RecordLoop:
     optimizer: SGD
     mask: Mask
     batches: Batches
-    recorder: TrajectoryRecorder
+    recorder: Recorder
     compute_loss: nn.Module
 
     def run(self, step: int, steps: int, stop: StopRequest, bar: Bar) -> None:

@@ -14,7 +14,7 @@ from causalprune.commands.record.loop import RepeatingWriter
 from causalprune.config import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, TrajectoryStore
+from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
 from causalprune.trajectory.storage import locate
 
 
@@ -29,7 +29,7 @@ class RecordStore:
     def __init__(self, output: CheckpointOutput, path: Path | StoreUrl) -> None:
         self.path, self.location = path, locate(path)
         self._output = output
-        self._store: TrajectoryStore | None = None
+        self._store: Store | None = None
 
     def open(self) -> bool:
         """Look at what is there, once nobody else writes it; returns whether it is a store.
@@ -38,7 +38,7 @@ class RecordStore:
             CausalpruneError: No store or a damaged one is there, and may not be overwritten.
         """
         try:
-            self._store = TrajectoryStore.open(self.path) if self.location.exists() else None
+            self._store = Store.open(self.path) if self.location.exists() else None
         except CausalpruneError:
             if not self._output.config.overwrite:
                 raise
@@ -48,7 +48,7 @@ class RecordStore:
         """The recording as it is now."""
         if self._store is None or not processes().is_first:
             # The first process may have made it since.
-            self._store = TrajectoryStore.open(self.path)
+            self._store = Store.open(self.path)
         return self._store.recording()
 
     def goes_with(self, saved: Checkpoint) -> bool:
@@ -92,7 +92,7 @@ class RecordStore:
         Raises:
             MismatchError: Something else is recorded there.
             StorageError: Too little space.
-            CausalpruneError: See :class:`TrajectoryStore`.
+            CausalpruneError: See :class:`Store`.
         """
         config: RecordConfig = self._output.config
         store, done = self._store, 0 if saved is None else saved.info.position["rows"]
@@ -120,8 +120,8 @@ class RecordStore:
                 remedy="record fewer steps, with a --stride or --codec small, or pass --force",
             )
         if self.location.exists():
-            TrajectoryStore.delete(self.path, break_lock=config.break_lock)
-        self._store = TrajectoryStore.create(
+            Store.delete(self.path, break_lock=config.break_lock)
+        self._store = Store.create(
             self.path,
             index=mask.index,
             model=start.info.model.to_json(),

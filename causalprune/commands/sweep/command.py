@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from causalprune.base.errors import CausalpruneError, LockedError
-from causalprune.base.files import PARTIAL, make_directory, read_json, remove_partials, remove_tree, storage_errors
+from causalprune.base.errors import CausalpruneError, LockedError, storage_errors
+from causalprune.base.files import PARTIAL, make_directory, remove_partials, remove_tree
+from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger

@@ -12,14 +12,15 @@ from typing import Any, cast
 import numpy as np
 
 from causalprune.base.errors import CausalpruneError, DataError, MismatchError, NumericalError, UsageError
-from causalprune.base.files import make_directory, read_json, remove_partials, write_json
+from causalprune.base.files import make_directory, remove_partials, write_json
+from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import Reporter
 from causalprune.commands.names import FUNCTIONS
 from causalprune.commands.sweep.steps import Step
 from causalprune.models.checkpoint import read_checkpoint_info
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 
 _OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
 """The checkpoint that a stage leaves in its run directory, as a property of :class:`RunPaths`."""
@@ -144,7 +145,7 @@ def _given_metrics(stage: str, paths: RunPaths) -> dict[str, Any]:
     """What the stage that made a given result would report of it, as far as the table needs it."""
     if stage == "pretrain":
         return {"validation": read_checkpoint_info(paths.dense).metrics.get("validation", {"loss": None})}
-    reader = TrajectoryStore.open(paths.store).recording()
+    reader = Store.open(paths.store).recording()
     return {"rows": reader.num_rows, "mean_loss_change": float(reader.loss_change.mean())}
 
 
@@ -155,7 +156,7 @@ def _checkpoint(step: Step, folder: Path) -> Path:
 
 def _gamma_summary(folder: Path, recording: str, name: str) -> dict[str, Any]:
     """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the dual correlations of the others."""
-    arrays = TrajectoryStore.open(RunPaths(folder).store).recording(recording).read_fit(name).arrays
+    arrays = Store.open(RunPaths(folder).store).recording(recording).read_fit(name).arrays
     gamma, correlation = arrays["gamma"].ravel(), arrays["dual_correlation"].ravel()
     nonzero = gamma[gamma != 0]
     summary: dict[str, Any] = {"total": int(gamma.size), "nonzero": int(nonzero.size)}

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.files import sha256_file
+from causalprune.base.json_files import sha256_file
 from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
 from causalprune.commands._plan import PipelinePlan
@@ -18,7 +18,7 @@ from causalprune.config import ApplyMaskConfig, RunConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.groups import groups_per_tensor
-from causalprune.trajectory import TrajectoryStore
+from causalprune.trajectory import Store
 from causalprune.trajectory.steps import UpdateRule
 
 
@@ -96,7 +96,7 @@ class Recorded:
             CorruptError: The store is damaged.
         """
         paths = RunPaths(folder)
-        store = TrajectoryStore.open(paths.store)
+        store = Store.open(paths.store)
         reader = store.recording()
         return cls(
             folder,

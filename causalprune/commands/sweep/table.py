@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.report.series import grouped
-from causalprune.base.errors import CorruptError
-from causalprune.base.files import is_sealed, read_json, sha256_file, storage_errors, write_atomic
+from causalprune.base.errors import CorruptError, storage_errors
+from causalprune.base.files import write_atomic
+from causalprune.base.json_files import is_sealed, read_json, sha256_file
 from causalprune.base.paths import SweepPaths
 from causalprune.base.units import moments
 from causalprune.commands.sweep.grid import read_grid

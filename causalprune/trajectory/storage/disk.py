@@ -14,20 +14,19 @@ from typing import Any, Self
 
 import numpy as np
 
-from causalprune.base.errors import CorruptError, StorageError
+from causalprune.base.errors import CorruptError, StorageError, storage_errors
 from causalprune.base.files import (
     append_line,
     atomic_file,
     make_directory,
-    read_bytes,
     remove_file,
     remove_partials,
     remove_tree,
     rename,
-    storage_errors,
     temporary_beside,
     write_atomic,
 )
+from causalprune.base.json_files import read_bytes
 from causalprune.base.locks import FileLock, LockHolder, lock_holder
 from causalprune.trajectory.storage.location import REMEDY, Buffer, Fence, Location, LogFile, OpenFile, Sink
 

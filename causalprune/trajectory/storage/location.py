@@ -10,7 +10,7 @@ from typing import Any, Protocol, Self
 import numpy as np
 
 from causalprune.base.errors import CorruptError
-from causalprune.base.files import MAX_JSON_BYTES, decode_json, encode_json
+from causalprune.base.json_files import MAX_JSON_BYTES, decode_json, encode_json
 from causalprune.base.locks import Lock, LockHolder
 
 REMEDY = "restore the file from a copy, or record again"

@@ -102,7 +102,7 @@ class ObjectLock(Lock):
                 continue
             raise StorageError(
                 f"{self._url}",
-                expected="storage that honours If-None-Match and If-Match",
+                expected="storage that honors If-None-Match and If-Match",
                 found="storage that ignores " + ("If-None-Match" if version is None else "If-Match"),
                 remedy="record to a disk and copy the store, or use storage with conditional writes",
             )
