@@ -263,13 +263,3 @@ def _end_of_last_line(descriptor: int, size: int) -> int:
             return start + found + 1
         end = start
     return 0
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON with sorted keys, indented by 2, atomically; equal values give equal bytes.
-
-    Raises:
-        ValueError: A float that isn't finite, which JSON can't express: use ``None``.
-        StorageError: The file system refused.
-    """
-    write_atomic(path, encode_json(value))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CorruptError, DataError, storage_errors
+from causalprune.base.files import write_atomic
 
 MAX_JSON_BYTES = 64 * 2**20
 """A larger JSON file is not one of ours."""
@@ -94,3 +95,13 @@ def sha256_file(path: Path) -> str:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise DataError(f"{path}", expected="a file", found="nothing that can be read") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON with sorted keys, indented by 2, atomically; equal values give equal bytes.
+
+    Raises:
+        ValueError: A float that isn't finite, which JSON can't express: use ``None``.
+        StorageError: The file system refused.
+    """
+    write_atomic(path, encode_json(value))

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
-from causalprune.base.files import make_directory, remove_partials, write_json
-from causalprune.base.json_files import read_json
+from causalprune.base.files import make_directory, remove_partials
+from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.options import Options
 from causalprune.base.paths import lock_path

@@ -10,8 +10,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
-from causalprune.base.files import make_directory, remove_file, remove_partials, write_json
-from causalprune.base.json_files import read_json
+from causalprune.base.files import make_directory, remove_file, remove_partials
+from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path
 from causalprune.base.progress import LabelledReporter, Reporter

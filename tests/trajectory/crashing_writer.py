@@ -14,8 +14,8 @@ import numpy as np
 from store_builders import INFO, append_rows, make_rows, make_store
 
 import causalprune.trajectory.writer  # noqa: F401 -- before the fork, not in each
-from causalprune.base.files import Disk, write_json
-from causalprune.base.json_files import read_json
+from causalprune.base.files import Disk
+from causalprune.base.json_files import read_json, write_json
 from causalprune.trajectory import Store
 
 

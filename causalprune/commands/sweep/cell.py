@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.files import make_directory, write_atomic, write_json
-from causalprune.base.json_files import seal
+from causalprune.base.files import make_directory, write_atomic
+from causalprune.base.json_files import seal, write_json
 from causalprune.base.progress import Reporter
 from causalprune.commands.sweep.grid import Point
 from causalprune.commands.sweep.step import StepRunner

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CorruptError, MismatchError, UsageError
-from causalprune.base.files import write_json
-from causalprune.base.json_files import is_sealed, read_json, seal
+from causalprune.base.json_files import is_sealed, read_json, seal, write_json
 from causalprune.commands.sweep.steps import Recorded, Step, last_step
 from causalprune.config import SweepConfig
 

@@ -12,8 +12,8 @@ from typing import Any, cast
 import numpy as np
 
 from causalprune.base.errors import CausalpruneError, DataError, MismatchError, NumericalError, UsageError
-from causalprune.base.files import make_directory, remove_partials, write_json
-from causalprune.base.json_files import read_json
+from causalprune.base.files import make_directory, remove_partials
+from causalprune.base.json_files import read_json, write_json
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import Reporter
