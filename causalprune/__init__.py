@@ -1,5 +1,36 @@
 """Causal pruning of neural networks (arXiv 2412.03035): record gradient descent, fit γ, prune what isn't causal.
 
-``causalprune.commands`` has the pipeline as functions, ``causalprune.training.recorder.Recorder`` records a
-training loop of your own. Importing this package loads neither PyTorch nor Zarr.
+>>> from causalprune import Recorder, Store, Mask
+
+:class:`Recorder` records a training loop of your own, :class:`Store` reads what was recorded, and a :class:`Mask` says
+which weights are kept. Every command of the command line is a function as well, such as
+``causalprune.commands.fit_gamma.fit_gamma``. Importing this package loads neither PyTorch nor NumPy.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from causalprune.api import Mask, Recorder, Store
+
+    __version__: str
+
+__all__ = ["Mask", "Recorder", "Store", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("causalprune")
+    if name in __all__:
+        from causalprune import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

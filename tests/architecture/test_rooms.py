@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from rooms import MOST_ARROWS, MOST_FILES, MOST_LOOSE, MOST_ROOMS, survey
 
-pytestmark = pytest.mark.skip(reason="the move comes with this change")
-
 ROOT = Path(__file__).parents[2]
 
 FLOORS = [

@@ -8,7 +8,7 @@ import torch
 from elsewhere import run_elsewhere
 from networks_of_runs import final_network
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "pruning.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "pruning.md"
 RUN_ALL = """
 import runpy, torch
 sys.path.insert(0, ".")
