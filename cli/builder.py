@@ -11,9 +11,8 @@ from typing import Annotated, Any
 import typer
 from causalprune_cli.session import Session
 
-from causalprune.config import ComputeOptions, DataOptions, ModelOptions, WritingOptions
+from causalprune.config import ComputeOptions, DataOptions, ModelOptions, TrainingOptions, WritingOptions
 from causalprune.options import Options, flag_of, option_text
-from causalprune.training.options import TrainingOptions
 
 _PANELS = {
     f: panel

@@ -19,6 +19,7 @@ from causalprune.config.run import RunConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, RuntimeOptions, WritingOptions
 from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.config.sweep import SweepConfig
+from causalprune.training.options import TrainingOptions
 
 __all__ = [
     "ApplyMaskConfig",
@@ -41,5 +42,6 @@ __all__ = [
     "StoreMergeConfig",
     "StoreVerifyConfig",
     "SweepConfig",
+    "TrainingOptions",
     "WritingOptions",
 ]
