@@ -12,8 +12,14 @@ import typer
 from causalprune_cli.session import Session
 
 from causalprune.base.options import Options, flag_of, option_text
-from causalprune.config import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
-from causalprune.training.options import TrainingOptions
+from causalprune.config import (
+    ComputeOptions,
+    DataOptions,
+    LeaseOptions,
+    ModelOptions,
+    OutputOptions,
+    TrainingOptions,
+)
 
 _PANELS = {
     f: panel

@@ -26,6 +26,7 @@ from causalprune.config.shared import (
 )
 from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.config.sweep import SweepConfig
+from causalprune.training.options import TrainingOptions
 
 __all__ = [
     "ApplyMaskConfig",
@@ -50,4 +51,5 @@ __all__ = [
     "StoreMergeConfig",
     "StoreVerifyConfig",
     "SweepConfig",
+    "TrainingOptions",
 ]

@@ -71,7 +71,7 @@ class Setting:
         """
         target, equals, value = text.partition("=")
         stage, dot, said = target.partition(".")
-        if not (equals and dot):
+        if not (equals and stage and dot):
             raise UsageError(place, expected="STAGE.OPTION=VALUE", found=repr(text))
         return cls.of(stage, said, value, text, f"{place} {text}", f"{place} {target}")
 

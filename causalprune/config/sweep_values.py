@@ -51,7 +51,7 @@ class Axis:
         """
         key, equals, listed = text.partition("=")
         source = f"{place} {text}"
-        if not equals or not key.strip():
+        if not equals or not key.strip() or key.strip().startswith("."):
             raise UsageError(source, expected="[STAGE.]OPTION=VALUES", found=repr(text))
         if listed.strip().startswith("["):
             try:
@@ -81,7 +81,7 @@ class Axis:
         if len({(type(v) is bool, v) for v in values}) < len(values):
             raise UsageError(source, expected="different values", found=listed)
         stage, _, said = key.rpartition(".")
-        if "." not in key:
+        if not stage:
             name = said.replace("-", "_")
             if name in _OWN:
                 raise UsageError(source, expected=f"{_OWN[name]} for it", found="--vary")

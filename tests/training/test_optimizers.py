@@ -9,9 +9,9 @@ from torch import nn
 
 from causalprune.base.errors import UsageError
 from causalprune.base.registry import Registry
-from causalprune.training.options import TrainingOptions
 from causalprune.training import optimizers
 from causalprune.training.optimizers import build_lr_schedule, build_optimizer
+from causalprune.training.options import TrainingOptions
 
 
 def unchecked(**changes):
