@@ -1,30 +1,31 @@
-"""The exact Lasso or elastic net on the columns in memory: an active set with a Cholesky factor, in float64.
+"""Solve the Lasso or elastic net for one α over the working set: Newton steps on an active set, in float64.
 
 Feature-sign search (Lee, Battle, Raina and Ng, 2006): on the active columns A with signs σ the minimizer solves
-(AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ. On the way there the objective is minimized along the line exactly; a coefficient that
-ends at zero leaves the set. Columns that violate |x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step: it ends.
+(AᵀA + Tλ₂·I)·g = Aᵀy − Tλ₁·σ, the Newton step, computed with a Cholesky factor. On the way there the objective is
+minimized exactly along the line; a coefficient that ends at zero leaves the set. Columns that violate the KKT condition
+|x̃_jᵀr| ≤ Tλ₁ join it. The objective falls with every step, so the search ends.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotrs
 
 from causalprune.solver.certificate import Penalty, duality_gap, signed
 from causalprune.solver.source import Float64
-from causalprune.solver.working_set import Positions, WorkingSet
+from causalprune.solver.working_set import KKT_MARGIN, Positions, WorkingSet
 
 _JITTER = 1e-12
-"""Share added to the Gram matrix's diagonal: duplicates make it singular; two refinements take its effect out again."""
-
-_MARGIN = 1e-10
-"""A violation smaller than this share of the bound is rounding."""
+"""Share added to the Gram matrix's diagonal, as duplicates make it singular; two refinements undo its effect."""
 
 _MAX_STEPS = 1000
+
+Entry = TypeVar("Entry", bound=np.generic)
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +36,15 @@ class RestrictedSolution:
         ids: (n,) positions in X of the nonzero coefficients.
         coefficients: (n,) g of the scaled columns.
         residual: (T,) y − X̃g.
-        peak: Largest (signed where the sign is constrained) correlation x̃_jᵀr − Tλ₂g_j over the working set.
-        gap: Duality gap over the working set.
+        peak: Largest correlation |x̃_jᵀr − Tλ₂g_j| over the working set, :func:`signed` where the sign is constrained.
+        objective: P(g).
     """
 
     ids: Positions
     coefficients: Float64
     residual: Float64
     peak: float
-    gap: float
+    objective: float
 
 
 class ActiveSet:
@@ -54,12 +55,15 @@ class ActiveSet:
         target: (T,) y, already multiplied by ``factor``.
         factor: (T,) √w_t of weighted rows, which multiplies the columns too; None where all are 1.
         sign: 1: coefficients ≥ 0; −1: ≤ 0; 0: free.
+
+    Attributes:
+        size: Active columns.
     """
 
     def __init__(self, working_set: WorkingSet, target: Float64, factor: Float64 | None, sign: int) -> None:
         self._working_set, self._target, self._factor, self._sign = working_set, target, factor, sign
         self._rows = len(target)
-        self._count = 0
+        self.size = 0
         self._columns = np.empty((self._rows, 0), order="F")
         self._gram = np.empty((0, 0))
         self._at: Positions = np.empty(0, np.int64)
@@ -67,32 +71,26 @@ class ActiveSet:
         self._allocate(64)
 
     def _allocate(self, capacity: int) -> None:
-        k = self._count
-        self._columns = _grown(self._columns, (self._rows, capacity), (self._rows, k))
-        self._gram = _grown(self._gram, (capacity, capacity), (k, k))
+        self._columns = _grown(self._columns, self._rows, capacity)
+        self._gram = _grown(self._gram, capacity, capacity)
         self._cholesky = np.zeros((capacity, capacity))
         self._factored, self._factored_for = 0, -1.0
-        self._at = _grown(self._at, (capacity,), (k,))
-        self._g = _grown(self._g, (capacity,), (k,))
-        self._signs = _grown(self._signs, (capacity,), (k,))
-        self._moments = _grown(self._moments, (capacity,), (k,))
+        self._at = _grown(self._at, capacity)
+        self._g = _grown(self._g, capacity)
+        self._signs = _grown(self._signs, capacity)
+        self._moments = _grown(self._moments, capacity)
         self._capacity = capacity
 
-    @property
-    def support_size(self) -> int:
-        """Columns in the set."""
-        return self._count
-
     def load(self, ids: Positions, coefficients: Float64) -> None:
-        """Start from these coefficients; columns that aren't in the working set are left out."""
-        self._count = self._factored = 0
+        """Start from these coefficients, less those of columns outside the working set."""
+        self.size = self._factored = 0
         places = self._working_set.places(ids)
         found = places >= 0
         self._join(places[found], np.sign(coefficients[found]))
-        self._g[: self._count] = coefficients[found]
+        self._g[: self.size] = coefficients[found]
 
     def solve(self, penalty: Penalty, goal: float, limit: int) -> RestrictedSolution | None:
-        """Minimize 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over the working set, from where the last call ended.
+        """Minimize 1/(2T)·‖y − X̃g‖² + λ₁‖g‖₁ + λ₂/2·‖g‖² over the working set, starting where the last call ended.
 
         Args:
             penalty: λ₁ and λ₂.
@@ -100,55 +98,39 @@ class ActiveSet:
             limit: Give up when more columns than this are active.
 
         Returns:
-            The solution, or None when ``limit`` was passed.
+            The solution, or None if more than ``limit`` columns became active.
         """
         T = self._rows
         bound, ridge = T * penalty.l1, T * penalty.l2
         for _ in range(_MAX_STEPS):
             self._minimize(bound, ridge)
-            if self._count > limit:
+            if self.size > limit:
                 return None
-            residual = self._residual()
+            g = self._g[: self.size]
+            residual = self._target - self._columns[:, : self.size] @ g
             weighted = residual if self._factor is None else residual * self._factor
-            slope, peak = self._correlate(weighted, bound, ridge)
-            gap = self._gap(residual, penalty, peak)
-            if gap <= goal or not self._admit(slope, bound):
-                break
-        used = np.flatnonzero(self._g[: self._count])
-        return RestrictedSolution(
-            self._working_set.ids[self._at[used]].copy(), self._g[used].copy(), residual, max(peak, 0.0), gap
-        )
-
-    def _residual(self) -> Float64:
-        k = self._count
-        return self._target - self._columns[:, :k] @ self._g[:k]
-
-    def _gap(self, residual: Float64, penalty: Penalty, peak: float) -> float:
-        g = self._g[: self._count]
-        return duality_gap(self._target, residual, float(np.abs(g).sum()), float(g @ g), penalty, peak).gap
-
-    def _correlate(self, weighted: Float64, bound: float, ridge: float) -> tuple[Float64, float]:
-        """Correlations of all columns of the working set, those near the bound in float64, and the largest."""
-        slopes, errors = self._working_set.correlations(weighted[:, None])
-        slope = slopes[:, 0]
-        doubtful = np.flatnonzero(np.abs(slope) + errors[:, 0] > bound * (1 - _MARGIN))
-        if len(doubtful):
-            slope[doubtful] = self._working_set.exact_correlations(doubtful, weighted[:, None])[:, 0]
-        shifted = slope
-        if ridge:
+            slopes, errors = self._working_set.correlations(weighted[:, None])
+            slope = slopes[:, 0]
+            self._working_set.refine(slope, errors[:, 0], weighted, bound)
             shifted = slope.copy()
-            shifted[self._at[: self._count]] -= ridge * self._g[: self._count]
-        return slope, float(signed(shifted, self._sign).max(initial=0.0))
+            shifted[self._at[: self.size]] -= ridge * g
+            peak = float(signed(shifted, self._sign).max(initial=0.0))
+            if duality_gap(self._target, residual, g, penalty, peak).gap <= goal or not self._admit(slope, bound):
+                break
+        used = np.flatnonzero(self._g[: self.size])
+        g = self._g[used].copy()
+        objective = duality_gap(self._target, residual, g, penalty, peak).objective
+        return RestrictedSolution(self._working_set.ids[self._at[used]].copy(), g, residual, peak, objective)
 
     def _admit(self, slope: Float64, bound: float) -> bool:
-        """Let the worst violators join; whether there were any."""
+        """Let the worst violators of the KKT conditions join; return whether there were any."""
         excess = signed(slope, self._sign)
-        worst = np.flatnonzero(excess > bound * (1 + _MARGIN))
+        worst = np.flatnonzero(excess > bound * (1 + KKT_MARGIN))
         if len(worst):
-            worst = worst[~np.isin(worst, self._at[: self._count])]
+            worst = worst[~np.isin(worst, self._at[: self.size])]
         if not len(worst):
             return False
-        few = max(5, min(40, self._count // 3 + 5))
+        few = max(5, min(40, self.size // 3 + 5))
         if len(worst) > few:
             worst = worst[np.argpartition(-excess[worst], few - 1)[:few]]
         self._join(worst, np.sign(slope[worst]))
@@ -157,7 +139,7 @@ class ActiveSet:
     def _join(self, places: Positions, signs: Float64) -> None:
         if not len(places):
             return
-        k, n = self._count, len(places)
+        k, n = self.size, len(places)
         if k + n > self._capacity:
             self._allocate(max(2 * self._capacity, k + n))
         columns = self._working_set.columns(places)
@@ -169,10 +151,10 @@ class ActiveSet:
         self._gram[k : k + n, : k + n] = products.T
         self._moments[k : k + n] = self._columns[:, k : k + n].T @ self._target
         self._at[k : k + n], self._signs[k : k + n], self._g[k : k + n] = places, signs, 0.0
-        self._count = k + n
+        self.size = k + n
 
     def _leave(self, leaving: np.ndarray) -> None:
-        """Drop columns; the factor of those before the first of them stays valid."""
+        """Drop columns; the Cholesky factor of the columns before the first of them stays valid."""
         stay = np.flatnonzero(~leaving)
         first, n = int(np.argmax(leaving)), len(stay)
         moved = stay[first:]
@@ -183,7 +165,7 @@ class ActiveSet:
         for array in (self._at, self._g, self._signs, self._moments):
             array[first:n] = array[moved]
         self._factored = min(self._factored, first)
-        self._count = n
+        self.size = n
 
     def _factorize(self, ridge: float) -> None:
         """Extend the Cholesky factor of the Gram matrix to all active columns."""
@@ -191,7 +173,7 @@ class ActiveSet:
             self._factored, self._factored_for = 0, ridge
         jitter = _JITTER
         while True:
-            known, k = self._factored, self._count
+            known, k = self._factored, self.size
             if known == k:
                 return
             factor = self._cholesky
@@ -213,7 +195,7 @@ class ActiveSet:
     def _newton(self, bound: float, ridge: float, refinements: int, start: Float64) -> Float64:
         """The minimizer on the active columns with their signs, improved from ``start``."""
         self._factorize(ridge)
-        k = self._count
+        k = self.size
         factor, gram = self._cholesky[:k, :k], self._gram[:k, :k]
         wanted = self._moments[:k] - bound * self._signs[:k]
         found = start
@@ -224,9 +206,9 @@ class ActiveSet:
         return found
 
     def _minimize(self, bound: float, ridge: float) -> None:
-        """Minimize over the active columns; those whose coefficient becomes zero leave."""
+        """Minimize over the active columns; a column whose coefficient becomes zero leaves."""
         for _ in range(_MAX_STEPS):
-            k = self._count
+            k = self.size
             if k == 0:
                 return
             g, signs = self._g[:k].copy(), self._signs[:k].copy()
@@ -238,7 +220,7 @@ class ActiveSet:
                 if not wrong.any():
                     self._g[:k] = newton
                     return
-            # Often all that want to change sign are to leave: try it, and keep it if the objective falls.
+            # Often every column whose sign would change has to leave: try that, and keep it if the objective falls.
             projected = np.where(wrong, 0.0, newton)
             if self._value(projected, bound, ridge) < self._value(g, bound, ridge):
                 self._g[:k] = projected
@@ -257,41 +239,37 @@ class ActiveSet:
                 return
 
     def _value(self, g: Float64, bound: float, ridge: float) -> float:
-        """T times the objective on the active columns, but for a constant."""
+        """T times the objective on the active columns, up to a constant."""
         k = len(g)
         curved = self._gram[:k, :k] @ g + ridge * g
         return float(0.5 * (g @ curved) - self._moments[:k] @ g + bound * np.abs(g).sum())
 
     def _along(self, g: Float64, direction: Float64, signs: Float64, bound: float, ridge: float) -> Float64:
-        """Minimize on the line from g to g + direction; a coefficient may pass zero unless its sign is fixed."""
+        """Minimize on the line from g to g + direction; a coefficient may cross zero unless its sign is constrained."""
         k = len(g)
         curved = self._gram[:k, :k] @ direction + ridge * direction
         curvature = float(direction @ curved)
         slope = float(g @ curved - self._moments[:k] @ direction + bound * (signs @ direction))
         crossing = (g != 0) & (g * (g + direction) <= 0)
         times = np.where(crossing, -g / np.where(direction == 0, 1.0, direction), np.inf)
-        stop, hit = 1.0, -1
+        hit = -1
         for i in np.argsort(times):
             time = float(times[i])
             if time > 1 or slope + curvature * time >= 0:
-                stop = min(1.0, -slope / curvature) if curvature > 0 else 1.0
                 break
             slope += 2 * bound * abs(float(direction[i]))
             if self._sign or slope + curvature * time >= 0:
-                stop, hit = time, int(i)
+                hit = int(i)
                 break
-        else:
-            stop = min(1.0, -slope / curvature) if curvature > 0 else 1.0
-        moved = g + stop * direction
         if hit >= 0:
+            moved = g + time * direction
             moved[hit] = 0.0
-        return moved
+            return moved
+        return g + (min(1.0, -slope / curvature) if curvature > 0 else 1.0) * direction
 
 
-def _grown(array: np.ndarray, shape: tuple[int, ...], used: tuple[int, ...]) -> np.ndarray:
-    """A larger array with the same leading part."""
-    order: Literal["F", "C"] = "F" if array.flags.f_contiguous and array.ndim == 2 else "C"
-    larger = np.empty(shape, array.dtype, order=order)
-    part = tuple(slice(0, n) for n in used)
-    larger[part] = array[part]
+def _grown(array: npt.NDArray[Entry], *shape: int) -> npt.NDArray[Entry]:
+    """A larger array that starts with the entries of a smaller one."""
+    larger = np.empty(shape, array.dtype, order="F")
+    larger[tuple(map(slice, array.shape))] = array
     return larger

@@ -1,8 +1,8 @@
-"""The elastic net on the columns in memory when more of them are active than there are rows: Newton in the dual.
+"""Solve the elastic net over the working set when more columns are active than there are rows: Newton in the dual.
 
-With λ₂ > 0 the residual alone decides everything: g_j = S(x̃_jᵀr, Tλ₁)/(Tλ₂), S the soft threshold, and r minimizes the
-strongly convex, piecewise quadratic Φ(r) = ½‖r‖² − yᵀr + Σ_j S(x̃_jᵀr, Tλ₁)²/(2Tλ₂) in T unknowns. Semismooth Newton
-steps solve (I + X̃_A X̃_Aᵀ/(Tλ₂))·d = −∇Φ, A the columns above the threshold (Li, Sun and Toh, 2018).
+With λ₂ > 0 the residual alone determines everything: g_j = S(x̃_jᵀr, Tλ₁)/(Tλ₂), S the soft threshold, and r minimizes
+the strongly convex, piecewise quadratic Φ(r) = ½‖r‖² − yᵀr + Σ_j S(x̃_jᵀr, Tλ₁)²/(2Tλ₂) in T unknowns. Semismooth
+Newton steps solve (I + X̃_A X̃_Aᵀ/(Tλ₂))·d = −∇Φ, A the columns above the threshold (Li, Sun and Toh, 2018).
 """
 
 from __future__ import annotations
@@ -41,10 +41,12 @@ def solve_dual(
     """
     T = len(target)
     bound, ridge = T * penalty.l1, T * penalty.l2
-    everything = np.arange(working.size)
+
+    def correlate(r: Float64) -> Float64:
+        return working.exact_correlation(r if factor is None else r * factor)
 
     def soft(r: Float64) -> Float64:
-        q = working.exact_correlations(everything, (r if factor is None else r * factor)[:, None])[:, 0]
+        q = correlate(r)
         if sign:
             return sign * np.maximum(sign * q - bound, 0.0)
         return np.sign(q) * np.maximum(np.abs(q) - bound, 0.0)
@@ -55,11 +57,17 @@ def solve_dual(
     r, s = start.copy(), soft(start)
     for _ in range(_MAX_STEPS):
         active = np.flatnonzero(s)
-        model, matrix = _products(working, active, s[active] / ridge, factor, T)
+        g = s[active] / ridge
+        model, matrix = _products(working, active, g, factor, T)
         gradient = r - target + model
-        # The coefficients that r implies have this residual; the certificate is theirs.
-        solution = _solution(working, active, s[active] / ridge, target, target - model, factor, sign, penalty)
-        if solution.gap <= goal:
+        # The certificate is that of the coefficients that r implies; this is their residual.
+        residual = target - model
+        q = correlate(residual)
+        q[active] -= ridge * g
+        peak = float(signed(q, sign).max(initial=0.0))
+        found = duality_gap(target, residual, g, penalty, peak)
+        solution = RestrictedSolution(working.ids[active].copy(), g, residual, peak, found.objective)
+        if found.gap <= goal:
             return solution
         matrix /= ridge
         matrix[np.diag_indices(T)] += 1.0
@@ -90,21 +98,3 @@ def _products(
         model += g[part] @ columns
         matrix += columns.T @ columns
     return model, matrix
-
-
-def _solution(
-    working: WorkingSet,
-    active: Positions,
-    g: Float64,
-    target: Float64,
-    residual: Float64,
-    factor: Float64 | None,
-    sign: int,
-    penalty: Penalty,
-) -> RestrictedSolution:
-    weighted = residual if factor is None else residual * factor
-    q = working.exact_correlations(np.arange(working.size), weighted[:, None])[:, 0]
-    q[active] -= len(target) * penalty.l2 * g
-    peak = float(signed(q, sign).max(initial=0.0))
-    gap = duality_gap(target, residual, float(np.abs(g).sum()), float(g @ g), penalty, peak).gap
-    return RestrictedSolution(working.ids[active].copy(), g, residual, peak, gap)

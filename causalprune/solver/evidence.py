@@ -1,4 +1,4 @@
-"""A fit, and the evidence that it solves its problem."""
+"""The result of a fit: γ, its KKT scores, and the evidence that it solves its problem."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class PathPoint:
         num_nonzero: Nonzero γ.
         objective: Primal objective.
         relative_gap: Duality gap over all columns as a share of ‖y‖²/(2T).
-        r2: In sample.
-        r2_held_out: On the last steps, of the fit to the others at this α; None if none were held out.
-        cv_error: Mean squared error on the folds left out, as a share of the mean of y²; None without cross-validation.
+        r2: R² in sample.
+        r2_held_out: R² on the last steps of a fit to the others at this α; None if none were held out.
+        cv_error: Mean squared error on the left-out folds, as a share of the mean of y²; None without cross-validation.
         cv_error_std: Its standard error over the folds.
     """
 
@@ -45,32 +45,32 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class FitEvidence:
-    """What a fit can show for itself; the objective's scaling is that of :class:`LassoProblem`.
+    """The evidence of a fit; the objective is scaled as in :class:`LassoProblem`.
 
     Attributes:
         solver: Name of the solver.
-        solver_version: Changes whenever the solver may give other numbers.
+        solver_version: Changes whenever the solver may give different numbers.
         num_rows: T.
         num_columns: P.
         alpha: α, in units of the columns as normalized.
         alpha_max: The smallest α with γ = 0.
         l1_ratio: ρ.
         objective: Primal objective.
-        duality_gap: Objective minus dual objective, over all columns, in float64: an upper bound on the suboptimality.
+        duality_gap: Objective minus dual objective over all columns, in float64; an upper bound on the suboptimality.
         relative_gap: The gap as a share of ‖y‖²/(2T).
         r2: 1 − ‖y − Xγ‖²/‖y − ȳ‖² in sample; negative when the mean of y explains more.
-        r2_held_out: The same on the last steps, of a fit at this α to the steps before them, ȳ being the mean of those
-            before; None if none were held out.
+        r2_held_out: The same on the last steps, of a fit at this α to the steps before them, with ȳ their mean; None
+            if none were held out.
         num_nonzero: Nonzero γ.
-        num_equicorrelated: Columns with |x̃_kᵀr| = Tαρ: the active ones, and those that could take their place.
-        unique: Whether γ is the only solution; None if it wasn't examined.
-        certified: Whether the gap is within the tolerance asked for.
-        passes: Columns read as a multiple of all columns, of everything that shared the passes.
+        num_equicorrelated: Columns with |x̃_kᵀr| = Tαρ: the active ones and those that could take their place.
+        unique: Whether γ is the only solution; None if unknown.
+        certified: Whether the gap is within the tolerance.
+        passes: Columns read, as a multiple of all columns; fits that share the passes are included.
         bytes_read: Stored bytes read.
-        dual_correlation_error: How far a KKT score may be off.
+        dual_correlation_error: Largest error of a KKT score.
         spearman: Rank correlation of |γ| with |Xᵀy|; None when either is constant, and for the exact solver.
-        path: The solution at each α, when there were several.
-        warning: What the user should know; empty if nothing.
+        path: The solution at each α of a path.
+        warning: What the user should know, or empty.
     """
 
     solver: str
@@ -97,18 +97,13 @@ class FitEvidence:
     warning: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; numbers that aren't finite become None."""
-        return {k: _jsonable(v) for k, v in asdict(self).items()}
+        """A dictionary for JSON; numbers that aren't finite become None."""
 
+        def finite(items: list[tuple[str, Any]]) -> dict[str, Any]:
+            return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in items}
 
-def _jsonable(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (list, tuple)):
-        return [_jsonable(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _jsonable(v) for k, v in value.items()}
-    return value
+        found = asdict(self, dict_factory=finite)
+        return found | {"path": list(found["path"])}
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,13 +113,13 @@ class FitResult:
     Attributes:
         gamma: (P,) γ in units of loss per unit of X.
         dual_correlation: (P,) |x̃_kᵀr − α(1−ρ)Tγ̃_k|/(T·α·ρ): 1 for active columns, at most 1 at the optimum;
-            0 throughout when α is 0 because no column correlates with y.
-        evidence: Of the whole fit; with several layers the sums, the worst gap, and the mean R².
-        layers: Evidence of each layer that was fitted by itself.
+            0 throughout if α is 0 because no column correlates with y.
+        evidence: Evidence of the whole fit; for several layers see :func:`combine`.
+        layers: Name and evidence of each layer that was fitted by itself.
         extras: Further arrays by name: ``path_*`` (the coefficients at each α, rows of a sparse matrix),
             ``selection_probability`` (P,), ``equicorrelation`` (positions of the columns at the bound).
-        seconds: Where the time went, by ``read``, ``decode`` and ``product`` (summed over threads) and ``subproblem``;
-            beside the evidence, which is the same whenever the same fit is made.
+        seconds: Time spent, by ``read``, ``decode`` and ``product`` (summed over threads) and ``subproblem``. Not
+            part of the evidence, because equal fits have equal evidence.
     """
 
     gamma: Float64
@@ -139,9 +134,9 @@ class NotCertifiedError(NumericalError):
     """The exact solver ran out of passes.
 
     Args:
-        result: What it has, not certified.
-        tol: The relative gap that was asked for.
-        passes: The passes it may take.
+        result: The fit, not certified.
+        tol: The required relative gap.
+        passes: The allowed passes.
     """
 
     def __init__(self, result: FitResult, tol: float, passes: float) -> None:
@@ -161,8 +156,8 @@ def sparse_path(
     """The coefficients of a path as a sparse matrix, one row per α.
 
     Args:
-        paths: Of each layer, by α, the positions and values of the nonzero γ; empty where nothing could be fitted.
-        num_alphas: α of the path.
+        paths: For each layer and α, the positions and values of the nonzero γ; empty if nothing could be fitted.
+        num_alphas: Number of α.
 
     Returns:
         ``path_indptr`` (num_alphas + 1,) the start of each row, ``path_indices`` positions, ``path_values`` γ.
@@ -182,7 +177,7 @@ def sparse_path(
 
 
 SOLVER_VERSION = "2"
-"""Changes whenever the solver may give other numbers."""
+"""Changes whenever the exact solver may give different numbers."""
 
 
 def region_evidence(
@@ -194,16 +189,17 @@ def region_evidence(
     at_bound: Positions,
     dual_correlation_error: float,
 ) -> FitEvidence:
-    """Evidence of the fit to one region.
+    """Evidence of the fit of one region.
 
     Args:
-        region: Its tasks are the fit, the fit without the rows held out, if any, those without each fold, and others.
+        region: The region. Its tasks are the fit, then the fit without the held-out rows if any, then those without
+            each fold, and others.
         rows: The target and its parts.
         problem: The penalty and the scaling.
-        costs: Of the passes, which all regions share.
-        num_source_columns: Columns of all regions, of which a pass reads each once.
+        costs: Costs of the passes, which all regions share.
+        num_source_columns: Columns of all regions together.
         at_bound: The equicorrelation set.
-        dual_correlation_error: How far KKT scores may be off.
+        dual_correlation_error: Largest error of a KKT score.
     """
     task, solution = region.tasks[0], region.ranking.solution
     unit = rows.norm**2
@@ -252,7 +248,7 @@ def region_evidence(
 
 
 def fold_errors(region: Region, rows: FittedRows) -> Float64:
-    """(folds, α) mean squared error on the rows left out, as a share of the mean of y²."""
+    """(folds, α) mean squared error on each fold of the fit without it, as a share of the mean of y²."""
     first = 1 + len(rows.side_rows) - len(rows.folds)
     errors = np.empty((len(rows.folds), len(region.tasks[0].solutions)))
     for fold in range(len(rows.folds)):
@@ -277,16 +273,21 @@ def _point(region: Region, rows: FittedRows, place: int) -> PathPoint:
 
 
 def combine(layers: Sequence[tuple[str, FitEvidence]]) -> FitEvidence:
-    """Evidence of fits to several layers, each by itself: sums, the worst gap, the mean R²."""
+    """Evidence of the fits of several layers together: sums, the worst gap and the mean R².
+
+    Args:
+        layers: Name and evidence of each layer.
+    """
     parts = [evidence for _, evidence in layers]
     worst = max(parts, key=lambda e: (e.alpha_max > 0, e.relative_gap))
     held_out = [e.r2_held_out for e in parts if e.r2_held_out is not None]
+    equicorrelated = [e.num_equicorrelated for e in parts if e.num_equicorrelated is not None]
     return replace(
         worst,
         num_columns=sum(e.num_columns for e in parts),
         objective=sum(e.objective for e in parts),
         num_nonzero=sum(e.num_nonzero for e in parts),
-        num_equicorrelated=_sum_known([e.num_equicorrelated for e in parts]),
+        num_equicorrelated=sum(equicorrelated) if len(equicorrelated) == len(parts) else None,
         unique=None if any(e.unique is None for e in parts) else all(e.unique for e in parts),
         r2=float(np.mean([e.r2 for e in parts])),
         r2_held_out=float(np.mean(held_out)) if held_out else None,
@@ -298,15 +299,10 @@ def combine(layers: Sequence[tuple[str, FitEvidence]]) -> FitEvidence:
     )
 
 
-def _sum_known(counts: list[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if len(known) == len(counts) else None
-
-
 def spearman(
     first: npt.NDArray[np.floating], second: npt.NDArray[np.floating]
 ) -> tuple[float, float] | tuple[None, None]:
-    """Rank correlation of two vectors of the same length, and its two-sided p-value; None where either is constant."""
+    """Rank correlation of two vectors of the same length and its two-sided p-value; None if either is constant."""
     from scipy.stats import spearmanr
 
     if np.ptp(first) == 0 or np.ptp(second) == 0:

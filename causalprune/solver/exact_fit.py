@@ -1,4 +1,4 @@
-"""The exact fit: which tasks are to be solved in which memory, and what comes of them."""
+"""The exact fit from top to bottom: set up regions and tasks, first pass, certify, choose α, resample, rank, result."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ from causalprune.solver.streaming import Notify, Scanner
 from causalprune.solver.working_set import divide_working_set, plan_memory
 
 SIDE_TOL = 1e-4
-"""Relative gap of the fits that only judge the fit itself: held-out steps, folds, resamples."""
+"""Relative gap of the side fits, which only judge the fit itself: held-out steps, folds, resamples."""
 
 RANK_TOL = 1e-4
-"""How far a KKT score may be off."""
+"""Largest error of a KKT score."""
 
 _EQUAL = 1e-7
-"""Correlations this near to the bound, as a share of it, are at it."""
+"""A column whose KKT score is within this of 1 is in the equicorrelation set."""
 
 
 def fit_exactly(
@@ -47,26 +47,24 @@ def fit_exactly(
     notify: Notify | None = None,
     group: ProcessGroup | None = None,
 ) -> FitResult:
-    """Fit γ over all columns, or over each of several ranges of them by itself, and prove it.
+    """Fit γ over all columns, or over each of several ranges of them by itself, and certify it.
 
-    As the first of several processes; the others call :func:`assist` meanwhile.
-
-    Args:
-        source: X (T, P) and y (T,).
-        problem: The penalty and the scaling.
-        options: Memory, passes, side fits.
-        ranges: (name, first column, stop) of layers to be fitted each by itself.
-        notify: Called with each block that was read.
-        group: The processes that divide the blocks of columns; this one alone when left out.
+    Of several processes the first one calls this while the others call :func:`assist`. The arguments are those of
+    :func:`causalprune.solver.fit.fit`.
 
     Raises:
-        UsageError: Too little memory, or options that don't go together.
+        UsageError: Too little memory, or options that exclude each other.
         DataError: X or y that no fit can be made of.
         NotCertifiedError: The passes ran out.
     """
-    # Threads of BLAS would compete with those that decode, and lose on matrices as small as an active set's.
+    # BLAS threads would compete with those that decode, and don't help with matrices as small as an active set's.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _ExactFit(source, problem, options, ranges, notify, group or ProcessGroup()).run()
+        fit = _ExactFit(source, problem, options, ranges, notify, group or ProcessGroup())
+        certified, probabilities = fit.work()
+        result = fit.result(probabilities)
+    if not certified:
+        raise NotCertifiedError(result, problem.tol, options.max_passes)
+    return result
 
 
 def assist(
@@ -76,16 +74,18 @@ def assist(
     ranges: Ranges | None,
     group: ProcessGroup,
 ) -> None:
-    """Read and judge this process's columns for the fit of the first one, with the arguments of :func:`fit_exactly`.
+    """Take part in a fit of several processes; the arguments are those of :func:`fit_exactly`.
 
     Raises:
-        CausalpruneError: As there; that the passes ran out is left to the first process.
+        CausalpruneError: As there, but only the first process raises that the passes ran out.
     """
     with threadpool_limits(limits=1, user_api="blas"):
         _ExactFit(source, problem, options, ranges, None, group).work()
 
 
 class _ExactFit:
+    """One process's part of a fit; the arguments are those of :func:`fit_exactly`."""
+
     def __init__(
         self,
         source: ColumnSource,
@@ -155,7 +155,7 @@ class _ExactFit:
         return region
 
     def _side_task(self, main: Task, weights: Float64) -> Task:
-        """A fit to other row weights at the α of the fit itself."""
+        """A fit with other row weights at the α of the fit itself."""
         return Task(
             self._rows.target,
             self._problem.l1_ratio,
@@ -165,20 +165,16 @@ class _ExactFit:
             factor=row_factor(weights),
         )
 
-    def run(self) -> FitResult:
-        """As the first of the processes: the result."""
-        certified, probabilities = self.work()
-        result = self._result(probabilities)
-        if not certified:
-            raise NotCertifiedError(result, self._problem.tol, self._options.max_passes)
-        return result
-
     def work(self) -> tuple[bool, Float32 | None]:
-        """Read, solve and prove, together with the other processes: whether it is, and selection probabilities."""
+        """Read, solve and certify, together with the other processes.
+
+        Returns:
+            Whether everything is certified, and the (P,) selection probabilities if they are wanted.
+        """
         self._scanner.first_pass()
         if all(region.alpha_max == 0 for region in self._regions):
             raise no_correlation() if any(region.moved for region in self._regions) else no_movement()
-        certified = self._scanner.prove()
+        certified = self._scanner.certify()
         for region in self._regions:
             self._choose(region)
         probabilities = None
@@ -187,12 +183,12 @@ class _ExactFit:
         if certified and self._options.ranking:
             self._scanner.rank(RANK_TOL)
         for region in self._regions:
-            region.collect()
+            region.ranking.collect(region.exchange)
         self._costs = self._scanner.total_costs()
         return certified, probabilities
 
     def _choose(self, region: Region) -> None:
-        """Choose α by the folds; without folds it is the smallest."""
+        """Choose α by cross-validation; without it the smallest is chosen already."""
         if self._rows.folds and region.tasks[0].solutions:
             errors = fold_errors(region, self._rows) if self._group.is_first else None
             place = None if errors is None else int(np.argmin(errors.mean(axis=0)))
@@ -212,7 +208,7 @@ class _ExactFit:
                 task.solutions = [replace(chosen, gap=np.inf)]
                 region.tasks.append(task)
         self._scanner.solve()
-        certified = self._scanner.prove()
+        certified = self._scanner.certify()
         probability = np.zeros(self._source.num_columns, np.float32)
         for region in self._regions:
             if region.ranking.solution is None:
@@ -221,7 +217,8 @@ class _ExactFit:
                 probability[task.solutions[0].ids + region.start] += 1.0 / options.resamples
         return certified, probability
 
-    def _result(self, probabilities: Float32 | None) -> FitResult:
+    def result(self, probabilities: Float32 | None) -> FitResult:
+        """The result, at the first process."""
         num_columns = self._source.num_columns
         gamma = np.zeros(num_columns)
         dual = np.zeros(num_columns, np.float32)
@@ -250,4 +247,4 @@ class _ExactFit:
 
 
 LASSO = Solver(fit_exactly, assist=assist)
-"""Exact, certified, streaming; alone or in several processes."""
+"""Exact, certified and streaming, in one process or several."""

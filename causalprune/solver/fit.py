@@ -1,4 +1,7 @@
-"""Fit γ with one of the solvers; what those share that certify a range of columns only at the end."""
+"""Entry of the room: :func:`fit` fits γ with a solver of the registry.
+
+:class:`PlainSolver` is what a further solver needs: it scales the columns before, and certifies the result after.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +21,20 @@ from causalprune.solver.streaming import Notify
 from causalprune.solver.working_set import NORM_FLOOR
 
 Ranges = Sequence[tuple[str, int, int]]
-"""(name, first column, stop) of layers to be fitted each by itself."""
+"""(name, first column, stop) of each layer to fit by itself."""
 
 
 @dataclass(frozen=True)
 class Solver:
-    """A way to fit γ; :data:`causalprune.solver.names.SOLVERS` has them by name.
+    """A way to fit γ, an entry of :data:`causalprune.solver.names.SOLVERS`.
 
     Attributes:
-        fit: ``fit(source, problem, options, ranges, notify, group)`` gives a FitResult; the arguments are those of
-            :func:`fit`. An option that the solver doesn't know is a UsageError.
-        assist: What the other processes of a group call, with the arguments of ``fit`` but ``notify``, while the first
-            one fits; None where it fits in one process only.
-        certifies: Whether a fit that isn't certified is one that it gave up.
-        divides_by_lr: Whether the columns are to be Δθ²/η² for these options, whatever the problem says.
+        fit: ``fit(source, problem, options, ranges, notify, group)`` returns a FitResult; the arguments are those of
+            :func:`fit`. An option that the solver doesn't support is a UsageError.
+        assist: ``assist(source, problem, options, ranges, group)``, which the other processes call while the first one
+            calls ``fit``; None if the solver runs in one process only.
+        certifies: Whether the solver is meant to certify its fits, so that one that isn't certified has failed.
+        divides_by_lr: Whether, with these options, the columns have to be Δθ²/η² whatever the problem says.
     """
 
     fit: Callable[..., FitResult]
@@ -56,14 +59,14 @@ def fit(
         source: X (T, P) and y (T,).
         problem: The penalty and the scaling.
         options: Memory, seed, side fits and the rest.
-        solver: Name in :data:`causalprune.solver.names.SOLVERS`.
-        ranges: (name, first column, stop) of layers to be fitted each by itself.
-        notify: Called with each block that a streaming solver read.
-        group: The processes that divide the columns, of which this is the first.
+        solver: Name of the solver.
+        ranges: (name, first column, stop) of each layer to fit by itself.
+        notify: Called after each block that a streaming solver reads.
+        group: The processes that divide the columns, of which this is the first; by default this one alone.
 
     Raises:
-        UsageError: An unknown solver or preset, options that a solver doesn't know, or too little memory.
-        DataError: X or y that no fit can be made of.
+        UsageError: An unknown solver or preset, options that the solver doesn't support, or too little memory.
+        DataError: X or y that can't be fitted.
         NumericalError: The solver couldn't certify its result.
     """
     chosen: Solver = SOLVERS.load(solver)
@@ -72,7 +75,7 @@ def fit(
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """What one pass over the columns finds.
+    """What a pass over the columns computes.
 
     Attributes:
         scale: (P,) s_k in X̃ = X·diag(s); 0 for a column of zeros.
@@ -100,10 +103,9 @@ def scan(source: ColumnSource, normalize: str) -> Scan:
         correlation[part] = y @ wide
     if not np.isfinite(norm).all():
         raise DataError(
-            f"column {int(np.flatnonzero(~np.isfinite(norm))[0])} of X",
-            expected="finite numbers",
+            f"column {int(np.flatnonzero(~np.isfinite(norm))[0])} of X", expected="finite numbers",
             found="NaN or infinity",
-        )
+        )  # fmt: skip
     scale = np.zeros_like(norm)
     if normalize == "none":
         scale[norm > 0] = 1.0
@@ -114,11 +116,11 @@ def scan(source: ColumnSource, normalize: str) -> Scan:
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What a solver made of one range of columns.
+    """A solver's coefficients for one range of columns.
 
     Attributes:
         coefficients: (P,) γ̃ of the scaled columns.
-        alpha: α > 0 of the problem that they are to be judged by.
+        alpha: α > 0 of the problem that they are certified for.
         passes: Passes over the columns, or sweeps.
     """
 
@@ -129,11 +131,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class PlainSolver:
-    """Fits each range of columns with one pass before, which scales them, and one after, which certifies the result.
+    """Fits each range of columns with a pass before, which scales them, and passes after, which certify the result.
 
     Attributes:
-        solve: ``solve(source, problem, options, scan, alpha_max)``, called where alpha_max > 0.
-        label: What the evidence calls the solver with these options; its first word is the solver's name.
+        solve: ``solve(source, problem, options, scan, alpha_max)`` returns an :class:`Attempt`; called if
+            alpha_max > 0.
+        label: Name of the solver with these options in the evidence; its first word is the solver's name.
         certifies: Whether a result that isn't certified is an error.
     """
 
@@ -147,17 +150,15 @@ class PlainSolver:
         problem: LassoProblem,
         options: SolverOptions,
         ranges: Ranges | None = None,
-        notify: Notify | None = None,
-        group: ProcessGroup | None = None,
+        *_: object,
     ) -> FitResult:
-        """Fit; see :func:`fit`.
+        """Fit; the arguments are those of :func:`fit`.
 
         Raises:
-            UsageError: Options that only the exact solver knows.
-            DataError: X or y that no fit can be made of.
+            UsageError: Options that only the exact solver supports.
+            DataError: X or y that can't be fitted.
             NotCertifiedError: The duality gap is above the tolerance.
         """
-        del notify, group
         asked = {
             "`alphas`": problem.num_alphas,
             "`target_nonzero`": problem.target_nonzero,
@@ -207,12 +208,12 @@ class PlainSolver:
         gamma = scanned.scale * attempt.coefficients
         residual = y - _predict(source, gamma)
         penalty = Penalty(attempt.alpha * problem.l1_ratio, attempt.alpha * (1 - problem.l1_ratio))
-        certificate = certify(source, scanned.scale, attempt.coefficients, residual, penalty, problem.sign)
+        found, correlation = certify(source, scanned.scale, attempt.coefficients, residual, penalty, problem.sign)
         null = float(y @ y) / (2 * T)
-        if certificate.objective > null and not self.certifies:
-            worse = f"the objective {certificate.objective:.3g} is worse than γ = 0's {null:.3g}"
+        if found.objective > null and not self.certifies:
+            worse = f"the objective {found.objective:.3g} is worse than γ = 0's {null:.3g}"
             warning = f"{worse}: the steps are too long"
-        relative_gap = certificate.gap / null
+        relative_gap = found.gap / null
         plain = np.divide(scanned.correlation, scanned.scale, where=scanned.scale > 0, out=np.zeros_like(gamma))
         evidence = FitEvidence(
             solver=self.label(options),
@@ -221,8 +222,8 @@ class PlainSolver:
             alpha=attempt.alpha,
             alpha_max=alpha_max,
             l1_ratio=problem.l1_ratio,
-            objective=certificate.objective,
-            duality_gap=certificate.gap,
+            objective=found.objective,
+            duality_gap=found.gap,
             relative_gap=relative_gap,
             r2=1.0 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum()),
             num_nonzero=int(np.count_nonzero(attempt.coefficients)),
@@ -232,7 +233,7 @@ class PlainSolver:
             warning=warning,
         )
         bound = T * penalty.l1
-        scores = np.abs(certificate.correlation) / bound if bound > 0 else np.zeros_like(gamma)
+        scores = np.abs(correlation) / bound if bound > 0 else np.zeros_like(gamma)
         result = FitResult(gamma, scores.astype(np.float32), evidence)
         if self.certifies and not evidence.certified:
             raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)

@@ -1,4 +1,4 @@
-"""Names of the solvers and their variants, known without importing NumPy or PyTorch."""
+"""Registries of the solvers and of the variants of ``sgd``; importing them loads neither NumPy nor PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SOLVERS = Registry(
         "sgd": "causalprune.solver.reference:SGD",
     },
 )
-"""Ways to fit γ, each a :class:`causalprune.solver.fit.Solver`."""
+"""The solvers, each a :class:`causalprune.solver.fit.Solver`."""
 
 SGD_PRESETS = Registry(
     "preset",

@@ -1,8 +1,8 @@
-"""One regression among those that share the passes over a region, and its solutions for all its penalties.
+"""Solve a regression for every α of its path over the working set.
 
-They are solved on a small core of the working set; then the whole working set is compared with all of them.
-Correlating it with twenty residuals is one product of matrices and costs little more than with one; so the core takes
-in the violators of the whole path, and is solved again where there were any.
+Each α is solved on a small core of the working set; then the KKT conditions of the whole working set are checked for
+all α at once. Correlating it with twenty residuals is one product of matrices and costs little more than with one. The
+violators of the whole path join the core, which is solved again where there were any.
 """
 
 from __future__ import annotations
@@ -12,31 +12,28 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from causalprune.solver.active_set import ActiveSet, RestrictedSolution
+from causalprune.solver.active_set import ActiveSet
 from causalprune.solver.certificate import Penalty, duality_gap, signed
 from causalprune.solver.dual_newton import solve_dual
 from causalprune.solver.problem import Scaling
 from causalprune.solver.source import Float64
-from causalprune.solver.working_set import Positions, WorkingSet
+from causalprune.solver.working_set import KKT_MARGIN, Positions, WorkingSet
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A minimizer and what is known of it.
+    """A minimizer over the working set, and how far it is certified over all columns.
 
     Attributes:
         alpha: α of the problem as stated.
-        penalty: λ₁ and λ₂ of the scaled one.
+        penalty: λ₁ and λ₂ of the scaled problem.
         ids: (n,) positions of the nonzero coefficients in X.
         coefficients: (n,) g of the scaled columns.
-        residual: (T,) of the weighted rows, in units of ‖y‖.
-        l1_norm: ‖g‖₁.
-        squares: ‖g‖².
-        restricted_peak: Largest correlation over the working set when it was solved.
-        restricted_gap: Duality gap over the working set.
-        objective: In units of ‖y‖².
-        seen: Whether the whole working set was compared with it.
-        gap: Duality gap over all columns, in units of ‖y‖²; infinite before it is known.
+        residual: (T,) residual of the weighted rows, in units of ‖y‖.
+        peak: Largest correlation |x̃_jᵀr − Tλ₂g_j| over the working set when it was solved.
+        objective: P(g), in units of ‖y‖².
+        checked: Whether the KKT conditions of the whole working set were checked and hold.
+        gap: Duality gap over all columns, in units of ‖y‖²; infinite until it is known.
     """
 
     alpha: float
@@ -44,29 +41,26 @@ class Solution:
     ids: Positions
     coefficients: Float64
     residual: Float64
-    l1_norm: float
-    squares: float
-    restricted_peak: float
-    restricted_gap: float
+    peak: float
     objective: float
-    seen: bool = False
+    checked: bool = False
     gap: float = np.inf
 
 
 @dataclass(eq=False)
 class Task:
-    """A regression of weighted rows.
+    """One of the regressions that share the passes over a region, and its solutions.
 
     Attributes:
-        target: (T,) ŷ, not weighted.
+        target: (T,) ŷ, without row weights.
         l1_ratio: ρ.
         sign: 1: γ ≥ 0; −1: γ ≤ 0; 0: free.
         tol: Duality gap to certify, relative to that of g = 0.
-        alphas: From alpha_max, the α to solve for, descending; None when ``num_nonzero`` is sought.
-        num_nonzero: Find an α with so many nonzero coefficients.
-        alpha_min_ratio: The least share of alpha_max to look at in that search.
+        alphas: Given alpha_max, the α to solve for, descending; None when searching for ``num_nonzero``.
+        num_nonzero: Find an α with this many nonzero coefficients.
+        alpha_min_ratio: The smallest α of that search, as a share of alpha_max.
         factor: (T,) √(w_t·T/Σw) of row weights w; None where all are 1.
-        solutions: The latest, by place in ``alphas``.
+        solutions: The latest solutions, in the order of ``alphas``.
     """
 
     target: Float64
@@ -98,72 +92,40 @@ class Task:
         return bool(self.solutions) and all(self.done(s) for s in self.solutions)
 
     def vector(self, solution: Solution) -> Float64:
-        """(T,) what X's unweighted columns are correlated with: factor·residual."""
+        """(T,) factor·residual, with which the unweighted columns of X are correlated."""
         return solution.residual if self.factor is None else solution.residual * self.factor
 
 
 _FIRST_COLUMNS = 1024
-"""Columns of the core at first, those nearest to entering."""
+"""Columns in the core at first: those nearest to becoming active."""
 
 _VIOLATORS = 40
-"""Violators of each penalty that join it in a round."""
-
-_MARGIN = 1e-10
-"""A violation smaller than this share of the bound is rounding."""
+"""Violators of each α that join the core in each round."""
 
 _FEW = 20
-"""Violators of the whole path that are few enough for each α to start from its own last solution."""
+"""With at most this many violators on the whole path, each α starts from its own last solution."""
 
 _TOGETHER = 16
-"""Penalties for which the working set is looked at together; their correlations with it take memory."""
+"""Number of α checked together; their correlations with the working set take memory."""
 
 _MAX_ROUNDS = 200
 _SEARCH_STEPS = 40
 
 
-def solve_path(
-    task: Task,
-    working_set: WorkingSet,
-    alpha_max: float,
-    scaling: Scaling,
-    goal: float,
-    *,
-    refine: bool,
-    score: Float64,
-) -> list[Solution]:
-    """Minimize over the working set for every α of a task; those that are certified stay as they are.
+class PathSolver:
+    """Minimizes over the working set for every α of a task; certified solutions stay as they are.
 
     Args:
         task: The regression.
         working_set: The columns.
-        alpha_max: The smallest α with γ = 0.
         scaling: From α to λ.
-        goal: Duality gap over the working set to reach, relative to that of g = 0.
-        refine: Start each α from its own last solution, which is nearly right, rather than from the last α's.
-        score: (size,) raised to how near each column comes to entering at any α.
+        goal: Duality gap over the working set to reach, relative to the objective at g = 0.
+        score: (size,) raised to how near each column comes to becoming active at any α.
     """
-    if task.null == 0 or alpha_max == 0:
-        return []
-    return _PathSolver(task, working_set, scaling, goal * task.null, score).run(alpha_max, refine=refine)
 
-
-def _reuse(task: Task, place: int, alpha: float) -> Solution:
-    """The last solution at this place of the path, or none at all, as a start for ``alpha``."""
-    last = task.solutions[place] if place < len(task.solutions) else None
-    if last is not None and task.done(last) and last.alpha == alpha:
-        return last
-    if last is not None:
-        return replace(last, alpha=alpha, seen=False, gap=np.inf)
-    nothing = np.empty(0)
-    return Solution(
-        alpha, Penalty(0.0), np.empty(0, np.int64), nothing, task.weighted_target, 0.0, 0.0, 0.0, np.inf, task.null
-    )
-
-
-class _PathSolver:
     def __init__(self, task: Task, working_set: WorkingSet, scaling: Scaling, goal: float, score: Float64) -> None:
-        self._score = score
-        self._task, self._working_set, self._scaling, self._goal = task, working_set, scaling, goal
+        self._task, self._working_set, self._scaling, self._score = task, working_set, scaling, score
+        self._goal = goal * task.null
         self._core = WorkingSet(working_set.num_rows, min(working_set.size, 2 * _FIRST_COLUMNS))
         self._held = np.zeros(working_set.size, bool)
         count = min(_FIRST_COLUMNS, working_set.size)
@@ -179,12 +141,18 @@ class _PathSolver:
         self._working_set.copy_to(self._core, places)
 
     def run(self, alpha_max: float, *, refine: bool) -> list[Solution]:
+        """Solve for every α.
+
+        Args:
+            alpha_max: The smallest α with γ = 0.
+            refine: Start each α from its own last solution, which is nearly right, rather than from the previous α's.
+        """
         task = self._task
-        found: list[Solution] = []
+        if task.null == 0:
+            return []
+        found = task.solutions[:1]
         if task.alphas is not None:
-            found = [_reuse(task, place, alpha) for place, alpha in enumerate(task.alphas(alpha_max))]
-        elif task.solutions:
-            found = task.solutions[:1]
+            found = [self._reuse(place, alpha) for place, alpha in enumerate(task.alphas(alpha_max))]
         for _ in range(_MAX_ROUNDS):
             if task.num_nonzero is not None:
                 found = [self._search(alpha_max, task.num_nonzero, found)]
@@ -197,15 +165,26 @@ class _PathSolver:
             refine = len(violators) <= _FEW
         return found
 
-    def _walk(self, found: list[Solution], *, refine: bool) -> None:
-        """Minimize for those α that need it, in descending order.
+    def _reuse(self, place: int, alpha: float) -> Solution:
+        """The last solution at this place of the path, or g = 0, as a start for ``alpha``."""
+        task = self._task
+        if place >= len(task.solutions):
+            no_columns, no_coefficients = np.empty(0, np.int64), np.empty(0)
+            return Solution(alpha, Penalty(0.0), no_columns, no_coefficients, task.weighted_target, 0.0, task.null)
+        last = task.solutions[place]
+        if task.done(last) and last.alpha == alpha:
+            return last
+        return replace(last, alpha=alpha, checked=False, gap=np.inf)
 
-        Starting from the last α is cheap, as little changes from one to the next. Starting from an α's own last
-        solution pays only where that is all but right: to exchange many columns costs more than to build them up.
+    def _walk(self, found: list[Solution], *, refine: bool) -> None:
+        """Minimize for each α that needs it, in descending order.
+
+        Starting from the previous α is cheap, because little changes from one α to the next. Starting from an α's own
+        last solution pays only where that is nearly right: exchanging many columns costs more than adding them.
         """
         for place, solution in enumerate(found):
-            if solution.seen or self._task.done(solution):
-                # What is settled is the best start for the next.
+            if solution.checked or self._task.done(solution):
+                # It is the best start for the next α.
                 if not refine:
                     self._start(solution)
                 continue
@@ -214,53 +193,45 @@ class _PathSolver:
             found[place] = self._minimize(solution.alpha)
 
     def _find_violators(self, found: list[Solution]) -> Positions:
-        """Correlate the whole working set with the residuals that it hasn't seen; the violators outside the core.
+        """Check the whole working set against each new solution; return the worst violators outside the core.
 
-        Solutions without any are marked as seen.
+        Solutions without any are marked as checked.
         """
-        places = [place for place, solution in enumerate(found) if not solution.seen and not self._task.done(solution)]
+        places = [place for place, s in enumerate(found) if not s.checked and not self._task.done(s)]
         joining = [np.empty(0, np.int64)]
         for first in range(0, len(places), _TOGETHER):
             some = places[first : first + _TOGETHER]
             vectors = np.stack([self._task.vector(found[place]) for place in some], axis=1)
             slopes, errors = self._working_set.correlations(vectors)
             for column, place in enumerate(some):
-                found[place], violators = self._compare(
+                found[place], violators = self._check(
                     found[place], vectors[:, column], slopes[:, column], errors[:, column]
                 )
                 joining.append(violators)
         return np.unique(np.concatenate(joining))
 
-    def _compare(
-        self, solution: Solution, vector: Float64, slope: Float64, error: Float64
-    ) -> tuple[Solution, Positions]:
-        """Complete a solution by its gap over the working set, and find the worst violators outside the core."""
+    def _check(self, solution: Solution, vector: Float64, slope: Float64, error: Float64) -> tuple[Solution, Positions]:
+        """Check the KKT conditions of a solution; return it with its peak, and the worst violators outside the core."""
         task, working_set = self._task, self._working_set
         T = len(task.target)
         bound, ridge = T * solution.penalty.l1, T * solution.penalty.l2
-        doubtful = np.flatnonzero(np.abs(slope) + error > bound * (1 - _MARGIN))
-        if len(doubtful):
-            slope[doubtful] = working_set.exact_correlations(doubtful, vector[:, None])[:, 0]
+        working_set.refine(slope, error, vector, bound)
         if ridge:
             slope[working_set.places(solution.ids)] -= ridge * solution.coefficients
         excess = signed(slope, task.sign)
         np.maximum(self._score, excess / bound, out=self._score)
         peak = float(excess.max(initial=0.0))
-        gap = self._gap(solution, peak)
-        violators = np.flatnonzero((excess > bound * (1 + _MARGIN)) & ~self._held)
-        if gap <= self._goal:
+        violators = np.flatnonzero((excess > bound * (1 + KKT_MARGIN)) & ~self._held)
+        found = duality_gap(task.weighted_target, solution.residual, solution.coefficients, solution.penalty, peak)
+        if found.gap <= self._goal:
             violators = violators[:0]
-        solution = replace(solution, restricted_peak=peak, restricted_gap=gap, seen=not len(violators))
+        solution = replace(solution, peak=peak, checked=not len(violators))
         return solution, violators[np.argsort(-excess[violators])[:_VIOLATORS]]
 
-    def _gap(self, solution: Solution, peak: float) -> float:
-        facts = (solution.residual, solution.l1_norm, solution.squares, solution.penalty)
-        return duality_gap(self._task.weighted_target, *facts, peak).gap
-
     def _search(self, alpha_max: float, wanted: int, earlier: list[Solution]) -> Solution:
-        """The largest α found with ``wanted`` nonzero coefficients, or the nearest number above that there is.
+        """Bisect log α for ``wanted`` nonzero coefficients; where that fails, return the nearest larger number found.
 
-        The number isn't monotone in α, but it is 0 at alpha_max and changes by few: bisection on log α ends at one.
+        The number isn't monotone in α, but it is 0 at alpha_max and changes by few at a time.
         """
         if earlier:
             self._start(earlier[0])
@@ -288,11 +259,9 @@ class _PathSolver:
         task = self._task
         T = len(task.target)
         penalty = self._scaling.penalty(alpha, task.l1_ratio)
-        # From there on the dual with its T unknowns is the smaller problem; it needs a ridge.
+        # Above this size the dual with its T unknowns is the smaller problem; it needs λ₂ > 0.
         limit = T + 64 if penalty.l2 > 0 else self._working_set.size
-        found: RestrictedSolution | None = None
-        if self._active.support_size <= limit:
-            found = self._active.solve(penalty, self._goal, limit)
+        found = self._active.solve(penalty, self._goal, limit) if self._active.size <= limit else None
         if found is None:
             found = solve_dual(
                 self._working_set, task.weighted_target, task.factor, task.sign, penalty, self._goal, self._residual
@@ -300,9 +269,4 @@ class _PathSolver:
             if len(found.ids) <= limit:
                 self._active.load(found.ids, found.coefficients)
         self._residual = found.residual
-        g = found.coefficients
-        l1_norm, squares = float(np.abs(g).sum()), float(g @ g)
-        value = duality_gap(task.weighted_target, found.residual, l1_norm, squares, penalty, found.peak)
-        return Solution(
-            alpha, penalty, found.ids, g, found.residual, l1_norm, squares, found.peak, found.gap, value.objective
-        )
+        return Solution(alpha, penalty, found.ids, found.coefficients, found.residual, found.peak, found.objective)

@@ -1,4 +1,4 @@
-"""The optimization problem: which penalties, which scaling of the columns, and how to solve it."""
+"""What is minimized: penalties, α, scaling of the columns, row weights, held-out steps, folds and resamples."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ DEFAULT_ALPHA_RATIO = 0.1
 class LassoProblem:
     """min_γ 1/(2T)·‖y − X̃γ̃‖² + α·ρ·‖γ̃‖₁ + α·(1 − ρ)/2·‖γ̃‖², scikit-learn's scaling, no intercept.
 
-    X̃ = X·diag(s) are the scaled columns, γ = s·γ̃ the coefficients that are reported, in units of loss per unit of X.
-    α belongs to the scaled columns. ``normalize="none"`` has s = 1; ``"column"`` has s_k = 1/‖x_k‖.
+    X̃ = X·diag(s) are the scaled columns; γ = s·γ̃, the coefficients that are reported, are in units of loss per unit of
+    X. α belongs to the scaled columns: s = 1 for ``normalize="none"``, s_k = 1/‖x_k‖ for ``"column"``.
 
     Attributes:
         alpha: α, or None.
-        alpha_ratio: α as a share of alpha_max, the smallest α with γ = 0; or None. With nothing given it is 0.1.
-        num_alphas: Solve for so many α, from alpha_max in equal ratios to ``alpha_min_ratio``; 0: for one.
+        alpha_ratio: α as a share of alpha_max, the smallest α with γ = 0; or None. By default 0.1.
+        num_alphas: Solve for this many α, in equal ratios from alpha_max down to ``alpha_min_ratio``; 0: for one.
         alpha_min_ratio: The smallest α of a path or a search, as a share of alpha_max.
-        target_nonzero: Look for an α with so many nonzero γ.
-        target_sparsity: Look for an α with this share of γ zero.
+        target_nonzero: Search for an α with this many nonzero γ.
+        target_sparsity: Search for an α for which this share of γ is zero.
         l1_ratio: ρ in (0, 1]; 1 is the Lasso.
         sign: 1: γ ≥ 0; −1: γ ≤ 0; 0: free.
         normalize: Scaling of the columns.
         tol: Duality gap to reach, relative to ‖y‖²/(2T).
 
     Raises:
-        UsageError: Values out of range.
+        UsageError: Values out of range, or that exclude each other.
     """
 
     alpha: float | None = None
@@ -77,7 +77,7 @@ class LassoProblem:
         return [(self.alpha_ratio or DEFAULT_ALPHA_RATIO) * alpha_max]
 
     def wanted_nonzero(self, num_rows: int, num_columns: int) -> int | None:
-        """How many γ are to be nonzero, or None where α is given.
+        """The number of nonzero γ to search for, or None.
 
         Raises:
             UsageError: More than a Lasso can have.
@@ -96,7 +96,7 @@ class LassoProblem:
 
 @dataclass(frozen=True)
 class Scaling:
-    """How α and γ of the problem as stated become those of columns and targets of the order of 1, and back.
+    """Converts α between the problem as stated and the one solved, whose columns and target are of the order of 1.
 
     x̃_j = s_j·x_j with s_j = ``unit`` or 1/‖x_j‖, ŷ = y/``target_norm``; then γ_j = target_norm·s_j·g_j.
 
@@ -109,29 +109,29 @@ class Scaling:
     target_norm: float
 
     def penalty(self, alpha: float, l1_ratio: float) -> Penalty:
-        """λ₁ and λ₂ of the scaled problem that mean α and ρ in the one as stated."""
+        """λ₁ and λ₂ of the scaled problem for α and ρ of the problem as stated."""
         return Penalty(alpha * l1_ratio * self.unit / self.target_norm, alpha * (1.0 - l1_ratio) * self.unit**2)
 
     def alpha(self, l1: float, l1_ratio: float) -> float:
-        """α of λ₁."""
+        """α of the problem as stated for λ₁ of the scaled problem."""
         return l1 * self.target_norm / (self.unit * l1_ratio)
 
 
 @dataclass(frozen=True)
 class SolverOptions:
-    """How a solver works, and what it does besides the fit; each reads what it knows.
+    """How a solver works, and what it computes besides the fit. Each solver uses the options it supports.
 
     Attributes:
         memory_bytes: Bound on the memory of the whole process.
-        max_passes: Passes over the store after which it gives up.
-        seed: Of the order of blocks, of minibatches and of resamples.
+        max_passes: Passes over the store after which the solver gives up.
+        seed: Seed of the order of blocks, of minibatches and of resamples.
         device: Where products are computed: ``cpu``, ``cuda`` or ``cuda:N``.
-        held_out: Share of the rows, the last ones, on which a fit to the others is judged; 0: none.
-        folds: Choose α from the path by cross-validation over so many blocks of steps; 0: don't.
+        held_out: Share of the rows, the last ones, on which a fit to the others is evaluated; 0: none.
+        folds: Choose α from the path by cross-validation over this many blocks of steps; 0: don't.
         resamples: Bootstrap resamples of the steps for selection probabilities; 0: none.
-        ranking: Whether every column's KKT score is wanted to within
-            :data:`causalprune.solver.exact_fit.RANK_TOL`, though it cost a pass.
-        row_weights: (T,) weight of each row's squared error; None: all alike.
+        ranking: Compute every column's KKT score to within :data:`causalprune.solver.exact_fit.RANK_TOL`, even if that
+            takes another pass.
+        row_weights: (T,) weight of each row's squared error; None: all equal.
         preset: Which of the authors' variants ``sgd`` follows.
     """
 
@@ -148,7 +148,7 @@ class SolverOptions:
 
 
 def check_target(y: Float64) -> None:
-    """Check that a regression on y makes sense.
+    """Check that y can be fitted.
 
     Raises:
         DataError: Fewer than two rows, a constant y, NaN or infinity.
@@ -162,12 +162,12 @@ def check_target(y: Float64) -> None:
 
 
 def no_movement() -> DataError:
-    """Every column is zero."""
+    """The error if every column is zero."""
     return DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise `lr`")
 
 
 def no_correlation() -> DataError:
-    """X̃ᵀy is zero, or of the wrong sign throughout."""
+    """The error if every x̃_kᵀy is zero or has the wrong sign."""
     return DataError(
         "recorded deltas",
         expected="a column that correlates with the loss change",
@@ -180,25 +180,25 @@ Rows = npt.NDArray[np.bool_]
 
 
 class FittedRows:
-    """y and the weights of its rows.
+    """y, the weights of its rows, and the rows that each side fit leaves out.
 
     Args:
         target: (T,) y.
-        weights: (T,) weight of each row's squared error; None: all alike.
+        weights: (T,) weight of each row's squared error; None: all equal.
         held_out: Share of the rows, the last ones, that a side fit leaves out.
-        folds: Blocks of rows that each a side fit leaves out; 0: none.
+        folds: Number of blocks of rows, each left out by a side fit; 0: none.
 
     Raises:
-        UsageError: Weights of another length, or of which a side fit would have none.
-        DataError: A target that no fit can be made of.
+        UsageError: Weights of the wrong length, or all zero for a side fit.
+        DataError: A target that can't be fitted.
 
     Attributes:
         norm: ‖y‖.
         target: (T,) ŷ = y/‖y‖.
-        weights: (T,), 1 where none were given.
-        factor: (T,) √(w_t·T/Σw); None where no weights were given.
-        tail: (T,) True for the rows that are held out; False throughout if none are.
-        folds: (T,) each, True for its rows.
+        weights: (T,) the weights, 1 by default.
+        factor: (T,) √(w_t·T/Σw); None without weights.
+        tail: (T,) True for the held-out rows; False throughout if there are none.
+        folds: For each fold (T,), True for its rows.
     """
 
     def __init__(self, target: Float64, weights: Float64 | None, held_out: float, folds: int) -> None:
@@ -212,18 +212,18 @@ class FittedRows:
         self.factor = None if weights is None else row_factor(self.weights)
         self.tail = held_out_tail(T, held_out)
         self.folds: list[Rows] = blocks_of_steps(T, folds) if folds else []
-        # A fold may hold all rows with weight.
+        # All rows with weight may be in the same fold.
         for left_out in self.side_rows:
             if not (self.weights * ~left_out).any():
                 raise UsageError("row weights", expected="rows with weight in every part", found="a part without")
 
     @property
     def side_rows(self) -> list[Rows]:
-        """What each side fit leaves out: the tail, if any, then the folds."""
+        """(T,) rows that each side fit leaves out: the tail, if any, then the folds."""
         return ([self.tail] if self.tail.any() else []) + self.folds
 
     def r2(self, prediction: Float64, left_out: Rows | None = None) -> float:
-        """R² of a prediction in units of ‖y‖: on all rows, or on those that its fit left out."""
+        """R² of a prediction in units of ‖y‖, see :func:`r_squared`."""
         return r_squared(self.target, prediction, self.weights, left_out)
 
     def error(self, prediction: Float64, fold: int) -> float:
@@ -234,13 +234,14 @@ class FittedRows:
 
 
 def r_squared(target: Float64, prediction: Float64, weights: Float64, left_out: Rows | None = None) -> float:
-    """1 − Σw(y − ŷ)²/Σw(y − ȳ)², ȳ the mean of the rows that were fitted; NaN where y is ȳ throughout.
+    """1 − Σw(y − ŷ)²/Σw(y − ȳ)² with ȳ the mean of the fitted rows; NaN if y = ȳ throughout.
 
     Args:
         target: (T,) y.
         prediction: (T,) ŷ.
         weights: (T,) w.
-        left_out: (T,) the rows that are judged, which the fit left out; None: all, and all were fitted.
+        left_out: (T,) True for the rows that the fit left out, over which the sums run; None: all rows were fitted, and
+            the sums run over all.
     """
     rows = np.ones(len(target), bool) if left_out is None else left_out
     fitted = rows if left_out is None else ~left_out
@@ -253,18 +254,19 @@ def r_squared(target: Float64, prediction: Float64, weights: Float64, left_out: 
 
 
 def row_factor(weights: Float64) -> Float64:
-    """√(w_t·T/Σw), which turns a regression on weighted rows into one on all of them; T and so α keep their meaning.
+    """√(w_t·T/Σw): rows multiplied by it make an unweighted regression, in which T and α keep their meaning.
 
     Raises:
         UsageError: Weights that are negative, not finite, or all zero.
     """
     if not np.isfinite(weights).all() or (weights < 0).any() or not (weights > 0).any():
         raise UsageError("row weights", expected="finite numbers of at least 0, one of them above", found="others")
-    return np.sqrt(weights * (len(weights) / weights.sum()))
+    factor: Float64 = np.sqrt(weights * (len(weights) / weights.sum()))
+    return factor
 
 
-def held_out_tail(num_rows: int, share: float) -> np.ndarray:
-    """(T,) bool, True for the last steps; False throughout where less than two rows would be on either side."""
+def held_out_tail(num_rows: int, share: float) -> Rows:
+    """(T,) True for the last steps; False throughout if fewer than two rows would be on either side."""
     count = round(share * num_rows)
     tail = np.zeros(num_rows, bool)
     if share > 0 and min(count, num_rows - count) >= 2:
@@ -272,8 +274,8 @@ def held_out_tail(num_rows: int, share: float) -> np.ndarray:
     return tail
 
 
-def blocks_of_steps(num_rows: int, folds: int) -> list[np.ndarray]:
-    """(T,) bool per fold, True for the rows it leaves out: consecutive steps, because neighbors are alike.
+def blocks_of_steps(num_rows: int, folds: int) -> list[Rows]:
+    """(T,) for each fold, True for its rows: consecutive steps, because neighboring steps are alike.
 
     Raises:
         UsageError: Fewer than two rows per fold.
@@ -288,6 +290,6 @@ def blocks_of_steps(num_rows: int, folds: int) -> list[np.ndarray]:
 
 
 def bootstrap_counts(num_rows: int, seed: int, number: int) -> Float64:
-    """(T,) how often each step is drawn in resample ``number``."""
+    """(T,) how often resample ``number`` draws each step."""
     rng = np.random.default_rng(keyed_seed(seed, "bootstrap", number))
     return np.bincount(rng.integers(0, num_rows, num_rows), minlength=num_rows).astype(np.float64)

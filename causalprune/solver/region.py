@@ -1,6 +1,6 @@
-"""A range of columns that is fitted by itself: its tasks, and the bounds of the columns that aren't in memory.
+"""A range of columns fitted by itself: take in blocks, solve its tasks over the working set, certify them.
 
-With several processes, each knows its own blocks; the working set of the first one holds those of all.
+With several processes, each takes in its own blocks; the working set of the first one holds the columns of all.
 """
 
 from __future__ import annotations
@@ -11,34 +11,39 @@ import numpy as np
 
 from causalprune.base.errors import DataError
 from causalprune.solver.certificate import allowed_peak, duality_gap, signed
-from causalprune.solver.path import Scaling, Solution, Task, solve_path
+from causalprune.solver.kkt_scores import KktScores
+from causalprune.solver.path import PathSolver, Solution, Task
+from causalprune.solver.problem import Scaling
 from causalprune.solver.process_group import Division, Exchange
 from causalprune.solver.products import correlation_error
-from causalprune.solver.screening import BlockPart, KktScores, Reference, Screening, upper_limits
+from causalprune.solver.screening import BlockPart, Reference, Screening, upper_limits
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.working_set import ColumnScales, Positions
 
 _LOOSE = 1e-4
-"""Relative gap of the solutions that only choose candidates."""
+"""Relative gap of the solutions on the way, which only serve to choose the working set."""
 
 
 class Region:
     """Columns of X that share their tasks.
 
     Args:
-        division: Which columns, and which process has them.
-        tasks: The regressions; the first is the fit itself, the others only share its passes. More may be appended.
+        division: The columns, and how they are divided among processes.
+        tasks: The regressions; the first is the fit itself, the others share its passes. More may be appended.
         target_norm: ‖y‖.
         normalize: ``none`` or ``column``.
-        capacity: Columns of the working set.
+        capacity: Columns in the working set.
 
     Attributes:
+        start: First column in X.
+        stop: Column after the last.
         tasks: The same list.
         parts: The parts of this process's blocks, by block number.
-        reference: What blocks are to be correlated with next.
-        violators: Columns seen outside the working set, since the last solution, that contradict it.
-        changed: Whether the working set holds columns that the last solution doesn't know of.
-        ranking: Of all columns, at one of the first task's solutions.
+        reference: The vectors to correlate the next blocks with.
+        violators: Columns outside the working set that violate the KKT conditions, found since the last solution.
+        changed: Whether columns have joined the working set since the last solution.
+        ranking: KKT scores of all columns, at one of the first task's solutions.
+        exchange: Where processes exchange columns and solutions.
     """
 
     def __init__(
@@ -52,7 +57,7 @@ class Region:
         main = tasks[0]
         self._group, self._target_norm = division.group, target_norm
         self._l1_ratio, self._sign = main.l1_ratio, main.sign
-        # ŷ, with the rows' weights counted twice, as in xᵀ(w∘ŷ).
+        # w∘ŷ for row weights w, whose product with a column x is that of the weighted rows.
         self._lead = main.target if main.factor is None else main.target * main.factor**2
         self._rows = len(main.target)
         self._scales = ColumnScales(self._rows, division.num_columns, normalize)
@@ -60,33 +65,33 @@ class Region:
             division, self.parts, self._scales, num_rows=self._rows, capacity=capacity, sign=main.sign
         )
         self._working_set = self._screening.working_set
-        self._exchange = Exchange(division, self._scales, self._working_set)
+        self.exchange = Exchange(division, self._scales, self._working_set)
         self.ranking = KktScores(main, self.parts, self._screening)
         self._largest_correlation = 0.0
         self._solved_exactly = False
         self._error = correlation_error(self._rows)
-        self.reference = self._make_reference(first_pass=True)
-
-    # What blocks tell.
+        self.choose_reference(first_pass=True)
 
     def add_block(
         self, number: int, block: Float32, products: Float32, norms: Float64 | None, reference: Reference
     ) -> None:
-        """Take in a part.
+        """Take in the region's part of a block: choose columns for the working set, bound those of the others.
 
         Args:
-            number: Of the block.
+            number: Number of the block.
             block: (T, n) the part's columns.
-            products: (K, n) x_jᵀz with the reference's vectors.
-            norms: (n,) ‖x_j‖, the first time.
-            reference: What the products are with.
+            products: (K, n) x_jᵀz for the reference's vectors z.
+            norms: (n,) ‖x_j‖ in the first pass, None later.
+            reference: The vectors that the products are with.
 
         Raises:
             DataError: A column isn't finite.
         """
         part = self.parts[number]
         if norms is not None:
-            self._require_finite(part, norms)
+            if not np.isfinite(norms).all():
+                at = self.start + part.start + int(np.flatnonzero(~np.isfinite(norms))[0])
+                raise DataError(f"column {at} of X", expected="finite numbers", found="NaN or infinity")
             self._scales.measure(part.start, norms)
         part.reference, part.peak = reference, np.zeros(len(reference.norms))
         if reference.ranking is not None:
@@ -116,19 +121,14 @@ class Region:
         outside[taken] = False
         shares *= outside
         slack = self._error * float((scaled_norm * outside).max(initial=0.0))
-        # It already covers what has just left the working set.
+        # part.peak may already cover columns that have just left the working set.
         np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, part.peak, out=part.peak)
         if len(taken):
             self._screening.add(block[:, taken], ids[taken], scale[taken], scaled_norm[taken], score[taken])
             self.changed = True
 
-    def _require_finite(self, part: BlockPart, norms: Float64) -> None:
-        if not np.isfinite(norms).all():
-            at = self.start + part.start + int(np.flatnonzero(~np.isfinite(norms))[0])
-            raise DataError(f"column {at} of X", expected="finite numbers", found="NaN or infinity")
-
     def _raise_largest_correlation(self, block: Float32, scale: Float64, upper: Float64) -> None:
-        """Look for a larger correlation with y: those that may be one are computed in float64."""
+        """Look for a larger correlation with y; columns whose upper bound allows one are computed in float64."""
         while True:
             rivals = np.flatnonzero(upper > self._largest_correlation)
             if not len(rivals):
@@ -140,9 +140,9 @@ class Region:
             upper[rivals] = -np.inf
 
     def synchronize(self) -> None:
-        """Let every process know the largest norm and correlation, and whether any has found something new.
+        """Agree with the other processes on the largest norm and correlation, and on whether anything is new.
 
-        A scale that is a power of two is chosen by each at first; what was computed with another one follows exactly.
+        At first each process chooses its own power of two as the scale; what it computed with that is rescaled exactly.
         """
         scales = self._scales
         unit, scales.largest_norm = self._group.maximum(scales.unit, scales.largest_norm)
@@ -160,20 +160,16 @@ class Region:
         )
         self.violators, self.changed = int(violators), bool(changed)
 
-    # Solving.
-
     @property
     def alpha_max(self) -> float:
-        """The smallest α with γ = 0, of the columns seen so far."""
-        return (
-            self._scaling.alpha(self._largest_correlation / self._rows, self._l1_ratio)
-            if self._largest_correlation > 0
-            else 0.0
-        )
+        """The smallest α with γ = 0, for the columns read so far; 0 if none correlates with y."""
+        if not self._largest_correlation > 0:
+            return 0.0
+        return self._scaling.alpha(self._largest_correlation / self._rows, self._l1_ratio)
 
     @property
     def moved(self) -> bool:
-        """Whether any column seen so far isn't zero."""
+        """Whether any column read so far isn't zero."""
         return self._scales.largest_norm > 0
 
     @property
@@ -181,35 +177,33 @@ class Region:
         return Scaling(1.0 if self._scales.by_norm else self._scales.unit, self._target_norm)
 
     def finish_first_pass(self) -> None:
-        """Settle the scales, now that the largest norm is known, and with them alpha_max."""
+        """Finish the scales, now that the largest norm is known, and with them alpha_max."""
         if not self._scales.by_norm:
             return
         self._working_set.rescale(*self._scales.of(self._working_set.ids))
         for part in self.parts.values():
             if self._scales.any_floored(part.start, part.stop):
-                # Its floor may have been a lower one when it was ranked.
+                # The floor may have been lower when it was ranked.
                 part.ranked = None
-        exact = self._working_set.exact_correlations(np.arange(self._working_set.size), self._lead[:, None])[:, 0]
+        exact = self._working_set.exact_correlation(self._lead)
         (self._largest_correlation,) = self._group.maximum(float(signed(exact, self._sign).max(initial=0.0)))
 
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
-        """Solve all tasks over the working set, and aim the next reading at what they leave open."""
-        self._exchange.gather()
+        """Solve all tasks over the working set, and correlate the next blocks with what isn't certified then."""
+        self.exchange.gather()
         working_set = self._working_set
         if working_set.size and self._largest_correlation > 0 and self._group.is_first:
             score = np.zeros(working_set.size)
             for task in self.tasks:
-                goal = 0.01 * task.tol if exactly else _LOOSE
-                task.solutions = solve_path(
-                    task, working_set, self.alpha_max, self._scaling, goal, refine=self._solved_exactly, score=score
-                )
+                solver = PathSolver(task, working_set, self._scaling, 0.01 * task.tol if exactly else _LOOSE, score)
+                task.solutions = solver.run(self.alpha_max, refine=self._solved_exactly)
             if first_pass:
-                # The column of alpha_max must not be pushed out before alpha_max is settled.
+                # The column that determines alpha_max must not leave before alpha_max is final.
                 with_target, _ = working_set.correlations(self._lead[:, None])
                 np.maximum(score, signed(with_target[:, 0], self._sign) / self._largest_correlation, out=score)
             if score.any():
                 working_set.score[:] = score
-        self._exchange.broadcast(self.tasks)
+        self.exchange.broadcast(self.tasks)
         if working_set.size and self._largest_correlation > 0:
             used = [solution.ids for task in self.tasks for solution in task.solutions]
             self._screening.protect(np.concatenate(used) if used else np.empty(0, np.int64))
@@ -218,10 +212,7 @@ class Region:
         self.choose_reference(first_pass=first_pass)
 
     def choose_reference(self, *, first_pass: bool = False) -> None:
-        """Make the reference of the solutions that aren't certified."""
-        self.reference = self._make_reference(first_pass=first_pass)
-
-    def _make_reference(self, *, first_pass: bool) -> Reference:
+        """Set the reference to the solutions that aren't certified, the ranking one, and in the first pass y."""
         vectors, units, owner = [], [], []
         ranking = None
         if first_pass:
@@ -237,22 +228,13 @@ class Region:
                 units.append(unit)
                 owner.append(t)
         stacked = np.stack(vectors, axis=1) if vectors else np.empty((self._rows, 0))
-        return Reference(
-            stacked,
-            np.linalg.norm(stacked, axis=0),
-            np.array(units),
-            np.array(owner, np.int64),
-            np.ascontiguousarray(stacked.T, np.float32),
-            ranking,
-        )
-
-    # Proving.
+        self.reference = Reference(stacked, np.array(units), np.array(owner, np.int64), ranking)
 
     def certify(self) -> set[int]:
-        """Prove what can be proven without reading.
+        """Compute the duality gap of every solution from the bounds known so far.
 
         Returns:
-            Numbers of this process's blocks that must be read to prove the rest.
+            Numbers of this process's blocks that must be read to certify the rest.
         """
         needed: set[int] = set()
         norms_outside = self._screening.norms_outside()
@@ -262,9 +244,9 @@ class Region:
                     continue
                 bound = self._rows * solution.penalty.l1
                 limits = upper_limits(self.parts, norms_outside, t, task.vector(solution))
-                (peak,) = self._group.maximum(max(bound, solution.restricted_peak, *limits.values(), 0.0))
-                facts = (task.weighted_target, solution.residual, solution.l1_norm, solution.squares, solution.penalty)
-                # The largest: processors differ in the last bit, and must not differ about what is proven.
+                (peak,) = self._group.maximum(max(bound, solution.peak, *limits.values()))
+                facts = (task.weighted_target, solution.residual, solution.coefficients, solution.penalty)
+                # Processors may differ in the last bit, but must agree on what is certified.
                 (gap,) = self._group.maximum(duality_gap(*facts, peak).gap)
                 task.solutions[place] = replace(solution, gap=gap)
                 if gap > task.goal:
@@ -272,21 +254,11 @@ class Region:
                     needed |= {number for number, limit in limits.items() if limit > allowed}
         return needed
 
-    # What came of it.
-
-    def collect(self) -> None:
-        """Bring to the first process what the others know of their columns' KKT scores."""
-        self.ranking.collect(self._exchange, self._group)
-
-    def gather(self) -> None:
-        """Bring to the first process the columns that the others took in since the last solution."""
-        self._exchange.gather()
-
     def gamma(self, solution: Solution) -> tuple[Positions, Float64]:
         """Positions in X and values of the nonzero γ of a solution."""
         scale, _ = self._scales.of(solution.ids)
         return solution.ids + self.start, solution.coefficients * scale * self._target_norm
 
     def predict(self, solution: Solution) -> Float64:
-        """Xγ of all rows, (T,), in units of ‖y‖, whatever their weights in the fit."""
+        """(T,) Xγ in units of ‖y‖, not weighted."""
         return solution.coefficients @ self._working_set.columns(self._working_set.places(solution.ids))

@@ -1,13 +1,13 @@
-"""Which columns of a region are in its working set, and what is known of those that aren't.
+"""Screening: which columns join the working set, and upper bounds on the correlations of all others.
 
-The columns nearest to entering the model join the working set, and others make room. For every column outside it we
-keep an upper bound of its correlation with the residual, block by block: the largest that was seen with the residual z
-of an earlier solution. With another residual z' it is, for any β ≥ 0, at most
+The columns nearest to becoming active join the working set, and others leave to make room. For the columns outside it
+we keep one upper bound per block and vector: the largest correlation with the residual z of an earlier solution. For
+another residual z' and any β ≥ 0,
 
     |x̃ᵀz'| ≤ β·|x̃ᵀz| + ‖x̃‖·‖z' − βz‖,
 
-so blocks need not be read again to certify a new solution that is near (the sphere test of El Ghaoui, Viallon and
-Rabbani, 2012, with the best of several centers).
+so that a new solution near an earlier one is certified without reading the blocks again (the sphere test of El Ghaoui,
+Viallon and Rabbani, 2012, with the best of several centers).
 """
 
 from __future__ import annotations
@@ -19,32 +19,33 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.solver.certificate import signed
-from causalprune.solver.path import Solution, Task
-from causalprune.solver.process_group import Division, Exchange, ProcessGroup
+from causalprune.solver.process_group import Division
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.working_set import ColumnScales, Positions, WorkingSet
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Reference:
     """The vectors that blocks are correlated with between two solutions.
 
     Attributes:
-        vectors: (T, K) residuals z, each divided by its bound Tλ₁: a correlation is the share of the bound it reaches.
-            In the first pass the first is ŷ (w∘ŷ with row weights), not divided.
-        norms: (K,) lengths of the vectors.
-        units: (K,) what they were divided by.
-        owner: (K,) number of the task of each; −1 for ŷ.
+        vectors: (T, K) residuals z, each divided by its bound Tλ₁, so that correlations are shares of the bound. In the
+            first pass the first vector is ŷ (w∘ŷ with row weights), not divided.
+        units: (K,) what each vector was divided by.
+        owner: (K,) number of each vector's task; −1 for ŷ.
+        ranking: Which vector the KKT scores are computed with, or None.
+        norms: (K,) ‖z‖.
         narrow: (K, T) the vectors as float32.
-        ranking: Which of them ranks the columns, or None.
     """
 
     vectors: Float64
-    norms: Float64
     units: Float64
     owner: npt.NDArray[np.int64]
-    narrow: Float32
     ranking: int | None
+
+    def __post_init__(self) -> None:
+        self.norms: Float64 = np.linalg.norm(self.vectors, axis=0)
+        self.narrow: Float32 = np.ascontiguousarray(self.vectors.T, np.float32)
 
 
 @dataclass(eq=False)
@@ -55,8 +56,8 @@ class BlockPart:
         start: Its first column, counted from the region's.
         stop: Column after the last.
         reference: What it was last correlated with; None before the first time.
-        peak: (K,) upper bounds of its columns' correlations with it, those in the working set left out.
-        ranked: (T,) what ``rank`` of its columns was computed with; None if it wasn't.
+        peak: (K,) upper bounds on the correlations of its columns outside the working set with the reference's vectors.
+        ranked: (T,) the residual with which the KKT scores of its columns were computed; None if they weren't.
     """
 
     start: int
@@ -69,11 +70,11 @@ class BlockPart:
 def upper_limits(
     parts: Mapping[int, BlockPart], largest_norms: Mapping[int, float], owner: int, vector: Float64
 ) -> dict[int, float]:
-    """Upper bounds of |x̃_jᵀz'| over the columns outside the working set, by block number.
+    """Upper bounds on |x̃_jᵀz'| over the columns outside the working set, by block number.
 
     Args:
-        parts: By block number.
-        largest_norms: Of each part with columns outside the working set, the largest ‖x̃_j‖ among these.
+        parts: The parts, by block number.
+        largest_norms: The largest ‖x̃_j‖ outside the working set, see :meth:`Screening.norms_outside`.
         owner: Number of the task that z' belongs to.
         vector: (T,) z'.
     """
@@ -95,7 +96,7 @@ def upper_limits(
 
 
 def _centers(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDArray[np.int64], Float64, Float64]:
-    """Which vectors of a reference bound another one's correlations, each with its best β and ‖z' − βz‖."""
+    """Places of the vectors z of a reference that bound correlations with z', and their best β and ‖z' − βz‖."""
     places = np.flatnonzero((reference.owner == owner) | (reference.owner < 0))
     places = places[reference.norms[places] > 0]
     z = reference.vectors[:, places]
@@ -104,24 +105,24 @@ def _centers(reference: Reference, owner: int, vector: Float64) -> tuple[npt.NDA
 
 
 _KEEP_SCORE = 0.5
-"""A column whose score is above this share of the bound may become active, as the residual changes."""
+"""A column whose correlation exceeds this share of the bound may become active as the residual changes."""
 
 
 class Screening:
-    """The working set of a region, filled within a quota.
+    """Chooses the columns of a region's working set, within a quota.
 
     Args:
-        division: The region's columns. With several processes, each chooses among its own blocks' columns; the first
-            also holds what the others chose.
-        parts: The parts of this process's blocks, by block number; their bounds take in what leaves the working set.
-        scales: Of the region's columns.
+        division: The region's columns. Each process chooses among the columns of its own blocks; the first one also
+            holds what the others chose.
+        parts: The parts of this process's blocks, by block number. Their bounds cover the columns that leave.
+        scales: Scales of the region's columns.
         num_rows: T.
-        capacity: Columns of all processes' working sets together.
+        capacity: Columns in the working sets of all processes together.
         sign: 1: γ ≥ 0; −1: γ ≤ 0; 0: free.
 
     Attributes:
-        working_set: The columns.
-        held: (n,) which of this process's columns are in it.
+        working_set: The working set.
+        held: (n,) True for the columns of this process's blocks that are in it.
     """
 
     def __init__(
@@ -143,10 +144,10 @@ class Screening:
         self._threshold = 0.0
 
     def choose(self, score: Float64) -> Positions:
-        """Make room for the columns of a part that are to join.
+        """Choose the columns of a part that join the working set, and make room for them.
 
         Args:
-            score: (n,) how near each column of the part is to entering; −∞ of those that are in the working set.
+            score: (n,) how near each column of the part is to becoming active; −∞ for those in the working set.
 
         Returns:
             Their places in the part.
@@ -159,7 +160,7 @@ class Screening:
         held[np.isin(self.working_set.ids, self._in_use)] = np.inf
         both = np.concatenate([held[own], score[taken]])
         stay = max(1, (3 * self._quota) // 4)
-        # Most parts have yet to come: leave room, and ask more of them.
+        # Most parts are still to come: leave room, and raise the threshold for them.
         self._threshold = float(np.partition(both, len(both) - stay)[len(both) - stay])
         leaving = own & (held < self._threshold)
         room = self._quota - np.count_nonzero(own & ~leaving)
@@ -173,13 +174,13 @@ class Screening:
         self.held[ids] = True
 
     def protect(self, in_use: Positions) -> None:
-        """Note which columns the solutions use, which mustn't leave, and ask little of others again."""
+        """Keep the columns that solutions use from leaving, and lower the threshold for others again."""
         self._in_use = in_use
         crowded = self._quota < self._num_own and 2 * np.count_nonzero(self._own()) > self._quota
         self._threshold = _KEEP_SCORE if crowded else 0.0
 
     def norms_outside(self) -> dict[int, float]:
-        """The largest ‖x̃_j‖ of the columns outside the working set, for each part where one isn't zero."""
+        """The largest ‖x̃_j‖ outside the working set, by block number; without the parts where it is 0."""
         largest = {}
         for number, part in self._parts.items():
             ids = slice(part.start, part.stop)
@@ -190,13 +191,11 @@ class Screening:
         return largest
 
     def _own(self) -> npt.NDArray[np.bool_]:
-        """(size,) which columns of the working set are in this process's blocks."""
-        if self._division.group.count == 1 or not self._division.group.is_first:
-            return np.ones(self.working_set.size, bool)
-        return self._division.owners(self.working_set.ids) == 0
+        """(size,) True for the columns of the working set that are in this process's blocks."""
+        return self._division.owners(self.working_set.ids) == self._division.group.rank
 
     def _evict(self, leaving: npt.NDArray[np.bool_]) -> None:
-        """Drop columns from the working set; the bounds of their parts take them in."""
+        """Drop columns from the working set, and raise the bounds of their parts to cover them."""
         rows = np.flatnonzero(leaving)
         numbers = self._division.numbers(self.working_set.ids[rows])
         by_reference: dict[int, list[int]] = {}
@@ -213,90 +212,3 @@ class Screening:
                 np.maximum(part.peak, upper[numbers[mine] == number].max(axis=0), out=part.peak)
         self.held[self.working_set.ids[rows]] = False
         self.working_set.keep(~leaving)
-
-
-class KktScores:
-    """|x̃_jᵀz − Tλ₂g_j|/(Tλ₁) of a region's columns, z the residual of the solution that ranks them.
-
-    Args:
-        task: The fit itself.
-        parts: The parts of this process's blocks, by block number.
-        candidates: The columns in memory, for which it is computed exactly at the end.
-
-    Attributes:
-        place: Place of that solution among the task's, or None if it isn't known yet.
-    """
-
-    def __init__(self, task: Task, parts: Mapping[int, BlockPart], candidates: Screening) -> None:
-        self.place: int | None = None
-        self._task, self._parts, self._screening = task, parts, candidates
-        self._values = np.zeros(len(candidates.held), np.float32)
-        self._error = 0.0
-
-    @property
-    def solution(self) -> Solution | None:
-        """The solution that ranks the columns."""
-        return None if self.place is None or not self._task.solutions else self._task.solutions[self.place]
-
-    def note(self, part: BlockPart, correlations: Float64 | Float32) -> None:
-        """Take in x̃_jᵀz of a part's columns, z being ``part.ranked``."""
-        self._values[part.start : part.stop] = correlations
-
-    def errors(self) -> dict[int, float]:
-        """How far the values may be off, by block, the columns in memory left out."""
-        if self.solution is None:
-            return {}
-        vector, bound = self._vector_and_bound(self.solution)
-        errors = {}
-        for number, norm in self._screening.norms_outside().items():
-            ranked = self._parts[number].ranked
-            errors[number] = np.inf if ranked is None else norm * float(np.linalg.norm(vector - ranked)) / bound
-        return errors
-
-    def collect(self, exchange: Exchange, group: ProcessGroup) -> None:
-        """Bring to the first process what the others know of their columns."""
-        (self._error,) = group.maximum(max(self.errors().values(), default=0.0))
-        exchange.collect(self._values)
-
-    def final(self) -> tuple[Float32, float]:
-        """(n,) the values, and how far they may be off, after :meth:`collect`; 0 if no column correlates with y."""
-        solution = self.solution
-        if solution is None:
-            return self._values, 0.0
-        vector, bound = self._vector_and_bound(solution)
-        working = self._screening.working_set
-        exact = signed(working.exact_correlations(np.arange(working.size), vector[:, None])[:, 0], self._task.sign)
-        self._values[working.ids] = exact
-        self._values[solution.ids] -= len(vector) * solution.penalty.l2 * np.abs(solution.coefficients)
-        self._values /= bound
-        return self._values, self._error
-
-    def at_bound(self, tolerance: float) -> Positions:
-        """The equicorrelation set: columns whose correlation is the bound to within a share.
-
-        The set is the same for all minimizers, γ isn't where its columns depend on each other (Tibshirani, 2013).
-        """
-        solution = self.solution
-        if solution is None:
-            return np.empty(0, np.int64)
-        vector, bound = self._vector_and_bound(solution)
-        working = self._screening.working_set
-        found = working.exact_correlations(np.arange(working.size), vector[:, None])[:, 0]
-        places = working.places(solution.ids)
-        found[places] -= len(vector) * solution.penalty.l2 * solution.coefficients
-        return np.sort(working.ids[signed(found, self._task.sign) >= bound * (1 - tolerance)])
-
-    def is_unique(self, at_bound: Positions) -> bool | None:
-        """Whether the columns at the bound are independent, which makes γ unique; None where there are too many."""
-        solution = self.solution
-        if solution is None or solution.penalty.l2 > 0 or len(at_bound) <= 1:
-            return True
-        if len(at_bound) > len(solution.residual):
-            return False
-        working = self._screening.working_set
-        columns = working.columns(working.places(at_bound))
-        return int(np.linalg.matrix_rank(columns)) == len(at_bound)
-
-    def _vector_and_bound(self, solution: Solution) -> tuple[Float64, float]:
-        """z, (T,), and Tλ₁."""
-        return self._task.vector(solution), len(solution.residual) * solution.penalty.l1

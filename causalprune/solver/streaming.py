@@ -1,61 +1,58 @@
-"""Passes over a store that is larger than memory: solve while scanning, then prove over all columns.
+"""The passes over a store larger than memory: solve while scanning, then certify over all columns.
 
-The blocks of columns are read in a random order. Each region keeps the columns that may become active in its working
-set, and solves over it while the scan goes on, so that later columns are judged by residuals rather than by y. At the
-end of the first pass the working set nearly always holds every active set; what bounds can't rule out is read again,
-until the duality gap over all columns is within the tolerance.
+Blocks of columns are read in a random order. Each region keeps the columns that may become active in its working set,
+and solves over it during the scan, so that later columns are screened by residuals rather than by y. After the first
+pass the working set nearly always holds every active column. Blocks that the bounds can't rule out are read again until
+the duality gap over all columns is within the tolerance.
 
-With several processes, each reads its own blocks; they meet where they solve and where they prove.
+With several processes, each reads its own blocks; they wait for each other where they solve and where they certify.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from causalprune.solver.process_group import ProcessGroup
-from causalprune.solver.products import HostProducts, Products, Request, column_norms
+from causalprune.solver.products import Products, Request, column_norms
 from causalprune.solver.region import Region
 from causalprune.solver.screening import Reference
 from causalprune.solver.source import ColumnSource, Float32, Float64
 
 _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
-"""Shares of the first pass after which the tasks are solved over what was seen so far."""
+"""Shares of the first pass after which the tasks are solved over the working set so far."""
 
 _LATER_CHECKS = (1 / 4, 1 / 2)
-"""The same for later passes, where violators of the last solution were seen."""
+"""The same for later passes, for regions where violators of the last solution were found."""
 
 Notify = Callable[[int, str], None]
-"""``notify(blocks read now, what is going on)``."""
+"""``notify(blocks, text)``: how many blocks were read for the first time, and the progress in words."""
 
 
 @dataclass
 class ScanCosts:
-    """What the passes cost.
+    """Costs of the passes.
 
     Attributes:
-        columns: Columns read, those read twice counted twice.
+        columns: Columns read; a column read twice counts twice.
         bytes_read: Stored bytes read.
         seconds: By ``read``, ``decode`` and ``product`` (norms and correlations), summed over threads, and
             ``subproblem`` (solving over the working sets, and the bounds).
     """
 
-    columns: int = 0
-    bytes_read: int = 0
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"read": 0.0, "decode": 0.0, "product": 0.0, "subproblem": 0.0}
-    )
+    columns: int
+    bytes_read: int
+    seconds: dict[str, float]
 
 
 @dataclass(frozen=True, eq=False)
 class _BlockResult:
-    """What a thread found in a block."""
+    """A block's products with the references of its regions: (region, products, norms, reference)."""
 
-    number: int
     first: int
     block: Float32
     parts: list[tuple[int, Float32, Float64 | None, Reference]]
@@ -63,21 +60,21 @@ class _BlockResult:
 
 
 class Scanner:
-    """Reads blocks for regions and lets them solve and prove.
+    """Reads blocks for regions, and has these solve and certify.
 
     Args:
         source: X.
-        regions: Which of its columns are fitted together; none overlap.
+        regions: Ranges of its columns, each fitted by itself; none overlap.
         group: The processes that divide the blocks.
-        block_width: Columns of a block.
-        ahead: Blocks that are worked on at the same time.
+        block_width: Columns per block.
+        ahead: Blocks processed at the same time.
         max_passes: Passes after which it gives up.
         products: Where products are computed.
-        seed: Of the order of the blocks.
-        notify: Called with the number of blocks just read for the first time, and a word on how it goes.
+        seed: Seed of the order of the blocks.
+        notify: Called after each block.
 
     Attributes:
-        costs: What it cost so far.
+        costs: Costs so far, of this process.
     """
 
     def __init__(
@@ -87,41 +84,30 @@ class Scanner:
         *,
         group: ProcessGroup,
         block_width: int,
-        ahead: int = 2,
-        max_passes: float = 10.0,
-        products: Products | None = None,
-        seed: int = 0,
-        notify: Notify | None = None,
+        ahead: int,
+        max_passes: float,
+        products: Products,
+        seed: int,
+        notify: Notify | None,
     ) -> None:
         self._source, self._regions, self._group = source, list(regions), group
         self._width, self._ahead, self._max_passes = block_width, ahead, max_passes
-        self._products = products or HostProducts()
+        self._products = products
         self._rng = np.random.default_rng(seed)
         self._notify = notify
         self._blocks = -(-source.num_columns // block_width)
-        self._by_block: dict[int, list[int]] = {}
-        for r, region in enumerate(self._regions):
-            for number in region.parts:
-                self._by_block.setdefault(number, []).append(r)
-        self.costs = ScanCosts()
-
-    @property
-    def passes(self) -> float:
-        """Columns read, as a multiple of all columns; with several processes, as if all had read as many."""
-        return self._group.count * self.costs.columns / self._source.num_columns
+        self._by_block = _by_block(region.parts for region in self._regions)
+        self.costs = ScanCosts(0, 0, dict.fromkeys(("read", "decode", "product", "subproblem"), 0.0))
 
     def total_costs(self) -> ScanCosts:
-        """What it cost all processes together."""
-        names = list(self.costs.seconds)
-        columns, read, *seconds = self._group.sum(
-            self.costs.columns, self.costs.bytes_read, *(self.costs.seconds[name] for name in names)
-        )
-        return ScanCosts(int(columns), int(read), dict(zip(names, seconds, strict=True)))
+        """The costs so far of all processes together."""
+        mine = self.costs
+        columns, read, *seconds = self._group.sum(mine.columns, mine.bytes_read, *mine.seconds.values())
+        return ScanCosts(int(columns), int(read), dict(zip(mine.seconds, seconds, strict=True)))
 
     def first_pass(self) -> None:
-        """Read everything once and solve."""
-        numbers = [b for b in range(self._blocks) if b in self._by_block]
-        self._scan(numbers, first_pass=True)
+        """Read every block once and solve."""
+        self._scan(self._by_block, first_pass=True)
         self._synchronize()
         for region in self._regions:
             region.finish_first_pass()
@@ -131,18 +117,15 @@ class Scanner:
         """Solve all tasks over the working sets."""
         self._solve(self._regions)
 
-    def prove(self) -> bool:
-        """Read again what bounds can't rule out, until every solution is certified.
+    def certify(self) -> bool:
+        """Read again the blocks that the bounds can't rule out, until every solution is certified.
 
         Returns:
-            Whether they are; False when ``max_passes`` ran out.
+            Whether every solution is certified; False if that would take more than ``max_passes``.
         """
         while True:
-            needed: dict[int, set[int]] = {}
             with self._subproblem():
-                for r, region in enumerate(self._regions):
-                    for number in region.certify():
-                        needed.setdefault(number, set()).add(r)
+                needed = _by_block(region.certify() for region in self._regions)
             if all(task.finished or not task.solutions for region in self._regions for task in region.tasks):
                 return True
             read, wanted = self._group.sum(self.costs.columns, len(needed))
@@ -152,21 +135,21 @@ class Scanner:
             with self._subproblem():
                 for region in self._regions:
                     region.choose_reference()
-            self._scan(sorted(needed), wanted=needed)
+            self._scan(needed)
             self._synchronize()
             self._solve([region for region in self._regions if region.changed])
 
     def rank(self, tolerance: float) -> None:
-        """Read again the blocks whose columns' correlations with the ranking solution aren't known well enough."""
-        needed: dict[int, set[int]] = {}
-        for r, region in enumerate(self._regions):
-            for number, error in region.ranking.errors().items():
-                if error > tolerance:
-                    needed.setdefault(number, set()).add(r)
-            region.choose_reference()
-        self._scan(sorted(needed), wanted=needed, check=False)
+        """Read again the blocks whose columns' KKT scores may be off by more than ``tolerance``."""
+        needed = _by_block(
+            {number for number, error in region.ranking.errors().items() if error > tolerance}
+            for region in self._regions
+        )
         for region in self._regions:
-            region.gather()
+            region.choose_reference()
+        self._scan(needed, solve=False)
+        for region in self._regions:
+            region.exchange.gather()
 
     def _synchronize(self) -> None:
         if self._group.count > 1:
@@ -178,26 +161,18 @@ class Scanner:
             for region in regions:
                 region.solve(exactly=exactly, first_pass=first_pass)
 
-    def _scan(
-        self,
-        numbers: list[int],
-        *,
-        first_pass: bool = False,
-        wanted: dict[int, set[int]] | None = None,
-        check: bool = True,
-    ) -> None:
-        """Read blocks in a random order; solve on the way."""
-        order = [int(n) for n in self._rng.permutation(numbers)]
-        shares = (_FIRST_CHECKS if first_pass else _LATER_CHECKS) if check else ()
-        # Every process must come to each of them: they are counted by the one with the fewest blocks.
+    def _scan(self, wanted: Mapping[int, Sequence[int]], *, first_pass: bool = False, solve: bool = True) -> None:
+        """Read blocks, by number, for the regions that want them, in a random order; solve on the way."""
+        order = [int(n) for n in self._rng.permutation(sorted(wanted))]
+        shares = (_FIRST_CHECKS if first_pass else _LATER_CHECKS) if solve else ()
+        # All processes must solve equally often, so the process with the fewest blocks determines when.
         fewest = -int(self._group.maximum(-len(order))[0])
         checks = {max(1, int(fewest * share)) for share in shares}
         checks = {check for check in checks if check < fewest}
 
         def items() -> Iterator[tuple[int, list[tuple[int, Reference, bool]]]]:
             for number in order:
-                mine = self._by_block[number] if wanted is None else sorted(wanted[number])
-                yield number, [(r, self._regions[r].reference, first_pass) for r in mine]
+                yield number, [(r, self._regions[r].reference, first_pass) for r in wanted[number]]
 
         before = self._source.bytes_read
         read, decoded = self._source.seconds
@@ -206,12 +181,14 @@ class Scanner:
                 region = self._regions[r]
                 start = max(region.start, result.first) - result.first
                 stop = start + products.shape[1]
-                region.add_block(result.number, result.block[:, start:stop], products, norms, reference)
+                region.add_block(result.first // self._width, result.block[:, start:stop], products, norms, reference)
             self.costs.seconds["product"] += result.seconds
             self.costs.columns += result.block.shape[1]
             del result
             if self._notify is not None:
-                self._notify(self._group.count if first_pass else 0, f"{self.passes:.2f} passes")
+                # As if every process had read as much as this one.
+                passes = self._group.count * self.costs.columns / self._source.num_columns
+                self._notify(self._group.count if first_pass else 0, f"{passes:.2f} passes")
             if count in checks:
                 self._synchronize()
                 due = [g for g in self._regions if first_pass or g.violators]
@@ -221,7 +198,7 @@ class Scanner:
         self.costs.seconds["decode"] += self._source.seconds[1] - decoded
 
     def _correlate(self, first: int, block: Float32, wanted: list[tuple[int, Reference, bool]]) -> _BlockResult:
-        """In a thread: correlate a block's columns with what their regions want to know."""
+        """Correlate a block's columns with their regions' references; called in the threads that read."""
         started = time.perf_counter()
         requests = []
         for r, reference, _ in wanted:
@@ -234,13 +211,22 @@ class Scanner:
             (r, products, norms[request.start : request.stop] if norms is not None else None, reference)
             for (r, reference, _), request, products in zip(wanted, requests, found, strict=True)
         ]
-        return _BlockResult(first // self._width, first, block, parts, time.perf_counter() - started)
+        return _BlockResult(first, block, parts, time.perf_counter() - started)
 
     @contextmanager
     def _subproblem(self) -> Iterator[None]:
-        """Count the time within as that of subproblems."""
+        """Count the time in the context as that of subproblems."""
         started = time.perf_counter()
         try:
             yield
         finally:
             self.costs.seconds["subproblem"] += time.perf_counter() - started
+
+
+def _by_block(numbers: Iterable[Iterable[int]]) -> dict[int, list[int]]:
+    """The regions, by place, that want each block, from the block numbers that each region wants."""
+    wanted: dict[int, list[int]] = {}
+    for place, some in enumerate(numbers):
+        for number in some:
+            wanted.setdefault(number, []).append(place)
+    return wanted

@@ -1,4 +1,4 @@
-"""A bounded set of columns in memory: those that may be active, gathered while the store is scanned."""
+"""The working set: the columns in memory, which may become active; their scales; and how the memory is divided."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ Positions = npt.NDArray[np.int64]
 SLAB = 1024
 """Columns that are converted to float64, or moved, at a time."""
 
+KKT_MARGIN = 1e-10
+"""A violation of the KKT conditions smaller than this share of the bound Tλ₁ is rounding."""
+
 
 class WorkingSet:
-    """Columns x_j of X in float32, each with the factor s_j of its scaled column x̃_j = s_j·x_j.
+    """Columns x_j of X in float32, each with the scale s_j of x̃_j = s_j·x_j.
 
     Args:
         num_rows: T.
@@ -47,7 +50,7 @@ class WorkingSet:
 
     @property
     def score(self) -> Float64:
-        """(size,) how near each column was to entering the model when it was last looked at."""
+        """(size,) how near each column was to becoming active when it was last compared with a residual."""
         return self._score[: self.size]
 
     def add(self, values: Float32, ids: Positions, scale: Float64, norm: Float64, score: Float64) -> None:
@@ -126,7 +129,7 @@ class WorkingSet:
             part = slice(start, min(start + 8 * SLAB, self.size))
             values[part] = self._values[part] @ narrow
         values *= self._scale[: self.size, None]
-        # Here the whole column is summed in one go.
+        # Unlike those of ``products``, these sums run over the whole column at once.
         share = (self.num_rows + 4) * FLOAT32_ROUNDING
         return values, share * self._norm[: self.size, None] * np.linalg.norm(vectors, axis=0)
 
@@ -138,9 +141,19 @@ class WorkingSet:
             out[start : start + len(part)] = self.columns(part) @ vectors
         return out
 
+    def exact_correlation(self, vector: Float64) -> Float64:
+        """x̃_jᵀv of one vector in float64 for all columns: (size,)."""
+        return self.exact_correlations(np.arange(self.size), vector[:, None])[:, 0]
+
+    def refine(self, correlations: Float64, errors: Float64, vector: Float64, bound: float) -> None:
+        """Recompute in float64 the correlations with ``vector`` that, given their errors, may reach the bound."""
+        doubtful = np.flatnonzero(np.abs(correlations) + errors > bound * (1 - KKT_MARGIN))
+        if len(doubtful):
+            correlations[doubtful] = self.exact_correlations(doubtful, vector[:, None])[:, 0]
+
 
 NORM_FLOOR = 1e-9
-"""Columns with less than this share of the largest norm keep that floor's scale: a unit norm would promote noise."""
+"""Columns whose norm is below this share of the largest one are scaled by that floor: unit norm would amplify noise."""
 
 
 class ColumnScales:
@@ -149,13 +162,13 @@ class ColumnScales:
     Args:
         num_rows: T.
         num_columns: Columns of the range.
-        normalize: ``none``: one power of two for all, so that nothing is rounded; ``column``: 1/‖x_j‖.
+        normalize: ``none``: the same power of two for all, so that nothing is rounded; ``column``: 1/‖x_j‖.
 
     Attributes:
         by_norm: Whether each column is scaled by its norm.
-        norm: (n,) float32 ‖x_j‖, 0 of columns that weren't read yet.
-        largest_norm: Of the columns read so far.
-        unit: The power of two; 0 before a column that isn't zero was read.
+        norm: (n,) float32 ‖x_j‖; 0 for columns that haven't been read.
+        largest_norm: The largest ‖x_j‖ read so far.
+        unit: The power of two; 0 until a nonzero column has been read.
     """
 
     def __init__(self, num_rows: int, num_columns: int, normalize: str) -> None:
@@ -166,7 +179,7 @@ class ColumnScales:
         self._norm_error = norm_error(num_rows)
 
     def measure(self, start: int, norms: Float64) -> None:
-        """Note ‖x_j‖ of the columns from ``start`` on."""
+        """Set ‖x_j‖ of the columns from ``start`` on."""
         self.norm[start : start + len(norms)] = norms
         largest = float(norms.max(initial=0.0))
         if self.unit == 0.0 and largest > 0:
@@ -174,7 +187,7 @@ class ColumnScales:
         self.largest_norm = max(self.largest_norm, largest)
 
     def of(self, ids: Positions | slice) -> tuple[Float64, Float64]:
-        """s_j and an upper bound of ‖x̃_j‖."""
+        """s_j and an upper bound on ‖x̃_j‖."""
         norm = self.norm[ids].astype(np.float64)
         if self.by_norm:
             floored = np.maximum(norm, NORM_FLOOR * self.largest_norm)
@@ -184,40 +197,40 @@ class ColumnScales:
         return scale, scale * norm * (1 + self._norm_error)
 
     def any_floored(self, start: int, stop: int) -> bool:
-        """Whether the floor decides the scale of any of these columns."""
+        """Whether the norm of any of these columns is below the floor."""
         norm = self.norm[start:stop]
         return bool(((norm > 0) & (norm < NORM_FLOOR * self.largest_norm)).any())
 
 
 _COLUMN_BYTES = 26
-"""For each column: norm, rank, whether it is in the working set; in the result γ and the KKT score; copies of these."""
+"""Per column: norm, KKT score, membership in the working set; γ and the KKT score in the result; copies of these."""
 
 _SMALLEST_SET = 128
 _LARGEST_SET = 2**27
-"""Bytes that are enough for the working set, unless both of the following ask for more."""
+"""Bytes that suffice for the working set, unless both of the following ask for more."""
 
 _LARGEST_SHARE = 10
-"""One column in so many is enough."""
+"""One in this many columns suffices."""
 
 _COLUMNS_A_ROW = 256
-"""So many columns for each that a Lasso can select are enough."""
+"""This many columns per row suffice; a Lasso selects at most one per row."""
 
 _PROGRAM = 160 * 2**20
-"""What Python with NumPy, SciPy and Zarr occupies. A constant: with a measured one, equal fits would differ in their
-last bits from run to run."""
+"""What Python with NumPy, SciPy and Zarr occupies. A constant, since with a measured value the last bits of a fit would
+differ from run to run."""
 
 _WORKSPACE = 2**25
-"""Active sets, their factors, tables of one block's scores."""
+"""Active sets, their Cholesky factors, and the scores of a block's columns."""
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """What fits.
+    """How the memory of the process is divided.
 
     Attributes:
-        block_width: Columns of a block.
-        ahead: Blocks that are worked on at the same time.
-        working_set_columns: Columns of all working sets together.
+        block_width: Columns per block.
+        ahead: Blocks processed at the same time.
+        working_set_columns: Columns in all working sets together.
     """
 
     block_width: int
@@ -232,19 +245,19 @@ def plan_memory(
     num_columns: int,
     chunk_width: int,
     vectors: int,
-    copies: float = 1.0,
-    processes: int = 1,
+    copies: float,
+    processes: int,
 ) -> MemoryPlan:
-    """Divide the memory of the process.
+    """Divide the memory of the process among blocks and working sets.
 
     Args:
         limit: Bytes for the whole process; PyTorch, if something else loaded it, comes on top.
         num_rows: T.
         num_columns: P.
-        chunk_width: A block of this width, or a multiple of it, decodes nothing twice.
+        chunk_width: Blocks of this width, or a multiple of it, decode nothing twice.
         vectors: Residuals that each block is correlated with.
-        copies: How many times its own size forming a block takes.
-        processes: How many fill the working set, each a share of its own.
+        copies: Memory for forming a block, as a multiple of the block's size.
+        processes: How many processes fill the working set, each with its own share.
 
     Raises:
         UsageError: Not even narrow blocks and a small working set fit.
@@ -255,11 +268,11 @@ def plan_memory(
     width = min(chunk_width, num_columns)
     for ahead, shrink in ((2, 1), (2, 2), (1, 1), (1, 2), (1, 4), (1, 8), (0, 8), (0, 16), (0, 32)):
         narrow = max(1, width // shrink)
-        # A block, its products with their scores, and the columns gathered from it.
+        # Each block, its products with their scores, and the columns gathered from it.
         blocks = int((ahead + 1) * narrow * (column * copies + 16 * vectors)) + narrow * 8 * vectors
         rest = limit - fixed - blocks
         if rest >= max(smallest, blocks // 2 if shrink < 8 else 0):
-            # As the working set grows, passes become fewer and every look at it dearer.
+            # A larger working set takes fewer passes, but every product with it costs more.
             wide = min(num_columns // _LARGEST_SHARE, _COLUMNS_A_ROW * num_rows)
             useful = max(smallest // column, wide, _LARGEST_SET // column)
             columns = min(num_columns, useful, int(0.8 * rest) // column)
@@ -272,7 +285,7 @@ def plan_memory(
 
 
 def divide_working_set(total: int, sizes: list[int]) -> list[int]:
-    """Divide the columns of a working set among regions: small ones take what they have, the others alike."""
+    """Divide the columns of a working set among regions of these sizes: evenly, none more than it has."""
     shares = [0] * len(sizes)
     rest, left = total, len(sizes)
     for place in sorted(range(len(sizes)), key=sizes.__getitem__):
