@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from causalprune.solver.problem import (
     row_factor,
 )
 from causalprune.solver.process_group import Division, ProcessGroup
-from causalprune.solver.products import DeviceProducts, HostProducts, Products
+from causalprune.solver.products import DeviceProducts, HostProducts
 from causalprune.solver.region import Region
 from causalprune.solver.source import ColumnSource, Float32, Float64
 from causalprune.solver.streaming import Notify, Scanner
@@ -83,24 +83,22 @@ def assist(
         _ExactFit(source, problem, options, ranges, None, group).work()
 
 
+@dataclass
 class _ExactFit:
     """One process's part of a fit; the arguments are those of :func:`fit_exactly`."""
 
-    def __init__(
-        self,
-        source: ColumnSource,
-        problem: LassoProblem,
-        options: SolverOptions,
-        ranges: Ranges | None,
-        notify: Notify | None,
-        group: ProcessGroup,
-    ) -> None:
+    source: ColumnSource
+    problem: LassoProblem
+    options: SolverOptions
+    ranges: Ranges | None
+    notify: Notify | None
+    group: ProcessGroup
+
+    def __post_init__(self) -> None:
+        source, problem, options, group = self.source, self.problem, self.options, self.group
         if options.folds and not problem.num_alphas:
             raise UsageError("`cv`", expected="`alphas=N`, the path to choose from", found="one α")
-        self._group = group
-        self._source, self._problem, self._options = source, problem, options
-        self._names = [name for name, _, _ in ranges] if ranges is not None else None
-        spans = [(0, source.num_columns)] if ranges is None else [(start, stop) for _, start, stop in ranges]
+        spans = [(0, source.num_columns)] if self.ranges is None else [part[1:] for part in self.ranges]
         self._rows = FittedRows(source.target, options.row_weights, options.held_out, options.folds)
         sides = max(1, problem.num_alphas) * (1 + len(self._rows.side_rows))
         plan = plan_memory(
@@ -117,22 +115,20 @@ class _ExactFit:
             self._region(Division(*span, plan.block_width, group), capacity)
             for span, capacity in zip(spans, capacities, strict=True)
         ]
-        products: Products = HostProducts() if options.device == "cpu" else DeviceProducts(options.device)
         self._scanner = Scanner(
             source,
             self._regions,
             group=group,
-            block_width=plan.block_width,
-            ahead=plan.ahead,
+            plan=plan,
             max_passes=options.max_passes,
-            products=products,
+            products=HostProducts() if options.device == "cpu" else DeviceProducts(options.device),
             seed=options.seed,
-            notify=notify,
+            notify=self.notify,
         )
 
     def _region(self, division: Division, capacity: int) -> Region:
-        problem, rows = self._problem, self._rows
-        wanted = problem.wanted_nonzero(self._source.num_rows, division.num_columns)
+        problem, rows = self.problem, self._rows
+        wanted = problem.wanted_nonzero(self.source.num_rows, division.num_columns)
         main = Task(
             rows.target,
             problem.l1_ratio,
@@ -156,13 +152,13 @@ class _ExactFit:
 
     def _side_task(self, main: Task, weights: Float64) -> Task:
         """A fit with other row weights at the α of the fit itself."""
-        return Task(
-            self._rows.target,
-            self._problem.l1_ratio,
-            self._problem.sign,
-            max(SIDE_TOL, self._problem.tol),
-            lambda _: [s.alpha for s in main.solutions],
+        return replace(
+            main,
+            tol=max(SIDE_TOL, main.tol),
+            alphas=lambda _: [s.alpha for s in main.solutions],
+            num_nonzero=None,
             factor=row_factor(weights),
+            solutions=[],
         )
 
     def work(self) -> tuple[bool, Float32 | None]:
@@ -175,12 +171,13 @@ class _ExactFit:
         if all(region.alpha_max == 0 for region in self._regions):
             raise no_correlation() if any(region.moved for region in self._regions) else no_movement()
         certified = self._scanner.certify()
-        for region in self._regions:
-            self._choose(region)
+        if self._rows.folds:
+            for region in self._regions:
+                self._choose(region)
         probabilities = None
-        if certified and self._options.resamples:
+        if certified and self.options.resamples:
             certified, probabilities = self._resample()
-        if certified and self._options.ranking:
+        if certified and self.options.ranking:
             self._scanner.rank(RANK_TOL)
         for region in self._regions:
             region.ranking.collect(region.exchange)
@@ -188,28 +185,28 @@ class _ExactFit:
         return certified, probabilities
 
     def _choose(self, region: Region) -> None:
-        """Choose α by cross-validation; without it the smallest is chosen already."""
-        if self._rows.folds and region.tasks[0].solutions:
-            errors = fold_errors(region, self._rows) if self._group.is_first else None
-            place = None if errors is None else int(np.argmin(errors.mean(axis=0)))
-            region.ranking.place = self._group.broadcast(place)
+        """Choose α by cross-validation."""
+        if region.tasks[0].solutions:
+            first = self.group.is_first
+            place = int(np.argmin(fold_errors(region, self._rows).mean(axis=0))) if first else None
+            region.ranking.place = self.group.broadcast(place)
 
     def _resample(self) -> tuple[bool, Float32]:
         """Selection probabilities: the share of resamples of the steps in which γ isn't zero at the chosen α."""
-        options = self._options
+        options = self.options
         for region in self._regions:
             chosen = region.ranking.solution
             if chosen is None:
                 continue
             for number in range(options.resamples):
-                counts = bootstrap_counts(self._source.num_rows, options.seed, number)
+                counts = bootstrap_counts(self.source.num_rows, options.seed, number)
                 task = self._side_task(region.tasks[0], self._rows.weights * counts)
                 task.alphas = lambda _, alpha=chosen.alpha: [alpha]
                 task.solutions = [replace(chosen, gap=np.inf)]
                 region.tasks.append(task)
         self._scanner.solve()
         certified = self._scanner.certify()
-        probability = np.zeros(self._source.num_columns, np.float32)
+        probability = np.zeros(self.source.num_columns, np.float32)
         for region in self._regions:
             if region.ranking.solution is None:
                 continue
@@ -219,7 +216,7 @@ class _ExactFit:
 
     def result(self, probabilities: Float32 | None) -> FitResult:
         """The result, at the first process."""
-        num_columns = self._source.num_columns
+        num_columns = self.source.num_columns
         gamma = np.zeros(num_columns)
         dual = np.zeros(num_columns, np.float32)
         evidence, equal = [], []
@@ -228,7 +225,7 @@ class _ExactFit:
             dual[region.start : region.stop], error = region.ranking.final()
             at_bound = region.ranking.at_bound(_EQUAL)
             equal.append(at_bound + region.start)
-            found = region_evidence(region, self._rows, self._problem, self._costs, num_columns, at_bound, error)
+            found = region_evidence(region, self._rows, self.problem, self._costs, num_columns, at_bound, error)
             evidence.append(found)
             solution = region.ranking.solution
             if solution is not None:
@@ -238,11 +235,11 @@ class _ExactFit:
         extras: dict[str, npt.NDArray[Any]] = {"equicorrelation": np.concatenate(equal)}
         if probabilities is not None:
             extras["selection_probability"] = probabilities
-        if self._problem.num_alphas:
-            extras |= sparse_path(paths, self._problem.num_alphas)
-        if self._names is None:
+        if self.problem.num_alphas:
+            extras |= sparse_path(paths, self.problem.num_alphas)
+        if self.ranges is None:
             return FitResult(gamma, dual, evidence[0], extras=extras, seconds=self._costs.seconds)
-        layers = tuple(zip(self._names, evidence, strict=True))
+        layers = tuple((part[0], found) for part, found in zip(self.ranges, evidence, strict=True))
         return FitResult(gamma, dual, combine(layers), layers, extras, self._costs.seconds)
 
 

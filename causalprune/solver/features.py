@@ -1,4 +1,4 @@
-"""The columns of the causal model, formed from signed deltas while they are read.
+"""The columns X of the causal model, formed from the recorded signed deltas while these are read.
 
 Plain SGD explains ΔL_t by (Δθ_t)², one column per parameter. SGD with momentum needs three columns per parameter, side
 by side: (Δθ_t)², (Δθ_{t−1})² and Δθ_t·Δθ_{t−1} are columns 3k, 3k + 1 and 3k + 2 of parameter k, for t = 1 … T − 1
@@ -13,30 +13,30 @@ from typing import Literal
 
 import numpy as np
 
-from causalprune.solver.source import Argument, ColumnSource, Result
+from causalprune.solver.source import Argument, ColumnSource, Float32, Float64, Result
+from causalprune.solver.working_set import Positions
 from causalprune.trajectory.reader import RecordingReader, recut
 from causalprune.trajectory.threads import BufferPool, prefetched
 
 
 class FeatureSource(ColumnSource):
-    """X and y of a recording, X by blocks of columns or of rows.
+    """X and y of a recording; see :class:`ColumnSource`.
 
-    Memory: ``prefetch + 1`` blocks, and with lags as many blocks of deltas again; what the caller keeps comes on top.
+    Memory: ``prefetch + 1`` blocks, with lags as many blocks of deltas again, and the blocks that the caller keeps.
 
     Args:
         reader: The recording.
         lags: 0 for one column per parameter or group, 1 for the three of momentum.
-        groups: (P_active,) group number of each column of the recording, from 0; every parameter by itself when left
-            out. Reading is cheapest where a group's members lie side by side.
+        groups: (P_active,) group number of each column of the recording, from 0; None: every parameter by itself.
+            Reading is cheapest if the members of each group are adjacent.
         lr_scale: Divide Δθ_t by η_t, so that columns are Δθ²/η².
-        prefetch: Blocks formed ahead, each in a thread of its own; 0 forms them in the calling thread.
+        prefetch: Blocks formed ahead, each in its own thread; 0: in the calling thread.
 
     Attributes:
         num_rows: T, less the lags.
         num_columns: Columns of X.
-        block_width: A width of column blocks that decodes nothing twice.
+        block_width: Blocks of this width decode nothing twice.
         target: (num_rows,) float64, ΔL.
-        copies: How many times its own size forming a block of columns takes, at most.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class FeatureSource(ColumnSource):
         reader: RecordingReader,
         *,
         lags: Literal[0, 1] = 0,
-        groups: np.ndarray | None = None,
+        groups: Positions | None = None,
         lr_scale: bool = False,
         prefetch: int = 2,
     ) -> None:
@@ -62,7 +62,7 @@ class FeatureSource(ColumnSource):
             count = self._groups.count
         self.num_columns = self._each * count
         self.block_width = self._each * width
-        # With lags the deltas lie beside the features; with groups the members lie beside the sums, which are float64.
+        # With lags memory holds deltas and features; with groups the members' features and the sums in float64.
         self.copies = 1.0 if lags == 0 else 4 / 3
         if self._groups is not None:
             self.copies = 3.0 + self.copies * reader.num_columns / count
@@ -77,7 +77,7 @@ class FeatureSource(ColumnSource):
         """Thread time of reading and of decoding so far."""
         return self._reader.seconds
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> Float32:
         """Columns ``start`` to ``stop`` of X, all rows: (num_rows, stop − start) float32, C-contiguous.
 
         Raises:
@@ -89,22 +89,22 @@ class FeatureSource(ColumnSource):
             raise IndexError(f"columns {start} to {stop} of {self.num_columns}")
         return self._read(start, stop, BufferPool(0))
 
-    def _read(self, start: int, stop: int, pool: BufferPool) -> np.ndarray:
+    def _read(self, start: int, stop: int, pool: BufferPool) -> Float32:
         first, last = start // self._each, -(-stop // self._each)
         whole = self._groups_of(first, last, pool) if self._groups else self._parameters(first, last, pool)
         part = whole[:, start - first * self._each : stop - first * self._each]
         return np.ascontiguousarray(part)
 
-    def _parameters(self, first: int, last: int, pool: BufferPool) -> np.ndarray:
+    def _parameters(self, first: int, last: int, pool: BufferPool) -> Float32:
         """Features of the recording's columns ``first`` to ``last``."""
         deltas = pool.take(self._reader.num_rows, last - first)
         if self._lags == 0 and self._lr is None:
-            return self._reader.read_columns(first, last, deltas, kernel=_square)
+            return self._reader.read_columns(first, last, deltas, kernel=lambda v, out: np.multiply(v, v, out=out))
         self._reader.read_columns(first, last, deltas)
         return self._features(deltas, self._lr, pool)
 
-    def _features(self, deltas: np.ndarray, lr: np.ndarray | None, pool: BufferPool) -> np.ndarray:
-        """Features of consecutive rows of deltas, which are overwritten."""
+    def _features(self, deltas: Float32, lr: Float32 | None, pool: BufferPool) -> Float32:
+        """Features of consecutive rows of deltas; overwrites the deltas."""
         if lr is not None:
             np.divide(deltas, lr, out=deltas)
         if self._lags == 0:
@@ -117,8 +117,8 @@ class FeatureSource(ColumnSource):
         np.multiply(before, before, out=features[:, :, 1])
         return features.reshape(rows, 3 * columns)
 
-    def _groups_of(self, first: int, last: int, pool: BufferPool) -> np.ndarray:
-        """Sums over groups ``first`` to ``last``, streamed over the columns among which their members are."""
+    def _groups_of(self, first: int, last: int, pool: BufferPool) -> Float32:
+        """Sums over groups ``first`` to ``last``, streamed over the range of columns that contains their members."""
         assert self._groups is not None
         sums = np.zeros((self.num_rows, last - first, self._each))
         start, stop = self._groups.span(first, last)
@@ -130,7 +130,7 @@ class FeatureSource(ColumnSource):
 
     def map_blocks(
         self,
-        function: Callable[[int, np.ndarray, Argument], Result],
+        function: Callable[[int, Float32, Argument], Result],
         items: Iterable[tuple[int, Argument]],
         width: int,
         ahead: int,
@@ -145,13 +145,13 @@ class FeatureSource(ColumnSource):
 
         return prefetched((partial(work, number, argument) for number, argument in items), ahead)
 
-    def row_blocks(self, height: int) -> Iterator[tuple[int, np.ndarray]]:
+    def row_blocks(self, height: int) -> Iterator[tuple[int, Float32]]:
         """Iterate over blocks of rows; see :class:`ColumnSource`."""
         blocks = self._rows(height)
-        # With a lag the first block of deltas gives a row less than the others, and every later one would be off by it.
+        # With a lag the first block of deltas yields one row less, which would shift every later block.
         return recut(blocks, height, self.num_rows) if self._lags else blocks
 
-    def _rows(self, height: int) -> Iterator[tuple[int, np.ndarray]]:
+    def _rows(self, height: int) -> Iterator[tuple[int, Float32]]:
         pool = BufferPool(2)
         previous = np.empty((0, self._reader.num_columns), np.float32)
         for first, block in self._reader.row_blocks(height, self.ahead):
@@ -168,14 +168,10 @@ class FeatureSource(ColumnSource):
                 yield max(0, first - self._lags), features
 
 
-def _square(values: np.ndarray, out: np.ndarray) -> None:
-    np.multiply(values, values, out=out)
-
-
 class _Groups:
-    """Which columns of a recording belong to which group."""
+    """The group of each column of a recording."""
 
-    def __init__(self, groups: np.ndarray, columns: int) -> None:
+    def __init__(self, groups: Positions, columns: int) -> None:
         if groups.shape != (columns,) or groups.dtype.kind not in "iu" or groups.min() < 0:
             raise ValueError(f"groups are {groups.dtype} {groups.shape}, not {columns} numbers from 0")
         self._of_column = groups.astype(np.int64)
@@ -187,19 +183,19 @@ class _Groups:
         np.maximum.at(self._stop, self._of_column, positions + 1)
 
     def span(self, first: int, last: int) -> tuple[int, int]:
-        """The narrowest range of columns that holds the members of groups ``first`` to ``last``."""
+        """The narrowest range of columns that contains the members of groups ``first`` to ``last``."""
         if first == last:
             return 0, 0
         return int(self._first[first:last].min()), int(self._stop[first:last].max())
 
-    def add(self, features: np.ndarray, begin: int, first: int, sums: np.ndarray) -> None:
+    def add(self, features: Float32, begin: int, first: int, sums: Float64) -> None:
         """Add features of consecutive columns to the sums of their groups.
 
         Args:
             features: (rows, columns, each) float32.
             begin: The first column.
             first: The group of the first of ``sums``.
-            sums: (rows, groups, each) float64; members of other groups are left out.
+            sums: (rows, groups, each) float64; members of other groups are ignored.
         """
         groups = self._of_column[begin : begin + features.shape[1]] - first
         wanted = (groups >= 0) & (groups < sums.shape[1])

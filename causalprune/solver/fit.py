@@ -206,7 +206,8 @@ class PlainSolver:
         else:
             raise no_correlation()
         gamma = scanned.scale * attempt.coefficients
-        residual = y - _predict(source, gamma)
+        products = (block.astype(np.float64) @ gamma[i : i + block.shape[1]] for i, block in source.blocks())
+        residual = y - sum(products, np.zeros(T))
         penalty = Penalty(attempt.alpha * problem.l1_ratio, attempt.alpha * (1 - problem.l1_ratio))
         found, correlation = certify(source, scanned.scale, attempt.coefficients, residual, penalty, problem.sign)
         null = float(y @ y) / (2 * T)
@@ -238,11 +239,3 @@ class PlainSolver:
         if self.certifies and not evidence.certified:
             raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
         return result
-
-
-def _predict(source: ColumnSource, gamma: Float64) -> Float64:
-    """Xγ in float64."""
-    prediction = np.zeros(source.num_rows)
-    for first, block in source.blocks():
-        prediction += block.astype(np.float64) @ gamma[first : first + block.shape[1]]
-    return prediction

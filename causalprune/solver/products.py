@@ -1,8 +1,8 @@
-"""Products of blocks of columns with residuals, in float32 with a proven bound of their error.
+"""Correlations x_jᵀv of blocks of columns with residuals, in float32, with a proven bound on their error.
 
-A sum of n products in float32, in whatever order and with or without fused multiply-add, is off by at most
+The error of a sum of n products in float32, in any order and with or without fused multiply-add, is at most
 n·u/(1 − n·u)·Σ|x_t·v_t| ≤ n·u/(1 − n·u)·‖x‖·‖v‖ with u = 2⁻²⁴ (Higham, Accuracy and Stability of Numerical Algorithms,
-section 3.1). Rows are taken in panels of 64, whose sums are added up, so that n is 64 + T/64 rather than T.
+section 3.1). Panels of 64 rows are summed first and their sums added up, so that n is 64 + T/64 rather than T.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ _SLAB = 512
 def correlation_error(num_rows: int) -> float:
     """Largest error of a product x_jᵀv as a share of ‖x_j‖·‖v‖.
 
-    Roundings of v to float32 and of the result come on top; n·u stays below 1e-3, so 1 % pays for 1/(1 − n·u).
+    It includes the rounding of v to float32 and of the result; n·u is below 1e-3, so 1 % covers 1/(1 − n·u).
     """
     return 1.01 * (PANEL_ROWS + num_rows / PANEL_ROWS + 4) * FLOAT32_ROUNDING
 
 
 def norm_error(num_rows: int) -> float:
-    """Largest relative error of a column's norm as :func:`column_norms` computes it and float32 holds it."""
+    """Largest relative error of a column's norm computed by :func:`column_norms` and rounded to float32."""
     return 1.01 * (num_rows + 4) * FLOAT32_ROUNDING
 
 
@@ -50,17 +50,20 @@ class Products(Protocol):
     """Where products are computed."""
 
     def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:
-        """For each request the (K, n) array x_jᵀv of its columns and vectors; called in several threads.
+        """Correlate columns with vectors; called in several threads.
 
         Args:
             block: (T, w) float32.
             requests: Which columns with which vectors.
+
+        Returns:
+            For each request the (K, n) array x_jᵀv.
         """
         ...
 
 
 class HostProducts:
-    """Products on the CPU, one BLAS thread a caller."""
+    """Products on the CPU, in the calling thread."""
 
     def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:
         """See :meth:`Products.correlate`."""
@@ -73,10 +76,10 @@ class HostProducts:
 
 
 class DeviceProducts:
-    """Products on an accelerator through PyTorch, in float32 proper: TensorFloat-32 would break the error's bound.
+    """Products on an accelerator through PyTorch, in true float32: TensorFloat-32 would violate the error bound.
 
     Args:
-        device: Such as ``cuda``; ``cpu`` works too and tests this path where there is no accelerator.
+        device: Such as ``cuda``; also ``cpu``, for tests without an accelerator.
 
     Raises:
         UsageError: There is no such device.
@@ -108,10 +111,10 @@ class DeviceProducts:
 
 
 def column_norms(block: Float32) -> Float64:
-    """‖x_j‖ of each column, (w,) float64, summed in float32 after a lift by an exact power of two.
+    """‖x_j‖ of each column, (w,) float64, summed in float32 after scaling by a power of two, which is exact.
 
-    Entries are of the order of 1e-12, and their squares would leave the range of float32. A column for which the lift
-    isn't enough is summed in float64.
+    Entries are of the order of 1e-12, so that their squares would leave the range of float32. Columns out of range even
+    after scaling are summed in float64.
     """
     largest = float(block[:PANEL_ROWS].max(initial=0.0))
     unit = 2.0 ** -math.floor(math.log2(largest)) if 0 < largest < math.inf else 1.0

@@ -1,4 +1,4 @@
-"""Reference solvers: scikit-learn's coordinate descent, and the truncated gradient of the paper's authors."""
+"""Solvers to compare with: scikit-learn's coordinate descent, and the truncated gradient of the paper's authors."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def solve_sklearn(
     """Solve with :class:`sklearn.linear_model.ElasticNet`; see :class:`causalprune.solver.fit.PlainSolver`.
 
     Raises:
-        UsageError: The matrix and its copy don't fit in ``options.memory_bytes``.
+        UsageError: The matrix and a copy of it don't fit in ``options.memory_bytes``.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNet
@@ -43,12 +43,12 @@ def solve_sklearn(
     for first, block in source.blocks():
         columns[:, first : first + block.shape[1]] = block
     columns *= scan.scale
-    # Columns of the order of 1: squares of 1e-12 would underflow the descent's own tests.
+    # Make columns of the order of 1: squares of 1e-12 would underflow in scikit-learn's tests.
     size = float(np.abs(columns).max()) or 1.0
     lift = 2.0 ** -np.floor(np.log2(size))
     columns *= lift if problem.sign >= 0 else -lift
     l1, l2 = lift * alpha * problem.l1_ratio, lift**2 * alpha * (1 - problem.l1_ratio)
-    # scikit-learn's stopping rule is relative to ‖y‖², in the same scaling as ours.
+    # scikit-learn's stopping rule is relative to ‖y‖², with the same scaling of the objective.
     net = ElasticNet(
         alpha=l1 + l2,
         l1_ratio=l1 / (l1 + l2),
@@ -59,7 +59,7 @@ def solve_sklearn(
         positive=problem.sign != 0,
     )
     with warnings.catch_warnings():
-        # Whether it converged is for our own certificate to say.
+        # Our own certificate decides whether it converged.
         warnings.simplefilter("ignore", ConvergenceWarning)
         net.fit(columns, source.target)
     return Attempt(net.coef_ * (lift if problem.sign >= 0 else -lift), alpha, int(net.n_iter_))
@@ -69,29 +69,28 @@ SKLEARN = Solver(PlainSolver(solve_sklearn, lambda _: "sklearn"))
 
 
 GRADIENT_LIMIT = 1e12
-"""Gradients are clipped to ± this, as the authors do."""
-
+"""Gradients are clipped to ± this, as in the authors' code."""
 
 _BLOCK_ROWS = 64
-"""Rows that are read, and shuffled, together."""
+"""Rows that are read and shuffled together."""
 
 
 @dataclass(frozen=True)
 class TruncatedGradientConfig:
-    """A variant of the solver.
+    """A variant of the truncated gradient.
 
     Attributes:
         lr: Step size η_0.
         lr_decay_power: d in η_t = η_0/t^d, t counted from 1 over all minibatches.
-        batch_rows: Rows in a minibatch.
+        batch_rows: Rows per minibatch.
         max_passes: Passes over the rows.
-        patience: Passes without progress of the squared error before it stops; 0 never.
+        patience: Stop after this many passes without a smaller squared error; 0: never.
         divide_by_mean: Whether y is divided by its mean.
         divide_by_lr: Whether the columns are Δθ²/η² rather than Δθ².
         momentum: Momentum of the gradient step.
         weight_decay: L2 coefficient of the gradient step.
-        stop_r2: Stop when R² on a pass exceeds this; 1 never.
-        alpha_times_columns: α·P when no α is given, or None for a share of alpha_max.
+        stop_r2: Stop when R² over a pass exceeds this; 1: never.
+        alpha_times_columns: α·P if no α is given; None: α is a share of alpha_max.
     """
 
     lr: float
@@ -107,8 +106,8 @@ class TruncatedGradientConfig:
     alpha_times_columns: float | None = None
 
 
-# The authors' three variants (their repository, versions of September 2024, June 2025 and October 2025). Where they
-# left a number to be tuned (the α of the first), the problem's α says it.
+# The authors' three variants (versions of September 2024, June 2025 and October 2025 of their repository). Where they
+# left a number to be tuned (the α of the first), it is the problem's α.
 PAPER_V1 = TruncatedGradientConfig(lr=1e-2, lr_decay_power=0.25, batch_rows=1, max_passes=1, patience=0)
 JUNE_2025 = TruncatedGradientConfig(
     lr=0.1, lr_decay_power=0.1, batch_rows=16, divide_by_mean=True, divide_by_lr=True, alpha_times_columns=1e-3
@@ -148,16 +147,16 @@ def solve_truncated_gradient(
 ) -> tuple[Float64, int]:
     """Run the stochastic truncated gradient on the scaled columns.
 
-    With the squared error 1/(2b)·‖y_B − X̃_B w‖² of a minibatch of b rows: w ← w − η_t·∇; u ← u + η_t·α is the penalty
-    every weight could have had so far, q_k what it had; w_k > 0 becomes max(0, w_k − (u + q_k)), w_k < 0 becomes
-    min(0, w_k + (u − q_k)), and q_k takes the change.
+    For the squared error 1/(2b)·‖y_B − X̃_B w‖² of a minibatch of b rows: w ← w − η_t·∇; u ← u + η_t·α is the penalty
+    that every weight could have received so far, q_k what it did receive; w_k > 0 becomes max(0, w_k − (u + q_k)),
+    w_k < 0 becomes min(0, w_k + (u − q_k)), and the change is added to q_k (Tsuruoka, Tsujii and Ananiadou, 2009).
 
     Args:
         source: X and y.
         scale: (P,) s in X̃ = X·diag(s).
-        alpha: α of the target as the variant scales it (y/mean y where it divides); 0 leaves the penalty out.
+        alpha: α for the target as the variant scales it, y/mean(y) if it divides; 0: no penalty.
         config: The variant.
-        seed: Seed of the order of minibatches, which is shuffled within each block that is read.
+        seed: Seed of the order of the rows, which are shuffled within each block that is read.
 
     Returns:
         (P,) w, and the number of passes.
@@ -180,7 +179,7 @@ def solve_truncated_gradient(
             order = rng.permutation(len(block))
             for start in range(0, len(block), config.batch_rows):
                 rows = order[start : start + config.batch_rows]
-                # Only a minibatch is ever held in float64.
+                # Only one minibatch at a time is in float64.
                 wide = block[rows] * scale
                 t += 1
                 eta = config.lr / t**config.lr_decay_power
@@ -214,12 +213,12 @@ def _solve(
 ) -> Attempt:
     config = _variant(options)
     (alpha,) = problem.alphas(alpha_max)
-    # α is that of y; the authors' belongs to y as the variant divides it.
+    # Our α belongs to y, the authors' to y as the variant divides it.
     unit = abs(target_unit(source.target, config))
     if config.alpha_times_columns is not None and problem.alpha is None and problem.alpha_ratio is None:
         alpha = unit * config.alpha_times_columns / source.num_columns
     coefficients, passes = solve_truncated_gradient(source, scan.scale, alpha / unit, config, options.seed)
-    # Without a penalty there is no Lasso to be certified; the gap is that of the smallest α that can be said.
+    # Without a penalty there is no Lasso to certify; compute the gap for a tiny α instead.
     return Attempt(coefficients, max(alpha, 1e-12 * alpha_max), passes)
 
 

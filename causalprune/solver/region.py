@@ -147,13 +147,12 @@ class Region:
         scales = self._scales
         unit, scales.largest_norm = self._group.maximum(scales.unit, scales.largest_norm)
         stale = scales.unit not in (0.0, unit) and not scales.by_norm
+        before, scales.unit = scales.unit, unit
         if stale:
-            self._largest_correlation *= unit / scales.unit
+            self._largest_correlation *= unit / before
             for part in self.parts.values():
                 if part.peak is not None:
-                    part.peak *= unit / scales.unit
-        scales.unit = unit
-        if stale:
+                    part.peak *= unit / before
             self._working_set.rescale(*scales.of(self._working_set.ids))
         self._largest_correlation, violators, changed = self._group.maximum(
             self._largest_correlation, self.violators, self.changed

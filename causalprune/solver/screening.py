@@ -192,7 +192,8 @@ class Screening:
 
     def _own(self) -> npt.NDArray[np.bool_]:
         """(size,) True for the columns of the working set that are in this process's blocks."""
-        return self._division.owners(self.working_set.ids) == self._division.group.rank
+        own: npt.NDArray[np.bool_] = self._division.owners(self.working_set.ids) == self._division.group.rank
+        return own
 
     def _evict(self, leaving: npt.NDArray[np.bool_]) -> None:
         """Drop columns from the working set, and raise the bounds of their parts to cover them."""

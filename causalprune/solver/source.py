@@ -1,4 +1,4 @@
-"""The design matrix X and the target y of the causal model, read in blocks: what solvers ask for."""
+"""The input of a solver: the design matrix X and the target y, X read in blocks of columns or rows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Result = TypeVar("Result")
 
 
 class ColumnSource(ABC):
-    """X (T, P) and y (T,), X too large for memory.
+    """X (T, P) and y (T,), with X possibly larger than memory.
 
     Attributes:
         num_rows: T.
         num_columns: P.
         block_width: Columns in a block that is cheap to read.
         target: y, (T,) float64.
-        copies: How many times its own size forming a block of columns takes, at most.
-        ahead: Blocks that :meth:`blocks` forms ahead, each in a thread.
+        copies: Largest memory for forming a block of columns, as a multiple of the block's size.
+        ahead: Blocks that :meth:`blocks` forms ahead, each in its own thread.
     """
 
     num_rows: int
@@ -56,7 +56,7 @@ class ColumnSource(ABC):
         """Iterate over all rows in blocks.
 
         Args:
-            height: Rows of a block.
+            height: Rows per block.
 
         Yields:
             (first row, (≤ height, P) float32).
@@ -66,14 +66,14 @@ class ColumnSource(ABC):
         """Iterate over blocks of columns, in order.
 
         Args:
-            width: Columns of a block; ``block_width`` when left out.
+            width: Columns per block; by default ``block_width``.
 
         Yields:
             (first column, (T, ≤ width) float32).
         """
         width = width or self.block_width
         items = ((number, None) for number in range(-(-self.num_columns // width)))
-        return self.map_blocks(_with_its_place, items, width, self.ahead)
+        return self.map_blocks(lambda first, block, _: (first, block), items, width, self.ahead)
 
     def map_blocks(
         self,
@@ -82,25 +82,21 @@ class ColumnSource(ABC):
         width: int,
         ahead: int,
     ) -> Iterator[Result]:
-        """Apply a function to blocks of columns and yield the results in order; here in the calling thread.
+        """Apply a function to blocks of columns and yield the results in order.
+
+        By default everything runs in the calling thread; a source may read blocks, and call the function, in threads.
 
         Args:
-            function: Called with the first column, the (T, ≤ width) block and the item's argument; in the threads that
-                read the blocks, where a source has some.
-            items: (block number, argument), block b being columns b·width and on. An item is taken when its block's
-                turn to be read comes, ``ahead`` blocks before its result is yielded.
-            width: Columns of a block.
-            ahead: Blocks that are worked on at the same time, each in a thread; 0 works in the calling thread.
+            function: Called with the first column, the (T, ≤ width) block and the item's argument.
+            items: (block number, argument); block b starts at column b·width. An item is taken when reading of its
+                block begins, ``ahead`` blocks before its result is yielded.
+            width: Columns per block.
+            ahead: Blocks processed at the same time, each in its own thread; 0: in the calling thread.
         """
         del ahead
         for number, argument in items:
             first = number * width
             yield function(first, self.read(first, min(first + width, self.num_columns)), argument)
-
-
-def _with_its_place(first: int, block: Float32, argument: None) -> tuple[int, Float32]:
-    del argument
-    return first, block
 
 
 class ArraySource(ColumnSource):
@@ -109,10 +105,10 @@ class ArraySource(ColumnSource):
     Args:
         X: (T, P), kept as float32.
         y: (T,).
-        block_width: Columns in a block.
+        block_width: Columns per block.
 
     Raises:
-        DataError: Lengths that differ.
+        DataError: Shapes that don't match.
     """
 
     def __init__(self, X: npt.ArrayLike, y: npt.ArrayLike, block_width: int = 4096) -> None:

@@ -22,6 +22,7 @@ from causalprune.solver.products import Products, Request, column_norms
 from causalprune.solver.region import Region
 from causalprune.solver.screening import Reference
 from causalprune.solver.source import ColumnSource, Float32, Float64
+from causalprune.solver.working_set import MemoryPlan
 
 _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the first pass after which the tasks are solved over the working set so far."""
@@ -66,8 +67,7 @@ class Scanner:
         source: X.
         regions: Ranges of its columns, each fitted by itself; none overlap.
         group: The processes that divide the blocks.
-        block_width: Columns per block.
-        ahead: Blocks processed at the same time.
+        plan: The width of blocks, and how many are processed at the same time.
         max_passes: Passes after which it gives up.
         products: Where products are computed.
         seed: Seed of the order of the blocks.
@@ -83,19 +83,18 @@ class Scanner:
         regions: Sequence[Region],
         *,
         group: ProcessGroup,
-        block_width: int,
-        ahead: int,
+        plan: MemoryPlan,
         max_passes: float,
         products: Products,
         seed: int,
         notify: Notify | None,
     ) -> None:
         self._source, self._regions, self._group = source, list(regions), group
-        self._width, self._ahead, self._max_passes = block_width, ahead, max_passes
+        self._width, self._ahead, self._max_passes = plan.block_width, plan.ahead, max_passes
         self._products = products
         self._rng = np.random.default_rng(seed)
         self._notify = notify
-        self._blocks = -(-source.num_columns // block_width)
+        self._blocks = -(-source.num_columns // self._width)
         self._by_block = _by_block(region.parts for region in self._regions)
         self.costs = ScanCosts(0, 0, dict.fromkeys(("read", "decode", "product", "subproblem"), 0.0))
 
@@ -113,9 +112,11 @@ class Scanner:
             region.finish_first_pass()
         self.solve()
 
-    def solve(self) -> None:
-        """Solve all tasks over the working sets."""
-        self._solve(self._regions)
+    def solve(self, regions: Sequence[Region] | None = None, *, exactly: bool = True, first_pass: bool = False) -> None:
+        """Solve all tasks of regions, by default of all, over their working sets; see :meth:`Region.solve`."""
+        with self._subproblem():
+            for region in self._regions if regions is None else regions:
+                region.solve(exactly=exactly, first_pass=first_pass)
 
     def certify(self) -> bool:
         """Read again the blocks that the bounds can't rule out, until every solution is certified.
@@ -137,7 +138,7 @@ class Scanner:
                     region.choose_reference()
             self._scan(needed)
             self._synchronize()
-            self._solve([region for region in self._regions if region.changed])
+            self.solve([region for region in self._regions if region.changed])
 
     def rank(self, tolerance: float) -> None:
         """Read again the blocks whose columns' KKT scores may be off by more than ``tolerance``."""
@@ -155,11 +156,6 @@ class Scanner:
         if self._group.count > 1:
             for region in self._regions:
                 region.synchronize()
-
-    def _solve(self, regions: Sequence[Region], *, exactly: bool = True, first_pass: bool = False) -> None:
-        with self._subproblem():
-            for region in regions:
-                region.solve(exactly=exactly, first_pass=first_pass)
 
     def _scan(self, wanted: Mapping[int, Sequence[int]], *, first_pass: bool = False, solve: bool = True) -> None:
         """Read blocks, by number, for the regions that want them, in a random order; solve on the way."""
@@ -192,7 +188,7 @@ class Scanner:
             if count in checks:
                 self._synchronize()
                 due = [g for g in self._regions if first_pass or g.violators]
-                self._solve(due, exactly=not first_pass, first_pass=first_pass)
+                self.solve(due, exactly=not first_pass, first_pass=first_pass)
         self.costs.bytes_read += self._source.bytes_read - before
         self.costs.seconds["read"] += self._source.seconds[0] - read
         self.costs.seconds["decode"] += self._source.seconds[1] - decoded
