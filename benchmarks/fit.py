@@ -2,10 +2,10 @@
 
     python benchmarks/fit.py STORES [--problems mom-200k mom-1m] [--methods ours celer skglm] [--limit 300]
 
-Makes the stores that STORES lacks (see trajectories.py). Every method runs in a process of its own, one after the
-other on the same data, on one thread of BLAS. ``ours`` reads the store; the others are given the matrix, and their time
-to load it is stated beside. Of every path the gap is computed again, in float64, over all columns; ``×`` is the
-method's CPU time (loading included) divided by ours. A method that takes longer than ``--limit`` seconds is stopped.
+Makes the stores that STORES lacks (see trajectories.py). Each method runs in its own process, one after the other on
+the same data, with one BLAS thread. ``ours`` reads the store; the others are given the matrix, and the time to load it
+is listed separately. The gap of every path is computed again, in float64, over all columns; ``×`` is the method's CPU
+time, loading included, divided by ours. A method that takes longer than ``--limit`` seconds is stopped.
 
 Columns have unit norm unless ``--normalize none``; paths are 20 α down to 0.01 alpha_max, ``one`` is 0.01 alpha_max
 alone, ``100`` a path of 100.
@@ -85,7 +85,7 @@ def gaps(X: np.ndarray, y: np.ndarray, alphas: list[float], coefficients: np.nda
         used = np.flatnonzero(g)
         residual = y - X[:, used].astype(np.float64) @ g[used].astype(np.float64)
         peak = max(np.abs(residual @ X[:, i : i + 8192].astype(np.float64)).max() for i in range(0, X.shape[1], 8192))
-        gap = duality_gap(y, residual, float(np.abs(g).sum()), float(g @ g), Penalty(alpha), float(peak)).gap
+        gap = duality_gap(y, residual, g, Penalty(alpha), float(peak)).gap
         worst = max(worst, gap * 2 * len(y))
     return worst
 
@@ -148,7 +148,7 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     config = TruncatedGradientConfig(lr=0.5 / squares, lr_decay_power=0.1, batch_rows=16, max_passes=30, patience=0)
     g, passes = solve_truncated_gradient(source, scanned.scale, alpha, config, seed=0)
     model = sum(block @ (scanned.scale * g)[i : i + block.shape[1]] for i, block in source.blocks())
-    gap = certify(source, scanned.scale, g, y - model, Penalty(alpha)).gap
+    gap = certify(source, scanned.scale, g, y - model, Penalty(alpha))[0].gap
     return {"nonzero": int(np.count_nonzero(g)), "passes": passes, "gap": gap * 2 * len(y) / float(y @ y)}
 
 
@@ -220,7 +220,7 @@ def main() -> None:
         for kind in arguments.kinds:
             base = None
             for method in arguments.methods:
-                # scikit-learn takes minutes for one α already; a path of 100 says nothing new of peers.
+                # scikit-learn takes minutes for a single α; a path of 100 shows nothing new about the others.
                 if (kind == "100" and method != "ours") or (kind != "one" and method in ("scikit-learn", "authors")):
                     continue
                 found = run(store, method, kind, arguments)

@@ -1,9 +1,9 @@
-"""Who should write the recording of several processes: the first one everything, or each its own columns?
+"""Who should write the recording of several processes: the first one all of it, or each process its own columns?
 
     torchrun --nproc-per-node 2 benchmarks/ranks.py [--batch 64] [--rounds 5]
 
-The peer is the same DistributedDataParallel loop, both losses included, that records nothing. ``own`` writes a store a
-process, each with its share of the columns; a reader would have to put them together.
+The baseline is the same DistributedDataParallel loop, including both losses, that records nothing. ``own`` writes one
+store per process, each with its share of the columns; a reader would have to combine them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 
 WAYS = ("nothing", "first", "own")
 STEPS = 128
-"""Of a round: two shards of the LeNet."""
+"""Steps per round: two shards of the LeNet."""
 
 
 def columns(way: str, total: int) -> slice:
@@ -95,7 +95,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as directory:
         loops = {way: Loop(way, options.batch, STEPS * (options.rounds + 1), Path(directory)) for way in WAYS}
         for number in range(options.rounds + 1):
-            # The order turns; the first round warms up.
+            # The order rotates; the first round is a warm-up.
             for way in sorted(WAYS, key=lambda way: (WAYS.index(way) - number) % len(WAYS)):
                 dist.barrier()
                 started = time.perf_counter()

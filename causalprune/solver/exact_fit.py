@@ -102,13 +102,7 @@ class _ExactFit:
         self._rows = FittedRows(source.target, options.row_weights, options.held_out, options.folds)
         sides = max(1, problem.num_alphas) * (1 + len(self._rows.side_rows))
         plan = plan_memory(
-            options.memory_bytes,
-            num_rows=source.num_rows,
-            num_columns=source.num_columns,
-            chunk_width=source.block_width,
-            vectors=max(sides + 1, options.resamples + 1),
-            copies=source.copies,
-            processes=group.count,
+            options.memory_bytes, source, vectors=max(sides + 1, options.resamples + 1), processes=group.count
         )
         capacities = divide_working_set(plan.working_set_columns, [stop - start for start, stop in spans])
         self._regions = [

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -46,8 +45,8 @@ class Request:
     vectors: Float32
 
 
-class Products(Protocol):
-    """Where products are computed."""
+class HostProducts:
+    """Products on the CPU, in the calling thread."""
 
     def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:
         """Correlate columns with vectors; called in several threads.
@@ -59,14 +58,6 @@ class Products(Protocol):
         Returns:
             For each request the (K, n) array x_jᵀv.
         """
-        ...
-
-
-class HostProducts:
-    """Products on the CPU, in the calling thread."""
-
-    def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:
-        """See :meth:`Products.correlate`."""
         found = [np.zeros((len(request.vectors), request.stop - request.start), np.float32) for request in requests]
         for first in range(0, len(block), PANEL_ROWS):
             panel = block[first : first + PANEL_ROWS]
@@ -93,7 +84,7 @@ class DeviceProducts:
         torch.backends.cuda.matmul.allow_tf32 = False
 
     def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:
-        """See :meth:`Products.correlate`."""
+        """See :meth:`HostProducts.correlate`."""
         torch = self._torch
         with torch.inference_mode():
             there = torch.from_numpy(block).to(self._device, non_blocking=True)
@@ -108,6 +99,9 @@ class DeviceProducts:
                     total += vectors[:, rows] @ there[rows, request.start : request.stop]
                 found.append(total)
             return [total.cpu().numpy() for total in found]
+
+
+Products = HostProducts | DeviceProducts
 
 
 def column_norms(block: Float32) -> Float64:

@@ -230,7 +230,7 @@ class Region:
         self.reference = Reference(stacked, np.array(units), np.array(owner, np.int64), ranking)
 
     def certify(self) -> set[int]:
-        """Compute the duality gap of every solution from the bounds known so far.
+        """Compute the duality gap of every solution from the bounds known so far, and choose the next reference.
 
         Returns:
             Numbers of this process's blocks that must be read to certify the rest.
@@ -251,6 +251,7 @@ class Region:
                 if gap > task.goal:
                     allowed = allowed_peak(*facts, task.goal)
                     needed |= {number for number, limit in limits.items() if limit > allowed}
+        self.choose_reference()
         return needed
 
     def gamma(self, solution: Solution) -> tuple[Positions, Float64]:

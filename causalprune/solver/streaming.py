@@ -72,9 +72,6 @@ class Scanner:
         products: Where products are computed.
         seed: Seed of the order of the blocks.
         notify: Called after each block.
-
-    Attributes:
-        costs: Costs so far, of this process.
     """
 
     def __init__(
@@ -96,13 +93,19 @@ class Scanner:
         self._notify = notify
         self._blocks = -(-source.num_columns // self._width)
         self._by_block = _by_block(region.parts for region in self._regions)
-        self.costs = ScanCosts(0, 0, dict.fromkeys(("read", "decode", "product", "subproblem"), 0.0))
+        self._before = source.bytes_read, *source.seconds
+        self._columns, self._product_seconds, self._subproblem_seconds = 0, 0.0, 0.0
 
     def total_costs(self) -> ScanCosts:
         """The costs so far of all processes together."""
-        mine = self.costs
-        columns, read, *seconds = self._group.sum(mine.columns, mine.bytes_read, *mine.seconds.values())
-        return ScanCosts(int(columns), int(read), dict(zip(mine.seconds, seconds, strict=True)))
+        now = self._source.bytes_read, *self._source.seconds
+        reading = (after - before for after, before in zip(now, self._before, strict=True))
+        columns, read, *seconds = self._group.sum(
+            self._columns, *reading, self._product_seconds, self._subproblem_seconds
+        )
+        return ScanCosts(
+            int(columns), int(read), dict(zip(("read", "decode", "product", "subproblem"), seconds, strict=True))
+        )
 
     def first_pass(self) -> None:
         """Read every block once and solve."""
@@ -129,13 +132,10 @@ class Scanner:
                 needed = _by_block(region.certify() for region in self._regions)
             if all(task.finished or not task.solutions for region in self._regions for task in region.tasks):
                 return True
-            read, wanted = self._group.sum(self.costs.columns, len(needed))
+            read, wanted = self._group.sum(self._columns, len(needed))
             passes = read / self._source.num_columns + wanted / self._blocks
             if not wanted or passes > self._max_passes + 1e-9:
                 return False
-            with self._subproblem():
-                for region in self._regions:
-                    region.choose_reference()
             self._scan(needed)
             self._synchronize()
             self.solve([region for region in self._regions if region.changed])
@@ -153,9 +153,8 @@ class Scanner:
             region.exchange.gather()
 
     def _synchronize(self) -> None:
-        if self._group.count > 1:
-            for region in self._regions:
-                region.synchronize()
+        for region in self._regions:
+            region.synchronize()
 
     def _scan(self, wanted: Mapping[int, Sequence[int]], *, first_pass: bool = False, solve: bool = True) -> None:
         """Read blocks, by number, for the regions that want them, in a random order; solve on the way."""
@@ -170,28 +169,23 @@ class Scanner:
             for number in order:
                 yield number, [(r, self._regions[r].reference, first_pass) for r in wanted[number]]
 
-        before = self._source.bytes_read
-        read, decoded = self._source.seconds
         for count, result in enumerate(self._source.map_blocks(self._correlate, items(), self._width, self._ahead), 1):
             for r, products, norms, reference in result.parts:
                 region = self._regions[r]
                 start = max(region.start, result.first) - result.first
                 stop = start + products.shape[1]
                 region.add_block(result.first // self._width, result.block[:, start:stop], products, norms, reference)
-            self.costs.seconds["product"] += result.seconds
-            self.costs.columns += result.block.shape[1]
+            self._product_seconds += result.seconds
+            self._columns += result.block.shape[1]
             del result
             if self._notify is not None:
                 # As if every process had read as much as this one.
-                passes = self._group.count * self.costs.columns / self._source.num_columns
+                passes = self._group.count * self._columns / self._source.num_columns
                 self._notify(self._group.count if first_pass else 0, f"{passes:.2f} passes")
             if count in checks:
                 self._synchronize()
                 due = [g for g in self._regions if first_pass or g.violators]
                 self.solve(due, exactly=not first_pass, first_pass=first_pass)
-        self.costs.bytes_read += self._source.bytes_read - before
-        self.costs.seconds["read"] += self._source.seconds[0] - read
-        self.costs.seconds["decode"] += self._source.seconds[1] - decoded
 
     def _correlate(self, first: int, block: Float32, wanted: list[tuple[int, Reference, bool]]) -> _BlockResult:
         """Correlate a block's columns with their regions' references; called in the threads that read."""
@@ -216,7 +210,7 @@ class Scanner:
         try:
             yield
         finally:
-            self.costs.seconds["subproblem"] += time.perf_counter() - started
+            self._subproblem_seconds += time.perf_counter() - started
 
 
 def _by_block(numbers: Iterable[Iterable[int]]) -> dict[int, list[int]]:

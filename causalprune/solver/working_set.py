@@ -11,7 +11,7 @@ import numpy.typing as npt
 from causalprune.base.errors import UsageError
 from causalprune.base.units import format_bytes
 from causalprune.solver.products import FLOAT32_ROUNDING, norm_error
-from causalprune.solver.source import Float32, Float64
+from causalprune.solver.source import ColumnSource, Float32, Float64
 
 Positions = npt.NDArray[np.int64]
 
@@ -238,34 +238,23 @@ class MemoryPlan:
     working_set_columns: int
 
 
-def plan_memory(
-    limit: int,
-    *,
-    num_rows: int,
-    num_columns: int,
-    chunk_width: int,
-    vectors: int,
-    copies: float,
-    processes: int,
-) -> MemoryPlan:
+def plan_memory(limit: int, source: ColumnSource, *, vectors: int, processes: int) -> MemoryPlan:
     """Divide the memory of the process among blocks and working sets.
 
     Args:
         limit: Bytes for the whole process; PyTorch, if something else loaded it, comes on top.
-        num_rows: T.
-        num_columns: P.
-        chunk_width: Blocks of this width, or a multiple of it, decode nothing twice.
+        source: X.
         vectors: Residuals that each block is correlated with.
-        copies: Memory for forming a block, as a multiple of the block's size.
         processes: How many processes fill the working set, each with its own share.
 
     Raises:
         UsageError: Not even narrow blocks and a small working set fit.
     """
+    num_rows, num_columns, copies = source.num_rows, source.num_columns, source.copies
     column = 4 * num_rows
     fixed = _PROGRAM + _COLUMN_BYTES * num_columns + _WORKSPACE
     smallest = min(num_columns, processes * (_SMALLEST_SET + 2 * num_rows)) * column
-    width = min(chunk_width, num_columns)
+    width = min(source.block_width, num_columns)
     for ahead, shrink in ((2, 1), (2, 2), (1, 1), (1, 2), (1, 4), (1, 8), (0, 8), (0, 16), (0, 32)):
         narrow = max(1, width // shrink)
         # Each block, its products with their scores, and the columns gathered from it.

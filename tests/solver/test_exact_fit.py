@@ -70,7 +70,7 @@ def test_every_solution_of_a_path_meets_the_optimality_conditions(kind, l1_ratio
 
 
 @pytest.mark.usefixtures("scarce")
-def test_a_scarce_pool_changes_passes_not_the_solution(monkeypatch):
+def test_a_small_working_set_changes_the_passes_and_not_the_solution(monkeypatch):
     X, y = causal_problem(columns=3000)
     problem = LassoProblem(alpha_ratio=0.05, normalize="column")
     small = fit_exactly(ArraySource(X, y, 64), problem, PLAIN)
@@ -84,7 +84,7 @@ def test_a_scarce_pool_changes_passes_not_the_solution(monkeypatch):
 
 @pytest.mark.parametrize("normalize", ["none", "column"])
 @pytest.mark.usefixtures("scarce")
-def test_every_dual_correlation_is_known(normalize):
+def test_every_kkt_score_is_known(normalize):
     X, y = causal_problem(columns=2000)
     result = fit_exactly(ArraySource(X, y, 64), LassoProblem(alpha_ratio=0.1, normalize=normalize), PLAIN)
     wide = X.astype(np.float64)

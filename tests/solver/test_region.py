@@ -1,4 +1,4 @@
-"""What a region knows of the columns that aren't in its working_set: upper bounds that hold for every one of them."""
+"""The upper bounds that a region keeps for the columns outside its working set hold for each of them."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def add_block(region, X, number, *, first_pass=False):
 
 
 def require_bounds(region, X):
-    """Of every column outside the working set the correlation is within its part's bound."""
+    """The correlation of every column outside the working set is within its part's bound."""
     for part in region.parts.values():
         columns = X[:, part.start : part.stop].astype(np.float64) * region._scales.of(slice(part.start, part.stop))[0]
         correlations = np.abs(part.reference.vectors.T @ columns)
@@ -30,8 +30,8 @@ def require_bounds(region, X):
 
 @pytest.mark.parametrize("normalize", ["none", "column"])
 @pytest.mark.parametrize("seed", range(8))
-def test_bounds_hold_whatever_joins_and_leaves_the_pool(seed, normalize):
-    """The working set is so small that columns leave it at every turn, also those of the block that is being read."""
+def test_bounds_hold_whatever_joins_and_leaves_the_working_set(seed, normalize):
+    """The working set is so small that columns leave it all the time, even those of the block that is being read."""
     rng = np.random.default_rng(seed)
     X = (rng.random((ROWS, COLUMNS)) * rng.random(COLUMNS)).astype(np.float32)
     y = rng.standard_normal(ROWS)
