@@ -15,12 +15,12 @@ from numpy.lib import format as npy
 
 from causalprune.base.errors import CausalpruneError, DataError, UsageError, storage_errors
 from causalprune.base.files import atomic_file, sync_tree, temporary_beside
-from causalprune.trajectory.layout import METADATA
 from causalprune.trajectory.names import RECORDING_FORMATS
 from causalprune.trajectory.reader import RecordingReader, recut
 from causalprune.trajectory.steps import STEP_FIELDS
-from causalprune.trajectory.storage import Location, locate
-from causalprune.trajectory.zarr_files import group_document, read_attributes
+from causalprune.trajectory.storage import locate
+from causalprune.trajectory.storage.location import Location
+from causalprune.trajectory.zarr_files import METADATA, group_document, read_attributes
 
 _KIND = "slice"
 

@@ -1,4 +1,4 @@
-"""The rows of one shard while they are recorded."""
+"""The rows of one shard while they are being recorded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RowBlock:
     Args:
         rows: B.
         columns: P_active.
-        pinned: Whether the memory is page-locked, so that a GPU can copy into it while the caller goes on.
+        pinned: Whether the memory is page-locked, so that a GPU can copy into it asynchronously.
 
     Attributes:
         shard: Number of the shard that the rows will become.
@@ -43,7 +43,7 @@ class RowBlock:
             self.values = np.empty((rows, columns), np.float32)
 
     def touch(self) -> None:
-        """Make the system back the memory now: whoever writes a page first waits for it."""
+        """Make the system allocate the pages now, because the first write to a page waits for it."""
         self.values.fill(0)
 
     def reuse(self, shard: int) -> None:
@@ -51,7 +51,7 @@ class RowBlock:
         self.shard, self.rows, self._wait = shard, 0, None
 
     def put_delta(self, delta: np.ndarray | torch.Tensor) -> None:
-        """Copy (P_active,) values into the next row, unless they are there already."""
+        """Copy (P_active,) values into the next row, unless they are that row."""
         row = self.values[self.rows]
         if not isinstance(delta, np.ndarray):
             if delta.data_ptr() != row.ctypes.data:
@@ -71,6 +71,6 @@ class RowBlock:
             self._tensor = torch.from_numpy(self.values)
         self._tensor[self.rows].copy_(source.detach(), non_blocking=True)
         if source.is_cuda:
-            event = torch.cuda.Event()
+            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
             event.record(torch.cuda.current_stream(source.device))
             self._wait = event.synchronize

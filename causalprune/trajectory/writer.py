@@ -1,21 +1,21 @@
-"""Recording: the training loop copies a row, a thread does the rest."""
+"""Recording: the training loop copies each row into a buffer, and a thread does the rest."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from causalprune.base.errors import DataError
+from causalprune.base.locks import Lock
 from causalprune.trajectory.commits import Commit, CommitLog
-from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.lifecycle import finish_recording
+from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
-from causalprune.trajectory.schema import RecordingSchema
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 
@@ -23,50 +23,40 @@ if TYPE_CHECKING:
     import torch
 
 QUEUE_BYTES = 512 * 2**20
-"""Memory for rows that aren't stored yet; two blocks at least."""
-
-_REMEDY = "record with a smaller learning rate"
+"""Default memory for rows that aren't stored yet."""
 
 
 class RecordingWriter:
-    """Appends rows to a recording; made by a :class:`Store`, which holds the lock for it.
+    """Appends rows to a recording; made by a :class:`Store`.
 
-    A row costs the caller one copy. Full blocks are rounded, compressed, written and committed by a thread; when it
-    falls behind by more than ``queue_bytes``, the next row waits. What goes wrong in the thread is raised by the next
-    call, and by every call after it.
+    A row costs the caller one copy. A thread rounds, compresses, writes and commits full blocks; when it falls behind
+    by more than ``queue_bytes``, the next row waits. An error in the thread is raised by the next call and by every
+    later one.
 
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
     the recording as complete.
 
     Args:
-        layout: The recording's files.
-        schema: Its shape and codec.
+        recording: The recording.
         log: Its commits.
-        describe: Names the parameter of a column, for error messages.
-        release: Called once when the writer is done, however it ends.
-        finalize: Called by :meth:`finish` when all rows are durable.
+        lock: The lock of the store, which the writer releases when it ends.
         tail: (n, P_active) rows of the last, unfilled shard, already committed.
-        queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
+        queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
     """
 
     def __init__(
         self,
-        layout: RecordingLayout,
-        schema: RecordingSchema,
+        recording: RecordingReader,
         log: CommitLog,
         *,
-        describe: Callable[[int], str],
-        release: Callable[[], None],
-        finalize: Callable[[], None],
-        tail: np.ndarray,
+        lock: Lock | None = None,
+        tail: np.ndarray | None = None,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
-        self._layout = layout
-        self._schema = schema
+        self._recording = recording
+        self._schema = schema = recording.schema
         self._log = log
-        self._describe = describe
-        self._release = release
-        self._finalize = finalize
+        self._lock = lock
         self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
         self._allocated = 0
         self._pinned = False
@@ -78,7 +68,7 @@ class RecordingWriter:
         self._closed = False
         self._appended = self._committed = log.rows
         self._block: RowBlock | None = None
-        if len(tail):
+        if tail is not None and len(tail):
             self._block = self._allocate()
             self._block.reuse(log.rows // schema.shape.rows)
             self._block.values[: len(tail)] = tail
@@ -93,12 +83,12 @@ class RecordingWriter:
         return self._appended
 
     def row(self) -> np.ndarray:
-        """Where the next row will be kept, (P_active,) float32: pass it to :meth:`append` to save a copy."""
-        block = self._current()
-        return block.values[block.rows]
+        """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
+        row: np.ndarray = self.room()[0]
+        return row
 
     def room(self) -> np.ndarray:
-        """Where the next rows will be kept, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
+        """The buffer of the next rows, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
         block = self._current()
         return block.values[block.rows :]
 
@@ -115,10 +105,10 @@ class RecordingWriter:
     ) -> None:
         """Append a row.
 
-        A CUDA tensor is copied to pinned memory without waiting for it, on the current stream.
+        A CUDA tensor is copied to pinned memory asynchronously, on the current stream.
 
         Args:
-            delta: (P_active,) signed Δθ, float32; free to be changed as soon as this returns, by the same stream.
+            delta: (P_active,) signed Δθ, float32; may be modified as soon as this returns, by the same stream.
             loss_before: Loss before the step.
             loss_after: Loss after it.
             lr: Learning rate η_t of the step.
@@ -130,8 +120,7 @@ class RecordingWriter:
             DataError: A value, or one of an earlier row, is NaN or infinite.
             CausalpruneError: Whatever else stopped the thread.
         """
-        on_device = not isinstance(delta, np.ndarray) and delta.is_cuda
-        self._pinned = on_device
+        self._pinned = not isinstance(delta, np.ndarray) and delta.is_cuda
         block = self._current()
         if tuple(delta.shape) != (self._schema.shape.columns,):
             raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
@@ -151,7 +140,7 @@ class RecordingWriter:
         """Store everything appended so far, durably.
 
         Returns:
-            The rows of the recording, all of them committed.
+            The number of rows, all of them committed.
 
         Raises:
             CausalpruneError: Whatever stopped the thread.
@@ -173,13 +162,9 @@ class RecordingWriter:
         """
         try:
             if self.flush() == 0:
-                raise DataError(
-                    f"recording {self._layout.root}",
-                    expected="at least one row",
-                    found="none",
-                    remedy="record more steps",
-                )
-            self._finalize()
+                where = f"recording {self._recording.path}"
+                raise DataError(where, expected="at least one row", found="none", remedy="record more steps")
+            finish_recording(self._recording, self._log)
         finally:
             self.abort()
 
@@ -193,7 +178,7 @@ class RecordingWriter:
             self.abort()
 
     def abort(self) -> None:
-        """Close without storing what isn't stored yet."""
+        """Close without storing the rows that aren't stored yet."""
         if self._closed:
             return
         self._closed = True
@@ -204,7 +189,8 @@ class RecordingWriter:
         self._thread.join()
         self._block = None
         self._free.clear()
-        self._release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -225,9 +211,7 @@ class RecordingWriter:
 
     def _require_finite(self, value: float, position: int, row: int) -> None:
         if not math.isfinite(value):
-            raise DataError(
-                f"{STEP_FIELDS[position]} of row {row}", expected="a finite number", found=f"{value}", remedy=_REMEDY
-            )
+            raise _not_finite(f"{STEP_FIELDS[position]} of row {row}", value)
 
     def _current(self) -> RowBlock:
         """The block that takes the next row; waits until there is one."""
@@ -291,7 +275,7 @@ class RecordingWriter:
         return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
 
     def _commit(self, block: RowBlock, rows: int) -> None:
-        """Write a block's shard, then say so in the log: the order that makes a crash harmless."""
+        """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
         scalars = block.scalars[:rows]
@@ -300,7 +284,7 @@ class RecordingWriter:
         replaces = block.shard < len(self._log.commits)
         try:
             file = write_shard(
-                self._layout.shard(block.shard),
+                self._recording.layout.shard(block.shard),
                 block.values[:rows],
                 self._schema.shape,
                 self._schema.codec,
@@ -308,11 +292,12 @@ class RecordingWriter:
                 (lambda new: self._log.append_prepare(block.shard, rows, new)) if replaces else None,
             )
         except NonFiniteError as error:
-            raise DataError(
-                f"delta of row {first + error.row}, {self._describe(error.column)}",
-                expected="a finite number",
-                found=f"{error.value}",
-                remedy=_REMEDY,
-            ) from error
+            parameter = self._recording.describe_column(error.column)
+            raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
         self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars)))
         self._committed = first + rows
+
+
+def _not_finite(subject: str, value: float) -> DataError:
+    remedy = "record with a smaller learning rate"
+    return DataError(subject, expected="a finite number", found=f"{value}", remedy=remedy)

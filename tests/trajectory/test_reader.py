@@ -35,15 +35,6 @@ def test_column_blocks(recorded, width, prefetch):
     assert stop == COLUMNS
 
 
-def test_column_blocks_in_any_order(recorded):
-    store, values = recorded
-    order = [3, 0, 2, 3]
-    blocks = list(store.recording().column_blocks(10_001, order=order))
-    assert [start for start, _ in blocks] == [b * 10_001 for b in order]
-    for start, block in blocks:
-        assert np.array_equal(block, values[:, start : start + 10_001])
-
-
 @pytest.mark.parametrize("count", [1, 50, 5000, COLUMNS])
 def test_column_blocks_of_chosen_columns(recorded, count):
     store, values = recorded
