@@ -12,6 +12,8 @@ import numpy as np
 from causalprune.trajectory.names import CODECS
 from causalprune.trajectory.storage.location import damaged
 
+LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
+CRC32C = {"name": "crc32c"}
 _BLOSC_HEADER = struct.Struct("<BBBBIII")
 CHECKSUM = struct.Struct("<I")
 _MANTISSA_BITS = 23
@@ -100,8 +102,7 @@ class Codec:
             "typesize": itemsize,
             "blocksize": self.block_bytes,
         }
-        endian = {"name": "bytes", "configuration": {"endian": "little"}}
-        return [endian, {"name": "blosc", "configuration": configuration}, {"name": "crc32c"}]
+        return [LITTLE_ENDIAN, {"name": "blosc", "configuration": configuration}, CRC32C]
 
 
 # LZ4 only finds repetition, and needs the bits apart. Zstandard also gives frequent bytes shorter codes, which works

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from causalprune.trajectory.storage.location import Location
-from causalprune.trajectory.zarr_files import METADATA, plain_group_document, read_document
+from causalprune.trajectory.zarr_files import METADATA, read_document
 
 _REPLACED = re.compile(r"\.(.+)\.replaced")
 
@@ -30,7 +30,7 @@ class Collection:
     def make(self) -> None:
         """Make the empty group, inside a folder that is being built."""
         self.folder.make_folder()
-        (self.folder / METADATA).write_json(plain_group_document())
+        (self.folder / METADATA).write_json({"zarr_format": 3, "node_type": "group", "attributes": {}})
 
     def require(self) -> None:
         """Check the group's metadata.

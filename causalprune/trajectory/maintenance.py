@@ -190,9 +190,8 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
     for reader in readers:
         where = f"recording {reader.path}"
         if not reader.finished:
-            raise DataError(
-                where, expected="a finished recording", found="an unfinished one", remedy="finish it, or leave it out"
-            )
+            remedy = "finish it, or leave it out"
+            raise DataError(where, expected="a finished recording", found="an unfinished one", remedy=remedy)
         if reader.info.momentum > 0:
             raise MismatchError(
                 where,
@@ -200,9 +199,7 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
                 found=f"momentum {reader.info.momentum:g}, whose rows need the row before",
                 remedy="fit each recording by itself",
             )
-        if reader.schema.active_checksum != first.schema.active_checksum or (
-            reader.num_columns != first.num_columns or not np.array_equal(reader.active, first.active)
-        ):
+        if not np.array_equal(reader.active, first.active):
             raise MismatchError(
                 where, expected=f"the unpruned parameters of {first.path}", found="others", remedy="leave it out"
             )

@@ -68,8 +68,7 @@ class RecordingReader:
         self._log = self._consistent_log()
         self.num_rows = self._log.rows
         self.finished = self._log.finished
-        shape, codec = self.schema.shape, self.schema.codec
-        self._shards = ShardReader(layout, shape, codec, self._log, self.read_log, self.describe_column)
+        self._shards = ShardReader(layout, self.schema, self._log, self.read_log, self.describe_column)
         self._fits = FitStore(layout)
 
     def read_log(self) -> CommitLog:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError
-from causalprune.trajectory.codec import Codec
 from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
-from causalprune.trajectory.schema import BlockShape
+from causalprune.trajectory.schema import RecordingSchema
 from causalprune.trajectory.shard import index_bytes, read_index
 from causalprune.trajectory.storage.location import OpenFile, ReplacedError, damaged
 from causalprune.trajectory.threads import BufferPool
@@ -25,14 +24,6 @@ Kernel = Callable[[np.ndarray, np.ndarray], object]
 
 _FREE_BUFFERS = 4
 _ATTEMPTS = 5
-
-
-@dataclass(frozen=True)
-class _Index:
-    """A shard's index, and the version of the file that it belongs to."""
-
-    version: Hashable
-    chunks: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +43,7 @@ class ShardReader:
 
     Args:
         layout: The recording's files.
-        shape: Its shape.
-        codec: Its codec.
+        schema: Its shape and codec.
         log: Its commits when it was opened: later rows are never looked at.
         reload: Reads the log again. A writer may replace the last shard with a fuller one at any time.
         describe: Names the parameter of a column, for error messages.
@@ -62,22 +52,22 @@ class ShardReader:
     def __init__(
         self,
         layout: RecordingLayout,
-        shape: BlockShape,
-        codec: Codec,
+        schema: RecordingSchema,
         log: CommitLog,
         reload: Callable[[], CommitLog],
         describe: Callable[[int], str],
     ) -> None:
         self.layout = layout
-        self.shape = shape
+        self.shape = schema.shape
         self.rows = log.rows
         self.bytes_read = 0
         self.read_seconds = self.decode_seconds = 0.0
-        self._codec = codec
+        self._codec = schema.codec
         self._log = log
         self._reload = reload
         self._describe = describe
-        self._indices: dict[int, _Index] = {}
+        # For each shard, the version of its file and the index.
+        self._indices: dict[int, tuple[Hashable, np.ndarray]] = {}
         self._lock = threading.Lock()
         self._scratch = BufferPool(_FREE_BUFFERS)
         self._encoded = BufferPool(_FREE_BUFFERS)
@@ -177,7 +167,7 @@ class ShardReader:
             log, known = self._log, self._indices.get(number)
             with ExitStack() as stack:
                 try:
-                    file = stack.enter_context(location.open(known and known.version))
+                    file = stack.enter_context(location.open(known and known[0]))
                     index = self._identify(number, file, log.candidates(number))
                 except (CorruptError, FileNotFoundError) as error:
                     self._explain(number, error, log, attempt)
@@ -205,8 +195,8 @@ class ShardReader:
     def _identify(self, number: int, file: OpenFile, candidates: list[ShardFile]) -> np.ndarray:
         """Index of an open shard, which must be one of the log's candidates."""
         known = self._indices.get(number)
-        if known is not None and known.version == file.version:
-            return known.chunks
+        if known is not None and known[0] == file.version:
+            return known[1]
         path = self.layout.shard(number)
         data = file.tail(index_bytes(self.shape))
         candidates = [c for c in candidates if c.size == file.size]
@@ -215,7 +205,7 @@ class ShardReader:
         chunks, checksum = read_index(data, file.size, self.shape, f"{path}")
         if all(c.index_checksum != checksum for c in candidates):
             raise damaged(f"{path} index", expected="the CRC32C in the commit log", found=f"{checksum:08x}")
-        self._indices[number] = _Index(file.version, chunks)
+        self._indices[number] = file.version, chunks
         return chunks
 
 

@@ -36,6 +36,9 @@ class RecordingWriter:
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
     the recording as complete.
 
+    Attributes:
+        rows_appended: Rows of the recording so far, stored or not.
+
     Args:
         recording: The recording.
         log: Its commits.
@@ -64,9 +67,8 @@ class RecordingWriter:
         self._pending: deque[tuple[RowBlock, int]] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
-        self._stopping = False
         self._closed = False
-        self._appended = self._committed = log.rows
+        self.rows_appended = self._committed = log.rows
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
             self._block = self._allocate()
@@ -76,11 +78,6 @@ class RecordingWriter:
             self._block.rows = len(tail)
         self._thread = threading.Thread(target=self._run, name="causalprune-write", daemon=True)
         self._thread.start()
-
-    @property
-    def rows_appended(self) -> int:
-        """Rows of the recording so far, stored or not."""
-        return self._appended
 
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
@@ -127,11 +124,11 @@ class RecordingWriter:
         scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
         for position, value in enumerate(scalars):
             number = float(value)
-            self._require_finite(number, position, self._appended)
+            self._require_finite(number, position, self.rows_appended)
             block.scalars[block.rows, position] = number
         block.put_delta(delta)
         block.rows += 1
-        self._appended += 1
+        self.rows_appended += 1
         if block.rows == self._schema.shape.rows:
             self._block = None
             self._submit(block)
@@ -146,10 +143,10 @@ class RecordingWriter:
             CausalpruneError: Whatever stopped the thread.
         """
         self._require_alive()
-        if self._block is not None and self._appended > self._committed:
+        if self._block is not None and self.rows_appended > self._committed:
             self._submit(self._block)
         with self._changed:
-            self._changed.wait_for(lambda: self._failure is not None or self._committed == self._appended)
+            self._changed.wait_for(lambda: self._failure is not None or self._committed == self.rows_appended)
         self._require_alive()
         return self._committed
 
@@ -181,9 +178,8 @@ class RecordingWriter:
         """Close without storing the rows that aren't stored yet."""
         if self._closed:
             return
-        self._closed = True
         with self._changed:
-            self._stopping = True
+            self._closed = True
             self._pending.clear()
             self._changed.notify_all()
         self._thread.join()
@@ -218,9 +214,9 @@ class RecordingWriter:
         self._require_alive()
         if self._block is not None:
             return self._block
-        if self._appended >= self._schema.max_rows:
+        if self.rows_appended >= self._schema.max_rows:
             raise ValueError(f"the recording was made for {self._schema.max_rows} rows")
-        shard = self._appended // self._schema.shape.rows
+        shard = self.rows_appended // self._schema.shape.rows
         with self._changed:
             self._changed.wait_for(
                 lambda: self._failure is not None or bool(self._free) or self._allocated < self._capacity
@@ -255,13 +251,14 @@ class RecordingWriter:
     def _work(self) -> bool:
         """Wait for something to do and do it; False when there will be nothing more."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._pending) or self._stopping or self._lacks_spare())
-            if self._stopping and not self._pending:
+            self._changed.wait_for(lambda: bool(self._pending) or self._closed or self._lacks_spare())
+            if self._closed and not self._pending:
                 return False
             block, rows = self._pending.popleft() if self._pending else (None, self._schema.shape.rows)
         if block is None:
             block = self._allocate()
-            block.touch()
+            # The first write to a page waits for the system to allocate it.
+            block.values.fill(0)
         else:
             self._commit(block, rows)
         with self._changed:

@@ -11,7 +11,7 @@ import google_crc32c
 import numpy as np
 
 from causalprune.base.errors import CorruptError, NewerFormatError
-from causalprune.trajectory.codec import Codec
+from causalprune.trajectory.codec import CRC32C, LITTLE_ENDIAN, Codec
 from causalprune.trajectory.schema import MAX_CHUNK_BYTES, RecordingSchema
 from causalprune.trajectory.storage.location import Location, damaged
 
@@ -23,9 +23,6 @@ FORMAT_VERSION = 1
 
 NAMESPACE = "causalprune"
 """The key of our attributes; other tools may add theirs beside it."""
-
-LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
-CHECKSUM = {"name": "crc32c"}
 
 
 def canonical_bytes(value: Any) -> bytes:
@@ -50,11 +47,6 @@ def group_document(kind: str, content: dict[str, Any]) -> dict[str, Any]:
     attributes = {"kind": kind, "format_version": FORMAT_VERSION, **content}
     attributes["checksum"] = f"{attributes_checksum(attributes):08x}"
     return {"zarr_format": 3, "node_type": "group", "attributes": {NAMESPACE: attributes}}
-
-
-def plain_group_document() -> dict[str, Any]:
-    """Metadata of a group that only contains others."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": {}}
 
 
 def array_document(
@@ -87,7 +79,7 @@ def delta_document(schema: RecordingSchema, rows: int) -> dict[str, Any]:
     sharding = {
         "chunk_shape": [shape.rows, shape.width],
         "codecs": codec.to_zarr(),
-        "index_codecs": [LITTLE_ENDIAN, CHECKSUM],
+        "index_codecs": [LITTLE_ENDIAN, CRC32C],
         "index_location": "end",
     }
     return array_document(

@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -156,25 +155,21 @@ class DiskLocation(Location):
 
     def build(self, fill: Callable[[Self], None]) -> None:
         """Fill a directory under a temporary name, then rename it."""
-        self._place(fill, lambda temporary: rename(temporary, self.path))
+        self._place(fill, None)
 
     def replace(self, aside: Self, fill: Callable[[Self], None]) -> None:
-        """Fill a directory under a temporary name, then rename twice."""
-
-        def put(temporary: Path) -> None:
-            if self.path.exists():
-                rename(self.path, aside.path)
-            rename(temporary, self.path)
-
-        self._place(fill, put)
+        """Fill a directory under a temporary name, then rename both."""
+        self._place(fill, aside.path)
         if aside.path.exists():
             remove_tree(aside.path)
 
-    def _place(self, fill: Callable[[Self], None], put: Callable[[Path], None]) -> None:
+    def _place(self, fill: Callable[[Self], None], aside: Path | None) -> None:
         temporary = temporary_beside(self.path)
         try:
             fill(type(self)(temporary))
-            put(temporary)
+            if aside is not None and self.path.exists():
+                rename(self.path, aside)
+            rename(temporary, self.path)
         except BaseException:
             if temporary.exists():
                 with suppress(StorageError):
@@ -194,25 +189,16 @@ class DiskLocation(Location):
         remove_partials(self.path)
 
 
-class _OpenDiskFile(OpenFile):
+class _OpenDiskFile:
     run_bytes = 2**20
     """Few calls, while the bytes are still in cache when they are decoded."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
-
-    @cached_property
-    def _status(self) -> os.stat_result:
-        return os.fstat(self._descriptor)
-
-    @property
-    def size(self) -> int:
-        return self._status.st_size
-
-    @property
-    def version(self) -> Hashable:
-        return (self._status.st_ino, self._status.st_size, self._status.st_mtime_ns)
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self.version: Hashable = (status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read(self, begin: int, end: int, buffer: Buffer) -> np.ndarray:
         out = buffer(end - begin)
@@ -229,7 +215,7 @@ class _OpenDiskFile(OpenFile):
         return self.read(max(0, self.size - length), self.size, lambda size: np.empty(size, np.uint8))
 
 
-class _DiskLog(LogFile):
+class _DiskLog:
     fenced = False
 
     def __init__(self, path: Path) -> None:

@@ -45,7 +45,7 @@ class Sink(Protocol):
         """Write all bytes, or raise."""
 
 
-class OpenFile(ABC):
+class OpenFile(Protocol):
     """A file opened for reading; everything read through it comes from the same version of the file.
 
     Attributes:
@@ -55,16 +55,13 @@ class OpenFile(ABC):
     run_bytes: int
 
     @property
-    @abstractmethod
     def size(self) -> int:
         """Length in bytes."""
 
     @property
-    @abstractmethod
     def version(self) -> Hashable:
         """Identifies the file's content: it changes as soon as the file is replaced."""
 
-    @abstractmethod
     def read(self, begin: int, end: int, buffer: Buffer) -> np.ndarray:
         """Bytes ``begin`` to ``end``, (end − begin,) uint8, in memory from ``buffer`` or elsewhere.
 
@@ -74,7 +71,6 @@ class OpenFile(ABC):
             StorageError: Storage refused.
         """
 
-    @abstractmethod
     def tail(self, length: int) -> np.ndarray:
         """The last bytes, (length,) uint8, or all of a shorter file; size and version cost nothing afterwards.
 
@@ -84,7 +80,7 @@ class OpenFile(ABC):
         """
 
 
-class LogFile(ABC):
+class LogFile(Protocol):
     """A text file that one writer appends lines to while others read it.
 
     Attributes:
@@ -94,7 +90,6 @@ class LogFile(ABC):
 
     fenced: bool
 
-    @abstractmethod
     def read(self, max_bytes: int) -> bytes:
         """Read the whole file.
 
@@ -104,7 +99,6 @@ class LogFile(ABC):
             StorageError: Storage refused.
         """
 
-    @abstractmethod
     def append(self, line: str) -> None:
         """Append a line, durably; an unfinished last line is cut off first.
 
@@ -113,11 +107,9 @@ class LogFile(ABC):
             StorageError: Storage refused.
         """
 
-    @abstractmethod
     def replace(self, data: bytes) -> None:
         """Replace the whole file in one atomic step; raises like :meth:`append`."""
 
-    @abstractmethod
     def require_mine(self) -> None:
         """Check that nobody else has changed the file since this object read or changed it; a :data:`Fence`."""
 

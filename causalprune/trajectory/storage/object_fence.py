@@ -10,7 +10,6 @@ from contextlib import suppress
 
 from causalprune.base.errors import LockedError, StorageError
 from causalprune.base.locks import MAX_RECORD_BYTES, Lock, LockHolder
-from causalprune.trajectory.storage.location import LogFile
 from causalprune.trajectory.storage.object_client import ConflictError, NoAnswerError, ObjectClient
 
 _LOCK_ATTEMPTS = 10
@@ -115,7 +114,7 @@ class ObjectLock(Lock):
             )
 
 
-class ObjectLog(LogFile):
+class ObjectLog:
     """A log that is one object; each change writes it anew if it is still the version read or written last.
 
     The answer to a write can get lost. Then the object is read: if it has the bytes that were to be written, they must

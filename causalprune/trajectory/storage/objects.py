@@ -209,7 +209,7 @@ class ObjectLocation(Location):
         self.client.delete(*(info.key for info in self.client.below(self.key) if info.key not in kept))
 
 
-class _OpenObject(OpenFile):
+class _OpenObject:
     run_bytes = 2**24
     """A request takes as long as transferring some megabytes."""
 
