@@ -156,11 +156,6 @@ class CommitLog:
         """T, the number of recorded rows."""
         return (len(self.commits) - 1) * self.block_rows + self.commits[-1].rows if self.commits else 0
 
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the shards."""
-        return sum(commit.file.size for commit in self.commits)
-
     def steps(self) -> Steps:
         """The scalars of all recorded rows."""
         return Steps.concatenate([commit.steps for commit in self.commits])

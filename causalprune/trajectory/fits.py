@@ -70,10 +70,6 @@ class FitStore:
         self._layout = layout
         self._lock = lock
 
-    def names(self) -> tuple[str, ...]:
-        """Names of the fits that exist, sorted."""
-        return tuple(self._layout.fits.names())
-
     def write(
         self,
         name: str,
@@ -121,9 +117,10 @@ class FitStore:
         """
         folder = self._layout.fits.find(name)
         if folder is None:
+            names = ", ".join(self._layout.fits.names())
             raise DataError(
                 f"fit {name!r} in {self._layout.root}",
-                expected=f"one of {', '.join(self.names())}" if self.names() else "a fit",
+                expected=f"one of {names}" if names else "a fit",
                 found="none of that name",
                 remedy="run fit-gamma first",
             )

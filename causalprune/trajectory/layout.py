@@ -44,15 +44,6 @@ class StoreLayout:
         """The files of one recording, also while it is being replaced."""
         return RecordingLayout(self.recordings.find(name) or self.recordings.folder / name)
 
-    def recording_names(self) -> tuple[str, ...]:
-        """Names of the recordings that exist, in order."""
-        return tuple(sorted(self.recordings.names(), key=int))
-
-    def next_recording_name(self) -> str:
-        """The name after the last one."""
-        names = self.recording_names()
-        return f"{int(names[-1]) + 1 if names else 0:03d}"
-
 
 @dataclass(frozen=True)
 class RecordingLayout:

@@ -10,29 +10,18 @@ from functools import cached_property, partial
 import google_crc32c
 import numpy as np
 
-from causalprune.base.errors import CorruptError, UsageError
+from causalprune.base.errors import UsageError
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.fits import Fit, FitStore
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
-from causalprune.trajectory.steps import STEP_FIELDS, Steps
+from causalprune.trajectory.steps import Steps
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
-from causalprune.trajectory.verify import verify_recording
-from causalprune.trajectory.zarr_files import (
-    METADATA,
-    attributes_checksum,
-    canonical_bytes,
-    delta_document,
-    read_array,
-    read_attributes,
-    read_document,
-    require_document,
-)
-
-_ATTEMPTS = 5
+from causalprune.trajectory.verify import consistent_log, verify_recording
+from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes, read_array, read_attributes
 
 
 class RecordingReader:
@@ -65,7 +54,7 @@ class RecordingReader:
         self.num_columns = self.schema.shape.columns
         if self.num_columns > index.total:
             raise damaged(layout.metadata, expected=f"at most {index.total} columns", found=self.num_columns)
-        self._log = self._consistent_log()
+        self._log = consistent_log(layout, self.schema, self.read_log)
         self.num_rows = self._log.rows
         self.finished = self._log.finished
         self._shards = ShardReader(layout, self.schema, self._log, self.read_log, self.describe_column)
@@ -78,35 +67,6 @@ class RecordingReader:
             CorruptError: It is missing or damaged.
         """
         return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows, self.schema.max_rows)
-
-    def _consistent_log(self) -> CommitLog:
-        """Read the log, and check that the metadata of the deltas agree with it."""
-        for attempt in range(_ATTEMPTS):
-            # The log first: the shape is cut to T before the log says that the recording is finished.
-            log = self.read_log()
-            try:
-                self._require_delta(log)
-                return log
-            except CorruptError:
-                # Only a writer that finishes or reopens the recording at this moment explains it.
-                now = self.read_log()
-                if attempt == _ATTEMPTS - 1 or (now.rows, now.finished) == (log.rows, log.finished):
-                    raise
-        raise AssertionError
-
-    def _require_delta(self, log: CommitLog) -> None:
-        file = self.layout.delta_metadata
-        shape = read_document(file, "array").get("shape")
-        rows = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
-        if not log.rows <= rows <= (log.rows if log.finished else self.schema.max_rows):
-            raise damaged(file, expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80])
-        require_document(file, delta_document(self.schema, rows))
-        if log.finished or not self.layout.steps.exists():
-            return
-        # The steps are written just before the log's last line: without that line, the log must still have their rows.
-        shape = read_document(self.layout.steps / METADATA, "array").get("shape")
-        if shape != [len(STEP_FIELDS), log.rows]:
-            raise damaged(self.layout.commit_log, expected=f"as many rows as steps {shape}"[:80], found=log.rows)
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -169,7 +129,7 @@ class RecordingReader:
     @property
     def stored_bytes(self) -> int:
         """Bytes of the shards."""
-        return self._log.stored_bytes
+        return sum(commit.file.size for commit in self._log.commits)
 
     @property
     def raw_bytes(self) -> int:
@@ -311,7 +271,7 @@ class RecordingReader:
     @property
     def fits(self) -> tuple[str, ...]:
         """Names of the fits of this recording."""
-        return self._fits.names()
+        return tuple(self.layout.fits.names())
 
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.fits.FitStore.read>`."""

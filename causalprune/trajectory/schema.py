@@ -6,7 +6,10 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from causalprune.base.errors import CorruptError, UsageError
+import google_crc32c
+import numpy as np
+
+from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.names import CODECS
 from causalprune.trajectory.steps import STEP_EXTRAS, UpdateRule
@@ -111,6 +114,33 @@ class RecordingSchema:
     max_rows: int
     codec: Codec
     active_checksum: int
+
+    @classmethod
+    def choose(
+        cls, info: RecordingInfo, active: np.ndarray, max_rows: int, codec: str, block_rows: int | None, source: str
+    ) -> RecordingSchema:
+        """The schema of a new recording.
+
+        Args:
+            info: How it is made.
+            active: (P,) bool, C-contiguous, the parameters to record.
+            max_rows: Largest number of rows.
+            codec: Name of the codec.
+            block_rows: Rows per shard; see :meth:`BlockShape.choose`.
+            source: The store, for the error message.
+
+        Raises:
+            DataError: No active parameter.
+            UsageError: An unknown codec, or a size out of range.
+        """
+        columns = int(np.count_nonzero(active))
+        if columns == 0:
+            expected, found = "a parameter to record", "all of them pruned"
+            raise DataError(source, expected=expected, found=found, remedy="use a sparser target")
+        if not 1 <= max_rows <= MAX_ROWS:
+            raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
+        shape = BlockShape.choose(columns, max_rows, block_rows)
+        return cls(info, shape, max_rows, find_codec(codec), google_crc32c.value(active.view(np.uint8)))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""

@@ -7,19 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import google_crc32c
 import numpy as np
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.locks import Lock, LockHolder
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.codec import find_codec
 from causalprune.trajectory.fits import FitStore
 from causalprune.trajectory.layout import StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording, rewind_recording
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.schema import MAX_ROWS, BlockShape, RecordingInfo, RecordingSchema
+from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.writer import QUEUE_BYTES, RecordingWriter
@@ -166,7 +164,7 @@ class Store:
     @property
     def recordings(self) -> tuple[str, ...]:
         """Names of the recordings, ``"000"`` and up, in order."""
-        return self.layout.recording_names()
+        return tuple(sorted(self.layout.recordings.names(), key=int))
 
     @property
     def writer(self) -> LockHolder | None:
@@ -238,34 +236,19 @@ class Store:
             UsageError: An unknown codec, or a size out of range.
         """
         active = np.ascontiguousarray(active, dtype=bool)
-        schema = self._schema(info, active, max_rows, codec, block_rows)
+        if active.shape != (self.index.total,):
+            expected = f"a mask of {self.index.total} parameters"
+            raise MismatchError(f"{self.path}", expected=expected, found=f"{active.shape}")
+        schema = RecordingSchema.choose(info, active, max_rows, codec, block_rows, f"{self.path}")
         with self._locked_for_writer(break_lock) as lock:
-            name = self.layout.next_recording_name()
+            names = self.recordings
+            name = f"{int(names[-1]) + 1 if names else 0:03d}"
             layout = self.layout.recording(name)
             begin_recording(layout, schema, active)
             reader = RecordingReader(layout, name, self.index)
             log = reader.read_log()
             log.claim()
             return RecordingWriter(reader, log, lock=lock, queue_bytes=queue_bytes)
-
-    def _schema(
-        self, info: RecordingInfo, active: np.ndarray, max_rows: int, codec: str, block_rows: int | None
-    ) -> RecordingSchema:
-        if active.shape != (self.index.total,):
-            expected = f"a mask of {self.index.total} parameters"
-            raise MismatchError(f"{self.path}", expected=expected, found=f"{active.shape}")
-        columns = int(np.count_nonzero(active))
-        if columns == 0:
-            raise DataError(
-                f"{self.path}",
-                expected="a parameter to record",
-                found="all of them pruned",
-                remedy="use a sparser target",
-            )
-        if not 1 <= max_rows <= MAX_ROWS:
-            raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
-        shape = BlockShape.choose(columns, max_rows, block_rows)
-        return RecordingSchema(info, shape, max_rows, find_codec(codec), google_crc32c.value(active.view(np.uint8)))
 
     def resume_recording(
         self, name: str, *, rows: int, queue_bytes: int = QUEUE_BYTES, break_lock: bool = False

@@ -1,4 +1,4 @@
-"""Comparing everything in a recording with its checksums."""
+"""Checks of a recording's files: against each other when it is opened, and against all checksums on demand."""
 
 from __future__ import annotations
 
@@ -8,18 +8,54 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalprune.base.errors import CausalpruneError
+from causalprune.base.errors import CausalpruneError, CorruptError
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.schema import RecordingSchema
 from causalprune.trajectory.shard import checksum_file
 from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage.location import damaged
-from causalprune.trajectory.zarr_files import read_array
+from causalprune.trajectory.zarr_files import METADATA, delta_document, read_array, read_document, require_document
 
 if TYPE_CHECKING:
     from causalprune.trajectory.reader import RecordingReader
 
 _ATTEMPTS = 5
+
+
+def consistent_log(layout: RecordingLayout, schema: RecordingSchema, read_log: Callable[[], CommitLog]) -> CommitLog:
+    """Read the commit log, and check that the metadata of the deltas agree with it.
+
+    Raises:
+        CorruptError: They don't, or a file is missing or damaged.
+    """
+    for attempt in range(_ATTEMPTS):
+        # The log first: the shape is cut to T before the log says that the recording is finished.
+        log = read_log()
+        try:
+            _require_delta(layout, schema, log)
+            return log
+        except CorruptError:
+            # Only a writer that finishes or reopens the recording at this moment explains it.
+            now = read_log()
+            if attempt == _ATTEMPTS - 1 or (now.rows, now.finished) == (log.rows, log.finished):
+                raise
+    raise AssertionError
+
+
+def _require_delta(layout: RecordingLayout, schema: RecordingSchema, log: CommitLog) -> None:
+    file = layout.delta_metadata
+    shape = read_document(file, "array").get("shape")
+    rows = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
+    if not log.rows <= rows <= (log.rows if log.finished else schema.max_rows):
+        raise damaged(file, expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80])
+    require_document(file, delta_document(schema, rows))
+    if log.finished or not layout.steps.exists():
+        return
+    # The steps are written just before the log's last line: without that line, the log must still have their rows.
+    shape = read_document(layout.steps / METADATA, "array").get("shape")
+    if shape != [len(STEP_FIELDS), log.rows]:
+        raise damaged(layout.commit_log, expected=f"as many rows as steps {shape}"[:80], found=log.rows)
 
 
 def verify_recording(reader: RecordingReader) -> list[str]:
