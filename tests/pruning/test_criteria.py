@@ -57,11 +57,8 @@ def test_obd_recovers_the_saliency_of_a_linear_regression() -> None:
     theta, deviation, lr = np.array([1.0, -0.5, 2.0, 0.1]), np.array([0.3, 2.0, 1.0, 4.0]), 0.01
     x = rng.normal(size=(50_000, 4)) * deviation
     gradient = -rng.normal(size=(50_000, 1)) * x  # of ½(y − θᵀx)² at the true θ, where y − θᵀx is the noise
-    blocks = [
-        (-lr * gradient[i : i + 64].astype(np.float32), np.full(len(gradient[i : i + 64]), lr))
-        for i in range(0, 50_000, 64)
-    ]
-    fisher = mean_squared_gradient(blocks)
+    blocks = [(i, -lr * gradient[i : i + 64].astype(np.float32)) for i in range(0, 50_000, 64)]
+    fisher = mean_squared_gradient(blocks, np.full(50_000, lr), 4)
     assert fisher == pytest.approx(deviation**2, rel=0.05)
     obd = score("obd", theta=theta, mean_squared_gradient=fisher).primary
     assert obd / 2 == pytest.approx(0.5 * deviation**2 * theta**2, rel=0.05)
@@ -90,9 +87,7 @@ def test_squared_gradients_are_those_of_autograd() -> None:
         before = model.weight.detach().clone()
         torch.optim.SGD(model.parameters(), lr=lr).step()
         deltas.append((model.weight.detach() - before).flatten().numpy())
-    found = mean_squared_gradient(
-        [(np.array(deltas[:3]), np.array(rates[:3])), (np.array(deltas[3:]), np.array(rates[3:]))]
-    )
+    found = mean_squared_gradient([(3, np.array(deltas[3:])), (0, np.array(deltas[:3]))], np.array(rates), 15)
     assert found == pytest.approx(np.mean(squares, axis=0), rel=1e-3)
 
 
@@ -134,16 +129,16 @@ def test_one_gradient_is_too_few() -> None:
         GradientMatrix.from_deltas(lambda _: iter(()), np.ones(1), np.arange(2), max_rows=4, max_bytes=2**20)
 
 
-@pytest.mark.parametrize("blocks", [[], [(np.zeros((0, 3)), np.zeros(0))]])
+@pytest.mark.parametrize("blocks", [[], [(0, np.zeros((0, 3)))]])
 def test_no_recorded_steps(blocks) -> None:
     with pytest.raises(DataError, match="at least one step"):
-        mean_squared_gradient(blocks)
+        mean_squared_gradient(blocks, np.zeros(0), 3)
 
 
 @pytest.mark.parametrize("lr", [0.0, -0.1, np.nan, np.inf])
 def test_a_recorded_learning_rate_that_cant_be(lr: float) -> None:
     with pytest.raises(DataError, match="recorded learning rates"):
-        mean_squared_gradient([(np.ones((2, 3)), np.array([0.1, lr]))])
+        mean_squared_gradient([(0, np.ones((2, 3)))], np.array([0.1, lr]), 3)
 
 
 # The order ------------------------------------------------------------------------------------------------------------
