@@ -18,7 +18,7 @@ from causalprune.pruning.groups import groups_per_tensor
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
-_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, AssertionError, ZeroDivisionError)
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError, ZeroDivisionError)
 """What torch-pruning raises on a network that it can't follow."""
 
 

@@ -194,7 +194,7 @@ class _Search:
 
 
 def _score(inputs: CriterionInputs) -> Scores:
-    """argmin ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the supports that the selection allows.
+    """The minimizer of ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the supports that the selection allows.
 
     A holds the n recorded minibatch gradients, w̄ the weights of the checkpoint; nλ is the ridge times the mean over
     the parameters of ‖A_k‖². The kept parameters get the weights w. The scores are the ranking of the last hard

@@ -53,9 +53,9 @@ def select(
 ) -> Selection:
     """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
 
-    The target is round(S·P) parameters, with halves rounded to even as ``torch.nn.utils.prune`` does. Parameters that were
-    pruned before count toward it and stay pruned; their scores are ignored. Among equal scores, the lower index is
-    pruned first.
+    The target is round(S·P) parameters, with halves rounded to even as in ``torch.nn.utils.prune``. Parameters that
+    were pruned before count toward it and stay pruned; their scores are ignored. Among equal scores, the lower index
+    is pruned first.
 
     No layer is emptied: each keeps its best weight, and the next-lowest weight of another layer is pruned instead, so
     the target is met as long as layers have more than one weight. With ``scope="layer"``, round(S·size) weights of each
