@@ -162,14 +162,12 @@ def _open(path: Path, use: Callable[[Image], T]) -> T:
                     found=f"{image.width}x{image.height} pixels",
                 )
             return use(image)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise DataError(f"image {path}", expected="a file", found="nothing") from error
     except PermissionError as error:
         raise StorageError(f"image {path}", expected="permission to read it", found=str(error.strerror)) from error
-    except MemoryError:
-        raise
     except Exception as error:
         # Pillow's decoders raise almost any type on damaged bytes.
         found = "too many pixels" if isinstance(error, PIL.Image.DecompressionBombError) else _reason(error, path)

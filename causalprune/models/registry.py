@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -99,18 +100,6 @@ def _build(factory: Callable[..., Any], spec: ModelSpec) -> nn.Module:
 
 
 def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    factory = _user_factory(name, trust_code=trust_code)
-    try:
-        model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
-    except (Exception, SystemExit) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise UsageError(f"`model` {name}", expected="a factory that returns a network", found=found) from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
-    return model
-
-
-def _user_factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
     if not trust_code:
         raise CorruptError(
             f"checkpoint that names {name}",
@@ -119,14 +108,24 @@ def _user_factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
             remedy="pass `trust_code` if you trust where the checkpoint comes from",
         )
     module_name, _, attribute = name.partition(":")
-    try:
+    with _user_errors(name, "package.module:factory that imports"):
         factory = getattr(import_user_module(module_name), attribute)
-    except (Exception, SystemExit) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise UsageError(f"`model` {name}", expected="package.module:factory that imports", found=found) from error
     if not callable(factory):
         raise UsageError(f"`model` {name}", expected="something callable", found=type(factory).__name__)
-    return factory  # type: ignore[no-any-return]  # callable() tells no more
+    with _user_errors(name, "a factory that returns a network"):
+        model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
+    return model
+
+
+@contextmanager
+def _user_errors(name: str, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise UsageError(f"`model` {name}", expected=expected, found=found) from error
 
 
 def _check_output(model: nn.Module, spec: ModelSpec) -> None:

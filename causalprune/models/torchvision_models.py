@@ -67,19 +67,9 @@ mobilenet_v2 = partial(_small_image_model, "mobilenet_v2")
 
 
 def _replace_input(model: nn.Module, channels: int) -> None:
-    """Give the first convolution another number of input channels."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            if module.in_channels == channels:
-                return
-            parent_name, _, attribute = name.rpartition(".")
-            replacement = nn.Conv2d(
-                channels,
-                module.out_channels,
-                module.kernel_size,  # type: ignore[arg-type]
-                stride=module.stride,  # type: ignore[arg-type]
-                padding=module.padding,  # type: ignore[arg-type]
-                bias=module.bias is not None,
-            )
-            setattr(model.get_submodule(parent_name), attribute, replacement)
-            return
+    """Give the first convolution another number of input channels, with new weights."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != channels:
+        first.in_channels = channels
+        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
+        first.reset_parameters()

@@ -124,7 +124,7 @@ class ChannelGraph:
         except ValueError:  # the layer isn't in the graph
             return None
         producers: set[int] = set()
-        consumers: dict[nn.Module, torch.Tensor] = {}
+        consumers: dict[nn.Module, list[torch.Tensor]] = {}
         for position, item in enumerate(group):
             module, consumes = item.dep.target.module, "in_channels" in item.dep.handler.__name__
             if isinstance(module, _Layer):
@@ -134,9 +134,7 @@ class ChannelGraph:
                     columns = _by_channel(item, len(units))
                     if columns is None:
                         return None
-                    consumers[module] = (
-                        columns if module not in consumers else torch.cat([consumers[module], columns], 1)
-                    )
+                    consumers.setdefault(module, []).append(columns)
                 elif (
                     module not in self._numbers
                     or _units(module) != _units(layer)
@@ -149,7 +147,7 @@ class ChannelGraph:
                 not isinstance(module, _BatchNorm) and list(module.parameters(recurse=False))
             ):
                 return None
-        return producers, consumers
+        return producers, {module: torch.cat(columns, 1) for module, columns in consumers.items()}
 
     def _group(self, layer: nn.Module, units: list[int]) -> Any:
         linear = isinstance(layer, nn.Linear)

@@ -93,35 +93,31 @@ def compact_model(
             gone = 0 if channels is None else _remove(graph, after, channels, dead, inputs)
             for number in () if channels is None else channels.producers:
                 removed[number] = gone
+        if not any(removed):
+            raise DataError(
+                "checkpoint",
+                expected="a pruned channel that can be removed",
+                found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other "
+                "layers write, too)",
+                remedy="prune with apply-mask `granularity` channel",
+            )
         with torch.no_grad():
             expected, found = before(inputs), after(inputs)
+        difference = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
+        if not difference <= TOLERANCE * float(expected.abs().max()):
+            raise ValueError(f"a difference of {difference:.3g}")
     except (RuntimeError, ValueError, IndexError) as error:
-        raise _computes_something_else(model, str(error).splitlines()[0]) from error
-    if not any(removed):
-        raise DataError(
-            "checkpoint",
-            expected="a pruned channel that can be removed",
-            found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other layers "
-            "write, too)",
-            remedy="prune with apply-mask `granularity` channel",
-        )
-    difference = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
-    if not difference <= TOLERANCE * float(expected.abs().max()):
-        raise _computes_something_else(model, f"a difference of {difference:.3g}")
+        raise MismatchError(
+            f"compact {type(model).__name__}",
+            expected="the outputs of the masked network",
+            found=str(error).splitlines()[0],
+            remedy="export it without `compact`",
+        ) from error
     layers = (
         CompactedLayer(entry.name, entry.num_units, len(units), gone)
         for entry, units, gone in zip(index, dead, removed, strict=True)
     )
     return CompactedModel(after, tuple(layers), difference)
-
-
-def _computes_something_else(model: nn.Module, found: str) -> MismatchError:
-    return MismatchError(
-        f"compact {type(model).__name__}",
-        expected="the outputs of the masked network",
-        found=found,
-        remedy="export it without `compact`",
-    )
 
 
 def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[list[int]]:
@@ -146,7 +142,11 @@ def _remove(
         heard = [consumer for consumer, value in constants[kept].items() if value]
         going = [c for c in constants if c != kept and all(not v or r in heard for r, v in constants[c].items())]
         for channel in going:
-            _take_over(channels.consumers, constants, kept, channel)
+            # Every consumer takes from the kept channel what it took from this one.
+            for consumer, value in constants[channel].items():
+                if value:
+                    weight, columns = consumer.get_parameter("weight").detach(), channels.consumers[consumer]
+                    weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][consumer])
     if len(going) == channels.count:
         going = going[1:]
     if going:
@@ -182,16 +182,3 @@ def _constants(
         for position, channel in enumerate(which)
         if is_constant[position]
     }
-
-
-def _take_over(
-    consumers: Mapping[nn.Module, torch.Tensor],
-    constants: Mapping[int, Mapping[nn.Module, float]],
-    kept: int,
-    channel: int,
-) -> None:
-    """Make every consumer take from the kept channel what it took from another one."""
-    for consumer, value in constants[channel].items():
-        if value:
-            weight, columns = consumer.get_parameter("weight").detach(), consumers[consumer]
-            weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][consumer])

@@ -29,13 +29,13 @@ def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: fl
 
 
 def cubic(progress: float, target: float) -> float:
-    """S·(1 − (1 − i/N)³) (Zhu and Gupta, arXiv 1710.01878)."""
+    """S·(1 − (1 − i/N)³), by Zhu and Gupta, arXiv 1710.01878."""
     return target * (1 - (1 - progress) ** 3)
 
 
 def geometric(progress: float, target: float) -> float:
-    """1 − (1 − S)^(i/N), which removes the same share of the remaining weights each time."""
-    return 1 - (1 - target) ** progress
+    """1 − (1 − S)^(i/N), which removes the same fraction of the remaining weights in each iteration."""
+    return float(1 - (1 - target) ** progress)
 
 
 def one_shot(progress: float, target: float) -> float:

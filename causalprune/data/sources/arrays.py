@@ -62,10 +62,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_size: int
     try:
         with archive.open(info) as file:
             version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
+            read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}", None)
             if read_header is None:
                 raise ValueError(f"npy version {version[0]}.{version[1]}")
             shape, _, dtype = read_header(file)

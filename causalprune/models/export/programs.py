@@ -66,11 +66,6 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
     return program
 
 
-def pt2_bytes(program: Program) -> bytes:
-    """A program as ``torch.export.save`` writes it; ``torch.export.load(path).module()`` is the network."""
-    return saved_bytes(torch.export.save, program)
-
-
 def onnx_bytes(program: Program) -> bytes:
     """A program as ONNX, with the input ``inputs`` (batch, …) and the output ``outputs``.
 
@@ -126,7 +121,7 @@ class _Pt2(ExportFormat):
                 )
             return "bits", difference(networks.outputs(networks.checkpoint), found)
 
-        return pt2_bytes(trace(networks.exported, networks.input_shape)), compare
+        return saved_bytes(torch.export.save, trace(networks.exported, networks.input_shape)), compare
 
 
 @dataclass(frozen=True)
