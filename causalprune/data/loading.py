@@ -95,9 +95,6 @@ class _DecodedBatches(Dataset[torch.Tensor | CausalpruneError]):
     def __init__(self, files: ImageFiles, jobs: Sequence[BatchJob]) -> None:
         self._files, self._jobs = files, jobs
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
     def __getitem__(self, number: int) -> torch.Tensor | CausalpruneError:
         job = self._jobs[number]
         transform = None

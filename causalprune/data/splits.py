@@ -36,14 +36,6 @@ class Split:
         default_factory=dict, init=False, repr=False
     )
 
-    def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets):
-            raise DataError(
-                "data set",
-                expected="as many targets as inputs",
-                found=f"{len(self.inputs)} inputs, {len(self.targets)} targets",
-            )
-
     def __len__(self) -> int:
         return len(self.targets)
 
