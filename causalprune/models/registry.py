@@ -35,7 +35,7 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
     require("`model`", spec.name, lambda name: check_model_name(name) if name else "a name")
     factory = _factory(spec.name, trust_code=trust_code)
     if spec.hidden and "hidden" not in signature(factory).parameters:
-        raise UsageError("`hidden`", expected="`model` mlp", found=spec.name)
+        raise UsageError("`hidden`", expected="`model=mlp`", found=spec.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _build(factory, spec)
@@ -156,7 +156,7 @@ def image_shape(model: str, input_shape: tuple[int, ...], *, smallest: int = 1) 
     """
     if len(input_shape) != 3:
         found = f"{input_shape[0]} features"
-        raise UsageError(f"model {model}", expected="images", found=found, remedy="use `model` mlp for tables")
+        raise UsageError(f"model {model}", expected="images", found=found, remedy="use `model=mlp` for tables")
     channels, height, width = input_shape
     if min(height, width) < smallest:
         expected = f"images of at least {smallest}×{smallest}"

@@ -80,7 +80,7 @@ def compact_model(
             "checkpoint",
             expected="a filter or neuron with every weight pruned",
             found="none",
-            remedy="prune with apply-mask `granularity` channel or filter; a compact network can't leave out single "
+            remedy="prune with apply-mask `granularity=channel` or filter; a compact network can't leave out single "
             "weights",
         )
     inputs = probes(before, input_shape)
@@ -99,7 +99,7 @@ def compact_model(
                 expected="a pruned channel that can be removed",
                 found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other "
                 "layers write, too)",
-                remedy="prune with apply-mask `granularity` channel",
+                remedy="prune with apply-mask `granularity=channel`",
             )
         with torch.no_grad():
             expected, found = before(inputs), after(inputs)

@@ -62,7 +62,7 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
         UsageError: An unknown granularity.
         MismatchError: Filters of a network without Conv layers, or neurons of one without Linear layers.
     """
-    require("granularity", granularity, one_of(GRANULARITIES))
+    require("`granularity`", granularity, one_of(GRANULARITIES))
     wanted = {"filter": ("Conv", True), "neuron": ("Linear", False)}.get(granularity)
     if wanted is not None and not any((len(entry.shape) > 2) == wanted[1] for entry in index):
         other = "neuron" if granularity == "filter" else "filter"
@@ -70,7 +70,7 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
             f"granularity {granularity}",
             expected=f"a network with {wanted[0]} layers",
             found="none",
-            remedy=f"use granularity {other}",
+            remedy=f"use `granularity={other}`",
         )
     return [math.prod(_group_shape(entry, granularity)) for entry in index]
 

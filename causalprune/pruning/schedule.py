@@ -20,9 +20,9 @@ def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: fl
     Raises:
         UsageError: An unknown schedule, or a value outside its range.
     """
-    require("sparsity", sparsity, fraction)
-    require("iterations", iterations, at_least(1))
-    require("iteration", iteration, lambda i: None if 1 <= i <= iterations else f"a number from 1 to {iterations}")
+    require("`sparsity`", sparsity, fraction)
+    require("`iterations`", iterations, at_least(1))
+    require("`iteration`", iteration, lambda i: None if 1 <= i <= iterations else f"a number from 1 to {iterations}")
     rise: Callable[[float, float], float] = SPARSITY_SCHEDULES.load(schedule)
     # The last step isn't computed, so that rounding can't miss the target.
     return sparsity if iteration == iterations else rise(iteration / iterations, sparsity)

@@ -82,11 +82,13 @@ def select(
         MismatchError: The number of scores isn't P.
         DataError: Scores that aren't finite, or everything is pruned already.
     """
-    require("sparsity", sparsity, fraction)
-    require("scope", scope, one_of(SCOPES))
-    require("granularity", granularity, one_of(MASK_GRANULARITIES))
+    require("`sparsity`", sparsity, fraction)
+    require("`scope`", scope, one_of(SCOPES))
+    require("`granularity`", granularity, one_of(MASK_GRANULARITIES))
     if scope == granularity == "layer":
-        raise UsageError("granularity layer", expected="scope global, which ranks the layers", found="scope layer")
+        raise UsageError(
+            "`granularity=layer`", expected="`scope=global`, which ranks the layers", found="`scope=layer`"
+        )
     kept = _checked(scores, mask)
     entries = mask.index.entries
     spans: Sequence[Sequence[int]] = [range(len(entries))]
