@@ -325,7 +325,7 @@ def test_an_entry_point_cant_replace_a_built_in_criterion() -> None:
     [
         ("broken", "criterion broken .*: expected to be imported, found ModuleNotFoundError"),
         ("number", "criterion number .*: expected a causalprune.pruning.criterion.Criterion, found int"),
-        ("cubedd", r"criterion: expected one of gamma, .*cubed.* \(did you mean 'cubed'\?\), found 'cubedd'"),
+        ("cubedd", r"`criterion`: expected one of gamma, .*cubed.* \(did you mean 'cubed'\?\), found 'cubedd'"),
     ],
 )
 def test_a_criterion_that_cant_be_had(name: str, message: str) -> None:
