@@ -194,7 +194,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         artifact["made_from"] = {
             role: hashes.get(digest, digest[:12]) for role, digest in artifact.pop("inputs").items() if digest
         }
-    return {"artifacts": artifacts, "evaluation": _evaluation(run, problems)}
+    return {"artefacts": artifacts, "evaluation": _evaluation(run, problems)}  # codespell:ignore artefacts
 
 
 def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:
