@@ -11,14 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from causalprune.base.options import Options, flag_of, option_text
-from causalprune.config import (
-    ComputeOptions,
-    DataOptions,
-    LeaseOptions,
-    ModelOptions,
-    OutputOptions,
-    TrainingOptions,
-)
+from causalprune.config.shared import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
+from causalprune.training.options import TrainingOptions
 
 from .session import Session
 
