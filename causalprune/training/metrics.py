@@ -1,8 +1,8 @@
-"""Loss and accuracy of a classification, loss and errors of a regression, in one pass over a split."""
+"""Loss and accuracy of a classifier, loss and errors of a regression, in one pass over a split."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,26 +15,24 @@ from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.modes import evaluation_mode
 
-_OF_TASK = {"classification": ("top1", "top5", "guessing", "per_class"), "regression": ("mse", "r2", "mae")}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Metrics of a network on one split; what doesn't belong to the task is None.
+    """Metrics of a network on one split; those of the other task are None.
 
     Attributes:
         task: Classification or regression.
         samples: N, the size of the split.
         loss: Mean cross-entropy in nats; for a regression the mean squared error of the standardized targets, which
             is what training minimizes.
-        top1: Share of samples whose label has the largest output; of equal outputs the lowest index counts.
-        top5: Share whose label is among the k largest, k = max(1, min(5, classes − 1)): with all classes it would
-            always be 1.
-        guessing: Top-1 share of always naming the split's most frequent class.
-        per_class: Top-1 share within each class, in label order; None for a class without samples.
+        top1: Top-1 accuracy in [0, 1]; among equal outputs the lowest index wins.
+        top5: Share of samples whose label has one of the k largest outputs, k = max(1, min(5, classes − 1)): over all
+            classes it would always be 1.
+        majority_baseline: Top-1 accuracy of always predicting the split's most frequent class; ``guessing`` in JSON.
+        per_class: Top-1 accuracy within each class, in label order; None for a class without samples.
         mse: Mean squared error in original units squared.
-        r2: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None where all targets
-            are equal.
+        r2: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None if all targets are
+            equal.
         mae: Mean absolute error in original units.
     """
 
@@ -43,19 +41,19 @@ class Metrics:
     loss: float
     top1: float | None = None
     top5: float | None = None
-    guessing: float | None = None
-    per_class: tuple[float | None, ...] | None = None
+    majority_baseline: float | None = None
+    per_class: list[float | None] | None = None
     mse: float | None = None
     r2: float | None = None
     mae: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The metrics of the task, JSON-ready."""
-        values = asdict(self)
-        result = {name: values[name] for name in ("task", "samples", "loss", *_OF_TASK[self.task])}
-        if self.per_class is not None:
-            result["per_class"] = list(self.per_class)
-        return result
+        common = {"task": self.task, "samples": self.samples, "loss": self.loss}
+        if self.task == "regression":
+            return {**common, "mse": self.mse, "r2": self.r2, "mae": self.mae}
+        baseline = self.majority_baseline
+        return {**common, "top1": self.top1, "top5": self.top5, "guessing": baseline, "per_class": self.per_class}
 
 
 def evaluate_model(
@@ -68,7 +66,7 @@ def evaluate_model(
     amp: str = "none",
     num_workers: int = 0,
 ) -> Metrics:
-    """Measure ``model`` in evaluation mode; afterwards every module is in the mode that it was in.
+    """Measure ``model`` in evaluation mode, then restore the mode of every module.
 
     Sums are accumulated in float64.
 
@@ -76,14 +74,14 @@ def evaluate_model(
         model: On ``device``; takes normalized inputs and returns (B, classes) logits, or (B, 1) for a regression.
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
-        batch_size: Samples at a time.
+        batch_size: Samples per forward pass.
         device: Where to compute.
         amp: ``bf16`` for automatic mixed precision, else ``none``.
         num_workers: Worker processes for image files that don't fit in memory.
 
     Raises:
         DataError: The model's outputs aren't finite.
-        MismatchError: They have another shape.
+        MismatchError: The outputs have the wrong shape.
     """
     device = torch.device(device)
     batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
@@ -108,7 +106,7 @@ def evaluate_model(
             f"outputs of the model on the {split} split",
             expected="finite numbers",
             found=f"{int(nan.item())} NaN and {int(inf.item())} infinite of {samples * data.num_outputs}",
-            remedy="look for NaN in the weights, or train with a lower --lr",
+            remedy="look for NaN in the weights, or train with a lower `lr`",
         )
     return sums.metrics(samples)
 
@@ -124,10 +122,10 @@ class _Classification:
 
     def add(self, outputs: torch.Tensor, labels: torch.Tensor) -> None:
         self.loss += functional.cross_entropy(outputs, labels, reduction="sum")
-        own = outputs.gather(1, labels[:, None])
+        of_label = outputs.gather(1, labels[:, None])
         earlier = torch.arange(self.classes, device=outputs.device) < labels[:, None]
-        # Counting equal outputs in index order keeps a constant network from scoring on every sample.
-        rank = ((outputs > own) | ((outputs == own) & earlier)).sum(1)
+        # Ranking equal outputs by index keeps a constant network from scoring on every sample.
+        rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
         self.top_k += (rank < self.k).sum()
         self.correct += torch.bincount(labels[rank == 0], minlength=self.classes)
         self.sizes += torch.bincount(labels, minlength=self.classes)
@@ -140,8 +138,8 @@ class _Classification:
             loss=self.loss.item() / samples,
             top1=sum(correct) / samples,
             top5=int(self.top_k.item()) / samples,
-            guessing=max(sizes) / samples,
-            per_class=tuple(c / n if n else None for c, n in zip(correct, sizes, strict=True)),
+            majority_baseline=max(sizes) / samples,
+            per_class=[c / n if n else None for c, n in zip(correct, sizes, strict=True)],
         )
 
 

@@ -1,4 +1,4 @@
-"""Options of training, known without importing PyTorch."""
+"""Options of training; importing them loads no PyTorch."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ class TrainingOptions(Options):
     )
 
     def decay_points(self) -> tuple[float, ...]:
-        """``decay_at`` as numbers."""
+        """``decay_at`` as numbers in (0, 1)."""
         return tuple(float(p) for p in self.decay_at.split(",") if p.strip())
