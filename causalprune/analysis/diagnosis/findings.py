@@ -1,4 +1,4 @@
-"""What a diagnosis says, in sentences; also where it says nothing because it has no power."""
+"""The findings of a diagnosis as sentences, including the tests that have no power to find anything."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 SIGNIFICANT = 0.05
-"""Level of every test."""
+"""Significance level of all tests."""
 
 
 def findings(diagnosis: dict[str, Any]) -> list[str]:
