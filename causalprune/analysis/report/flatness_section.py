@@ -1,4 +1,4 @@
-"""The section of a report about the flatness of the loss: Hessian spectra and noise tolerance."""
+"""The part of a report about the flatness of the loss: Hessian spectra and noise tolerance."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ MAX_DENSITIES = 4
 
 
 def flatness(section: Section) -> tuple[str, ...]:
-    """Hessian spectra and noise tolerance, where evaluate measured them."""
+    """Show Hessian spectra and noise tolerance, if they were measured."""
     page, block = section.page, section.block
     draws = []
-    has_hessian, has_noise = (any(row.get(name) for row in block.rows) for name in ("hessian", "noise"))
-    if has_hessian:
+    missing = tuple(name for name in ("hessian", "noise") if not any(row.get(name) for row in block.rows))
+    if "hessian" not in missing:
         draws += [
             section.picture(
                 f"eigenvalues-{space}",
@@ -31,19 +31,16 @@ def flatness(section: Section) -> tuple[str, ...]:
             for space in ("unpruned", "all")
         ]
         draws += _densities(section)
-    if has_noise:
+    if "noise" not in missing:
         draws += section.pictures_at(
             MAX_DENSITIES,
             "noise",
             lambda sparsity, path: plot_noise(block, sparsity, section.colors, path),
             "Relative loss under noise",
         )
-    missing: tuple[str, ...] = () if has_hessian else ("hessian",)
-    missing += () if has_noise else ("noise",)
     if not draws:
         return missing
-    page.heading("Flatness", section.level)
-    page.pictures(draws)
+    section.show("Flatness", draws)
     lines = block.eigenvalue_lines()
     if lines:
         page.table(["largest eigenvalue", "unpruned", "all parameters"], [_eigenvalue_row(line) for line in lines])

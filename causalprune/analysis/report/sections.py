@@ -1,4 +1,4 @@
-"""The sections of a report: each shows one thing of a block of rows, or nothing where it wasn't measured."""
+"""The parts of a report: each shows one aspect of a block of rows, or nothing if the sweep lacks it."""
 
 from __future__ import annotations
 
@@ -21,26 +21,24 @@ MAX_ITERATED = 6
 
 
 def scores(section: Section) -> tuple[str, ...]:
-    """Curves of score and loss, and the table of scores."""
+    """Show curves of score and loss, and a table of scores."""
     page, block = section.page, section.block
     name = "Accuracy" if block.metric == "top1" else "R²"
-    page.heading(f"{name} against percent pruned", section.level)
-    page.pictures(
-        [
-            section.picture(
-                key,
-                partial(plot_curves, block, key, section.colors),
-                f"{what} on the test split against percent pruned, one line per criterion",
-            )
-            for key, what in (("score", name), ("loss", "Loss"))
-        ]
-    )
-    page.text("Lines are means over the seeds, bands one standard deviation, dots the seeds.", "note")
+    draws = [
+        section.picture(
+            key,
+            partial(plot_curves, block, key, section.colors),
+            f"{what} on the test split against percent pruned, one line per criterion",
+        )
+        for key, what in (("score", name), ("loss", "Loss"))
+    ]
+    note = "Lines are means over the seeds, bands one standard deviation, dots the seeds."
+    section.show(f"{name} against percent pruned", draws, note)
     rows: list[list[str | Cell]] = []
     for sparsity in block.sparsities:
         values = [series.values("score", sparsity) for series in block.series]
         means = [mean(v) for v in values if v]
-        # Where all are equal, as at nothing pruned, none stands out.
+        # If all are equal, as with nothing pruned, none is bold.
         best = max(means) if len(set(means)) > 1 else None
         rows.append([percent(sparsity), *(_cell(v, block.metric, best) for v in values)])
     head = ["pruned (%)", *(series.criterion for series in block.series)]
@@ -54,7 +52,7 @@ def scores(section: Section) -> tuple[str, ...]:
 
 
 def phase_shift(section: Section) -> tuple[str, ...]:
-    """Where the score falls and how sharply."""
+    """Show at which sparsity the score falls, and how sharply."""
     page, block = section.page, section.block
     page.heading("Phase shift", section.level)
     rows: list[list[str | Cell]] = []
@@ -91,62 +89,48 @@ def phase_shift(section: Section) -> tuple[str, ...]:
 
 
 def layers(section: Section) -> tuple[str, ...]:
-    """What is pruned of each layer."""
-    page, block = section.page, section.block
-    page.heading("Sparsity per layer", section.level)
-    page.pictures(
-        [
-            section.picture(
-                f"layers-{_file_name(series.criterion)}",
-                partial(plot_layers, series),
-                f"Percent pruned of every layer at every sparsity by {series.criterion}",
-            )
-            for series in block.series
-        ]
-    )
-    page.text("Means over the seeds; in parentheses the layer's weights.", "note")
+    """Show how much of each layer is pruned."""
+    draws = [
+        section.picture(
+            f"layers-{_file_name(series.criterion)}",
+            partial(plot_layers, series),
+            f"Percent pruned of every layer at every sparsity by {series.criterion}",
+        )
+        for series in section.block.series
+    ]
+    section.show("Sparsity per layer", draws, "Means over the seeds; in parentheses the layer's weights.")
     return ()
 
 
 def gamma(section: Section) -> tuple[str, ...]:
-    """The histogram of γ of the first iteration's fits."""
+    """Show the histogram of γ in the fits of the first iteration."""
     fits: dict[str, dict[str, Any]] = {}
     for row in section.block.rows:
         for line in row["iterations_log"]:
             if line["iteration"] == 1 and "gamma" in line:
-                # Criteria and sparsities share a seed's fit.
+                # Criteria and sparsities share the fit of a seed.
                 fits.setdefault(repr((row["seed"], line["gamma"])), line)
     if not fits:
         return ("fit",)
-    page = section.page
-    page.heading("Granger coefficients γ", section.level)
     found = list(fits.values())
     summaries = [line["gamma"] for line in found]
-    page.pictures(
-        [
-            section.picture("gamma", partial(plot_gamma, summaries), "Histogram of γ"),
-            section.picture(
-                "correlation",
-                partial(plot_correlation, summaries),
-                "Histogram of the dual correlations of the coefficients that are zero",
-            ),
-        ]
-    )
+    zeros = "Histogram of the KKT scores of the coefficients that are zero"
+    draws = [
+        section.picture("gamma", partial(plot_gamma, summaries), "Histogram of γ"),
+        section.picture("correlation", partial(plot_correlation, summaries), zeros),
+    ]
     r2 = [line["r2"] for line in found if line["r2"] is not None]
     gaps = [line["relative_gap"] for line in found if line["relative_gap"] is not None]
-    page.text(
-        f"First iteration, summed over {len(found)} fit{'s' if len(found) > 1 else ''}"
-        + (f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else "")
-        + (f"; relative duality gap at most {max(gaps):.1e}" if gaps else "")
-        + ".",
-        "note",
-    )
+    note = f"First iteration, summed over {len(found)} fit{'s' if len(found) > 1 else ''}"
+    note += f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else ""
+    note += f"; relative duality gap at most {max(gaps):.1e}" if gaps else ""
+    section.show("Granger coefficients γ", draws, f"{note}.")
     return ()
 
 
 def overlap(section: Section) -> tuple[str, ...]:
-    """How alike the kept sets of the criteria are."""
-    page, block = section.page, section.block
+    """Show how much the kept weights of the criteria overlap."""
+    block = section.block
     if len(block.series) < 2:
         return ("criteria",)
     draws = []
@@ -168,33 +152,26 @@ def overlap(section: Section) -> tuple[str, ...]:
         )
     if not draws:
         return ("masks",)
-    page.heading("Overlap of the kept weights", section.level)
-    page.pictures(draws, small=True)
-    page.text(
+    note = (
         "Jaccard index |A ∩ B| / |A ∪ B| of the sets of kept weights, a mean over the seeds; “by chance” is what two "
-        "random sets of that size have.",
-        "note",
     )
+    section.show("Overlap of the kept weights", draws, note + "random sets of that size have.", small=True)
     return ()
 
 
 def iterations(section: Section) -> tuple[str, ...]:
-    """The validation loss over the iterations."""
+    """Show the validation loss over the iterations."""
     block = section.block
     if all(len(row["iterations_log"]) < 2 for row in block.rows):
         return ("iterations",)
-    section.page.heading("Loss of each iteration", section.level)
-    section.page.pictures(
-        section.pictures_at(
-            MAX_ITERATED,
-            "iterations",
-            lambda sparsity, path: plot_iterations(block, sparsity, section.colors, path),
-            "Validation loss over the iterations",
-        )
+    draws = section.pictures_at(
+        MAX_ITERATED,
+        "iterations",
+        lambda sparsity, path: plot_iterations(block, sparsity, section.colors, path),
+        "Validation loss over the iterations",
     )
-    section.page.text(
-        "Loss on the validation split, which is part of the training data, not of the test split.", "note"
-    )
+    note = "Loss on the validation split, which is part of the training data, not of the test split."
+    section.show("Loss of each iteration", draws, note)
     return ()
 
 
@@ -207,7 +184,7 @@ SECTIONS: tuple[Callable[[Section], tuple[str, ...]], ...] = (
     iterations,
     flatness,
 )
-"""In the order of the page. Each returns what the sweep lacked for parts that it left out: ``seeds``, ``fit``,
+"""In the order of the page. Each returns what the sweep lacks for the parts that it left out: ``seeds``, ``fit``,
 ``criteria``, ``masks``, ``iterations``, ``hessian`` or ``noise``."""
 
 
