@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,18 +110,17 @@ def measure_cost(
     except (DataError, MismatchError, UsageError) as error:
         reason = str(error)
     models = [model] if compact is None else [model, compact]
-    seconds: dict[str, dict[str, float | None]] = {}
-    memory: dict[str, dict[str, int | None]] = {}
-    for batch_size in LATENCY_BATCHES:
-        taken = latency(models, input_shape, batch_size)
-        peaks = [peak_memory(m, input_shape, batch_size) for m in models]
-        seconds[str(batch_size)] = {"dense": taken[0], "compact": taken[1] if compact else None}
-        memory[str(batch_size)] = {"dense": peaks[0], "compact": peaks[1] if compact else None}
+
+    def named(values: Sequence[float]) -> dict[str, float | None]:
+        return {"dense": values[0], "compact": values[1] if len(values) > 1 else None}
+
     return {
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
-        "latency": seconds,
-        "peak_memory": memory,
+        "latency": {str(size): named(latency(models, input_shape, size)) for size in LATENCY_BATCHES},
+        "peak_memory": {
+            str(size): named([peak_memory(m, input_shape, size) for m in models]) for size in LATENCY_BATCHES
+        },
         "bytes_deflate": sum(len(zlib.compress(t.cpu().numpy().tobytes(), 6)) for t in model.state_dict().values()),
         "no_compact": reason,
     }

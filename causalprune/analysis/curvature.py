@@ -59,12 +59,6 @@ class ImpliedCurvature:
     resamples: int
     block: int
 
-    @property
-    def step_size(self) -> Float64:
-        """(G,) 1/h; NaN where h ≤ 0, because then the quadratic model has no minimum along the step."""
-        above = np.nan_to_num(self.curvature) > 0
-        return np.divide(1.0, self.curvature, where=above, out=np.full_like(self.curvature, np.nan))
-
 
 def implied_curvature(
     columns: npt.ArrayLike,
@@ -145,6 +139,12 @@ def implied_curvature(
         resamples=resamples,
         block=block,
     )
+
+
+def step_sizes(curvature: Float64) -> Float64:
+    """The step sizes 1/h; NaN where h ≤ 0, because then the quadratic model has no minimum along the step."""
+    positive = np.nan_to_num(curvature) > 0
+    return np.divide(1.0, curvature, where=positive, out=np.full_like(curvature, np.nan))
 
 
 def _block_counts(rng: np.random.Generator, rows: int, block: int) -> Float64:

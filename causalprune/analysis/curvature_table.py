@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.curvature import LEVEL, MAX_GROUPS, STEPS_PER_GROUP, ImpliedCurvature, implied_curvature
+from causalprune.analysis.curvature import (
+    LEVEL,
+    MAX_GROUPS,
+    STEPS_PER_GROUP,
+    ImpliedCurvature,
+    implied_curvature,
+    step_sizes,
+)
 from causalprune.base.errors import DataError
 from causalprune.base.units import format_bytes
 from causalprune.pruning.groups import group_ids
@@ -58,20 +65,18 @@ def curvature_table(
         found = implied_curvature(columns, reader.loss_change, lr, others=others, weights=weights, seed=seed)
     except DataError:
         return {"unavailable": _too_few(len(columns), len(labels))}, {}
+    numbers = {
+        "curvature": found.curvature,
+        "low": found.low,
+        "high": found.high,
+        "step_size": step_sizes(found.curvature),
+        "step_low": step_sizes(found.high),
+        "step_high": step_sizes(found.low),
+    }
+    remarks = [_remark(found, place, lr) for place in range(len(labels))]
     groups = [
-        {
-            "name": name,
-            "curvature": _finite(h),
-            "low": _finite(low),
-            "high": _finite(high),
-            "step_size": _finite(step_size),
-            "step_low": _finite(1 / high) if high > 0 else None,
-            "step_high": _finite(1 / low) if low > 0 else None,
-            "remark": _remark(found, place, lr),
-        }
-        for place, (name, h, low, high, step_size) in enumerate(
-            zip(labels, found.curvature, found.low, found.high, found.step_size, strict=True)
-        )
+        {"name": name, **{key: _finite(values[place]) for key, values in numbers.items()}, "remark": remarks[place]}
+        for place, name in enumerate(labels)
     ]
     table = {
         "estimator": "least squares",
@@ -82,15 +87,10 @@ def curvature_table(
         "condition": found.condition,
         "others": "a column" if others is not None else "unknown" if unknown else "none",
         "groups": groups,
-        "warning": _warning([str(group["remark"]) for group in groups], unknown=unknown),
+        "warning": _warning(remarks, unknown=unknown),
     }
-    arrays = {
-        "curvature": found.curvature,
-        "curvature_low": found.low,
-        "curvature_high": found.high,
-        "step_size": found.step_size,
-    }
-    return table, arrays
+    stored = {"curvature": "curvature", "curvature_low": "low", "curvature_high": "high", "step_size": "step_size"}
+    return table, {name: numbers[key] for name, key in stored.items()}
 
 
 def _why_unavailable(reader: RecordingReader, num_groups: int, *, lags: bool, memory_bytes: int) -> str:

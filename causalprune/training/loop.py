@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import keyed_seed, processes
 from causalprune.base.signals import StopRequest
@@ -20,7 +20,7 @@ from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function
+from causalprune.training.losses import loss_function, loss_value
 from causalprune.training.metrics import Metrics, evaluate_model
 from causalprune.training.optimizers import (
     build_lr_schedule,
@@ -227,12 +227,4 @@ def _out_of_patience(progress: _Progress, patience: int) -> bool:
 
 
 def _finite_loss(loss_sum: torch.Tensor) -> float:
-    value = loss_sum.item()
-    if not math.isfinite(value):
-        raise DataError(
-            "training loss",
-            expected="a finite number",
-            found=str(value),
-            remedy="lower `lr`, or look for NaN in the data",
-        )
-    return value
+    return loss_value(loss_sum, "training loss", remedy="lower `lr`, or look for NaN in the data")

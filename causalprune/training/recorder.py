@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
-from causalprune.base.errors import DataError, UsageError
+from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
 from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training.losses import loss_value
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 from causalprune.trajectory.steps import STEP_EXTRAS
 
@@ -184,15 +184,8 @@ class Recorder:
         row, self._row, self._measure = self._row, None, None
         if row is None or row.delta is None:
             return
-        self.writer.append(
-            row.delta,
-            loss_before=row.loss_before,
-            loss_after=loss_after,
-            lr=row.lr,
-            epoch=row.epoch,
-            batch=row.batch,
-            grad_norm=row.grad_norm,
-        )
+        noted = {name: value for name, value in vars(row).items() if name not in ("delta", "steps")}
+        self.writer.append(row.delta, loss_after=loss_after, **noted)
 
     def pending(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The row that still lacks its loss after the step, as tensors and JSON; empty between ``same-batch`` rows."""
@@ -231,9 +224,4 @@ def disable_dropout(model: nn.Module) -> None:
 
 
 def _finite(loss: torch.Tensor) -> float:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise DataError(
-            "loss while recording", expected="a finite number", found=str(value), remedy="lower `lr` of the recording"
-        )
-    return value
+    return loss_value(loss, "loss while recording", remedy="lower `lr` of the recording")

@@ -14,6 +14,7 @@ from torch import nn
 from causalprune.analysis.flatness.samples import Samples, mean_loss
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import keyed_seed
+from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import GAMMA
 from causalprune.pruning.inputs import read_inputs
@@ -53,21 +54,15 @@ def zeroed_loss_changes(
     """
     twin = copy.deepcopy(model).double().eval()
     samples = [(x.double(), y) for x, y in samples]
-    parameters = dict(twin.named_parameters(remove_duplicate=False))
+    origin = copy.deepcopy(twin.state_dict())
     before = mean_loss(twin, loss, samples)
     changes = np.empty(len(sets))
     for number, positions in enumerate(sets):
-        saved = []
-        for entry in index:
-            inside = positions[(positions >= entry.offset) & (positions < entry.stop)] - entry.offset
-            if len(inside):
-                flat = parameters[entry.name].data.view(-1)
-                chosen = torch.from_numpy(inside).to(flat.device)
-                saved.append((flat, chosen, flat[chosen].clone()))
-                flat[chosen] = 0
+        keep = np.ones(index.total, dtype=bool)
+        keep[positions] = False
+        Mask.from_numpy(index, keep).apply_(twin)
         changes[number] = mean_loss(twin, loss, samples) - before
-        for flat, chosen, values in saved:
-            flat[chosen] = values
+        twin.load_state_dict(origin)
         notify()
     return changes
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
@@ -23,21 +22,8 @@ _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9
 _MARKERS = "osD^vPX*"
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """The values of one criterion.
-
-    Attributes:
-        x: Increasing places.
-        values: At each place the values of the seeds, at least one.
-        band: Whether to draw a band of one standard deviation around the mean.
-        dots: Whether to draw the values of the single seeds.
-    """
-
-    x: Sequence[float]
-    values: Sequence[Sequence[float]]
-    band: bool = True
-    dots: bool = True
+Curve = Sequence[tuple[float, Sequence[float]]]
+"""Increasing places, and at each the values of the seeds, at least one."""
 
 
 def color_of(criteria: Sequence[str]) -> dict[str, str]:
@@ -56,10 +42,14 @@ def plot_curves(block: Block, key: str, colors: Mapping[str, str], path: Path) -
     """
     in_percent = key == "score" and block.metric == "top1"
     scale = 100 if in_percent else 1
-    curves = {}
-    for series in block.series:
-        found = [(s, [scale * v for v in values]) for s in series.sparsities if (values := series.values(key, s))]
-        curves[series.criterion] = _Curve([float(decades(s)) for s, _ in found], [v for _, v in found])
+    curves = {
+        series.criterion: [
+            (float(decades(s)), [scale * v for v in values])
+            for s in series.sparsities
+            if (values := series.values(key, s))
+        ]
+        for series in block.series
+    }
     dense = [scale * value for value in block.dense("dense" if key == "score" else f"dense_{key}")]
     with _drawn(curves, colors, path, dense) as axes:
         _axis_towards_all(axes, block.sparsities)
@@ -83,13 +73,15 @@ def plot_eigenvalues(block: Block, space: str, colors: Mapping[str, str], path: 
         colors: Color of each criterion.
         path: PNG file to write.
     """
-    curves = {}
-    for series in block.series:
-        found = [(s, v) for s in series.sparsities if (v := series.largest_eigenvalues(space, s))]
-        curves[series.criterion] = _Curve([float(decades(s)) for s, _ in found], [v for _, v in found], band=False)
-    with _drawn(curves, colors, path, block.dense_eigenvalues()) as axes:
+    curves = {
+        series.criterion: [
+            (float(decades(s)), values) for s in series.sparsities if (values := series.largest_eigenvalues(space, s))
+        ]
+        for series in block.series
+    }
+    with _drawn(curves, colors, path, block.dense_eigenvalues(), band=False) as axes:
         _axis_towards_all(axes, block.sparsities)
-        values = [v for curve in curves.values() for of_seeds in curve.values for v in of_seeds]
+        values = [v for curve in curves.values() for _, of_seeds in curve for v in of_seeds]
         if values and min(values) > 0:
             plain_logarithm(axes)
         axes.set_ylabel("largest eigenvalue of the Hessian")
@@ -98,7 +90,8 @@ def plot_eigenvalues(block: Block, space: str, colors: Mapping[str, str], path: 
 
 def plot_iterations(block: Block, sparsity: float, colors: Mapping[str, str], path: Path) -> None:
     """Draw the validation loss before the recording of each iteration, and after the last training."""
-    curves, final = {}, False
+    curves: dict[str, Curve] = {}
+    final = False
     for series in block.series:
         losses: dict[int, list[float]] = {}
         for row in series.at(sparsity):
@@ -106,10 +99,9 @@ def plot_iterations(block: Block, sparsity: float, colors: Mapping[str, str], pa
                 if line.get("validation_loss") is not None:
                     losses.setdefault(place, []).append(line["validation_loss"])
                 final = final or line["iteration"] is None
-        places = sorted(losses)
-        curves[series.criterion] = _Curve(places, [losses[place] for place in places], dots=False)
-    last = max((int(curve.x[-1]) for curve in curves.values() if curve.x), default=0)
-    with _drawn(curves, colors, path) as axes:
+        curves[series.criterion] = sorted(losses.items())
+    last = max((int(curve[-1][0]) for curve in curves.values() if curve), default=0)
+    with _drawn(curves, colors, path, dots=False) as axes:
         ticks = list(range(1, last + 1))
         axes.set_xticks(ticks, [str(t) for t in ticks[:-1]] + (["end"] if final else [str(last)]))
         axes.set(xlabel="before the recording of iteration", ylabel="validation loss")
@@ -121,10 +113,10 @@ def plot_noise(block: Block, sparsity: float, colors: Mapping[str, str], path: P
     found = {s.criterion: [row["noise"] for row in s.at(sparsity) if row.get("noise")] for s in block.series}
     curves = {}
     for name, rows in {"not pruned": block.dense("dense_noise"), **found}.items():
-        at = {r: [row["mean"][i] for row in rows] for i, r in enumerate(rows[0]["sigma"] if rows else [])}
-        whole = {sigma: values for sigma, values in at.items() if None not in values}
-        curves[name] = _Curve(list(whole), list(whole.values()), band=False, dots=False)
-    with _drawn(curves, colors, path) as axes:
+        means = zip(*(row["mean"] for row in rows), strict=True)
+        sigmas = rows[0]["sigma"] if rows else []
+        curves[name] = [(s, values) for s, values in zip(sigmas, means, strict=True) if None not in values]
+    with _drawn(curves, colors, path, band=False, dots=False) as axes:
         axes.set_xscale("log")
         plain_logarithm(axes)
         axes.set(xlabel="σ of the noise", ylabel="loss relative to none")
@@ -133,7 +125,13 @@ def plot_noise(block: Block, sparsity: float, colors: Mapping[str, str], path: P
 
 @contextmanager
 def _drawn(
-    curves: Mapping[str, _Curve], colors: Mapping[str, str], path: Path, dense: Sequence[float] = ()
+    curves: Mapping[str, Curve],
+    colors: Mapping[str, str],
+    path: Path,
+    dense: Sequence[float] = (),
+    *,
+    band: bool = True,
+    dots: bool = True,
 ) -> Iterator[Axes]:
     """Draw a line per criterion and a legend below; the body sets the scales and labels of the axes.
 
@@ -142,26 +140,28 @@ def _drawn(
         colors: Color of each criterion.
         path: PNG file to write.
         dense: Values of the dense networks, whose mean is a dashed line.
+        band: Draw a band of one standard deviation around the mean.
+        dots: Draw the values of the single seeds, if there are several.
     """
     with panel(path) as axes:
         if dense:
             axes.axhline(mean(dense), color=GRAY, linewidth=1.4, linestyle="--", label="not pruned", zorder=1)
         for name, curve in curves.items():
-            if not curve.x:
+            if not curve:
                 continue
-            middle = np.array([mean(v) for v in curve.values])
+            places, values = zip(*curve, strict=True)
+            middle = np.array([mean(v) for v in values])
             if name not in colors:
-                axes.plot(curve.x, middle, color=GRAY, linewidth=1.4, linestyle="--", label=name, zorder=1)
+                axes.plot(places, middle, color=GRAY, linewidth=1.4, linestyle="--", label=name, zorder=1)
                 continue
             color, marker = colors[name], _MARKERS[list(colors).index(name) % len(_MARKERS)]
-            if curve.band:
-                deviation = np.array([moments(v)["std"] or 0.0 for v in curve.values])
-                axes.fill_between(curve.x, middle - deviation, middle + deviation, color=color, alpha=0.15, linewidth=0)
-            axes.plot(curve.x, middle, marker=marker, color=color, markersize=5, linewidth=1.6, label=label(name, 24))
-            dots = [(x, v) for x, values in zip(curve.x, curve.values, strict=True) if len(values) > 1 for v in values]
-            if curve.dots and dots:
-                x, y = zip(*dots, strict=True)
-                axes.plot(x, y, ".", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
+            if band:
+                deviation = np.array([moments(v)["std"] or 0.0 for v in values])
+                axes.fill_between(places, middle - deviation, middle + deviation, color=color, alpha=0.15, linewidth=0)
+            axes.plot(places, middle, marker=marker, color=color, markersize=5, linewidth=1.6, label=label(name, 24))
+            points = [(x, v) for x, of_seeds in curve if len(of_seeds) > 1 for v in of_seeds]
+            if dots and points:
+                axes.plot(*zip(*points, strict=True), ".", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
         yield axes
         # Below the axes it hides nothing, and finding a free place among many dots would take seconds.
         axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)

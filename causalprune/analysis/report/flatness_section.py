@@ -16,11 +16,12 @@ from causalprune.base.units import mean_and_spread, percent
 MAX_DENSITIES = 4
 
 
-def flatness(section: Section) -> tuple[str, ...]:
+def flatness(section: Section) -> None:
     """Show Hessian spectra and noise tolerance, if they were measured."""
     page, block = section.page, section.block
     draws = []
-    missing = tuple(name for name in ("hessian", "noise") if not any(row.get(name) for row in block.rows))
+    missing = [name for name in ("hessian", "noise") if not any(row.get(name) for row in block.rows)]
+    section.missing += missing
     if "hessian" not in missing:
         draws += [
             section.picture(
@@ -39,7 +40,7 @@ def flatness(section: Section) -> tuple[str, ...]:
             "Relative loss under noise",
         )
     if not draws:
-        return missing
+        return
     section.show("Flatness", draws)
     lines = block.eigenvalue_lines()
     if lines:
@@ -52,7 +53,6 @@ def flatness(section: Section) -> tuple[str, ...]:
         "is added to the unpruned parameters.",
         "note",
     )
-    return missing
 
 
 def _densities(section: Section) -> list[tuple[Path, str]]:
@@ -60,15 +60,11 @@ def _densities(section: Section) -> list[tuple[Path, str]]:
     seed = min(row["seed"] for row in block.rows)
     draws = []
     for sparsity in section.sampled(MAX_DENSITIES):
-        spectra: list[tuple[str, str, Mapping[str, Any]]] = []
-        for series in block.series:
-            for row in series.at(sparsity):
-                if row["seed"] != seed or not row.get("hessian"):
-                    continue
-                dense = row.get("dense_hessian")
-                if dense and not spectra and dense["all"]["density"]:
-                    spectra.append(("not pruned", GRAY, dense["all"]))
-                spectra.append((series.criterion, section.colors[series.criterion], row["hessian"]["unpruned"]))
+        rows = [r for s in block.series for r in s.at(sparsity) if r["seed"] == seed and r.get("hessian")]
+        spectra = [(r["criterion"], section.colors[r["criterion"]], r["hessian"]["unpruned"]) for r in rows]
+        dense = rows[0].get("dense_hessian") if rows else None
+        if dense and dense["all"]["density"]:
+            spectra.insert(0, ("not pruned", GRAY, dense["all"]))
         if any(spectrum["density"] for _, _, spectrum in spectra):
             draws.append(
                 section.picture(

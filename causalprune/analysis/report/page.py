@@ -101,6 +101,8 @@ class Section:
         prefix: Prefix of their file names.
         level: Level of the headings.
         pictures: File names of the pictures drawn so far.
+        missing: What the sweep lacks for the parts that were left out: ``seeds``, ``fit``, ``criteria``, ``masks``,
+            ``iterations``, ``hessian`` or ``noise``.
     """
 
     page: Page
@@ -111,6 +113,7 @@ class Section:
     prefix: str
     level: int
     pictures: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
 
     def show(self, heading: str, pictures: Sequence[tuple[Path, str]], note: str = "", *, small: bool = False) -> None:
         """Add a heading, pictures and, if there is one, a note about them."""

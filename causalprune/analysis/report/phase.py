@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 import numpy.typing as npt
@@ -128,16 +129,14 @@ def phase_shift(found: Sequence[Drop | str]) -> PhaseShift | str:
     drops = [one for one in found if isinstance(one, Drop)]
     if not drops:
         return undetermined
-    position, width = moments([d.position for d in drops]), moments([d.width for d in drops])
-    middle, spread = position["mean"], position["std"]
-    assert middle is not None
-    assert width["mean"] is not None
+    positions, widths = [d.position for d in drops], [d.width for d in drops]
+    middle, spread = mean(positions), moments(positions)["std"]
     return PhaseShift(
         sparsity=1 - 10**-middle,
         low=None if spread is None else max(0.0, 1 - 10 ** -(middle - spread)),
         high=None if spread is None else 1 - 10 ** -(middle + spread),
-        width=width["mean"],
-        width_spread=width["std"],
+        width=mean(widths),
+        width_spread=moments(widths)["std"],
         inside=min(d.inside for d in drops),
         seeds=len(drops),
         curves=len(found),

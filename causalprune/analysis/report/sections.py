@@ -20,7 +20,7 @@ MAX_OVERLAPS = 6
 MAX_ITERATED = 6
 
 
-def scores(section: Section) -> tuple[str, ...]:
+def scores(section: Section) -> None:
     """Show curves of score and loss, and a table of scores."""
     page, block = section.page, section.block
     name = "Accuracy" if block.metric == "top1" else "R²"
@@ -47,11 +47,11 @@ def scores(section: Section) -> tuple[str, ...]:
     if dense:
         unpruned = " ".join(filter(None, _score(dense, block.metric)))
         page.text(f"Not pruned: {unpruned}. The highest mean of a line is bold.", "note")
-    several = any(len(series.seeds) > 1 for series in block.series)
-    return () if several else ("seeds",)
+    if all(len(series.seeds) < 2 for series in block.series):
+        section.missing.append("seeds")
 
 
-def phase_shift(section: Section) -> tuple[str, ...]:
+def phase_shift(section: Section) -> None:
     """Show at which sparsity the score falls, and how sharply."""
     page, block = section.page, section.block
     page.heading("Phase shift", section.level)
@@ -85,10 +85,9 @@ def phase_shift(section: Section) -> tuple[str, ...]:
         "apart the samples are." + "".join(f" Not in the mean of {line}." for line in others),
         "note",
     )
-    return ()
 
 
-def layers(section: Section) -> tuple[str, ...]:
+def layers(section: Section) -> None:
     """Show how much of each layer is pruned."""
     draws = [
         section.picture(
@@ -99,10 +98,9 @@ def layers(section: Section) -> tuple[str, ...]:
         for series in section.block.series
     ]
     section.show("Sparsity per layer", draws, "Means over the seeds; in parentheses the layer's weights.")
-    return ()
 
 
-def gamma(section: Section) -> tuple[str, ...]:
+def gamma(section: Section) -> None:
     """Show the histogram of γ in the fits of the first iteration."""
     fits: dict[str, dict[str, Any]] = {}
     for row in section.block.rows:
@@ -111,7 +109,8 @@ def gamma(section: Section) -> tuple[str, ...]:
                 # Criteria and sparsities share the fit of a seed.
                 fits.setdefault(repr((row["seed"], line["gamma"])), line)
     if not fits:
-        return ("fit",)
+        section.missing.append("fit")
+        return
     found = list(fits.values())
     summaries = [line["gamma"] for line in found]
     zeros = "Histogram of the KKT scores of the coefficients that are zero"
@@ -125,14 +124,14 @@ def gamma(section: Section) -> tuple[str, ...]:
     note += f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else ""
     note += f"; relative duality gap at most {max(gaps):.1e}" if gaps else ""
     section.show("Granger coefficients γ", draws, f"{note}.")
-    return ()
 
 
-def overlap(section: Section) -> tuple[str, ...]:
+def overlap(section: Section) -> None:
     """Show how much the kept weights of the criteria overlap."""
     block = section.block
     if len(block.series) < 2:
-        return ("criteria",)
+        section.missing.append("criteria")
+        return
     draws = []
     for sparsity in section.sampled(MAX_OVERLAPS):
         seeds = set.intersection(*({row["seed"] for row in s.at(sparsity)} for s in block.series))
@@ -151,19 +150,20 @@ def overlap(section: Section) -> tuple[str, ...]:
             )
         )
     if not draws:
-        return ("masks",)
+        section.missing.append("masks")
+        return
     note = (
         "Jaccard index |A ∩ B| / |A ∪ B| of the sets of kept weights, a mean over the seeds; “by chance” is what two "
     )
     section.show("Overlap of the kept weights", draws, note + "random sets of that size have.", small=True)
-    return ()
 
 
-def iterations(section: Section) -> tuple[str, ...]:
+def iterations(section: Section) -> None:
     """Show the validation loss over the iterations."""
     block = section.block
     if all(len(row["iterations_log"]) < 2 for row in block.rows):
-        return ("iterations",)
+        section.missing.append("iterations")
+        return
     draws = section.pictures_at(
         MAX_ITERATED,
         "iterations",
@@ -172,10 +172,9 @@ def iterations(section: Section) -> tuple[str, ...]:
     )
     note = "Loss on the validation split, which is part of the training data, not of the test split."
     section.show("Loss of each iteration", draws, note)
-    return ()
 
 
-SECTIONS: tuple[Callable[[Section], tuple[str, ...]], ...] = (
+SECTIONS: tuple[Callable[[Section], None], ...] = (
     scores,
     phase_shift,
     layers,
@@ -184,8 +183,7 @@ SECTIONS: tuple[Callable[[Section], tuple[str, ...]], ...] = (
     iterations,
     flatness,
 )
-"""In the order of the page. Each returns what the sweep lacks for the parts that it left out: ``seeds``, ``fit``,
-``criteria``, ``masks``, ``iterations``, ``hessian`` or ``noise``."""
+"""In the order of the page."""
 
 
 def _cell(values: Sequence[float], metric: str, best: float | None) -> Cell:
