@@ -85,8 +85,9 @@ def evaluate_model(
     """
     device = torch.device(device)
     batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
-    sums = _Classification(data, device) if data.task == "classification" else _Regression(data, device)
-    samples, nan, inf = 0, torch.zeros_like(sums.loss), torch.zeros_like(sums.loss)
+    sums_of = _regression_sums if data.task == "regression" else _classification_sums
+    totals: dict[str, torch.Tensor] = {}
+    samples = 0
     with evaluation_mode(model), torch.no_grad():
         for inputs, targets in batches.epoch(0):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
@@ -97,76 +98,69 @@ def evaluate_model(
                     expected=f"shape ({len(targets)}, {data.num_outputs})",
                     found=str(tuple(outputs.shape)),
                 )
-            nan += outputs.isnan().sum()
-            inf += outputs.isinf().sum()
             samples += len(targets)
-            sums.add(outputs.double(), targets)
-    if nan.item() or inf.item():
+            sums = {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
+            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
+    numbers = {name: value.tolist() for name, value in totals.items()}
+    if numbers["nan"] or numbers["inf"]:
         raise DataError(
             f"outputs of the model on the {split} split",
             expected="finite numbers",
-            found=f"{int(nan.item())} NaN and {int(inf.item())} infinite of {samples * data.num_outputs}",
+            found=f"{numbers['nan']} NaN and {numbers['inf']} infinite of {samples * data.num_outputs}",
             remedy="look for NaN in the weights, or train with a lower `lr`",
         )
-    return sums.metrics(samples)
+    if data.task == "classification":
+        return _classification_metrics(numbers, samples)
+    assert data.target_normalization is not None
+    return _regression_metrics(numbers, samples, data.target_normalization.std.item())
 
 
-class _Classification:
-    def __init__(self, data: DataSet, device: torch.device) -> None:
-        self.classes = data.num_outputs
-        self.k = max(1, min(5, self.classes - 1))
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.top_k = torch.zeros((), dtype=torch.int64, device=device)
-        self.correct = torch.zeros(self.classes, dtype=torch.int64, device=device)
-        self.sizes = torch.zeros_like(self.correct)
-
-    def add(self, outputs: torch.Tensor, labels: torch.Tensor) -> None:
-        self.loss += functional.cross_entropy(outputs, labels, reduction="sum")
-        of_label = outputs.gather(1, labels[:, None])
-        earlier = torch.arange(self.classes, device=outputs.device) < labels[:, None]
-        # Ranking equal outputs by index keeps a constant network from scoring on every sample.
-        rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
-        self.top_k += (rank < self.k).sum()
-        self.correct += torch.bincount(labels[rank == 0], minlength=self.classes)
-        self.sizes += torch.bincount(labels, minlength=self.classes)
-
-    def metrics(self, samples: int) -> Metrics:
-        correct, sizes = self.correct.tolist(), self.sizes.tolist()
-        return Metrics(
-            task="classification",
-            samples=samples,
-            loss=self.loss.item() / samples,
-            top1=sum(correct) / samples,
-            top5=int(self.top_k.item()) / samples,
-            majority_baseline=max(sizes) / samples,
-            per_class=[c / n if n else None for c, n in zip(correct, sizes, strict=True)],
-        )
+def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    classes = outputs.shape[1]
+    of_label = outputs.gather(1, labels[:, None])
+    earlier = torch.arange(classes, device=outputs.device) < labels[:, None]
+    # Ranking equal outputs by index keeps a constant network from scoring on every sample.
+    rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
+    return {
+        "loss": functional.cross_entropy(outputs, labels, reduction="sum"),
+        "top_k": (rank < max(1, min(5, classes - 1))).sum(),
+        "correct": torch.bincount(labels[rank == 0], minlength=classes),
+        "sizes": torch.bincount(labels, minlength=classes),
+    }
 
 
-class _Regression:
-    def __init__(self, data: DataSet, device: torch.device) -> None:
-        assert data.target_normalization is not None
-        self.scale = data.target_normalization.std.item()
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.absolute, self.total, self.squares = (torch.zeros_like(self.loss) for _ in range(3))
+def _classification_metrics(sums: dict[str, Any], samples: int) -> Metrics:
+    return Metrics(
+        task="classification",
+        samples=samples,
+        loss=sums["loss"] / samples,
+        top1=sum(sums["correct"]) / samples,
+        top5=sums["top_k"] / samples,
+        majority_baseline=max(sums["sizes"]) / samples,
+        per_class=[c / n if n else None for c, n in zip(sums["correct"], sums["sizes"], strict=True)],
+    )
 
-    def add(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        targets = targets.double()
-        error = outputs - targets
-        self.loss += (error**2).sum()
-        self.absolute += error.abs().sum()
-        # Standardized targets have a mean near 0, so these two sums lose no digits to cancellation.
-        self.total += targets.sum()
-        self.squares += (targets**2).sum()
 
-    def metrics(self, samples: int) -> Metrics:
-        loss, total = self.loss.item(), self.total.item()
-        variation = self.squares.item() - total**2 / samples
-        return Metrics(
-            task="regression",
-            samples=samples,
-            loss=loss / samples,
-            mse=loss / samples * self.scale**2,
-            r2=1 - loss / variation if variation > 1e-12 * samples else None,
-            mae=self.absolute.item() / samples * self.scale,
-        )
+def _regression_sums(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    targets = targets.double()
+    error = outputs - targets
+    # Standardized targets have a mean near 0, so their sums lose no digits to cancellation.
+    return {
+        "loss": (error**2).sum(),
+        "absolute": error.abs().sum(),
+        "targets": targets.sum(),
+        "squares": (targets**2).sum(),
+    }
+
+
+def _regression_metrics(sums: dict[str, Any], samples: int, scale: float) -> Metrics:
+    loss = sums["loss"]
+    variation = sums["squares"] - sums["targets"] ** 2 / samples
+    return Metrics(
+        task="regression",
+        samples=samples,
+        loss=loss / samples,
+        mse=loss / samples * scale**2,
+        r2=1 - loss / variation if variation > 1e-12 * samples else None,
+        mae=sums["absolute"] / samples * scale,
+    )

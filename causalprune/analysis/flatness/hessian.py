@@ -104,10 +104,7 @@ def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, s
     try:
         from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
     except ImportError as error:
-        raise UsageError(
-            "hessian", expected="curvlinops", found=str(error), remedy="pip install 'causalprune[flatness]'"
-        ) from error
-
+        raise UsageError("the Hessian needs curvlinops: pip install 'causalprune[flatness]'") from error
     count = sum(len(inputs) for inputs, _ in samples)
     # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
@@ -12,7 +12,7 @@ import numpy as np
 
 from causalprune.analysis.plots.figures import CYCLE, GRAY, label, panel, plain_logarithm
 from causalprune.analysis.report.phase import decades
-from causalprune.analysis.report.series import Block
+from causalprune.analysis.report.series import Block, Series
 from causalprune.base.units import moments, percent
 
 if TYPE_CHECKING:
@@ -42,14 +42,7 @@ def plot_curves(block: Block, key: str, colors: Mapping[str, str], path: Path) -
     """
     in_percent = key == "score" and block.metric == "top1"
     scale = 100 if in_percent else 1
-    curves = {
-        series.criterion: [
-            (float(decades(s)), [scale * v for v in values])
-            for s in series.sparsities
-            if (values := series.values(key, s))
-        ]
-        for series in block.series
-    }
+    curves = _over_sparsities(block, lambda series, s: [scale * v for v in series.values(key, s)])
     dense = [scale * value for value in block.dense("dense" if key == "score" else f"dense_{key}")]
     with _drawn(curves, colors, path, dense) as axes:
         _axis_towards_all(axes, block.sparsities)
@@ -73,12 +66,7 @@ def plot_eigenvalues(block: Block, space: str, colors: Mapping[str, str], path: 
         colors: Color of each criterion.
         path: PNG file to write.
     """
-    curves = {
-        series.criterion: [
-            (float(decades(s)), values) for s in series.sparsities if (values := series.largest_eigenvalues(space, s))
-        ]
-        for series in block.series
-    }
+    curves = _over_sparsities(block, lambda series, s: series.largest_eigenvalues(space, s))
     with _drawn(curves, colors, path, block.dense_eigenvalues(), band=False) as axes:
         _axis_towards_all(axes, block.sparsities)
         values = [v for curve in curves.values() for _, of_seeds in curve for v in of_seeds]
@@ -121,6 +109,14 @@ def plot_noise(block: Block, sparsity: float, colors: Mapping[str, str], path: P
         plain_logarithm(axes)
         axes.set(xlabel="σ of the noise", ylabel="loss relative to none")
         axes.set_title(f"{percent(sparsity)} % pruned", fontsize=10.5)
+
+
+def _over_sparsities(block: Block, values_of: Callable[[Series, float], list[float]]) -> dict[str, Curve]:
+    """The curve of each criterion over the decades of weights removed."""
+    return {
+        series.criterion: [(float(decades(s)), values) for s in series.sparsities if (values := values_of(series, s))]
+        for series in block.series
+    }
 
 
 @contextmanager
