@@ -104,7 +104,7 @@ def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, s
     try:
         from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
     except ImportError as error:
-        raise UsageError("the Hessian needs curvlinops: pip install 'causalprune[flatness]'") from error
+        raise UsageError("`hessian` needs curvlinops: pip install 'causalprune[flatness]'") from error
     count = sum(len(inputs) for inputs, _ in samples)
     # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(
@@ -142,7 +142,7 @@ def _iterative(operator: Any, count: int, probes: int, tol: float, seed: int) ->
             "Hessian eigenvalues",
             expected=f"{count} of {size} to converge",
             found=str(error)[:80],
-            remedy="ask for fewer of them, or measure on more samples",
+            remedy="ask for fewer with `hessian`, or measure on more `samples`",
         ) from error
     # One vector at a time, because a product with several takes several times the memory.
     estimates = np.array([float(hutchinson_trace(operator, 1)) for _ in range(probes)])
