@@ -40,7 +40,7 @@ def parameter_counts(model: nn.Module, keep: Mapping[str, torch.Tensor] | None =
         keep: Bool tensors by parameter name, True for unpruned; None for a dense network.
 
     Returns:
-        The number of parameters, and of those that aren't pruned.
+        The number of all parameters and of the unpruned ones.
     """
     total = sum(p.numel() for p in model.parameters())
     return total, total - sum(int((~mask).sum()) for mask in (keep or {}).values())

@@ -12,7 +12,7 @@ OPTIMIZERS = Registry(
         "adamw": "torch.optim:AdamW",
     },
 )
-"""Called with the list of parameters, and those fields of TrainingOptions that its signature has, such as ``lr``."""
+"""Each is called with the list of parameters and, as far as its signature has them, the fields of TrainingOptions."""
 
 LR_SCHEDULES = Registry(
     "learning-rate schedule",
@@ -23,5 +23,5 @@ LR_SCHEDULES = Registry(
         "constant": "causalprune.training.optimizers:constant",
     },
 )
-"""Called with the optimizer, and those of ``total_steps``, ``decay_points`` and the fields of TrainingOptions that its
-signature has."""
+"""Each is called with the optimizer and, as far as its signature has them, ``total_steps``, ``decay_points`` and the
+fields of TrainingOptions."""

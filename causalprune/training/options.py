@@ -36,7 +36,7 @@ class TrainingOptions(Options):
         "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points
     )
     label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
-    patience: int = option(0, "Stop after so many epochs without progress on validation; 0 never.", check=at_least(0))
+    patience: int = option(0, "Stop after this many epochs without validation progress; 0 never.", check=at_least(0))
     amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
     compile: bool = option(False, "Compile the model with torch.compile.")
     checkpoint_every: str = option(

@@ -154,7 +154,7 @@ class Recorder:
             if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in self._model.modules()):
                 raise UsageError(
                     "dropout",
-                    expected="off while recording, or the two losses of a step differ by it",
+                    expected="off while recording, because it differs between the two losses of a step",
                     found="on",
                     remedy="call causalprune.training.recorder.disable_dropout(model)",
                 )
