@@ -415,18 +415,20 @@ class OurWay:
         return Store.open(self._path).recording().row_blocks(prefetch=1)
 
 
-def measured(action: Callable[[], object]) -> tuple[float, float, float]:
-    """Seconds, CPU seconds, and MiB by which the peak of resident memory exceeds what the process had before."""
-    Path("/proc/self/clear_refs").write_text("5")
-    before = _resident("VmRSS")
+def measured(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds and CPU seconds."""
     started, started_cpu = time.perf_counter(), time.process_time()
     action()
-    return time.perf_counter() - started, time.process_time() - started_cpu, _resident("VmHWM") - before
+    return time.perf_counter() - started, time.process_time() - started_cpu
 
 
-def _resident(name: str) -> float:
-    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
-    return int(line.split()[1]) / 1024
+def import_seconds(module: str) -> float:
+    """CPU seconds of a Python that imports NumPy and a module."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    subprocess.run([sys.executable, "-c", f"import numpy, {module}"], check=True)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
 
 
 def against_zarr(options: argparse.Namespace, directory: Path) -> None:
@@ -441,7 +443,7 @@ def against_zarr(options: argparse.Namespace, directory: Path) -> None:
     for codec in ("exact", "balanced"):
         rounded = np.empty_like(rows)
         find_codec(codec).round(rows, rounded)
-        found: dict[tuple[str, str], list[tuple[float, ...]]] = {}
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
         for number in range(options.repeats + 1):
             paths = {who: directory / f"{codec}-{number}-{who}" for who in ("model", "causalprune", "zarr")}
             # It also warms both up; the first repetition isn't counted.
@@ -470,25 +472,22 @@ def against_zarr(options: argparse.Namespace, directory: Path) -> None:
         ):
             for who in ("causalprune", "zarr"):
                 own, others = found[what, who], found[what, "causalprune"]
-                wall, cpu, more = (statistics.median(column) for column in zip(*own, strict=True))
+                wall, cpu = (statistics.median(column) for column in zip(*own, strict=True))
                 ratios = sorted(mine[1] / theirs[1] for mine, theirs in zip(own, others, strict=True))
-                cells = (f"{wall:.2f}", f"{cpu:.2f}", f"{megabytes / wall:.0f}", f"{more:.0f}")
+                cells = (f"{wall:.2f}", f"{cpu:.2f}", f"{megabytes / wall:.0f}")
                 ratio = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
                 lines.append((codec, title, who, *cells, ratio if who == "zarr" else ""))
     height, width = ZARR_SHAPE
     table(
         f"{height} rows × {width:,} columns of float32, normally distributed; shards of 64 rows, chunks of 64 × 16,384,"
         f" Blosc, CRC32C; zarr {zarr.__version__}; warm; medians of {options.repeats} (range).",
-        "| codec | what | by | s | CPU s | MB/s | MiB more memory | CPU s, zarr / causalprune |",
+        "| codec | what | by | s | CPU s | MB/s | CPU s, zarr / causalprune |",
         lines,
     )
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import numpy"], check=True)
-    numpy_alone = time.perf_counter() - started
-    for module in ("causalprune.trajectory.store", "zarr"):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", f"import numpy, {module}"], check=True)
-        print(f"Importing {module} on top of NumPy: {time.perf_counter() - started - numpy_alone:.2f} s")
+    alone = import_seconds("sys")
+    modules = ("causalprune.trajectory.store", "zarr")
+    costs = [f"{module} {import_seconds(module) - alone:.2f} CPU s" for module in modules]
+    print(f"\nImporting, on top of NumPy: {', '.join(costs)}.")
 
 
 def main() -> None:
@@ -501,7 +500,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=512, help="rows of the real recordings")
     parser.add_argument("--drops", type=int, default=2, help="recordings with 1 %% of the rows left out")
     parser.add_argument("--store", type=Path, help="a float32 recording to read, instead of a new one")
-    parser.add_argument("--repeats", type=int, default=3, help="of the comparison with zarr")
+    parser.add_argument("--repeats", type=int, default=3, help="of the comparison with zarr; 1 takes 20 s")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
