@@ -22,6 +22,7 @@ from causalprune.commands.info.store_description import (
     describe_store,
     step_norms,
 )
+from causalprune.commands.names import with_flags
 from causalprune.config import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.trajectory import Store
@@ -182,7 +183,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                 artifacts.append(_checkpoint_line(name, header, path))
                 hashes[_recorded_hash(part, path, verify=verify)] = name
             except CausalpruneError as error:
-                problems.add_damage([str(error)])
+                problems.add_damage([with_flags(str(error))])
     if not artifacts and not problems.lines:
         raise CorruptError(
             f"{run.root}",
@@ -193,7 +194,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         artifact["made_from"] = {
             role: hashes.get(digest, digest[:12]) for role, digest in artifact.pop("inputs").items() if digest
         }
-    return {"artifacts": artifacts, "evaluation": _evaluation(run, problems)}
+    return {"artefacts": artifacts, "evaluation": _evaluation(run, problems)}  # codespell:ignore artefacts
 
 
 def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:
