@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from causalprune.trajectory.collection import Collection
 from causalprune.trajectory.storage.location import FITS_LOCK, LOCK, Location
@@ -14,77 +13,44 @@ FIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _SHARD_NAME = re.compile(r"c\.(\d{1,12})\.0")
 
 
-@dataclass(frozen=True)
 class StoreLayout:
     """The files of a store: a Zarr group that contains a group of recordings."""
 
-    root: Location
-
-    @property
-    def metadata(self) -> Location:
+    def __init__(self, root: Location) -> None:
+        self.root = root
+        self.metadata = root / METADATA
         """Format version, parameter index, model, starting checkpoint."""
-        return self.root / METADATA
-
-    @property
-    def recordings(self) -> Collection:
+        self.recordings = Collection(root / "recordings", _RECORDING_NAME)
         """Group of the recordings."""
-        return Collection(self.root / "recordings", _RECORDING_NAME)
-
-    @property
-    def lock(self) -> Location:
+        self.lock = root / LOCK
         """Lock of the one process that records."""
-        return self.root / LOCK
-
-    @property
-    def fits_lock(self) -> Location:
+        self.fits_lock = root / FITS_LOCK
         """Lock of the process that adds or replaces a fit."""
-        return self.root / FITS_LOCK
 
     def recording(self, name: str) -> RecordingLayout:
         """The files of one recording, also while it is being replaced."""
         return RecordingLayout(self.recordings.find(name) or self.recordings.folder / name)
 
 
-@dataclass(frozen=True)
 class RecordingLayout:
     """The files of a recording: a Zarr group."""
 
-    root: Location
-
-    @property
-    def metadata(self) -> Location:
+    def __init__(self, root: Location) -> None:
+        self.root = root
+        self.metadata = root / METADATA
         """What was recorded, and its shape and codec."""
-        return self.root / METADATA
-
-    @property
-    def delta(self) -> Location:
+        self.delta = root / "delta"
         """The sharded array of deltas."""
-        return self.root / "delta"
-
-    @property
-    def delta_metadata(self) -> Location:
+        self.delta_metadata = self.delta / METADATA
         """Shape and codecs of the deltas."""
-        return self.delta / METADATA
-
-    @property
-    def commit_log(self) -> Location:
+        self.commit_log = self.delta / "commits.log"
         """Which rows are recorded. It is in an array's folder, because Zarr warns about foreign files in a group's."""
-        return self.delta / "commits.log"
-
-    @property
-    def active(self) -> Location:
+        self.active = root / "active"
         """Array (P,) bool: which parameters have a column."""
-        return self.root / "active"
-
-    @property
-    def steps(self) -> Location:
+        self.steps = root / "steps"
         """Array (6, T): the scalars of each step, once the recording is finished."""
-        return self.root / "steps"
-
-    @property
-    def fits(self) -> Collection:
+        self.fits = Collection(root / "fits", FIT_NAME)
         """Group of the fits."""
-        return Collection(self.root / "fits", FIT_NAME)
 
     def shard(self, number: int) -> Location:
         """The shard of rows ``number * block_rows`` and up."""
