@@ -161,7 +161,7 @@ class FixedBatch(Branching):
 
 @pytest.mark.parametrize("kind", [Branching, FixedBatch])
 def test_a_network_that_cant_be_traced(kind, capfd) -> None:
-    with pytest.raises(UsageError, match=r"expected a network that torch.export can trace.*format torch"):
+    with pytest.raises(UsageError, match=r"expected a network that torch.export can trace.*`format=torch`"):
         trace(kind(), (4,))
     assert capfd.readouterr() == ("", "")
 
@@ -174,7 +174,7 @@ class Spectral(Branching):
 def test_an_operation_that_onnx_lacks(capfd) -> None:
     program = trace(Spectral(), (4,))
     assert saved_bytes(torch.export.save, program)
-    with pytest.raises(UsageError, match=r"expected a network of operations that ONNX has.*format pt2"):
+    with pytest.raises(UsageError, match=r"expected a network of operations that ONNX has.*`format=pt2`"):
         onnx_bytes(program)
     assert capfd.readouterr() == ("", "")
 
