@@ -10,9 +10,11 @@ load them when they are first used.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# Not imported from typing: `python -m causalprune` reads this file while a typing.py of the user would come first.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from causalprune.api import Mask, Recorder, Store
 
     __version__: str

@@ -19,7 +19,7 @@ from causalprune.base.units import parse_bytes
 from causalprune.commands._fit_result import FitGammaResult, FitReport
 from causalprune.commands._output import done_already, identity_of
 from causalprune.commands.names import with_flags
-from causalprune.config import FitGammaConfig
+from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.features import FeatureSource

@@ -23,7 +23,7 @@ from causalprune.base.progress import Reporter
 from causalprune.commands._output import StageResult
 from causalprune.commands.sweep.grid import read_grid
 from causalprune.commands.sweep.table import read_mask, read_results
-from causalprune.config import ReportConfig
+from causalprune.config.report import ReportConfig
 
 _MISSING = {
     "seeds": "standard deviations (--seeds 2 or more)",

@@ -28,7 +28,7 @@ class TrainingOptions(Options):
     optimizer: str = option("sgd", "Optimizer.", check=OPTIMIZERS)
     lr: float = option(0.05, "Peak learning rate.", check=positive)
     momentum: float = option(0.9, "Momentum of sgd.", check=fraction)
-    nesterov: bool = option(True, "Nesterov momentum with sgd.", flag="--nesterov/--no-nesterov")
+    nesterov: bool = option(True, "Nesterov momentum with sgd.")
     weight_decay: float = option(5e-4, "Weight decay.", check=not_negative)
     lr_schedule: str = option("cosine", "Learning-rate schedule.", check=LR_SCHEDULES)
     lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=positive)
