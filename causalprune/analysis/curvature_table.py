@@ -99,7 +99,7 @@ def _why_unavailable(reader: RecordingReader, num_groups: int, *, lags: bool, me
     if found:
         return f"it needs plain SGD at one learning rate, stride 1 and same-batch losses; this has {found}"
     if num_groups > MAX_GROUPS:
-        return f"{num_groups:,} groups, more than {MAX_GROUPS:,}; choose a coarser granularity"
+        return f"{num_groups:,} groups, more than {MAX_GROUPS:,}; choose a coarser `granularity`"
     if reader.num_rows < STEPS_PER_GROUP * num_groups:
         return _too_few(reader.num_rows, num_groups)
     needed = _COPIES * 8 * reader.num_rows * num_groups
@@ -111,7 +111,7 @@ def _why_unavailable(reader: RecordingReader, num_groups: int, *, lags: bool, me
 def _too_few(rows: int, num_groups: int) -> str:
     return (
         f"{rows:,} steps have no power to tell {num_groups:,} groups apart, and a penalty would only shrink h toward "
-        f"2/η; record {STEPS_PER_GROUP} steps per group, or choose a coarser granularity"
+        f"2/η; record {STEPS_PER_GROUP} steps per group, or choose a coarser `granularity`"
     )
 
 

@@ -18,6 +18,7 @@ from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._fit_result import FitGammaResult, FitReport
 from causalprune.commands._output import done_already, identity_of
+from causalprune.commands.names import with_flags
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.evidence import NotCertifiedError
@@ -151,7 +152,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
     }
     if config.granularity != "parameter":
-        attributes["curvature"], found = curvature_table(
+        table, found = curvature_table(
             reader,
             config.granularity,
             weights,
@@ -160,8 +161,9 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             seed=config.seed,
         )
         arrays |= found
-        if attributes["curvature"].get("warning"):
-            reporter.warn(attributes["curvature"]["warning"])
+        if table.get("warning"):
+            reporter.warn(table["warning"])
+        attributes["curvature"] = table | {key: with_flags(table[key]) for key in ("unavailable",) if key in table}
 
     def publish() -> None:
         store.fits(reader.name).write(

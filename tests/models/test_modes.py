@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import flops
-from causalprune.analysis.forward_pass import latency, peak_memory
+from causalprune.analysis.cost import flops, latency, peak_memory
 from causalprune.models.export.programs import trace
 from causalprune.models.modes import evaluation_mode, frozen_batch_statistics, reset_batchnorm
 

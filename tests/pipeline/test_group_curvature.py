@@ -103,6 +103,7 @@ def test_groups_of_one_layer_are_told_apart_at_eighty_columns(tmp_path, capsys, 
         ({"loss_change": "next-batch"}, "next-batch"),
         ({"optimizer": "adam"}, "optimizer adam"),
         ({"rows": 5}, "5 steps have no power to tell 4 groups apart"),
+        ({"rows": 5}, "choose a coarser --granularity"),
     ],
     ids=str,
 )

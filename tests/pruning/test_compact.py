@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import measure_cost, stored_bytes
-from causalprune.analysis.forward_pass import latency, peak_memory
+from causalprune.analysis.cost import latency, measure_cost, peak_memory, stored_bytes
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.models.lenet import LeNet
 from causalprune.models.mask import Mask

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from causalprune.analysis.plots.curves import plot_curves, plot_iterations
-from causalprune.analysis.plots.histograms import plot_correlation, plot_gamma
+from causalprune.analysis.plots.curves import plot_curves, plot_eigenvalues, plot_iterations, plot_noise
+from causalprune.analysis.plots.figures import GRAY
+from causalprune.analysis.plots.histograms import plot_correlation, plot_density, plot_gamma
 from causalprune.analysis.plots.maps import plot_layers, plot_overlap
-from causalprune.analysis.report.flatness_section import flatness
 from causalprune.analysis.report.page import Cell, Section
 from causalprune.analysis.report.phase import DEFINITION
 from causalprune.analysis.report.series import mean_jaccard
@@ -18,6 +19,7 @@ from causalprune.base.units import mean_and_spread, moments, percent
 
 MAX_OVERLAPS = 6
 MAX_ITERATED = 6
+MAX_DENSITIES = 4
 
 
 def scores(section: Section) -> None:
@@ -174,6 +176,45 @@ def iterations(section: Section) -> None:
     section.show("Loss of each iteration", draws, note)
 
 
+def flatness(section: Section) -> None:
+    """Show Hessian spectra and noise tolerance, if they were measured."""
+    page, block = section.page, section.block
+    draws = []
+    missing = [name for name in ("hessian", "noise") if not any(row.get(name) for row in block.rows)]
+    section.missing += missing
+    if "hessian" not in missing:
+        draws += [
+            section.picture(
+                f"eigenvalues-{space}",
+                partial(plot_eigenvalues, block, space, section.colors),
+                f"Largest Hessian eigenvalue over {space} parameters against percent pruned",
+            )
+            for space in ("unpruned", "all")
+        ]
+        draws += _densities(section)
+    if "noise" not in missing:
+        draws += section.pictures_at(
+            MAX_DENSITIES,
+            "noise",
+            lambda sparsity, path: plot_noise(block, sparsity, section.colors, path),
+            "Relative loss under noise",
+        )
+    if not draws:
+        return
+    section.show("Flatness", draws)
+    lines = block.eigenvalue_lines()
+    if lines:
+        page.table(["largest eigenvalue", "unpruned", "all parameters"], [_eigenvalue_row(line) for line in lines])
+    samples = {(r["flatness_samples"], r["flatness_split"]) for r in block.rows if r.get("flatness_samples")}
+    where = " and ".join(f"{count:,} samples of the {split} split" for count, split in sorted(samples))
+    page.text(
+        f"On {where}, in evaluation mode. “Unpruned” parameters are all but the pruned weights. Densities are those of "
+        "the unpruned parameters of the first seed; there is none of a few, whose matrix is formed as a whole. Noise "
+        "is added to the unpruned parameters.",
+        "note",
+    )
+
+
 SECTIONS: tuple[Callable[[Section], None], ...] = (
     scores,
     phase_shift,
@@ -199,3 +240,33 @@ def _score(values: Sequence[float], metric: str) -> tuple[str, str]:
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
+
+
+def _densities(section: Section) -> list[tuple[Path, str]]:
+    block = section.block
+    seed = min(row["seed"] for row in block.rows)
+    draws = []
+    for sparsity in section.sampled(MAX_DENSITIES):
+        rows = [r for s in block.series for r in s.at(sparsity) if r["seed"] == seed and r.get("hessian")]
+        spectra = [(r["criterion"], section.colors[r["criterion"]], r["hessian"]["unpruned"]) for r in rows]
+        dense = rows[0].get("dense_hessian") if rows else None
+        if dense and dense["all"]["density"]:
+            spectra.insert(0, ("not pruned", GRAY, dense["all"]))
+        if any(spectrum["density"] for _, _, spectrum in spectra):
+            draws.append(
+                section.picture(
+                    f"density-{percent(sparsity)}",
+                    partial(plot_density, spectra, f"Hessian spectrum, {percent(sparsity)} % pruned"),
+                    f"Spectral density of the Hessian at {percent(sparsity)} % pruned",
+                )
+            )
+    return draws
+
+
+def _eigenvalue_row(line: Mapping[str, Any]) -> list[str | Cell]:
+    name = "not pruned" if line["criterion"] is None else f"{line['criterion']}, {percent(line['sparsity'])} % pruned"
+    cells: list[str | Cell] = [name]
+    for space in ("unpruned", "all"):
+        middle, deviation = mean_and_spread(line[space]["mean"], line[space]["std"], form=".4g")
+        cells.append(Cell(middle, spread=deviation))
+    return cells
