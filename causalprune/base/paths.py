@@ -1,4 +1,4 @@
-"""Where things lie: every file name of a run directory, and addresses in object storage."""
+"""File names of a run directory, and addresses in object storage."""
 
 from __future__ import annotations
 
@@ -10,10 +10,20 @@ from pathlib import Path
 from causalprune.base.errors import UsageError
 
 DEFAULT_FIT = "default"
-"""Name of a fit that nobody named."""
+"""Name of a fit unless the user chooses one."""
 
 FIRST_RECORDING = "000"
 """Name of a store's first recording."""
+
+
+class _File:
+    """A class attribute that is the path of this name below ``root``."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: RunPaths | SweepPaths, owner: type) -> Path:
+        return instance.root / self._name
 
 
 @dataclass(frozen=True)
@@ -22,61 +32,45 @@ class RunPaths:
 
     root: Path
 
-    @property
-    def pretrained(self) -> Path:
-        """Checkpoint of the dense network."""
-        return self.root / "pretrained.safetensors"
+    pretrained = _File("pretrained.safetensors")
+    """Checkpoint of the dense network."""
 
-    @property
-    def trained(self) -> Path:
-        """Checkpoint of an iteration's training, from which its recording starts."""
-        return self.root / "trained.safetensors"
+    trained = _File("trained.safetensors")
+    """Checkpoint of an iteration's training, from which its recording starts."""
 
     @property
     def dense(self) -> Path:
-        """The network before the recording: the pretrained one, or in an iteration's folder the trained one."""
+        """The network before the recording: the pretrained one or, in the folder of an iteration, the trained one."""
         return self.trained if self.trained.exists() and not self.pretrained.exists() else self.pretrained
 
-    @property
-    def store(self) -> Path:
-        """Trajectory store."""
-        return self.root / "trajectory.zarr"
+    store = _File("trajectory.zarr")
+    """Trajectory store."""
 
-    @property
-    def recorded(self) -> Path:
-        """Checkpoint after the recording."""
-        return self.root / "recorded.safetensors"
+    recorded = _File("recorded.safetensors")
+    """Checkpoint after the recording."""
 
-    @property
-    def pruned(self) -> Path:
-        """Checkpoint with the mask applied."""
-        return self.root / "pruned.safetensors"
+    pruned = _File("pruned.safetensors")
+    """Checkpoint with the mask applied."""
 
-    @property
-    def final(self) -> Path:
-        """Checkpoint of the trained, pruned network."""
-        return self.root / "final.safetensors"
+    final = _File("final.safetensors")
+    """Checkpoint of the trained, pruned network."""
 
     def exported(self, suffix: str) -> Path:
-        """Model for use elsewhere."""
+        """The exported network."""
         return self.root / f"exported{suffix}"
 
-    @property
-    def log(self) -> Path:
-        """One JSON object a line: what happened when."""
-        return self.root / "log.jsonl"
+    log = _File("log.jsonl")
+    """What happened when: one JSON object per line."""
 
-    @property
-    def run_config(self) -> Path:
-        """Resolved configuration of ``causalprune run``."""
-        return self.root / "run.json"
+    run_config = _File("run.json")
+    """Resolved configuration of ``causalprune run``."""
 
     def artifacts(self) -> tuple[Path, ...]:
-        """What stages write here, in their order; the store is a directory, all else are checkpoints."""
+        """What the stages write here, in their order. The store is a directory, everything else a checkpoint."""
         return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
 
     def result(self, stage: str) -> Path:
-        """Result of a stage whose output lies in the run directory."""
+        """Result of a stage that writes its output to the run directory."""
         return self.root / "results" / f"{stage}.json"
 
     def iteration(self, number: int) -> RunPaths:
@@ -95,22 +89,18 @@ class RunPaths:
 
 @dataclass(frozen=True)
 class SweepPaths:
-    """The files of a sweep; a cell or a step is named by a hash of all that decides it."""
+    """The files of a sweep. A cell or a step is named by a hash of everything that determines it."""
 
     root: Path
 
-    @property
-    def grid(self) -> Path:
-        """Which cells there are, in the order of the table."""
-        return self.root / "grid.json"
+    grid = _File("grid.json")
+    """The cells, in the order of the table."""
 
-    @property
-    def table(self) -> Path:
-        """The results as JSON lines, in the order of the grid."""
-        return self.root / "results.jsonl"
+    table = _File("results.jsonl")
+    """The results as JSON lines, in the order of the grid."""
 
     def cell(self, cell: str) -> Path:
-        """What was measured in a cell; it is there when the cell is done."""
+        """What was measured in a cell; exists once the cell is done."""
         return self.root / "cells" / f"{cell}.json"
 
     def mask(self, cell: str) -> Path:
@@ -127,33 +117,33 @@ class SweepPaths:
 
 
 def progress_path(output: Path) -> Path:
-    """Where a stage that will write ``output`` saves its state for a resume."""
+    """Where the stage that writes ``output`` saves its state, to resume from."""
     return output.with_name(output.name + ".progress")
 
 
 def fallback_path(output: Path) -> Path:
-    """Where the saved state before the last one is kept, in case that one is damaged."""
+    """Where the previous saved state is kept, in case the last one is damaged."""
     return output.with_name(output.name + ".progress.previous")
 
 
 def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:
-    """A stage's result JSON: in ``results/`` for the run directory's own output, beside any other output."""
+    """The JSON result of a stage: in ``results/`` for the default output, otherwise beside the output."""
     return run.result(stage) if output == default_output else output.with_name(output.name + ".json")
 
 
 def fit_result_path(
     run: RunPaths, store: Path | StoreUrl | None, stage: str, fit: str, recording: str = FIRST_RECORDING
 ) -> Path:
-    """The result of a stage about a fit, one file for each fit of each recording.
+    """The result of a stage that concerns a fit: one file per fit and recording.
 
     Args:
-        run: The run directory: its own store's results lie in it, and those of a store in object storage.
-        store: A store that was named; on a disk, the result lies beside it.
+        run: The run directory, which holds the results of its own store and of stores in object storage.
+        store: The store that the user named, if any. The result of one on a disk lies beside it.
         stage: ``fit-gamma`` or ``diagnose``.
         fit: Name of the fit.
         recording: Name of its recording.
     """
-    # Neither a fit's nor a recording's name holds an @.
+    # Names of fits and recordings contain no @.
     label = fit if recording == FIRST_RECORDING else f"{fit}@{recording}"
     if isinstance(store, Path):
         kind = "" if stage == "fit-gamma" else f".{stage}"
@@ -173,16 +163,16 @@ EXPECTED = "a path or s3://BUCKET/KEY"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _URL = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{2,62})/([^\x00-\x1f\x7f]+?)/*")
 _LONGEST_KEY = 900
-"""Bytes; S3 allows 1024, of which a store needs some for its own names."""
+"""In bytes. S3 allows 1024; a store needs some of them for the names of its own files."""
 
 
 @dataclass(frozen=True)
 class StoreUrl:
-    """Where a store lies in object storage.
+    """The address of a store in object storage.
 
     Attributes:
         bucket: Name of the bucket.
-        key: What the keys of its objects begin with, as it stands, without a slash at either end.
+        key: Prefix of the keys of its objects, without a slash at either end.
     """
 
     bucket: str
@@ -198,7 +188,7 @@ class StoreUrl:
 
 
 def parse_place(text: str) -> Path | StoreUrl:
-    """A path, or an address in object storage where the text has a scheme.
+    """Read a path, or an address in object storage if the text has a scheme.
 
     Raises:
         UsageError: Another scheme than ``s3``, or no bucket and key that objects can have.
@@ -212,5 +202,5 @@ def parse_place(text: str) -> Path | StoreUrl:
 
 
 def is_url_taken_for_path(path: Path) -> bool:
-    """Whether a path was made of an address, of which it has lost a slash."""
+    """Whether a path was made from a URL, which lost a slash that way."""
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)))
