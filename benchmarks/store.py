@@ -1,9 +1,10 @@
 """The trajectory store against its peers: what recording costs, how small it is, how fast it reads.
 
-    python benchmarks/store.py [overhead] [bytes] [reading] [memory] [--dataset mnist --data-root DIR]
+    python benchmarks/store.py [overhead] [bytes] [reading] [memory] [zarr] [--dataset mnist --data-root DIR]
 
 Peers, each measured in the same run: a loop that computes both losses and records nothing; the authors' way (one
-``torch.save`` of the squared delta a step, in threads); ``pread`` and ``numpy.memmap`` of one raw file.
+``torch.save`` of the squared delta a step, in threads); ``pread`` and ``numpy.memmap`` of one raw file; the zarr
+library, which writes and reads the same rows in the same shards.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -349,9 +351,150 @@ def child(task: str, path: Path) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 // 1000, time.perf_counter() - started)
 
 
+# (e) the zarr library -------------------------------------------------------------------------------------------------
+
+ZARR_SHAPE = (256, 250_000)
+"""Four shards of 64 rows, 256 MB of float32."""
+
+
+class ZarrWay:
+    """The rows by the zarr library, in an array like our own: the same shards, chunks and codecs.
+
+    Rows are collected for a shard, because zarr would read and write a shard anew for each of them. It rounds nothing:
+    it is given rounded rows. It doesn't sync what it wrote.
+    """
+
+    def __init__(self, like: Path, path: Path) -> None:
+        self._like, self._path = like, path
+
+    def write(self, rows: np.ndarray, _: np.ndarray) -> None:
+        import zarr
+
+        model = zarr.open_array(self._like / "recordings/000/delta", mode="r")
+        array = zarr.from_array(self._path, data=model, write_data=False)
+        block = np.empty((64, rows.shape[1]), np.float32)
+        for row in range(ZARR_SHAPE[0]):
+            block[row % 64] = rows[row % len(rows)]
+            if row % 64 == 63:
+                array[row - 63 : row + 1] = block
+
+    def read_columns(self) -> Iterator[np.ndarray]:
+        import zarr
+
+        array = zarr.open_array(self._path, mode="r")
+        width = array.chunks[1]
+        return (array[:, first : first + width] for first in range(0, array.shape[1], width))
+
+    def read_rows(self) -> Iterator[np.ndarray]:
+        import zarr
+
+        array = zarr.open_array(self._path, mode="r")
+        return (array[first : first + 64] for first in range(0, array.shape[0], 64))
+
+
+class OurWay:
+    """The rows by our own writer and reader."""
+
+    def __init__(self, path: Path, codec: str) -> None:
+        self._path, self._codec = path, codec
+
+    def write(self, _: np.ndarray, rows: np.ndarray) -> None:
+        height, width = ZARR_SHAPE
+        index = ParameterIndex.from_json([{"name": "w", "shape": [width], "filter_axis": 0}])
+        store = Store.create(self._path, index=index, model={}, start_sha256="")
+        info = RecordingInfo(lr=0.1, batch_size=1, seed=0)
+        active = np.ones(width, bool)
+        with store.create_recording(info, active, max_rows=height, codec=self._codec, block_rows=64) as writer:
+            for row in range(height):
+                scalars = {"loss_before": 1.0, "loss_after": 0.5, "lr": 0.1, "epoch": 0, "batch": row, "grad_norm": 1.0}
+                writer.append(rows[row % len(rows)], **scalars)
+            writer.finish()
+
+    def read_columns(self) -> Iterator[object]:
+        return Store.open(self._path).recording().column_blocks()
+
+    def read_rows(self) -> Iterator[object]:
+        return Store.open(self._path).recording().row_blocks(prefetch=1)
+
+
+def measured(action: Callable[[], object]) -> tuple[float, float]:
+    """Seconds and CPU seconds."""
+    started, started_cpu = time.perf_counter(), time.process_time()
+    action()
+    return time.perf_counter() - started, time.process_time() - started_cpu
+
+
+def import_seconds(module: str) -> float:
+    """CPU seconds of a Python that imports NumPy and a module."""
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    subprocess.run([sys.executable, "-c", f"import numpy, {module}"], check=True)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+
+def against_zarr(options: argparse.Namespace, directory: Path) -> None:
+    import zarr
+
+    from causalprune.trajectory.codec import find_codec
+
+    zarr.config.set({"threading.max_workers": os.cpu_count()})
+    directory.mkdir(exist_ok=True)
+    lines: list[tuple[object, ...]] = []
+    rows = np.random.default_rng(0).standard_normal((64, ZARR_SHAPE[1]), np.float32) * np.float32(1e-4)
+    for codec in ("exact", "balanced"):
+        rounded = np.empty_like(rows)
+        find_codec(codec).round(rows, rounded)
+        found: dict[tuple[str, str], list[tuple[float, float]]] = {}
+        for number in range(options.repeats + 1):
+            paths = {who: directory / f"{codec}-{number}-{who}" for who in ("model", "causalprune", "zarr")}
+            # It also warms both up; the first repetition isn't counted.
+            OurWay(paths["model"], codec).write(rounded, rows)
+            ways = {
+                "causalprune": OurWay(paths["causalprune"], codec),
+                "zarr": ZarrWay(paths["model"], paths["zarr"]),
+            }
+            for what in ("write", "read_columns", "read_rows"):
+                for who in sorted(ways, reverse=bool(number % 2)):
+                    act = getattr(ways[who], what)
+                    times = measured(partial(act, rounded, rows) if what == "write" else lambda act=act: drain(act()))
+                    if number:
+                        found.setdefault((what, who), []).append(times)
+            ours = zarr.open_array(paths["causalprune"] / "recordings/000/delta", mode="r")
+            theirs = zarr.open_array(paths["zarr"], mode="r")
+            assert ours.metadata.codecs == theirs.metadata.codecs
+            assert np.array_equal(ours[100:140], theirs[100:140])
+            for path in paths.values():
+                shutil.rmtree(path)
+        megabytes = 4 * ZARR_SHAPE[0] * ZARR_SHAPE[1] / 1e6
+        for what, title in (
+            ("write", "write, row by row"),
+            ("read_columns", "read all rows of a chunk's columns"),
+            ("read_rows", "read a shard's rows"),
+        ):
+            for who in ("causalprune", "zarr"):
+                own, others = found[what, who], found[what, "causalprune"]
+                wall, cpu = (statistics.median(column) for column in zip(*own, strict=True))
+                ratios = sorted(mine[1] / theirs[1] for mine, theirs in zip(own, others, strict=True))
+                cells = (f"{wall:.2f}", f"{cpu:.2f}", f"{megabytes / wall:.0f}")
+                ratio = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
+                lines.append((codec, title, who, *cells, ratio if who == "zarr" else ""))
+    height, width = ZARR_SHAPE
+    table(
+        f"{height} rows × {width:,} columns of float32, normally distributed; shards of 64 rows, chunks of 64 × 16,384,"
+        f" Blosc, CRC32C; zarr {zarr.__version__}; warm; medians of {options.repeats} (range).",
+        "| codec | what | by | s | CPU s | MB/s | CPU s, zarr / causalprune |",
+        lines,
+    )
+    alone = import_seconds("sys")
+    modules = ("causalprune.trajectory.store", "zarr")
+    costs = [f"{module} {import_seconds(module) - alone:.2f} CPU s" for module in modules]
+    print(f"\nImporting, on top of NumPy: {', '.join(costs)}.")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("parts", nargs="*", help="overhead, bytes, reading, memory; all when left out")
+    parser.add_argument("parts", nargs="*", help="overhead, bytes, reading, memory, zarr; all when left out")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-root", default="")
     parser.add_argument("--loops", default=",".join(LOOPS), help="of the overhead")
@@ -359,12 +502,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=512, help="rows of the real recordings")
     parser.add_argument("--drops", type=int, default=2, help="recordings with 1 %% of the rows left out")
     parser.add_argument("--store", type=Path, help="a float32 recording to read, instead of a new one")
+    parser.add_argument("--repeats", type=int, default=3, help="of the comparison with zarr; 1 takes 20 s")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
         child(options.child[0], Path(options.child[1]))
         return
-    parts = options.parts or ["overhead", "bytes", "reading", "memory"]
+    parts = options.parts or ["overhead", "bytes", "reading", "memory", "zarr"]
     if parts == ["overhead"] and not os.environ.keys() >= KEEP_MEMORY.keys():
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
@@ -380,6 +524,8 @@ def main() -> None:
             reading(options, directory / "reading")
         if "memory" in parts:
             memory(directory)
+        if "zarr" in parts:
+            against_zarr(options, directory / "zarr")
 
 
 if __name__ == "__main__":

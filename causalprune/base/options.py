@@ -80,10 +80,7 @@ class Options:
             test: Check | None = f.metadata["check"]
             if test is None or (value is None and f.default is None):
                 continue
-            expected = test(value)
-            if expected:
-                found = str(value) if isinstance(value, int | float) else repr(option_text(value))
-                raise UsageError(flag_of(f), expected=expected, found=found)
+            require(flag_of(f), value, test)
         self.check()
 
     def check(self) -> None:
@@ -138,6 +135,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def require(name: str, value: Any, check: Check) -> None:
+    """Raise a UsageError about ``name`` if the check refuses the value."""
+    expected = check(value)
+    if expected:
+        found = str(value) if isinstance(value, int | float) else repr(option_text(value))
+        raise UsageError(name, expected=expected, found=found)
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------

@@ -16,54 +16,36 @@ FIRST_RECORDING = "000"
 """Name of a store's first recording."""
 
 
-class _File:
-    """A class attribute that is the path of this name below ``root``."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __get__(self, instance: RunPaths | SweepPaths, owner: type) -> Path:
-        return instance.root / self._name
-
-
-@dataclass(frozen=True)
 class RunPaths:
     """The files of a run directory, or of one iteration in it."""
 
-    root: Path
-
-    pretrained = _File("pretrained.safetensors")
-    """Checkpoint of the dense network."""
-
-    trained = _File("trained.safetensors")
-    """Checkpoint of an iteration's training, from which its recording starts."""
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.pretrained = root / "pretrained.safetensors"
+        """Checkpoint of the dense network."""
+        self.trained = root / "trained.safetensors"
+        """Checkpoint of an iteration's training, from which its recording starts."""
+        self.store = root / "trajectory.zarr"
+        """Trajectory store."""
+        self.recorded = root / "recorded.safetensors"
+        """Checkpoint after the recording."""
+        self.pruned = root / "pruned.safetensors"
+        """Checkpoint with the mask applied."""
+        self.final = root / "final.safetensors"
+        """Checkpoint of the trained, pruned network."""
+        self.log = root / "log.jsonl"
+        """What happened when: one JSON object per line."""
+        self.run_config = root / "run.json"
+        """Resolved configuration of ``causalprune run``."""
 
     @property
     def dense(self) -> Path:
         """The network before the recording: the pretrained one or, in the folder of an iteration, the trained one."""
         return self.trained if self.trained.exists() and not self.pretrained.exists() else self.pretrained
 
-    store = _File("trajectory.zarr")
-    """Trajectory store."""
-
-    recorded = _File("recorded.safetensors")
-    """Checkpoint after the recording."""
-
-    pruned = _File("pruned.safetensors")
-    """Checkpoint with the mask applied."""
-
-    final = _File("final.safetensors")
-    """Checkpoint of the trained, pruned network."""
-
     def exported(self, suffix: str) -> Path:
         """The exported network."""
         return self.root / f"exported{suffix}"
-
-    log = _File("log.jsonl")
-    """What happened when: one JSON object per line."""
-
-    run_config = _File("run.json")
-    """Resolved configuration of ``causalprune run``."""
 
     def artifacts(self) -> tuple[Path, ...]:
         """What the stages write here, in their order. The store is a directory, everything else a checkpoint."""
@@ -87,17 +69,15 @@ class RunPaths:
         return [RunPaths(p) for p in sorted(self.root.glob("iteration-[0-9][0-9][0-9]")) if p.is_dir()]
 
 
-@dataclass(frozen=True)
 class SweepPaths:
     """The files of a sweep. A cell or a step is named by a hash of everything that determines it."""
 
-    root: Path
-
-    grid = _File("grid.json")
-    """The cells, in the order of the table."""
-
-    table = _File("results.jsonl")
-    """The results as JSON lines, in the order of the grid."""
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.grid = root / "grid.json"
+        """The cells, in the order of the table."""
+        self.table = root / "results.jsonl"
+        """The results as JSON lines, in the order of the grid."""
 
     def cell(self, cell: str) -> Path:
         """What was measured in a cell; exists once the cell is done."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +152,7 @@ def _measure_flatness(
         from causalprune.analysis.flatness.hessian import hessian_spectra
 
         spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
-        found["hessian"] = {name: spectrum.to_json() for name, spectrum in spectra.items()}
+        found["hessian"] = {name: asdict(spectrum) for name, spectrum in spectra.items()}
     if config.noise:
         from causalprune.analysis.flatness.noise import noise_tolerance
 
