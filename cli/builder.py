@@ -1,4 +1,4 @@
-"""Make a Typer command of a configuration: one command-line option per field, in panels by the declaring class."""
+"""Make a Typer command from a configuration: one option per field, in panels by the class that declares it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .session import Session
 
 _PANELS = {
     f: panel
-    # A class has the fields of its bases, too, so that the bases come last.
+    # Subclasses also have the fields of their bases, so the bases come last.
     for declaring, panel in (
         (TrainingOptions, "Training"),
         (ModelOptions, "Model"),
@@ -39,9 +39,9 @@ def add_command(
 
     Args:
         app: The application.
-        name: Name of the command in it.
-        config: The options.
-        run: Takes how the user wants to be talked to, and the options that were given.
+        name: Name of the command.
+        config: Its options.
+        run: Called with the session and the given options.
     """
 
     def command(**said: Any) -> None:
@@ -58,7 +58,7 @@ def add_command(
 
 
 def help_of(config: type[Options]) -> tuple[str, str]:
-    """What a command does, and the example that its help ends with."""
+    """The description of a command, and the example at the end of its help."""
     text, _, example = (inspect.getdoc(config) or "").rpartition("\n\nExample: ")
     return text, f"Example: {example}"
 
@@ -73,7 +73,7 @@ def _parameter(f: Field[Any], wanted: Any, config: type[Options]) -> inspect.Par
     help_text = metadata["help"]
     if default not in (None, "", (), False):
         help_text += f" [{'yes' if default is True else option_text(default)}]"
-    # Rich takes words in brackets for markup, and would leave out a default such as [run/trajectory.zarr].
+    # Rich would take a default such as [run/trajectory.zarr] for markup and omit it.
     help_text = re.sub(r"\[(?=[a-z/@#])", r"\\[", help_text)
     choices = getattr(metadata["check"], "choices", None)
     metavar = metadata["metavar"] or ("|".join(choices) if choices else None)

@@ -1,4 +1,4 @@
-"""The commands of the command line, made from the table of commands."""
+"""Builds the commands of the command line from the table of commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .show import show
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Add every command to the command line; those of two words in groups by their first."""
+    """Add all commands to the command line; those of two words are grouped by the first."""
     groups = {"": app}
     for command, config in load_configs().items():
         group, _, name = command.rpartition(" ")

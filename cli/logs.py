@@ -1,4 +1,4 @@
-"""What the command says on stderr besides bars: lines for people, or with ``--log-json`` one JSON object per line."""
+"""Log lines on stderr: for people, or with ``--log-json`` one JSON object per line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def print_error(message: str, code: int) -> None:
 
 
 def with_flags(message: str) -> str:
-    """Name options, those of the command line's own as well, as users type them."""
+    """Name options as users type them, including the command line's own."""
     from .session import Session
 
     return names.with_flags(message, Session)

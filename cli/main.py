@@ -40,18 +40,18 @@ def _causalprune(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Take the options that stand before the command."""
+    """Take the options before the command."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; errors become one line on stderr.
 
     Args:
-        arguments: Those of this process when left out, which then ends with the command.
+        arguments: By default those of this process, which then ends with the command.
     """
     Session.owns_process = arguments is None
     if isinstance(sys.stdout, TextIOWrapper):
-        # A terminal that knows no γ must not make a failure of hours of work.
+        # A terminal without γ must not make hours of work fail.
         sys.stdout.reconfigure(errors="replace")
     try:
         code = app(arguments, standalone_mode=False)
@@ -61,12 +61,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return end(KeyboardInterrupt("interrupted; run the same command again"), ExitCode.KEYBOARD)
     except SystemExit:
-        # Typer's, when the reader of a pipe left; there is nobody to tell.
+        # Raised by Typer when the reader of a pipe has closed it.
         return int(ExitCode.STORAGE)
     except OSError as error:
         return end(StorageError(str(error)), ExitCode.STORAGE)
     except Exception as error:
-        # Usage errors of Typer have no public class; they say their exit code and their message.
+        # Typer's usage errors have no public class, but a message.
         message = getattr(error, "format_message", None)
         if message is not None:
             text = (message() or "Missing command").rstrip(".")

@@ -25,7 +25,7 @@ from .logs import print_error, start_logging, with_flags
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Options):
-    """How the user wants to be talked to. Results go to stdout, everything else to stderr.
+    """What a command prints. Results go to stdout, everything else to stderr.
 
     Attributes:
         owns_process: Whether the process ends with the command.
@@ -54,7 +54,7 @@ class Session(Options):
         with stop_signals(config.stop_signals, ends_process=Session.owns_process) as stop, ExitStack() as stack:
             if launched().count > 1:
                 if name != "fit-gamma":
-                    # One process must not leave the others: they stop together, after a step. A fit saves none.
+                    # The processes stop together, after a step. A fit has no state to save.
                     stack.enter_context(stop.deferred())
                 stack.enter_context(connected(getattr(config, "device", "cpu")))
             try:
@@ -71,19 +71,20 @@ class Session(Options):
         if self.json:
             plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
             print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=plain))
-            _leave(result)
-            return
-        from rich.console import Console
+        else:
+            from rich.console import Console
 
-        console = Console(highlight=False, soft_wrap=False)
-        if result.already_done and not self.quiet:
-            # A sweep is never overwritten, because others may be at work in it.
-            hint = "" if name == "sweep" else " (--overwrite makes it anew)"
-            Console(stderr=True, highlight=False).print(
-                f"{name}: nothing to do, the result of this configuration is there already{hint}", soft_wrap=True
-            )
-        console.print(show(result))
-        _leave(result)
+            if result.already_done and not self.quiet:
+                # A sweep is never overwritten, because other processes may be working in it.
+                hint = "" if name == "sweep" else " (--overwrite makes it anew)"
+                Console(stderr=True, highlight=False).print(
+                    f"{name}: nothing to do, the result of this configuration is there already{hint}", soft_wrap=True
+                )
+            Console(highlight=False).print(show(result))
+        if code := getattr(result, "exit_code", ExitCode.DONE):
+            import typer
+
+            raise typer.Exit(int(code))
 
     def _reporter(self) -> Reporter:
         quiet = self.quiet or launched().rank > 0
@@ -103,15 +104,6 @@ class _TerminalReporter(TerminalReporter):
         super().warn(with_flags(message))
 
 
-def _leave(result: Any) -> None:
-    """Exit with the code of a result that found something wrong."""
-    code = getattr(result, "exit_code", ExitCode.DONE)
-    if code:
-        import typer
-
-        raise typer.Exit(int(code))
-
-
 def end(error: BaseException, code: ExitCode | int) -> int:
     """Print an error as one line on stderr, or its traceback with ``--debug``; returns the exit code."""
     if os.environ.get("CAUSALPRUNE_DEBUG") == "1":
@@ -119,6 +111,6 @@ def end(error: BaseException, code: ExitCode | int) -> int:
 
         traceback.print_exception(error)
     elif launched().is_first or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
-        # The others say what the first one says, but for what may be wrong on their host alone.
+        # Other processes repeat what the first one says, except errors that may concern only their host.
         print_error(f"{error}", int(code))
     return int(code)

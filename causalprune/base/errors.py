@@ -1,7 +1,8 @@
-"""Every error that causalprune raises on purpose, each with the exit code that the command line ends with.
+"""The errors that causalprune raises on purpose, each with the exit code of the command line.
 
-An error says what was looked at, what was expected there, what was found, and what to do, on one line.
-Anything that escapes as another exception type is an internal error (exit code 1).
+An error names its subject, what was expected, what was found, and what to do, on one line. A parameter that is an
+option of the command line is in backticks, with its value if it has one: `` `lr` ``, `` `momentum=0, stride=1` ``; the
+command line prints its flag instead. Any other exception that escapes is an internal error (exit code 1).
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class CausalpruneError(Exception):
     """Base of the family: ``subject: expected …, found …; remedy`` on one line.
 
     Args:
-        subject: What was looked at: an option, a file, a tensor.
-        expected: What would have been right.
+        subject: What the error is about: an option, a file, a tensor.
+        expected: What would be valid.
         found: What was there instead.
         remedy: What the user can do about it.
     """
@@ -85,13 +86,13 @@ class DataError(CausalpruneError):
 
 
 class CorruptError(CausalpruneError):
-    """A file that is damaged, or that can't be trusted."""
+    """A file that is damaged or can't be trusted."""
 
     exit_code = ExitCode.CORRUPT
 
 
 class NewerFormatError(CorruptError):
-    """A file of a newer causalprune, which this one can't judge and must not replace."""
+    """A file of a newer causalprune, which this version can't check and must not replace."""
 
 
 class MismatchError(CausalpruneError):
@@ -101,13 +102,13 @@ class MismatchError(CausalpruneError):
 
 
 class StorageError(CausalpruneError):
-    """The file system refused: no space, no permission."""
+    """The file system or object storage refused: no space, no permission."""
 
     exit_code = ExitCode.STORAGE
 
 
 class LockedError(CausalpruneError):
-    """Another process is writing the same artifact."""
+    """Another process holds the lock of an artifact."""
 
     exit_code = ExitCode.LOCKED
 
@@ -119,7 +120,7 @@ class NumericalError(CausalpruneError):
 
 
 class InterruptedStage(CausalpruneError):
-    """A stage that a signal stopped after it saved its state: the same command resumes it."""
+    """A signal stopped the stage after it saved its state; the same command resumes it."""
 
     exit_code = ExitCode.INTERRUPTED
 
@@ -134,8 +135,8 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
     """Turn an ``OSError`` in the body into a :class:`StorageError` that names ``path`` and a remedy.
 
     Args:
-        path: The file that the user knows, rather than a temporary name.
-        action: What was tried, for the message ``cannot <action> <path>``.
+        path: The file as the user knows it, not a temporary name.
+        action: The attempted action, for the message ``cannot <action> <path>``.
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""Durable files: a crash leaves the old file or the new one, and every change to a disk goes through one :class:`Disk`.
+"""Durable files: a crash leaves the old file or the new one, and every change goes through one :class:`Disk`.
 
-Nothing else in the package changes a disk, but for the library that creates and locks lock files; a test that puts a
-disk of its own in place (:func:`use`) can therefore fail any single change.
+Nothing else in the package changes a disk, except the library that creates and locks lock files. Tests install a disk
+of their own (:func:`use`) to make any single change fail.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from causalprune.base.errors import storage_errors
 from causalprune.base.signals import uninterrupted
 
 PARTIAL = ".partial-"
-"""Part of every temporary name: a file with such a name was never finished and may be removed."""
+"""Part of every temporary name. A file with such a name is unfinished and may be removed."""
 
 _serial = itertools.count()
 
@@ -44,7 +44,7 @@ _disk = Disk()
 
 @contextmanager
 def use(disk: Disk) -> Iterator[None]:
-    """Send every change, in all threads, to another disk while the body runs."""
+    """Use another disk, in all threads, while the body runs."""
     global _disk
     previous, _disk = _disk, disk
     try:
@@ -54,14 +54,14 @@ def use(disk: Disk) -> Iterator[None]:
 
 
 def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, previous: Path | None = None) -> None:
-    """Write a file so that a crash leaves either what was there before or all of ``data``, on the disk.
+    """Write a file durably, so that a crash leaves either the old content or all of ``data``.
 
-    A signal that comes meanwhile ends the stage afterwards.
+    A signal that arrives meanwhile ends the stage afterwards.
 
     Args:
         path: The file.
         data: All of its content.
-        previous: Where to keep what was at ``path``. Between the two renames ``path`` is missing.
+        previous: Where to keep the old file. Between the two renames ``path`` is missing.
 
     Raises:
         StorageError: The file system refused; no temporary file remains.
@@ -74,11 +74,11 @@ def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, previous: 
 def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryIO]:
     """Stream into a file that appears under its name, complete and synced, when the body ends.
 
-    If the body raises, the temporary file is removed and what was at ``path`` stays as it was. The file that it
-    replaces is moved to ``previous``, if that is given.
+    If the body raises, the temporary file is removed and the old file stays. If ``previous`` is given, the old file is
+    moved there instead of being replaced.
 
     Yields:
-        An unbuffered binary file that doesn't seek; until the body ends, what was written can be read at its ``name``.
+        An unbuffered binary file that doesn't seek. Until the body ends, its content can be read at its ``name``.
 
     Raises:
         StorageError: The file system refused, in the body or at the end.
@@ -104,7 +104,7 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
 
 
 class _Writer(io.RawIOBase):
-    """A file over a descriptor; each write is complete or an error."""
+    """A file over a descriptor. Each write writes everything or raises."""
 
     def __init__(self, descriptor: int, path: Path | str = "") -> None:
         self._descriptor, self.name = descriptor, f"{path}"
@@ -132,20 +132,20 @@ def rewrite(descriptor: int, data: bytes) -> None:
 
 
 def temporary_beside(path: Path) -> Path:
-    """Choose a name in the same directory that no other live writer uses: the final name after a dot, then PARTIAL.
+    """Choose a name in the same directory that no other live writer uses: a dot, the final name, then PARTIAL.
 
-    What is written to replace a temporary file gets such a name as well, with the same final name in it.
+    The temporary name of a temporary file contains the same final name.
     """
     final = path.name[1:].partition(PARTIAL)[0] if path.name.startswith(".") and PARTIAL in path.name else path.name
     return path.with_name(f".{final}{PARTIAL}{os.getpid()}-{next(_serial)}")
 
 
 def remove_partials(directory: Path, *names: str) -> None:
-    """Remove what a crash left in ``directory`` under temporary names; only its one writer may call this.
+    """Remove the temporary files that a crash left in a directory; only its single writer may call this.
 
     Args:
-        directory: Where to look.
-        names: Remove only what was to become one of these; everything when left out.
+        directory: The directory.
+        names: Remove only what was to become one of these; by default everything.
     """
     begins = tuple(f".{name}{PARTIAL}" for name in names) or (".",)
     with storage_errors(directory, "clean up"):
@@ -168,7 +168,7 @@ def remove_file(path: Path, *, missing_ok: bool = False) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Delete a directory so that a crash leaves all of it or, under a temporary name, a part to be removed."""
+    """Delete a directory. A crash leaves all of it, or a part under a temporary name, which is removed later."""
     doomed = temporary_beside(path)
     with storage_errors(path, "delete"):
         _disk.rename(path, doomed)
@@ -177,7 +177,7 @@ def remove_tree(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Create a directory and its parents, durably; one that exists is left alone."""
+    """Create a directory and its parents, durably, unless it exists."""
     with storage_errors(path, "create"):
         if path.is_dir():
             return
@@ -207,7 +207,7 @@ def sync_directory(path: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Make all files below a directory durable, and their names: those that another library wrote without syncing."""
+    """Make all files below a directory and their names durable, after another library wrote them without syncing."""
     with storage_errors(path):
         for folder, _, names in os.walk(path):
             for name in names:
@@ -220,10 +220,10 @@ def sync_tree(path: Path) -> None:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append one line and sync it; the file is created if need be.
+    """Append one line and sync it; the file is created if necessary.
 
-    An unterminated last line, left by a crash, is cut off first. If the write fails, the file is cut back to what it
-    was. One writer at a time.
+    An unterminated last line, left by a crash, is cut off first. If the write fails, the file gets its former
+    size back. One writer at a time.
 
     Args:
         path: The file.

@@ -1,4 +1,4 @@
-"""Files of JSON: read within a bound, written so that equal values are equal bytes, and sealed against editing."""
+"""JSON files: bounded when read, equal bytes for equal values, and sealed against editing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def read_bytes(path: Path, max_bytes: int, *, remedy: str = "") -> bytes:
 
     Args:
         path: The file.
-        max_bytes: More than this is refused before it is read.
+        max_bytes: A larger file is refused before it is read.
         remedy: What to do when the file is missing.
 
     Raises:
@@ -72,13 +72,13 @@ def _refuse_constant(name: str) -> Any:
 
 
 def seal(value: dict[str, Any]) -> dict[str, Any]:
-    """Put the SHA-256 of a JSON object's content into it, by which :func:`is_sealed` notices any change."""
+    """Add the SHA-256 of a JSON object's content to it, so that :func:`is_sealed` notices any change."""
     content = {name: inner for name, inner in value.items() if name != "sha256"}
     return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
 def is_sealed(value: dict[str, Any]) -> bool:
-    """Whether a JSON object still is what :func:`seal` returned."""
+    """Whether a JSON object is still what :func:`seal` returned."""
     return value == seal(value)
 
 

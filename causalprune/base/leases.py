@@ -1,8 +1,8 @@
-"""A lock with a heartbeat, for work that several hosts share: what a process on a dead host had begun is taken up.
+"""A lease with a heartbeat, for work that several hosts share: others can continue the work of a dead host.
 
-A lease is a file that its holder creates (which only one can), signs with its process and host, and touches every
-:data:`BEAT_SECONDS`. It is taken over at once from a dead process of this host, and from one of another host when it
-has been seen unchanged for :data:`DEAD_AFTER_SECONDS`. It needs no kernel locks.
+A lease is a file that its holder creates (only one process can), signs with its process and host, and touches every
+:data:`BEAT_SECONDS`. It is taken over at once from a dead process on this host, and from a process on another host when
+the file hasn't changed for :data:`DEAD_AFTER_SECONDS`. It needs no kernel locks.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ BEAT_SECONDS = 15.0
 DEAD_AFTER_SECONDS = 300.0
 
 _watched: dict[Path, SoftFileLease] = {}
-"""The leases of others, each as it was first seen by this process."""
+"""The leases of other processes, as this process first saw them."""
 
 
 class Lease(Lock):
     """A lock with a heartbeat.
 
     Args:
-        path: The file; its directory is made.
-        break_lock: Take it from a process on another host although its heart may still beat.
+        path: The file; its directory is created.
+        break_lock: Take it from a process on another host even if that may still be running.
         patience: See :class:`~causalprune.base.locks.Lock`.
 
     Raises:
-        LockedError: On entering, when another process has it.
+        LockedError: On entering, if another process holds it.
         StorageError: The file system refused.
     """
 

@@ -1,11 +1,11 @@
 """One writer per artifact: a kernel lock on a file, in which its holder says who it is.
 
-The kernel frees the lock when its process dies, so that nothing is ever stale. What remains of a killed process is a
-file that nobody holds; the next holder takes it, writes itself into it, and deletes it in the end. A file is deleted
-only by its holder, and a lock counts only while its file still lies under its name, so nobody holds a deleted file.
+The kernel frees the lock when its process dies, so locks never become stale. A killed process leaves a file that nobody
+holds; the next holder takes it, writes itself into it, and deletes it at the end. Only its holder deletes a file, and a
+lock is valid only while its file still has its name, so nobody holds a deleted file.
 
-The record of the holder is for messages, and for locks in object storage, which has no kernel that knows whether their
-holder is alive.
+The record of the holder is used in messages, and for locks in object storage, where no kernel knows whether the holder
+is alive.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MAX_RECORD_BYTES = 4096
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 PATIENCE_OF_A_REQUEUED_JOB = 600.0
-"""Seconds; a file server may remember the locks of a node that died for some minutes."""
+"""In seconds. A file server may remember the locks of a dead node for some minutes."""
 
 
 @dataclass(frozen=True)
@@ -49,12 +49,12 @@ class LockHolder:
     Attributes:
         host: Its host name.
         boot: The kernel's boot identifier; another one means that the host restarted.
-        namespace: Its process namespace: process numbers of another one mean nothing here.
+        namespace: Its process namespace; process numbers of another one mean nothing here.
         pid: Its process number.
-        start: When it started, in clock ticks since the boot, so that a reused number isn't mistaken for it.
+        start: When it started, in clock ticks since the boot, to recognize reused process numbers.
         since: When it took the lock, ISO 8601.
-        token: A random name for this very lock.
-        job: Its SLURM job, if it has one.
+        token: A random name of this acquisition.
+        job: Its SLURM job, if any.
     """
 
     host: str
@@ -96,12 +96,12 @@ class LockHolder:
 
     @property
     def is_here(self) -> bool:
-        """Whether it runs, or ran, on this host and where its process number means something here."""
+        """Whether it runs, or ran, on this host and in this process namespace."""
         return self.host == socket.gethostname() and self.namespace == _process_namespace()
 
     @property
     def is_known_dead(self) -> bool:
-        """Whether the process has certainly ended; of another host that can't be known."""
+        """Whether the process has certainly ended; for another host this can't be known."""
         rebooted = self.host == socket.gethostname() and self.boot != _read_text(_BOOT)
         return rebooted or (self.is_here and self.start != _start_time(self.pid))
 
@@ -110,7 +110,7 @@ class LockHolder:
 
 
 def lock_holder(path: Path) -> LockHolder | None:
-    """Who is named in the lock at ``path``, dead or alive; None if there is no lock or it names nobody."""
+    """The holder that the lock at ``path`` names, dead or alive; None if there is no lock or it names nobody."""
     with storage_errors(path, "read"), suppress(FileNotFoundError), path.open("rb") as file:
         return LockHolder.parse(file.read(MAX_RECORD_BYTES))
     return None
@@ -120,8 +120,7 @@ class Lock(ABC):
     """A context manager that only one process at a time can enter.
 
     Attributes:
-        patience: For how many seconds to wait for another holder. An infinite patience is for what is only ever held
-            for a moment.
+        patience: How many seconds to wait for another holder; infinite for locks that are only held for a moment.
     """
 
     patience = 0.0
@@ -133,7 +132,7 @@ class Lock(ABC):
 
     @abstractmethod
     def _give_back(self) -> None:
-        """Free the lock; one that was broken meanwhile is left to its new holder."""
+        """Free the lock, unless it was broken meanwhile and has a new holder."""
 
     def acquire(self) -> None:
         """Take the lock.
@@ -141,7 +140,7 @@ class Lock(ABC):
         Raises:
             LockedError: Another process holds it, or this one already does.
             StorageError: Storage refused.
-            InterruptedStage: A signal came while it was waited for.
+            InterruptedStage: A signal arrived while waiting.
         """
         forever, start = math.isinf(self.patience), time.monotonic()
         next_line = start + (LOG_EVERY_SECONDS if forever else 0.0)
@@ -162,7 +161,7 @@ class Lock(ABC):
                     time.sleep(0.05 if forever else 1.0)
 
     def release(self) -> None:
-        """Give the lock back; a forked child may call it, to which the lock doesn't belong."""
+        """Free the lock. In a forked child, which doesn't hold it, this does nothing."""
         pid, self._pid = self._pid, None
         if pid == os.getpid():
             self._give_back()
@@ -178,15 +177,15 @@ class Lock(ABC):
 
 
 class FileLock(Lock):
-    """A lock of the kernel's (flock), freed when its process ends in whatever way; forked children don't keep it.
+    """A kernel lock (flock), freed however its process ends; forked children don't keep it.
 
     Args:
         path: The lock file; its directory must exist.
-        patience: See :class:`Lock`. Left out: none, but in a job that SLURM has queued again as long as a file server
-            may remember the locks of a dead node.
+        patience: See :class:`Lock`. By default 0, but in a job that SLURM has requeued as long as a file server may
+            remember the locks of a dead node.
 
     Raises:
-        LockedError: On entering, when another process holds the lock, or this one already does.
+        LockedError: On entering, if another process holds the lock, or this one already does.
         StorageError: The file system refused, or has no locks.
     """
 
@@ -198,11 +197,11 @@ class FileLock(Lock):
     def _take(self) -> None:
         mine = LockHolder.current()
         sign = partial(_sign, self.path, mine)
-        # Without a soft fallback no file counts as a lock by merely being there.
+        # Without the soft fallback, a file isn't a lock just because it exists.
         kernel = KernelLock(self.path, thread_local=False, blocking=False, fallback_to_soft=False, on_acquired=sign)
         with storage_errors(self.path, "lock"):
             if not self.path.parent.is_dir():
-                # The kernel lock would make it.
+                # The library would create it.
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             try:
                 kernel.acquire()
@@ -219,7 +218,7 @@ class FileLock(Lock):
         remedy = "wait until it ends"
         if holder is not None and holder.host != socket.gethostname():
             remedy += f"; if that host is known to be dead, delete {self.path.name}"
-        # It may be about to write its name, or just giving the lock back.
+        # The holder may be about to write its name, or to free the lock.
         found = f"{holder or 'another process'}"
         return LockedError(f"lock {self.path}", expected="no other writer", found=found, remedy=remedy)
 
@@ -232,7 +231,7 @@ class FileLock(Lock):
 
 
 def _sign(path: Path, mine: LockHolder, descriptor: int) -> None:
-    """Write the holder into a file that was just locked, unless another file, or none, lies in its place by now."""
+    """Write the holder into a file that was just locked, unless it has been deleted or replaced meanwhile."""
     if not path.exists() or not os.path.samestat(os.fstat(descriptor), path.stat()):
         raise Timeout(f"{path}")
     try:
@@ -246,7 +245,7 @@ def _sign(path: Path, mine: LockHolder, descriptor: int) -> None:
 def _start_time(pid: int) -> str:
     """Start time of a process in clock ticks since the boot; empty when there is no such process."""
     text = _read_text(Path(f"/proc/{pid}/stat"))
-    # The command, in parentheses, may hold spaces and parentheses itself; the state is the field after it.
+    # The command, in parentheses, may contain spaces and parentheses; the state is the field after it.
     state, *rest = text.rpartition(")")[2].split() or [""]
     return "" if state in ("", "Z", "X") else rest[18]
 

@@ -1,4 +1,4 @@
-"""Where things lie: every file name of a run directory, and addresses in object storage."""
+"""File names of a run directory, and addresses in object storage."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from causalprune.base.errors import UsageError
 
 DEFAULT_FIT = "default"
-"""Name of a fit that nobody named."""
+"""Name of a fit unless the user chooses one."""
 
 FIRST_RECORDING = "000"
 """Name of a store's first recording."""
@@ -34,25 +34,25 @@ class RunPaths:
         self.final = root / "final.safetensors"
         """Checkpoint of the trained, pruned network."""
         self.log = root / "log.jsonl"
-        """One JSON object a line: what happened when."""
+        """What happened when: one JSON object per line."""
         self.run_config = root / "run.json"
         """Resolved configuration of ``causalprune run``."""
 
     @property
     def dense(self) -> Path:
-        """The network before the recording: the pretrained one, or in an iteration's folder the trained one."""
+        """The network before the recording: the pretrained one or, in the folder of an iteration, the trained one."""
         return self.trained if self.trained.exists() and not self.pretrained.exists() else self.pretrained
 
     def exported(self, suffix: str) -> Path:
-        """Model for use elsewhere."""
+        """The exported network."""
         return self.root / f"exported{suffix}"
 
     def artifacts(self) -> tuple[Path, ...]:
-        """What stages write here, in their order; the store is a directory, all else are checkpoints."""
+        """What the stages write here, in their order. The store is a directory, everything else a checkpoint."""
         return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
 
     def result(self, stage: str) -> Path:
-        """Result of a stage whose output lies in the run directory."""
+        """Result of a stage that writes its output to the run directory."""
         return self.root / "results" / f"{stage}.json"
 
     def iteration(self, number: int) -> RunPaths:
@@ -70,17 +70,17 @@ class RunPaths:
 
 
 class SweepPaths:
-    """The files of a sweep; a cell or a step is named by a hash of all that decides it."""
+    """The files of a sweep. A cell or a step is named by a hash of everything that determines it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.grid = root / "grid.json"
-        """Which cells there are, in the order of the table."""
+        """The cells, in the order of the table."""
         self.table = root / "results.jsonl"
         """The results as JSON lines, in the order of the grid."""
 
     def cell(self, cell: str) -> Path:
-        """What was measured in a cell; it is there when the cell is done."""
+        """What was measured in a cell; exists once the cell is done."""
         return self.root / "cells" / f"{cell}.json"
 
     def mask(self, cell: str) -> Path:
@@ -97,33 +97,33 @@ class SweepPaths:
 
 
 def progress_path(output: Path) -> Path:
-    """Where a stage that will write ``output`` saves its state for a resume."""
+    """Where the stage that writes ``output`` saves its state, to resume from."""
     return output.with_name(output.name + ".progress")
 
 
 def fallback_path(output: Path) -> Path:
-    """Where the saved state before the last one is kept, in case that one is damaged."""
+    """Where the previous saved state is kept, in case the last one is damaged."""
     return output.with_name(output.name + ".progress.previous")
 
 
 def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:
-    """A stage's result JSON: in ``results/`` for the run directory's own output, beside any other output."""
+    """The JSON result of a stage: in ``results/`` for the default output, otherwise beside the output."""
     return run.result(stage) if output == default_output else output.with_name(output.name + ".json")
 
 
 def fit_result_path(
     run: RunPaths, store: Path | StoreUrl | None, stage: str, fit: str, recording: str = FIRST_RECORDING
 ) -> Path:
-    """The result of a stage about a fit, one file for each fit of each recording.
+    """The result of a stage that concerns a fit: one file per fit and recording.
 
     Args:
-        run: The run directory: its own store's results lie in it, and those of a store in object storage.
-        store: A store that was named; on a disk, the result lies beside it.
+        run: The run directory, which holds the results of its own store and of stores in object storage.
+        store: The store that the user named, if any. The result of one on a disk lies beside it.
         stage: ``fit-gamma`` or ``diagnose``.
         fit: Name of the fit.
         recording: Name of its recording.
     """
-    # Neither a fit's nor a recording's name holds an @.
+    # Names of fits and recordings contain no @.
     label = fit if recording == FIRST_RECORDING else f"{fit}@{recording}"
     if isinstance(store, Path):
         kind = "" if stage == "fit-gamma" else f".{stage}"
@@ -143,16 +143,16 @@ EXPECTED = "a path or s3://BUCKET/KEY"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _URL = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{2,62})/([^\x00-\x1f\x7f]+?)/*")
 _LONGEST_KEY = 900
-"""Bytes; S3 allows 1024, of which a store needs some for its own names."""
+"""In bytes. S3 allows 1024; a store needs some of them for the names of its own files."""
 
 
 @dataclass(frozen=True)
 class StoreUrl:
-    """Where a store lies in object storage.
+    """The address of a store in object storage.
 
     Attributes:
         bucket: Name of the bucket.
-        key: What the keys of its objects begin with, as it stands, without a slash at either end.
+        key: Prefix of the keys of its objects, without a slash at either end.
     """
 
     bucket: str
@@ -168,7 +168,7 @@ class StoreUrl:
 
 
 def parse_place(text: str) -> Path | StoreUrl:
-    """A path, or an address in object storage where the text has a scheme.
+    """Read a path, or an address in object storage if the text has a scheme.
 
     Raises:
         UsageError: Another scheme than ``s3``, or no bucket and key that objects can have.
@@ -182,5 +182,5 @@ def parse_place(text: str) -> Path | StoreUrl:
 
 
 def is_url_taken_for_path(path: Path) -> bool:
-    """Whether a path was made of an address, of which it has lost a slash."""
+    """Whether a path was made from a URL, which lost a slash that way."""
     return bool(re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)))

@@ -24,7 +24,7 @@ class Bar:
         """Count that many more steps as done."""
 
     def describe(self, text: str) -> None:
-        """Say in a few words how it goes."""
+        """Show a short text on how the task is going."""
 
 
 class Reporter:
@@ -36,12 +36,12 @@ class Reporter:
         yield Bar()
 
     def warn(self, message: str) -> None:
-        """Report something that the user should know although the stage goes on."""
+        """Report something that the user should know, although the stage continues."""
         logger.warning(message)
 
 
 class LabelledReporter(Reporter):
-    """Puts a label, such as the iteration, before what a stage reports."""
+    """Puts a label, such as the iteration, before the reports of a stage."""
 
     def __init__(self, reporter: Reporter, label: str) -> None:
         self._reporter, self._label = reporter, label
@@ -53,12 +53,12 @@ class LabelledReporter(Reporter):
             yield bar
 
     def warn(self, message: str) -> None:
-        """Report something that the user should know although the stage goes on."""
+        """Report something that the user should know, although the stage continues."""
         self._reporter.warn(self._label + message)
 
 
 class LogReporter(Reporter):
-    """For batch jobs: a line when a task starts, one when it ends, and one per minute in between."""
+    """For batch jobs: a line when a task starts and ends, and one per minute in between."""
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Bar]:
@@ -81,7 +81,7 @@ class _LogBar(Bar):
             self.log("%s: %d/%d %s", self._description, self._done, self._total, self.text)
 
     def log(self, message: str, *arguments: object) -> None:
-        """Log a line, with the numbers for programs that read it."""
+        """Log a line, with the numbers as fields for programs."""
         fields = {"task": self._description, "done": self._done, "total": self._total}
         logger.info(message, *arguments, extra={"fields": fields})
 
@@ -90,7 +90,7 @@ class _LogBar(Bar):
 
 
 class TerminalReporter(Reporter):
-    """For people: a bar with a rate and a remaining time."""
+    """For terminals: a progress bar."""
 
     def __init__(self, console: Console) -> None:
         self._console = console

@@ -1,4 +1,4 @@
-"""Names of one kind of thing, each with the ``module:object`` that implements it, imported when it is first used."""
+"""Registries: names of one kind of thing, each with the ``module:object`` that implements it, imported on use."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from causalprune.base.errors import UsageError
 class Registry(Mapping[str, str]):
     """The things of one kind that causalprune knows by name.
 
-    Every room has one for each kind of thing in its ``names.py``. Making one imports nothing, so that options can be
+    Each package defines its registries in its ``names.py``. Creating one imports nothing, so that options can be
     checked and help shown without PyTorch.
 
     Args:
-        kind: What they are, in the singular, such as ``optimizer``.
-        targets: ``module:object`` for each name, in the order in which people see them.
+        kind: The kind, in the singular, such as ``optimizer``.
+        targets: ``module:object`` by name, in the order in which they are shown.
 
     Example:
         >>> shapes = Registry("shape", {"vector": "numpy:ravel"})
@@ -46,10 +46,10 @@ class Registry(Mapping[str, str]):
         return tuple(self._targets)
 
     def load(self, name: str) -> Any:
-        """Import what a name stands for.
+        """Import the object of a name.
 
         Raises:
-            UsageError: Nothing has this name.
+            UsageError: Unknown name.
         """
         expected = self(name)
         if expected:
@@ -58,17 +58,17 @@ class Registry(Mapping[str, str]):
         return getattr(import_module(module), attribute)
 
     def __call__(self, value: str) -> str | None:
-        """Check an option: None for a known name, else what was expected, with the nearest name as a hint."""
+        """Check an option: None for a known name, otherwise what was expected, with the nearest name as a hint."""
         return None if value in self._targets else expected_name(value, self.choices)
 
 
 def expected_name(value: str, choices: Sequence[str], *, others: Sequence[str] = ()) -> str:
-    """What an error says was expected where an unknown name was found, with the nearest known one as a hint.
+    """The ``expected`` of an error about an unknown name, with the nearest known name as a hint.
 
     Args:
-        value: What was found.
+        value: The unknown name.
         choices: The known names.
-        others: What could have been given instead of a name, such as ``npz:FILE``.
+        others: What may be given instead of a name, such as ``npz:FILE``.
     """
     near = difflib.get_close_matches(str(value), choices, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
@@ -76,7 +76,7 @@ def expected_name(value: str, choices: Sequence[str], *, others: Sequence[str] =
 
 
 def call_with(function: Callable[..., Any], *arguments: Any, **given: Any) -> Any:
-    """Call what a name stands for with those of the keywords ``given`` that it takes."""
+    """Call a function with those of the keywords ``given`` that it accepts."""
     left = list(signature(function).parameters.values())[len(arguments) :]
     takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in left)
     names = given if takes_all else given.keys() & {parameter.name for parameter in left}

@@ -1,4 +1,4 @@
-"""What a computation runs on: device, seeds, determinism, and the processes that share the work."""
+"""The environment of a computation: device, seeds, determinism, and the processes that share the work."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def keyed_seed(*keys: int | str) -> int:
     """A 63-bit seed from a list of keys, such as ``keyed_seed(seed, "order", epoch)``.
 
-    Equal keys give equal seeds and different keys independent streams, so that a resume has nothing to replay.
+    Equal keys give equal seeds, and different keys give independent streams, so a resume has nothing to replay.
     """
     text = "\0".join(f"{type(key).__name__}:{key}" for key in keys)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
@@ -48,7 +48,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def make_deterministic() -> None:
-    """Allow deterministic kernels only; an operation that has none raises."""
+    """Use deterministic kernels only; an operation without one raises."""
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -57,7 +57,7 @@ def make_deterministic() -> None:
 
 
 class PeerFailure(CausalpruneError):
-    """Ends the other processes when the first one failed; that one has reported why."""
+    """Ends the other processes when the first one fails; that one reports the reason."""
 
     def __init__(self, code: int) -> None:
         super().__init__("the first process failed")
@@ -66,12 +66,12 @@ class PeerFailure(CausalpruneError):
 
 @dataclass(frozen=True)
 class Processes:
-    """One process among those that train together; the only one when started without a launcher.
+    """One of the processes that train together; the only one if started without a launcher.
 
     Attributes:
-        rank: Its number, from 0.
+        rank: Its number, starting at 0.
         count: How many there are.
-        local: Its number on this host, which is also that of its GPU.
+        local: Its number on this host, which is also the number of its GPU.
     """
 
     rank: int = 0
@@ -84,7 +84,7 @@ class Processes:
         return self.rank == 0
 
     def first(self, action: Callable[[], Any]) -> None:
-        """Let the first process do something that may fail, while the others wait; it fails for all of them.
+        """Let the first process do something while the others wait; if it fails, it fails for all of them.
 
         Raises:
             CausalpruneError: In the first process, what ``action`` raised; in the others :class:`PeerFailure`.
@@ -110,7 +110,7 @@ class Processes:
         return list(flags) if self.count == 1 else [bool(n) for n in self._reduce_integers([int(f) for f in flags])]
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
-        """The sum of a tensor over the processes; the tensor itself stays as it is."""
+        """The sum of a tensor over the processes; the tensor itself isn't changed."""
         if self.count == 1:
             return value
         import torch.distributed as dist
@@ -120,7 +120,7 @@ class Processes:
         return total
 
     def from_first(self, numbers: list[float]) -> list[float]:
-        """The first process's numbers, which decide for all."""
+        """The numbers of the first process."""
         if self.count == 1:
             return numbers
         import torch
@@ -131,11 +131,11 @@ class Processes:
         return [float(n) for n in tensor.tolist()]
 
     def share(self, samples: int) -> slice:
-        """Which samples of a minibatch of so many belong to this process; the shares' sizes differ by at most one."""
+        """The share of this process in a minibatch of ``samples``; the sizes of the shares differ by at most one."""
         return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model's forward pass, whose gradients are averaged over the processes."""
+        """The model, with gradients averaged over the processes."""
         if self.count == 1:
             return model
         from torch.nn.parallel import DistributedDataParallel
@@ -144,14 +144,14 @@ class Processes:
         return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
 
     def require_agreement(self, subject: str, value: Any) -> None:
-        """Check that every process found the same, such as the state from which all of them continue.
+        """Check that all processes found the same, such as the state to resume from.
 
         Args:
             subject: What was found, for the error message.
             value: Anything that JSON can express.
 
         Raises:
-            UsageError: They found different ones, so they don't see the same files.
+            UsageError: They found different values, so they don't see the same files.
         """
         if self.count == 1:
             return
@@ -168,7 +168,7 @@ class Processes:
             )
 
     def _reduce_integers(self, values: list[int]) -> list[int]:
-        """The maximum of each number over the processes, by the CPU, so that no GPU is waited for."""
+        """The maximum of each number over the processes, on the CPU, without waiting for a GPU."""
         import torch
         import torch.distributed as dist
 
@@ -178,10 +178,10 @@ class Processes:
 
 
 _PATIENCE = timedelta(hours=6)
-"""How long one process may work alone, as on a large subproblem; one that has ended is noticed at once."""
+"""How long one process may work alone, as on a large subproblem; a process that ends is noticed at once."""
 
 _control: list[Any] = []
-"""The group that :func:`control_group` returns, while there is one."""
+"""The group that :func:`control_group` returns, if there is one."""
 
 _current: list[Processes] = []
 
@@ -192,7 +192,7 @@ def control_group() -> Any:
 
 
 def processes() -> Processes:
-    """Return this process among those it is connected with; a single one if there are none."""
+    """Return this process among those it is connected with; a single one if there are no others."""
     return _current[0] if _current else Processes()
 
 
@@ -219,7 +219,7 @@ def connected(device: str) -> Iterator[Processes]:
     if own.count == 1:
         yield own
         return
-    # A lost process is reported in one line of ours, not in a page of PyTorch's.
+    # A lost process is reported in one line, not in a page of PyTorch's.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     import torch
     import torch.distributed as dist
@@ -249,7 +249,7 @@ def connected(device: str) -> Iterator[Processes]:
 
 
 def _slurm_meeting_point() -> tuple[str, str]:
-    """Host of the first task, and a port derived from the number of the job."""
+    """Host of the first task, and a port derived from the job id."""
     nodes = os.environ["SLURM_STEP_NODELIST"]
     done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     return done.stdout.split()[0], str(20000 + int(os.environ["SLURM_JOB_ID"]) % 20000)

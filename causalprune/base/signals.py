@@ -1,4 +1,4 @@
-"""Signals that ask a stage to stop: they set a flag, the stage saves, and ends with exit code 75."""
+"""Signals that ask a stage to stop: they set a flag; the stage saves its state and ends with exit code 75."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from types import FrameType
 
 from causalprune.base.errors import InterruptedStage
+from causalprune.base.units import check_parsed
 
 DEFAULT_STOP_SIGNALS = "TERM,USR1,USR2"
 """The signals that batch systems send before they kill; SIGINT always stops a stage as well."""
 
 POSSIBLE_STOP_SIGNALS = ("TERM", "USR1", "USR2", "HUP", "QUIT", "ALRM", "XCPU", "PWR")
-"""Signals that may be chosen: those that nothing else in the process needs."""
+"""Signals that users may choose: nothing else in the process needs them."""
 
 RESEND_SECONDS = 0.05
-"""After which a signal is sent again that came where it can't end anything."""
+"""Delay before a signal is sent again that arrived where no exception can be raised."""
 
 
 def parse_signals(names: str) -> tuple[signal.Signals, ...]:
@@ -33,19 +34,13 @@ def parse_signals(names: str) -> tuple[signal.Signals, ...]:
     return (*(signal.Signals[f"SIG{name}"] for name in chosen), signal.SIGINT)
 
 
-def check_signals(names: str) -> str | None:
-    """Check for :func:`causalprune.base.options.option`: names of signals."""
-    try:
-        parse_signals(names)
-    except ValueError:
-        return "signals out of " + ", ".join(POSSIBLE_STOP_SIGNALS)
-    return None
+check_signals = check_parsed(parse_signals, "signals out of " + ", ".join(POSSIBLE_STOP_SIGNALS))
 
 
 class StopRequest:
-    """A flag that signals set. A loop that saves reads it after each step; elsewhere the first signal ends the stage.
+    """A flag set by signals. Loops that save their state read it after each step; elsewhere the signal ends the stage.
 
-    Only the first signal counts: a second one can't disturb the save that the first one asked for.
+    Only the first signal counts, so that a second one can't disturb the save that the first one requested.
 
     Attributes:
         signal: The first signal; None while none has come.
@@ -61,22 +56,22 @@ class StopRequest:
         return self.signal is not None
 
     def error(self, saved: str) -> InterruptedStage:
-        """The error that ends the stage once ``saved`` is on disk."""
+        """The error that ends the stage once ``saved`` is on the disk."""
         name = self.signal.name if self.signal else "a stop request"
         return InterruptedStage(f"stopped by {name}, {saved}", keyboard=self.signal == signal.SIGINT)
 
     def check(self) -> None:
-        """End the stage here if a signal came, with nothing to save.
+        """End the stage here if a signal has arrived; there is nothing to save.
 
         Raises:
-            InterruptedStage: A signal came.
+            InterruptedStage: A signal has arrived.
         """
         if self:
             raise self.error("nothing half-written")
 
     @contextmanager
     def deferred(self) -> Iterator[StopRequest]:
-        """While the body runs, a signal only sets the flag; the body decides what follows from it."""
+        """While the body runs, a signal only sets the flag; the body decides what to do."""
         self._deferrals += 1
         try:
             yield self
@@ -90,20 +85,20 @@ class StopRequest:
             self.raise_unless_deferred()
 
     def raise_unless_deferred(self) -> None:
-        """End the stage here because of the signal that just came, unless signals are deferred."""
+        """End the stage here because of the signal that just arrived, unless signals are deferred."""
         if not self._deferrals:
-            # Code written in C may put another error in the place of this one.
+            # C code may replace this error by another one.
             self.raised = True
             self.check()
 
 
 _listening: list[StopRequest] = []
-"""The request that this process's handlers set, while there is one."""
+"""The request that this process's signal handlers set, if there is one."""
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Let the body finish before a signal that comes meanwhile ends the stage."""
+    """Let the body finish before a signal that arrives meanwhile ends the stage."""
     if not _listening or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -119,14 +114,14 @@ def uninterrupted() -> Iterator[None]:
 
 @contextmanager
 def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = False) -> Iterator[StopRequest]:
-    """Turn signals into a :class:`StopRequest` while the body runs; inside another such body, into its request.
+    """Turn signals into a :class:`StopRequest` while the body runs. Nested bodies share the outermost request.
 
     Outside the main thread, where Python can't set handlers, the flag is never set.
 
     Args:
-        names: The signals, such as ``TERM,USR1``; SIGINT is always one of them.
-        ends_process: The process ends after the body. The signals are then ignored rather than given back, or one
-            that comes late would turn a finished stage into a killed one.
+        names: The signals, such as ``TERM,USR1``; SIGINT is always included.
+        ends_process: Whether the process ends after the body. Signals are then ignored rather than restored, because
+            a late one would turn a finished stage into a killed one.
     """
     if _listening or threading.current_thread() is not threading.main_thread():
         yield _listening[0] if _listening else StopRequest()
@@ -138,8 +133,8 @@ def stop_signals(names: str = DEFAULT_STOP_SIGNALS, *, ends_process: bool = Fals
         if not isinstance(unraisable.exc_value, InterruptedStage):
             hook(unraisable)
             return
-        # It came in a destructor, from which nothing can be raised: send it again a moment later, after this function,
-        # from which nothing can be raised either.
+        # The signal arrived in a destructor, where nothing can be raised. Send it again a moment later, because
+        # nothing can be raised from this function either.
         while request.signal is not None:
             number, request.signal = request.signal, None
             with request.deferred():

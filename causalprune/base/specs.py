@@ -1,4 +1,4 @@
-"""What a checkpoint needs to say about its model and its data so that the next stage can rebuild both."""
+"""What a checkpoint records about its model and data, so that the next stage can rebuild both."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from causalprune.base.errors import CorruptError, UsageError
 Task = Literal["classification", "regression"]
 
 MAX_SIZE = 2**31
-"""No layer, channel or side of an image is as large; a file that says so is damaged."""
+"""No layer, channel or image side is this large; a file that claims so is damaged."""
 
 
 @dataclass(frozen=True)
 class DataSpec:
-    """Which data set, and how its validation split is cut.
+    """A data set and its validation split.
 
     Attributes:
         name: ``digits``, ``mnist``, …, ``imagefolder:DIR``, ``npz:FILE`` or ``package.module:factory``.
@@ -35,10 +35,10 @@ class DataSpec:
     augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
 
     def folder(self) -> Path:
-        """Where the files of a data set with a name of its own lie.
+        """Where the files of a named data set are.
 
         Raises:
-            UsageError: Nobody said.
+            UsageError: It isn't known.
         """
         if not self.root:
             raise UsageError("`data_root`", expected=f"the folder of the files of {self.name}", found="nothing")
@@ -64,7 +64,7 @@ class DataSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model, sized to which data.
+    """A model and the data that it is sized for.
 
     Attributes:
         name: A registered name, ``torchvision:NAME`` or ``package.module:factory``.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _BYTES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _BYTES |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -28,15 +29,6 @@ def parse_bytes(text: str) -> int:
     return size
 
 
-def check_bytes(text: str) -> str | None:
-    """Check for :func:`causalprune.base.options.option`: a size in bytes."""
-    try:
-        parse_bytes(text)
-    except ValueError:
-        return "a size such as 512MB or 2GiB"
-    return None
-
-
 def format_bytes(count: float) -> str:
     """A size for people, in powers of 1000: ``format_bytes(1_234_567) == "1.23 MB"``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -49,11 +41,11 @@ def format_bytes(count: float) -> str:
 
 
 def percent(fraction: float, digits: int | None = None) -> str:
-    """A fraction in percent, without the sign; less than all never reads as 100.
+    """A fraction in percent, without the percent sign; only a fraction of 1 is shown as 100.
 
     Args:
         fraction: A number in [0, 1].
-        digits: Least number of decimal places; left out: as many as it has, as for a sparsity that was chosen.
+        digits: Smallest number of decimal places; by default as many as the number has.
 
     Example:
         >>> percent(0.9), percent(0.9, 1), percent(0.999999, 1), percent(1, 1)
@@ -79,11 +71,11 @@ def mean_and_spread(
     """A mean and a standard deviation as text; a dash for a missing mean, nothing for a missing deviation.
 
     Args:
-        mean: Over seeds or draws.
+        mean: Mean over seeds or draws.
         spread: Standard deviation of the sample; None for one value.
         form: Format of the mean, as for :func:`format`.
         spread_form: Format of the deviation.
-        scale: Both are multiplied by it.
+        scale: Factor for both.
     """
     if mean is None:
         return "–", ""
@@ -92,7 +84,7 @@ def mean_and_spread(
 
 @dataclass(frozen=True)
 class Interval:
-    """How often to save: every so many steps or seconds, whichever is finite; never if neither is."""
+    """How often to save: after so many steps or seconds, whichever is finite; never if neither is."""
 
     steps: float = math.inf
     seconds: float = math.inf
@@ -115,15 +107,6 @@ class Interval:
         raise ValueError(text)
 
 
-def check_interval(text: str) -> str | None:
-    """Check for :func:`causalprune.base.options.option`: an interval."""
-    try:
-        Interval.parse(text)
-    except ValueError:
-        return "an interval such as 500steps, 10min or never"
-    return None
-
-
 def parse_range(text: str) -> tuple[int, int | None]:
     """Read a range of rows: ``10:20``, ``:20``, or ``10:``, which ends with None.
 
@@ -136,10 +119,19 @@ def parse_range(text: str) -> tuple[int, int | None]:
     return int(match[1] or 0), int(match[2]) if match[2] else None
 
 
-def check_range(text: str) -> str | None:
-    """Check for :func:`causalprune.base.options.option`: a range of rows."""
-    try:
-        parse_range(text)
-    except ValueError:
-        return "a range such as 0:10"
-    return None
+def check_parsed(parse: Callable[[str], Any], expected: str) -> Callable[[str], str | None]:
+    """A check for :func:`causalprune.base.options.option`: text that ``parse`` reads without a ValueError."""
+
+    def check(text: str) -> str | None:
+        try:
+            parse(text)
+        except ValueError:
+            return expected
+        return None
+
+    return check
+
+
+check_bytes = check_parsed(parse_bytes, "a size such as 512MB or 2GiB")
+check_interval = check_parsed(Interval.parse, "an interval such as 500steps, 10min or never")
+check_range = check_parsed(parse_range, "a range such as 0:10")

@@ -1,4 +1,4 @@
-"""The one importer of the user's own code, which is named ``package.module:factory``."""
+"""The importer of the user's own code, given as ``package.module:factory``."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ logger = logging.getLogger("causalprune")
 def import_user_module(name: str) -> ModuleType:
     """Import a module of the working directory by its location, or else an installed one.
 
-    The working directory is put at the end of ``sys.path`` and stays there: what the user's code imports later is
-    found, also in worker processes, and no file of the user stands in for a module of the standard library.
+    The working directory is appended to ``sys.path`` and stays there. Later imports of the user's code work, also in
+    worker processes, and no file of the user replaces a module of the standard library.
 
-    Where the working directory holds a module or package whose name is taken already, by an installed one or by the
-    standard library, a warning says which one is used: the user's. It gets another name in ``sys.modules`` if
-    others may need the one that has the name; objects of its classes then can't be pickled for a spawned process.
+    If the working directory holds a module or package whose name is taken, by an installed one or by the standard
+    library, the user's is used, with a warning. It gets another name in ``sys.modules`` if other code may need the
+    module that has the name; objects of its classes can't be pickled for a spawned process then.
 
     Args:
         name: A dotted name, such as ``package.module``.
 
     Raises:
-        Exception: Whatever the module raises; ``ModuleNotFoundError`` when there is none.
+        Exception: Whatever the module raises; ``ModuleNotFoundError`` if there is no such module.
     """
     here = str(Path.cwd())
     if here not in sys.path:
@@ -45,7 +45,7 @@ def import_user_module(name: str) -> ModuleType:
 def _spec_in(folder: str, root: str, rest: str) -> ModuleSpec | None:
     spec = PathFinder.find_spec(root, [folder])
     if spec is not None and spec.origin is None:
-        # A folder without __init__.py is nothing but a folder, unless the wanted module lies in it.
+        # A folder without __init__.py is just a folder, unless the wanted module is in it.
         inside = list(spec.submodule_search_locations or ())
         if not rest or PathFinder.find_spec(rest.partition(".")[0], inside) is None:
             return None
@@ -68,7 +68,7 @@ def _place(file: str | None, folders: Iterable[str] | None) -> str:
 
 
 def _load(own: ModuleSpec, root: str, folder: str) -> str:
-    """Load what an installed module hides, and return the name that it has in ``sys.modules``."""
+    """Load a module that an installed one hides, and return its name in ``sys.modules``."""
     hidden = root in sys.modules or root in sys.stdlib_module_names
     name = f"_{root}_{zlib.crc32(os.fsencode(folder)):08x}" if hidden else root
     if name in sys.modules:
@@ -82,7 +82,7 @@ def _load(own: ModuleSpec, root: str, folder: str) -> str:
     else:
         spec = spec_from_file_location(name, own.origin, submodule_search_locations=locations)
     assert spec is not None
-    # Before its code runs, so that what it imports by this name is itself.
+    # Before its code runs, so that it imports itself by this name.
     module = sys.modules[name] = module_from_spec(spec)
     try:
         if spec.loader is not None:

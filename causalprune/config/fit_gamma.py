@@ -93,7 +93,7 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
     )
 
     def check(self) -> None:
-        """Only one way to say α; options that need others."""
+        """Reject more than one way to choose α, and options without those that they need."""
         super().check()
         ways = {
             "--alpha": self.alpha,

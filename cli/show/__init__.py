@@ -1,4 +1,4 @@
-"""What people see of a result: one function per command, named like it, that returns something rich can print."""
+"""What people see of a result: one function per command, with its name, that returns something rich can print."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ _FUNCTIONS = {
 
 
 def show(command: str, result: Any) -> Any:
-    """Something that rich can print of a command's result; rich is imported when there is one.
+    """Make something that rich can print from the result of a command.
 
     Args:
-        command: Such as ``fit-gamma`` or ``store verify``; one without a function of its own shows its metrics.
-        result: What the command returned.
+        command: Such as ``fit-gamma`` or ``store verify``; a command without a function shows its metrics.
+        result: The result of the command.
     """
     function = command.replace("-", "_").replace(" ", "_")
     for module, functions in _FUNCTIONS.items():

@@ -11,12 +11,12 @@ from causalprune.base.units import mean_and_spread
 
 
 def metrics(result: Any) -> Any:
-    """What a command reports that has no table of its own."""
+    """The metrics of a command that has no table of its own."""
     return facts(result, {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()})
 
 
 def facts(result: Any, lines: dict[str, str]) -> Table:
-    """Lines of a result, and where its outputs are."""
+    """Lines of a result, and the paths of its outputs."""
     return pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})
 
 
@@ -31,12 +31,12 @@ def pairs(lines: dict[str, str]) -> Table:
 
 
 def number(value: float | None) -> str:
-    """Three digits, or a dash where there is none."""
+    """Three digits, or a dash for a missing value."""
     return "–" if value is None else f"{value:.3g}"
 
 
 def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:
-    """A mean with its standard deviation, either of which may be missing; the forms are of :func:`mean_and_spread`."""
+    """A mean with its standard deviation, both of which may be missing; ``form`` as in :func:`mean_and_spread`."""
     return " ".join(filter(None, mean_and_spread(mean, spread, **form)))
 
 
@@ -44,10 +44,10 @@ def numbers(*columns: str, title: str = "", pad_edge: bool = True, no_wrap: bool
     """A table whose first column names its rows; the others hold numbers.
 
     Args:
-        columns: Their heads.
-        title: In bold above it.
-        pad_edge: Whether a space stands at both sides.
-        no_wrap: Whether the names stay on one line.
+        columns: Titles of the columns.
+        title: Shown in bold above the table.
+        pad_edge: Whether to pad both sides.
+        no_wrap: Whether to keep the names on one line.
     """
     table = Table(
         title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=pad_edge
