@@ -1,9 +1,8 @@
-"""A page of what a sweep found."""
+"""``report``: a page with the results of a sweep."""
 
 from __future__ import annotations
 
 import base64
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,14 @@ from causalprune.analysis.plots.curves import color_of
 from causalprune.analysis.report.page import Page, Section, is_page
 from causalprune.analysis.report.sections import SECTIONS
 from causalprune.analysis.report.series import Block, blocks_of
-from causalprune.base.errors import DataError, MismatchError, storage_errors
+from causalprune.base.errors import DataError, storage_errors
 from causalprune.base.files import make_directory, remove_file, remove_partials, write_atomic
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path
-from causalprune.base.progress import Reporter
-from causalprune.commands._output import StageResult
+from causalprune.base.progress import SILENT, Reporter
+from causalprune.commands._output import StageResult, Work, done_already
 from causalprune.commands.sweep.grid import read_grid
-from causalprune.commands.sweep.table import read_mask, read_results
+from causalprune.commands.sweep.table import ResultTable, read_mask
 from causalprune.config import ReportConfig
 
 _MISSING = {
@@ -34,7 +33,7 @@ _MISSING = {
     "hessian": "Hessian eigenvalues and spectra (--set evaluate.hessian=5)",
     "noise": "noise tolerance (--set evaluate.noise=true)",
 }
-"""What a page leaves out for want of something, and how to get it."""
+"""What a page may lack, and how to get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +41,12 @@ class ReportResult(StageResult):
     """Result of report.
 
     Attributes:
-        rows: Rows of the table that it shows.
-        points: Rows that the sweep will have.
+        rows: Rows of the table that the page shows.
+        points: Rows that the finished sweep has.
         pictures: Names of the PNG files beside the page.
         phase_shift: For each further setting and criterion where the score falls: ``sparsity``, ``low``, ``high``,
             ``width``, ``width_spread``, ``inside``, ``seeds``, ``curves`` and ``undetermined`` of
-            :class:`causalprune.analysis.report.phase.PhaseShift`, or ``reason`` why that can't be said of any seed.
+            :class:`causalprune.analysis.report.phase.PhaseShift`, or the ``reason`` why no seed determines them.
         eigenvalues: For each further setting the lines of
             :meth:`causalprune.analysis.report.series.Block.eigenvalue_lines`.
     """
@@ -59,11 +58,11 @@ class ReportResult(StageResult):
     eigenvalues: list[dict[str, Any]]
 
 
-def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResult:
+def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
     """Write ``index.html`` and its pictures from the table of a sweep.
 
     Args:
-        config: Which sweep, and where to.
+        config: Which sweep, and where to write.
         reporter: Shows progress; silent when left out.
 
     Returns:
@@ -75,11 +74,10 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         LockedError: Another process is writing there.
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="report", config=config)
     paths = RunPaths(config.run).sweep
     grid = read_grid(paths.grid)
-    rows = read_results(paths)
+    rows = ResultTable(paths).rows()
     if not rows:
         raise DataError(
             f"{paths.root}",
@@ -89,15 +87,18 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         )
     folder = config.output or config.run / "report"
     path = folder / "index.html"
+    work.outputs = {"page": path}
     make_directory(folder)
     with FileLock(lock_path(folder)):
-        if path.exists() and not is_page(path) and not config.overwrite:
-            raise MismatchError(
-                f"{path}",
-                expected="no such file, or an earlier page of report",
-                found="another file",
-                remedy="name another --output, or pass --overwrite to replace it",
-            )
+        done_already(
+            f"{path}",
+            True,
+            lambda: is_page(path) if path.exists() else None,
+            overwrite=config.overwrite,
+            expected="no such file, or an earlier page of report",
+            found="another file",
+            remedy="name another --output, or pass --overwrite to replace it",
+        )
         remove_partials(folder)
         blocks = blocks_of(
             rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")]
@@ -124,7 +125,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
                 phase_shift += _phase_lines(block)
                 eigenvalues += [{"settings": block.settings, **line} for line in block.eigenvalue_lines()]
                 bar.advance(1)
-        # What no block has.
+        # What all blocks lack.
         absent = [name for name in missing[0] if all(name in of_one for of_one in missing)]
         if absent:
             page.heading("Not in this report")
@@ -134,10 +135,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         _remove_earlier(folder, path, keep=set(pictures))
         write_atomic(path, page.html().encode())
     return ReportResult(
-        stage="report",
-        inputs={},
-        outputs={"page": str(path)},
-        seconds=time.monotonic() - started,
+        **work.common(),
         rows=len(rows),
         points=len(grid["cells"]),
         pictures=pictures,
@@ -147,7 +145,7 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
 
 
 def _remove_earlier(folder: Path, page: Path, keep: set[str]) -> None:
-    """Remove the pictures of an earlier report: those that its page holds byte for byte, and no others."""
+    """Delete the pictures of an earlier report: only those that its page contains byte for byte."""
     if not is_page(page):
         return
     with storage_errors(page, "read"):
