@@ -17,7 +17,7 @@ from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import processes
-from causalprune.base.signals import stop_requests
+from causalprune.base.signals import StopRequest, stop_requests
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, write_result
 from causalprune.models.checkpoint import (
     Checkpoint,
@@ -38,10 +38,12 @@ class CheckpointOutput(Work):
     Attributes:
         default: Where the checkpoint goes unless ``output`` names another file.
         path: Where it goes.
+        stop: Whether a signal came while this output was :meth:`exclusive`.
     """
 
     default: Path
     path: Path = field(init=False)
+    stop: StopRequest = field(default_factory=StopRequest, init=False)
     _sha256: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -61,8 +63,7 @@ class CheckpointOutput(Work):
         done_already(
             f"{self.path}",
             self.identity,
-            lambda: info and info.identity,
-            overwrite=self.config.overwrite,
+            info and info.identity,
             found=f"a result of {self._difference(info)}" if info else "",
             remedy="pass --overwrite to replace it, or choose another --run",
         )
@@ -77,7 +78,7 @@ class CheckpointOutput(Work):
         """
         group = processes()
         # Deferred, or an interruption while a saved state is read would look like a damaged file.
-        with stop_requests(self.config.stop_signals), ExitStack() as stack:
+        with stop_requests(self.config.stop_signals) as self.stop, ExitStack() as stack:
 
             def enter() -> None:
                 make_directory(self.path.parent)

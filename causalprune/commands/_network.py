@@ -12,7 +12,7 @@ from causalprune.base.errors import MismatchError
 from causalprune.base.runtime import make_deterministic, resolve_device
 from causalprune.config import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
-from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
+from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import rebuild_model
@@ -38,7 +38,17 @@ def set_up(
     device = resolve_device(config.device)
     if config.deterministic:
         make_deterministic()
-    data = _load_data(checkpoint.info, config, source)
+    info = checkpoint.info
+    # A checkpoint can't permit a download, only the user can.
+    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
+    data = load_data(spec, trust_code=config.trust_code)
+    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
+        raise MismatchError(
+            f"data set {spec.name}",
+            expected=f"the data that {source} was trained on",
+            found="other contents",
+            remedy="pass the --data-root that pretrain had",
+        )
     return device, data, *load_network(checkpoint, source, device, trust_code=config.trust_code)
 
 
@@ -65,22 +75,3 @@ def load_network(
         found = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise MismatchError(f"{source}", expected=f"weights of {info.model.name}", found=found[:150]) from error
     return model.to(device), checkpoint.mask or Mask.all(info.index)
-
-
-def _load_data(info: CheckpointInfo, config: ComputeOptions, source: Path) -> DataSet:
-    """Load the data set on which a checkpoint was trained, from ``data_root`` if that is given.
-
-    Raises:
-        MismatchError: Other data than the checkpoint was trained on.
-    """
-    # A checkpoint can't permit a download, only the user can.
-    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
-    data = load_data(spec, trust_code=config.trust_code)
-    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
-        raise MismatchError(
-            f"data set {spec.name}",
-            expected=f"the data that {source} was trained on",
-            found="other contents",
-            remedy="pass the --data-root that pretrain had",
-        )
-    return data

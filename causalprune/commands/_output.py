@@ -1,8 +1,8 @@
 """The result that each command returns, and the rule for what exists already.
 
 Finished work is skipped, and nothing is overwritten without ``--overwrite``. Before it starts, a command asks
-:func:`done_already`, with its own way to find the earlier result: in the header of a checkpoint, the attributes of a
-fit, a result file, ``run.json``, the recording of a merged store. A command that measures anew each time replaces its
+:func:`done_already` with what identifies the earlier result: the header of a checkpoint, the attributes of a fit, a
+result file, ``run.json``, the recording of a merged store. A command that measures anew each time replaces its
 own earlier result (:func:`require_replaceable`, :func:`publish`). The steps and cells of a sweep are named by the hash
 of what decides their result, so they are done as soon as their file exists.
 """
@@ -13,7 +13,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -126,9 +126,8 @@ def batch_job() -> dict[str, str]:
 def done_already(
     subject: str,
     wanted: object,
-    find: Callable[[], object],
+    existing: object,
     *,
-    overwrite: bool,
     expected: str = "no such file, or the result of this very configuration and input",
     found: str = "another",
     remedy: str,
@@ -139,9 +138,7 @@ def done_already(
     Args:
         subject: Where the result belongs, for the message.
         wanted: Identifies the work, usually :attr:`Work.identity`.
-        find: Identifies the work that made the existing result; None if there is no result. Not called with
-            ``overwrite``.
-        overwrite: Whether anything may be replaced.
+        existing: Identifies the work that made the existing result; None if there is no result or it may be replaced.
         expected: What may exist there, for the message.
         found: What exists instead, for the message.
         remedy: What to do about it, for the message.
@@ -150,7 +147,6 @@ def done_already(
     Raises:
         CausalpruneError: ``error``: something else exists there and may not be replaced.
     """
-    existing = None if overwrite else find()
     if existing is None or existing == wanted:
         return existing is not None
     raise error(subject, expected=expected, found=found, remedy=remedy)
@@ -193,8 +189,7 @@ def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
     done_already(
         f"{path}",
         stage,
-        lambda: read_result(path).get("stage", "") if path.exists() else None,
-        overwrite=overwrite,
+        read_result(path).get("stage", "") if path.exists() and not overwrite else None,
         expected=f"no such file, or an earlier result of {stage}",
         found="another file",
         remedy="move it away or name another output, or pass --overwrite to replace it",

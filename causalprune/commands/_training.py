@@ -10,7 +10,6 @@ from torch import nn
 
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import processes
-from causalprune.base.signals import stop_requests
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import StageResult
 from causalprune.data.datasets import DataSet
@@ -74,30 +73,29 @@ def train_checkpoint(
         header = replace(info, position=snapshot.position)
         group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, saved_mask, snapshot.extra)))
 
-    with stop_requests(config.stop_signals) as stop:
-        outcome = train(
-            model,
-            data,
-            config,
-            mask=mask,
-            device=device,
-            seed=config.seed,
-            augment=data.spec.augment,
-            num_workers=config.num_workers,
-            resume=resume,
-            save=save,
-            stop=stop,
-            reporter=reporter,
-            description=output.stage,
-        )
-        metrics = {
-            "best_epoch": outcome.best_epoch,
-            "validation": outcome.validation.to_json(),
-            "history": outcome.history,
-        }
-        trained = Checkpoint(replace(info, metrics=metrics), model.state_dict(), saved_mask)
-        group.first(lambda: output.save(trained))
-        return output.publish(training_result(output, read_checkpoint_info(output.path)))
+    outcome = train(
+        model,
+        data,
+        config,
+        mask=mask,
+        device=device,
+        seed=config.seed,
+        augment=data.spec.augment,
+        num_workers=config.num_workers,
+        resume=resume,
+        save=save,
+        stop=output.stop,
+        reporter=reporter,
+        description=output.stage,
+    )
+    metrics = {
+        "best_epoch": outcome.best_epoch,
+        "validation": outcome.validation.to_json(),
+        "history": outcome.history,
+    }
+    trained = Checkpoint(replace(info, metrics=metrics), model.state_dict(), saved_mask)
+    group.first(lambda: output.save(trained))
+    return output.publish(training_result(output, read_checkpoint_info(output.path)))
 
 
 def training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:

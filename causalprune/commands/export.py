@@ -88,8 +88,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
         if done_already(
             f"{path}",
             work.identity,
-            lambda: _identity(path, earlier),
-            overwrite=config.overwrite,
+            None if config.overwrite else _identity(path, earlier),
             remedy="pass --overwrite to replace it, or name an --output",
         ):
             done = work.common(already_done=True) | {"outputs": earlier["outputs"], "seconds": 0.0}

@@ -79,19 +79,12 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     weights = _row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
-    stored: dict[str, Any] = {}
-
-    def find() -> object:
-        if config.name not in reader.fits:
-            return None
-        stored.update(reader.read_fit(config.name).attributes)
-        return stored.get("identity", "")
-
+    exists = not config.overwrite and config.name in reader.fits
+    stored = reader.read_fit(config.name).attributes if exists else {}
     if done_already(
         f"fit {config.name} in {path}",
         work.identity,
-        find,
-        overwrite=config.overwrite,
+        stored.get("identity", "") if exists else None,
         expected="no such fit, or one of this configuration and recording",
         remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
     ):

@@ -93,8 +93,7 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
         done_already(
             f"{path}",
             True,
-            lambda: is_page(path) if path.exists() else None,
-            overwrite=config.overwrite,
+            is_page(path) if path.exists() and not config.overwrite else None,
             expected="no such file, or an earlier page of report",
             found="another file",
             remedy="name another --output, or pass --overwrite to replace it",

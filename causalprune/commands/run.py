@@ -151,8 +151,7 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
     if not done_already(
         f"{paths.root}",
         mine,
-        lambda: earlier if exists else None,
-        overwrite=False,
+        earlier if exists else None,
         expected="a run of this very configuration",
         found=f"one with {', '.join(changed[:3]) or 'none'}",
         remedy="pass --overwrite to start anew, or choose another --run",

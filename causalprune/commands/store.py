@@ -156,20 +156,14 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter = SILENT) -> StoreM
         if config.overwrite and path.exists():
             Store.delete(path)
         merge = Merge.of([Store.open(source) for source in sources], config.codec)
-        found: list[RecordingReader] = []
-
-        def find() -> bool | None:
-            if not path.exists():
-                return None
+        existing: RecordingReader | None = None
+        if path.exists():
             with suppress(CausalpruneError):
-                found.append(Store.open(path).recording())
-            return bool(found) and merge.made(found[0])
-
+                existing = Store.open(path).recording()
         already_done = done_already(
             f"{path}",
             True,
-            find,
-            overwrite=False,
+            existing is not None and merge.made(existing) if path.exists() else None,
             expected="nothing there yet, or a merge of the same recordings",
             found="something else",
             remedy="pass --overwrite to replace it, or choose another --output",
@@ -177,7 +171,7 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter = SILENT) -> StoreM
         )
         if not already_done:
             merge.write(path)
-        reader = found[0] if already_done else Store.open(path).recording()
+        reader = existing or Store.open(path).recording()
     parts = reader.info.extra["merged"]
     work.inputs = {f"recording {number}": part["digest"] for number, part in enumerate(parts)}
     return StoreMergeResult(

@@ -15,7 +15,6 @@ from causalprune.base.errors import DataError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import processes
-from causalprune.base.signals import stop_requests
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
@@ -155,14 +154,13 @@ def _record(
         writer.flush()
         output.save(Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
 
-    with stop_requests(config.stop_signals) as stop:
-        with reporter.task("record", rows * config.stride) as bar, recorder:
-            loop.run(step, rows * config.stride, stop, bar)
-            # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
-            group.first(save)
-        # The other processes read the recording when the first one has finished it.
-        group.first(store.reader)
-        return output.publish(_result(output, store.reader()))
+    with reporter.task("record", rows * config.stride) as bar, recorder:
+        loop.run(step, rows * config.stride, bar)
+        # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
+        group.first(save)
+    # The other processes read the recording when the first one has finished it.
+    group.first(store.reader)
+    return output.publish(_result(output, store.reader()))
 
 
 def _predict(

@@ -14,7 +14,6 @@ from torch.optim import SGD
 
 from causalprune.base.progress import Bar
 from causalprune.base.runtime import keyed_seed, processes
-from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config import RecordConfig
@@ -38,7 +37,7 @@ class RecordLoop:
     recorder: Recorder
     compute_loss: nn.Module
 
-    def run(self, step: int, steps: int, stop: StopRequest, bar: Bar) -> None:
+    def run(self, step: int, steps: int, bar: Bar) -> None:
         """Record the steps ``step`` to ``steps``."""
         config: RecordConfig = self.output.config
         group, forward = processes(), processes().parallel(self.model)
@@ -59,12 +58,12 @@ class RecordLoop:
             if step % config.stride or step == steps:
                 continue
             due = step - saved_step >= every.steps or time.monotonic() - last_save >= every.seconds
-            stopping, due = group.any(bool(stop), due)
+            stopping, due = group.any(bool(self.output.stop), due)
             if stopping or due:
                 group.first(partial(self._save, step))
                 last_save, saved_step = time.monotonic(), step
                 if stopping:
-                    raise stop.error(f"step {step} of {steps} saved")
+                    raise self.output.stop.error(f"step {step} of {steps} saved")
         if config.loss_change == "next-batch":
             for _, batch, inputs, targets in self._samples(steps, steps + 1):
                 with torch.no_grad():

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from causalprune.base.errors import CausalpruneError, CorruptError, MismatchError, StorageError
+from causalprune.base.errors import CausalpruneError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.runtime import processes
@@ -128,7 +128,6 @@ class RecordStore:
             if not self._store.recordings:
                 return False
             reader = self._store.recording()
-            _check_position(saved)
         except CausalpruneError:
             if overwrite:
                 return False
@@ -221,14 +220,3 @@ class RecordStore:
             found=f"recording {reader.name} {what}",
             remedy="pass --overwrite to replace it, or choose another --store",
         )
-
-
-def _check_position(saved: Checkpoint) -> None:
-    position = saved.info.position
-    counts = [position.get("steps"), position.get("rows")]
-    pending = position.get("pending")
-    row = {"loss_before": float, "lr": float, "epoch": int, "batch": int, "grad_norm": float, "steps": int}
-    empty = pending == {} and "pending/delta" not in saved.extra
-    whole = isinstance(pending, dict) and {k: type(v) for k, v in pending.items()} == row
-    if not all(type(n) is int and n >= 0 for n in counts) or not (empty or (whole and "pending/delta" in saved.extra)):
-        raise CorruptError("saved state", expected="a position in the recording", found=f"{position}"[:100])

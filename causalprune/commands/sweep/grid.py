@@ -65,11 +65,6 @@ class Grid:
         """
         return cls(json.loads(json.dumps(config.identity_fields())), tuple(_points(config)))
 
-    def to_json(self) -> dict[str, Any]:
-        """What :meth:`claim` writes."""
-        cells = [{"cell": p.cell, "settings": p.settings} for p in self.points]
-        return seal({"format": FORMAT, "format_version": FORMAT_VERSION, "config": self.config, "cells": cells})
-
     def claim(self, path: Path) -> None:
         """Write the grid, unless an earlier one has a cell that this one lacks.
 
@@ -77,6 +72,8 @@ class Grid:
             MismatchError: It has; nothing was changed.
             CorruptError: The file is not a grid.
         """
+        cells = [{"cell": point.cell, "settings": point.settings} for point in self.points]
+        value = seal({"format": FORMAT, "format_version": FORMAT_VERSION, "config": self.config, "cells": cells})
         if path.exists():
             earlier = read_grid(path)
             mine = {point.cell for point in self.points}
@@ -90,9 +87,9 @@ class Grid:
                     found=f"one without {len(lost)} of them" + (f" ({', '.join(values)})" if values else ""),
                     remedy="undo the change (lists may only grow), or choose another --run",
                 )
-            if earlier == json.loads(json.dumps(self.to_json())):
+            if earlier == json.loads(json.dumps(value)):
                 return
-        write_json(path, self.to_json())
+        write_json(path, value)
 
 
 def read_grid(path: Path) -> dict[str, Any]:
