@@ -110,12 +110,14 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        # With γ = 0 as the rule there is no target.
-        target = None
+        producers = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
+        groups: dict[str, Any] = {"mask": mask, "granularity": config.granularity, "producers": producers}
+        # None for --zero, whose target is γ.
+        target: float | None = None
+        choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
         if config.sparsity is not None:
             target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-        producers = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
-        choose = _selector(config, target, mask, producers)
+            choose = partial(select, sparsity=target, scope=config.scope, **groups)
         scores = criterion.score(
             read_inputs(
                 criterion,
@@ -144,16 +146,6 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         info = replace(checkpoint.info, position={}, metrics=metrics)
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
         return output.publish(_result(output, saved))
-
-
-def _selector(
-    config: ApplyMaskConfig, target: float | None, mask: Mask, producers: list[tuple[int, ...]] | None
-) -> Callable[[Scores], Selection]:
-    """What makes the new mask of scores."""
-    groups: dict[str, Any] = {"mask": mask, "granularity": config.granularity, "producers": producers}
-    if target is None:
-        return partial(select_zero, **groups)
-    return partial(select, sparsity=target, scope=config.scope, **groups)
 
 
 def _warn(selection: Selection, before: Mask, granularity: str, target: float | None, reporter: Reporter) -> None:

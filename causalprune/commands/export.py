@@ -105,7 +105,12 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                 "layers": [vars(layer) for layer in compacted.layers],
                 "flops_before": flops(model, shape).dense,
                 "flops": flops(exported, shape).dense,
-                "latency": _latencies(model, exported, shape),
+                "latency": {
+                    str(batch_size): dict(
+                        zip(("before", "after"), latency([model, exported], shape, batch_size), strict=True)
+                    )
+                    for batch_size in LATENCY_BATCHES
+                },
             }
         dead = sum(map(len, dead_units(mask.index, keep)))
         if config.compact:
@@ -138,14 +143,6 @@ def _identity(path: Path, report: dict[str, Any]) -> str | None:
     if not path.exists():
         return None
     return str(report["metrics"].get("identity")) if report and report.get("sha256") == sha256_file(path) else ""
-
-
-def _latencies(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    found = {}
-    for batch_size in LATENCY_BATCHES:
-        seconds = latency([before, after], shape, batch_size)
-        found[str(batch_size)] = dict(zip(("before", "after"), seconds, strict=True))
-    return found
 
 
 def _count(model: nn.Module) -> int:

@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from causalprune.analysis.group_curvature import group_curvature
 from causalprune.analysis.plots.figures import require_matplotlib
-from causalprune.base.errors import DataError, MismatchError, NumericalError, UsageError
+from causalprune.base.errors import NumericalError, UsageError
 from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
-from causalprune.commands._design import columns_of, divides_by_lr, penalty_of
+from causalprune.commands._design import columns_of, penalty_of, per_squared_delta, row_weights
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
 from causalprune.config import FitGammaConfig
 from causalprune.solver.evidence import NotCertifiedError
@@ -28,8 +28,6 @@ from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.process_group import ProcessGroup
 from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.fits import require_name
-
-Float64 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     reader = store.recording(config.recording)
     work.outputs = _outputs(config, path, reader)
     work.inputs["recording"] = reader.digest
-    weights = _row_weights(config, reader)
+    weights = row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
     exists = not config.overwrite and config.name in reader.fits
@@ -132,12 +130,12 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         return np.ascontiguousarray(values.reshape(-1, num_lags).T)
 
     arrays: dict[str, npt.NDArray[Any]] = {
-        "gamma": by_lag(_per_squared_delta(solution.gamma, config, reader)),
+        "gamma": by_lag(per_squared_delta(solution.gamma, config, reader)),
         "dual_correlation": by_lag(solution.dual_correlation),
         **solution.extras,
     }
     if "path_values" in arrays:
-        arrays["path_values"] = _per_squared_delta(arrays["path_values"], config, reader)
+        arrays["path_values"] = per_squared_delta(arrays["path_values"], config, reader)
     if "selection_probability" in arrays:
         arrays["selection_probability"] = by_lag(arrays["selection_probability"])
     attributes: dict[str, Any] = {
@@ -207,28 +205,6 @@ def _other_name(config: FitGammaConfig) -> str:
     return name if name != config.name else f"{name}-2"
 
 
-def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:
-    """(T,) weights of the recorded steps, from a file of numbers.
-
-    Raises:
-        DataError: No such file, no numbers, or not one for each step.
-    """
-    path = config.row_weights
-    if path is None:
-        return None
-    remedy = "write them with numpy.save or numpy.savetxt"
-    try:
-        loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
-        weights = np.asarray(loaded, np.float64)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}", expected="a file of numbers", found=str(error)[:80], remedy=remedy) from error
-    if weights.shape != (reader.num_rows,):
-        raise DataError(
-            f"{path}", expected=f"{reader.num_rows} numbers, one per step", found=f"{weights.shape}", remedy=remedy
-        )
-    return weights
-
-
 def _problem(config: FitGammaConfig) -> LassoProblem:
     return LassoProblem(
         alpha=config.alpha,
@@ -254,22 +230,6 @@ def _solver_options(config: FitGammaConfig) -> SolverOptions:
         ranking=config.ranking,
         preset=config.preset,
     )
-
-
-def _per_squared_delta(gamma: Float64, config: FitGammaConfig, reader: RecordingReader) -> Float64:
-    """γ per Δθ², also where the columns of the fit were Δθ²/η²."""
-    if not divides_by_lr(config):
-        return gamma
-    lr = np.unique(reader.steps.lr)
-    if len(lr) > 1:
-        raise MismatchError(
-            f"recording {reader.name}",
-            expected="one learning rate, to divide the columns by its square",
-            found=f"{lr.min():g} to {lr.max():g}",
-            remedy="use --normalize none or column",
-        )
-    scaled: Float64 = gamma / lr[0] ** 2
-    return scaled
 
 
 def _result(

@@ -15,6 +15,9 @@ from causalprune.commands.sweep.step_runner import StepRunner
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.mask import Mask
 
+_COPIED = ("model", "dataset", "parameters_nonzero", "flops_theoretical", "layers")
+"""What a row has of the pruned network, unchanged."""
+
 _MEASURED = ("loss", "top1", "top5", "r2", "mae", "hessian", "noise", "flatness_samples", "flatness_split")
 """What ``evaluate`` measures, depending on the task and on its options, of the pruned and of the dense network."""
 
@@ -38,8 +41,7 @@ def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: b
     metric = "top1" if evaluation.get("top1") is not None else "r2"
     dense = steps.result(point.last.input("reference"), cell)["metrics"]["evaluation"]
     measured: dict[str, Any] = {
-        "model": evaluation["model"],
-        "dataset": evaluation["dataset"],
+        **{name: evaluation[name] for name in _COPIED},
         "metric": metric,
         "score": evaluation[metric],
         "dense": dense[metric],
@@ -48,9 +50,6 @@ def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: b
         # The R² of predicting the mean is 0.
         "guessing": evaluation.get("guessing", 0.0),
         "sparsity_reached": evaluation["sparsity_prunable"],
-        "parameters_nonzero": evaluation["parameters_nonzero"],
-        "flops_theoretical": evaluation["flops_theoretical"],
-        "layers": evaluation["layers"],
         "iterations_log": _iterations(point, steps),
     }
     paths = steps.paths

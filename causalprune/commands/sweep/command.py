@@ -24,7 +24,7 @@ from causalprune.commands.sweep.table import ResultTable
 from causalprune.config import SweepConfig
 from causalprune.data.datasets import last_data_kept
 
-LONGEST_NAP_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ class _Worker:
         """Measure the cells; one in which another process works is tried again later."""
         unclean = _unclean_cells(self.steps.paths)
         numbers = {point.cell: f"[{number}/{len(cells)}] " for number, point in enumerate(cells, start=1)}
-        nap, said = 0.05, time.monotonic()
+        pause, logged = 0.05, time.monotonic()
         pending = cells
         while pending:
             waiting = []
@@ -141,13 +141,13 @@ class _Worker:
                     self.reporter.warn(f"cell {point.label} failed: {error}")
                     self.failures.append((point, error))
             if len(waiting) == len(pending):
-                if time.monotonic() - said > LOG_EVERY_SECONDS:
+                if time.monotonic() - logged > LOG_EVERY_SECONDS:
                     logger.info("waiting for %s", busy)
-                    said = time.monotonic()
-                time.sleep(nap)
-                nap = min(2 * nap, LONGEST_NAP_SECONDS)
+                    logged = time.monotonic()
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
-                nap = 0.05
+                pause = 0.05
             pending = waiting
 
     def _measure(self, point: Point, label: str) -> None:

@@ -42,9 +42,11 @@ class ResultTable:
         """
         rows = []
         for entry in read_grid(self._paths.grid)["cells"]:
-            measured = self._cell(entry["cell"])
-            if measured is not None:
-                rows.append({"cell": entry["cell"], **measured, **entry["settings"]})
+            cell = entry["cell"]
+            if cell not in self._cells and self._paths.cell(cell).exists():
+                self._cells[cell] = _read_cell(self._paths, cell)["measured"]
+            if cell in self._cells:
+                rows.append({"cell": cell, **self._cells[cell], **entry["settings"]})
         return rows
 
     def write(self) -> list[Row]:
@@ -69,12 +71,6 @@ class ResultTable:
             before = {f"dense_{name}": value for name, value in moments(dense).items()}
             lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})
         return lines
-
-    def _cell(self, cell: str) -> Row | None:
-        path = self._paths.cell(cell)
-        if cell not in self._cells and path.exists():
-            self._cells[cell] = _read_cell(self._paths, cell)["measured"]
-        return self._cells.get(cell)
 
 
 def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
