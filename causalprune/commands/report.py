@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from causalprune.analysis.plots.curves import color_of
 from causalprune.analysis.report.page import Page, Section, is_page
 from causalprune.analysis.report.sections import SECTIONS
@@ -105,24 +102,19 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
         colors = color_of(list(dict.fromkeys(row["criterion"] for row in rows)))
         page = Page(config.title or _title(rows))
         _introduce(page, grid, rows)
-
-        def kept(row: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
-            return read_mask(paths, row["cell"])
-
+        several = len(blocks) > 1
         pictures: list[str] = []
-        phase_shift: list[dict[str, Any]] = []
-        eigenvalues: list[dict[str, Any]] = []
         missing: list[tuple[str, ...]] = []
         with reporter.task("report", len(blocks)) as bar:
             for number, block in enumerate(blocks):
-                prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
-                if len(blocks) > 1:
+                prefix = f"{number + 1:02d}-" if several else ""
+                if several:
                     page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
-                section = Section(page, block, colors, kept, folder, prefix, 3 if len(blocks) > 1 else 2)
+                section = Section(
+                    page, block, colors, lambda row: read_mask(paths, row["cell"]), folder, prefix, 3 if several else 2
+                )
                 missing.append(tuple(name for show in SECTIONS for name in show(section)))
                 pictures += section.pictures
-                phase_shift += _phase_lines(block)
-                eigenvalues += [{"settings": block.settings, **line} for line in block.eigenvalue_lines()]
                 bar.advance(1)
         # What all blocks lack.
         absent = [name for name in missing[0] if all(name in of_one for of_one in missing)]
@@ -138,8 +130,8 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
         rows=len(rows),
         points=len(grid["cells"]),
         pictures=pictures,
-        phase_shift=phase_shift,
-        eigenvalues=eigenvalues,
+        phase_shift=[line for block in blocks for line in _phase_lines(block)],
+        eigenvalues=[{"settings": b.settings, **line} for b in blocks for line in b.eigenvalue_lines()],
     )
 
 
