@@ -1,21 +1,19 @@
-"""What the command says on stderr beside bars: lines for people, or with ``--log-json`` one JSON object a line."""
+"""What the command says on stderr besides bars: lines for people, or with ``--log-json`` one JSON object per line."""
 
 from __future__ import annotations
 
 import json
 import logging
-import re
 import sys
 from datetime import UTC, datetime
 
-from causalprune.base.options import flag_of
-from causalprune.commands.names import load_configs
+from causalprune.commands import names
 
 logger = logging.getLogger("causalprune")
 
 
 class _JsonLines(logging.Formatter):
-    """``time`` (UTC), ``level`` and ``message``; of progress also ``task``, ``done`` and ``total``."""
+    """``time`` (UTC), ``level`` and ``message``; for progress also ``task``, ``done`` and ``total``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -31,21 +29,27 @@ def start_logging(level: int, *, as_json: bool) -> None:
     """Log on stderr from now on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.addFilter(_name_flags)
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(level)
 
 
 def print_error(message: str, code: int) -> None:
-    """Say on one line why the command failed; a parameter, which the library names `so`, is a flag here."""
-    message = re.sub(r"`([a-z_]+)`", _flag, message)
+    """Print on one line why the command failed."""
     if any(isinstance(handler.formatter, _JsonLines) for handler in logger.handlers):
         logger.error(message, extra={"fields": {"exit_code": code}})
     else:
-        print(f"causalprune: {message}", file=sys.stderr)
+        print(f"causalprune: {with_flags(message)}", file=sys.stderr)
 
 
-def _flag(parameter: re.Match[str]) -> str:
-    known = {name: flag_of(f) for config in load_configs().values() for name, f in config.option_fields().items()}
-    # Of a switch such as --nesterov/--no-nesterov the first.
-    return known.get(parameter[1], parameter[0]).partition("/")[0]
+def with_flags(message: str) -> str:
+    """Name options, those of the command line's own as well, as users type them."""
+    from causalprune_cli.session import Session
+
+    return names.with_flags(message, Session)
+
+
+def _name_flags(record: logging.LogRecord) -> bool:
+    record.msg, record.args = with_flags(record.getMessage()), ()
+    return True

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from causalprune_cli.logs import print_error, start_logging
+from causalprune_cli.logs import print_error, start_logging, with_flags
 
 from causalprune.base.errors import ExitCode, InterruptedStage, UsageError
 from causalprune.base.options import Options, option
@@ -94,8 +94,13 @@ class Session(Options):
         if sys.stderr.isatty() and not self.log_json:
             from rich.console import Console
 
-            return TerminalReporter(Console(stderr=True, highlight=False))
+            return _TerminalReporter(Console(stderr=True, highlight=False))
         return LogReporter()
+
+
+class _TerminalReporter(TerminalReporter):
+    def warn(self, message: str) -> None:
+        super().warn(with_flags(message))
 
 
 def _leave(result: Any) -> None:

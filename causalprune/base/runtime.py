@@ -43,7 +43,7 @@ def resolve_device(name: str) -> torch.device:
         device = torch.device("cuda", processes().local)
     count = torch.cuda.device_count()
     if device.type == "cuda" and (device.index or 0) >= count:
-        raise UsageError("--device", expected=f"one of {count} CUDA devices" if count else "cpu or auto", found=name)
+        raise UsageError("`device`", expected=f"one of {count} CUDA devices" if count else "cpu or auto", found=name)
     return device
 
 

@@ -16,6 +16,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._network import load_network, set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
+from causalprune.commands.names import with_flags
 from causalprune.config import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
@@ -94,8 +95,11 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         "flops_theoretical": cost.theoretical,
         "file_bytes": source.stat().st_size,
         **stored_bytes(model.state_dict(), mask.tensors()),
-        "cost": measure_cost(model, info.index, mask.tensors(), info.model.input_shape) if config.cost else None,
+        "cost": None,
     }
+    if config.cost:
+        timed = measure_cost(model, info.index, mask.tensors(), info.model.input_shape)
+        evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
     evaluation |= _measure_flatness(config, model, mask, data, device)
     result = EvaluateResult(**work.common(), evaluation=evaluation)
     publish(outputs["result"], result, overwrite=config.overwrite)

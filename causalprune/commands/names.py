@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from causalprune.base.options import Options
+import re
+
+from causalprune.base.options import Options, flag_of
 from causalprune.base.registry import Registry
 
 _COMMANDS = {
@@ -31,6 +33,9 @@ that works as it is."""
 FUNCTIONS = Registry("command", {name: function for name, (_, function) in _COMMANDS.items()})
 """Each command: a function of its options and a reporter that returns a result."""
 
+_PARAMETERS = re.compile(r"`([a-z]\w*(?:=[^`,]+)?(?:, [a-z]\w*=[^`,]+)*)`")
+"""A parameter in backticks, or several with their values, such as ``momentum=0, stride=1``."""
+
 GROUPS = {"store": "Verify, export, compact or merge trajectory stores."}
 """The help of commands that share their first word."""
 
@@ -38,3 +43,26 @@ GROUPS = {"store": "Verify, export, compact or merge trajectory stores."}
 def load_configs() -> dict[str, type[Options]]:
     """The class of every command's options."""
     return {name: CONFIGS.load(name) for name in CONFIGS}
+
+
+def with_flags(message: str, *others: type[Options]) -> str:
+    """Name options as users type them: ``--momentum 0`` for the `` `momentum=0` `` of an error.
+
+    Args:
+        message: What the library said. Other words in backticks stay as they are.
+        others: Classes of options that are no command's own.
+    """
+
+    def flags(match: re.Match[str]) -> str:
+        # A parameter that is an option of one command and an argument of a later one is named by the option.
+        known = {
+            name: re.split("[/,]", flag_of(f))[0]
+            for config in (*others, *reversed(load_configs().values()))
+            for name, f in config.option_fields().items()
+        }
+        settings = [setting.partition("=") for setting in match[1].split(", ")]
+        if not all(name in known for name, _, _ in settings):
+            return match[0]
+        return " ".join(f"{known[name]} {value}".rstrip() for name, _, value in settings)
+
+    return _PARAMETERS.sub(flags, message)

@@ -203,7 +203,7 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
             source,
             expected="a checkpoint of causalprune",
             found="a safetensors file without its description",
-            remedy="to start from foreign weights use pretrain `init_from` FILE `epochs` 0",
+            remedy="to start from foreign weights use pretrain `init_from=FILE, epochs=0`",
         )
     try:
         value = json.loads(text)

@@ -18,7 +18,7 @@ def image_shape(model: str, input_shape: tuple[int, ...], *, smallest: int = 1) 
     """
     if len(input_shape) != 3:
         found = f"{input_shape[0]} features"
-        raise UsageError(f"model {model}", expected="images", found=found, remedy="use `model` mlp for tables")
+        raise UsageError(f"model {model}", expected="images", found=found, remedy="use `model=mlp` for tables")
     channels, height, width = input_shape
     if min(height, width) < smallest:
         expected = f"images of at least {smallest}×{smallest}"

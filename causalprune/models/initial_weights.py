@@ -49,7 +49,7 @@ def load_initial_weights(model: nn.Module, path: Path, *, key_map: Sequence[str]
                 f"{path}",
                 expected=f"weights of this {type(model).__name__}",
                 found=f"{len(odd)} {relation}: {shown}",
-                remedy="rename them with `key_map` OLD=NEW, or choose another `model`",
+                remedy="rename them with `key_map=OLD=NEW`, or choose another `model`",
             )
     for name, tensor in tensors.items():
         if tensor.shape != own[name].shape:

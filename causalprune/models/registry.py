@@ -35,7 +35,7 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
         raise UsageError("`model`", expected=expected or "a name", found=repr(spec.name))
     factory = _factory(spec.name, trust_code=trust_code)
     if spec.hidden and "hidden" not in signature(factory).parameters:
-        raise UsageError("`hidden`", expected="`model` mlp", found=spec.name)
+        raise UsageError("`hidden`", expected="`model=mlp`", found=spec.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _build(factory, spec)

@@ -223,7 +223,7 @@ def prunable_producers(
     """
     shape = spec.input_shape
     if granularity == "channel":
-        graph = ChannelGraph(model.eval(), index, shape, wanted_by="granularity channel")
+        graph = ChannelGraph(model.eval(), index, shape, wanted_by="`granularity=channel`")
         producers = [channels.producers for channels in graph]
     elif granularity in ("filter", "neuron"):
         groups_per_tensor(index, granularity)
@@ -233,9 +233,9 @@ def prunable_producers(
         return None
     if not producers:
         raise MismatchError(
-            f"granularity {granularity}",
+            f"`granularity={granularity}`",
             expected=f"a network with a {granularity} that can be pruned",
             found=f"outputs only in {spec.name}",
-            remedy="use granularity parameter",
+            remedy="use `granularity=parameter`",
         )
     return producers

@@ -80,11 +80,11 @@ def compact_model(
             "checkpoint",
             expected="a filter or neuron with every weight pruned",
             found="none",
-            remedy="prune with apply-mask --granularity channel or filter; a compact network can't leave out single "
+            remedy="prune with apply-mask `granularity=channel` or filter; a compact network can't leave out single "
             "weights",
         )
     inputs = probes(before, input_shape)
-    graph = ChannelGraph(after, index, input_shape, wanted_by="--compact")
+    graph = ChannelGraph(after, index, input_shape, wanted_by="`compact`")
     removed = [0] * len(index)
     try:
         for first in [channels.producers[0] for channels in graph]:
@@ -103,7 +103,7 @@ def compact_model(
             expected="a pruned channel that can be removed",
             found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other layers "
             "write, too)",
-            remedy="prune with apply-mask --granularity channel",
+            remedy="prune with apply-mask `granularity=channel`",
         )
     difference = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
     if not difference <= TOLERANCE * float(expected.abs().max()):
@@ -120,7 +120,7 @@ def _computes_something_else(model: nn.Module, found: str) -> MismatchError:
         f"compact {type(model).__name__}",
         expected="the outputs of the masked network",
         found=found,
-        remedy="export it without --compact",
+        remedy="export it without `compact`",
     )
 
 

@@ -57,7 +57,7 @@ def _curvature(inputs: CriterionInputs) -> Scores:
             "criterion curvature",
             expected="a fit without lags",
             found="three coefficients per parameter",
-            remedy="fit with lags 0, or choose another",
+            remedy="fit with `lags=0`, or choose another",
         )
     h = 2 * (gamma + 1 / cast(float, inputs.learning_rate))
     return Scores(h * float64(inputs.theta) ** 2 / 2)
@@ -115,7 +115,7 @@ def load_criterion(name: str) -> Criterion:
         return built_in
     expected = check_criterion(name)
     if expected:
-        raise UsageError("criterion", expected=expected, found=repr(name))
+        raise UsageError("`criterion`", expected=expected, found=repr(name))
     point = added_criteria()[name]
     who = f"criterion {name} ({point.value})"
     try:
@@ -138,7 +138,7 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
             who,
             expected="scores",
             found=f"that its own code raised {type(error).__name__}: {error}",
-            remedy="mend the criterion (with debug, its traceback is shown)",
+            remedy="mend the criterion (`debug` shows where)",
         ) from error
     if not isinstance(scores, Scores):
         raise DataError(

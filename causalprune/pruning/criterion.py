@@ -34,7 +34,7 @@ class Need:
 
 _GRADIENTS = Need(
     "the gradients of a plain-SGD recording",
-    "record with momentum=0 and stride=1",
+    "record with `momentum=0, stride=1`",
     lambda rule, _learning_rates: rule.against_gradients(),
 )
 
@@ -43,10 +43,10 @@ NEEDS: dict[str, Need] = {
     "dual_correlation": Need("the KKT scores of a fit", "run fit-gamma first"),
     "mean_squared_gradient": _GRADIENTS,
     "gradients": _GRADIENTS,
-    "project": Need("the number of weights to keep", "prune to a sparsity"),
+    "project": Need("the number of weights to keep", "use it with apply-mask `sparsity`"),
     "learning_rate": Need(
         "a same-batch recording of plain SGD without weight decay, at one learning rate and stride 1",
-        "record with momentum=0, stride=1 and loss_change=same-batch",
+        "record with `momentum=0, stride=1, loss_change=same-batch`",
         lambda rule, learning_rates: rule.against_curvature(learning_rates),
     ),
 }
@@ -139,7 +139,7 @@ class Criterion:
     """A named way to score parameters.
 
     Attributes:
-        name: What ``--criterion`` calls it.
+        name: Its name in the registry, which users give.
         formula: The scores of all P parameters, from the inputs.
         needs: Fields of :class:`CriterionInputs` that ``formula`` reads beyond ``theta``, ``ridge`` and ``seed``.
         reweights: Whether it also sets the weights it keeps, in :attr:`Scores.theta`.

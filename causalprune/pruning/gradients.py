@@ -101,7 +101,7 @@ class GradientMatrix:
         """
         _check_rates(lr)
         if len(lr) < 2:
-            raise DataError("recording", expected="at least 2 rows", found=str(len(lr)), remedy="record more steps")
+            raise DataError("recording", expected="at least 2 rows", found=str(len(lr)), remedy="record more `steps`")
         count = min(len(lr), max_rows)
         rows = np.arange(count) * len(lr) // count
         scale = (-1 / lr[rows]).astype(np.float32)[:, None]

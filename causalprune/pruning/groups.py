@@ -68,7 +68,7 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
     """
     expected = one_of(GRANULARITIES)(granularity)
     if expected:
-        raise UsageError("granularity", expected=expected, found=repr(granularity))
+        raise UsageError("`granularity`", expected=expected, found=repr(granularity))
     wanted = {"filter": ("Conv", True), "neuron": ("Linear", False)}.get(granularity)
     if wanted is not None and not any((len(entry.shape) > 2) == wanted[1] for entry in index):
         other = "neuron" if granularity == "filter" else "filter"
@@ -76,7 +76,7 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
             f"granularity {granularity}",
             expected=f"a network with {wanted[0]} layers",
             found="none",
-            remedy=f"use granularity {other}",
+            remedy=f"use `granularity={other}`",
         )
     if granularity == "parameter":
         return [entry.size for entry in index]

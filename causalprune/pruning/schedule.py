@@ -26,7 +26,7 @@ def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: fl
         ("iteration", iteration, None if 1 <= iteration <= iterations else f"a number from 1 to {iterations}"),
     ):
         if expected:
-            raise UsageError(subject, expected=expected, found=str(value))
+            raise UsageError(f"`{subject}`", expected=expected, found=str(value))
     # The last step is said, not computed, so that rounding can't miss the target.
     return sparsity if iteration == iterations else float(rise(iteration / iterations, sparsity))
 

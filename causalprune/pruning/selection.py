@@ -87,9 +87,11 @@ def select(
         ("granularity", granularity, one_of(MASK_GRANULARITIES)(granularity)),
     ):
         if expected:
-            raise UsageError(subject, expected=expected, found=str(value))
+            raise UsageError(f"`{subject}`", expected=expected, found=str(value))
     if scope == granularity == "layer":
-        raise UsageError("granularity layer", expected="scope global, which ranks the layers", found="scope layer")
+        raise UsageError(
+            "`granularity=layer`", expected="`scope=global`, which ranks the layers", found="`scope=layer`"
+        )
     kept = _checked(scores, mask)
     entries = mask.index.entries
     spans: Sequence[Sequence[int]] = [range(len(entries))]

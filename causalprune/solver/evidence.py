@@ -151,7 +151,7 @@ class NotCertifiedError(NumericalError):
             "fit",
             expected=f"a relative duality gap of {tol:g}",
             found=f"{e.relative_gap:.3g} after {e.passes:.3g} of at most {passes:g} passes",
-            remedy="raise max_passes, memory, tol or alpha_ratio",
+            remedy="raise `max_passes`, `memory`, `tol` or `alpha_ratio`",
         )
 
 

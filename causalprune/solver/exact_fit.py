@@ -96,7 +96,7 @@ class _ExactFit:
         group: ProcessGroup,
     ) -> None:
         if options.folds and not problem.num_alphas:
-            raise UsageError("cv", expected="alphas above 0, the path to choose from", found="one α")
+            raise UsageError("`cv`", expected="`alphas=N`, the path to choose from", found="one α")
         self._group = group
         self._source, self._problem, self._options = source, problem, options
         self._names = [name for name, _, _ in ranges] if ranges is not None else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -158,15 +158,15 @@ class PlainSolver:
             NotCertifiedError: The duality gap is above the tolerance.
         """
         del notify, group
-        self.refuse(
-            options,
-            alphas=problem.num_alphas,
-            target_nonzero=problem.target_nonzero,
-            target_sparsity=problem.target_sparsity,
-            cv=options.folds,
-            bootstrap=options.resamples,
-            row_weights=options.row_weights is not None,
-        )
+        asked = {
+            "`alphas`": problem.num_alphas,
+            "`target_nonzero`": problem.target_nonzero,
+            "`target_sparsity`": problem.target_sparsity,
+            "`cv`": options.folds,
+            "`bootstrap`": options.resamples,
+            "`row_weights`": options.row_weights is not None,
+        }
+        self.refuse(options, asked)
         if ranges is None:
             return self._fit_one(source, problem, options, layer=False)
         parts = [
@@ -179,12 +179,12 @@ class PlainSolver:
         gamma, scores = (np.concatenate([getattr(r, n) for _, r in parts]) for n in ("gamma", "dual_correlation"))
         return FitResult(gamma, scores, combine(layers), layers)
 
-    def refuse(self, options: SolverOptions, **asked: object) -> None:
-        """Raise UsageError for what is asked for, by its option, and only the exact solver can do."""
+    def refuse(self, options: SolverOptions, asked: Mapping[str, object]) -> None:
+        """Raise UsageError if anything is asked for that only the exact solver can do, by its parameter."""
         for name, value in asked.items():
             if value:
-                found = f"solver {self.label(options).partition(' ')[0]}"
-                raise UsageError(name, expected="solver lasso beside it", found=found)
+                found = f"`solver={self.label(options).partition(' ')[0]}`"
+                raise UsageError(name, expected="`solver=lasso` beside it", found=found)
 
     def _fit_one(
         self, source: ColumnSource, problem: LassoProblem, options: SolverOptions, *, layer: bool

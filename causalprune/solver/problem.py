@@ -57,11 +57,11 @@ class LassoProblem:
         for name in ("alpha", "alpha_ratio", "alpha_min_ratio", "l1_ratio", "tol"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise UsageError(name, expected="a finite number above 0", found=str(value))
+                raise UsageError(f"`{name}`", expected="a finite number above 0", found=str(value))
         if self.l1_ratio > 1 or (self.alpha_ratio or 0) > 1 or self.alpha_min_ratio >= 1:
-            raise UsageError("l1_ratio, alpha_ratio and alpha_min_ratio", expected="at most 1", found="more")
+            raise UsageError("`l1_ratio`, `alpha_ratio` and `alpha_min_ratio`", expected="at most 1", found="more")
         given = [
-            name
+            f"`{name}`"
             for name in ("alpha", "alpha_ratio", "num_alphas", "target_nonzero", "target_sparsity")
             if getattr(self, name) not in (None, 0)
         ]
@@ -89,7 +89,7 @@ class LassoProblem:
             return None
         most = num_columns if self.l1_ratio < 1 else min(num_rows, num_columns)
         if wanted > most:
-            remedy = "" if self.l1_ratio < 1 else "use l1_ratio below 1, whose support may exceed the rows"
+            remedy = "" if self.l1_ratio < 1 else "use `l1_ratio` below 1, whose support may exceed the rows"
             raise UsageError("nonzero γ", expected=f"at most {most:,}", found=f"{wanted:,}", remedy=remedy)
         return wanted
 
@@ -163,7 +163,7 @@ def check_target(y: Float64) -> None:
 
 def no_movement() -> DataError:
     """Every column is zero."""
-    return DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise lr")
+    return DataError("recorded deltas", expected="weights that move", found="zeros only", remedy="raise `lr`")
 
 
 def no_correlation() -> DataError:
@@ -172,7 +172,7 @@ def no_correlation() -> DataError:
         "recorded deltas",
         expected="a column that correlates with the loss change",
         found="none",
-        remedy="record more steps, or leave out positive and negative",
+        remedy="record more steps, or leave out `positive` and `negative`",
     )
 
 
@@ -279,7 +279,7 @@ def blocks_of_steps(num_rows: int, folds: int) -> list[np.ndarray]:
         UsageError: Fewer than two rows per fold.
     """
     if num_rows < 2 * folds:
-        raise UsageError("cv", expected=f"at most {num_rows // 2} folds of {num_rows} rows", found=f"{folds}")
+        raise UsageError("`cv`", expected=f"at most {num_rows // 2} folds of {num_rows} rows", found=f"{folds}")
     edges = np.linspace(0, num_rows, folds + 1).round().astype(int)
     masks = np.zeros((folds, num_rows), bool)
     for fold, (first, stop) in enumerate(pairwise(edges)):

@@ -36,8 +36,8 @@ def solve_sklearn(
     T, P = source.num_rows, source.num_columns
     if options.memory_bytes < 16 * T * P:
         raise UsageError(
-            "memory", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
-            found=format_bytes(options.memory_bytes), remedy="raise it, or use solver lasso",
+            "`memory`", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
+            found=format_bytes(options.memory_bytes), remedy="raise it, or use `solver=lasso`",
         )  # fmt: skip
     columns = np.empty((T, P), order="F")
     for first, block in source.blocks():
@@ -138,7 +138,7 @@ def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
     if abs(unit) <= 1e-12 * float(np.abs(y).max()):
         raise DataError(
             "mean loss change", expected="a number that y can be divided by", found=f"{unit:g}",
-            remedy="choose another preset, or record at a lower lr",
+            remedy="choose another `preset`, or record at a lower `lr`",
         )  # fmt: skip
     return unit
 
@@ -198,7 +198,7 @@ def solve_truncated_gradient(
         if not np.isfinite(w).all():
             raise NumericalError(
                 "truncated gradient", expected="coefficients that stay finite", found="divergence",
-                remedy="use solver lasso, or normalize=column",
+                remedy="use `solver=lasso`, or `normalize=column`",
             )  # fmt: skip
         if centered > 0 and 1 - error / centered > config.stop_r2:
             return w * unit, number + 1
@@ -232,7 +232,7 @@ _PLAIN = PlainSolver(_solve, lambda options: f"sgd {options.preset}", certifies=
 
 
 def _fit(source: ColumnSource, problem: LassoProblem, options: SolverOptions, *others: Any) -> FitResult:
-    _PLAIN.refuse(options, **{"positive and negative": problem.sign, "l1_ratio": problem.l1_ratio < 1})
+    _PLAIN.refuse(options, {"`positive` and `negative`": problem.sign, "`l1_ratio`": problem.l1_ratio < 1})
     target_unit(source.target, _variant(options))
     return _PLAIN(source, problem, options, *others)
 

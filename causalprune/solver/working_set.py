@@ -266,7 +266,7 @@ def plan_memory(
             return MemoryPlan(narrow, ahead, max(columns, smallest // column))
     needed = fixed + smallest + int(max(1, width // 32) * (column * copies + 24 * vectors))
     raise UsageError(
-        "memory", expected=f"at least {format_bytes(1.1 * needed)} for {num_rows:,} × {num_columns:,}",
+        "`memory`", expected=f"at least {format_bytes(1.1 * needed)} for {num_rows:,} × {num_columns:,}",
         found=format_bytes(limit), remedy="raise it",
     )  # fmt: skip
 

@@ -108,7 +108,7 @@ def evaluate_model(
             f"outputs of the model on the {split} split",
             expected="finite numbers",
             found=f"{int(nan.item())} NaN and {int(inf.item())} infinite of {samples * data.num_outputs}",
-            remedy="look for NaN in the weights, or train with a lower --lr",
+            remedy="look for NaN in the weights, or train with a lower `lr`",
         )
     return sums.metrics(samples)
 

@@ -226,6 +226,6 @@ def _finite(loss: torch.Tensor) -> float:
     value = float(loss.detach())
     if not math.isfinite(value):
         raise DataError(
-            "loss while recording", expected="a finite number", found=str(value), remedy="lower --lr of the recording"
+            "loss while recording", expected="a finite number", found=str(value), remedy="lower `lr` of the recording"
         )
     return value

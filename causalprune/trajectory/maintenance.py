@@ -50,7 +50,7 @@ def recode(store: Store, name: str, codec_name: str) -> None:
     """
     if isinstance(store.path, StoreUrl):
         raise UsageError(
-            "codec",
+            "`codec`",
             expected="a store on a disk",
             found=f"{store.path}",
             remedy="copy it there, compact it, and copy it back: the files are the same",
@@ -72,7 +72,7 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
         )
     if codec.mantissa_bits > own.mantissa_bits:
         raise UsageError(
-            "codec",
+            "`codec`",
             expected=f"one that keeps at most the {own.mantissa_bits} mantissa bits of recording {reader.name}",
             found=f"{codec.name}, which keeps {codec.mantissa_bits}",
         )

@@ -28,7 +28,7 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
     for column in ("sparsity", "size"):
         table.add_column(column, no_wrap=True)
     table.add_column("made from", overflow="fold")
-    for a in details["artifacts"]:
+    for a in details["artefacts"]:  # codespell:ignore artefacts
         made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
         state = f"{a['sparsity']:.2%}" if "sparsity" in a else a["rows"]
         table.add_row(a["name"], state, format_bytes(a["bytes"]), made_from)

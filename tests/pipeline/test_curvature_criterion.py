@@ -55,7 +55,7 @@ def test_all_three_refuse_the_same_recordings(run, tmp_path, capsys, options, fo
     assert call(*prune, "--quiet") == 5
     error = capsys.readouterr().err
     assert "expected a same-batch recording of plain SGD without weight decay" in error
-    assert f"found one with {found}; record with momentum=0" in error
+    assert f"found one with {found}; record with --momentum 0 --stride 1" in error
     assert error.count("\n") == 1
     layers = call_json(capsys, "fit-gamma", "--granularity", "layer", "--name", "layers", *where)
     assert layers["metrics"]["curvature"]["unavailable"].endswith(f"this has {found}")

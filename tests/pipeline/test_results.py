@@ -186,7 +186,8 @@ def test_info_says_what_is_no_evaluation(run, capsys, content):
 
 def test_info_hashes_a_checkpoint_whose_result_is_foreign(run, capsys):
     (run / "results/pretrain.json").write_text("[]")
-    artifacts = {a["name"]: a for a in call_json(capsys, "info", run)["details"]["artifacts"]}
+    details = call_json(capsys, "info", run)["details"]
+    artifacts = {a["name"]: a for a in details["artefacts"]}  # codespell:ignore artefacts
     assert artifacts["recorded.safetensors"]["made_from"] == {"checkpoint": "pretrained.safetensors"}
 
 

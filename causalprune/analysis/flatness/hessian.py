@@ -112,7 +112,7 @@ def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, s
         from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
     except ImportError as error:
         raise UsageError(
-            "hessian", expected="curvlinops", found=str(error), remedy="pip install 'causalprune[flatness]'"
+            "`hessian`", expected="curvlinops", found=str(error), remedy="pip install 'causalprune[flatness]'"
         ) from error
 
     count = sum(len(inputs) for inputs, _ in samples)
@@ -152,7 +152,7 @@ def _iterative(operator: Any, count: int, probes: int, lanczos_steps: int, tol: 
             "Hessian eigenvalues",
             expected=f"{count} of {size} to converge",
             found=str(error)[:80],
-            remedy="ask for fewer of them, or measure on more samples",
+            remedy="ask for fewer with `hessian`, or measure on more `samples`",
         ) from error
     # One vector at a time: a product with many at once takes as many times the memory.
     estimates = np.array([float(hutchinson_trace(operator, 1)) for _ in range(probes)])

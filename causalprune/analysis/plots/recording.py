@@ -84,7 +84,7 @@ def plot_path(evidence: dict[str, Any], path: Path) -> None:
     """
     points = evidence["path"]
     if not points:
-        raise DataError("fit to plot", expected="a path", found="one alpha", remedy="fit with several alphas")
+        raise DataError("fit to plot", expected="a path", found="one alpha", remedy="fit with `alphas=N`")
     share = [point["alpha"] / evidence["alpha_max"] for point in points]
     drawing = figure(7, 7)
     count, fit, gap = drawing.subplots(3, 1, sharex=True, height_ratios=[3, 3, 2])

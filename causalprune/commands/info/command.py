@@ -22,6 +22,7 @@ from causalprune.commands.info.store_description import (
     describe_store,
     step_norms,
 )
+from causalprune.commands.names import with_flags
 from causalprune.config import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.trajectory import Store
@@ -169,7 +170,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                 else:
                     line, digest = _checkpoint_line(part, path, verify=verify)
             except CausalpruneError as error:
-                problems.add_damage([str(error)])
+                problems.add_damage([with_flags(str(error))])
                 continue
             artifacts.append({"name": str(path.relative_to(run.root)), **line})
             hashes[digest] = artifacts[-1]["name"]
@@ -183,7 +184,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         artifact["made_from"] = {
             role: hashes.get(digest, digest[:12]) for role, digest in artifact.pop("inputs").items() if digest
         }
-    return {"artifacts": artifacts, "evaluation": _evaluation(run, problems)}
+    return {"artefacts": artifacts, "evaluation": _evaluation(run, problems)}  # codespell:ignore artefacts
 
 
 def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], str]:

@@ -46,10 +46,10 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
             program = torch.export.export(twin, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:
         raise UsageError(
-            "format pt2 or onnx",
+            "`format=pt2` or onnx",
             expected="a network that torch.export can trace with any batch size",
             found=f"{error}".strip().splitlines()[0][:150],
-            remedy="export its weights: format torch, safetensors or csr",
+            remedy="export its weights: `format=torch`, safetensors or csr",
         ) from error
     for module in program.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
@@ -76,7 +76,7 @@ def onnx_bytes(program: Program) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "format onnx", expected="onnx and onnxscript", found=str(error), remedy="pip install 'causalprune[onnx]'"
+            "`format=onnx`", expected="onnx and onnxscript", found=str(error), remedy="pip install 'causalprune[onnx]'"
         ) from error
     try:
         with _silence():
@@ -85,10 +85,10 @@ def onnx_bytes(program: Program) -> bytes:
             )
     except torch.onnx.OnnxExporterError as error:
         raise UsageError(
-            "format onnx",
+            "`format=onnx`",
             expected="a network of operations that ONNX has",
             found=f"{error}".strip().splitlines()[0][:150],
-            remedy="take format pt2",
+            remedy="take `format=pt2`",
         ) from error
     return bytes(found.model_proto.SerializeToString())
 
@@ -132,7 +132,7 @@ class _Pt2(ExportFormat):
             found = _outputs_of_pt2(path, networks.inputs())
             if not same_bits(networks.outputs(networks.exported), found):
                 raise MismatchError(
-                    "a .pt2 file, read back", expected="the network's outputs, bit for bit", found="others"
+                    "`format=pt2`, read back", expected="the network's outputs, bit for bit", found="others"
                 )
             return "bits", difference(networks.outputs(networks.checkpoint), found)
 
@@ -154,7 +154,7 @@ class _Onnx(ExportFormat):
             # Relative however small the outputs are; all zeros must stay zeros.
             if not off <= ONNX_TOLERANCE * largest:
                 raise MismatchError(
-                    "an .onnx file, read back",
+                    "`format=onnx`, read back",
                     expected=f"the network's outputs, the largest of them {largest:.3g}",
                     found=f"a difference of {off:.3g}",
                 )

@@ -82,7 +82,7 @@ class ObjectLock(Lock):
                 raise self._unreadable()
             return
         if not holder.is_known_dead and (holder.is_here or not self._break_lock):
-            remedy = "wait until it ends" + ("" if holder.is_here else "; if it is known to be dead, pass --break-lock")
+            remedy = "wait until it ends" + ("" if holder.is_here else "; if it is known to be dead, pass `break_lock`")
             raise LockedError(f"lock {self._url}", expected="no other writer", found=f"{holder}", remedy=remedy)
 
     def _unreadable(self) -> LockedError:
@@ -90,7 +90,7 @@ class ObjectLock(Lock):
             f"lock {self._url}",
             expected="a record of the process that holds it",
             found="something else",
-            remedy="if nothing writes there any more, pass --break-lock",
+            remedy="if nothing writes there any more, pass `break_lock`",
         )
 
     def _require_conditions(self, data: bytes) -> None:

@@ -82,7 +82,7 @@ class ObjectLog(LogFile):
             self._url,
             expected="the lines that this process wrote",
             found="those of another writer",
-            remedy="it took the lock with --break-lock, or the store was deleted: let it go on; nothing it has is lost",
+            remedy="it took the lock with `break_lock`, or the store was deleted: let it go on; nothing it has is lost",
         )
 
     @property

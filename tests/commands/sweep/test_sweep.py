@@ -332,7 +332,7 @@ def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch):
     monkeypatch.setattr(FUNCTIONS, "load", counted)
     options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude,random", "--seeds", "1"]
     assert call(tmp_path, *options, "--set", "record.lr=1e30") == 3
-    assert tried == {"pretrain": 1, "record": 1}
+    assert tried == {"sweep": 1, "pretrain": 1, "record": 1}
 
 
 def test_a_shard_without_a_cell_says_so(tmp_path, capsys):
