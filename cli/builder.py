@@ -12,14 +12,8 @@ import typer
 from causalprune_cli.session import Session
 
 from causalprune.base.options import Options, flag_of, option_text
-from causalprune.config import (
-    ComputeOptions,
-    DataOptions,
-    LeaseOptions,
-    ModelOptions,
-    OutputOptions,
-    TrainingOptions,
-)
+from causalprune.config.shared import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
+from causalprune.training.options import TrainingOptions
 
 _PANELS = {
     f: panel

@@ -20,7 +20,7 @@ from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
 from causalprune.base.runtime import connected, launched, processes
 from causalprune.base.signals import stop_signals
 from causalprune.commands.names import FUNCTIONS
-from causalprune.config import RuntimeOptions
+from causalprune.config.shared import RuntimeOptions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from causalprune.base.errors import DataError, MismatchError
-from causalprune.config import FitGammaConfig
+from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.fit import Solver

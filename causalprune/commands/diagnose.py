@@ -21,7 +21,8 @@ from causalprune.base.units import parse_bytes
 from causalprune.commands._design import columns_of, penalty_of
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
-from causalprune.config import DiagnoseConfig, FitGammaConfig
+from causalprune.config.diagnose import DiagnoseConfig
+from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
 from causalprune.training.losses import loss_function
 from causalprune.trajectory import Fit, RecordingReader, Store

@@ -17,7 +17,7 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._network import load_network, set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
-from causalprune.config import EvaluateConfig
+from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
 from causalprune.training.losses import loss_function

@@ -20,7 +20,7 @@ from causalprune.base.paths import RunPaths, lock_path, result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, Work, check_distinct, done_already, read_result, write_result
-from causalprune.config import ExportConfig
+from causalprune.config.export import ExportConfig
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.pruning.compact import compact_model, dead_units

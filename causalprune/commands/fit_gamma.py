@@ -20,7 +20,7 @@ from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._design import columns_of, penalty_of, per_squared_delta, row_weights
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
-from causalprune.config import FitGammaConfig
+from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS

@@ -19,7 +19,7 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._output import StageResult, Work, done_already
 from causalprune.commands.sweep.grid import read_grid
 from causalprune.commands.sweep.table import ResultTable, read_mask
-from causalprune.config import ReportConfig
+from causalprune.config.report import ReportConfig
 
 _MISSING = {
     "seeds": "standard deviations (--seeds 2 or more)",

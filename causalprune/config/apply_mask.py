@@ -72,11 +72,11 @@ class ApplyMaskConfig(ComputeOptions):
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
 
     def identity_fields(self) -> dict[str, Any]:
-        """All but ``deterministic``: whatever the kernels, a mask is computed on the CPU without them."""
+        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect."""
         return {name: value for name, value in super().identity_fields().items() if name != "deterministic"}
 
     def check(self) -> None:
-        """Exactly one of sparsity and zero; an iteration within the schedule."""
+        """Require exactly one of sparsity and zero, and an iteration within the schedule."""
         super().check()
         if self.zero == (self.sparsity is not None):
             found = "both" if self.zero else "neither"
@@ -89,7 +89,7 @@ class ApplyMaskConfig(ComputeOptions):
             self._check_zero()
 
     def _check_zero(self) -> None:
-        """Reject an order and a way to a sparsity: --zero prunes every γ = 0, and nothing else."""
+        """Reject options of ranking and schedule: --zero prunes every γ = 0, and nothing else."""
         for f in fields(self):
             value, default = getattr(self, f.name), f.default
             if f.name not in _ORDER or value == default or (f.name == "criterion" and value == "gamma"):

@@ -56,7 +56,7 @@ class DiagnoseConfig(ComputeOptions):
     )
 
     def check(self) -> None:
-        """Names of another fit need another recording."""
+        """Require another recording for the name of another fit."""
         super().check()
         if self.other is None and self.other_recording is None and self.other_fit is not None:
             raise UsageError("--other-fit", expected="--other or --other-recording beside it", found="neither")

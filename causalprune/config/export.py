@@ -35,7 +35,7 @@ class ExportConfig(OutputOptions):
     trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", affects_result=False)
 
     def check(self) -> None:
-        """No masks for a compact network."""
+        """Reject masks for a compact network."""
         super().check()
         if self.masks and self.compact:
             raise UsageError("--masks", expected="no --compact, which leaves weights that no mask fits", found="both")

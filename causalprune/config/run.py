@@ -1,4 +1,4 @@
-"""Options of ``run``, and how it sets any option of its stages."""
+"""Options of ``run``, and settings of any option of its stages."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ RUN_STAGES: dict[str, type[Options]] = {
     "posttrain": PosttrainConfig,
     "evaluate": EvaluateConfig,
 }
-"""Stages inside a run; ``train``, before each recording, has the options of posttrain."""
+"""Stages of a run; ``train``, before each recording, has the options of posttrain."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One option of one stage inside a run.
+    """A value for one option of one stage of a run.
 
     Attributes:
         stage: One of :data:`RUN_STAGES`; empty for an option of run itself.
         option: Name of the option.
-        value: Its value, of the option's type.
-        text: How it was said, as ``STAGE.OPTION=VALUE``.
-        source: Where it was said, for messages.
+        value: Its value, in the type of the option.
+        text: The setting as given, ``STAGE.OPTION=VALUE``.
+        source: Where it comes from, for messages.
     """
 
     stage: str
@@ -67,7 +67,7 @@ class Setting:
         """Read ``STAGE.OPTION=VALUE``.
 
         Raises:
-            UsageError: It names no stage or no option, or a value that can't be used.
+            UsageError: Unknown stage or option, or an invalid value.
         """
         target, equals, value = text.partition("=")
         stage, dot, said = target.partition(".")
@@ -77,18 +77,18 @@ class Setting:
 
     @classmethod
     def of(cls, stage: str, said: str, value: Any, text: str, source: str, subject: str = "") -> Setting:
-        """A setting of a value that text, a TOML file or a list of values has.
+        """Make a setting from text, a TOML value or a value of a list.
 
         Args:
             stage: The stage.
-            said: The option, as it was said.
+            said: The option as given.
             value: Its value, to be converted.
-            text: How it was said.
-            source: Where it was said.
-            subject: What a message about the value is about; the source when left out.
+            text: The setting as given.
+            source: Where it comes from.
+            subject: Subject of an error about the value; by default the source.
 
         Raises:
-            UsageError: There is no such stage or option, or the value can't be used.
+            UsageError: Unknown stage or option, or an invalid value.
         """
         kinds: dict[str, type[Options]] = {"": RunConfig, **RUN_STAGES}
         if stage not in kinds:

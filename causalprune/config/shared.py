@@ -1,4 +1,4 @@
-"""Options that several stages share: where they work, what they compute on, data, model."""
+"""Options that several commands share: run directory, computation, data, model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from causalprune.models.names import check_model_name
 
 
 def store_option(help: str, **declared: Any) -> Any:
-    """Declare an option that names a store, on a disk or in object storage."""
+    """Declare an option that is a store, on a disk or in object storage."""
     return option(
         None, help, parse=lambda text, _: parse_place(text), metavar="PATH|URL", affects_result=False, **declared
     )
@@ -30,7 +30,7 @@ def check_device(value: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions(Options):
-    """Where a command works and what stops it; shared by all."""
+    """The run directory and the signals that stop a command; shared by all."""
 
     run: Path = option(
         Path("run"), "Run directory: inputs and outputs that are not named lie here.", affects_result=False
@@ -46,14 +46,14 @@ class RuntimeOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(RuntimeOptions):
-    """Of a stage that writes."""
+    """Options of a command that writes."""
 
     overwrite: bool = option(False, "Replace outputs that exist.", affects_result=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseOptions(Options):
-    """Of a stage that may hold a lock that outlives its process: in object storage, or in a sweep."""
+    """Options of a command whose lock may outlive its process: in object storage, or in a sweep."""
 
     break_lock: bool = option(
         False,
@@ -65,7 +65,7 @@ class LeaseOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(OutputOptions):
-    """What a stage that runs the network computes on."""
+    """Options of a command that runs the network."""
 
     seed: int = option(0, "Seed of every random choice.", check=at_least(0))
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=check_device, affects_result=False)
@@ -84,7 +84,7 @@ class ComputeOptions(OutputOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Options):
-    """Which data; pretrain decides, later stages read it from the checkpoint."""
+    """The data set; pretrain chooses it, later commands read it from the checkpoint."""
 
     dataset: str = option(
         "digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.", check=check_dataset
@@ -104,7 +104,7 @@ def _hidden(value: str) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
-    """Which model; pretrain decides, later stages read it from the checkpoint."""
+    """The model; pretrain chooses it, later commands read it from the checkpoint."""
 
     model: str = option(
         "",
@@ -121,7 +121,7 @@ class ModelOptions(Options):
     )
 
     def check(self) -> None:
-        """Key maps need a file and the form OLD=NEW."""
+        """Require key maps to have the form OLD=NEW, and a file that they apply to."""
         super().check()
         for rule in self.key_map:
             if "=" not in rule:

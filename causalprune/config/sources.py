@@ -1,4 +1,4 @@
-"""Where a configuration's values come from: command line, then environment, then a TOML file, then the defaults."""
+"""Sources of a configuration's values: the command line, then the environment, then a TOML file, then the defaults."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from causalprune.config.values import convert, known
 PREFIX = "CAUSALPRUNE_"
 
 _ADDED = ("set", "vary")
-"""Options whose values add up: each is about an option of its own, and what was said last holds."""
+"""Options whose values from all sources are concatenated: each value sets another option, and the last one wins."""
 
 
 def resolve(
@@ -30,9 +30,9 @@ def resolve(
     """Build a command's configuration.
 
     Args:
-        commands: The options of every command, by its name; a file may be about any of them.
-        name: The command, such as ``fit-gamma``; the file's table of that name applies.
-        given: Options from the command line, by field name; those that were left out are missing.
+        commands: The configuration of every command, by name; a file may have options of all.
+        name: The command, such as ``fit-gamma``; the table of that name in the file applies.
+        given: The options that the command line gives, by field name.
         file: TOML file; keys outside a table apply to every command that has the option.
         environment: ``CAUSALPRUNE_<OPTION>`` applies to every command that has the option.
 
@@ -40,7 +40,7 @@ def resolve(
         An instance of ``commands[name]``.
 
     Raises:
-        UsageError: An option that doesn't exist or a value that can't be used, and where it was said.
+        UsageError: An unknown option or an invalid value; the error names its source.
     """
     kind = commands[name]
     said = [] if file is None else _from_file(commands, name, file)
@@ -55,14 +55,14 @@ def resolve(
 
 
 def _from_file(commands: Mapping[str, type[Options]], name: str, file: Path) -> list[tuple[str, Any]]:
-    """Options and their values, weakest first; every key in the file must exist somewhere."""
+    """Options and their values, weakest first; every key in the file must be an option of some command."""
     kind = commands[name]
     options = kind.option_fields()
-    # In a sweep's file a list is for an option, of the sweep or of a stage, that takes one value.
+    # In the file of a sweep, a list for an option that takes one value varies that option.
     sweeps = "vary" in options
     tables = RUN_STAGES if sweeps else {**commands, **RUN_STAGES}
     somewhere = list(options) if sweeps else sorted({o for c in commands.values() for o in c.option_fields()})
-    # A stage's table holds for that stage inside a run as well, below what --set says.
+    # The table of a stage applies to that stage inside a run as well, unless --set overrides it.
     inside: list[Setting] = []
     common: list[tuple[str, Any]] = []
     own: list[tuple[str, Any]] = []
@@ -82,7 +82,7 @@ def _from_file(commands: Mapping[str, type[Options]], name: str, file: Path) -> 
 
 
 def _entries(contents: Mapping[str, Any], tables: Mapping[str, Any], file: Path) -> Iterator[tuple[str, str, Any]]:
-    """Table (empty outside of one), key and value of every line."""
+    """Table (empty for keys outside a table), key and value of every line."""
     for key, value in contents.items():
         if not isinstance(value, dict):
             yield "", key, value

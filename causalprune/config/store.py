@@ -40,7 +40,7 @@ class StoreExportConfig(OutputOptions):
     )
 
     def check(self) -> None:
-        """A file must be named."""
+        """Require an output file."""
         super().check()
         if self.output is None:
             raise UsageError("--output", expected="a file to write", found="none", remedy="name one, such as delta.npz")
@@ -62,7 +62,7 @@ class StoreCompactConfig(LeaseOptions, OutputOptions):
     )
 
     def check(self) -> None:
-        """Something must be asked for."""
+        """Require a codec or recordings to delete."""
         super().check()
         if self.codec is None and not self.drop:
             raise UsageError("store compact", expected="--codec or --drop", found="neither")
@@ -82,7 +82,7 @@ class StoreMergeConfig(OutputOptions):
     codec: str | None = option(None, "Codec of the result [as many bits as the parts have].", check=CODECS)
 
     def check(self) -> None:
-        """Two stores at least, and another one to write."""
+        """Require at least two stores, and one to write."""
         super().check()
         for store in self.stores:
             parse_place(store)

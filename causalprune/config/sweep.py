@@ -47,7 +47,7 @@ _SETTLED = (
     *(f.name for kind in (DataOptions, ModelOptions) for f in fields(kind)),
     *("pretrain_epochs", "train_epochs", "record_epochs", "iterations"),
 )
-"""Options of run that have no effect on a recording that exists, and on what is measured of it."""
+"""Options of run that affect neither an existing recording nor what is measured from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +63,10 @@ class SweepConfig(LeaseOptions, OutputOptions):
     """
 
     FILE_FLAG: ClassVar[str] = "FILE"
+    """How the command line takes the TOML file."""
 
     base: RunConfig = RunConfig()
-    """What every cell has; the options of the same name below take the place of the ones in it."""
+    """The options that all cells share; the options of the same name below override its own."""
 
     sparsity: tuple[float, ...] = option(
         (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
@@ -111,13 +112,13 @@ class SweepConfig(LeaseOptions, OutputOptions):
 
     @classmethod
     def option_fields(cls) -> dict[str, Field[Any]]:
-        """The options of run, and the sweep's own."""
+        """The options of run and those of the sweep itself."""
         own = {name: f for name, f in super().option_fields().items() if name != "base"}
         return RunConfig.option_fields() | own
 
     @classmethod
     def option_types(cls) -> dict[str, Any]:
-        """The same for the types."""
+        """The types of these options."""
         return RunConfig.option_types() | super().option_types()
 
     @classmethod
@@ -128,12 +129,12 @@ class SweepConfig(LeaseOptions, OutputOptions):
         return cls(base=RunConfig(**values), **own)
 
     def identity_fields(self) -> dict[str, Any]:
-        """The options that decide the results, as one types them."""
+        """The options that affect the results, as users type them."""
         listed = {name: option_text(getattr(self, name)) for name in ("sparsity", "criterion")}
         return self.base.identity_fields() | super().identity_fields() | listed
 
     def check(self) -> None:
-        """Nothing is overwritten, because other processes may be working there; an option is said in one way."""
+        """Reject overwriting, because other processes may be working there, and options given in two ways."""
         super().check()
         if self.overwrite:
             raise UsageError(
@@ -144,7 +145,7 @@ class SweepConfig(LeaseOptions, OutputOptions):
             )
         for one in self._said():
             flag = "--set" if isinstance(one, Setting) else "--vary"
-            # A row would bear another value than it was made with.
+            # A row would show another value than the one it was made with.
             if one.key in ("apply-mask.sparsity", "apply-mask.criterion"):
                 raise UsageError(one.source, expected=f"--{one.key.rpartition('.')[2]} for it", found=flag)
             if flag == "--set" and one.key in (axis.key for axis in self.vary):
@@ -153,7 +154,7 @@ class SweepConfig(LeaseOptions, OutputOptions):
             self._check_settled()
 
     def _check_settled(self) -> None:
-        """Reject what the recording has settled already: a row would bear a setting that had no effect on it."""
+        """Reject options that an existing recording has fixed: a row would show a setting without effect."""
         said = {one.source: one.key for one in self._said()}
         posttrains = self.posttrain_epochs or any(key.startswith("posttrain") for key in said.values())
         settled = _SETTLED if posttrains else (*_SETTLED, "batch_size")
@@ -176,15 +177,15 @@ class SweepConfig(LeaseOptions, OutputOptions):
             )
 
     def axes(self) -> list[Axis]:
-        """The further axes, of two for one option the later; then seeds, criteria and sparsities."""
+        """The varied options (the later of two axes for one option), then seeds, criteria and sparsities."""
         seeds = range(self.base.seed, self.base.seed + self.seeds)
         listed = (("seed", seeds), ("criterion", self.criterion), ("sparsity", self.sparsity))
         return [*{axis.key: axis for axis in self.vary}.values(), *(Axis.of_run(*values) for values in listed)]
 
     def cell(self, settings: Iterable[Setting]) -> RunConfig:
-        """The pipeline of one cell, from a setting of each axis.
+        """The configuration of one cell, from one setting per axis.
 
-        A single mask is measured as it is: without iterations, epochs that nobody said are 0.
+        With one iteration, epochs that aren't given are 0: the mask is measured without training.
         """
         options = {f.name: self._option(f.name) for f in fields(RunConfig)}
         for setting in settings:

@@ -1,4 +1,4 @@
-"""``[STAGE.]OPTION=VALUES``: the options beyond sparsity, criterion and seed that a sweep takes several values of."""
+"""``[STAGE.]OPTION=VALUES``: options besides sparsity, criterion and seed that a sweep varies."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from causalprune.config.run import RunConfig, Setting
 from causalprune.config.values import split_list
 
 _OWN = {"sparsity": "--sparsity", "criterion": "--criterion", "seed": "--seeds", "set": "--vary STAGE.OPTION=VALUES"}
-"""Options of run that a sweep lists in its own way."""
+"""Options of run that a sweep varies by options of its own."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One option and the values that it takes.
+    """An option and its values.
 
     Attributes:
         key: ``record.lr``, or the name of an option of ``run``.
-        values: Numbers, bools or text, as they were said and as the table shows them.
+        values: Numbers, bools or text, as given and as the table shows them.
         settings: Each of them as a setting of its option.
-        text: How the axis was said, as ``[STAGE.]OPTION=VALUES``.
-        source: Where it was said, for messages.
+        text: The axis as given, ``[STAGE.]OPTION=VALUES``.
+        source: Where it comes from, for messages.
     """
 
     key: str
@@ -39,7 +39,7 @@ class Axis:
 
     @classmethod
     def of_run(cls, name: str, values: Sequence[Any]) -> Axis:
-        """Values of the right type for an option of run."""
+        """An axis of an option of run, from values of its type."""
         return cls(name, tuple(values), tuple(Setting("", name, value) for value in values))
 
     @classmethod
@@ -47,7 +47,7 @@ class Axis:
         """Read ``[STAGE.]OPTION=VALUES``.
 
         Raises:
-            UsageError: Malformed, no values or one twice, or an option that can't be varied.
+            UsageError: Malformed, no values, a repeated value, or an option that can't be varied.
         """
         key, equals, listed = text.partition("=")
         source = f"{place} {text}"
@@ -67,7 +67,7 @@ class Axis:
         """A list in a sweep file, for an option that takes one value.
 
         Raises:
-            UsageError: No values or one twice, or an option that can't be varied.
+            UsageError: No values, a repeated value, or an option that can't be varied.
         """
         if key in ("seed", "seeds"):
             raise UsageError(source, expected="how many seeds, and seed, the first of them", found=str(values))

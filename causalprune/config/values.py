@@ -1,4 +1,4 @@
-"""From text, or a value of a TOML file, to the type of an option; names that aren't known."""
+"""Convert text or TOML values to the type of an option, and reject unknown names."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ def convert(kind: type[Options], name: str, value: Any, source: str) -> Any:
     """Convert text, or a value from TOML, to the type of an option.
 
     Args:
-        kind: The configuration that has the option.
-        name: The option's.
-        value: What was said.
-        source: Where it was said, such as ``CAUSALPRUNE_LR`` or ``lr in FILE``, for messages.
+        kind: The configuration with the option.
+        name: Name of the option.
+        value: The given value.
+        source: Where it comes from, such as ``CAUSALPRUNE_LR`` or ``lr in FILE``, for messages.
 
     Raises:
         UsageError: It can't be converted.
@@ -43,10 +43,10 @@ def convert(kind: type[Options], name: str, value: Any, source: str) -> Any:
 
 
 def known(name: str, names: Iterable[str], source: str) -> str:
-    """The name, if it is one of those that are known.
+    """Return a name if it is known.
 
     Raises:
-        UsageError: It isn't; the nearest one is a hint.
+        UsageError: It isn't; the nearest known name is the hint.
     """
     names = list(names)
     if name in names:
@@ -57,5 +57,5 @@ def known(name: str, names: Iterable[str], source: str) -> str:
 
 
 def split_list(text: str) -> list[str]:
-    """The items of a comma-separated list, without the spaces around them."""
+    """The items of a comma-separated list, without surrounding spaces."""
     return [item.strip() for item in text.split(",")]

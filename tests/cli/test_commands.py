@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 COMMAND = '''
 from dataclasses import dataclass
 
-from causalprune.config import RuntimeOptions
+from causalprune.config.shared import RuntimeOptions
 from causalprune.base.options import at_least, option
 from causalprune.commands._output import StageResult
 

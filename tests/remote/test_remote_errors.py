@@ -9,7 +9,7 @@ from causalprune_cli.main import main
 
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl, parse_place
-from causalprune.config import RecordConfig
+from causalprune.config.record import RecordConfig
 
 
 def refuse(capsys, code, *args):
