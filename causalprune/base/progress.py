@@ -40,6 +40,10 @@ class Reporter:
         logger.warning(message)
 
 
+SILENT = Reporter()
+"""What a command reports to unless it is told otherwise."""
+
+
 class LabelledReporter(Reporter):
     """Puts a label, such as the iteration, before the reports of a stage."""
 

@@ -1,4 +1,4 @@
-"""The checkpoint that a command writes: made once, by one process at a time, and taken up after an interruption."""
+"""The checkpoint that a command writes: made once, by one process at a time, and resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -8,23 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from causalprune.base.errors import (
-    CorruptError,
-    DataError,
-    InterruptedStage,
-    MismatchError,
-    NewerFormatError,
-)
+from causalprune.base.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError
 from causalprune.base.files import append_line, make_directory, remove_file, remove_partials
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import processes
-from causalprune.base.signals import stop_requests
-from causalprune.commands._output import StageResult, batch_job, done_already, identity_of, write_result
+from causalprune.base.signals import StopRequest, stop_requests
+from causalprune.commands._output import StageResult, Work, batch_job, done_already, write_result
 from causalprune.models.checkpoint import (
     Checkpoint,
     CheckpointInfo,
@@ -34,85 +28,62 @@ from causalprune.models.checkpoint import (
     software_versions,
 )
 
+R = TypeVar("R", bound=StageResult)
 
-@dataclass
-class CheckpointOutput:
-    """The checkpoint that a stage is to write.
+
+@dataclass(kw_only=True)
+class CheckpointOutput(Work):
+    """The work of a command that writes a checkpoint.
 
     Attributes:
-        stage: The stage's name.
-        config: Its configuration.
-        path: Where the checkpoint goes.
-        default: Where it would go if no path were given.
-        inputs: Hash of each input by its role.
+        default: Where the checkpoint goes unless ``output`` names another file.
+        path: Where it goes.
+        stop: Whether a signal came while this output was :meth:`exclusive`.
     """
 
-    stage: str
-    config: Any
-    path: Path
     default: Path
-    inputs: dict[str, str]
-    started: float = field(default_factory=time.monotonic)
-    _sha256: str = ""
+    path: Path = field(init=False)
+    stop: StopRequest = field(default_factory=StopRequest, init=False)
+    _sha256: str = field(default="", init=False)
 
-    @property
-    def identity(self) -> str:
-        """See :func:`identity_of`."""
-        return identity_of(self.stage, self.config, self.inputs)
-
-    @property
-    def progress(self) -> Path:
-        """Where the stage saves its state for a resume."""
-        return progress_path(self.path)
-
-    @property
-    def fallback(self) -> Path:
-        """Where the saved state before that one is kept."""
-        return fallback_path(self.path)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time so far."""
-        return time.monotonic() - self.started
+    def __post_init__(self) -> None:
+        self.path = self.config.output or self.default
+        self.outputs = {"checkpoint": self.path}
+        # The newest saved state, and the one before it in case that one is damaged.
+        self._progress, self._fallback = progress_path(self.path), fallback_path(self.path)
 
     def finished(self) -> CheckpointInfo | None:
-        """The output's header if the very same work is done already, None if it is yet to do.
+        """The header of the output if the very same work is done already, else None.
 
         Raises:
-            MismatchError: The output exists and is another one.
+            MismatchError: The output exists and is the result of other work.
         """
-        info: CheckpointInfo | None = None
-
-        def find() -> str | None:
-            nonlocal info
-            info = read_checkpoint_info(self.path) if self.path.exists() else None
-            return info.identity if info else None
-
+        exists = self.path.exists() and not self.config.overwrite
+        info = read_checkpoint_info(self.path) if exists else None
         done_already(
             f"{self.path}",
             self.identity,
-            find,
-            overwrite=self.config.overwrite,
-            found=lambda: f"a result of {_difference(self, info)}" if info else "",
+            info and info.identity,
+            found=f"a result of {self._difference(info)}" if info else "",
             remedy="pass --overwrite to replace it, or choose another --run",
         )
         return info
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Be the only process that writes this output, and say in the log how it ended if a signal ended it.
+        """Be the only process that writes this output; if a signal ends the work, write that into the log.
 
         Raises:
             LockedError: Another process is writing it.
         """
         group = processes()
-        # Deferred: an interruption may not pass for a damaged file while a saved state is read.
-        with stop_requests(self.config.stop_signals), ExitStack() as stack:
+        # Deferred, or an interruption while a saved state is read would look like a damaged file.
+        with stop_requests(self.config.stop_signals) as self.stop, ExitStack() as stack:
 
             def enter() -> None:
                 make_directory(self.path.parent)
                 stack.enter_context(FileLock(lock_path(self.path)))
-                remove_partials(self.path.parent, self.path.name, self.progress.name)
+                remove_partials(self.path.parent, self.path.name, self._progress.name)
 
             group.first(enter)
             try:
@@ -122,17 +93,17 @@ class CheckpointOutput:
                     self._log("interrupted", str(stop))
                 raise
 
-    def resume(self, reporter: Reporter, fits: Callable[[Checkpoint], bool] = lambda _: True) -> Checkpoint | None:
+    def resume(self, reporter: Reporter, fits: Callable[[Checkpoint], bool]) -> Checkpoint | None:
         """The newest usable state that an earlier, interrupted attempt at the very same work saved.
 
         Args:
-            reporter: Told of a state that isn't used.
-            fits: Whether a state goes with everything else that is there.
+            reporter: Warns about a state that can't be used.
+            fits: Whether a state goes with the other files that exist.
 
         Raises:
-            MismatchError: A saved state of another configuration, and no leave to overwrite it.
+            MismatchError: The saved state of another configuration, and ``overwrite`` is not set.
         """
-        for path in (self.progress, self.fallback):
+        for path in (self._progress, self._fallback):
             if not path.exists():
                 continue
             try:
@@ -148,7 +119,7 @@ class CheckpointOutput:
                 raise MismatchError(
                     f"{path}",
                     expected="the saved state of this very configuration and input",
-                    found=f"that of {_difference(self, checkpoint.info)}",
+                    found=f"that of {self._difference(checkpoint.info)}",
                     remedy="run the interrupted command again, or pass --overwrite to start anew",
                 )
             if not fits(checkpoint):
@@ -162,13 +133,13 @@ class CheckpointOutput:
         return None
 
     def save(self, checkpoint: Checkpoint) -> CheckpointInfo:
-        """Write the output with this stage's provenance filled in; returns its header as it was read back."""
+        """Write the output with the provenance filled in; returns its header as read back."""
         self._sha256 = save_checkpoint(self.path, self._signed(checkpoint))
         return read_checkpoint_info(self.path)
 
     def save_progress(self, checkpoint: Checkpoint) -> None:
-        """Save the stage's state for a resume, and keep the one before it; older ones go."""
-        save_checkpoint(self.progress, self._signed(checkpoint), previous=self.fallback)
+        """Save the state of the work for a resume, and keep the state before it; older ones are deleted."""
+        save_checkpoint(self._progress, self._signed(checkpoint), previous=self._fallback)
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
         info = replace(
@@ -180,33 +151,21 @@ class CheckpointOutput:
         )
         return replace(checkpoint, info=info)
 
-    def common(self, *, already_done: bool = False) -> dict[str, Any]:
-        """The fields that every result has."""
-        return {
-            "stage": self.stage,
-            "inputs": self.inputs,
-            "outputs": {"checkpoint": str(self.path)},
-            "already_done": already_done,
-            "seconds": self.seconds,
-        }
+    def publish(self, result: R) -> R:
+        """In the first process, write the result file and a line of the log, and delete the saved states.
 
-    def publish(self, result: StageResult) -> None:
-        """Write the result file, with the output's hash, and a line of the log, and drop the saved states.
-
-        If the work was done already, only what is missing of that because a crash came between the output and its end.
+        If the work was done already, only the part of this that a crash prevented is made up for.
         """
-        if not (result.already_done and self._result.exists()):
-            write_result(self._result, {**result.to_json(), "sha256": self._sha256 or sha256_file(self.path)})
+        processes().first(lambda: self._publish(result))
+        return result
+
+    def _publish(self, result: StageResult) -> None:
+        path = result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
+        if not (result.already_done and path.exists()):
+            write_result(path, {**result.to_json(), "sha256": self._sha256 or sha256_file(self.path)})
             self._log("finished")
-        self._drop_progress()
-
-    @property
-    def _result(self) -> Path:
-        return result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
-
-    def _drop_progress(self) -> None:
-        # The older one first: alone, it would look like the newest.
-        for saved in (self.fallback, self.progress):
+        # The older state first: alone, it would look like the newest.
+        for saved in (self._fallback, self._progress):
             remove_file(saved, missing_ok=True)
 
     def _log(self, event: str, message: str = "") -> None:
@@ -223,13 +182,13 @@ class CheckpointOutput:
         }
         append_line(run.log, json.dumps(line))
 
-
-def _difference(output: CheckpointOutput, info: CheckpointInfo) -> str:
-    if info.stage != output.stage:
-        return f"the stage {info.stage or 'unknown'}"
-    mine = output.config.identity_fields()
-    names = [f"{k}={info.config.get(k)!r}" for k in mine if info.config.get(k) != mine[k]]
-    if names:
-        return "another configuration (" + ", ".join(names[:3]) + (", …" if len(names) > 3 else "") + ")"
-    changed = [role for role, digest in output.inputs.items() if info.inputs.get(role) != digest]
-    return "another input (" + ", ".join(changed) + ")" if changed else "another version"
+    def _difference(self, info: CheckpointInfo) -> str:
+        """What the work that made another checkpoint has that this work hasn't."""
+        if info.stage != self.stage:
+            return f"the stage {info.stage or 'unknown'}"
+        mine = self.config.identity_fields()
+        names = [f"{k}={info.config.get(k)!r}" for k in mine if info.config.get(k) != mine[k]]
+        if names:
+            return "another configuration (" + ", ".join(names[:3]) + (", …" if len(names) > 3 else "") + ")"
+        changed = [role for role, digest in self.inputs.items() if info.inputs.get(role) != digest]
+        return "another input (" + ", ".join(changed) + ")" if changed else "another version"

@@ -1,4 +1,4 @@
-"""A checkpoint at work: its network with its mask, on a device, and the data that it was trained on."""
+"""The network of a checkpoint with its mask, on a device, and the data on which it was trained."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from causalprune.base.errors import MismatchError
 from causalprune.base.runtime import make_deterministic, resolve_device
 from causalprune.config.shared import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
-from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
+from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import rebuild_model
@@ -21,24 +21,34 @@ from causalprune.models.registry import rebuild_model
 def set_up(
     checkpoint: Checkpoint, source: Path, config: ComputeOptions
 ) -> tuple[torch.device, DataSet, nn.Module, Mask]:
-    """Load what a checkpoint names, as the options for computing say.
+    """Load the network and the data of a checkpoint.
 
     Args:
         checkpoint: The network.
-        source: Where it lies, for messages.
+        source: Its path, for messages.
         config: ``device``, ``deterministic``, ``data_root``, ``trust_code``.
 
     Returns:
-        The device, the data that the network was trained on, the network on the device, its mask.
+        The device, the data on which the network was trained, the network on the device, its mask.
 
     Raises:
-        UsageError: A device that isn't there.
-        MismatchError: The data are others than those it was trained on, or the tensors don't fit the model.
+        UsageError: A device that doesn't exist.
+        MismatchError: Other data than the network was trained on, or tensors that don't fit the model.
     """
     device = resolve_device(config.device)
     if config.deterministic:
         make_deterministic()
-    data = _load_data(checkpoint.info, config, source)
+    info = checkpoint.info
+    # A checkpoint can't permit a download, only the user can.
+    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
+    data = load_data(spec, trust_code=config.trust_code)
+    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
+        raise MismatchError(
+            f"data set {spec.name}",
+            expected=f"the data that {source} was trained on",
+            found="other contents",
+            remedy="pass the --data-root that pretrain had",
+        )
     return device, data, *load_network(checkpoint, source, device, trust_code=config.trust_code)
 
 
@@ -65,22 +75,3 @@ def load_network(
         found = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise MismatchError(f"{source}", expected=f"weights of {info.model.name}", found=found[:150]) from error
     return model.to(device), checkpoint.mask or Mask.all(info.index)
-
-
-def _load_data(info: CheckpointInfo, config: ComputeOptions, source: Path) -> DataSet:
-    """Load the data set that a checkpoint was trained on, from ``--data-root`` if that is given.
-
-    Raises:
-        MismatchError: The data are not the ones that the checkpoint was trained on.
-    """
-    # A checkpoint's say-so is no leave to use the network.
-    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
-    data = load_data(spec, trust_code=config.trust_code)
-    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
-        raise MismatchError(
-            f"data set {spec.name}",
-            expected=f"the data that {source} was trained on",
-            found="other contents",
-            remedy="pass the --data-root that pretrain had",
-        )
-    return data

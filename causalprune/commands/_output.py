@@ -1,9 +1,10 @@
-"""Skip finished work, and never overwrite without ``--overwrite``: the rule of every command that writes something.
+"""The result that each command returns, and the rule for what exists already.
 
-A command calls :func:`done_already` before the work. What it looks at differs: the header of a checkpoint, the
-attributes of a fit, a result file, ``run.json``, the recording of a merged store. A command that measures anew each
-time replaces its own earlier result (:func:`require_replaceable`, :func:`publish`). The steps and cells of a sweep are
-named by the hash of what decides their result, so that they are done where their file exists.
+Finished work is skipped, and nothing is overwritten without ``--overwrite``. Before it starts, a command asks
+:func:`done_already` with what identifies the earlier result: the header of a checkpoint, the attributes of a fit, a
+result file, ``run.json``, the recording of a merged store. A command that measures anew each time replaces its
+own earlier result (:func:`require_replaceable`, :func:`publish`). The steps and cells of a sweep are named by the hash
+of what decides their result, so they are done as soon as their file exists.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +22,21 @@ from causalprune.base.errors import CausalpruneError, CorruptError, DataError, M
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
-from causalprune.base.options import Options
-from causalprune.base.paths import lock_path
-from causalprune.models.checkpoint import software_versions
+from causalprune.base.paths import StoreUrl, lock_path
+from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 
 SCHEMA_VERSION = 1
-
-THE_SAME = "no such file, or the result of this very configuration and input"
-
-
-def done_already(
-    subject: str,
-    wanted: object,
-    find: Callable[[], object],
-    *,
-    overwrite: bool,
-    expected: str = THE_SAME,
-    found: str | Callable[[], str] = "another",
-    remedy: str,
-    error: type[CausalpruneError] = MismatchError,
-) -> bool:
-    """Whether what a command would make is there already, made by the very same work.
-
-    Args:
-        subject: Where, for the message.
-        wanted: Identifies the work: most often :func:`identity_of` it.
-        find: Identifies the work that made what is there, None if nothing is there. Not called to overwrite.
-        overwrite: Whether anything may be replaced.
-        expected: What may be there, for the message.
-        found: What is there instead, for the message.
-        remedy: What to do about it, for the message.
-        error: What is raised.
-
-    Raises:
-        CausalpruneError: ``error``: something else is there, and may not be replaced.
-    """
-    there = None if overwrite else find()
-    if there is None or there == wanted:
-        return there is not None
-    raise error(subject, expected=expected, found=found if isinstance(found, str) else found(), remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StageResult:
-    """What a stage did; each stage adds its own fields.
+    """The result of a command; each command adds its own fields.
 
     Attributes:
-        stage: Its name.
+        stage: Name of the command.
         inputs: Hash of each input by its role.
         outputs: Path of each output by its role.
-        already_done: True when the outputs were there, made by the same configuration from the same inputs.
+        already_done: Whether the outputs existed, made by the same configuration from the same inputs.
         seconds: Wall time.
     """
 
@@ -81,35 +48,112 @@ class StageResult:
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of ``--json`` and of the result file."""
-        value = asdict(self)
-        common = {name: value.pop(name) for name in ("stage", "inputs", "outputs", "already_done", "seconds")}
+        metrics = asdict(self)
+        common = {name: metrics.pop(name) for name in ("stage", "inputs", "outputs", "already_done")}
         return {
             "schema_version": SCHEMA_VERSION,
-            "stage": common["stage"],
-            "inputs": common["inputs"],
-            "outputs": common["outputs"],
-            "already_done": common["already_done"],
-            "metrics": value,
-            "timings": {"seconds": round(common["seconds"], 3)},
+            **common,
+            "timings": {"seconds": round(metrics.pop("seconds"), 3)},
+            "metrics": metrics,
             "versions": software_versions(),
             "job": batch_job(),
         }
 
 
+@dataclass(kw_only=True)
+class Work:
+    """The work of one command: what it reads and writes, and since when.
+
+    Attributes:
+        stage: Name of the command.
+        config: Its configuration.
+        inputs: Hash of each input by its role.
+        outputs: Path of each output by its role.
+        started: :func:`time.monotonic` at the start.
+    """
+
+    stage: str
+    config: Any
+    inputs: dict[str, str] = field(default_factory=dict)
+    outputs: Mapping[str, Path | StoreUrl] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def identity(self) -> str:
+        """Hash of everything that decides the result: the command's name, its configuration, its inputs."""
+        value = {"stage": self.stage, "config": self.config.identity_fields(), "inputs": self.inputs}
+        return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.monotonic() - self.started
+
+    def load_checkpoint(self, path: Path, *, made_by: str = "", role: str = "checkpoint") -> Checkpoint:
+        """Load an input, and note its hash.
+
+        Args:
+            path: Where it is.
+            made_by: The command to run if there is none.
+            role: What it is for.
+
+        Raises:
+            DataError: Nothing there, or an empty file.
+            CausalpruneError: See :func:`causalprune.models.checkpoint.load_checkpoint`.
+        """
+        remedy = f"run `causalprune {made_by}` first, or name a --checkpoint" if made_by else ""
+        checkpoint = load_checkpoint(path, remedy=remedy)
+        self.inputs[role] = checkpoint.sha256
+        return checkpoint
+
+    def common(self, *, already_done: bool = False) -> dict[str, Any]:
+        """The fields that every result has."""
+        return {
+            "stage": self.stage,
+            "inputs": self.inputs,
+            "outputs": {role: str(path) for role, path in self.outputs.items()},
+            "already_done": already_done,
+            "seconds": self.seconds,
+        }
+
+
 def batch_job() -> dict[str, str]:
-    """The SLURM job that this process belongs to: its number, its place in an array, how often it was restarted."""
+    """The SLURM job of this process: its number, its place in an array, how often it was restarted."""
     names = {"SLURM_JOB_ID": "job_id", "SLURM_ARRAY_TASK_ID": "array_task_id", "SLURM_RESTART_COUNT": "restart_count"}
     return {name: os.environ[variable] for variable, name in names.items() if variable in os.environ}
 
 
-def identity_of(stage: str, config: Options, inputs: Mapping[str, str]) -> str:
-    """Hash of everything that decides a stage's result: its name, its configuration, its inputs."""
-    value = {"stage": stage, "config": config.identity_fields(), "inputs": dict(inputs)}
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+def done_already(
+    subject: str,
+    wanted: object,
+    existing: object,
+    *,
+    expected: str = "no such file, or the result of this very configuration and input",
+    found: str = "another",
+    remedy: str,
+    error: type[CausalpruneError] = MismatchError,
+) -> bool:
+    """Whether the result of a command exists already, made by the very same work.
+
+    Args:
+        subject: Where the result belongs, for the message.
+        wanted: Identifies the work, usually :attr:`Work.identity`.
+        existing: Identifies the work that made the existing result; None if there is no result or it may be replaced.
+        expected: What may exist there, for the message.
+        found: What exists instead, for the message.
+        remedy: What to do about it, for the message.
+        error: The class of the error.
+
+    Raises:
+        CausalpruneError: ``error``: something else exists there and may not be replaced.
+    """
+    if existing is None or existing == wanted:
+        return existing is not None
+    raise error(subject, expected=expected, found=found, remedy=remedy)
 
 
 def write_result(path: Path, value: dict[str, Any]) -> None:
-    """Write a result file; the caller holds the lock of what it belongs to.
+    """Write a result file; the caller holds the lock of the output that it describes.
 
     Raises:
         StorageError: The file system refused.
@@ -120,7 +164,7 @@ def write_result(path: Path, value: dict[str, Any]) -> None:
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """A stage's result; empty where there is none, or another file.
+    """Read the result of a command; empty if there is no file or another kind of file.
 
     Raises:
         StorageError: The file system refused.
@@ -134,19 +178,18 @@ def read_result(path: Path) -> dict[str, Any]:
 
 
 def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
-    """Check, before the work, that the result of a stage that measures anew may go to ``path``.
+    """Check, before the work, that a command that measures anew may write its result to ``path``.
 
     Raises:
         UsageError: A directory.
-        MismatchError: Another file than an earlier result of this stage.
+        MismatchError: A file that isn't an earlier result of this command.
     """
     if path.is_dir():
         raise UsageError("result", expected="a file to write", found=f"the directory {path}")
     done_already(
         f"{path}",
         stage,
-        lambda: read_result(path).get("stage", "") if path.exists() else None,
-        overwrite=overwrite,
+        read_result(path).get("stage", "") if path.exists() and not overwrite else None,
         expected=f"no such file, or an earlier result of {stage}",
         found="another file",
         remedy="move it away or name another output, or pass --overwrite to replace it",
@@ -154,11 +197,11 @@ def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
 
 
 def publish(path: Path, result: StageResult, *, overwrite: bool) -> None:
-    """Write the result of a stage that measures anew, in the place of its own earlier one.
+    """Write the result of a command that measures anew; it replaces an earlier result of the same command.
 
     Raises:
         LockedError: Another process is writing it.
-        CausalpruneError: As for :func:`require_replaceable`.
+        CausalpruneError: See :func:`require_replaceable`.
     """
     make_directory(path.parent)
     with FileLock(lock_path(path)):
@@ -166,13 +209,13 @@ def publish(path: Path, result: StageResult, *, overwrite: bool) -> None:
         write_result(path, result.to_json())
 
 
-def check_distinct(output: Path, *inputs: Path) -> None:
-    """Refuse an output path that is also an input's or another output's, or lies within one that is a directory.
+def check_distinct(output: Path, *others: Path) -> None:
+    """Check that an output is neither an input nor another output, nor lies within one that is a directory.
 
     Raises:
-        UsageError: It is.
+        UsageError: It is or does.
     """
-    for path in inputs:
+    for path in others:
         if output.resolve().is_relative_to(path.resolve()):
             expected = "neither an input nor another output"
             raise UsageError("output path", expected=expected, found=str(output), remedy="name another")

@@ -1,4 +1,4 @@
-"""What ``run`` asks of every stage: one configuration of the pipeline becomes one of each stage."""
+"""The plan of ``run``: the configuration of each stage, made from that of the pipeline."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _OF_RUN_ALONE = {
     "fit-gamma": {"device", "scope", "granularity"},
     "evaluate": {"batch_size"},
 }
-"""Options of a stage that has one of the same name as run, for something else; every other one is passed on."""
+"""Options of a stage that mean something else than those of run with the same name; all others are passed on."""
 
 
 class PipelinePlan:
-    """The configuration of every stage of the pipeline, with the paths of a run directory.
+    """The configuration of each stage of the pipeline, with the paths of a run directory.
 
-    Each method raises UsageError for an option that can't be used, and for a criterion that the recording won't be able
-    to serve.
+    Each method raises UsageError for an option that can't be used, and for a criterion whose needs the recording won't
+    meet.
 
     Args:
         config: The pipeline.
@@ -41,7 +41,7 @@ class PipelinePlan:
         self._config = config
         self._paths = RunPaths(config.run)
         self._options = {name: getattr(config, name) for name in config.option_fields()}
-        # Code that pretrain was told to run is the user's own in all later stages of the same command.
+        # Code that pretrain may run may also be run by all later stages of the same command.
         self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
 
     def pretrain(self) -> PretrainConfig:
@@ -49,10 +49,10 @@ class PipelinePlan:
         return self._make(PretrainConfig, "pretrain", self._paths, epochs=self._config.pretrain_epochs)
 
     def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig | None, ApplyMaskConfig]:
-        """Train, record, fit (or None, where the criterion reads none) and mask of iteration ``number`` (from 0)."""
+        """Train, record, fit (None if the criterion reads none) and mask of iteration ``number`` (from 0)."""
         c, here = self._config, self._paths.iteration(number)
         before = self._paths.pretrained if number == 0 else self._paths.iteration(number - 1).pruned
-        # Another seed for each iteration, or all of them would see the batches in the same order.
+        # A seed per iteration, or all iterations would see the batches in the same order.
         seed = c.seed * 1000 + number + 1
         rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
         train = self._make(
@@ -67,7 +67,7 @@ class PipelinePlan:
             lr=0.01,
         )
         record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
-        # Configured in any case, so that what can't be used in it shows.
+        # Configured in any case, so that an option that can't be used is refused.
         fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
         mask = self._make(ApplyMaskConfig, "apply-mask", here, seed=seed, iteration=number + 1, rewind_from=rewind_from)
         require_served(mask, record)
@@ -91,12 +91,12 @@ class PipelinePlan:
 
 
 def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
-    """Refuse a criterion that a recording made like this can't serve, before anything is trained for it.
+    """Check, before anything is trained, that a recording made with this configuration meets a criterion's needs.
 
-    Of a recording that is there, :meth:`causalprune.pruning.criterion.Criterion.require` knows all.
+    :meth:`causalprune.pruning.criterion.Criterion.require` checks a recording that exists.
 
     Raises:
-        UsageError: It can't; the settings to blame are named as ``--set`` takes them.
+        UsageError: It doesn't; the settings to blame are named as ``--set`` takes them.
     """
     criterion = load_criterion(mask.criterion)
     if criterion.reweights:

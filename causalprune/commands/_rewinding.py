@@ -1,4 +1,4 @@
-"""Which checkpoint ``apply-mask --rewind`` goes back to, and the proof that it is that one."""
+"""The checkpoint to which ``apply-mask --rewind`` returns, and the proof that it is the right one."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _NAME_IT = "name the checkpoint to go back to with --rewind-from"
 def load_earlier(
     config: ApplyMaskConfig, run: RunPaths, source: Path, checkpoint: Checkpoint, reader: RecordingReader | None
 ) -> Checkpoint | None:
-    """Load the checkpoint whose weights the pruned network gets, or None without rewinding.
+    """Load the checkpoint whose weights the pruned network gets; None without rewinding.
 
     Args:
-        config: Says to which moment to go back, and perhaps to which file.
-        run: Where the earlier checkpoints lie unless one is named.
-        source: Where ``checkpoint`` lies.
-        checkpoint: What is pruned.
-        reader: The recording, where the criterion needs one.
+        config: To which moment to return, and perhaps to which file.
+        run: Where the earlier checkpoints are unless one is named.
+        source: Path of ``checkpoint``.
+        checkpoint: The network to prune.
+        reader: The recording, if the criterion needs one.
 
     Raises:
-        MismatchError: With ``--rewind recording``: not what the recording started from. With ``--rewind pretrained``
-            and no file named: not proven to be what ``checkpoint`` comes from. A named one is the user's word.
+        MismatchError: With ``--rewind recording``: not the checkpoint from which the recording started. With ``--rewind
+            pretrained`` and no file named: no proof that ``checkpoint`` comes from it. A named file needs no proof.
         DataError: No such file.
     """
     if config.rewind == "none":
@@ -74,7 +74,7 @@ def _start_of_recording(
 
 
 def _require_ancestor(earlier: Checkpoint, run: RunPaths, source: Path, checkpoint: Checkpoint) -> None:
-    """Follow the hashes of inputs from ``checkpoint`` back to ``earlier``, through the files that are there."""
+    """Follow the hashes of the inputs from ``checkpoint`` back to ``earlier``, through the files that exist."""
     at, info, sha256 = source, checkpoint.info, checkpoint.sha256
     files: dict[str, Path] | None = None
     while sha256 != earlier.sha256:
@@ -96,7 +96,7 @@ def _require_ancestor(earlier: Checkpoint, run: RunPaths, source: Path, checkpoi
 
 
 def _checkpoints(run: RunPaths, source: Path) -> dict[str, Path]:
-    """The files that may be checkpoints, in the run directory, its iterations and beside ``source``, by their hash."""
+    """Files that may be checkpoints, by their hash: in the run directory, in its iterations and beside ``source``."""
     folders = dict.fromkeys([run.root, *(part.root for part in run.iterations()), source.parent])
     paths = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
     return {sha256_file(path): path for path in reversed(paths) if path.is_file() and not path.name.startswith(".")}

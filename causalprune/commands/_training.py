@@ -1,4 +1,4 @@
-"""What pretrain and posttrain have in common: train a network, save for a resume, write its best epoch."""
+"""What ``pretrain`` and ``posttrain`` share: train a network, save for a resume, write its best epoch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import nn
 
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import processes
-from causalprune.base.signals import stop_requests
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import StageResult
 from causalprune.data.datasets import DataSet
@@ -24,7 +23,7 @@ class TrainingResult(StageResult):
     """Result of pretrain or posttrain.
 
     Attributes:
-        best_epoch: The epoch (from 1) whose weights were kept, 0 when none was trained.
+        best_epoch: The epoch (from 1) whose weights were kept; 0 if none was trained.
         validation: Metrics of these weights on the validation split.
         sparsity: Fraction of prunable weights that are pruned.
     """
@@ -34,7 +33,7 @@ class TrainingResult(StageResult):
     sparsity: float
 
 
-def train_stage(
+def train_checkpoint(
     output: CheckpointOutput,
     model: nn.Module,
     data: DataSet,
@@ -43,19 +42,16 @@ def train_stage(
     device: torch.device,
     reporter: Reporter,
 ) -> TrainingResult:
-    """Train ``model``, or go on where an interrupted attempt stopped, and write the checkpoint.
+    """Train ``model``, or continue where an interrupted attempt stopped, and write the checkpoint and the result file.
 
     Args:
-        output: What is to be written.
+        output: The checkpoint to write.
         model: On ``device``.
         data: Training and validation data.
         mask: Held throughout.
         info: Model and data of the checkpoint; the rest is filled in.
         device: Where to compute.
         reporter: Shows progress.
-
-    Returns:
-        The stage's result; its file is written too.
     """
     config = output.config
     shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
@@ -77,49 +73,33 @@ def train_stage(
         header = replace(info, position=snapshot.position)
         group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, saved_mask, snapshot.extra)))
 
-    with stop_requests(config.stop_signals) as stop:
-        outcome = train(
-            model,
-            data,
-            config,
-            mask=mask,
-            device=device,
-            seed=config.seed,
-            augment=data.spec.augment,
-            num_workers=config.num_workers,
-            resume=resume,
-            save=save,
-            stop=stop,
-            reporter=reporter,
-            description=output.stage,
-        )
-        metrics: dict[str, Any] = {
-            "best_epoch": outcome.best_epoch,
-            "validation": outcome.validation.to_json(),
-            "history": outcome.history,
-        }
-        header = replace(info, metrics=metrics)
-
-        def publish() -> None:
-            saved = output.save(Checkpoint(header, model.state_dict(), saved_mask))
-            output.publish(_training_result(output, saved))
-
-        group.first(publish)
-    return _training_result(output, read_checkpoint_info(output.path))
+    outcome = train(
+        model,
+        data,
+        config,
+        mask=mask,
+        device=device,
+        seed=config.seed,
+        augment=data.spec.augment,
+        num_workers=config.num_workers,
+        resume=resume,
+        save=save,
+        stop=output.stop,
+        reporter=reporter,
+        description=output.stage,
+    )
+    metrics = {
+        "best_epoch": outcome.best_epoch,
+        "validation": outcome.validation.to_json(),
+        "history": outcome.history,
+    }
+    trained = Checkpoint(replace(info, metrics=metrics), model.state_dict(), saved_mask)
+    group.first(lambda: output.save(trained))
+    return output.publish(training_result(output, read_checkpoint_info(output.path)))
 
 
-def finished_training(output: CheckpointOutput) -> TrainingResult | None:
-    """The result if the very same training is done already."""
-    done = output.finished()
-    if done is None:
-        return None
-    result = _training_result(output, done, already_done=True)
-    processes().first(lambda: output.publish(result))
-    return result
-
-
-def _training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
-    """The result that a training stage's checkpoint describes."""
+def training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
+    """The result that the header of the checkpoint describes."""
     return TrainingResult(
         **output.common(already_done=already_done),
         best_epoch=info.metrics["best_epoch"],

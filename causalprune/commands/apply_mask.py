@@ -1,4 +1,4 @@
-"""Prune: turn a fit, or another criterion, into a mask."""
+"""``apply-mask``: turn a fit, or another criterion, into a mask."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
 
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import RunPaths, StoreUrl
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
@@ -23,10 +21,9 @@ from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands._rewinding import load_earlier
 from causalprune.config.apply_mask import ApplyMaskConfig
-from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import Mask, rewind
 from causalprune.models.modes import reset_batchnorm
-from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Scores
@@ -38,7 +35,7 @@ from causalprune.solver.names import SOLVERS
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 OFF_TARGET = 0.01
-"""How far the sparsity of whole groups may be from what was asked for before a warning says so."""
+"""How far the sparsity of whole groups may be from the target without a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +44,9 @@ class ApplyMaskResult(StageResult):
 
     Attributes:
         sparsity: Fraction of prunable weights that are pruned now.
-        sparsity_before: The same before this stage.
+        sparsity_before: The same before this command.
         layers: ``name``, ``total``, ``kept`` and ``sparsity`` of each prunable tensor.
-        rescued: Tensors that would have been emptied and keep their best weight.
+        rescued: Tensors that would have lost all weights and keep their best one.
     """
 
     sparsity: float
@@ -58,10 +55,10 @@ class ApplyMaskResult(StageResult):
     rescued: list[str]
 
 
-def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> ApplyMaskResult:
+def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMaskResult:
     """Prune the parameters of a checkpoint that a criterion ranks lowest, or those with γ = 0.
 
-    Nothing is ever un-pruned.
+    A pruned parameter stays pruned.
 
     Args:
         config: What to prune, how much, by which criterion.
@@ -73,16 +70,15 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
     criterion = load_criterion("gamma" if config.zero else config.criterion)
     if criterion.reweights:
         config.check_no_rewind(criterion.name)
     run = RunPaths(config.run)
-    source, path = config.checkpoint or run.recorded, config.output or run.pruned
-    check_distinct(path, source)
-    checkpoint = load_checkpoint(source, remedy="run `causalprune record` first, or name a --checkpoint")
+    source = config.checkpoint or run.recorded
+    output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
+    check_distinct(output.path, source)
+    checkpoint = output.load_checkpoint(source, made_by="record")
     reader, fit = None, None
-    inputs = {"checkpoint": checkpoint.sha256}
     if criterion.needs:
         store_path = config.store or run.store
         store = Store.open(store_path)
@@ -94,21 +90,18 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
                 remedy="name the --store that belongs to the checkpoint",
             )
         reader = store.recording(config.recording)
-        inputs["recording"] = reader.digest
+        output.inputs["recording"] = reader.digest
         criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
-            inputs["fit"] = fit.digest
+            output.inputs["fit"] = fit.digest
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
-        inputs["rewind"] = earlier.sha256
-    output = CheckpointOutput("apply-mask", config, path, run.pruned, inputs)
+        output.inputs["rewind"] = earlier.sha256
     with output.exclusive():
         done = output.finished()
         if done is not None:
-            result = _result(output, done, already_done=True)
-            output.publish(result)
-            return result
+            return output.publish(_result(output, done, already_done=True))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
             raise MismatchError(
@@ -117,80 +110,56 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter | None = None) -> App
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        choose = _selector(
-            config, mask, prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
+        producers = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
+        groups: dict[str, Any] = {"mask": mask, "granularity": config.granularity, "producers": producers}
+        # None for --zero, whose target is γ.
+        target: float | None = None
+        choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
+        if config.sparsity is not None:
+            target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
+            choose = partial(select, sparsity=target, scope=config.scope, **groups)
+        scores = criterion.score(
+            read_inputs(
+                criterion,
+                mask.index.flatten(checkpoint.weights).numpy(),
+                mask.index,
+                reader,
+                fit,
+                max_bytes=parse_bytes(config.memory),
+                project=lambda primary: choose(Scores(primary)).mask.numpy(),
+                ridge=config.ridge,
+                seed=config.seed,
+            )
         )
-        inputs_of_criterion = read_inputs(
-            criterion,
-            mask.index.flatten(checkpoint.weights).numpy(),
-            mask.index,
-            reader,
-            fit,
-            max_bytes=parse_bytes(config.memory),
-            project=lambda primary: choose(Scores(primary)).mask.numpy(),
-            ridge=config.ridge,
-            seed=config.seed,
-        )
-        scores = criterion.score(inputs_of_criterion)
         selection = choose(scores)
-        _warn(selection, mask, config, reporter)
+        _warn(selection, mask, config.granularity, target, reporter)
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
             if scores.theta is not None:
-                _set_weights(model, mask.index, scores.theta)
+                for name, values in mask.index.split(torch.from_numpy(scores.theta)).items():
+                    model.get_parameter(name).detach().copy_(values)
             selection.mask.apply_(model)
         if config.reset_batchnorm:
             reset_batchnorm(model)
-        info = replace(
-            checkpoint.info,
-            position={},
-            metrics={"sparsity_before": mask.sparsity, "rescued": list(selection.guarded)},
-        )
-        result = _result(output, output.save(Checkpoint(info, model.state_dict(), selection.mask)))
-        output.publish(result)
-        return result
+        metrics = {"sparsity_before": mask.sparsity, "rescued": list(selection.guarded)}
+        info = replace(checkpoint.info, position={}, metrics=metrics)
+        saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
+        return output.publish(_result(output, saved))
 
 
-def _selector(
-    config: ApplyMaskConfig, mask: Mask, producers: list[tuple[int, ...]] | None
-) -> Callable[[Scores], Selection]:
-    """From scores to the new mask, as the options say."""
-    if config.zero:
-        return partial(select_zero, mask=mask, granularity=config.granularity, producers=producers)
-    return partial(
-        select,
-        mask=mask,
-        sparsity=_target(config),
-        scope=config.scope,
-        granularity=config.granularity,
-        producers=producers,
-    )
-
-
-def _target(config: ApplyMaskConfig) -> float:
-    """The sparsity that is asked for in this iteration."""
-    assert config.sparsity is not None
-    return target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-
-
-def _warn(selection: Selection, before: Mask, config: ApplyMaskConfig, reporter: Reporter) -> None:
-    """Say where the mask isn't what was asked for."""
+def _warn(selection: Selection, before: Mask, granularity: str, target: float | None, reporter: Reporter) -> None:
+    """Warn where the mask differs from what was asked for."""
     found = selection.mask.sparsity
     if selection.already_sparser:
         reporter.warn(f"the checkpoint is {before.sparsity:.2%} sparse already, more than asked for: nothing pruned")
-    elif config.granularity != "parameter" and not config.zero and abs(found - _target(config)) > OFF_TARGET:
+    elif granularity != "parameter" and target is not None and abs(found - target) > OFF_TARGET:
         reporter.warn(
-            f"{found:.2%} of the weights are pruned, where {_target(config):.2%} were asked for: "
-            f"whole {config.granularity}s come no nearer"
+            f"{found:.2%} of the weights are pruned, where {target:.2%} were asked for: "
+            f"whole {granularity}s come no nearer"
         )
     for name in selection.guarded:
         reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
-
-
-def _set_weights(model: nn.Module, index: ParameterIndex, theta: npt.NDArray[np.floating]) -> None:
-    for name, values in index.split(torch.from_numpy(theta)).items():
-        model.get_parameter(name).detach().copy_(values)
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
@@ -203,7 +172,7 @@ def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit
         )
     fit = reader.read_fit(name)
     evidence = fit.attributes["evidence"]
-    # The name of the authors' variant follows that of their solver.
+    # The authors' solver is followed by the name of its variant.
     solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
     if solver.certifies and not evidence["certified"]:
         raise MismatchError(

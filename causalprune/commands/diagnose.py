@@ -1,8 +1,7 @@
-"""Ask of a fit what a sceptic would: whether it predicts, is stable, and agrees with interventions."""
+"""``diagnose``: whether a fit predicts, is stable, and agrees with interventions."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,20 @@ from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
 from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.paths import RunPaths, fit_result_path
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import keyed_seed, make_deterministic
 from causalprune.base.units import parse_bytes
+from causalprune.commands._design import columns_of, penalty_of
 from causalprune.commands._network import set_up
-from causalprune.commands._output import StageResult, check_distinct, publish, require_replaceable
-from causalprune.commands.fit_gamma import design
+from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.config.fit_gamma import FitGammaConfig
-from causalprune.models.checkpoint import load_checkpoint
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
 from causalprune.training.losses import loss_function
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 HELD_OUT = 0.2
-"""Share of the steps for a fit that held out none."""
+"""Share of the steps that are held out, for a fit that held out none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +38,9 @@ class DiagnoseResult(StageResult):
     Attributes:
         fit: Name of the fit.
         recording: Name of its recording.
-        diagnosis: ``placebo``, ``stability``, ``agreement`` and ``interventions``; each is what was measured, or only
-            ``unavailable``, the reason why it wasn't.
-        findings: What they say, a sentence each.
+        diagnosis: ``placebo``, ``stability``, ``agreement`` and ``interventions``: each has the measurements, or only
+            ``unavailable``, the reason why there are none.
+        findings: What they mean, one sentence each.
     """
 
     fit: str
@@ -51,7 +49,7 @@ class DiagnoseResult(StageResult):
     findings: list[str]
 
 
-def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> DiagnoseResult:
+def diagnose(config: DiagnoseConfig, reporter: Reporter = SILENT) -> DiagnoseResult:
     """Measure how far a fit can be trusted.
 
     Does it predict held-out steps, and better than fits to permuted losses? Is its choice stable over resamples of the
@@ -67,8 +65,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="diagnose", config=config)
     run = RunPaths(config.run)
     if config.deterministic:
         make_deterministic()
@@ -80,19 +77,18 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter | None = None) -> Diagno
     check_distinct(output, *(p for p in (checkpoint_path, path, config.other) if isinstance(p, Path)))
     require_replaceable(output, "diagnose", overwrite=config.overwrite)
     fit = reader.read_fit(config.fit)
-    inputs = {"recording": reader.digest, "fit": fit.digest}
-    other = _other(config, store, reader, fit, inputs)
+    work.outputs = {"result": output}
+    work.inputs |= {"recording": reader.digest, "fit": fit.digest}
+    # Before the others, because its arguments may be wrong.
+    agreeing = _agreement(work, store, reader, fit)
     diagnosis = {
         "placebo": _placebo(config, reader, fit, reporter),
         "stability": _stability(fit),
-        "agreement": other,
-        "interventions": _interventions(config, checkpoint_path, reader, fit, inputs, reporter),
+        "agreement": agreeing,
+        "interventions": _interventions(work, checkpoint_path, reader, fit, reporter),
     }
     result = DiagnoseResult(
-        stage="diagnose",
-        inputs=inputs,
-        outputs={"result": str(output)},
-        seconds=time.monotonic() - started,
+        **work.common(),
         fit=config.fit,
         recording=reader.name,
         diagnosis=diagnosis,
@@ -111,18 +107,13 @@ def _placebo(config: DiagnoseConfig, reader: RecordingReader, fit: Fit, reporter
     if "row_weights" in fit.attributes["inputs"]:
         return {"unavailable": "the fit has row weights"}
     fitted = _fit_config(fit)
-    source, ranges, num_lags = design(fitted, reader)
+    source, ranges, num_lags = columns_of(fitted, reader)
     held_out = fitted.held_out or HELD_OUT
     if not held_out_tail(source.num_rows, held_out).any():
         return {"unavailable": f"{source.num_rows} steps are too few to hold any out"}
     if not evidence["num_nonzero"]:
         return {"unavailable": "every γ of the fit is 0"}
-    problem = LassoProblem(
-        alpha_ratio=min(1.0, evidence["alpha"] / evidence["alpha_max"]),
-        l1_ratio=fitted.l1_ratio,
-        sign=1 if fitted.positive else -1 if fitted.negative else 0,
-        normalize="column" if fitted.normalize == "column" else "none",
-    )
+    problem = LassoProblem(alpha_ratio=min(1.0, evidence["alpha"] / evidence["alpha_max"]), **penalty_of(fitted))
     options = SolverOptions(
         memory_bytes=parse_bytes(config.memory), max_passes=config.max_passes, seed=config.seed, held_out=held_out
     )
@@ -157,7 +148,7 @@ def _fit_config(fit: Fit) -> FitGammaConfig:
 
 
 def _magnitudes(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """|γ| summed over the lags and the largest dual correlation of each column."""
+    """For each column, |γ| summed over the lags and the largest scaled residual correlation."""
     return np.abs(fit.arrays["gamma"]).sum(axis=0), np.abs(fit.arrays["dual_correlation"]).max(axis=0)
 
 
@@ -168,13 +159,8 @@ def _stability(fit: Fit) -> dict[str, Any]:
     return {"resamples": fit.attributes["config"]["bootstrap"], **found}
 
 
-def _other(
-    config: DiagnoseConfig,
-    store: Store,
-    reader: RecordingReader,
-    fit: Fit,
-    inputs: dict[str, str],
-) -> dict[str, Any]:
+def _agreement(work: Work, store: Store, reader: RecordingReader, fit: Fit) -> dict[str, Any]:
+    config: DiagnoseConfig = work.config
     if config.other is None and config.other_recording is None:
         return {"unavailable": "no --other recording to compare with"}
     other_store = store if config.other is None else Store.open(config.other)
@@ -195,7 +181,7 @@ def _other(
             expected=f"{fit.arrays['gamma'].shape} γ, of the same granularity and lags",
             found=f"{compared.arrays['gamma'].shape}",
         )
-    inputs["other_recording"], inputs["other_fit"] = other.digest, compared.digest
+    work.inputs |= {"other_recording": other.digest, "other_fit": compared.digest}
     return {
         "columns": fit.arrays["gamma"].shape[1],
         "seeds": [reader.info.seed, other.info.seed],
@@ -204,20 +190,13 @@ def _other(
     }
 
 
-def _interventions(
-    config: DiagnoseConfig,
-    path: Path,
-    reader: RecordingReader,
-    fit: Fit,
-    inputs: dict[str, str],
-    reporter: Reporter,
-) -> dict[str, Any]:
+def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, reporter: Reporter) -> dict[str, Any]:
+    config: DiagnoseConfig = work.config
     if not config.interventions:
         return {"unavailable": "--interventions is 0"}
     if config.checkpoint is None and not path.exists():
         return {"unavailable": f"there is no {path}; name a --checkpoint"}
-    checkpoint = load_checkpoint(path)
-    inputs["checkpoint"] = checkpoint.sha256
+    checkpoint = work.load_checkpoint(path)
     remedy = "name the --checkpoint that the recording ended with"
     if checkpoint.info.index.fingerprint != reader.index.fingerprint:
         raise MismatchError(f"{path}", expected="the network of the recording", found="another", remedy=remedy)

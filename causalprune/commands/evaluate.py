@@ -1,8 +1,7 @@
-"""Measure a checkpoint on the test split, beside the dense network it came from."""
+"""``evaluate``: measure a checkpoint on the test split, beside the dense network that it comes from."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from causalprune.analysis.cost import flops, measure_cost, parameter_counts, sto
 from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
 from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.paths import RunPaths
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._network import load_network, set_up
-from causalprune.commands._output import StageResult, check_distinct, publish, require_replaceable
+from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
-from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.mask import Mask
 from causalprune.training.losses import loss_function
 from causalprune.training.metrics import evaluate_model
@@ -42,12 +40,12 @@ class EvaluateResult(StageResult):
     evaluation: dict[str, Any]
 
 
-def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> EvaluateResult:
+def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateResult:  # noqa: ARG001
     """Measure accuracy, sparsity, cost and size of a checkpoint on the test split.
 
     Args:
         config: Which checkpoint, and which dense one to compare it with.
-        reporter: Shows progress; silent when left out.
+        reporter: Not used; each command takes one.
 
     Returns:
         The measurements; they are also written as JSON.
@@ -55,15 +53,14 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="evaluate", config=config)
     run = RunPaths(config.run)
     source = config.checkpoint or run.final
     reference = config.reference or (run.pretrained if run.pretrained.exists() else None)
     outputs = evaluation_outputs(config)
-    checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
+    work.outputs = outputs
+    checkpoint = work.load_checkpoint(source, made_by="posttrain")
     info = checkpoint.info
-    inputs = {"checkpoint": checkpoint.sha256}
     device, data, model, mask = set_up(checkpoint, source, config)
 
     def measure(network: nn.Module) -> dict[str, Any]:
@@ -76,8 +73,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
     cost = flops(model, info.model.input_shape, mask.tensors())
     dense = None
     if reference is not None:
-        dense_checkpoint = load_checkpoint(reference)
-        inputs["reference"] = dense_checkpoint.sha256
+        dense_checkpoint = work.load_checkpoint(reference, role="reference")
         dense_model, _ = load_network(dense_checkpoint, reference, device, trust_code=config.trust_code)
         dense = measure(dense_model)
         dense["file_bytes"] = reference.stat().st_size
@@ -105,15 +101,9 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
         timed = measure_cost(model, info.index, mask.tensors(), info.model.input_shape)
         evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
     evaluation |= _measure_flatness(config, model, mask, data, device)
-    result = EvaluateResult(
-        stage="evaluate",
-        inputs=inputs,
-        outputs={role: str(output) for role, output in outputs.items()},
-        seconds=time.monotonic() - started,
-        evaluation=evaluation,
-    )
+    result = EvaluateResult(**work.common(), evaluation=evaluation)
     publish(outputs["result"], result, overwrite=config.overwrite)
-    # What was measured is on the disk before anything is drawn of it.
+    # The measurements are on the disk before anything is drawn.
     _draw(evaluation, outputs)
     return result
 
@@ -121,15 +111,15 @@ def evaluate(config: EvaluateConfig, reporter: Reporter | None = None) -> Evalua
 def _measure_flatness(
     config: EvaluateConfig, model: nn.Module, mask: Mask, data: DataSet, device: torch.device
 ) -> dict[str, Any]:
-    """The loss around the network, in evaluation mode, on a fixed part of a split; the parameters stay as they are.
+    """Measure the loss around the network, in evaluation mode, on a fixed part of a split; parameters stay unchanged.
 
     Returns:
-        ``flatness_samples``, ``flatness_split``, and of ``hessian``, ``noise`` and ``landscape`` what was asked for;
-        nothing if nothing was.
+        Those of ``hessian``, ``noise`` and ``landscape`` that were asked for, with ``flatness_samples`` and
+        ``flatness_split``; empty if none was.
 
     Raises:
         UsageError: An extra that isn't installed.
-        NumericalError: Eigenvalues that don't converge.
+        NumericalError: The eigenvalues don't converge.
     """
     if not (config.hessian or config.noise or config.landscape):
         return {}
@@ -167,11 +157,11 @@ def _measure_flatness(
 
 
 def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:
-    """The path of each output by its role; what would keep one from being written shows before anything is measured.
+    """The path of each output by its role, checked before anything is measured.
 
     Raises:
-        UsageError: A path that is taken by an input or another output, or a plot without matplotlib.
-        MismatchError: Another file than an earlier result.
+        UsageError: The path of an input or of another output, or a plot without matplotlib.
+        MismatchError: A file that isn't an earlier result.
     """
     run = RunPaths(config.run)
     path = config.output or run.result("evaluate")

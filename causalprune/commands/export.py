@@ -1,9 +1,8 @@
-"""Write a network for use elsewhere, under its name once it reads back as what it was."""
+"""``export``: write a network for use elsewhere; it gets its name once it reads back as the same."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,10 @@ from causalprune.base.files import atomic_file, make_directory, remove_partials
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path, result_path
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._network import load_network
-from causalprune.commands._output import (
-    StageResult,
-    check_distinct,
-    done_already,
-    identity_of,
-    read_result,
-    write_result,
-)
+from causalprune.commands._output import StageResult, Work, check_distinct, done_already, read_result, write_result
 from causalprune.config.export import ExportConfig
-from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.pruning.compact import compact_model, dead_units
@@ -46,10 +37,10 @@ class ExportResult(StageResult):
         parameters_before: The same of the checkpoint's.
         verified: How the file was compared after reading it back: ``bits`` (of the tensors, or of a PyTorch network's
             outputs), ``outputs`` (an ONNX network's, up to rounding), or ``not`` where ONNX Runtime is missing.
-        max_difference: Largest difference of outputs on random inputs, of the file's network or of the one whose
-            tensors the file holds, from the checkpoint's network.
-        dead_units: Filters and neurons of the checkpoint that have every weight pruned.
-        compact: Of ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``flops`` and
+        max_difference: Largest difference on random inputs between the outputs of the checkpoint's network and those
+            of the file's network, or of the network whose tensors the file holds.
+        dead_units: Filters and neurons of the checkpoint whose weights are all pruned.
+        compact: With ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``flops`` and
             ``flops_before`` per sample, and ``latency``, seconds by batch size, ``before`` and ``after``; else None.
     """
 
@@ -64,7 +55,7 @@ class ExportResult(StageResult):
     compact: dict[str, Any] | None
 
 
-def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResult:
+def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
     """Write a checkpoint's network or its weights, for use without causalprune.
 
     Args:
@@ -72,13 +63,12 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
         reporter: Passes on warnings; silent when left out.
 
     Returns:
-        What was written, and that it reads back as the same.
+        What was written, and how it was compared after reading it back.
 
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="export", config=config)
     run = RunPaths(config.run)
     source = config.checkpoint or run.final
     format: ExportFormat = EXPORT_FORMATS.load(config.format)
@@ -88,22 +78,20 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
     default = run.exported(format.suffix)
     path = config.output or default
     check_distinct(path, source)
-    checkpoint = load_checkpoint(source, remedy="run `causalprune posttrain` first, or name a --checkpoint")
-    inputs = {"checkpoint": checkpoint.sha256}
-    identity = identity_of("export", config, inputs)
+    checkpoint = work.load_checkpoint(source, made_by="posttrain")
+    work.outputs = {"model": path}
     report = result_path(run, "export", path, default)
     make_directory(path.parent)
     with FileLock(lock_path(path)):
         earlier = read_result(report)
         if done_already(
             f"{path}",
-            identity,
-            lambda: _identity(path, earlier),
-            overwrite=config.overwrite,
+            work.identity,
+            None if config.overwrite else _identity(path, earlier),
             remedy="pass --overwrite to replace it, or name an --output",
         ):
-            common = {name: earlier[name] for name in ("inputs", "outputs")}
-            return ExportResult(stage="export", already_done=True, **common, **earlier["metrics"])
+            done = work.common(already_done=True) | {"outputs": earlier["outputs"], "seconds": 0.0}
+            return ExportResult(**done, **earlier["metrics"])
         remove_partials(path.parent, path.name)
         model, mask = load_network(checkpoint, source, torch.device("cpu"), trust_code=config.trust_code)
         model.eval()
@@ -116,7 +104,12 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
                 "layers": [vars(layer) for layer in compacted.layers],
                 "flops_before": flops(model, shape).dense,
                 "flops": flops(exported, shape).dense,
-                "latency": _latencies(model, exported, shape),
+                "latency": {
+                    str(batch_size): dict(
+                        zip(("before", "after"), latency([model, exported], shape, batch_size), strict=True)
+                    )
+                    for batch_size in LATENCY_BATCHES
+                },
             }
         dead = sum(map(len, dead_units(mask.index, keep)))
         if config.compact:
@@ -128,11 +121,8 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
             if verified == "not":
                 reporter.warn("the ONNX file wasn't compared: pip install 'causalprune[onnx]' for ONNX Runtime")
             result = ExportResult(
-                stage="export",
-                inputs=inputs,
-                outputs={"model": str(path)},
-                seconds=time.monotonic() - started,
-                identity=identity,
+                **work.common(),
+                identity=work.identity,
                 format=config.format,
                 file_bytes=len(data),
                 parameters=_count(exported),
@@ -142,24 +132,16 @@ def export(config: ExportConfig, reporter: Reporter | None = None) -> ExportResu
                 dead_units=dead,
                 compact=compact,
             )
-            # Before the model: a crash between them leaves no file that the same command would take for another's.
+            # Before the model, so that no crash leaves a model that the same command would take for another's.
             write_result(report, {**result.to_json(), "sha256": hashlib.sha256(data).hexdigest()})
         return result
 
 
 def _identity(path: Path, report: dict[str, Any]) -> str | None:
-    """Of the export that made the file, empty for another file; None if there is none."""
+    """Identity of the export that made the file; empty for any other file, None if there is no file."""
     if not path.exists():
         return None
     return str(report["metrics"].get("identity")) if report and report.get("sha256") == sha256_file(path) else ""
-
-
-def _latencies(before: nn.Module, after: nn.Module, shape: tuple[int, ...]) -> dict[str, dict[str, float]]:
-    found = {}
-    for batch_size in LATENCY_BATCHES:
-        seconds = latency([before, after], shape, batch_size)
-        found[str(batch_size)] = dict(zip(("before", "after"), seconds, strict=True))
-    return found
 
 
 def _count(model: nn.Module) -> int:

@@ -1,28 +1,28 @@
-"""Fit the Granger coefficients γ of a recording and write them beside it."""
+"""``fit-gamma``: fit the Granger coefficients γ of a recording, and write them beside it with their evidence."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.curvature_table import curvature_table
-from causalprune.base.errors import DataError, MismatchError, NumericalError, UsageError
-from causalprune.base.paths import RunPaths
-from causalprune.base.progress import Reporter
+from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base.errors import NumericalError, UsageError
+from causalprune.base.json_files import decode_json, encode_json
+from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
-from causalprune.commands._fit_result import FitGammaResult, FitReport
-from causalprune.commands._output import done_already, identity_of
+from causalprune.commands._design import columns_of, penalty_of, per_squared_delta, row_weights
+from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.config.fit_gamma import FitGammaConfig
-from causalprune.pruning.groups import group_ids
 from causalprune.solver.evidence import NotCertifiedError
-from causalprune.solver.features import FeatureSource
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
@@ -31,7 +31,30 @@ from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.fits import require_name
 
 
-def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patient: bool = False) -> FitGammaResult:
+@dataclass(frozen=True, kw_only=True)
+class FitGammaResult(StageResult):
+    """Result of fit-gamma.
+
+    Attributes:
+        name: Name of the fit in the store.
+        recording: Name of the recording.
+        evidence: α, alpha_max, objective, duality gap, R², nonzeros and the rest, as JSON.
+        layers: The same for each layer of a fit with ``scope="layer"``.
+        curvature: Curvature and step size of each group, or why there are none, see
+            :func:`causalprune.analysis.curvature_table.curvature_table`; None for a fit to single parameters.
+        part_seconds: Where the exact solver's time went: ``read``, ``decode`` and ``product`` summed over threads, and
+            ``subproblem``; not in the store, where equal fits are equal bytes.
+    """
+
+    name: str
+    recording: str
+    evidence: dict[str, Any]
+    layers: dict[str, Any]
+    curvature: dict[str, Any] | None
+    part_seconds: dict[str, float]
+
+
+def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: bool = False) -> FitGammaResult:
     """Solve min_γ 1/(2T)·‖y − Xγ‖² + α·‖γ‖₁ over a recording (or its variants) and store γ with its evidence.
 
     Args:
@@ -45,65 +68,35 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="fit-gamma", config=config)
     path = config.store or RunPaths(config.run).store
     require_name("fit", config.name)
     store = Store.open(path)
     reader = store.recording(config.recording)
-    report = FitReport(config, reader)
-    inputs = {"recording": reader.digest}
-    weights = _row_weights(config, reader)
+    work.outputs = _outputs(config, path, reader)
+    work.inputs["recording"] = reader.digest
+    weights = row_weights(config, reader)
     if weights is not None:
-        inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
-    identity = identity_of("fit-gamma", config, inputs)
-    stored: dict[str, Any] = {}
-
-    def find() -> object:
-        if config.name not in reader.fits:
-            return None
-        stored.update(reader.read_fit(config.name).attributes)
-        return stored.get("identity", "")
-
+        work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
+    exists = not config.overwrite and config.name in reader.fits
+    stored = reader.read_fit(config.name).attributes if exists else {}
     if done_already(
         f"fit {config.name} in {path}",
-        identity,
-        find,
-        overwrite=config.overwrite,
+        work.identity,
+        stored.get("identity", "") if exists else None,
         expected="no such fit, or one of this configuration and recording",
         remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
     ):
-        result = report.result(inputs, stored, started, already_done=True)
+        result = _result(work, reader, stored, already_done=True)
         if processes().is_first:
-            report.publish(result)
+            _publish(work, result)
         return result
+
     solver: Solver = SOLVERS.load(config.solver)
-    options = SolverOptions(
-        memory_bytes=parse_bytes(config.memory),
-        max_passes=config.max_passes,
-        seed=config.seed,
-        device=config.device,
-        held_out=config.held_out,
-        folds=config.cv,
-        resamples=config.bootstrap,
-        ranking=config.ranking,
-        preset=config.preset,
-    )
-    source, ranges, num_lags = design(config, reader)
+    source, ranges, num_lags = columns_of(config, reader)
+    problem, options = _problem(config), _solver_options(config)
     if weights is not None:
         options = replace(options, row_weights=weights[reader.num_rows - source.num_rows :])
-    problem = LassoProblem(
-        alpha=config.alpha,
-        alpha_ratio=config.alpha_ratio,
-        num_alphas=config.alphas,
-        alpha_min_ratio=config.alpha_min_ratio,
-        target_nonzero=config.target_nonzero,
-        target_sparsity=config.target_sparsity,
-        l1_ratio=config.l1_ratio,
-        sign=1 if config.positive else -1 if config.negative else 0,
-        normalize="column" if config.normalize == "column" else "none",
-        tol=config.tol,
-    )
     own = processes()
     group = ProcessGroup(own)
     if group.count > 1:
@@ -115,8 +108,9 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             options = replace(options, device=str(resolve_device(config.device)))
         if not group.is_first:
             solver.assist(source, problem, options, ranges, group)
-            own.first(_wait)
-            return report.result(inputs, group.broadcast({}), started)
+            # While the first process writes the fit.
+            own.first(lambda: None)
+            return _result(work, reader, group.broadcast({}))
     name = config.name
     uncertified: NotCertifiedError | None = None
     with reporter.task("fit-gamma", -(-source.num_columns // source.block_width)) as bar:
@@ -131,22 +125,24 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             uncertified, solution, name = error, error.result, f"{config.name}.uncertified"
     if solution.evidence.warning:
         reporter.warn(solution.evidence.warning)
-    gamma = _per_squared_delta(solution.gamma, reader) if _divides_by_lr(config) else solution.gamma
-    # The three lag columns of a parameter lie side by side in X, and in rows of their own in the store.
-    arrays: dict[str, npt.NDArray[np.generic]] = {
-        "gamma": np.ascontiguousarray(gamma.reshape(-1, num_lags).T),
-        "dual_correlation": np.ascontiguousarray(solution.dual_correlation.reshape(-1, num_lags).T),
+
+    def by_lag(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """(lags, P) of values whose lag columns lie side by side for each parameter, as in X."""
+        return np.ascontiguousarray(values.reshape(-1, num_lags).T)
+
+    arrays: dict[str, npt.NDArray[Any]] = {
+        "gamma": by_lag(per_squared_delta(solution.gamma, config, reader)),
+        "dual_correlation": by_lag(solution.dual_correlation),
+        **solution.extras,
     }
-    for extra, values in solution.extras.items():
-        arrays[extra] = values
-        if extra == "path_values" and _divides_by_lr(config):
-            arrays[extra] = _per_squared_delta(values, reader)
-        if extra == "selection_probability":
-            arrays[extra] = np.ascontiguousarray(values.reshape(-1, num_lags).T)
+    if "path_values" in arrays:
+        arrays["path_values"] = per_squared_delta(arrays["path_values"], config, reader)
+    if "selection_probability" in arrays:
+        arrays["selection_probability"] = by_lag(arrays["selection_probability"])
     attributes: dict[str, Any] = {
-        "identity": identity,
+        "identity": work.identity,
         "config": config.identity_fields(),
-        "inputs": inputs,
+        "inputs": work.inputs,
         "granularity": config.granularity,
         "evidence": solution.evidence.to_json(),
         "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
@@ -157,7 +153,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             config.granularity,
             weights,
             lags=bool(config.lags),
-            memory_bytes=parse_bytes(config.memory),
+            memory_bytes=options.memory_bytes,
             seed=config.seed,
         )
         arrays |= found
@@ -165,7 +161,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
             reporter.warn(table["warning"])
         attributes["curvature"] = table | {key: with_flags(table[key]) for key in ("unavailable",) if key in table}
 
-    def publish() -> None:
+    def write() -> None:
         store.fits(reader.name).write(
             name,
             arrays,
@@ -182,86 +178,94 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
                 remedy=uncertified.remedy,
             ) from uncertified
 
-    own.first(publish)
+    own.first(write)
     attributes = group.broadcast(attributes)
     seconds = {part: round(value, 3) for part, value in solution.seconds.items()}
-    result = report.result(inputs, attributes, started, seconds=seconds)
-    report.publish(result)
+    result = _result(work, reader, attributes, seconds=seconds)
+    _publish(work, result)
     return result
 
 
+def _outputs(config: FitGammaConfig, store: Path | StoreUrl, reader: RecordingReader) -> dict[str, Path | StoreUrl]:
+    """The path of each output by its role, checked before the work.
+
+    Raises:
+        UsageError: A plot without matplotlib.
+        MismatchError: Another file exists where the result goes, and ``overwrite`` is not set.
+    """
+    path = fit_result_path(RunPaths(config.run), config.store, "fit-gamma", config.name, reader.name)
+    require_replaceable(path, "fit-gamma", overwrite=config.overwrite)
+    if config.plot is None:
+        return {"store": store, "result": path}
+    require_matplotlib()
+    return {"store": store, "result": path, "plot": config.plot}
+
+
 def _other_name(config: FitGammaConfig) -> str:
-    """A name for a fit whose name is taken."""
+    """Suggest a name for a fit whose name is taken."""
     name = f"{config.granularity}s" if config.granularity != "parameter" else "another"
     return name if name != config.name else f"{name}-2"
 
 
-def _wait() -> None:
-    """What the other processes have to do while the first one writes the fit."""
+def _problem(config: FitGammaConfig) -> LassoProblem:
+    return LassoProblem(
+        alpha=config.alpha,
+        alpha_ratio=config.alpha_ratio,
+        num_alphas=config.alphas,
+        alpha_min_ratio=config.alpha_min_ratio,
+        target_nonzero=config.target_nonzero,
+        target_sparsity=config.target_sparsity,
+        tol=config.tol,
+        **penalty_of(config),
+    )
 
 
-def _row_weights(config: FitGammaConfig, reader: RecordingReader) -> npt.NDArray[np.float64] | None:
-    """Weights of the recorded steps, from a file of numbers.
-
-    Raises:
-        DataError: No such file, no numbers, or not one for each step.
-    """
-    path = config.row_weights
-    if path is None:
-        return None
-    remedy = "write them with numpy.save or numpy.savetxt"
-    try:
-        loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
-        weights = np.asarray(loaded, np.float64)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}", expected="a file of numbers", found=str(error)[:80], remedy=remedy) from error
-    if weights.shape != (reader.num_rows,):
-        raise DataError(
-            f"{path}", expected=f"{reader.num_rows} numbers, one per step", found=f"{weights.shape}", remedy=remedy
-        )
-    return weights
+def _solver_options(config: FitGammaConfig) -> SolverOptions:
+    return SolverOptions(
+        memory_bytes=parse_bytes(config.memory),
+        max_passes=config.max_passes,
+        seed=config.seed,
+        device=config.device,
+        held_out=config.held_out,
+        folds=config.cv,
+        resamples=config.bootstrap,
+        ranking=config.ranking,
+        preset=config.preset,
+    )
 
 
-def design(
-    config: FitGammaConfig, reader: RecordingReader
-) -> tuple[FeatureSource, list[tuple[str, int, int]] | None, int]:
-    """The columns of X, the ranges of them that are layers when each is fitted by itself, and columns per parameter."""
-    lags = config.lags if config.lags is not None else int(reader.info.momentum > 0)
-    num_lags = 1 if lags == 0 else 3
-    groups = None
-    if config.granularity != "parameter":
-        groups, _ = group_ids(reader.index, config.granularity, reader.active)
-    source = FeatureSource(reader, lags=1 if lags else 0, groups=groups, lr_scale=_divides_by_lr(config))
-    if config.scope == "global":
-        return source, None, num_lags
-    ranges, first = [], 0
-    for entry in reader.index:
-        part = slice(entry.offset, entry.stop)
-        if groups is None:
-            count = int(reader.active[part].sum())
-        else:
-            before = int(reader.active[: entry.offset].sum())
-            members = groups[before : before + int(reader.active[part].sum())]
-            count = len(np.unique(members))
-        if count:
-            ranges.append((entry.name, first * num_lags, (first + count) * num_lags))
-        first += count
-    return source, ranges, num_lags
+def _result(
+    work: Work,
+    reader: RecordingReader,
+    attributes: dict[str, Any],
+    *,
+    already_done: bool = False,
+    seconds: dict[str, float] | None = None,
+) -> FitGammaResult:
+    """The result of a fit with these attributes."""
+    return FitGammaResult(
+        **work.common(already_done=already_done),
+        name=work.config.name,
+        recording=reader.name,
+        evidence=attributes["evidence"],
+        layers=attributes["layers"],
+        curvature=attributes.get("curvature"),
+        part_seconds=seconds or {},
+    )
 
 
-def _divides_by_lr(config: FitGammaConfig) -> bool:
-    solver: Solver = SOLVERS.load(config.solver)
-    return config.normalize == "lr" or solver.divides_by_lr(SolverOptions(preset=config.preset))
+def _publish(work: Work, result: FitGammaResult) -> None:
+    """Write the result, unless that of the same fit exists from the time when it was made; then draw the plot."""
+    path = Path(str(work.outputs["result"]))
+    as_read = decode_json(encode_json(result.to_json()), "result")
+    if not result.already_done or _content(read_result(path)) != _content(as_read):
+        publish(path, result, overwrite=work.config.overwrite)
+    if work.config.plot is not None:
+        from causalprune.analysis.plots.recording import plot_path
+
+        plot_path(result.evidence, work.config.plot)
 
 
-def _per_squared_delta(gamma: npt.NDArray[np.float64], reader: RecordingReader) -> npt.NDArray[np.float64]:
-    """γ per Δθ² of a fit to Δθ²/η²."""
-    lr = np.unique(reader.steps.lr)
-    if len(lr) > 1:
-        raise MismatchError(
-            f"recording {reader.name}",
-            expected="one learning rate, to divide the columns by its square",
-            found=f"{lr.min():g} to {lr.max():g}",
-            remedy="use --normalize none or column",
-        )
-    return gamma / lr[0] ** 2
+def _content(result: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The part of a result file that the stored fit determines: everything but times and places."""
+    return result.get("inputs"), {n: v for n, v in result.get("metrics", {}).items() if n != "part_seconds"}

@@ -1,4 +1,4 @@
-"""The commands by name, known without importing what they do: the command line and ``run`` are made from this table."""
+"""The commands by name, without importing what they do; the command line is built from this table."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _COMMANDS = {
 }
 
 CONFIGS = Registry("command", {name: config for name, (config, _) in _COMMANDS.items()})
-"""The class of each command's options, in the order of ``--help``; its docstring is the help, and ends with an example
-that works as it stands."""
+"""The class of each command's options, in the order of ``--help``; its docstring is the help and ends with an example
+that works as it is."""
 
 FUNCTIONS = Registry("command", {name: function for name, (_, function) in _COMMANDS.items()})
-"""What each command does: a function of its options and a reporter that returns a result."""
+"""Each command: a function of its options and a reporter that returns a result."""
 
 _PARAMETERS = re.compile(r"`([a-z]\w*(?:=[^`,]+)?(?:, [a-z]\w*=[^`,]+)*)`")
 """A parameter in backticks, or several with their values, such as ``momentum=0, stride=1``."""
 
 GROUPS = {"store": "Verify, export, compact or merge trajectory stores."}
-"""What the commands that share their first word do."""
+"""The help of commands that share their first word."""
 
 
 def load_configs() -> dict[str, type[Options]]:

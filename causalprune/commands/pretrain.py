@@ -1,4 +1,4 @@
-"""Train a dense network, so that it reaches a basin of attraction before anything is recorded."""
+"""``pretrain``: train a dense network, so that it reaches a basin of attraction before anything is recorded."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from torch import nn
 
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import check_distinct
-from causalprune.commands._training import TrainingResult, finished_training, train_stage
+from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import CheckpointInfo
@@ -23,11 +23,11 @@ from causalprune.models.registry import build_model
 
 
 def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:
-    """The data, and the network before any training, as the options name them.
+    """The data and the untrained network that the options name.
 
     Raises:
-        UsageError: An unknown model or data set, or a model that can't take these data.
-        DataError: Data that are missing or can't be used.
+        UsageError: An unknown model or data set, or a model that can't take this data.
+        DataError: Data that is missing or can't be used.
     """
     data_spec = DataSpec(
         name=config.dataset,
@@ -43,7 +43,7 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
     return data_spec, data, spec, build_model(spec, seed=keyed_seed(config.seed, "weights"))
 
 
-def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> TrainingResult:
+def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingResult:
     """Train a dense network and write it as a checkpoint.
 
     Args:
@@ -56,18 +56,14 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Traini
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    default = RunPaths(config.run).pretrained
-    path = config.output or default
-    inputs = {}
+    output = CheckpointOutput(stage="pretrain", config=config, default=RunPaths(config.run).pretrained)
     if config.init_from is not None:
-        check_distinct(path, config.init_from)
-        inputs["init_from"] = sha256_file(config.init_from)
-    output = CheckpointOutput("pretrain", config, path, default, inputs)
+        check_distinct(output.path, config.init_from)
+        output.inputs["init_from"] = sha256_file(config.init_from)
     with output.exclusive():
-        done = finished_training(output)
+        done = output.finished()
         if done is not None:
-            return done
+            return output.publish(training_result(output, done, already_done=True))
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()
@@ -76,14 +72,5 @@ def pretrain(config: PretrainConfig, reporter: Reporter | None = None) -> Traini
             load_initial_weights(model, config.init_from, key_map=config.key_map)
         model.to(device)
         index = ParameterIndex.from_model(model)
-        info = CheckpointInfo(
-            stage="pretrain",
-            model=spec,
-            data=data_spec,
-            data_fingerprint=data.fingerprint,
-            index=index,
-            config={},
-            identity="",
-            inputs={},
-        )
-        return train_stage(output, model, data, Mask.all(index), info, device, reporter)
+        info = CheckpointInfo("pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=index)
+        return train_checkpoint(output, model, data, Mask.all(index), info, device, reporter)

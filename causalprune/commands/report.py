@@ -1,28 +1,24 @@
-"""A page of what a sweep found."""
+"""``report``: a page with the results of a sweep."""
 
 from __future__ import annotations
 
 import base64
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from causalprune.analysis.plots.curves import color_of
 from causalprune.analysis.report.page import Page, Section, is_page
 from causalprune.analysis.report.sections import SECTIONS
 from causalprune.analysis.report.series import Block, blocks_of
-from causalprune.base.errors import DataError, MismatchError, storage_errors
+from causalprune.base.errors import DataError, storage_errors
 from causalprune.base.files import make_directory, remove_file, remove_partials, write_atomic
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path
-from causalprune.base.progress import Reporter
-from causalprune.commands._output import StageResult
+from causalprune.base.progress import SILENT, Reporter
+from causalprune.commands._output import StageResult, Work, done_already
 from causalprune.commands.sweep.grid import read_grid
-from causalprune.commands.sweep.table import read_mask, read_results
+from causalprune.commands.sweep.table import ResultTable, read_mask
 from causalprune.config.report import ReportConfig
 
 _MISSING = {
@@ -34,7 +30,7 @@ _MISSING = {
     "hessian": "Hessian eigenvalues and spectra (--set evaluate.hessian=5)",
     "noise": "noise tolerance (--set evaluate.noise=true)",
 }
-"""What a page leaves out for want of something, and how to get it."""
+"""What a page may lack, and how to get it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +38,12 @@ class ReportResult(StageResult):
     """Result of report.
 
     Attributes:
-        rows: Rows of the table that it shows.
-        points: Rows that the sweep will have.
+        rows: Rows of the table that the page shows.
+        points: Rows that the finished sweep has.
         pictures: Names of the PNG files beside the page.
         phase_shift: For each further setting and criterion where the score falls: ``sparsity``, ``low``, ``high``,
             ``width``, ``width_spread``, ``inside``, ``seeds``, ``curves`` and ``undetermined`` of
-            :class:`causalprune.analysis.report.phase.PhaseShift`, or ``reason`` why that can't be said of any seed.
+            :class:`causalprune.analysis.report.phase.PhaseShift`, or the ``reason`` why no seed determines them.
         eigenvalues: For each further setting the lines of
             :meth:`causalprune.analysis.report.series.Block.eigenvalue_lines`.
     """
@@ -59,11 +55,11 @@ class ReportResult(StageResult):
     eigenvalues: list[dict[str, Any]]
 
 
-def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResult:
+def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
     """Write ``index.html`` and its pictures from the table of a sweep.
 
     Args:
-        config: Which sweep, and where to.
+        config: Which sweep, and where to write.
         reporter: Shows progress; silent when left out.
 
     Returns:
@@ -75,11 +71,10 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         LockedError: Another process is writing there.
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="report", config=config)
     paths = RunPaths(config.run).sweep
     grid = read_grid(paths.grid)
-    rows = read_results(paths)
+    rows = ResultTable(paths).rows()
     if not rows:
         raise DataError(
             f"{paths.root}",
@@ -89,15 +84,17 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         )
     folder = config.output or config.run / "report"
     path = folder / "index.html"
+    work.outputs = {"page": path}
     make_directory(folder)
     with FileLock(lock_path(folder)):
-        if path.exists() and not is_page(path) and not config.overwrite:
-            raise MismatchError(
-                f"{path}",
-                expected="no such file, or an earlier page of report",
-                found="another file",
-                remedy="name another --output, or pass --overwrite to replace it",
-            )
+        done_already(
+            f"{path}",
+            True,
+            is_page(path) if path.exists() and not config.overwrite else None,
+            expected="no such file, or an earlier page of report",
+            found="another file",
+            remedy="name another --output, or pass --overwrite to replace it",
+        )
         remove_partials(folder)
         blocks = blocks_of(
             rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")]
@@ -105,28 +102,23 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         colors = color_of(list(dict.fromkeys(row["criterion"] for row in rows)))
         page = Page(config.title or _title(rows))
         _introduce(page, grid, rows)
-
-        def kept(row: dict[str, Any]) -> npt.NDArray[np.bool_] | None:
-            return read_mask(paths, row["cell"])
-
+        several = len(blocks) > 1
         pictures: list[str] = []
-        phase_shift: list[dict[str, Any]] = []
-        eigenvalues: list[dict[str, Any]] = []
         missing: list[list[str]] = []
         with reporter.task("report", len(blocks)) as bar:
             for number, block in enumerate(blocks):
-                prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
-                if len(blocks) > 1:
+                prefix = f"{number + 1:02d}-" if several else ""
+                if several:
                     page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
-                section = Section(page, block, colors, kept, folder, prefix, 3 if len(blocks) > 1 else 2)
+                section = Section(
+                    page, block, colors, lambda row: read_mask(paths, row["cell"]), folder, prefix, 3 if several else 2
+                )
                 for show in SECTIONS:
                     show(section)
                 missing.append(section.missing)
                 pictures += section.pictures
-                phase_shift += _phase_lines(block)
-                eigenvalues += [{"settings": block.settings, **line} for line in block.eigenvalue_lines()]
                 bar.advance(1)
-        # What no block has.
+        # What all blocks lack.
         absent = [name for name in missing[0] if all(name in of_one for of_one in missing)]
         if absent:
             page.heading("Not in this report")
@@ -136,20 +128,17 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         _remove_earlier(folder, path, keep=set(pictures))
         write_atomic(path, page.html().encode())
     return ReportResult(
-        stage="report",
-        inputs={},
-        outputs={"page": str(path)},
-        seconds=time.monotonic() - started,
+        **work.common(),
         rows=len(rows),
         points=len(grid["cells"]),
         pictures=pictures,
-        phase_shift=phase_shift,
-        eigenvalues=eigenvalues,
+        phase_shift=[line for block in blocks for line in _phase_lines(block)],
+        eigenvalues=[{"settings": b.settings, **line} for b in blocks for line in b.eigenvalue_lines()],
     )
 
 
 def _remove_earlier(folder: Path, page: Path, keep: set[str]) -> None:
-    """Remove the pictures of an earlier report: those that its page holds byte for byte, and no others."""
+    """Delete the pictures of an earlier report: only those that its page contains byte for byte."""
     if not is_page(page):
         return
     with storage_errors(page, "read"):

@@ -1,12 +1,11 @@
-"""The whole pipeline as one resumable command: pretrain, N × [train, record, fit, mask], posttrain, evaluate.
+"""``run``: the whole pipeline as one resumable command: pretrain, N × [train, record, fit, mask], posttrain, evaluate.
 
-No fit is made for a criterion that reads none.
+There is no fit for a criterion that reads none.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,12 +13,12 @@ from causalprune.base.files import make_directory, remove_file, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path
-from causalprune.base.progress import LabelledReporter, Reporter
+from causalprune.base.progress import SILENT, LabelledReporter, Reporter
 from causalprune.base.signals import stop_signals
-from causalprune.commands._output import StageResult, done_already, write_result
+from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
 from causalprune.commands.apply_mask import apply_mask
-from causalprune.commands.evaluate import EvaluateResult, evaluate, evaluation_outputs
+from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
@@ -39,8 +38,8 @@ class RunResult(StageResult):
     """Result of run.
 
     Attributes:
-        iterations: Metrics on the validation split before the recording, rows recorded, R² of the fit, nonzero γ and
-            sparsity of each iteration; of the fit None where the criterion reads none.
+        iterations: For each iteration the metrics on the validation split before the recording, the rows recorded, R²
+            and nonzero γ of the fit (None if the criterion reads none), and the sparsity.
         evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
     """
 
@@ -48,14 +47,14 @@ class RunResult(StageResult):
     evaluation: dict[str, Any]
 
 
-def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
-    """Run the pipeline; started again after any interruption, it goes on where it stopped and ends with the same bytes.
+def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
+    """Run the pipeline; after any interruption, the same call continues where it stopped and ends with the same bytes.
 
-    Every stage knows by its output whether it is done, so this function only calls them in order. Iteration i lies in
-    ``iteration-00i/``; its training starts from the network that the iteration before left.
+    Each stage knows by its output whether it is done, so this function only calls them in order. Iteration i works in
+    ``iteration-00i/``; its training starts from the network that the previous iteration pruned.
 
     Args:
-        config: The pipeline; ``config.set`` reaches every option of every stage.
+        config: The pipeline; ``config.set`` sets any option of any stage.
         reporter: Shows progress; silent when left out.
 
     Returns:
@@ -64,15 +63,15 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
-    # What --overwrite replaces is gone before the first stage starts.
-    plan = PipelinePlan(replace(config, overwrite=False))
     paths = RunPaths(config.run)
-    # Every stage is configured before the first one starts: a typo must not show after an hour.
+    outputs = {"checkpoint": paths.final, "result": paths.result("run")}
+    work = Work(stage="run", config=config, outputs=outputs)
+    # What --overwrite replaces is deleted before the first stage starts.
+    plan = PipelinePlan(replace(config, overwrite=False))
+    # All stages are configured before the first one starts, so that no typo shows after an hour.
     iterations = [plan.iteration(number) for number in range(config.iterations)]
     pretrain_config, posttrain_config = plan.pretrain(), plan.posttrain()
-    # Its result is no part of what --overwrite removes.
+    # Its result isn't among the files that --overwrite deletes.
     evaluate_config = PipelinePlan(config).evaluate()
     evaluation_outputs(evaluate_config)
     _require_groups(pretrain_config, [(fit, mask) for _, _, fit, mask in iterations])
@@ -104,28 +103,21 @@ def run(config: RunConfig, reporter: Reporter | None = None) -> RunResult:
             )
         final = posttrain(posttrain_config, reporter)
         stop.check()
-        evaluated: EvaluateResult = evaluate(evaluate_config, reporter)
-        result = RunResult(
-            stage="run",
-            inputs={},
-            outputs={"checkpoint": str(paths.final), "result": str(paths.result("run"))},
-            already_done=all_done and final.already_done,
-            seconds=time.monotonic() - started,
-            iterations=lines,
-            evaluation=evaluated.evaluation,
-        )
-        write_result(paths.result("run"), result.to_json())
+        evaluation = evaluate(evaluate_config, reporter).evaluation
+        common = work.common(already_done=all_done and final.already_done)
+        result = RunResult(**common, iterations=lines, evaluation=evaluation)
+        write_result(outputs["result"], result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
-    """Check that the network which will be trained has the filters, neurons or channels that are to be pruned.
+    """Check that the network to be trained has the filters, neurons or channels to be pruned.
 
     Raises:
         MismatchError: It has none.
     """
-    # Weights and layers are in every network; for the others it has to be built.
+    # Every network has weights and layers; only for other groups it must be built.
     everywhere = ("parameter", "layer")
     if all(c is None or c.granularity in everywhere for plan in plans for c in plan):
         return
@@ -140,11 +132,11 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | N
 def _claim(config: RunConfig, paths: RunPaths) -> None:
     """Bind the run directory to this configuration.
 
-    With ``--overwrite`` what an earlier run left goes first, all of it; a marker says so until the new run is done, so
-    that the same command, started again after an interruption, goes on.
+    ``--overwrite`` first deletes all artifacts of an earlier run. Until the new run is done, a marker says that this
+    happened, so that the same command, started again after an interruption, continues.
 
     Raises:
-        MismatchError: It belongs to another one.
+        MismatchError: It belongs to another configuration.
     """
     mine = json.loads(json.dumps(config.identity_fields()))
     marker = progress_path(paths.run_config)
@@ -155,16 +147,14 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
             write_json(paths.run_config, mine)
             write_json(marker, mine)
         return
-    earlier: dict[str, Any] | None = None
-    if paths.run_config.exists():
-        value = read_json(paths.run_config)
-        earlier = {name: value.get(name) for name in mine} if isinstance(value, dict) else {}
-    changed = [f"{name}={value!r}" for name, value in (earlier or {}).items() if value != mine[name]]
+    exists = paths.run_config.exists()
+    value = read_json(paths.run_config) if exists else {}
+    earlier = {name: value.get(name) for name in mine} if isinstance(value, dict) else {}
+    changed = [f"{name}={value!r}" for name, value in earlier.items() if value != mine[name]]
     if not done_already(
         f"{paths.root}",
         mine,
-        lambda: earlier,
-        overwrite=False,
+        earlier if exists else None,
         expected="a run of this very configuration",
         found=f"one with {', '.join(changed[:3]) or 'none'}",
         remedy="pass --overwrite to start anew, or choose another --run",

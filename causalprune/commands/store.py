@@ -1,8 +1,7 @@
-"""The commands that work on a trajectory store as a whole: verify, export, merge, compact."""
+"""``store verify``, ``store export``, ``store merge``, ``store compact``: commands for a whole trajectory store."""
 
 from __future__ import annotations
 
-import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,9 @@ from causalprune.base.errors import CausalpruneError, CorruptError, DataError, U
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path, parse_place
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import parse_range
-from causalprune.commands._output import StageResult, done_already
+from causalprune.commands._output import StageResult, Work, done_already
 from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.export import export_recording, format_of, is_exported
@@ -21,7 +20,7 @@ from causalprune.trajectory.maintenance import Merge, recode
 from causalprune.trajectory.names import RECORDING_FORMATS
 
 _SHOWN = 10
-"""Problems that are named one by one."""
+"""Most problems that are named one by one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +40,13 @@ class StoreVerifyResult(StageResult):
     stored_bytes: int
 
 
-def store_verify(config: StoreVerifyConfig, reporter: Reporter | None = None) -> StoreVerifyResult:
-    """Compare every byte of a store with what was recorded about it.
+def store_verify(config: StoreVerifyConfig, reporter: Reporter = SILENT) -> StoreVerifyResult:
+    """Compare each byte of a store with the checksums recorded for it.
 
     Raises:
         CorruptError: Something is missing or damaged; each file is named.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="store verify", config=config)
     path = config.store or RunPaths(config.run).store
     store = Store.open(path)
     problems = store.verify()
@@ -62,10 +60,7 @@ def store_verify(config: StoreVerifyConfig, reporter: Reporter | None = None) ->
         )
     readers = [store.recording(name) for name in store.recordings]
     return StoreVerifyResult(
-        stage="store verify",
-        inputs={},
-        outputs={},
-        seconds=time.monotonic() - started,
+        **work.common(),
         path=str(path),
         recordings=len(readers),
         rows=sum(reader.num_rows for reader in readers),
@@ -90,19 +85,19 @@ class StoreExportResult(StageResult):
     file_bytes: int
 
 
-def store_export(config: StoreExportConfig, reporter: Reporter | None = None) -> StoreExportResult:
+def store_export(config: StoreExportConfig, reporter: Reporter = SILENT) -> StoreExportResult:  # noqa: ARG001
     """Export a slice of a recording.
 
     Raises:
-        UsageError: The file is there already, or its name says no format; an unknown parameter.
+        UsageError: The file exists, or its name doesn't tell the format; an unknown parameter.
         DataError: Rows that weren't recorded.
         LockedError: Another process is writing the file.
     """
-    del reporter
-    started = time.monotonic()
+    work = Work(stage="store export", config=config)
     reader = Store.open(config.store or RunPaths(config.run).store).recording(config.recording)
     path = config.output
     assert path is not None
+    work.inputs, work.outputs = {"recording": reader.digest}, {"file": path}
     is_folder = RECORDING_FORMATS.load(config.format or format_of(path)).is_folder
     replaceable = is_exported(path) if is_folder else path.is_file()
     if path.exists() and not (replaceable and config.overwrite):
@@ -117,10 +112,7 @@ def store_export(config: StoreExportConfig, reporter: Reporter | None = None) ->
         remove_partials(path.parent, path.name)
         rows, columns = export_recording(reader, path, format=config.format, rows=wanted, parameters=config.param)
     return StoreExportResult(
-        stage="store export",
-        inputs={"recording": reader.digest},
-        outputs={"file": str(path)},
-        seconds=time.monotonic() - started,
+        **work.common(),
         recording=reader.name,
         rows=rows,
         columns=columns,
@@ -145,18 +137,17 @@ class StoreMergeResult(StageResult):
     parts: list[dict[str, object]]
 
 
-def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> StoreMergeResult:
+def store_merge(config: StoreMergeConfig, reporter: Reporter = SILENT) -> StoreMergeResult:  # noqa: ARG001
     """Merge stores.
 
     Raises:
         MismatchError: Another model, mask, optimizer or definition of a row.
         DataError: A recording that isn't finished.
-        UsageError: Something else is at the output already, or the output is one of the parts.
+        UsageError: Something else exists at the output, or the output is one of the parts.
     """
-    del reporter
-    started = time.monotonic()
-    assert config.output is not None
     path = config.output
+    assert path is not None
+    work = Work(stage="store merge", config=config, outputs={"store": path})
     sources = [parse_place(store) for store in config.stores]
     if path.resolve() in [source.resolve() for source in sources if isinstance(source, Path)]:
         raise UsageError("--output", expected="another path than the stores'", found=f"{path}")
@@ -165,20 +156,14 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
         if config.overwrite and path.exists():
             Store.delete(path)
         merge = Merge.of([Store.open(source) for source in sources], config.codec)
-        found: list[RecordingReader] = []
-
-        def find() -> bool | None:
-            if not path.exists():
-                return None
+        existing: RecordingReader | None = None
+        if path.exists():
             with suppress(CausalpruneError):
-                found.append(Store.open(path).recording())
-            return bool(found) and merge.made(found[0])
-
+                existing = Store.open(path).recording()
         already_done = done_already(
             f"{path}",
             True,
-            find,
-            overwrite=False,
+            existing is not None and merge.made(existing) if path.exists() else None,
             expected="nothing there yet, or a merge of the same recordings",
             found="something else",
             remedy="pass --overwrite to replace it, or choose another --output",
@@ -186,14 +171,11 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter | None = None) -> S
         )
         if not already_done:
             merge.write(path)
-        reader = found[0] if already_done else Store.open(path).recording()
+        reader = existing or Store.open(path).recording()
     parts = reader.info.extra["merged"]
+    work.inputs = {f"recording {number}": part["digest"] for number, part in enumerate(parts)}
     return StoreMergeResult(
-        stage="store merge",
-        inputs={f"recording {number}": part["digest"] for number, part in enumerate(parts)},
-        outputs={"store": str(path)},
-        already_done=already_done,
-        seconds=time.monotonic() - started,
+        **work.common(already_done=already_done),
         rows=reader.num_rows,
         columns=reader.num_columns,
         stored_bytes=reader.stored_bytes,
@@ -206,10 +188,10 @@ class StoreCompactResult(StageResult):
     """Result of store compact.
 
     Attributes:
-        recoded: Recordings that were stored anew.
+        recoded: Recordings that were stored with another codec.
         dropped: Recordings that were deleted.
         bytes_before: Bytes of all shards before.
-        bytes_after: And now.
+        bytes_after: Bytes of all shards now.
     """
 
     recoded: list[str]
@@ -218,19 +200,18 @@ class StoreCompactResult(StageResult):
     bytes_after: int
 
 
-def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) -> StoreCompactResult:
-    """Drop recordings, then store those that are left with another codec, each in its place.
+def store_compact(config: StoreCompactConfig, reporter: Reporter = SILENT) -> StoreCompactResult:
+    """Drop recordings, then store the others with another codec, each in place.
 
-    A crash leaves every recording either as it was or done; run the same command again.
+    A crash leaves each recording as it was or done; run the same command again.
 
     Raises:
-        DataError: A recording that isn't there or isn't finished.
+        DataError: A recording that doesn't exist or isn't finished.
         UsageError: A codec that keeps more bits than a recording has.
         LockedError: Another process is recording into the store, or changing fits.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
     path = config.store or RunPaths(config.run).store
+    work = Work(stage="store compact", config=config, outputs={"store": path})
     store = Store.open(path)
     store.recover(break_lock=config.break_lock)
     before = {name: store.recording(name).stored_bytes for name in store.recordings}
@@ -243,17 +224,13 @@ def store_compact(config: StoreCompactConfig, reporter: Reporter | None = None) 
         store.delete_recording(name, break_lock=config.break_lock)
     recoded = []
     if config.codec is not None:
-        names = [name for name in store.recordings if store.recording(name).codec != config.codec]
-        with reporter.task("compact", len(names)) as bar:
-            for name in names:
+        recoded = [name for name in store.recordings if store.recording(name).codec != config.codec]
+        with reporter.task("compact", len(recoded)) as bar:
+            for name in recoded:
                 recode(store, name, config.codec)
-                recoded.append(name)
                 bar.advance(1)
     return StoreCompactResult(
-        stage="store compact",
-        inputs={},
-        outputs={"store": str(path)},
-        seconds=time.monotonic() - started,
+        **work.common(),
         recoded=recoded,
         dropped=list(config.drop),
         bytes_before=sum(before.values()),

@@ -64,9 +64,9 @@ class CheckpointInfo:
     data: DataSpec
     data_fingerprint: str
     index: ParameterIndex
-    config: dict[str, Any]
-    identity: str
-    inputs: dict[str, str]
+    config: dict[str, Any] = field(default_factory=dict)
+    identity: str = ""
+    inputs: dict[str, str] = field(default_factory=dict)
     position: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)

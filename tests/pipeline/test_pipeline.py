@@ -114,7 +114,7 @@ def test_rewinding_takes_the_pretrained_weights_under_the_mask(finished_run, tmp
     call_json(capsys, "apply-mask", *options)
     rewound, dense = load_checkpoint(output), load_checkpoint(finished_run / "pretrained.safetensors")
     for name, weight in dense.weights.items():
-        keep = rewound.mask.get(name, torch.ones_like(weight, dtype=torch.bool))
+        keep = rewound.mask.tensors().get(name, torch.ones_like(weight, dtype=torch.bool))
         assert torch.equal(rewound.weights[name], torch.where(keep, weight, 0.0))
 
 

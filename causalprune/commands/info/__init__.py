@@ -1,1 +1,1 @@
-"""``info``: say what a store, a checkpoint or a run directory is."""
+"""``info``: describe a store, a checkpoint or a run directory; the function is in :mod:`.command`."""

@@ -1,6 +1,6 @@
-"""Say what a store, a checkpoint or a run directory is, where it comes from and whether it is whole.
+"""Describe a store, a checkpoint or a run directory: what it is, where it comes from and whether it is intact.
 
-Nothing here imports PyTorch or Zarr: headers and commit logs are enough, so it answers in under a second.
+Nothing here imports PyTorch or Zarr: headers and commit logs are enough, so the answer takes less than a second.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, progress_path
-from causalprune.base.progress import Reporter
-from causalprune.commands._output import read_result
+from causalprune.base.progress import SILENT, Reporter
+from causalprune.commands._output import SCHEMA_VERSION, read_result
 from causalprune.commands.info.store_description import (
     Problems,
     describe_parameter,
@@ -34,10 +34,10 @@ class InfoResult:
 
     Attributes:
         kind: ``run``, ``checkpoint`` or ``store``.
-        path: What was looked at.
-        details: What it says about itself.
+        path: What was described.
+        details: The description.
         problems: What is wrong with it; empty when healthy.
-        exit_code: Of the command: that of damage, if any was found.
+        exit_code: Exit code of the command: that of damage if any was found.
         seconds: Wall time.
     """
 
@@ -52,7 +52,7 @@ class InfoResult:
     def to_json(self) -> dict[str, Any]:
         """The JSON object of ``--json``."""
         return {
-            "schema_version": 1,
+            "schema_version": SCHEMA_VERSION,
             "stage": "info",
             "kind": self.kind,
             "path": self.path,
@@ -63,21 +63,20 @@ class InfoResult:
         }
 
 
-def info(config: InfoConfig, reporter: Reporter | None = None) -> InfoResult:
+def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa: ARG001
     """Describe a store, a checkpoint or a run directory.
 
     Args:
-        config: Which, and whether to read everything again.
-        reporter: Not used; every stage takes one.
+        config: Which one, and whether to read all of it again.
+        reporter: Not used; each command takes one.
 
     Returns:
         The description and the problems found.
 
     Raises:
         DataError: Nothing there.
-        CorruptError: Something that isn't causalprune's.
+        CorruptError: Not a file of causalprune.
     """
-    del reporter
     started = time.monotonic()
     path = config.path or config.run
     problems = Problems()
@@ -115,7 +114,7 @@ def _describe_store(config: InfoConfig, path: Path | StoreUrl, problems: Problem
 
 
 def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
-    """What needs the deltas themselves, and is read only when asked for: rows, a parameter, a picture."""
+    """The details that take the deltas themselves and are read only on request: rows, a parameter, a picture."""
     details: dict[str, Any] = {}
     if not (config.rows or config.param or config.plot or config.fit):
         return details
@@ -128,20 +127,18 @@ def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
         details["parameter"] = describe_parameter(reader, config.param)
     fit = reader.read_fit(config.fit) if config.fit else None
     if config.plot:
-        if fit is not None:
-            from causalprune.analysis.plots.recording import plot_path
+        from causalprune.analysis.plots.recording import plot_path, plot_recording
 
+        if fit is not None:
             plot_path(fit.attributes["evidence"], config.plot)
         else:
-            from causalprune.analysis.plots.recording import plot_recording
-
             plot_recording(reader.loss_change, step_norms(reader, 0, reader.num_rows), config.plot)
         details["plot"] = str(config.plot)
     return details
 
 
 def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
-    header = load_checkpoint(path).info if verify else read_checkpoint_info(path)
+    header = _read_header(path, verify=verify)
     return {
         "stage": header.stage,
         "model": header.model.to_json(),
@@ -167,23 +164,16 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                 if progress_path(path).exists() or fallback_path(path).exists():
                     problems.lines.append(f"{path} is not finished: run the same command again to resume")
                 continue
-            name = str(path.relative_to(run.root))
             try:
                 if path.is_dir():
-                    details = describe_store(Store.open(path), problems, verify=verify)
-                    last = details["recordings"][-1] if details["recordings"] else None
-                    rows = f"{last['rows']} × {last['columns']}" if last else "empty"
-                    fits = ", ".join(last["fits"]) if last else ""
-                    artifacts.append({"name": name, "stage": "record", "inputs": {"start": details["start_sha256"]}})
-                    artifacts[-1] |= {"rows": rows, "fits": fits, "bytes": last["stored_bytes"] if last else 0}
-                    if last:
-                        hashes[last["digest"]] = name
-                    continue
-                header = load_checkpoint(path).info if verify else read_checkpoint_info(path)
-                artifacts.append(_checkpoint_line(name, header, path))
-                hashes[_recorded_hash(part, path, verify=verify)] = name
+                    line, digest = _store_line(path, problems, verify=verify)
+                else:
+                    line, digest = _checkpoint_line(part, path, verify=verify)
             except CausalpruneError as error:
                 problems.add_damage([with_flags(str(error))])
+                continue
+            artifacts.append({"name": str(path.relative_to(run.root)), **line})
+            hashes[digest] = artifacts[-1]["name"]
     if not artifacts and not problems.lines:
         raise CorruptError(
             f"{run.root}",
@@ -195,6 +185,31 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
             role: hashes.get(digest, digest[:12]) for role, digest in artifact.pop("inputs").items() if digest
         }
     return {"artefacts": artifacts, "evaluation": _evaluation(run, problems)}  # codespell:ignore artefacts
+
+
+def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], str]:
+    """A line on a store, and the hash of its last recording."""
+    details = describe_store(Store.open(path), problems, verify=verify)
+    line = {"stage": "record", "inputs": {"start": details["start_sha256"]}}
+    if not details["recordings"]:
+        return line | {"rows": "empty", "fits": "", "bytes": 0}, ""
+    last = details["recordings"][-1]
+    rows, fits = f"{last['rows']} × {last['columns']}", ", ".join(last["fits"])
+    return line | {"rows": rows, "fits": fits, "bytes": last["stored_bytes"]}, last["digest"]
+
+
+def _checkpoint_line(run: RunPaths, path: Path, *, verify: bool) -> tuple[dict[str, Any], str]:
+    """A line on a checkpoint, and its hash."""
+    header = _read_header(path, verify=verify)
+    line = {
+        "stage": header.stage,
+        "inputs": header.inputs,
+        "sparsity": header.sparsity,
+        "bytes": path.stat().st_size,
+        "model": header.model.name,
+        "dataset": header.data.name,
+    }
+    return line, _recorded_hash(run, path, verify=verify)
 
 
 def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:
@@ -209,22 +224,14 @@ def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:
     return None
 
 
-def _checkpoint_line(name: str, header: CheckpointInfo, path: Path) -> dict[str, Any]:
-    return {
-        "name": name,
-        "stage": header.stage,
-        "inputs": header.inputs,
-        "sparsity": header.sparsity,
-        "bytes": path.stat().st_size,
-        "model": header.model.name,
-        "dataset": header.data.name,
-    }
+def _read_header(path: Path, *, verify: bool) -> CheckpointInfo:
+    return load_checkpoint(path).info if verify else read_checkpoint_info(path)
 
 
 def _recorded_hash(run: RunPaths, path: Path, *, verify: bool) -> str:
-    """A checkpoint's hash as its stage wrote it down; hashing a large file would take longer than a user waits."""
+    """The hash of a checkpoint as its result file has it; hashing a large file would take longer than users wait."""
     stage = {run.pretrained: "pretrain", run.recorded: "record", run.pruned: "apply-mask", run.final: "posttrain"}
-    # An iteration's training isn't the run directory's own posttrain.
+    # The training of an iteration isn't the posttrain of the run directory.
     result = path.with_name(path.name + ".json") if path == run.trained else run.result(stage[path])
     written = "" if verify else read_result(result).get("sha256", "")
     return str(written) or sha256_file(path)

@@ -1,4 +1,4 @@
-"""What ``info`` says about a trajectory store: from its metadata and commit logs, unless more is asked for."""
+"""What ``info`` says about a trajectory store; metadata and commit logs are enough unless more is requested."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ MAX_SHOWN_ROWS = 1000
 
 @dataclass
 class Problems:
-    """What is wrong with what was looked at.
+    """What is wrong with the files that were described.
 
     Attributes:
-        lines: A line a problem.
-        damaged: Whether one of them is damage, rather than something unfinished.
+        lines: One line per problem.
+        damaged: Whether one of the problems is damage, rather than something unfinished.
     """
 
     lines: list[str] = field(default_factory=list)
     damaged: bool = False
 
     def add_damage(self, lines: Iterable[str]) -> None:
-        """Note damaged files, a line each."""
+        """Add damaged files, one line each."""
         lines = list(lines)
         self.lines += lines
         self.damaged = self.damaged or bool(lines)
@@ -40,8 +40,8 @@ def describe_store(store: Store, problems: Problems, *, verify: bool) -> dict[st
 
     Args:
         store: The store.
-        problems: Takes what is wrong with it.
-        verify: Read everything again and compare every checksum.
+        problems: Problems are added to it.
+        verify: Read everything again and compare all checksums.
     """
     writer = store.writer
     recordings = [store.recording(name) for name in store.recordings]
@@ -90,10 +90,10 @@ def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
 
 
 def describe_rows(reader: RecordingReader, rows: str) -> list[dict[str, float]]:
-    """The scalars of rows such as ``0:10``, and the length ‖Δθ‖₂ of each row, which is read from the shards.
+    """The scalars of rows such as ``0:10``, and the norm ‖Δθ‖₂ of each row, which is read from the shards.
 
     Raises:
-        DataError: Rows that weren't recorded, or more than :data:`MAX_SHOWN_ROWS`.
+        DataError: Rows that were not recorded, or more than :data:`MAX_SHOWN_ROWS`.
         CorruptError: A shard is missing or damaged.
     """
     start, stop = parse_range(rows)
@@ -115,7 +115,7 @@ def describe_rows(reader: RecordingReader, rows: str) -> list[dict[str, float]]:
 
 
 def step_norms(reader: RecordingReader, start: int, stop: int) -> np.ndarray:
-    """‖Δθ_t‖₂ of rows ``start`` to ``stop``, (stop − start,) float64, a block of rows in memory."""
+    """‖Δθ_t‖₂ of rows ``start`` to ``stop``, (stop − start,) float64, with one block of rows in memory."""
     squares = np.zeros(stop - start)
     first = start
     while first < stop:
@@ -127,7 +127,7 @@ def step_norms(reader: RecordingReader, start: int, stop: int) -> np.ndarray:
 
 
 def describe_parameter(reader: RecordingReader, name: str) -> dict[str, Any]:
-    """How a parameter moved, streamed over its columns.
+    """How a parameter moved; its columns are streamed.
 
     Raises:
         UsageError: The store has no parameter of that name.
@@ -151,6 +151,6 @@ def describe_parameter(reader: RecordingReader, name: str) -> dict[str, Any]:
         "largest": largest,
         "rms": float(np.sqrt(squares / values)) if values else 0.0,
         "zeros": zeros / values if values else 0.0,
-        # 1 where every step goes the same way, 1/√T where they cancel as a random walk does.
+        # 1 if all steps go the same way, 1/√T if they cancel like those of a random walk.
         "straightness": float(np.sqrt(moved / (squares * reader.num_rows))) if squares else 0.0,
     }

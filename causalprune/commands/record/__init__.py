@@ -1,1 +1,4 @@
-"""``record``: the training loop that is recorded, and the store that it writes."""
+"""``record``: run plain SGD and record each step; the function is in :mod:`.command`.
+
+:mod:`.loop` takes the steps, :mod:`.store` opens the recording that they are written to.
+"""

@@ -1,4 +1,4 @@
-"""Run plain SGD on a checkpoint and record every step into a trajectory store."""
+"""``record``: run plain SGD on a checkpoint and record each step in a trajectory store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,22 +13,21 @@ from torch.optim import SGD
 
 from causalprune.base.errors import DataError
 from causalprune.base.paths import RunPaths
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import processes
-from causalprune.base.signals import stop_requests
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
-from causalprune.commands.record.loop import DiscardingWriter, RecordLoop, RepeatingWriter
+from causalprune.commands.record.loop import RecordLoop
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
-from causalprune.models.checkpoint import Checkpoint, load_checkpoint
+from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.training.losses import loss_function
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.recorder import Recorder, disable_dropout
-from causalprune.trajectory import RecordingWriter
+from causalprune.trajectory import RecordingReader
 from causalprune.trajectory.shard import estimate_bytes
 
 SCALARS_PER_ROW = 6
@@ -44,8 +42,8 @@ class RecordResult(StageResult):
         rows: T, rows recorded.
         columns: Unpruned parameters, the columns of the recording.
         raw_bytes: Size of the deltas as float32.
-        stored_bytes: Size of the recording on disk; predicted by compressing one real step in a dry run.
-        predicted_seconds: Time that a dry run predicts for all steps, from one; None for a real one.
+        stored_bytes: Size of the recording on disk; a dry run predicts it by compressing one real step.
+        predicted_seconds: Time for all steps, which a dry run predicts from one; else None.
         mean_loss_change: Mean ΔL over the rows.
         falling: Share of the rows in which the loss fell.
     """
@@ -54,13 +52,13 @@ class RecordResult(StageResult):
     columns: int
     raw_bytes: int
     stored_bytes: int
-    predicted_seconds: float | None
-    mean_loss_change: float | None
-    falling: float | None
+    predicted_seconds: float | None = None
+    mean_loss_change: float | None = None
+    falling: float | None = None
 
 
-def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResult:
-    """Train on with plain SGD, recording (Δθ, ΔL) of every step, and write the store and the weights at the end.
+def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
+    """Continue to train with plain SGD, record (Δθ, ΔL) of each step, and write the weights at the end.
 
     Args:
         config: Which checkpoint, how long, at which learning rate.
@@ -72,13 +70,13 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
     run = RunPaths(config.run)
-    source, path = config.checkpoint or run.pretrained, config.output or run.recorded
-    check_distinct(path, source)
-    start = load_checkpoint(source, remedy="run `causalprune pretrain` first, or name a --checkpoint")
-    output = CheckpointOutput("record", config, path, run.recorded, {"checkpoint": start.sha256})
+    source = config.checkpoint or run.pretrained
+    output = CheckpointOutput(stage="record", config=config, default=run.recorded)
+    check_distinct(output.path, source)
+    start = output.load_checkpoint(source, made_by="pretrain")
     store = RecordStore(output, config.store or run.store)
+    output.outputs = {"store": store.path, "checkpoint": output.path}
     if config.dry_run:
         return _record(output, store, start, source, reporter)
     with output.exclusive():
@@ -87,9 +85,7 @@ def record(config: RecordConfig, reporter: Reporter | None = None) -> RecordResu
         if store.open() and finished is not None:
             reader = store.reader()
             if reader.info.identity == output.identity and reader.finished:
-                result = _result(output, store, already_done=True)
-                processes().first(lambda: output.publish(result))
-                return result
+                return output.publish(_result(output, reader, already_done=True))
         return _record(output, store, start, source, reporter)
 
 
@@ -114,7 +110,7 @@ def _record(
         raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
     steps = config.steps or config.epochs * batches.steps_per_epoch
     rows = steps // config.stride
-    # Two lags take the first row from the fit.
+    # A fit with lags can't use the first row.
     needed = 3 if config.momentum else 2
     if rows < needed:
         raise DataError(
@@ -123,18 +119,15 @@ def _record(
             found=f"{rows} from {steps} steps at stride {config.stride}",
             remedy="record more --epochs or --steps, or with a smaller --stride",
         )
-    raw_bytes = rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8)
     predicted, seconds = _predict(config, model, mask, batches, loss_function(data.task), rows)
     if config.dry_run:
         return RecordResult(
-            **_common(output, store),
+            **output.common(),
             rows=rows,
             columns=mask.num_kept,
-            raw_bytes=raw_bytes,
+            raw_bytes=rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8),
             stored_bytes=predicted,
             predicted_seconds=seconds * steps,
-            mean_loss_change=None,
-            falling=None,
         )
     optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
     saved = output.resume(reporter, store.goes_with)
@@ -143,13 +136,11 @@ def _record(
         restore_optimizer(model, optimizer, saved.extra)
     group.require_agreement("saved state", saved and saved.info.digest)
     step = int(saved.info.position["steps"]) if saved is not None else 0
-    writers: list[RecordingWriter | RepeatingWriter] = []
-    group.first(lambda: writers.append(store.open_writer(start, saved, mask, rows, predicted)))
-    writer: Any = writers[0] if writers else DiscardingWriter(mask.num_kept)
+    writer = store.open_writer(start, saved, mask, rows, predicted)
     recorder = Recorder(
         model,
         optimizer,
-        writer,
+        writer,  # type: ignore[arg-type]
         mask=mask,
         loss_change=config.loss_change,  # type: ignore[arg-type]
         stride=config.stride,
@@ -163,19 +154,19 @@ def _record(
         writer.flush()
         output.save(Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
 
-    with stop_requests(config.stop_signals) as stop:
-        with reporter.task("record", rows * config.stride) as bar, recorder:
-            loop.run(step, rows * config.stride, stop, bar)
-            # Before the recorder marks the recording as finished: no crash leaves one without its checkpoint.
-            group.first(save)
-        group.first(lambda: output.publish(_result(output, store)))
-    return _result(output, store)
+    with reporter.task("record", rows * config.stride) as bar, recorder:
+        loop.run(step, rows * config.stride, bar)
+        # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
+        group.first(save)
+    # The other processes read the recording when the first one has finished it.
+    group.first(store.reader)
+    return output.publish(_result(output, store.reader()))
 
 
 def _predict(
     config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: nn.Module, rows: int
 ) -> tuple[int, float]:
-    """Bytes of the recording and seconds of a step, from a real first step on a copy of the model."""
+    """Predict the bytes of the recording and the seconds per step from a real first step on a copy of the model."""
     trial = copy.deepcopy(model)
     trial.train()
     disable_dropout(trial)
@@ -192,21 +183,14 @@ def _predict(
     return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
 
 
-def _common(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> dict[str, Any]:
-    outputs = {"store": str(store.path), "checkpoint": str(output.path)}
-    return output.common(already_done=already_done) | {"outputs": outputs}
-
-
-def _result(output: CheckpointOutput, store: RecordStore, *, already_done: bool = False) -> RecordResult:
-    reader = store.reader()
+def _result(output: CheckpointOutput, reader: RecordingReader, *, already_done: bool = False) -> RecordResult:
     change = reader.loss_change
     return RecordResult(
-        **_common(output, store, already_done=already_done),
+        **output.common(already_done=already_done),
         rows=reader.num_rows,
         columns=reader.num_columns,
         raw_bytes=reader.raw_bytes,
         stored_bytes=reader.stored_bytes,
-        predicted_seconds=None,
         mean_loss_change=float(change.mean()),
         falling=float((change < 0).mean()),
     )

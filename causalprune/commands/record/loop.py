@@ -1,4 +1,4 @@
-"""The loop of ``record``: from one optimizer step to the next, and what it saves on the way."""
+"""The loop of ``record``: takes and records the optimizer steps, and saves its state for a resume."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import SGD
 
-from causalprune.base.errors import MismatchError
 from causalprune.base.progress import Bar
 from causalprune.base.runtime import keyed_seed, processes
-from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig
@@ -25,74 +22,11 @@ from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.training.optimizers import optimizer_tensors
 from causalprune.training.recorder import Recorder, disable_dropout
-from causalprune.trajectory import RecordingReader
-from causalprune.trajectory.steps import STEP_FIELDS
-
-
-class DiscardingWriter:
-    """The writer of the processes that don't write.
-
-    Args:
-        columns: P_active.
-    """
-
-    rows_appended = 0
-
-    def __init__(self, columns: int) -> None:
-        self._row = np.empty(columns, np.float32)
-
-    def row(self) -> np.ndarray:
-        """Memory for a row, (P_active,) float32, the same for every one."""
-        return self._row
-
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
-        """Take a row and drop it."""
-
-    def flush(self) -> None:
-        """There is nothing to store."""
-
-    finish = close = flush
-
-
-class RepeatingWriter(DiscardingWriter):
-    """Takes the rows of a finished recording once more, so that its deleted checkpoint can be made again.
-
-    Nothing is written. The losses, the gradient's norm and the other scalars of each row must be the stored ones, bit
-    for bit; another step would change the loss after it.
-
-    Args:
-        reader: The recording.
-        rows: Rows that were taken earlier.
-    """
-
-    def __init__(self, reader: RecordingReader, rows: int = 0) -> None:
-        super().__init__(reader.num_columns)
-        self.rows_appended = rows
-        self._path = reader.path
-        self._stored = reader.steps.to_matrix().T.tolist()
-
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
-        """Check a row.
-
-        Raises:
-            MismatchError: Another row is stored there, or none.
-        """
-        del delta
-        row = self.rows_appended
-        if self._stored[row : row + 1] != [[float(scalars[name]) for name in STEP_FIELDS]]:
-            raise MismatchError(
-                f"{self._path}",
-                expected="to record the same once more, because it is finished and its checkpoint is missing",
-                found=f"another row {row}",
-                remedy="use the device and the number of threads that it was recorded with, or pass --overwrite to "
-                "replace it with its fits",
-            )
-        self.rows_appended += 1
 
 
 @dataclass
 class RecordLoop:
-    """The recording loop; it can stop and save wherever a row ends."""
+    """The recording loop; it can stop and save at the end of each row."""
 
     output: CheckpointOutput
     start: Checkpoint
@@ -103,7 +37,7 @@ class RecordLoop:
     recorder: Recorder
     compute_loss: nn.Module
 
-    def run(self, step: int, steps: int, stop: StopRequest, bar: Bar) -> None:
+    def run(self, step: int, steps: int, bar: Bar) -> None:
         """Record the steps ``step`` to ``steps``."""
         config: RecordConfig = self.output.config
         group, forward = processes(), processes().parallel(self.model)
@@ -116,7 +50,7 @@ class RecordLoop:
             weight = self.batches.weight(batch)
             loss = self._loss(forward, inputs, targets, weight)
             self.optimizer.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             measure = partial(self._mean_loss, inputs, targets, weight)
             self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=batch)
             step += 1
@@ -124,12 +58,12 @@ class RecordLoop:
             if step % config.stride or step == steps:
                 continue
             due = step - saved_step >= every.steps or time.monotonic() - last_save >= every.seconds
-            stopping, due = group.any(bool(stop), due)
+            stopping, due = group.any(bool(self.output.stop), due)
             if stopping or due:
                 group.first(partial(self._save, step))
                 last_save, saved_step = time.monotonic(), step
                 if stopping:
-                    raise stop.error(f"step {step} of {steps} saved")
+                    raise self.output.stop.error(f"step {step} of {steps} saved")
         if config.loss_change == "next-batch":
             for _, batch, inputs, targets in self._samples(steps, steps + 1):
                 with torch.no_grad():
@@ -138,10 +72,11 @@ class RecordLoop:
     def _loss(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
         # In float64, because ΔL is a small difference of two losses.
         outputs = network(inputs).double()
-        return self.compute_loss(outputs, targets if targets.dtype == torch.int64 else targets.double()) * weight
+        loss: torch.Tensor = self.compute_loss(outputs, targets if targets.dtype == torch.int64 else targets.double())
+        return loss * weight
 
     def _mean_loss(self, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
-        """The loss over the whole minibatch, whoever has which part of it."""
+        """The loss over the whole minibatch, summed over the processes that share it."""
         return processes().sum(self._loss(self.model, inputs, targets, weight)) / processes().count
 
     def _samples(self, step: int, steps: int) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
@@ -154,7 +89,7 @@ class RecordLoop:
                 yield epoch, batch, inputs, targets
 
     def _save(self, step: int) -> None:
-        # The store first: a saved state may never be ahead of it.
+        # The store first: a saved state must never be ahead of it.
         self.recorder.writer.flush()
         tensors, pending = self.recorder.pending()
         position = {"steps": step, "rows": self.recorder.rows, "pending": pending}

@@ -1,29 +1,93 @@
-"""The recording that ``record`` writes into: a new one, the interrupted one, or a finished one that stays as it is."""
+"""The recording that ``record`` writes: a new one, the interrupted one, or a finished one, which stays as it is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from causalprune.base.errors import CausalpruneError, CorruptError, MismatchError, StorageError
+import numpy as np
+import torch
+
+from causalprune.base.errors import CausalpruneError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.runtime import processes
 from causalprune.base.units import format_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands.record.loop import RepeatingWriter
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
+from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import locate
+
+
+class DiscardingWriter:
+    """Drops its rows: the writer in all processes but the first.
+
+    Args:
+        columns: P_active.
+    """
+
+    rows_appended = 0
+
+    def __init__(self, columns: int) -> None:
+        self._row = np.empty(columns, np.float32)
+
+    def row(self) -> np.ndarray:
+        """Memory for a row, (P_active,) float32; the same for all rows."""
+        return self._row
+
+    def append(self, delta: torch.Tensor, **scalars: float) -> None:
+        """Drop a row."""
+
+    def flush(self) -> None:
+        """Nothing to store."""
+
+    finish = close = flush
+
+
+class RepeatingWriter(DiscardingWriter):
+    """Compares its rows with those of a finished recording, whose deleted checkpoint is made again.
+
+    Nothing is written. The losses, the gradient norm and the other scalars of each row must equal the stored ones bit
+    for bit; a different step would change the loss after it.
+
+    Args:
+        reader: The recording.
+        rows: Number of rows that an interrupted attempt compared already.
+    """
+
+    def __init__(self, reader: RecordingReader, rows: int = 0) -> None:
+        super().__init__(reader.num_columns)
+        self.rows_appended = rows
+        self._path = reader.path
+        self._stored = reader.steps.to_matrix().T.tolist()
+
+    def append(self, delta: torch.Tensor, **scalars: float) -> None:
+        """Compare a row.
+
+        Raises:
+            MismatchError: Another row is stored, or none.
+        """
+        del delta
+        row = self.rows_appended
+        if self._stored[row : row + 1] != [[float(scalars[name]) for name in STEP_FIELDS]]:
+            raise MismatchError(
+                f"{self._path}",
+                expected="to record the same once more, because it is finished and its checkpoint is missing",
+                found=f"another row {row}",
+                remedy="use the device and the number of threads that it was recorded with, or pass --overwrite to "
+                "replace it with its fits",
+            )
+        self.rows_appended += 1
 
 
 class RecordStore:
     """The store of ``record``.
 
     Args:
-        output: The checkpoint that goes with the recording.
-        path: Where the store is, or will be.
+        output: The checkpoint that belongs to the recording.
+        path: Where the store is or will be.
     """
 
     def __init__(self, output: CheckpointOutput, path: Path | StoreUrl) -> None:
@@ -32,10 +96,10 @@ class RecordStore:
         self._store: Store | None = None
 
     def open(self) -> bool:
-        """Look at what is there, once nobody else writes it; returns whether it is a store.
+        """Open the store if it exists; returns whether it does. Only the one writer of the output may call this.
 
         Raises:
-            CausalpruneError: No store or a damaged one is there, and may not be overwritten.
+            CausalpruneError: Something else or a damaged store exists, and may not be overwritten.
         """
         try:
             self._store = Store.open(self.path) if self.location.exists() else None
@@ -45,14 +109,14 @@ class RecordStore:
         return self._store is not None
 
     def reader(self) -> RecordingReader:
-        """The recording as it is now."""
+        """The current recording."""
         if self._store is None or not processes().is_first:
-            # The first process may have made it since.
+            # The first process may have created it since.
             self._store = Store.open(self.path)
         return self._store.recording()
 
     def goes_with(self, saved: Checkpoint) -> bool:
-        """Whether the store has the rows that a saved state has seen.
+        """Whether the store has the rows that were recorded before a state was saved.
 
         Raises:
             CausalpruneError: The store is damaged, and may not be overwritten.
@@ -64,36 +128,42 @@ class RecordStore:
             if not self._store.recordings:
                 return False
             reader = self._store.recording()
-            _check_position(saved)
         except CausalpruneError:
             if overwrite:
                 return False
             raise
         if overwrite and reader.finished and reader.fits:
-            # Its last rows would be recorded anew, and its fits be those of others.
+            # Its last rows would be recorded anew, and its fits would no longer belong to them.
             return False
         return reader.info.identity == self._output.identity and reader.num_rows >= saved.info.position["rows"]
 
     def open_writer(
         self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
-    ) -> RecordingWriter | RepeatingWriter:
-        """Open the recording that ``saved`` belongs to, or a new one.
+    ) -> RecordingWriter | DiscardingWriter:
+        """Open the recording that ``saved`` belongs to, or a new one; only the first of several processes writes it.
 
-        A finished recording of the very same configuration, whose checkpoint was deleted, stays as it is with its fits.
-        Nothing that is finished or has a fit is deleted unless it may be overwritten.
+        A finished recording of the same configuration whose checkpoint was deleted stays as it is, with its fits.
+        Nothing that is finished or has a fit is deleted without ``overwrite``.
 
         Args:
             start: The checkpoint that the recording starts from.
-            saved: The state to go on from.
+            saved: The state to continue from.
             mask: Which parameters are recorded.
-            rows: How many rows there will be.
+            rows: Number of rows that the recording will have.
             predicted: Bytes that they will take.
 
         Raises:
-            MismatchError: Something else is recorded there.
+            MismatchError: The store holds another recording.
             StorageError: Too little space.
             CausalpruneError: See :class:`Store`.
         """
+        writers: list[RecordingWriter | DiscardingWriter] = []
+        processes().first(lambda: writers.append(self._open_writer(start, saved, mask, rows, predicted)))
+        return writers[0] if writers else DiscardingWriter(mask.num_kept)
+
+    def _open_writer(
+        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
+    ) -> RecordingWriter | DiscardingWriter:
         config: RecordConfig = self._output.config
         store, done = self._store, 0 if saved is None else saved.info.position["rows"]
         if store is not None and not config.overwrite:
@@ -150,14 +220,3 @@ class RecordStore:
             found=f"recording {reader.name} {what}",
             remedy="pass --overwrite to replace it, or choose another --store",
         )
-
-
-def _check_position(saved: Checkpoint) -> None:
-    position = saved.info.position
-    counts = [position.get("steps"), position.get("rows")]
-    pending = position.get("pending")
-    row = {"loss_before": float, "lr": float, "epoch": int, "batch": int, "grad_norm": float, "steps": int}
-    empty = pending == {} and "pending/delta" not in saved.extra
-    whole = isinstance(pending, dict) and {k: type(v) for k, v in pending.items()} == row
-    if not all(type(n) is int and n >= 0 for n in counts) or not (empty or (whole and "pending/delta" in saved.extra)):
-        raise CorruptError("saved state", expected="a position in the recording", found=f"{position}"[:100])

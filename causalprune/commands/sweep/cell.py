@@ -1,4 +1,4 @@
-"""One cell of a sweep: its steps, and what the table says of it."""
+"""One cell of a sweep: runs its steps, and writes what its rows of the table show."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from causalprune.base.files import make_directory, write_atomic
 from causalprune.base.json_files import seal, write_json
 from causalprune.base.progress import Reporter
 from causalprune.commands.sweep.grid import Point
-from causalprune.commands.sweep.step import StepRunner
+from causalprune.commands.sweep.step_runner import StepRunner
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.mask import Mask
 
-_METRICS = ("loss", "top1", "top5", "r2", "mae")
-_EXTRA = ("hessian", "noise", "flatness_samples", "flatness_split")
-"""What evaluate measures when it is told to; taken over as it is."""
+_COPIED = ("model", "dataset", "parameters_nonzero", "flops_theoretical", "layers")
+"""What a row has of the pruned network, unchanged."""
+
+_MEASURED = ("loss", "top1", "top5", "r2", "mae", "hessian", "noise", "flatness_samples", "flatness_split")
+"""What ``evaluate`` measures, depending on the task and on its options, of the pruned and of the dense network."""
 
 
 def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: bool) -> str:
-    """Do a cell's steps and write its mask and what was measured; the caller holds the cell's lease.
+    """Run the steps of a cell and write its mask and its measurements; the caller holds the lease of the cell.
 
     Args:
-        point: The cell's settings and its last step.
-        steps: Does the steps.
+        point: The settings of the cell and its last step.
+        steps: Runs the steps.
         reporter: Shows progress.
-        keep: Whether the networks that only this cell has are to be kept.
+        keep: Whether to keep the networks that only this cell has.
 
     Returns:
-        The score, for people.
+        The score as text.
     """
     started = time.monotonic()
     cell = point.cell
@@ -39,22 +41,16 @@ def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: b
     metric = "top1" if evaluation.get("top1") is not None else "r2"
     dense = steps.result(point.last.input("reference"), cell)["metrics"]["evaluation"]
     measured: dict[str, Any] = {
-        "model": evaluation["model"],
-        "dataset": evaluation["dataset"],
+        **{name: evaluation[name] for name in _COPIED},
         "metric": metric,
         "score": evaluation[metric],
         "dense": dense[metric],
-        **{name: evaluation[name] for name in _METRICS if evaluation.get(name) is not None},
-        **{f"dense_{name}": dense[name] for name in _METRICS if dense.get(name) is not None},
-        # R² of the mean is 0.
+        **{name: evaluation[name] for name in _MEASURED if evaluation.get(name) is not None},
+        **{f"dense_{name}": dense[name] for name in _MEASURED if dense.get(name) is not None},
+        # The R² of predicting the mean is 0.
         "guessing": evaluation.get("guessing", 0.0),
         "sparsity_reached": evaluation["sparsity_prunable"],
-        "parameters_nonzero": evaluation["parameters_nonzero"],
-        "flops_theoretical": evaluation["flops_theoretical"],
-        "layers": evaluation["layers"],
         "iterations_log": _iterations(point, steps),
-        **{name: evaluation[name] for name in _EXTRA if evaluation.get(name) is not None},
-        **{f"dense_{name}": dense[name] for name in _EXTRA if dense.get(name) is not None},
     }
     paths = steps.paths
     make_directory(paths.cell(cell).parent)
@@ -67,7 +63,7 @@ def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: b
 
 
 def _iterations(point: Point, steps: StepRunner) -> list[dict[str, Any]]:
-    """What each iteration did, in order, from the results of its steps."""
+    """The results of each iteration in order, from the results of its steps."""
     lines: list[dict[str, Any]] = []
     line: dict[str, Any] = {}
     for step in point.last.ancestry():
@@ -86,7 +82,7 @@ def _iterations(point: Point, steps: StepRunner) -> list[dict[str, Any]]:
         elif step.stage == "apply_mask":
             lines.append({"iteration": len(lines) + 1, **line, "sparsity": result["sparsity"]})
             line = {}
-    # What the training after the last mask ended with.
+    # The training after the last mask.
     return [*lines, {"iteration": None, **line}] if line else lines
 
 

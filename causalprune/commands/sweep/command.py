@@ -1,11 +1,11 @@
-"""Sparsities × criteria × seeds × any option into one table, each cell once, however often and wherever it is run."""
+"""Measure sparsities × criteria × seeds × any option into one table; each cell once, in any number of processes."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError, LockedError, storage_errors
@@ -13,18 +13,18 @@ from causalprune.base.files import PARTIAL, make_directory, remove_partials, rem
 from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
-from causalprune.base.progress import LOG_EVERY_SECONDS, LabelledReporter, Reporter, logger
+from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, Reporter, logger
 from causalprune.base.runtime import resolve_device
 from causalprune.base.signals import StopRequest, stop_signals
-from causalprune.commands._output import StageResult
+from causalprune.commands._output import StageResult, Work
 from causalprune.commands.sweep.cell import measure_cell
 from causalprune.commands.sweep.grid import Grid, Point
-from causalprune.commands.sweep.step import CELL_ERRORS, StepRunner
+from causalprune.commands.sweep.step_runner import CELL_ERRORS, StepRunner
 from causalprune.commands.sweep.table import ResultTable
 from causalprune.config.sweep import SweepConfig
 from causalprune.data.datasets import last_data_kept
 
-LONGEST_NAP_SECONDS = 5.0
+LONGEST_PAUSE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,11 +33,11 @@ class SweepResult(StageResult):
 
     Attributes:
         points: Rows of the whole grid.
-        done: Rows that are in the table now.
+        done: Rows that the table has now.
         shard: Cells of this process's shard.
-        cells_made: Those that it measured.
+        cells_made: Cells that this process measured.
         steps_made: How often it ran each stage for them.
-        summary: The score of each setting over its seeds, as :meth:`ResultTable.summary` has it.
+        summary: The score of each setting over its seeds, see :meth:`ResultTable.summary`.
     """
 
     points: int
@@ -48,15 +48,15 @@ class SweepResult(StageResult):
     summary: list[dict[str, Any]]
 
 
-def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
-    """Measure every cell of the grid that isn't measured yet, or this shard's part of them.
+def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
+    """Measure the cells of the grid that aren't measured yet, or this shard's part of them.
 
-    Any number of processes may work in one run directory at the same time. What several cells need is done by the
-    first that comes; the others do other cells meanwhile, and wait when there are none. A process that is killed
-    leaves what it finished; the step that it was at is taken up where it saved its state.
+    Any number of processes may work in one run directory at the same time. The first process that needs a step runs it,
+    also for other cells; meanwhile the others measure other cells, and wait if there are none. What a killed process
+    finished stays, and its last step is resumed where it saved its state.
 
-    A cell that fails for its settings, its data or its numbers (a loss that is not a number) doesn't keep the others
-    from being measured; its error is raised at the end, and the next attempt tries it again.
+    If a cell fails because of its settings, its data or its numbers (a loss that is not a number), the other cells are
+    measured all the same; its error is raised at the end, and the next attempt tries it again.
 
     Args:
         config: The grid and this process's shard of it.
@@ -68,11 +68,11 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    reporter = reporter or Reporter()
-    started = time.monotonic()
+    work = Work(stage="sweep", config=config)
     grid = Grid.of(config)
     resolve_device(config.base.device)
     paths = RunPaths(config.run).sweep
+    work.outputs = {"table": paths.table}
     make_directory(paths.root)
     table_lease = Lease(paths.root / ".table.lock", break_lock=config.break_lock, patience=math.inf)
     with table_lease:
@@ -80,7 +80,7 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
         grid.claim(paths.grid)
     table = ResultTable(paths)
     steps = StepRunner(paths, _shared_steps(grid), config.break_lock)
-    worker = _Worker(config, paths, steps, table, table_lease, reporter)
+    worker = _Worker(config, steps, table, table_lease, reporter)
     index, count = config.shard_of()
     cells = list({point.cell: point for point in grid.points}.values())[index::count]
     with stop_signals(config.stop_signals) as stop, last_data_kept():
@@ -97,11 +97,7 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
             remedy=error.remedy or "leave it out in another sweep; the other cells are done",
         ) from error
     return SweepResult(
-        stage="sweep",
-        inputs={},
-        outputs={"table": str(paths.table)},
-        already_done=bool(cells) and not worker.cells_made,
-        seconds=time.monotonic() - started,
+        **work.common(already_done=bool(cells) and not worker.cells_made),
         points=len(grid.points),
         done=len(rows),
         shard=len(cells),
@@ -111,28 +107,23 @@ def sweep(config: SweepConfig, reporter: Reporter | None = None) -> SweepResult:
     )
 
 
+@dataclass
 class _Worker:
-    """Measures the cells of one process, until each is done or has failed."""
+    """Measures the cells of one process until each is done or has failed."""
 
-    def __init__(
-        self,
-        config: SweepConfig,
-        paths: SweepPaths,
-        steps: StepRunner,
-        table: ResultTable,
-        table_lease: Lease,
-        reporter: Reporter,
-    ) -> None:
-        self._config, self._paths, self._steps, self._table = config, paths, steps, table
-        self._table_lease, self._reporter = table_lease, reporter
-        self._unclean = _unclean_cells(paths)
-        self.cells_made = 0
-        self.failures: list[tuple[Point, CausalpruneError]] = []
+    config: SweepConfig
+    steps: StepRunner
+    table: ResultTable
+    table_lease: Lease
+    reporter: Reporter
+    cells_made: int = 0
+    failures: list[tuple[Point, CausalpruneError]] = field(default_factory=list)
 
     def measure(self, cells: list[Point], stop: StopRequest) -> None:
-        """Measure the cells; one that another process is at work on is tried again later."""
+        """Measure the cells; one in which another process works is tried again later."""
+        unclean = _unclean_cells(self.steps.paths)
         numbers = {point.cell: f"[{number}/{len(cells)}] " for number, point in enumerate(cells, start=1)}
-        nap, said = 0.05, time.monotonic()
+        pause, logged = 0.05, time.monotonic()
         pending = cells
         while pending:
             waiting = []
@@ -141,47 +132,45 @@ class _Worker:
                 if stop:
                     raise stop.error(f"{self.cells_made} cells done by this process, all of them in the table")
                 try:
-                    self._measure(point, numbers[point.cell])
+                    if point.cell in unclean or not self.steps.paths.cell(point.cell).exists():
+                        self._measure(point, numbers[point.cell])
                 except LockedError as error:
                     busy = error
                     waiting.append(point)
                 except CELL_ERRORS as error:
-                    self._reporter.warn(f"cell {point.label} failed: {error}")
+                    self.reporter.warn(f"cell {point.label} failed: {error}")
                     self.failures.append((point, error))
             if len(waiting) == len(pending):
-                if time.monotonic() - said > LOG_EVERY_SECONDS:
+                if time.monotonic() - logged > LOG_EVERY_SECONDS:
                     logger.info("waiting for %s", busy)
-                    said = time.monotonic()
-                time.sleep(nap)
-                nap = min(2 * nap, LONGEST_NAP_SECONDS)
+                    logged = time.monotonic()
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
-                nap = 0.05
+                pause = 0.05
             pending = waiting
 
     def _measure(self, point: Point, label: str) -> None:
-        result, work = self._paths.cell(point.cell), self._paths.work(point.cell)
-        if result.exists() and point.cell not in self._unclean:
-            return
-        with Lease(result.parent / f".{point.cell}.lock", break_lock=self._config.break_lock):
-            remove_partials(result.parent, result.name, self._paths.mask(point.cell).name, work.name)
+        paths = self.steps.paths
+        result, work = paths.cell(point.cell), paths.work(point.cell)
+        with Lease(result.parent / f".{point.cell}.lock", break_lock=self.config.break_lock):
+            remove_partials(result.parent, result.name, paths.mask(point.cell).name, work.name)
             score = ""
             if not result.exists():
-                score = measure_cell(
-                    point, self._steps, LabelledReporter(self._reporter, label), keep=self._config.keep
-                )
+                score = measure_cell(point, self.steps, LabelledReporter(self.reporter, label), keep=self.config.keep)
                 self.cells_made += 1
-            # By what was wanted when it was measured: networks that were kept stay.
+            # As the options said when it was measured: networks that were kept stay.
             if work.exists() and not read_json(result).get("kept", True):
                 remove_tree(work)
         if not score:
             return
         logger.info("%s%s: %s", label, point.label, score)
-        with self._table_lease:
-            self._table.write()
+        with self.table_lease:
+            self.table.write()
 
 
 def _unclean_cells(paths: SweepPaths) -> set[str]:
-    """Cells with networks, or of which a crash left something half-written or half-deleted."""
+    """Cells with networks, or with something that a crash left half-written or half-deleted."""
     folder = paths.work("cell").parent
     make_directory(folder)
     with storage_errors(folder, "read"):
@@ -191,6 +180,7 @@ def _unclean_cells(paths: SweepPaths) -> set[str]:
 
 
 def _shared_steps(grid: Grid) -> frozenset[str]:
+    """Keys of the steps that more than one cell needs."""
     cells = {point.cell: point.last for point in grid.points}
     uses = Counter(step.key for last in cells.values() for step in last.ancestry())
     return frozenset(key for key, count in uses.items() if count > 1)

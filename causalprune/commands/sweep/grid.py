@@ -1,4 +1,4 @@
-"""The grid of a sweep: its points in the order of the table, each with the cell that it is measured in."""
+"""The grid of a sweep: its points in the order of the table, each with the cell in which it is measured."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Point:
     """One row of the table.
 
     Attributes:
-        settings: ``sparsity``, ``criterion``, ``seed`` and the value on every other axis.
-        last: The cell's last step. Points whose settings make no difference (the α of a fit to ``magnitude``) have
-            equal ones, and are measured once.
+        settings: ``sparsity``, ``criterion``, ``seed`` and the value on each other axis.
+        last: The last step of the cell. Points whose settings make no difference (the α of a fit with ``magnitude``)
+            have equal ones and are measured once.
     """
 
     settings: dict[str, Any]
@@ -44,7 +44,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Grid:
-    """All points of a sweep, axis by axis: the further axes vary slowest, then seeds, criteria, sparsities.
+    """All points of a sweep; the further axes vary slowest, then seeds, criteria, sparsities.
 
     Attributes:
         config: The options that decide the results.
@@ -56,27 +56,24 @@ class Grid:
 
     @classmethod
     def of(cls, config: SweepConfig) -> Grid:
-        """Make every cell's configuration, so that what can't be used is said before the first cell is begun.
+        """Configure all cells, so that what can't be used is refused before the first cell is measured.
 
         Raises:
             UsageError: An option that doesn't exist, or a value that can't be used.
-            DataError: A recording that should be there is not.
-            MismatchError: It can't serve a criterion.
+            DataError: A given recording doesn't exist.
+            MismatchError: A given recording doesn't meet the needs of a criterion.
         """
         return cls(json.loads(json.dumps(config.identity_fields())), tuple(_points(config)))
 
-    def to_json(self) -> dict[str, Any]:
-        """What :meth:`claim` writes."""
-        cells = [{"cell": p.cell, "settings": p.settings} for p in self.points]
-        return seal({"format": FORMAT, "format_version": FORMAT_VERSION, "config": self.config, "cells": cells})
-
     def claim(self, path: Path) -> None:
-        """Write the grid, unless one is there that has a cell which this one lacks.
+        """Write the grid, unless an earlier one has a cell that this one lacks.
 
         Raises:
             MismatchError: It has; nothing was changed.
-            CorruptError: What is there is no grid.
+            CorruptError: The file is not a grid.
         """
+        cells = [{"cell": point.cell, "settings": point.settings} for point in self.points]
+        value = seal({"format": FORMAT, "format_version": FORMAT_VERSION, "config": self.config, "cells": cells})
         if path.exists():
             earlier = read_grid(path)
             mine = {point.cell for point in self.points}
@@ -90,9 +87,9 @@ class Grid:
                     found=f"one without {len(lost)} of them" + (f" ({', '.join(values)})" if values else ""),
                     remedy="undo the change (lists may only grow), or choose another --run",
                 )
-            if earlier == json.loads(json.dumps(self.to_json())):
+            if earlier == json.loads(json.dumps(value)):
                 return
-        write_json(path, self.to_json())
+        write_json(path, value)
 
 
 def read_grid(path: Path) -> dict[str, Any]:
@@ -104,31 +101,21 @@ def read_grid(path: Path) -> dict[str, Any]:
         MismatchError: A newer format.
     """
     value = read_json(path, remedy="run `causalprune sweep` first, or name another --run")
-    try:
-        if value["format"] != FORMAT or type(value["format_version"]) is not int:
-            raise ValueError
-        if value["format_version"] > FORMAT_VERSION:
-            raise MismatchError(
-                f"{path}",
-                expected=f"format version {FORMAT_VERSION} or older",
-                found=f"version {value['format_version']}",
-                remedy="install a newer causalprune",
-            )
-        for entry in value["cells"]:
-            name = entry["cell"]
-            if not isinstance(name, str) or len(name) != 16 or not set(name) <= set("0123456789abcdef"):
-                raise ValueError
-            if not isinstance(entry["settings"], dict):
-                raise ValueError
-        if not isinstance(value["config"], dict) or not is_sealed(value):
-            raise ValueError
-    except (KeyError, TypeError, ValueError) as error:
+    ours = isinstance(value, dict) and value.get("format") == FORMAT and isinstance(value.get("format_version"), int)
+    if ours and value["format_version"] > FORMAT_VERSION:
+        raise MismatchError(
+            f"{path}",
+            expected=f"format version {FORMAT_VERSION} or older",
+            found=f"version {value['format_version']}",
+            remedy="install a newer causalprune",
+        )
+    if not ours or not is_sealed(value):
         raise CorruptError(
             f"{path}",
             expected="the grid of a sweep as it was written",
             found="another",
             remedy="restore it, or sweep elsewhere",
-        ) from error
+        )
     return dict(value)
 
 

@@ -1,4 +1,4 @@
-"""The steps of a cell, each named by a hash of all that decides its result, so that equal steps are done once."""
+"""The steps of a cell, each named by the hash of everything that decides its result, so that equal steps run once."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Step:
 
     Attributes:
         stage: Name of the stage's function, such as ``fit_gamma``.
-        config: Its configuration; the paths in it don't count.
+        config: Its configuration; the paths in it are not used.
         inputs: (role, step) of each input: ``checkpoint``, ``store``, ``fit``, ``rewind``, and ``reference``, the
             evaluation of the dense network.
         common: Whether it comes before the first mask, so that cells with other sparsities and criteria share it.
-        given: Run directory in which the result lies already, made by others, and the hash of what is there.
+        given: Run directory that has the result already, and the hash of the result; None for a step to be run.
     """
 
     stage: str
@@ -44,18 +44,18 @@ class Step:
 
     @cached_property
     def key(self) -> str:
-        """The stage's name and 16 hexadecimal digits of the SHA-256 over what decides the result."""
+        """The name of the stage and 16 hexadecimal digits of the SHA-256 over everything that decides the result."""
         inputs = {role: step.key for role, step in self.inputs}
         value: dict[str, Any] = {"stage": self.stage, "inputs": inputs}
         value |= {"given": self.given[1]} if self.given else {"config": self.config.identity_fields()}
         return f"{self.stage}-{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def input(self, role: str) -> Step:
-        """The step that plays a role."""
+        """The input with this role."""
         return dict(self.inputs)[role]
 
     def ancestry(self) -> Iterator[Step]:
-        """Every step that this one rests on, inputs first, each once, and itself."""
+        """All steps that this one needs, inputs first, each once, and this one last."""
         seen: set[str] = set()
 
         def visit(step: Step) -> Iterator[Step]:
@@ -70,14 +70,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A recording that exists: the run directory and the hashes of what is read from it.
+    """A recording that exists: its run directory and the hashes of the files that are read.
 
     Attributes:
         folder: The run directory, or the folder of an iteration in it.
         dense: Hash of the network before the recording.
-        recording: Hash of the recording and the network after it.
-        rule: How its steps were made.
-        learning_rates: The different ones.
+        recording: Hash of the recording and of the network after it.
+        rule: The update rule of its steps.
+        learning_rates: Each learning rate once, in ascending order.
         index: The prunable parameters.
     """
 
@@ -90,7 +90,7 @@ class Recorded:
 
     @classmethod
     def read(cls, folder: Path) -> Recorded:
-        """Hash what lies in a run directory.
+        """Read and hash the recording in a run directory.
 
         Raises:
             DataError: A file is missing.
@@ -109,10 +109,10 @@ class Recorded:
         )
 
     def require_served(self, mask: ApplyMaskConfig) -> None:
-        """Refuse what it can't be pruned by.
+        """Check that the network can be pruned as configured.
 
         Raises:
-            MismatchError: A criterion that needs another recording, or groups of weights that the network hasn't.
+            MismatchError: A criterion that needs another recording, or groups of weights that the network lacks.
         """
         load_criterion(mask.criterion).require(
             self.rule,
@@ -126,17 +126,17 @@ class Recorded:
 
 
 def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
-    """The steps of a whole pipeline, as :func:`causalprune.commands.run.run` does them; returns its evaluation.
+    """The steps of a whole pipeline, in the order of :func:`causalprune.commands.run.run`; returns its evaluation.
 
-    A training of no epochs, and a fit that the criterion doesn't read, are left out.
+    A training of no epochs and a fit that the criterion doesn't read are left out.
 
     Args:
         config: The pipeline.
-        recorded: Takes the place of pretraining and of the first recording.
+        recorded: Replaces the pretraining and the first recording.
 
     Raises:
         UsageError: An option that can't be used.
-        MismatchError: The given recording can't serve the criterion.
+        MismatchError: The given recording doesn't meet the needs of the criterion.
     """
     plan = PipelinePlan(config)
     dense = current = Step(

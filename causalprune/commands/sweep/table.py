@@ -1,4 +1,4 @@
-"""The table of results: one row a point of the grid, in the grid's order whatever the order of the work was."""
+"""The table of results: one row per point of the grid, in the order of the grid, whatever the order of the work was."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ Row = dict[str, Any]
 class ResultTable:
     """The rows of the cells that are done.
 
-    The truth is one file a cell, which appears complete or not at all; ``results.jsonl`` is made of them and of the
-    grid. Cells that were read once aren't read again.
+    Each cell has a file, which appears complete or not at all; ``results.jsonl`` is made from these files and the grid.
+    Each file is read once.
 
     Args:
         paths: The sweep's files.
@@ -34,7 +34,7 @@ class ResultTable:
         self._cells: dict[str, Row] = {}
 
     def rows(self) -> list[Row]:
-        """The settings and the measurements of every point that is done.
+        """The settings and the measurements of each point that is done.
 
         Raises:
             DataError: There is no sweep.
@@ -42,9 +42,11 @@ class ResultTable:
         """
         rows = []
         for entry in read_grid(self._paths.grid)["cells"]:
-            measured = self._cell(entry["cell"])
-            if measured is not None:
-                rows.append({"cell": entry["cell"], **measured, **entry["settings"]})
+            cell = entry["cell"]
+            if cell not in self._cells and self._paths.cell(cell).exists():
+                self._cells[cell] = _read_cell(self._paths, cell)["measured"]
+            if cell in self._cells:
+                rows.append({"cell": cell, **self._cells[cell], **entry["settings"]})
         return rows
 
     def write(self) -> list[Row]:
@@ -58,8 +60,9 @@ class ResultTable:
         """The score of each combination of settings over its seeds.
 
         Returns:
-            The settings but ``seed``, ``metric``, ``mean`` and ``std`` (of the sample; None for one seed), the same of
-            the networks before pruning, ``dense_mean`` and ``dense_std``, and ``seeds``, in the order of the grid.
+            In the order of the grid: the settings without ``seed``, the ``metric``, ``mean`` and ``std`` over the seeds
+            (of the sample; None for one seed), ``dense_mean`` and ``dense_std`` of the networks before pruning, and the
+            number of ``seeds``.
         """
         names = [n for n in read_grid(self._paths.grid)["cells"][0]["settings"] if n != "seed"]
         lines = []
@@ -69,20 +72,9 @@ class ResultTable:
             lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})
         return lines
 
-    def _cell(self, cell: str) -> Row | None:
-        path = self._paths.cell(cell)
-        if cell not in self._cells and path.exists():
-            self._cells[cell] = _read_cell(self._paths, cell)["measured"]
-        return self._cells.get(cell)
-
-
-def read_results(paths: SweepPaths) -> list[Row]:
-    """The rows of a sweep, as far as it has come; see :meth:`ResultTable.rows`."""
-    return ResultTable(paths).rows()
-
 
 def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
-    """(P,) which weights a cell kept; None if its file was removed.
+    """(P,) which weights a cell kept; None if the file was deleted.
 
     Raises:
         CorruptError: A damaged or altered file.

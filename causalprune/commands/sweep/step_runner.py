@@ -1,4 +1,4 @@
-"""One step of a sweep: its stage, run once in a folder of its own by whoever comes first."""
+"""Runs the steps of a sweep, each once, in a folder of its own, by the first process that needs it."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from causalprune.models.checkpoint import read_checkpoint_info
 from causalprune.trajectory import Store
 
 _OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
-"""The checkpoint that a stage leaves in its run directory, as a property of :class:`RunPaths`."""
+"""The checkpoint that each stage writes, as a property of :class:`RunPaths`."""
 
 _DONE = "done.json"
 
 CELL_ERRORS = (UsageError, DataError, MismatchError, NumericalError)
-"""What is wrong with the settings of a cell, and not with the place where the sweep works."""
+"""Errors caused by the settings of a cell, and not by the place where the sweep works."""
 
 
 @dataclass
 class StepRunner:
-    """Runs the steps of cells, each once, and knows where their results lie.
+    """Runs the steps of cells, each once, and finds their results.
 
     Attributes:
         paths: The sweep's files.
         shared: Keys of the steps that more than one cell needs.
         break_lock: Passed on to the leases.
-        made: How many steps of each stage this process did.
-        failed: What steps ended with, so that those who need one aren't told only after it was tried again.
-        given: What is said of results that others made, read once.
+        made: How many steps of each stage this process ran.
+        failed: The errors of failed steps, which aren't tried again for other cells.
+        given: The metrics of results that were given, each read once.
     """
 
     paths: SweepPaths
@@ -52,7 +52,7 @@ class StepRunner:
     given: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def folder(self, step: Step, cell: str) -> Path:
-        """Where a step of a cell works: beside all others if another cell may need it, else within the cell."""
+        """Where a step works: among the shared steps if other cells may need it, else in the folder of its cell."""
         if step.given:
             return step.given[0]
         if step.common or step.key in self.shared:
@@ -60,18 +60,18 @@ class StepRunner:
         return self.paths.work(cell) / step.key
 
     def run(self, step: Step, cell: str, reporter: Reporter) -> Path:
-        """Do a step and all that it rests on, unless it is done already.
+        """Run a step and the steps that it needs, unless they are done already.
 
         Args:
-            step: What to do.
-            cell: For which cell.
+            step: The step.
+            cell: The cell that needs it.
             reporter: Shows progress.
 
         Returns:
-            The step's folder; :meth:`result` reads what its stage reported.
+            The folder of the step; :meth:`result` reads the result of its stage.
 
         Raises:
-            LockedError: Another process is doing it, or an input of it.
+            LockedError: Another process is running it or a step that it needs.
             CausalpruneError: Whatever the stage raises.
         """
         folder = self.folder(step, cell)
@@ -87,7 +87,7 @@ class StepRunner:
                 fits = step.stage == "fit_gamma"
                 config: Any = replace(cast(Any, step.config), run=folder, **self._sources(step, inputs))
                 try:
-                    # A store may be getting other fits at the same time, and whoever writes one is waited for.
+                    # Other processes may write other fits to the same store at the same time; wait for them.
                     how = {"patient": True} if fits else {}
                     result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
                 except CELL_ERRORS as error:
@@ -101,7 +101,7 @@ class StepRunner:
 
     @contextmanager
     def _leases(self, step: Step, folder: Path) -> Iterator[None]:
-        """The lease of a step's folder; and to a fit in a store that other sweeps may be fitting, too."""
+        """The lease of a step's folder, and that of its fit if the fit goes into a store that other sweeps may use."""
         with ExitStack() as stack:
             stack.enter_context(Lease(folder.with_name(f".{folder.name}.lock"), break_lock=self.break_lock))
             given = step.input("store").given if step.stage == "fit_gamma" else None
@@ -112,7 +112,7 @@ class StepRunner:
             yield
 
     def result(self, step: Step, cell: str) -> dict[str, Any]:
-        """The result of a step that is done, as its stage reported it."""
+        """The result of a step that is done."""
         if step.given:
             if step.key not in self.given:
                 self.given[step.key] = _given_metrics(step.stage, RunPaths(step.given[0]))
@@ -120,11 +120,11 @@ class StepRunner:
         return dict(read_json(self.folder(step, cell) / _DONE))
 
     def checkpoint(self, step: Step, cell: str) -> Path:
-        """The checkpoint of a step that is done."""
+        """The path of the checkpoint of a step that is done."""
         return _checkpoint(step, self.folder(step, cell))
 
     def _sources(self, step: Step, folders: Mapping[str, Path]) -> dict[str, Any]:
-        """The paths of a stage's configuration: every input by name, every output at its default."""
+        """The paths in a stage's configuration: each input by its name, each output at its default."""
         paths: dict[str, Any] = {}
         for role, folder in folders.items():
             if role == "store":
@@ -137,12 +137,12 @@ class StepRunner:
             paths["name"] = step.key
         elif step.stage == "record":
             paths["store"] = None
-        # The outputs that a pipeline's plan names belong to its own run directory.
+        # The outputs named by the plan of a pipeline belong to its own run directory.
         return {**paths, "output": None} if hasattr(step.config, "output") else paths
 
 
 def _given_metrics(stage: str, paths: RunPaths) -> dict[str, Any]:
-    """What the stage that made a given result would report of it, as far as the table needs it."""
+    """The metrics of a given result that the table needs, as the stage that made it would report them."""
     if stage == "pretrain":
         return {"validation": read_checkpoint_info(paths.dense).metrics.get("validation", {"loss": None})}
     reader = Store.open(paths.store).recording()
@@ -155,7 +155,7 @@ def _checkpoint(step: Step, folder: Path) -> Path:
 
 
 def _gamma_summary(folder: Path, recording: str, name: str) -> dict[str, Any]:
-    """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the dual correlations of the others."""
+    """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the KKT scores of the others."""
     arrays = Store.open(RunPaths(folder).store).recording(recording).read_fit(name).arrays
     gamma, correlation = arrays["gamma"].ravel(), arrays["dual_correlation"].ravel()
     nonzero = gamma[gamma != 0]

@@ -37,8 +37,9 @@ def prune(run, *options):
 def assert_went_back_to(path, run):
     pruned, earlier = load_checkpoint(run / "pruned.safetensors"), load_checkpoint(path)
     assert pruned.info.inputs["rewind"] == earlier.sha256
+    keeps = pruned.mask.tensors()
     for name, weight in earlier.weights.items():
-        keep = pruned.mask.get(name, torch.ones_like(weight, dtype=torch.bool))
+        keep = keeps.get(name, torch.ones_like(weight, dtype=torch.bool))
         assert torch.equal(pruned.weights[name], torch.where(keep, weight, 0.0))
 
 
