@@ -242,7 +242,7 @@ def test_a_header_that_contradicts_the_file_is_corrupt(refused, good, change):
 
 def test_foreign_weights_are_refused_with_the_way_to_use_them(refused):
     data = save_foreign({"fc.weight": torch.ones(3, 4)}, metadata={"format": "pt"})
-    assert "pretrain `init_from`" in refused(data, CorruptError, ExitCode.CORRUPT)
+    assert "pretrain `init_from=FILE, epochs=0`" in refused(data, CorruptError, ExitCode.CORRUPT)
 
 
 def test_a_newer_format_is_not_judged(refused, good):
