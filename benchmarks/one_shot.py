@@ -19,7 +19,11 @@ from causalprune.commands.evaluate import evaluate
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record
-from causalprune.config import ApplyMaskConfig, EvaluateConfig, FitGammaConfig, PretrainConfig, RecordConfig
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.evaluate import EvaluateConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 BETWEEN = {0.5: (), 0.8: (0.65,), 0.9: (0.85,), 0.95: (0.925,), 0.98: (0.965,)}

@@ -28,7 +28,9 @@ from recording_loops import Recorded, Saved, Training, lenet, resnet18
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record
-from causalprune.config import FitGammaConfig, PretrainConfig, RecordConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, RecordingReader, Store
 from causalprune.trajectory.maintenance import recode

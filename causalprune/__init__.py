@@ -2,16 +2,19 @@
 
 >>> from causalprune import Recorder, Store, Mask
 
-:class:`Recorder` records a training loop of your own, :class:`Store` reads what was recorded, and a :class:`Mask` says
-which weights are kept. Every command of the command line is a function as well, such as
-``causalprune.commands.fit_gamma.fit_gamma``. Importing this package loads neither PyTorch nor NumPy.
+:class:`Recorder` records your own training loop, :class:`Store` reads recordings and fits, and :class:`Mask` tells
+which weights are kept. Each command of the command line is also a function, such as
+``causalprune.commands.fit_gamma.fit_gamma``. Importing this package loads neither PyTorch nor NumPy; the names above
+load them when they are first used.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+# Not imported from typing: `python -m causalprune` reads this file while a typing.py of the user would come first.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from causalprune.api import Mask, Recorder, Store
 
     __version__: str
@@ -20,7 +23,7 @@ __all__ = ["Mask", "Recorder", "Store", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for."""
+    """Import an exported name when it is first used."""
     if name == "__version__":
         from importlib.metadata import version
 

@@ -1,6 +1,6 @@
-"""What ``import causalprune`` exports; everything else may move between versions.
+"""The names that ``import causalprune`` exports; everything else may move between versions.
 
-``causalprune`` imports this module when one of its names is first used, so that ``import causalprune`` itself loads
+``causalprune`` imports this module when one of the names is first used, so that ``import causalprune`` itself loads
 neither PyTorch nor NumPy.
 """
 

@@ -9,17 +9,12 @@ from dataclasses import Field, fields
 from typing import Annotated, Any
 
 import typer
-from causalprune_cli.session import Session
 
 from causalprune.base.options import Options, flag_of, option_text
-from causalprune.config import (
-    ComputeOptions,
-    DataOptions,
-    LeaseOptions,
-    ModelOptions,
-    OutputOptions,
-    TrainingOptions,
-)
+from causalprune.config.shared import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
+from causalprune.training.options import TrainingOptions
+
+from .session import Session
 
 _PANELS = {
     f: panel
@@ -69,7 +64,7 @@ def help_of(config: type[Options]) -> tuple[str, str]:
 
 
 def _parameter(f: Field[Any], wanted: Any, config: type[Options]) -> inspect.Parameter:
-    flag = config.FILE_FLAG if f.name == "config_file" else flag_of(f)
+    flag = getattr(config, "FILE_FLAG", "--config") if f.name == "config_file" else flag_of(f)
     default, metadata = f.default, f.metadata
     if metadata["repeated"]:
         wanted = list[str]
@@ -87,7 +82,7 @@ def _parameter(f: Field[Any], wanted: Any, config: type[Options]) -> inspect.Par
             *flag.split(","), help=help_text, metavar=metavar, show_default=False, rich_help_panel=_PANELS.get(f)
         )
     else:
-        shown = flag if flag == config.FILE_FLAG else f"[{flag}]"
+        shown = flag if f.name == "config_file" else f"[{flag}]"
         declared = typer.Argument(help=help_text, metavar=shown, show_default=False)
     annotation = Annotated[wanted | None, declared]
     return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

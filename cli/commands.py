@@ -6,12 +6,13 @@ from functools import partial
 from typing import Any
 
 import typer
-from causalprune_cli.builder import add_command, help_of
-from causalprune_cli.session import Session
-from causalprune_cli.show import show
 
 from causalprune.commands.names import GROUPS, load_configs
 from causalprune.config.sources import resolve
+
+from .builder import add_command, help_of
+from .session import Session
+from .show import show
 
 
 def add_commands(app: typer.Typer) -> None:

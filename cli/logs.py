@@ -45,7 +45,7 @@ def print_error(message: str, code: int) -> None:
 
 def with_flags(message: str) -> str:
     """Name options, those of the command line's own as well, as users type them."""
-    from causalprune_cli.session import Session
+    from .session import Session
 
     return names.with_flags(message, Session)
 

@@ -7,10 +7,11 @@ from io import TextIOWrapper
 from typing import Annotated
 
 import typer
-from causalprune_cli.commands import add_commands
-from causalprune_cli.session import Session, end
 
 from causalprune.base.errors import CausalpruneError, ExitCode, StorageError
+
+from .commands import add_commands
+from .session import Session, end
 
 app = typer.Typer(
     name="causalprune",

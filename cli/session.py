@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from causalprune_cli.logs import print_error, start_logging, with_flags
-
 from causalprune.base.errors import ExitCode, InterruptedStage, UsageError
 from causalprune.base.options import Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
 from causalprune.base.runtime import connected, launched, processes
 from causalprune.base.signals import stop_signals
 from causalprune.commands.names import FUNCTIONS
-from causalprune.config import RuntimeOptions
+from causalprune.config.shared import RuntimeOptions
+
+from .logs import print_error, start_logging, with_flags
 
 
 @dataclass(frozen=True, kw_only=True)

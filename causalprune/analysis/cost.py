@@ -1,9 +1,9 @@
-"""What a network costs: parameters, floating-point operations and bytes; and what it takes where it runs."""
+"""The cost of a network: parameters, floating-point operations, bytes, and measured time and memory."""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ class Flops:
 
     Attributes:
         dense: As PyTorch computes it.
-        theoretical: Were every pruned weight of a Linear or Conv layer skipped.
+        theoretical: If every pruned weight of a Linear or Conv layer were skipped.
     """
 
     dense: int
@@ -33,28 +33,28 @@ class Flops:
 
 
 def parameter_counts(model: nn.Module, keep: Mapping[str, torch.Tensor] | None = None) -> tuple[int, int]:
-    """Count all parameters, biases and normalization included; a tied weight counts once.
+    """Count all parameters, including biases and normalization; a tied weight counts once.
 
     Args:
         model: The network.
         keep: Bool tensors by parameter name, True for unpruned; None for a dense network.
 
     Returns:
-        How many there are, and how many of them aren't pruned.
+        The number of all parameters and of the unpruned ones.
     """
     total = sum(p.numel() for p in model.parameters())
     return total, total - sum(int((~mask).sum()) for mask in (keep or {}).values())
 
 
 def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, torch.Tensor] | None = None) -> Flops:
-    """Count the operations of one sample with PyTorch's own counter; the model is left as it was.
+    """Count the operations for one sample with PyTorch's FlopCounterMode; the model stays as it is.
 
-    In a Linear or Conv layer every weight is used equally often, so the layer's operations shrink with its density.
+    A Linear or Conv layer uses all its weights equally often, so its operations are proportional to its density.
 
     Args:
         model: The network.
         input_shape: Shape of one sample.
-        keep: Bool tensors by parameter name, True for unpruned.
+        keep: Bool tensors by parameter name, True for unpruned; None for a dense network.
     """
     device = next(model.parameters()).device
     counter = FlopCounterMode(display=False)
@@ -64,7 +64,7 @@ def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, tor
     root = type(model).__name__
     dense = by_module.get("Global", 0)
     saved = 0.0
-    # A tied weight works in several modules, and a shared module has several names.
+    # Several modules may share a tied weight, and a shared module has several names.
     owners = [(n, m) for n, m in model.named_modules(remove_duplicate=False) if hasattr(m, "weight")]
     for name, mask in (keep or {}).items():
         weight = model.get_parameter(name)
@@ -75,7 +75,7 @@ def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, tor
 
 
 def stored_bytes(weights: Mapping[str, torch.Tensor], keep: Mapping[str, torch.Tensor]) -> dict[str, int]:
-    """Bytes of a state dict's tensors, dense and as the export format ``csr`` stores them, without the file's header.
+    """Bytes of a state dict's tensors, dense and in the export format ``csr``, without the header of the file.
 
     Returns:
         ``bytes_dense`` and ``bytes_csr``.
@@ -90,39 +90,37 @@ def stored_bytes(weights: Mapping[str, torch.Tensor], keep: Mapping[str, torch.T
 def measure_cost(
     model: nn.Module, index: ParameterIndex, keep: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
 ) -> dict[str, Any]:
-    """Measure a network, and the compact one if there is one.
+    """Measure a network, and its compact version if it has one.
 
     Args:
-        model: The network with its pruned weights at zero; left as it was.
+        model: The network with its pruned weights at zero; it stays as it is.
         index: Its prunable parameters.
         keep: Bool tensors by parameter name, True for unpruned.
         input_shape: Shape of one sample.
 
     Returns:
-        ``device``, ``threads``; ``latency``, seconds of a forward pass, and ``peak_memory``, bytes of weights and live
-        tensors, each by batch size, then ``dense`` (the zeros computed with) and ``compact`` (None where no filter or
-        neuron can be removed); ``bytes_deflate``, the dense tensors compressed by zlib at level 6; ``no_compact``: why
-        there is no compact network, or None.
+        ``device`` and ``threads``; ``latency``, seconds per forward pass, and ``peak_memory``, bytes of weights and
+        live tensors, both by batch size and then for ``dense`` (computing with the zeros) and ``compact`` (None if no
+        filter or neuron can be removed); ``bytes_deflate``, the dense tensors compressed by zlib at level 6; and
+        ``no_compact``, the reason if there is no compact network, else None.
     """
     compact, reason = None, None
     try:
         compact = compact_model(model, index, keep, input_shape).model
     except (DataError, MismatchError, UsageError) as error:
         reason = str(error)
-    names = ("dense", "compact")
     models = [model] if compact is None else [model, compact]
-    seconds: dict[str, dict[str, float | None]] = {}
-    memory: dict[str, dict[str, int | None]] = {}
-    for batch_size in LATENCY_BATCHES:
-        found = latency(models, input_shape, batch_size)
-        peaks = [peak_memory(m, input_shape, batch_size) for m in models]
-        seconds[str(batch_size)] = dict.fromkeys(names, None) | dict(zip(names, found, strict=False))
-        memory[str(batch_size)] = dict.fromkeys(names, None) | dict(zip(names, peaks, strict=False))
+
+    def named(values: Sequence[float]) -> dict[str, float | None]:
+        return {"dense": values[0], "compact": values[1] if len(values) > 1 else None}
+
     return {
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
-        "latency": seconds,
-        "peak_memory": memory,
+        "latency": {str(size): named(latency(models, input_shape, size)) for size in LATENCY_BATCHES},
+        "peak_memory": {
+            str(size): named([peak_memory(m, input_shape, size) for m in models]) for size in LATENCY_BATCHES
+        },
         "bytes_deflate": sum(len(zlib.compress(t.cpu().numpy().tobytes(), 6)) for t in model.state_dict().values()),
         "no_compact": reason,
     }

@@ -1,9 +1,9 @@
-"""The curvature that the causal model implies for each of a few groups of parameters, with its uncertainty.
+"""Estimate the curvature of the loss that γ implies for each group of parameters, with confidence intervals.
 
-A step Δθ = −η·∇L of plain SGD changes a quadratic loss by ΔL = −‖Δθ‖²/η + ½·Σ_g h_g·x_g, x_g the sum of Δθ² over
-group g, so that γ_g = −1/η + h_g/2 and h_g = 2(γ_g + 1/η); 1/h_g is the step size that minimizes the loss along the
-group's step. An L1 penalty draws γ towards 0 and so h towards 2/η: with more steps than
-groups, least squares is the estimator.
+A step Δθ = −η·∇L of plain SGD changes a quadratic loss by ΔL = −‖Δθ‖²/η + ½·Σ_g h_g·x_g, where x_g is the sum of Δθ²
+over group g. So γ_g = −1/η + h_g/2 and h_g = 2(γ_g + 1/η), and 1/h_g is the step size that minimizes the loss along
+the group's step. An L1 penalty would shrink γ toward 0 and h toward 2/η, so the estimator is least squares, which needs
+more steps than groups.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from causalprune.base.runtime import keyed_seed
 from causalprune.solver.source import Float64
 
 LEVEL = 0.95
-"""Of the confidence intervals."""
+"""Confidence level of the intervals."""
 
 STEPS_PER_GROUP = 2
-"""A resample has about 63 % of the steps: with fewer than this a group, it couldn't tell the groups apart."""
+"""Fewest steps per group: a bootstrap resample has about 63 % of the steps and must still tell the groups apart."""
 
 MAX_GROUPS = 1024
-"""More would take minutes; they'd need thousands of steps as well."""
+"""More would take minutes, and need thousands of steps."""
 
 _MOST_RESAMPLES, _LEAST_RESAMPLES = 1000, 200
 _BUDGET = 2e11
-"""Multiplications for which all resamples are made."""
+"""Multiplications to spend on the resamples, as far as the two bounds allow."""
 
 _ESTIMABLE = 1e-3
-"""Largest part of a group's coefficient that may lie where the columns say nothing."""
+"""Largest component of a group's coefficient in the null space of the columns for which it is still reported."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImpliedCurvature:
-    """h of G groups.
+    """Curvature h of G groups.
 
     Attributes:
-        curvature: (G,) h; NaN where the steps can't tell it: a group that didn't move, or collinear ones.
-        low: (G,) lower end of the interval.
+        curvature: (G,) h; NaN where the steps don't determine it: the group didn't move, or is collinear with others.
+        low: (G,) lower end of the confidence interval.
         high: (G,) upper end.
-        moved: (G,) bool.
-        collinear: (G,) bool, groups of which only a combination with others is known.
-        condition: Condition number of the columns at unit norm.
-        resamples: Of the bootstrap.
-        block: Consecutive steps that it draws at a time.
+        moved: (G,) bool, whether any weight of the group moved.
+        collinear: (G,) bool, whether only a combination with other groups is determined.
+        condition: Condition number of the columns, scaled to unit norm.
+        resamples: Number of bootstrap resamples.
+        block: Consecutive steps per bootstrap block.
     """
 
     curvature: Float64
@@ -59,12 +59,6 @@ class ImpliedCurvature:
     resamples: int
     block: int
 
-    @property
-    def step_size(self) -> Float64:
-        """(G,) 1/h; NaN where h isn't above 0: the loss falls along the step for as far as the model holds."""
-        above = np.nan_to_num(self.curvature) > 0
-        return np.divide(1.0, self.curvature, where=above, out=np.full_like(self.curvature, np.nan))
-
 
 def implied_curvature(
     columns: npt.ArrayLike,
@@ -75,21 +69,21 @@ def implied_curvature(
     weights: Float64 | None = None,
     seed: int = 0,
 ) -> ImpliedCurvature:
-    """Regress ΔL + ‖Δθ‖²/η on ½x, and bootstrap over blocks of consecutive steps, because neighbors are alike.
+    """Regress ΔL + ‖Δθ‖²/η on ½x by least squares, with bootstrap confidence intervals.
 
-    The intervals are percentiles over T^⅓ consecutive steps drawn at a time, from a circle (Politis and Romano 1992).
+    Successive steps are alike, so the bootstrap draws blocks of T^⅓ consecutive steps on a circle (Politis and Romano
+    1992); the intervals are percentiles.
 
     Args:
         columns: (T, G) x, the sum of Δθ² over each group.
-        loss_change: (T,) ΔL of the same minibatch before and after the step.
-        lr: η.
-        others: (T,) Σ Δθ² of parameters that belong to no group, such as biases, a column of their own; None: there
-            are none.
-        weights: (T,) weight of each step's squared error; None: all alike.
-        seed: Of the resamples.
+        loss_change: (T,) ΔL on the same minibatch, after the step minus before.
+        lr: The learning rate η.
+        others: (T,) Σ Δθ² of the parameters that belong to no group, such as biases; None if there are none.
+        weights: (T,) weight of each step's squared error; None for equal weights.
+        seed: Seed of the bootstrap.
 
     Raises:
-        DataError: Fewer than two steps a group, or no group that moves.
+        DataError: Fewer than two steps per group, or no group that moves.
     """
     design = np.asarray(columns, np.float64)
     num_groups = design.shape[1]
@@ -108,14 +102,15 @@ def implied_curvature(
         target, unit = target * np.sqrt(weights), unit * np.sqrt(weights)[:, None]
     with threadpool_limits(limits=1, user_api="blas"):
         basis, singular, rotation = np.linalg.svd(unit, full_matrices=False)
-        # The columns come as float32.
+        # The columns have the precision of float32.
         rank = int(np.count_nonzero(singular > singular[0] * max(unit.shape) * np.finfo(np.float32).eps))
         basis, back = basis[:, :rank], rotation[:rank].T / singular[:rank]
         unseen = np.linalg.norm(rotation[rank:], axis=0)
 
         def solve(counts: Float64) -> Float64:
             weighted = basis * counts[:, None]
-            return back @ np.linalg.lstsq(weighted.T @ basis, weighted.T @ target, rcond=None)[0]
+            solution: Float64 = back @ np.linalg.lstsq(weighted.T @ basis, weighted.T @ target, rcond=None)[0]
+            return solution
 
         estimate = solve(np.ones(rows))
         cost = rows * rank**2
@@ -146,8 +141,14 @@ def implied_curvature(
     )
 
 
+def step_sizes(curvature: Float64) -> Float64:
+    """The step sizes 1/h; NaN where h ≤ 0, because then the quadratic model has no minimum along the step."""
+    positive = np.nan_to_num(curvature) > 0
+    return np.divide(1.0, curvature, where=positive, out=np.full_like(curvature, np.nan))
+
+
 def _block_counts(rng: np.random.Generator, rows: int, block: int) -> Float64:
-    """(T,) how often each step is drawn, in blocks of consecutive steps on a circle, T draws in all."""
+    """(T,) how often the blocks of one resample contain each step, T in all; the last step is followed by the first."""
     starts = rng.integers(0, rows, -(-rows // block))
     drawn = (starts[:, None] + np.arange(block)) % rows
     return np.bincount(drawn.ravel()[:rows], minlength=rows).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What one forward pass takes: its time, and its memory at the peak."""
+"""Time and peak memory of a forward pass."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from torch.utils._pytree import tree_leaves
 from causalprune.models.modes import evaluation_mode
 
 LATENCY_BATCHES = (1, 64)
-"""Batch sizes at which latency is measured."""
+"""Batch sizes at which latency and memory are measured."""
 
 _WARM_UP, _FEWEST = 3, 7
-"""Calls before measuring, and fewest measured ones."""
+"""Calls before the measurement, and least number of measured calls."""
 
 
 def latency(
     models: Sequence[nn.Module], input_shape: tuple[int, ...], batch_size: int, *, seconds: float = 0.5
 ) -> list[float]:
-    """Median seconds of a forward pass, on the device and with the number of threads at hand.
+    """Median seconds of a forward pass, on the models' device and with PyTorch's current number of threads.
 
-    The models take turns call by call, so that a machine that is busy for a while is so for all of them alike.
+    The models take turns call by call, so that other load on the machine affects all of them alike.
 
     Args:
         models: The networks to compare; measured in evaluation mode.
         input_shape: Shape of one sample.
-        batch_size: Samples at once.
-        seconds: How long to measure, for each model.
+        batch_size: Samples per forward pass.
+        seconds: How long to measure each model.
+
+    Returns:
+        One number per model.
     """
     device = next(models[0].parameters()).device
     inputs = torch.randn(batch_size, *input_shape, device=device)
@@ -61,23 +64,24 @@ def _timed(model: nn.Module, inputs: torch.Tensor) -> float:
 
 
 def peak_memory(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:
-    """Largest number of bytes that weights, inputs and intermediate tensors occupy together in a forward pass.
+    """Peak bytes of weights, inputs and intermediate tensors together during a forward pass.
 
-    Counted from the tensors that live, hence the same on any device; what a kernel allocates inside isn't in it.
+    Counts live tensors and therefore is the same on all devices; memory that a kernel allocates inside isn't counted.
     """
     device = next(model.parameters()).device
-    # A tied weight is one tensor of the iterators.
-    weights = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
-    with evaluation_mode(model), torch.no_grad(), _LiveTensors() as live:
+    # The iterators yield a tied weight once.
+    weights: int = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    live = _LiveTensors()
+    with evaluation_mode(model), torch.no_grad(), live:
         model(torch.zeros(batch_size, *input_shape, device=device))
     return weights + live.peak
 
 
-class _LiveTensors(TorchDispatchMode):
-    """Counts the storages that operations make, until they are freed."""
+class _LiveTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of the storages that operations allocate, until they are freed."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak, self._now = 0, 0
         self._known: set[int] = set()
 

@@ -106,9 +106,8 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
 class _Writer(io.RawIOBase):
     """A file over a descriptor; each write is complete or an error."""
 
-    def __init__(self, descriptor: int, path: Path) -> None:
-        self._descriptor = descriptor
-        self.name = f"{path}"
+    def __init__(self, descriptor: int, path: Path | str = "") -> None:
+        self._descriptor, self.name = descriptor, f"{path}"
 
     def writable(self) -> bool:
         return True
@@ -129,7 +128,7 @@ def rewrite(descriptor: int, data: bytes) -> None:
     """
     _disk.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
-    _disk.write(descriptor, data)
+    _Writer(descriptor).write(data)
 
 
 def temporary_beside(path: Path) -> Path:
@@ -214,7 +213,7 @@ def sync_tree(path: Path) -> None:
             for name in names:
                 descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
                 try:
-                    os.fsync(descriptor)
+                    _disk.fsync(descriptor)
                 finally:
                     os.close(descriptor)
             sync_directory(Path(folder))
@@ -242,7 +241,7 @@ def append_line(path: Path, line: str) -> None:
                 _disk.ftruncate(descriptor, end)
             os.lseek(descriptor, end, os.SEEK_SET)
             try:
-                _Writer(descriptor, path).write(line.encode() + b"\n")
+                _Writer(descriptor).write(line.encode() + b"\n")
                 _disk.fsync(descriptor)
             except BaseException:
                 with suppress(OSError):

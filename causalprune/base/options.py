@@ -1,7 +1,7 @@
-"""Self-validating options: one declaration gives the default, the help text, the check and the command-line flag.
+"""Options that validate themselves: one declaration gives the default, the help, the check and the flag.
 
-A stage's configuration is a frozen dataclass whose fields are made by :func:`option`. The command line, the
-environment, a TOML file and a library caller all end in the same constructor and are checked by the same rules.
+The configuration of a command is a frozen dataclass whose fields are made by :func:`option`. The command line, the
+environment, a TOML file and Python code all call the same constructor, so the same checks apply.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import EXPECTED, is_url_taken_for_path
 from causalprune.base.registry import expected_name
 
 Check = Callable[[Any], str | None]
-"""Takes a value and returns what was expected when the value is wrong, else None."""
+"""Takes a value and returns None if it is valid, otherwise what was expected."""
 
 Parse = Callable[[str, str], Any]
-"""Takes text and where it was said, and returns the value, or raises UsageError."""
+"""Takes text and where it comes from; returns the value or raises UsageError."""
 
 
 def option(
@@ -38,15 +38,15 @@ def option(
     """Declare one field of a configuration.
 
     Args:
-        default: Its default; ``None`` means "left out".
-        help: One sentence for ``--help``.
-        check: Returns what was expected when the value is wrong.
-        flag: Command-line flag when it isn't the field's name with dashes; an argument when it has no dashes.
-        metavar: Placeholder shown in ``--help``.
-        affects_result: Whether another value makes another result. Where files lie and how many workers read them
-            doesn't.
-        parse: Makes the value of text where the type alone doesn't say how; of a repeated option, one item.
-        repeated: Whether the flag may be given several times, each adding an item to a tuple.
+        default: Default; ``None`` means "not given".
+        help: One sentence for the help of the command line.
+        check: See :data:`Check`.
+        flag: How the command line takes it, if not by the field's name with dashes. Several flags are joined by
+            commas; without dashes it is an argument.
+        metavar: Placeholder for the value in the help.
+        affects_result: Whether another value gives another result. Paths and the number of workers don't.
+        parse: Makes the value from text where the type alone doesn't say how; for a repeated option, one item.
+        repeated: Whether the option may be given several times, each time adding an item to a tuple.
     """
     metadata = {
         "help": help,
@@ -61,16 +61,14 @@ def option(
 
 
 def flag_of(f: Field[Any]) -> str:
-    """The command-line flag of a field, such as ``--batch-size``; several are joined by commas."""
-    return f.metadata.get("flag") or "--" + f.name.replace("_", "-")
+    """How the command line takes a field: its name after two dashes; a switch that is on can be turned off as well."""
+    dashes, name = "--", f.name.replace("_", "-")
+    return f.metadata["flag"] or f"{dashes}{name}" + (f"/{dashes}no-{name}" if f.default is True else "")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """Base of every configuration: runs each field's check, then the class's own :meth:`check`."""
-
-    FILE_FLAG: ClassVar[str] = "--config"
-    """How the command line takes the TOML file."""
 
     def __post_init__(self) -> None:
         for f in (f for f in fields(self) if f.metadata):
@@ -82,32 +80,29 @@ class Options:
             test: Check | None = f.metadata["check"]
             if test is None or (value is None and f.default is None):
                 continue
-            expected = test(value)
-            if expected:
-                found = str(value) if isinstance(value, int | float) else repr(option_text(value))
-                raise UsageError(flag_of(f), expected=expected, found=found)
+            require(flag_of(f), value, test)
         self.check()
 
     def check(self) -> None:
-        """Reject combinations of options; overridden by subclasses, which call ``super().check()``."""
+        """Reject invalid combinations of options; subclasses that override it call ``super().check()``."""
 
     @classmethod
     def option_fields(cls) -> dict[str, Field[Any]]:
-        """The options by name, in the order of ``--help``."""
+        """The options by name, in the order of the help."""
         return {f.name: f for f in fields(cls)}
 
     @classmethod
     def option_types(cls) -> dict[str, Any]:
-        """The type of each option; of one that may be left out, the type that it has when it is given."""
+        """The type of each option; for an optional one, the type without None."""
         return {name: _given_type(hint) for name, hint in get_type_hints(cls).items()}
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Build a configuration from values of :meth:`option_fields`."""
+        """Build a configuration from values by the names of :meth:`option_fields`."""
         return cls(**values)
 
     def identity_fields(self) -> dict[str, Any]:
-        """The fields that decide the result, JSON-ready."""
+        """The options that affect the result, JSON-ready."""
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.metadata.get("affects_result")}
 
 
@@ -119,7 +114,7 @@ def option_text(value: Any) -> str:
 
 
 def _from_caller(f: Field[Any], value: Any) -> Any:
-    """A value as the field has it; the command line and library callers may say it as text."""
+    """A value in the type of its field; callers may give it as text."""
     parse: Parse | None = f.metadata["parse"]
     if f.metadata["repeated"]:
         return tuple(parse(item, flag_of(f)) if parse and isinstance(item, str) else item for item in value)
@@ -140,6 +135,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
     return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def require(name: str, value: Any, check: Check) -> None:
+    """Raise a UsageError about ``name`` if the check refuses the value."""
+    expected = check(value)
+    if expected:
+        found = str(value) if isinstance(value, int | float) else repr(option_text(value))
+        raise UsageError(name, expected=expected, found=found)
 
 
 # Checks ---------------------------------------------------------------------------------------------------------------

@@ -16,60 +16,36 @@ FIRST_RECORDING = "000"
 """Name of a store's first recording."""
 
 
-@dataclass(frozen=True)
 class RunPaths:
     """The files of a run directory, or of one iteration in it."""
 
-    root: Path
-
-    @property
-    def pretrained(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.pretrained = root / "pretrained.safetensors"
         """Checkpoint of the dense network."""
-        return self.root / "pretrained.safetensors"
-
-    @property
-    def trained(self) -> Path:
+        self.trained = root / "trained.safetensors"
         """Checkpoint of an iteration's training, from which its recording starts."""
-        return self.root / "trained.safetensors"
+        self.store = root / "trajectory.zarr"
+        """Trajectory store."""
+        self.recorded = root / "recorded.safetensors"
+        """Checkpoint after the recording."""
+        self.pruned = root / "pruned.safetensors"
+        """Checkpoint with the mask applied."""
+        self.final = root / "final.safetensors"
+        """Checkpoint of the trained, pruned network."""
+        self.log = root / "log.jsonl"
+        """One JSON object a line: what happened when."""
+        self.run_config = root / "run.json"
+        """Resolved configuration of ``causalprune run``."""
 
     @property
     def dense(self) -> Path:
         """The network before the recording: the pretrained one, or in an iteration's folder the trained one."""
         return self.trained if self.trained.exists() and not self.pretrained.exists() else self.pretrained
 
-    @property
-    def store(self) -> Path:
-        """Trajectory store."""
-        return self.root / "trajectory.zarr"
-
-    @property
-    def recorded(self) -> Path:
-        """Checkpoint after the recording."""
-        return self.root / "recorded.safetensors"
-
-    @property
-    def pruned(self) -> Path:
-        """Checkpoint with the mask applied."""
-        return self.root / "pruned.safetensors"
-
-    @property
-    def final(self) -> Path:
-        """Checkpoint of the trained, pruned network."""
-        return self.root / "final.safetensors"
-
     def exported(self, suffix: str) -> Path:
         """Model for use elsewhere."""
         return self.root / f"exported{suffix}"
-
-    @property
-    def log(self) -> Path:
-        """One JSON object a line: what happened when."""
-        return self.root / "log.jsonl"
-
-    @property
-    def run_config(self) -> Path:
-        """Resolved configuration of ``causalprune run``."""
-        return self.root / "run.json"
 
     def artifacts(self) -> tuple[Path, ...]:
         """What stages write here, in their order; the store is a directory, all else are checkpoints."""
@@ -93,21 +69,15 @@ class RunPaths:
         return [RunPaths(p) for p in sorted(self.root.glob("iteration-[0-9][0-9][0-9]")) if p.is_dir()]
 
 
-@dataclass(frozen=True)
 class SweepPaths:
     """The files of a sweep; a cell or a step is named by a hash of all that decides it."""
 
-    root: Path
-
-    @property
-    def grid(self) -> Path:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.grid = root / "grid.json"
         """Which cells there are, in the order of the table."""
-        return self.root / "grid.json"
-
-    @property
-    def table(self) -> Path:
+        self.table = root / "results.jsonl"
         """The results as JSON lines, in the order of the grid."""
-        return self.root / "results.jsonl"
 
     def cell(self, cell: str) -> Path:
         """What was measured in a cell; it is there when the cell is done."""

@@ -15,7 +15,7 @@ class Registry(Mapping[str, str]):
     """The things of one kind that causalprune knows by name.
 
     Every room has one for each kind of thing in its ``names.py``. Making one imports nothing, so that options can be
-    checked, and ``--help`` shown, without PyTorch.
+    checked and help shown without PyTorch.
 
     Args:
         kind: What they are, in the singular, such as ``optimizer``.

@@ -11,7 +11,7 @@ from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, fit_result_path
 from causalprune.commands._output import StageResult, publish, read_result, require_replaceable
-from causalprune.config import FitGammaConfig
+from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.trajectory import RecordingReader
 
 

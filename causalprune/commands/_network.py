@@ -10,7 +10,7 @@ from torch import nn
 
 from causalprune.base.errors import MismatchError
 from causalprune.base.runtime import make_deterministic, resolve_device
-from causalprune.config import ComputeOptions
+from causalprune.config.shared import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import Mask

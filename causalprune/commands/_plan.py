@@ -7,15 +7,13 @@ from typing import Any, TypeVar
 from causalprune.base.errors import UsageError
 from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
-from causalprune.config import (
-    ApplyMaskConfig,
-    EvaluateConfig,
-    FitGammaConfig,
-    PosttrainConfig,
-    PretrainConfig,
-    RecordConfig,
-    RunConfig,
-)
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.evaluate import EvaluateConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
+from causalprune.config.run import RunConfig
 from causalprune.pruning.criteria import load_criterion
 from causalprune.trajectory.steps import UpdateRule
 

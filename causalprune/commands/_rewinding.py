@@ -7,7 +7,7 @@ from pathlib import Path
 from causalprune.base.errors import MismatchError
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
-from causalprune.config import ApplyMaskConfig
+from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_info
 from causalprune.trajectory import RecordingReader
 

@@ -22,7 +22,7 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands._rewinding import load_earlier
-from causalprune.config import ApplyMaskConfig
+from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
 from causalprune.models.mask import Mask, rewind
 from causalprune.models.modes import reset_batchnorm

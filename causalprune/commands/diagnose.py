@@ -22,7 +22,8 @@ from causalprune.base.units import parse_bytes
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct, publish, require_replaceable
 from causalprune.commands.fit_gamma import design
-from causalprune.config import DiagnoseConfig, FitGammaConfig
+from causalprune.config.diagnose import DiagnoseConfig
+from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
 from causalprune.training.losses import loss_function

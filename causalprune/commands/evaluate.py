@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from causalprune.base.progress import Reporter
 from causalprune.commands._network import load_network, set_up
 from causalprune.commands._output import StageResult, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
-from causalprune.config import EvaluateConfig
+from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.mask import Mask
@@ -152,7 +152,7 @@ def _measure_flatness(
         from causalprune.analysis.flatness.hessian import hessian_spectra
 
         spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
-        found["hessian"] = {name: spectrum.to_json() for name, spectrum in spectra.items()}
+        found["hessian"] = {name: asdict(spectrum) for name, spectrum in spectra.items()}
     if config.noise:
         from causalprune.analysis.flatness.noise import noise_tolerance
 

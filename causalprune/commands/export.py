@@ -28,7 +28,7 @@ from causalprune.commands._output import (
     read_result,
     write_result,
 )
-from causalprune.config import ExportConfig
+from causalprune.config.export import ExportConfig
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.export.names import EXPORT_FORMATS

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.group_curvature import group_curvature
+from causalprune.analysis.curvature_table import curvature_table
 from causalprune.base.errors import DataError, MismatchError, NumericalError, UsageError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import Reporter
@@ -18,7 +18,7 @@ from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._fit_result import FitGammaResult, FitReport
 from causalprune.commands._output import done_already, identity_of
-from causalprune.config import FitGammaConfig
+from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.features import FeatureSource
@@ -151,7 +151,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter | None = None, *, patie
         "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
     }
     if config.granularity != "parameter":
-        attributes["curvature"], found = group_curvature(
+        attributes["curvature"], found = curvature_table(
             reader,
             config.granularity,
             weights,

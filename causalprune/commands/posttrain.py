@@ -10,7 +10,7 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import check_distinct
 from causalprune.commands._training import TrainingResult, finished_training, train_stage
-from causalprune.config import PosttrainConfig
+from causalprune.config.posttrain import PosttrainConfig
 from causalprune.models.checkpoint import load_checkpoint
 
 

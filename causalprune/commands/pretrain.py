@@ -12,7 +12,7 @@ from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import check_distinct
 from causalprune.commands._training import TrainingResult, finished_training, train_stage
-from causalprune.config import PretrainConfig
+from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import CheckpointInfo
 from causalprune.models.initial_weights import load_initial_weights

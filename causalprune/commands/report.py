@@ -23,7 +23,7 @@ from causalprune.base.progress import Reporter
 from causalprune.commands._output import StageResult
 from causalprune.commands.sweep.grid import read_grid
 from causalprune.commands.sweep.table import read_mask, read_results
-from causalprune.config import ReportConfig
+from causalprune.config.report import ReportConfig
 
 _MISSING = {
     "seeds": "standard deviations (--seeds 2 or more)",
@@ -112,14 +112,16 @@ def report(config: ReportConfig, reporter: Reporter | None = None) -> ReportResu
         pictures: list[str] = []
         phase_shift: list[dict[str, Any]] = []
         eigenvalues: list[dict[str, Any]] = []
-        missing: list[tuple[str, ...]] = []
+        missing: list[list[str]] = []
         with reporter.task("report", len(blocks)) as bar:
             for number, block in enumerate(blocks):
                 prefix = f"{number + 1:02d}-" if len(blocks) > 1 else ""
                 if len(blocks) > 1:
                     page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
                 section = Section(page, block, colors, kept, folder, prefix, 3 if len(blocks) > 1 else 2)
-                missing.append(tuple(name for show in SECTIONS for name in show(section)))
+                for show in SECTIONS:
+                    show(section)
+                missing.append(section.missing)
                 pictures += section.pictures
                 phase_shift += _phase_lines(block)
                 eigenvalues += [{"settings": block.settings, **line} for line in block.eigenvalue_lines()]

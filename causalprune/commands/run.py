@@ -24,7 +24,10 @@ from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
-from causalprune.config import ApplyMaskConfig, FitGammaConfig, PretrainConfig, RunConfig
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.groups import groups_per_tensor

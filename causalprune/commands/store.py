@@ -14,7 +14,7 @@ from causalprune.base.paths import RunPaths, lock_path, parse_place
 from causalprune.base.progress import Reporter
 from causalprune.base.units import parse_range
 from causalprune.commands._output import StageResult, done_already
-from causalprune.config import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
+from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.export import export_recording, format_of, is_exported
 from causalprune.trajectory.maintenance import Merge, recode

@@ -80,7 +80,6 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
     ranking: bool = option(
         True,
         "Know every dual correlation exactly, though it may cost a pass; otherwise within the stated error.",
-        flag="--ranking/--no-ranking",
     )
     memory: str = option("2GiB", "Largest memory of the process.", check=check_bytes, affects_result=False)
     max_passes: int = option(

@@ -63,6 +63,7 @@ class SweepConfig(LeaseOptions, OutputOptions):
     """
 
     FILE_FLAG: ClassVar[str] = "FILE"
+    """How the command line takes the TOML file."""
 
     base: RunConfig = RunConfig()
     """What every cell has; the options of the same name below take the place of the ones in it."""

@@ -1,7 +1,7 @@
-"""Random crops and horizontal flips, drawn per batch, so that it doesn't matter who decodes which part of it.
+"""Random crops and horizontal flips, drawn per batch, so that it doesn't matter which process decodes which part.
 
-:class:`CropFlip` is what CIFAR's literature does with images in memory, :class:`RandomCrops` what ImageNet's does with
-image files.
+:class:`CropFlip`, for images in memory, is the usual augmentation for CIFAR; :class:`RandomCrops`, for image files, is
+the usual one for ImageNet.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ TRIES = 10
 class CropFlip:
     """Random choices for a batch of B images of H × W.
 
-    An image is padded with zeros (raw value 0) by ``padding`` on every side, a window of H × W is cut from it at
-    (top, left), and it is mirrored left to right where ``flip`` holds; as in He et al., arXiv 1512.03385, section 4.2.
+    Each image is padded with zeros (raw value 0) by ``padding`` on every side, a window of H × W is cut out at
+    (top, left), and the result is mirrored left to right where ``flip`` is True; see He et al., arXiv 1512.03385,
+    section 4.2.
 
     Attributes:
         padding: (vertical, horizontal) in pixels.
@@ -50,7 +51,7 @@ class CropFlip:
     def draw(cls, kind: Augmentation, count: int, size: tuple[int, int], generator: torch.Generator) -> CropFlip:
         """Draw on the CPU, so that every device sees the same choices.
 
-        The padding is an eighth of the side, rounded up: 4 pixels at 28 and 32, 8 at 64.
+        The padding is an eighth of the side, rounded up: 4 pixels for 28 and 32, 8 for 64.
 
         Args:
             kind: ``crop`` or ``crop-flip``.
@@ -72,7 +73,7 @@ class CropFlip:
         rows = self.top[:, None] + torch.arange(height)
         columns = self.left[:, None] + torch.arange(width)
         columns = torch.where(self.flip[:, None], columns.flip(1), columns)
-        # One gather over flattened pixels is the fastest of the vectorized forms, on CPU and GPU.
+        # One gather over flattened pixels is the fastest vectorized form, on CPU and GPU.
         pixels = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
         pixels = pixels.to(images.device, non_blocking=True).view(count, 1, -1).expand(-1, channels, -1)
         return padded.view(count, channels, -1).gather(2, pixels).view(images.shape)
@@ -100,9 +101,9 @@ class RandomCrops:
         return cls(size, uniform, flip)
 
     def box(self, place: int, width: int, height: int) -> tuple[int, int, int, int]:
-        """The crop (left, top, right, bottom) of an image of ``width`` × ``height`` at ``place`` of the batch.
+        """The crop (left, top, right, bottom) of an image of ``width`` × ``height`` at position ``place`` of the batch.
 
-        The first try that fits into the image; without one, the largest centered crop within :data:`RATIO`.
+        It is the first try that fits into the image, or else the largest centered crop within :data:`RATIO`.
         """
         for area, ratio, left, top in self.uniform[place].tolist():
             pixels = width * height * (AREA[0] + area * (AREA[1] - AREA[0]))

@@ -1,4 +1,4 @@
-"""The one way in which every stage walks over a data set."""
+"""How every stage iterates over a data set."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import cast
 import torch
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.options import at_least, one_of, require
 from causalprune.base.runtime import Processes, keyed_seed
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet
+from causalprune.data.images import ImageFiles
 from causalprune.data.loading import BatchJob, load_batches
 from causalprune.data.names import AUGMENTATIONS, Augmentation
 
@@ -20,23 +22,23 @@ ALONE = Processes()
 class Batches:
     """Batches of one split, normalized, on a device.
 
-    The order of epoch e depends on (seed, e) alone and the augmentation of a batch on (seed, e, step) alone: an
-    interrupted epoch goes on bit for bit where it stopped without replaying anything, the number of workers changes
-    nothing, and the global random state is never touched. Random choices are drawn on the CPU, so every device sees
-    the same samples.
+    The order of epoch e depends on (seed, e) alone, and the augmentation of a batch on (seed, e, step) alone.
+    Therefore an interrupted epoch resumes bit for bit without replaying anything, the number of workers has no effect
+    on the batches, and the global random state is never used. Random choices are drawn on the CPU, so that every
+    device sees the same samples.
 
     Args:
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
-        batch_size: Samples per batch; the last one of an epoch may be smaller.
-        device: Where batches are wanted. Splits in memory are copied there once, as they are stored.
-        seed: Key of the order and the augmentation.
-        shuffle: Draw a new order in each epoch; else the order of the split.
-        augment: ``none``, ``crop``, ``crop-flip``, or ``auto`` for what the data set's literature does. Images in
-            memory are padded and cropped (:class:`~causalprune.data.augmentation.CropFlip`), image files get a random
+        batch_size: Samples per batch; the last batch of an epoch may be smaller.
+        device: Device of the batches. Splits in memory are copied there once, as they are stored.
+        seed: Seed of the order and the augmentation.
+        shuffle: Whether to draw a new order in each epoch, instead of the order of the split.
+        augment: ``none``, ``crop``, ``crop-flip``, or ``auto`` for the usual augmentation of the data set. Images in
+            memory are padded and cropped (:class:`~causalprune.data.augmentation.CropFlip`); image files get a random
             resized crop (:class:`~causalprune.data.augmentation.RandomCrops`).
-        num_workers: Worker processes for image files that don't fit in memory.
-        group: Processes that share each batch: this one gets its part.
+        num_workers: Number of worker processes for image files that don't fit in memory.
+        group: The processes that share each batch; this one gets its part.
 
     Attributes:
         steps_per_epoch: Number of batches in an epoch.
@@ -59,10 +61,8 @@ class Batches:
         num_workers: int = 0,
         group: Processes = ALONE,
     ) -> None:
-        if batch_size < 1:
-            raise UsageError("`batch_size`", expected="at least 1", found=str(batch_size))
-        if num_workers < 0:
-            raise UsageError("`num_workers`", expected="at least 0", found=str(num_workers))
+        require("`batch_size`", batch_size, at_least(1))
+        require("`num_workers`", num_workers, at_least(0))
         self._split = data.split(split)
         self._augmentation = _augmentation(data, augment)
         self._batch_size, self._num_workers = batch_size, num_workers
@@ -76,13 +76,15 @@ class Batches:
             raise DataError(f"{split} split", expected="at least one sample", found="none")
 
     def weight(self, step: int) -> float:
-        """What the mean over this process's part of a batch counts in the mean over the processes: n_r·R/n.
+        """Weight n_r·R/n of the mean over this process's part of a batch, in the mean over the R processes.
 
-        The mean over R processes of their weighted means is then the mean over the batch of n samples. A process
-        without a sample of its own gets one of weight 0.
+        With these weights, the mean over the processes equals the mean over the n samples of the batch. A process
+        without a sample of its own gets one with weight 0.
         """
-        part = self._group.share(self._batch_length(step))
-        return (part.stop - part.start) * self._group.count / self._batch_length(step)
+        length = self._batch_length(step)
+        part = self._group.share(length)
+        share: int = part.stop - part.start
+        return share * self._group.count / length
 
     def _batch_length(self, step: int) -> int:
         return min(self._batch_size, len(self._split) - step * self._batch_size)
@@ -92,17 +94,17 @@ class Batches:
         return part if part.stop > part.start else slice(0, 1)
 
     def order(self, epoch: int) -> torch.Tensor:
-        """(N,) int64: the positions in the split that epoch ``epoch`` visits, in its order."""
+        """(N,) int64: the positions in the split, in the order of epoch ``epoch``."""
         count = len(self._split)
         if not self._shuffle:
             return torch.arange(count)
         return torch.randperm(count, generator=_generator(self._seed, "order", epoch))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Walk over epoch ``epoch`` from batch ``start``.
+        """Iterate over epoch ``epoch`` from batch ``start``.
 
         Yields:
-            Inputs, float32 (B, C, H, W) or (B, F), normalized; and targets: int64 labels (B,), or for a regression
+            Normalized float32 inputs, (B, C, H, W) or (B, F), and targets: int64 labels (B,), or for a regression
             standardized float32 values (B, 1).
 
         Raises:
@@ -113,10 +115,8 @@ class Batches:
             raise MismatchError(
                 f"epoch {epoch}", expected=f"at most {self.steps_per_epoch} steps", found=f"a start at step {start}"
             )
-        order = self.order(epoch)
-        steps = range(start, self.steps_per_epoch)
-        walk = self._from_memory if isinstance(self._split.inputs, torch.Tensor) else self._from_files
-        for inputs, targets in walk(epoch, steps, order):
+        walk = self._from_files if isinstance(self._split.inputs, ImageFiles) else self._from_memory
+        for inputs, targets in walk(epoch, range(start, self.steps_per_epoch), self.order(epoch)):
             if self._target_normalization is not None:
                 targets = self._target_normalization(targets[:, None])
             yield self._normalization(inputs), targets
@@ -140,18 +140,14 @@ class Batches:
             yield inputs[part], targets[part]
 
     def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        files, targets = self._split.inputs, self._split.targets
+        files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
+        seeds = [keyed_seed(self._seed, "augment", epoch, step) for step in steps]
         jobs = [
-            BatchJob(
-                self._indices(order, step),
-                self._augmentation,
-                keyed_seed(self._seed, "augment", epoch, step),
-                self._part(step),
-            )
-            for step in steps
+            BatchJob(self._indices(order, step), self._augmentation, seed, self._part(step))
+            for step, seed in zip(steps, seeds, strict=True)
         ]
         pin = self._device.type == "cuda"
-        batches = load_batches(files, jobs, num_workers=self._num_workers, pin_memory=pin)  # type: ignore[arg-type]
+        batches = load_batches(files, jobs, num_workers=self._num_workers, pin_memory=pin)
         for job, images in zip(jobs, batches, strict=True):
             yield images.to(self._device, non_blocking=True), targets[job.indices[job.part]].to(self._device)
 
@@ -161,8 +157,7 @@ def _generator(*keys: int | str) -> torch.Generator:
 
 
 def _augmentation(data: DataSet, augment: str) -> Augmentation:
-    if augment not in AUGMENTATIONS:
-        raise UsageError("`augment`", expected="one of " + ", ".join(AUGMENTATIONS), found=repr(augment))
+    require("`augment`", augment, one_of(AUGMENTATIONS))
     if data.tabular and augment in ("crop", "crop-flip"):
         raise UsageError("`augment`", expected="auto or none for features", found=augment)
     return data.augmentation if augment == "auto" else cast("Augmentation", augment)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -10,15 +10,18 @@ from dataclasses import dataclass
 import torch
 
 from causalprune.base.errors import DataError, UsageError
+from causalprune.base.options import one_of, open_fraction, require
 from causalprune.base.specs import DataSpec, Task
 from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
-from causalprune.data.splits import Inputs, Normalization, RawData, Split, holdout, training_statistics
+from causalprune.data.splits import Normalization, RawData, Split, holdout, training_statistics
 
 TEST_FRACTION = 0.2
-"""Share that becomes the test split of a data set that has none."""
+"""Fraction cut off as the test split of a data set that has none."""
+
+SPLITS = ("train", "validation", "test")
 
 TEST_SEED = 0
-"""Seed of that cut: the test split is the same for everybody, whatever seed the user gives."""
+"""Seed of that cut, so that the test split doesn't depend on the user's seed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,19 +29,18 @@ class DataSet:
     """A data set, cut into its three splits.
 
     Attributes:
-        spec: What it was loaded by.
+        spec: The specification it was loaded by.
         task: Classification or regression.
-        input_shape: Shape of a sample: (C, H, W) of an image, (F,) of a feature vector.
+        input_shape: Shape of one sample: (C, H, W) for an image, (F,) for a feature vector.
         num_outputs: Number of classes, at least 2; 1 for a regression.
         class_names: One per class, in label order; empty for a regression.
         train: Training split, without the validation split.
         validation: Cut from the published training data by ``spec.validation_fraction`` and ``spec.split_seed``.
-        test: The published test split; where there is none, 20 % cut by a fixed seed.
-        normalization: Of the inputs; computed from ``train`` alone.
-        target_normalization: Of a regression's targets, likewise; None for a classification.
-        augmentation: What the training augmentation ``auto`` means.
-        fingerprint: SHA-256 of what identifies the data, however they are split: the arrays, or names and sizes of
-            the files.
+        test: The published test split; if there is none, 20 % of the data, cut with a fixed seed.
+        normalization: Normalization of the inputs, computed from ``train`` alone.
+        target_normalization: Normalization of the targets of a regression, likewise; None for a classification.
+        augmentation: The training augmentation that ``auto`` stands for.
+        fingerprint: SHA-256 of the arrays, or of the names and sizes of the files; independent of the splits.
     """
 
     spec: DataSpec
@@ -65,26 +67,25 @@ class DataSet:
         Raises:
             UsageError: There is no such split.
         """
-        splits = {"train": self.train, "validation": self.validation, "test": self.test}
-        if name not in splits:
-            raise UsageError("split", expected="train, validation or test", found=repr(name))
-        return splits[name]
+        require("split", name, one_of(SPLITS))
+        split: Split = getattr(self, name)
+        return split
 
 
 def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
     """Load a data set.
 
-    ``imagefolder:DIR`` and ``npz:FILE`` are relative to ``spec.root``, if that is given. The splits of a
-    classification are stratified.
+    ``imagefolder:DIR`` and ``npz:FILE`` are relative to ``spec.root``, if it is given. The splits of a classification
+    are stratified.
 
     Args:
-        spec: Which, and how its validation split is cut.
-        trust_code: Whether ``package.module:factory`` may be imported and called.
+        spec: The data set, and how its validation split is cut.
+        trust_code: Whether a ``package.module:factory`` may be imported and called.
 
     Raises:
-        UsageError: The name, the fraction, the seed or the augmentation can't be used.
-        DataError: Data are missing, empty, not finite, constant, or too few to be split; a label is out of range.
-        CorruptError: A file is damaged, or the name is code and ``trust_code`` is False.
+        UsageError: The name, the fraction or the augmentation can't be used.
+        DataError: Data are missing, empty, not finite, constant or too few to split, or a label is out of range.
+        CorruptError: A file is damaged, or the data set is user code and ``trust_code`` is False.
         StorageError: A file can't be read or written.
     """
     kept = _kept.get()
@@ -101,7 +102,7 @@ _kept: ContextVar[dict[tuple[DataSpec, bool], DataSet] | None] = ContextVar("kep
 
 @contextmanager
 def last_data_kept() -> Iterator[None]:
-    """Keep the data set that was loaded last in memory while the body runs, for stages that follow each other."""
+    """Keep the most recently loaded data set in memory while the body runs, for stages that follow each other."""
     token = _kept.set({})
     try:
         yield
@@ -110,7 +111,8 @@ def last_data_kept() -> Iterator[None]:
 
 
 def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
-    _check(spec)
+    require("`dataset`", spec.name, check_dataset)
+    require("`validation_fraction`", spec.validation_fraction, open_fraction)
     raw = _read(spec, trust_code=trust_code)
     what = f"data set {spec.name}"
     stratify = raw.task == "classification"
@@ -123,7 +125,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
         rest, test = rest.subset(kept), rest.subset(cut)
     kept, held = holdout(rest.targets, spec.validation_fraction, spec.split_seed, stratify=stratify, part="validation")
     train, validation = rest.subset(kept), rest.subset(held)
-    input_shape = _sample_shape(train.inputs)
+    input_shape = tuple(train.inputs.shape[1:]) if isinstance(train.inputs, torch.Tensor) else train.inputs.shape
     if len(input_shape) == 1 and spec.augment not in ("auto", "none"):
         raise UsageError("`augment`", expected="auto or none for features", found=spec.augment)
     return DataSet(
@@ -142,27 +144,15 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     )
 
 
-def _check(spec: DataSpec) -> None:
-    expected = check_dataset(spec.name)
-    if expected:
-        raise UsageError("`dataset`", expected=expected, found=repr(spec.name))
-    fraction = spec.validation_fraction
-    if not isinstance(fraction, int | float) or not 0 < fraction < 1:
-        raise UsageError("`validation_fraction`", expected="a number in (0, 1)", found=repr(fraction))
-    if not isinstance(spec.split_seed, int):
-        raise UsageError("`split_seed`", expected="a whole number", found=repr(spec.split_seed))
-
-
 def _read(spec: DataSpec, *, trust_code: bool) -> RawData:
-    # Each source is imported when it is asked for: scikit-learn and torchvision take seconds to import.
+    # Sources are imported on demand, because scikit-learn and torchvision take seconds to import.
     form = dataset_form(spec.name)
-    if form is not None:
-        return DATASET_FORMS.load(form)(spec)
-    if is_factory(spec.name):
+    if form is None and is_factory(spec.name):
         from causalprune.data.sources.factory import read_factory
 
         return read_factory(spec.name, trust_code=trust_code)
-    return DATASETS.load(spec.name)(spec)
+    source: Callable[[DataSpec], RawData] = DATASET_FORMS.load(form) if form else DATASETS.load(spec.name)
+    return source(spec)
 
 
 def _check_split(split: Split, raw: RawData, what: str) -> None:
@@ -176,10 +166,6 @@ def _check_split(split: Split, raw: RawData, what: str) -> None:
     low, high = int(split.targets.min()), int(split.targets.max())
     if low < 0 or high >= classes:
         raise DataError(what, expected=f"labels in 0..{classes - 1}", found=f"the label {low if low < 0 else high}")
-
-
-def _sample_shape(inputs: Inputs) -> tuple[int, ...]:
-    return tuple(inputs.shape[1:]) if isinstance(inputs, torch.Tensor) else inputs.shape
 
 
 def _target_statistics(targets: torch.Tensor, what: str) -> Normalization:

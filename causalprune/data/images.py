@@ -1,4 +1,4 @@
-"""Image files as a batch of uint8 tensors: decoding, and the rule that brings them to one size."""
+"""Image files as batches of uint8 tensors: decoding, and resizing to one size."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SHORTER_SIDE = 8 / 7
-"""An image of another size is first resized to 8/7 of the wanted size (256 for 224, as is usual on ImageNet)."""
+"""An image of another size is first resized to 8/7 of the wanted size (256 for 224, as is usual for ImageNet)."""
 
 THREADED_PIXELS = 96 * 96
-"""Below this size decoding is mostly Python, and threads only wait for each other."""
+"""Below this size, decoding is mostly Python code, and threads only wait for each other."""
 
 MAX_PROPORTION = 100
-"""A longer strip can't be brought to a common size; resized, its memory would be unbounded."""
+"""Largest ratio of the sides; the memory for resizing a longer strip would be unbounded."""
 
 ImageTransform = Callable[["Image", int], "Image"]
-"""Takes a decoded image and its place in the batch, returns the image in the wanted size."""
+"""Takes a decoded image and its position in the batch, and returns the image in the wanted size."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class ImageFiles:
         return len(self.names)
 
     def path(self, index: int) -> Path:
-        """Where image ``index`` lies."""
+        """Path of image ``index``."""
         return Path(self.root, os.fsdecode(bytes(self.names[index])))
 
     def subset(self, indices: torch.Tensor) -> ImageFiles:
@@ -68,14 +68,14 @@ class ImageFiles:
 
         Args:
             indices: (B,) int64.
-            transform: Brings an image to (H, W); :func:`fit_center` when left out.
+            transform: Turns an image into one of (H, W); :func:`fit_center` by default.
 
         Returns:
             (B, C, H, W) uint8.
 
         Raises:
             CorruptError: A file can't be decoded; the message names it.
-            DataError: A file is gone, has more than 8 bits per channel, or is a strip.
+            DataError: A file is missing, has more than 8 bits per channel, or is a long strip.
             StorageError: A file can't be read.
         """
         channels, height, width = self.shape
@@ -100,7 +100,7 @@ class ImageFiles:
 
 
 def image_header(path: Path) -> tuple[int, int, bool]:
-    """Width, height and whether there are colors, from the file's first bytes.
+    """Width, height and whether the image has colors, from the first bytes of the file.
 
     Raises:
         CausalpruneError: As :meth:`ImageFiles.read`.
@@ -118,7 +118,7 @@ def decode_image(path: Path, channels: int) -> Image:
 
 
 def fit_center(image: Image, size: tuple[int, int]) -> Image:
-    """The image itself if it has the wanted (height, width), else a resized copy's center.
+    """The image itself if it has the wanted (height, width), otherwise the center of a resized copy.
 
     Resizing is bilinear with antialiasing and keeps the proportions; the copy covers 8/7 of the wanted size.
     """
@@ -138,7 +138,7 @@ def _convert(image: Image, mode: str) -> Image:
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     converted = image.convert(mode)
-    # convert() returns the lazy image itself when the mode is right already.
+    # convert() returns the lazy image itself if it has the mode already.
     converted.load()
     return converted
 
@@ -162,14 +162,12 @@ def _open(path: Path, use: Callable[[Image], T]) -> T:
                     found=f"{image.width}x{image.height} pixels",
                 )
             return use(image)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except FileNotFoundError as error:
         raise DataError(f"image {path}", expected="a file", found="nothing") from error
     except PermissionError as error:
         raise StorageError(f"image {path}", expected="permission to read it", found=str(error.strerror)) from error
-    except MemoryError:
-        raise
     except Exception as error:
         # Pillow's decoders raise almost any type on damaged bytes.
         found = "too many pixels" if isinstance(error, PIL.Image.DecompressionBombError) else _reason(error, path)

@@ -24,13 +24,13 @@ _workers: weakref.WeakSet[multiprocessing.process.BaseProcess] = weakref.WeakSet
 
 @dataclass(frozen=True)
 class BatchJob:
-    """One batch, and all that decides what is in it.
+    """One batch, and everything that determines its content.
 
     Attributes:
         indices: (B,) int64 positions in the split.
-        augmentation: What is done to the images.
-        seed: Of that augmentation.
-        part: Which of them to decode.
+        augmentation: The augmentation of the images.
+        seed: Seed of the augmentation.
+        part: Which of the images to decode.
     """
 
     indices: torch.Tensor
@@ -42,13 +42,13 @@ class BatchJob:
 def load_batches(
     files: ImageFiles, jobs: Sequence[BatchJob], *, num_workers: int, pin_memory: bool
 ) -> Iterator[torch.Tensor]:
-    """Decode batches in the order of ``jobs``; each depends on its job alone, so on no number of workers.
+    """Decode batches in the order of ``jobs``; each depends on its job alone, not on the number of workers.
 
     Args:
-        files: The split's images.
+        files: The images of the split.
         jobs: What to decode.
-        num_workers: Worker processes; 0 decodes in this one, with threads.
-        pin_memory: Put batches where a GPU can copy from.
+        num_workers: Number of worker processes; 0 decodes in this process, with threads.
+        pin_memory: Whether to put batches into pinned memory, from which a GPU copies faster.
 
     Yields:
         (B, C, H, W) uint8 on the CPU.
@@ -64,7 +64,7 @@ def load_batches(
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=_start_worker,
-        # Without a generator of its own the loader draws a seed for its workers from the global one.
+        # Without its own generator, the loader would draw a seed for its workers from the global one.
         generator=torch.Generator(),
     )
     before = set(multiprocessing.active_children())
@@ -95,34 +95,31 @@ class _DecodedBatches(Dataset[torch.Tensor | CausalpruneError]):
     def __init__(self, files: ImageFiles, jobs: Sequence[BatchJob]) -> None:
         self._files, self._jobs = files, jobs
 
-    def __len__(self) -> int:
-        return len(self._jobs)
-
     def __getitem__(self, number: int) -> torch.Tensor | CausalpruneError:
         job = self._jobs[number]
         transform = None
         if job.augmentation != "none":
             generator = torch.Generator().manual_seed(job.seed)
-            # Drawn for the whole batch, so that it doesn't matter who decodes which part.
+            # Drawn for the whole batch, so that it doesn't matter which process decodes which part.
             drawn = RandomCrops.draw(job.augmentation, len(job.indices), self._files.shape[1:], generator)
             transform = replace(drawn, uniform=drawn.uniform[job.part], flip=drawn.flip[job.part])
         try:
             return self._files.read(job.indices[job.part], transform)
         except CausalpruneError as error:
-            # Returned, not raised: the loader would wrap it in a traceback of the worker.
+            # Returned, because the loader would wrap a raised error in a traceback of the worker.
             return error
 
 
 def _start_worker(_: int) -> None:
-    # A batch system signals every process of a job. The main one decides when to stop; workers end with it.
+    # A batch system signals every process of a job. The main process decides when to stop; its workers end with it.
     for number in parse_signals(",".join(POSSIBLE_STOP_SIGNALS)):
         signal.signal(number, signal.SIG_IGN)
 
 
 @atexit.register
 def _end_workers() -> None:
-    # A loader that something still refers to at exit leaves its workers to multiprocessing, which sends the SIGTERM
-    # that they ignore and would wait for ever. They hold nothing that has to be saved.
+    # The workers of a loader that is still alive at exit are ended by multiprocessing, with a SIGTERM that they ignore,
+    # and the wait for them would never end. They hold nothing that needs to be saved.
     alive = [worker for worker in _workers if worker.is_alive()]
     if alive:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

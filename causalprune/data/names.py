@@ -1,4 +1,4 @@
-"""Names of the data sets and of the augmentations, known without importing PyTorch."""
+"""The names of the data sets and augmentations, available without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from causalprune.base.registry import Registry, expected_name
 Augmentation = Literal["none", "crop", "crop-flip"]
 
 AUGMENTATIONS: tuple[str, ...] = ("auto", *get_args(Augmentation))
-"""What can be asked for; ``auto`` is what the data set's literature does."""
+"""The choices of the option; ``auto`` is the augmentation that is usual for the data set in the literature."""
 
 DATASETS = Registry(
     "data set",
@@ -25,7 +25,7 @@ DATASETS = Registry(
         "imagenet": "causalprune.data.sources.folders:imagenet",
     },
 )
-"""The data sets with a name of their own; each is a function that takes a DataSpec and returns RawData."""
+"""The data sets that have a name; each is a function that takes a DataSpec and returns RawData."""
 
 DATASET_FORMS = Registry(
     "form of data set",
@@ -34,7 +34,7 @@ DATASET_FORMS = Registry(
         "npz:FILE": "causalprune.data.sources.arrays:npz",
     },
 )
-"""The same for data sets that are named by where they lie, after a prefix."""
+"""The same for data sets that are named by a prefix and their location."""
 
 _FACTORY = "package.module:factory"
 
@@ -51,7 +51,7 @@ def is_factory(name: str) -> bool:
 
 
 def check_dataset(name: str) -> str | None:
-    """Check for :func:`causalprune.base.options.option`: a known data set, or one of the other forms."""
+    """Check an option: None for a known data set or one of the other forms, else the expected values."""
     prefix, _, path = name.partition(":")
     if dataset_form(name):
         return None if path else f"a path after {prefix}:"

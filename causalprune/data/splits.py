@@ -1,11 +1,10 @@
-"""The splits of a data set: how they are cut, and the normalization that is measured on the training split."""
+"""The splits of a data set: how they are cut, and the normalization measured on the training split."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -19,7 +18,7 @@ from causalprune.data.names import Augmentation
 Inputs = torch.Tensor | ImageFiles
 
 SAMPLED_FILES = 1024
-"""Statistics of image files that don't fit in memory come from this many, spread evenly over the training split."""
+"""For image files that don't fit in memory, statistics are computed from this many of the training split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +36,6 @@ class Split:
         default_factory=dict, init=False, repr=False
     )
 
-    def __post_init__(self) -> None:
-        if len(self.inputs) != len(self.targets):
-            raise DataError(
-                "data set",
-                expected="as many targets as inputs",
-                found=f"{len(self.inputs)} inputs, {len(self.targets)} targets",
-            )
-
     def __len__(self) -> int:
         return len(self.targets)
 
@@ -54,7 +45,7 @@ class Split:
         return Split(inputs, self.targets[indices])
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Inputs and targets of an in-memory split on ``device``; copied there once."""
+        """Inputs and targets of an in-memory split on ``device``; they are copied there once."""
         assert isinstance(self.inputs, torch.Tensor)
         if device not in self._resident:
             self._resident[device] = self.inputs.to(device), self.targets.to(device)
@@ -67,36 +58,36 @@ class Normalization:
 
     Attributes:
         mean: (C,) or (F,) float32; (1,) for targets.
-        std: The same shape, positive; 1 where the training split is constant.
+        std: Same shape, positive; 1 where the training split is constant.
     """
 
     mean: torch.Tensor
     std: torch.Tensor
 
     def to(self, device: torch.device) -> Normalization:
-        """The same on another device."""
+        """A copy on another device."""
         return Normalization(self.mean.to(device), self.std.to(device))
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Normalize (N, C, …) values of any dtype to float32."""
         shape = (1, -1) + (1,) * (values.ndim - 2)
-        # A copy even of float32 values: what follows is in place.
+        # A copy even of float32 values, because the next line works in place.
         result = values.to(torch.float32, copy=True)
         return result.sub_(self.mean.view(shape)).div_(self.std.view(shape))
 
 
 @dataclass(frozen=True, eq=False)
 class RawData:
-    """What a family of data sets reads, before anything is cut from it.
+    """A data set as its source reads it, before the validation split is cut.
 
     Attributes:
         task: Classification or regression.
-        train: All training samples; the validation split is still among them.
-        test: The test split, or None when it must be cut from ``train``.
+        train: All training samples, including the future validation split.
+        test: The test split, or None to cut it from ``train``.
         class_names: One per class, in label order; empty for a regression.
-        fingerprint: SHA-256 of what identifies the data.
-        augmentation: What the augmentation ``auto`` means.
-        normalization: Published constants, where the literature fixes them.
+        fingerprint: SHA-256 of the contents of the data set, or of the names and sizes of its files.
+        augmentation: The augmentation that ``auto`` stands for.
+        normalization: Published constants, if the literature fixes them.
     """
 
     task: Task
@@ -113,18 +104,18 @@ def holdout(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Draw ⌊N·fraction + ½⌋ samples without replacement.
 
-    Stratified, class c gives ⌊n_c·fraction⌋ or one more, the largest remainders first (ties: the lower label), but
-    never its last sample; only for that reason can the total be smaller.
+    With ``stratify``, class c contributes ⌊n_c·fraction⌋ samples or one more, by largest remainder (ties: the lower
+    label), but never its last sample. The total is smaller only for that reason.
 
     Args:
         targets: (N,) labels, int64 from 0 when ``stratify``.
-        fraction: Share to draw, in (0, 1).
-        seed: Seed of the draw; with ``part`` it decides it alone.
-        stratify: Keep the shares of the classes.
+        fraction: Fraction to draw, in (0, 1).
+        seed: Seed of the draw, which depends on ``seed`` and ``part`` alone.
+        stratify: Preserve the proportions of the classes.
         part: What the drawn samples become, ``validation`` or ``test``.
 
     Returns:
-        Indices that stay and indices that were drawn, int64, each in rising order; together all N.
+        The indices that remain and the indices that were drawn, int64, both in increasing order; together all N.
 
     Raises:
         DataError: One of the two would be empty.
@@ -168,8 +159,8 @@ def training_statistics(inputs: Inputs) -> Normalization:
         inputs: Inputs of the training split. For image files, a sample of :data:`SAMPLED_FILES` is decoded.
 
     Returns:
-        Mean and standard deviation, float32; the latter is 1 where all values are equal, as scikit-learn's
-        ``StandardScaler`` has it.
+        Mean and standard deviation, float32; the standard deviation is 1 where all values are equal, as in
+        scikit-learn's ``StandardScaler``.
     """
     if isinstance(inputs, ImageFiles):
         inputs = inputs.read(spread(len(inputs), SAMPLED_FILES))
@@ -183,7 +174,7 @@ def training_statistics(inputs: Inputs) -> Normalization:
 
 
 def spread(count: int, wanted: int) -> torch.Tensor:
-    """Up to ``wanted`` indices, spread evenly over ``count``; int64."""
+    """Up to ``wanted`` indices, int64, spread evenly over ``count``."""
     wanted = min(count, wanted)
     return torch.arange(wanted) * count // wanted
 
@@ -200,8 +191,13 @@ def _byte_statistics(images: torch.Tensor) -> Normalization:
     return Normalization(torch.stack(means).float(), torch.stack(stds).float())
 
 
-def fingerprint_tensors(tensors: Mapping[str, torch.Tensor], class_names: tuple[str, ...]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of the tensors, and over the class names."""
+def fingerprint_tensors(train: Split, test: Split | None, class_names: tuple[str, ...]) -> str:
+    """SHA-256 over the names, dtypes, shapes and bytes of splits in memory, and over the class names."""
+    splits = {"": train} if test is None else {"_train": train, "_test": test}
+    tensors: dict[str, torch.Tensor] = {}
+    for name, split in splits.items():
+        assert isinstance(split.inputs, torch.Tensor)
+        tensors |= {f"x{name}": split.inputs, f"y{name}": split.targets}
     header = {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
     digest = hashlib.sha256(json.dumps([header, class_names]).encode())
     for tensor in tensors.values():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from causalprune.models.images import image_shape
+from causalprune.models.registry import image_shape
 
 
 class AlexNet(nn.Module):
-    """Five 3×3 convolutions (64, 192, 384, 256, 256) with three poolings, then 1024, 1024 neurons with dropout.
+    """Five 3×3 convolutions (64, 192, 384, 256, 256) with three poolings, then 1024 and 1024 neurons with dropout.
 
-    The layers of Krizhevsky et al. (2012) with the stride and kernels that fit small images.
+    The layers are those of Krizhevsky et al. (2012), with stride and kernels for small images.
 
     Args:
         input_shape: (channels, height, width), each side at least 16.
@@ -48,4 +48,5 @@ class AlexNet(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, classes)."""
-        return self.classifier(self.features(images).flatten(1))
+        outputs: torch.Tensor = self.classifier(self.features(images).flatten(1))
+        return outputs

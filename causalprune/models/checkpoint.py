@@ -1,8 +1,8 @@
-"""Checkpoints: one ``.safetensors`` file of weights, mask and optimizer tensors, and a JSON string that explains them.
+"""Checkpoints: a ``.safetensors`` file of weights, mask and optimizer tensors, with a JSON string that explains them.
 
-Weights keep their state-dict names, so any safetensors reader can use the file. All else has a prefix: ``mask/``,
-``optimizer/``, ``best/``, ``pending/``. The JSON holds what another stage needs to go on and what a person needs to
-trust the file, and nothing that differs between two runs of the same command: no times, hosts or paths.
+Weights keep their state-dict names, so that any safetensors reader can use the file. All other tensors have a prefix:
+``mask/``, ``optimizer/``, ``best/``, ``pending/``. The JSON holds what the next stage needs and what a person needs to
+trust the file. It contains nothing that differs between two runs of the same command: no times, hosts or paths.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ FORMAT_VERSION = 1
 _METADATA_KEY = "causalprune"
 _PLAIN: dict[str, type] = dict.fromkeys(("config", "inputs", "position", "metrics", "versions"), dict)
 _PLAIN |= dict.fromkeys(("stage", "data_fingerprint", "identity", "digest"), str)
-"""Fields of :class:`CheckpointInfo` that are in the header as they are."""
-_PREFIXES = ("mask/", "optimizer/", "best/", "pending/")
+"""Fields of :class:`CheckpointInfo` that the header holds unchanged, with their types."""
+PREFIXES = ("mask/", "optimizer/", "best/", "pending/")
+"""Prefixes of the names of all tensors but the weights."""
 
 
 @dataclass(frozen=True)
 class CheckpointInfo:
-    """What a checkpoint says about itself.
+    """The description in a checkpoint.
 
     Attributes:
         stage: The stage that wrote it.
         model: How to build the network.
-        data: Which data it was trained on.
-        data_fingerprint: Hash of that data.
+        data: The data set it was trained on.
+        data_fingerprint: Hash of that data set.
         index: The prunable parameters.
-        config: The stage's resolved configuration.
-        identity: Hash of what decided the result: the configuration and the inputs.
+        config: The resolved configuration of the stage.
+        identity: Hash of what determines the result: the configuration and the inputs.
         inputs: Hash of each input by its role.
-        position: How far the stage has come, as JSON.
-        metrics: What the stage measured, as JSON.
+        position: Progress of the stage, as JSON.
+        metrics: Measurements of the stage, as JSON.
         kept: Number of unpruned elements of each prunable parameter.
         versions: Versions of the software that wrote it.
         digest: SHA-256 over all tensors.
@@ -78,7 +79,7 @@ class CheckpointInfo:
         return 1.0 - sum(self.kept.values()) / self.index.total
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON value kept in the file's header."""
+        """The JSON value in the file's header."""
         return {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -95,11 +96,11 @@ class Checkpoint:
     """A checkpoint in memory.
 
     Attributes:
-        info: What it says about itself.
+        info: Its description.
         weights: The model's state dict.
-        mask: What is kept; None where the file has none, as that of a dense network.
+        mask: The mask; None if the file has none, like that of a dense network.
         extra: Other tensors by prefixed name, such as ``optimizer/conv1.weight/momentum_buffer``.
-        sha256: Hash of the file it was read from; empty for one that wasn't.
+        sha256: Hash of the file it was read from; empty if it wasn't read from a file.
     """
 
     info: CheckpointInfo
@@ -110,7 +111,7 @@ class Checkpoint:
 
 
 def software_versions() -> dict[str, str]:
-    """Versions of everything whose release can change the bits of a result."""
+    """Versions of the software that can change the bits of a result."""
     versions = {"python": platform.python_version()}
     for package in ("causalprune", "torch", "torchvision", "numpy", "zarr", "scikit-learn"):
         try:
@@ -124,26 +125,26 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None
     """Write a checkpoint atomically.
 
     Args:
-        path: Where; replaced if it exists.
-        previous: Where to keep the one that is replaced.
-        checkpoint: ``info.kept``, ``info.versions`` and ``info.digest`` are filled in.
+        path: The file; replaced if it exists.
+        previous: Where to keep the replaced file.
+        checkpoint: ``info.kept``, ``info.versions`` and ``info.digest`` are filled in here.
 
     Returns:
         SHA-256 of the file.
 
     Raises:
-        StorageError: The file system refused; what was there is untouched.
+        StorageError: The file system refused; an existing file is unchanged.
     """
     from safetensors.torch import save
 
-    tensors = {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.weights.items()}
+    tensors = checkpoint.weights | checkpoint.extra
     kept = {e.name: e.size for e in checkpoint.info.index}
     if checkpoint.mask is not None:
         tensors |= {f"mask/{name}": keep for name, keep in checkpoint.mask.tensors().items()}
         kept |= {layer.name: layer.kept for layer in checkpoint.mask.per_layer()}
-    tensors |= {name: t.detach().cpu().contiguous().clone() for name, t in checkpoint.extra.items()}
+    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     info = replace(checkpoint.info, kept=kept, versions=software_versions(), digest=_digest(tensors))
-    # Through JSON once, so that the checksum is over what a reader gets.
+    # Through JSON once, so that the checksum covers what a reader gets.
     value = json.loads(json.dumps(info.to_json()))
     value["checksum"] = _checksum(value)
     data = save(tensors, metadata={_METADATA_KEY: json.dumps(value, sort_keys=True)})
@@ -152,17 +153,17 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None
 
 
 def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
-    """Read a checkpoint and prove that it is whole.
+    """Read a checkpoint and check that it is complete and unaltered.
 
     Args:
         path: The file.
-        remedy: What to do when it is missing, such as ``run `causalprune pretrain` first``.
+        remedy: What to do if it is missing, such as ``run `causalprune pretrain` first``.
 
     Raises:
-        DataError: Nothing there, or an empty file.
-        CorruptError: Damaged, or not a checkpoint of causalprune.
-        NewerFormatError: Written by a newer version of the format.
-        MismatchError: A mask that isn't one of these parameters.
+        DataError: The file is missing or empty.
+        CorruptError: The file is damaged, or isn't a checkpoint of causalprune.
+        NewerFormatError: The file has a newer version of the format.
+        MismatchError: The mask has other parameters.
     """
     info = read_checkpoint_info(path, remedy=remedy)
     from causalprune.models.mask import Mask
@@ -175,9 +176,9 @@ def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
             found="altered tensors",
             remedy="restore the file, or run the stage that wrote it again with `overwrite`",
         )
-    weights = {name: t for name, t in tensors.items() if not name.startswith(_PREFIXES)}
+    weights = {name: t for name, t in tensors.items() if not name.startswith(PREFIXES)}
     masks = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
-    extra = {name: t for name, t in tensors.items() if name.startswith(_PREFIXES[1:])}
+    extra = {name: t for name, t in tensors.items() if name.startswith(PREFIXES[1:])}
     for name, keep in masks.items():
         if name not in weights or keep.shape != weights[name].shape or str(keep.dtype) != "torch.bool":
             raise CorruptError(f"mask {name} in {path}", expected="bools in the shape of the weight", found="others")
@@ -189,9 +190,9 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
     """Read only the header, without PyTorch and without the tensors.
 
     Raises:
-        DataError: Nothing there, or an empty file.
-        CorruptError: Not a checkpoint of causalprune, or a header that contradicts the file.
-        NewerFormatError: Written by a newer version of the format.
+        DataError: The file is missing or empty.
+        CorruptError: The file isn't a checkpoint of causalprune, or its header contradicts it.
+        NewerFormatError: The file has a newer version of the format.
     """
     from safetensors import safe_open
 
@@ -244,8 +245,9 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Read the tensors of a safetensors file.
 
     Raises:
-        DataError: Nothing there, or an empty file.
-        CorruptError: Another kind of file, a header that contradicts the file's length, or complex or packed numbers.
+        DataError: The file is missing or empty.
+        CorruptError: The file is of another kind, its header contradicts its length, or it holds complex or packed
+            numbers.
         StorageError: The file system refused.
     """
     from safetensors.torch import load_file
@@ -260,7 +262,7 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _reading_safetensors(path: Path, *, remedy: str = "") -> Iterator[None]:
-    """Turn what safetensors finds wrong with a file, before it allocates anything for it, into an error of ours."""
+    """Turn errors of safetensors, which checks a file before it allocates anything, into errors of causalprune."""
     from safetensors import SafetensorError
 
     if not path.exists():
@@ -290,6 +292,6 @@ def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
     for name in sorted(tensors):
         tensor = tensors[name].contiguous()
         digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        # A view of the bytes works for every dtype, bfloat16 too, which numpy doesn't know.
+        # A view as bytes works for every dtype, even bfloat16, which NumPy doesn't know.
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
     return digest.hexdigest()

@@ -1,8 +1,9 @@
-"""Start from weights that exist already."""
+"""Start from existing weights."""
 
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,29 +12,27 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError, storage_errors
-from causalprune.models.checkpoint import load_tensors
+from causalprune.models.checkpoint import PREFIXES, load_tensors
 
-_WRAPPERS = ("module.", "_orig_mod.")
-"""Prefixes that DataParallel and torch.compile put before every name."""
-
-_NOT_WEIGHTS = ("mask/", "optimizer/", "best/", "pending/")
+_WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+")
+"""Prefixes that DataParallel and torch.compile add to every name."""
 
 
 def load_initial_weights(model: nn.Module, path: Path, *, key_map: Sequence[str] = ()) -> None:
     """Load a state dict into a model.
 
-    Prefixes of DataParallel and torch.compile are dropped; ``{"state_dict": …}`` and ``{"model": …}`` are looked into.
+    Prefixes of DataParallel and torch.compile are removed; ``{"state_dict": …}`` and ``{"model": …}`` are unwrapped.
 
     Args:
         model: Changed in place.
-        path: ``.safetensors``, or ``.pt``/``.pth``, of which only tensors are read, never code.
-        key_map: Rules ``OLD=NEW`` for the beginnings of names; the first that fits is used.
+        path: A ``.safetensors`` file, or a ``.pt`` or ``.pth`` file, from which tensors are read, but never code.
+        key_map: Rules ``OLD=NEW`` for the beginnings of names; the first matching rule is used.
 
     Raises:
-        DataError: Nothing there.
-        CorruptError: No weights in it.
-        UsageError: Another kind of file.
-        MismatchError: Weights of another model.
+        DataError: The file is missing.
+        CorruptError: The file holds no weights.
+        UsageError: The file has another suffix.
+        MismatchError: The weights belong to another model.
     """
     tensors: dict[str, torch.Tensor] = {}
     for old, tensor in _read(path).items():
@@ -61,7 +60,7 @@ def load_initial_weights(model: nn.Module, path: Path, *, key_map: Sequence[str]
 
 def _read(path: Path) -> Mapping[str, torch.Tensor]:
     if path.suffix == ".safetensors":
-        return {n: t for n, t in load_tensors(path).items() if not n.startswith(_NOT_WEIGHTS)}
+        return {n: t for n, t in load_tensors(path).items() if not n.startswith(PREFIXES)}
     if path.suffix not in (".pt", ".pth"):
         raise UsageError("`init_from`", expected="a .safetensors, .pt or .pth file", found=f"{path}")
     if not path.is_file():
@@ -92,10 +91,4 @@ def _renamed(name: str, key_map: Sequence[str]) -> str:
         if name.startswith(old):
             name = new + name.removeprefix(old)
             break
-    stripped = True
-    while stripped:
-        stripped = False
-        for prefix in _WRAPPERS:
-            if name.startswith(prefix):
-                name, stripped = name.removeprefix(prefix), True
-    return name
+    return _WRAPPERS.sub("", name)

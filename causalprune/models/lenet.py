@@ -1,14 +1,14 @@
-"""LeNet as in the paper: two 5×5 convolutions of 20 and 50 filters, each with a pooling, then 500 neurons."""
+"""LeNet as in the paper: two 5×5 convolutions with 20 and 50 filters, each followed by pooling, then 500 neurons."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from causalprune.models.images import image_shape
+from causalprune.models.registry import image_shape
 
 SMALLEST_UNPADDED = 16
-"""Below this height or width the convolutions are padded by 2, so that they keep the size of their input."""
+"""Below this height or width, the convolutions are padded by 2, so that they keep the size of their input."""
 
 
 class LeNet(nn.Module):
@@ -38,4 +38,5 @@ class LeNet(nn.Module):
         """Map (N, C, H, W) to (N, classes)."""
         hidden = self.pool(torch.relu(self.conv1(images)))
         hidden = self.pool(torch.relu(self.conv2(hidden)))
-        return self.fc2(torch.relu(self.fc1(hidden.flatten(1))))
+        outputs: torch.Tensor = self.fc2(torch.relu(self.fc1(hidden.flatten(1))))
+        return outputs

@@ -1,8 +1,8 @@
-"""The mask: which prunable parameters are kept, held on a network or applied to earlier weights."""
+"""The mask: which prunable parameters are kept; held on a network during training, or applied to earlier weights."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,12 +17,12 @@ from causalprune.models.parameters import ParameterEntry, ParameterIndex
 
 @dataclass(frozen=True)
 class LayerSparsity:
-    """How much of one prunable tensor is left.
+    """Sparsity of one prunable tensor.
 
     Attributes:
         name: Its name, such as ``"conv1.weight"``.
         total: Number of weights.
-        kept: Number of weights that aren't pruned.
+        kept: Number of kept weights.
     """
 
     name: str
@@ -41,10 +41,10 @@ class Mask:
 
     Attributes:
         index: The prunable parameters, in the order of ``keep``.
-        keep: (P,) bool, on the CPU; not to be changed.
+        keep: (P,) bool, on the CPU; don't change it.
 
     Raises:
-        MismatchError: ``keep`` isn't P bools.
+        MismatchError: ``keep`` has another shape or dtype.
     """
 
     index: ParameterIndex
@@ -56,19 +56,19 @@ class Mask:
 
     @classmethod
     def all(cls, index: ParameterIndex) -> Mask:
-        """The mask of a dense network: everything is kept."""
+        """The mask of a dense network, which keeps everything."""
         return cls(index, torch.ones(index.total, dtype=torch.bool))
 
     @classmethod
     def from_tensors(cls, index: ParameterIndex, tensors: Mapping[str, torch.Tensor]) -> Mask:
-        """Read back what :meth:`tensors` gave.
+        """Make a mask from what :meth:`tensors` returned.
 
         Args:
             index: The prunable parameters.
             tensors: One bool tensor per prunable parameter, by its name and in its shape.
 
         Raises:
-            MismatchError: A name too many or too few, another shape or dtype.
+            MismatchError: A name is missing or unknown, or a tensor has another shape or dtype.
         """
         names = {entry.name for entry in index}
         for relation, odd in (("missing", names - set(tensors)), ("of no prunable parameter", set(tensors) - names)):
@@ -96,12 +96,12 @@ class Mask:
         return view
 
     def packed(self) -> npt.NDArray[np.uint8]:
-        """(⌈P/8⌉,) the bits, the first parameter's in the highest of the first byte."""
+        """(⌈P/8⌉,) the mask as bits; the first parameter is the highest bit of the first byte."""
         return np.packbits(self.numpy())
 
     @staticmethod
     def unpacked(bits: npt.NDArray[np.uint8], total: int) -> npt.NDArray[np.bool_]:
-        """(P,) what :meth:`packed` packed; P is ``total``."""
+        """(P,) the inverse of :meth:`packed`; P is ``total``."""
         return np.unpackbits(bits, count=total).astype(bool)
 
     @cached_property
@@ -126,16 +126,34 @@ class Mask:
             for entry in self.index
         ]
 
-    def bind(self, model: nn.Module) -> MaskHolder:
-        """Prepare to hold this mask on a model, on the device where it is now.
+    def bind(self, model: nn.Module) -> Callable[[], None]:
+        """Make a function that sets the pruned weights of a model to +0.0.
+
+        Call it after every optimizer step, because momentum and weight decay move pruned weights, too. A call allocates
+        no tensor storage and skips layers without pruned weights. The function keeps as many bytes as the weights of
+        the other layers. Move the model to its device first.
 
         Raises:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
         """
-        return MaskHolder(self, model)
+        held: list[tuple[nn.Parameter, torch.Tensor]] = []
+        for entry in self.index:
+            parameter = _parameter(model, entry)
+            keep = self.keep[entry.offset : entry.stop].view(entry.shape)
+            if not keep.all():
+                bits = torch.zeros_like(parameter, dtype=_INTEGERS[parameter.element_size()])
+                held.append((parameter, bits.masked_fill_(keep.to(parameter.device), -1)))
+
+        def hold() -> None:
+            for parameter, bits in held:
+                # A bitwise AND with all ones keeps a float, with all zeros it gives +0.0, whatever it was. Multiplying
+                # by 0 would give −0.0 and NaN; masked_fill_ is as exact, but 10 to 40 times slower on a CPU.
+                parameter.detach().view(bits.dtype).bitwise_and_(bits)
+
+        return hold
 
     def apply_(self, model: nn.Module) -> None:
-        """Set every pruned weight of a model to +0.0, in place, whatever it was (NaN and −0.0 included).
+        """Set every pruned weight of a model to +0.0, in place, whatever it was (including NaN and −0.0).
 
         Raises:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
@@ -144,32 +162,7 @@ class Mask:
 
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""The integer type that covers a weight of so many bytes."""
-
-
-class MaskHolder:
-    """Sets the pruned weights of one model to +0.0 at each call; made by :meth:`Mask.bind`.
-
-    Call it after every optimizer step: momentum and weight decay move pruned weights, too. A call allocates no tensor
-    storage and skips layers without a pruned weight; the holder keeps as many bytes as those layers' weights. Move the
-    model to its device first.
-    """
-
-    def __init__(self, mask: Mask, model: nn.Module) -> None:
-        self._held: list[tuple[nn.Parameter, torch.Tensor]] = []
-        for entry in mask.index:
-            parameter = _parameter(model, entry)
-            keep = mask.keep[entry.offset : entry.stop].view(entry.shape)
-            if not keep.all():
-                bits = torch.zeros_like(parameter, dtype=_INTEGERS[parameter.element_size()])
-                self._held.append((parameter, bits.masked_fill_(keep.to(parameter.device), -1)))
-
-    def __call__(self) -> None:
-        """Set the pruned weights to +0.0."""
-        for parameter, bits in self._held:
-            # Anding a float's bits with all ones keeps it and with none gives +0.0, whatever it was. Multiplying by 0
-            # would give −0.0 and NaN; masked_fill_ is as exact, but 10 to 40 times slower on a CPU.
-            parameter.detach().view(bits.dtype).bitwise_and_(bits)
+"""The integer type for a weight of so many bytes."""
 
 
 def _parameter(model: nn.Module, entry: ParameterEntry) -> nn.Parameter:
@@ -198,10 +191,10 @@ def _check_bools(subject: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> 
 
 
 def rewind(model: nn.Module, weights: Mapping[str, torch.Tensor], mask: Mask) -> None:
-    """Give a model earlier weights, then set the pruned ones to zero.
+    """Give a model earlier weights, then set the pruned weights to zero.
 
-    Everything is taken back: biases, normalization parameters and statistics, too. Which weights is the caller's
-    choice: the pretrained ones (Shah et al., arXiv 2412.03035, version 1), or those before the recording (later).
+    Everything is restored, including biases, normalization parameters and statistics. The caller chooses the weights:
+    the pretrained ones (Shah et al., arXiv 2412.03035, version 1), or those before the recording (later versions).
 
     Args:
         model: Changed in place.
@@ -209,7 +202,7 @@ def rewind(model: nn.Module, weights: Mapping[str, torch.Tensor], mask: Mask) ->
         mask: The mask to apply.
 
     Raises:
-        MismatchError: The state dict or the mask is of another model; the model is then as it was.
+        MismatchError: The state dict or the mask belongs to another model; the model isn't changed.
     """
     own = model.state_dict()
     for relation, odd in (("missing", own.keys() - weights.keys()), ("of no such model", weights.keys() - own.keys())):

@@ -1,4 +1,4 @@
-"""Multi-layer perceptrons, over tables or flattened images."""
+"""Multilayer perceptrons for tables or flattened images."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 DEFAULT_HIDDEN = (300, 100)
-"""LeNet-300-100's."""
+"""Those of LeNet-300-100."""
 
 
 class MLP(nn.Module):
@@ -39,7 +39,8 @@ class MLP(nn.Module):
         hidden = inputs.flatten(1)
         for layer in self.layers[:-1]:
             hidden = torch.relu(layer(hidden))
-        return self.layers[-1](hidden)
+        outputs: torch.Tensor = self.layers[-1](hidden)
+        return outputs
 
 
 def mlpnet(input_shape: tuple[int, ...], num_outputs: int) -> MLP:

@@ -1,4 +1,4 @@
-"""The mode that a network computes in: evaluation for a while, and what its batch normalization does."""
+"""Temporary evaluation mode, and the state of batch normalization."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 @contextmanager
 def evaluation_mode(*models: nn.Module) -> Iterator[None]:
-    """Put networks into evaluation mode while the body runs; then every module is in the mode that it was in."""
+    """Put networks into evaluation mode while the body runs, then put every module back into its mode."""
     modes = [(module, module.training) for model in models for module in model.modules()]
     for model in models:
         model.eval()
@@ -24,7 +24,7 @@ def evaluation_mode(*models: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def frozen_batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalize by the statistics of the batch, as in training, but leave the running averages as they are."""
+    """Normalize by the statistics of the batch, as in training, without updating the running averages."""
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
     for layer in layers:
         layer.track_running_stats = False
@@ -39,7 +39,7 @@ def reset_batchnorm(model: nn.Module) -> int:
     """Reset the statistics and the affine parameters of every batch normalization to those of a new layer.
 
     Returns:
-        How many layers were reset.
+        The number of layers that were reset.
     """
     layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
     for layer in layers:

@@ -1,4 +1,4 @@
-"""Names of the models, known without importing PyTorch."""
+"""The names of the models, available without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ MODELS = Registry(
         "mobilenet_v2": "causalprune.models.torchvision_models:mobilenet_v2",
     },
 )
-"""Each is called with ``input_shape``, ``num_outputs`` and, if it was given, ``hidden``, as far as it takes them."""
+"""Each is called with those of ``input_shape``, ``num_outputs`` and (if given) ``hidden`` that it takes."""
 
 
 def default_model(input_shape: tuple[int, ...]) -> str:
-    """Name the model that ``pretrain`` takes when none is asked for: lenet for images, mlp for tables."""
+    """The model that is used by default: lenet for images, mlp for tables."""
     return "lenet" if len(input_shape) == 3 else "mlp"
 
 
 def check_model_name(name: str) -> str | None:
-    """Say what was expected when ``name`` is no model, else None; empty means the default."""
+    """Check an option: None for the name of a model or an empty one (the default model), else the expected values."""
     family, colon, rest = name.partition(":")
     if not name or name in MODELS or (colon and family and rest):
         return None

@@ -1,4 +1,4 @@
-"""The one order of prunable parameters, and the way between named tensors and flat vectors of length P."""
+"""The order of the prunable parameters, and the conversion between named tensors and flat vectors of length P."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 MAX_PARAMETERS = 2**40
-"""A declared P beyond this is a damaged file, not a network."""
+"""A file that declares a larger P is damaged."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class ParameterEntry:
 
     Attributes:
         name: Key in the model's state dict, such as ``"conv1.weight"``.
-        shape: Its shape; dimension ``filter_axis`` counts filters (Conv) or neurons (Linear).
+        shape: Its shape; axis ``filter_axis`` counts filters (Conv) or neurons (Linear).
         offset: Position of its first element in the flat vector.
-        filter_axis: 0, but 1 for transposed convolutions, whose weight is (in, out, …).
+        filter_axis: 1 for transposed convolutions, whose weight is (in, out, …), otherwise 0.
     """
 
     name: str
@@ -61,9 +61,9 @@ class ParameterEntry:
 
 @dataclass(frozen=True)
 class ParameterIndex:
-    """The prunable parameters of a model in one fixed order (that of ``model.named_modules()``).
+    """The prunable parameters of a model in one fixed order, that of ``model.named_modules()``.
 
-    A tied weight is listed once, under the first name that reaches it.
+    A tied weight is listed once, under its first name.
     """
 
     entries: tuple[ParameterEntry, ...]
@@ -106,7 +106,7 @@ class ParameterIndex:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over names, shapes and order: equal fingerprints mean interchangeable flat vectors."""
+        """SHA-256 over names, shapes and order; with equal fingerprints, flat vectors are interchangeable."""
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def __iter__(self) -> Iterator[ParameterEntry]:
@@ -130,11 +130,11 @@ class ParameterIndex:
         """Read what :meth:`to_json` wrote.
 
         Args:
-            items: The decoded JSON value, untrusted.
+            items: The decoded JSON value, not trusted.
             source: The file it comes from, for the error message.
 
         Raises:
-            CorruptError: The value is not such a list, or declares absurd sizes.
+            CorruptError: The value isn't a list of parameters, or declares impossible sizes.
         """
         entries: list[ParameterEntry] = []
         offset = 0
@@ -170,8 +170,8 @@ class ParameterIndex:
         """Copy the named tensors into one vector of length P.
 
         Args:
-            tensors: At least the names of this index, each with its shape.
-            out: (P,) destination; allocated like the first tensor when left out.
+            tensors: Tensors with the names and shapes of this index; others are ignored.
+            out: (P,) destination; by default a new tensor with the dtype and device of the first one.
         """
         import torch
 
@@ -182,5 +182,5 @@ class ParameterIndex:
         return flat
 
     def split(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Views of a (P,) vector, by name and in each parameter's shape."""
+        """Views of a (P,) vector by parameter name, each in the parameter's shape."""
         return {e.name: flat[e.offset : e.stop].view(e.shape) for e in self.entries}

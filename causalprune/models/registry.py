@@ -1,8 +1,9 @@
-"""From the name of a model to the model."""
+"""From the name of a model to the network, and the check of its input and output."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from inspect import signature
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import CorruptError, MismatchError, UsageError
+from causalprune.base.options import require
 from causalprune.base.registry import call_with
 from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module
@@ -19,7 +21,7 @@ from causalprune.models.names import MODELS, check_model_name
 
 
 def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Module:
-    """Build a network with weights that depend on ``seed`` alone; the global random state is left as it was.
+    """Build a network whose weights depend on ``seed`` alone; the global random state isn't changed.
 
     Args:
         spec: Its name and the sizes of its input and output.
@@ -27,12 +29,10 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
         trust_code: Whether a ``package.module:factory`` may run.
 
     Raises:
-        UsageError: An unknown model, or one that can't take this input.
-        CorruptError: Code of a checkpoint that isn't trusted.
+        UsageError: The model is unknown, or can't take this input.
+        CorruptError: The model is user code, and ``trust_code`` is False.
     """
-    expected = check_model_name(spec.name)
-    if expected or not spec.name:
-        raise UsageError("`model`", expected=expected or "a name", found=repr(spec.name))
+    require("`model`", spec.name, lambda name: check_model_name(name) if name else "a name")
     factory = _factory(spec.name, trust_code=trust_code)
     if spec.hidden and "hidden" not in signature(factory).parameters:
         raise UsageError("`hidden`", expected="`model=mlp`", found=spec.name)
@@ -46,26 +46,25 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
 def rebuild_model(
     spec: ModelSpec, weights: Mapping[str, torch.Tensor], source: str, *, trust_code: bool = False
 ) -> nn.Module:
-    """Build the network that a file describes and whose weights it holds, but without them.
+    """Build the network that a file describes, without loading the file's weights into it.
 
-    A built-in model is first built without storage, so that sizes which the file's weights don't have are never
-    allocated.
+    A built-in model is first built without storage, so that memory is only allocated for sizes that match the weights.
 
     Args:
-        spec: What the file says the model is.
+        spec: The model, according to the file.
         weights: The file's weights.
         source: The file, for the error.
         trust_code: Whether a ``package.module:factory`` may run.
 
     Raises:
         MismatchError: The file's weights aren't those of this model.
-        CorruptError: Code of a checkpoint that isn't trusted.
+        CorruptError: The model is unknown or can't be built, or is user code and ``trust_code`` is False.
     """
     name = spec.name
     if check_model_name(name) or not name:
         raise CorruptError(source, expected="a known model", found=f"{name!r}"[:80])
     if ":" not in name or name.startswith("torchvision:"):
-        # Imported before: a constant of its module must not become a tensor without storage.
+        # Imported outside the context: constants of its module must not become tensors without storage.
         factory = _factory(name, trust_code=False)
         try:
             with torch.device("meta"):
@@ -85,8 +84,8 @@ def rebuild_model(
 def _factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
     family, colon, rest = name.partition(":")
     if not colon:
-        factory: Callable[..., Any] = MODELS.load(name)
-        return factory
+        built_in: Callable[..., Any] = MODELS.load(name)
+        return built_in
     if family == "torchvision":
         from causalprune.models.torchvision_models import torchvision_model
 
@@ -101,18 +100,6 @@ def _build(factory: Callable[..., Any], spec: ModelSpec) -> nn.Module:
 
 
 def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    factory = _user_factory(name, trust_code=trust_code)
-    try:
-        model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
-    except (Exception, SystemExit) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise UsageError(f"`model` {name}", expected="a factory that returns a network", found=found) from error
-    if not isinstance(model, nn.Module):
-        raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
-    return model
-
-
-def _user_factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
     if not trust_code:
         raise CorruptError(
             f"checkpoint that names {name}",
@@ -121,18 +108,28 @@ def _user_factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
             remedy="pass `trust_code` if you trust where the checkpoint comes from",
         )
     module_name, _, attribute = name.partition(":")
-    try:
+    with _user_errors(name, "package.module:factory that imports"):
         factory = getattr(import_user_module(module_name), attribute)
-    except (Exception, SystemExit) as error:
-        found = f"{type(error).__name__}: {error}"
-        raise UsageError(f"`model` {name}", expected="package.module:factory that imports", found=found) from error
     if not callable(factory):
         raise UsageError(f"`model` {name}", expected="something callable", found=type(factory).__name__)
-    return factory
+    with _user_errors(name, "a factory that returns a network"):
+        model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
+    return model
+
+
+@contextmanager
+def _user_errors(name: str, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise UsageError(f"`model` {name}", expected=expected, found=found) from error
 
 
 def _check_output(model: nn.Module, spec: ModelSpec) -> None:
-    """Run the model once on nothing but zeros, so that a misfit shows before any training."""
+    """Run the model once on zeros, so that a wrong size is noticed before training."""
     try:
         with evaluation_mode(model), torch.no_grad():
             output = model(torch.zeros(2, *spec.input_shape))
@@ -144,3 +141,24 @@ def _check_output(model: nn.Module, spec: ModelSpec) -> None:
     if not isinstance(output, torch.Tensor) or output.shape != (2, spec.num_outputs):
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise UsageError(f"model {spec.name}", expected=f"outputs (N, {spec.num_outputs})", found=str(found))
+
+
+def image_shape(model: str, input_shape: tuple[int, ...], *, smallest: int = 1) -> tuple[int, int, int]:
+    """Check that samples are images, and return their channels, height and width.
+
+    Args:
+        model: Name of the model that needs images, for the error.
+        input_shape: Shape of one sample.
+        smallest: The smallest height and width that the model can take.
+
+    Raises:
+        UsageError: The samples aren't images, or are too small.
+    """
+    if len(input_shape) != 3:
+        found = f"{input_shape[0]} features"
+        raise UsageError(f"model {model}", expected="images", found=found, remedy="use `model=mlp` for tables")
+    channels, height, width = input_shape
+    if min(height, width) < smallest:
+        expected = f"images of at least {smallest}×{smallest}"
+        raise UsageError(f"model {model}", expected=expected, found=f"{height}×{width}")
+    return channels, height, width

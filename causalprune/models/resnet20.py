@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.models.images import image_shape
+from causalprune.models.registry import image_shape
 
 
 class _Block(nn.Module):
@@ -57,4 +57,5 @@ class ResNet20(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Map (N, C, H, W) to (N, classes)."""
         hidden = self.blocks(torch.relu(self.bn1(self.conv1(images))))
-        return self.fc(hidden.mean((2, 3)))
+        outputs: torch.Tensor = self.fc(hidden.mean((2, 3)))
+        return outputs

@@ -1,17 +1,18 @@
-"""Networks built by torchvision, with stems for small images and the right number of inputs and outputs."""
+"""Networks built by torchvision, with stems for small images and the right numbers of inputs and outputs."""
 
 from __future__ import annotations
 
+import difflib
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from causalprune.base.errors import UsageError
-from causalprune.models.images import image_shape
+from causalprune.models.registry import image_shape
 
 SMALL_SIDE = 64
-"""Images up to this size get a stem that keeps their resolution."""
+"""For images of up to this size, networks get a stem that keeps the resolution."""
 
 
 def torchvision_model(name: str, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
@@ -25,31 +26,27 @@ def torchvision_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
     channels, _, _ = image_shape(f"torchvision:{name}", input_shape)
     known = models.list_models(module=models)
     if name not in known:
-        import difflib
-
         near = difflib.get_close_matches(name, known, n=1)
         remedy = f"did you mean torchvision:{near[0]}?" if near else "see torchvision.models.list_models()"
         raise UsageError("`model`", expected="a classification model of torchvision", found=repr(name), remedy=remedy)
     # The auxiliary heads of these two would change what the model returns in training.
-    extra = {
-        "googlenet": {"aux_logits": False, "init_weights": True},
-        "inception_v3": {"aux_logits": False, "init_weights": True},
-    }
-    model: nn.Module = models.get_model(name, weights=None, num_classes=num_outputs, **extra.get(name, {}))
+    extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
+    model: nn.Module = models.get_model(name, weights=None, num_classes=num_outputs, **extra)
     _replace_input(model, channels)
     return model
 
 
 def _small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
-    """Build a model of torchvision, adapted to the size of the images.
+    """Build a torchvision model, adapted to the size of the images.
 
-    Up to 64×64, residual networks start with a 3×3 convolution of stride 1 and no pooling, MobileNetV2 with stride 1,
-    and VGG ends with one linear layer of 512, as usual for CIFAR.
+    Up to 64×64, as is usual for CIFAR, residual networks start with a 3×3 convolution of stride 1 without pooling,
+    MobileNetV2 starts with stride 1, and VGG ends with one linear layer on 512 features.
     """
     channels, height, width = image_shape(name, input_shape)
-    model: Any = torchvision_model(name, input_shape, num_outputs)
+    built = torchvision_model(name, input_shape, num_outputs)
+    model: Any = built
     if max(height, width) > SMALL_SIDE:
-        return model
+        return built
     if name.startswith("resnet"):
         model.conv1 = nn.Conv2d(channels, 64, 3, padding=1, bias=False)
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
@@ -59,7 +56,7 @@ def _small_image_model(name: str, input_shape: tuple[int, ...], num_outputs: int
         model.classifier = nn.Linear(512, num_outputs)
     else:
         model.features[0][0].stride = (1, 1)
-    return model
+    return built
 
 
 resnet18 = partial(_small_image_model, "resnet18")
@@ -70,19 +67,9 @@ mobilenet_v2 = partial(_small_image_model, "mobilenet_v2")
 
 
 def _replace_input(model: nn.Module, channels: int) -> None:
-    """Give the first convolution another number of input channels."""
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Conv2d):
-            if module.in_channels == channels:
-                return
-            parent_name, _, attribute = name.rpartition(".")
-            replacement = nn.Conv2d(
-                channels,
-                module.out_channels,
-                module.kernel_size,  # type: ignore[arg-type]
-                stride=module.stride,  # type: ignore[arg-type]
-                padding=module.padding,  # type: ignore[arg-type]
-                bias=module.bias is not None,
-            )
-            setattr(model.get_submodule(parent_name), attribute, replacement)
-            return
+    """Give the first convolution another number of input channels, with new weights."""
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != channels:
+        first.in_channels = channels
+        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
+        first.reset_parameters()

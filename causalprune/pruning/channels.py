@@ -1,10 +1,9 @@
-"""The channels of a network that can be removed as a whole: which layers produce them, and which consume them."""
+"""The removable channels of a network: which layers produce them and which consume them."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,18 +18,21 @@ from causalprune.pruning.groups import groups_per_tensor
 
 _Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
 
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError, ZeroDivisionError)
+"""What torch-pruning raises on a network that it can't follow."""
+
 
 @dataclass(frozen=True, eq=False)
 class Channels:
     """Channels 0 … C−1 that can be removed one by one.
 
-    Channel c is made of output unit c of each producer: of one layer's, of the sum of several across residual
-    connections, of one's behind another's where that is a depthwise convolution.
+    Channel c consists of output unit c of each producer. There are several producers where a residual connection adds
+    their outputs, and where a depthwise convolution follows another layer.
 
     Attributes:
         producers: Numbers of the producers' weights in the parameter index, increasing.
-        consumers: The (C, k) input columns by which each consuming layer sees the channels; k is 1, or the number of
-            positions that were flattened.
+        consumers: For each consuming layer, its (C, k) input columns that belong to the channels; k is 1, or the number
+            of flattened positions per channel.
     """
 
     producers: tuple[int, ...]
@@ -43,7 +45,7 @@ class Channels:
 
 
 class ChannelGraph:
-    """Which layers produce and consume which channels, by torch-pruning's dependency graph (arXiv 2301.12900).
+    """Which layers produce and consume which channels, from torch-pruning's dependency graph (arXiv 2301.12900).
 
     Args:
         model: The network, in evaluation mode.
@@ -53,7 +55,7 @@ class ChannelGraph:
 
     Raises:
         UsageError: torch-pruning is missing.
-        MismatchError: A network that it can't follow.
+        MismatchError: torch-pruning can't follow the network.
     """
 
     def __init__(
@@ -70,17 +72,10 @@ class ChannelGraph:
         self._numbers = {layer: number for number, layer in enumerate(self._layers)}
         inputs = probes(model, input_shape)[:1]
         try:
-            with _quiet():
+            # Its guesses need no warnings: the network is compared with the original after a removal.
+            with warnings.catch_warnings(action="ignore", category=UserWarning):
                 self._graph = torch_pruning.DependencyGraph().build_dependency(model, inputs, verbose=False)
-        except (
-            RuntimeError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            KeyError,
-            AssertionError,
-            ZeroDivisionError,
-        ) as error:
+        except _FAILURES as error:
             raise MismatchError(
                 f"{wanted_by} of {type(model).__name__}",
                 expected="a network whose channels torch-pruning can follow",
@@ -89,7 +84,7 @@ class ChannelGraph:
             ) from error
 
     def __iter__(self) -> Iterator[Channels]:
-        """All channels that can be removed, in the order of their first producers. A network's outputs can't."""
+        """All removable channels, in the order of their first producers. The outputs of a network aren't removable."""
         seen: set[int] = set()
         for number in range(len(self._layers)):
             if number not in seen:
@@ -99,11 +94,11 @@ class ChannelGraph:
                     yield channels
 
     def produced_by(self, number: int) -> Channels | None:
-        """The channels that a layer produces, None where they can't be removed.
+        """The channels that a layer produces, or None if they can't be removed.
 
-        They can't where nothing consumes them; where a layer produces them that isn't prunable or works on groups of
-        several channels; where a normalization over channels or a parameter by itself consumes them; or where another
-        producer's unit c isn't channel c, as after a shortcut that pads channels.
+        They can't be removed if nothing consumes them, if one of their producers isn't prunable or is a convolution in
+        groups of several channels, if a bare parameter or a normalization across channels acts on them, or if unit c of
+        another producer isn't channel c, as after a shortcut that pads channels.
 
         Args:
             number: Number of its weight in the parameter index.
@@ -112,7 +107,7 @@ class ChannelGraph:
         if not isinstance(layer, _Layer):
             return None
         units = list(range(_units(layer)))
-        # First one unit: where many layers are joined, as in some transformers, all of them take minutes.
+        # One unit first: where many layers are joined, as in some transformers, all units would take minutes.
         found = self._parts(layer, units[:1]) and self._parts(layer, units)
         if not found or not found[1]:
             return None
@@ -123,13 +118,13 @@ class ChannelGraph:
         self._group(self._layers[channels.producers[0]], which).prune()
 
     def _parts(self, layer: nn.Module, units: list[int]) -> tuple[set[int], dict[nn.Module, torch.Tensor]] | None:
-        """Producers of these units' channels, and the columns of the consumers; None where they can't be removed."""
+        """The producers of these units' channels and the consumers' columns; None if they can't be removed."""
         try:
             group = self._group(layer, units)
-        except ValueError:  # a layer that the graph has lost
+        except ValueError:  # the layer isn't in the graph
             return None
         producers: set[int] = set()
-        consumers: dict[nn.Module, torch.Tensor] = {}
+        consumers: dict[nn.Module, list[torch.Tensor]] = {}
         for position, item in enumerate(group):
             module, consumes = item.dep.target.module, "in_channels" in item.dep.handler.__name__
             if isinstance(module, _Layer):
@@ -139,9 +134,7 @@ class ChannelGraph:
                     columns = _by_channel(item, len(units))
                     if columns is None:
                         return None
-                    consumers[module] = (
-                        columns if module not in consumers else torch.cat([consumers[module], columns], 1)
-                    )
+                    consumers.setdefault(module, []).append(columns)
                 elif (
                     module not in self._numbers
                     or _units(module) != _units(layer)
@@ -154,25 +147,17 @@ class ChannelGraph:
                 not isinstance(module, _BatchNorm) and list(module.parameters(recurse=False))
             ):
                 return None
-        return producers, consumers
+        return producers, {module: torch.cat(columns, 1) for module, columns in consumers.items()}
 
     def _group(self, layer: nn.Module, units: list[int]) -> Any:
         linear = isinstance(layer, nn.Linear)
         prune = self._library.prune_linear_out_channels if linear else self._library.prune_conv_out_channels
-        with _quiet():
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             return self._graph.get_pruning_group(layer, prune, idxs=units)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch-pruning's warnings of its guesses: what is removed in the end is compared with what was before."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        yield
-
-
 def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...]) -> int:
-    """Number of the prunable layer that a network, in evaluation mode, computes last: the one of its outputs."""
+    """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs."""
     called: list[int] = []
     hooks = [
         model.get_submodule(entry.layer).register_forward_hook(lambda *_, number=number: called.append(number))
@@ -188,13 +173,13 @@ def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, 
 
 
 def probes(model: nn.Module, input_shape: tuple[int, ...], count: int = 4) -> torch.Tensor:
-    """Random inputs, the same at every call, (count, *input_shape)."""
+    """Random inputs (count, *input_shape), the same in every call."""
     generator = torch.Generator().manual_seed(0)
     return torch.randn(count, *input_shape, generator=generator).to(next(model.parameters()).device)
 
 
 def _is_depthwise(layer: _Layer) -> bool:
-    """Whether a layer is a convolution that makes each channel of one channel."""
+    """Whether a layer is a convolution that computes each channel from one channel."""
     return not isinstance(layer, nn.Linear) and layer.groups == layer.in_channels == layer.out_channels
 
 
@@ -203,7 +188,7 @@ def _units(layer: nn.Module) -> int:
 
 
 def _by_channel(item: Any, count: int) -> torch.Tensor | None:
-    """The columns of a consumer, one row per channel; None where channels have different numbers of them."""
+    """The columns of a consumer, one row per channel; None if channels have different numbers of columns."""
     if None in item.root_idxs:
         return None
     roots, columns = torch.tensor(item.root_idxs), torch.tensor(item.idxs)
@@ -215,11 +200,11 @@ def _by_channel(item: Any, count: int) -> torch.Tensor | None:
 def prunable_producers(
     granularity: str, model: nn.Module, index: ParameterIndex, spec: ModelSpec
 ) -> list[tuple[int, ...]] | None:
-    """The layers whose filters, neurons or channels may be pruned, those together that produce the same channels.
+    """The layers whose filters, neurons or channels may be pruned; layers that produce the same channels are one item.
 
     Raises:
         UsageError: A library is missing.
-        MismatchError: A network that has no such layer.
+        MismatchError: The network has no such layer.
     """
     shape = spec.input_shape
     if granularity == "channel":

@@ -1,4 +1,4 @@
-"""``chita``: the weights to keep and their new values, from a quadratic model of the loss."""
+"""The criterion ``chita``: the weights to keep and their new values, from a quadratic model of the loss."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_ITERATIONS = 200
 DOUBLINGS = 40
 HALVINGS = 12
 TOLERANCE = 1e-9
-"""Relative decrease of the objective below which the search ends."""
+"""Smallest relative decrease of the objective with which the search goes on."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,10 +33,10 @@ class SparseSolution:
     Attributes:
         theta: (C,) weights, 0 off the support.
         keep: (C,) bool, the support.
-        ranking: (C,) float64, of which ``project`` made the support.
+        ranking: (C,) float64 that ``project`` turned into the support.
         objective: ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖².
         penalty: nλ.
-        iterations: Supports that were taken on the way.
+        iterations: Number of improvements of the support.
     """
 
     theta: Vector
@@ -52,29 +52,29 @@ def solve_sparse(
 ) -> SparseSolution:
     """Minimize ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the weights w whose support is allowed.
 
-    Benbaki et al., arXiv 2302.14623: iterative hard thresholding, w ← P(w − τ·∇), from the largest |w̄|, and least
-    squares on the support. The small n allows more. Each support S is valued by its own optimum, for which the n × n
-    dual form
+    Benbaki et al., arXiv 2302.14623: iterative hard thresholding, w ← P(w − τ·∇), from the largest |w̄|, then least
+    squares on the support. Because n is small, more is possible here. Each support S is valued by its own optimum,
+    for which the n × n dual form
 
         min_w = ½·nλ·bᵀ(A_S A_Sᵀ + nλI)⁻¹b + (nλ/2)‖w̄_Sᶜ‖²,   b = A_Sᶜ w̄_Sᶜ,
 
-    needs only the columns that enter or leave S (they are the active set). The step τ is doubled from 1/L, with L the
-    largest eigenvalue of AᵀA + nλI, as long as that value falls. Where no τ is better, weights are exchanged whose
-    entering gains more than the others' leaving costs, each by itself computed exactly (this is ours). Every support is
-    better than the one before; the last need not be the best of all, because the problem is NP-hard.
+    needs only the columns that enter or leave S. The step τ is doubled from 1/L, where L is the largest eigenvalue of
+    AᵀA + nλI, as long as that value falls. If no τ improves it, weights are exchanged: those whose entering gains more
+    than the leaving of others costs, both computed exactly for each weight alone (this step is ours). Every support is
+    better than the one before. The last one need not be the best of all, because the problem is NP-hard.
 
-    Time: n²·C operations at the start and in each exchange, n·C in each hard threshold. Memory: a few n × n matrices, a
-    block of gradients, a few vectors.
+    Time: n²·C operations at the start and in each exchange, n·C in each hard threshold. Memory: a few n × n matrices,
+    a block of gradients, and a few vectors.
 
     Args:
         gradients: A, (n, C).
         theta: (C,) w̄.
-        ridge: nλ as a multiple of the mean over the columns of ‖A_k‖², > 0: it means the same at any batch size.
-        project: Takes squares of weights and returns the allowed support that keeps the most of them: for ‖w‖₀ ≤ k,
-            the k largest.
+        ridge: nλ as a multiple of the mean over the columns of ‖A_k‖², > 0, so it means the same at any batch size.
+        project: Takes squared weights and returns the allowed support that keeps the most of them; for ‖w‖₀ ≤ k, the
+            k largest.
 
     Raises:
-        DataError: Every gradient is zero.
+        DataError: All gradients are zero.
     """
     whole = gradients.gram()
     penalty = ridge * float(np.trace(whole)) / len(theta)
@@ -95,15 +95,15 @@ def solve_sparse(
 
 @dataclass(frozen=True, eq=False)
 class _Support:
-    """A support S with what values it.
+    """A support S and its value.
 
     Attributes:
         keep: (C,) bool.
-        ranking: (C,) of which ``project`` made it.
+        ranking: (C,) float64 that ``project`` turned into the support.
         gram: A_S A_Sᵀ, (n, n).
         residual: b = A_Sᶜ w̄_Sᶜ, (n,).
         dual: (A_S A_Sᵀ + nλI)⁻¹·b, (n,); the optimum on S is w̄_S + A_Sᵀ·dual.
-        value: The objective there.
+        value: The objective at this optimum.
     """
 
     keep: Bools
@@ -129,7 +129,7 @@ class _Search:
         return self._valued(keep, ranking, gram, self._gradients.dot(self._theta[gone], gone))
 
     def threshold(self, support: _Support, smallest_step: float) -> _Support | None:
-        """The best support that hard thresholding of w − τ·∇ gives as τ doubles, or None where none is better."""
+        """The best support from hard thresholding w − τ·∇ while τ doubles, or None if none is better."""
         pull = self._gradients.dot_transposed(support.dual)
         # At the optimum on S, A(w − w̄) is −nλ·dual and the gradient on S is 0.
         weights = np.where(support.keep, self._theta + pull, 0)
@@ -148,18 +148,16 @@ class _Search:
         return None if best is support else best
 
     def exchange(self, support: _Support) -> _Support | None:
-        """A better support by the exact loss or gain of each weight alone, or None.
+        """A better support by the exact cost or gain of each weight alone, or None.
 
         With M = A_S A_Sᵀ + nλI, q_k = A_kᵀM⁻¹A_k and u = w̄ + Aᵀ·dual: setting w_k to zero costs ½·nλ·u_k²/(1 − q_k)
-        (Optimal Brain Surgeon; Hassibi, Stork 1992), and letting it in gains ½·nλ·u_k²/(1 + q_k). Together they may
-        do worse, and then gains are halved, so that fewer enter.
+        (Optimal Brain Surgeon; Hassibi, Stork 1992), and letting it enter gains ½·nλ·u_k²/(1 + q_k). All exchanges
+        together may be worse; then the gains are halved, so that fewer weights enter.
         """
-        shifted = support.gram.copy()
-        shifted[np.diag_indices_from(shifted)] += self._penalty
-        inverse = np.linalg.inv(shifted)
+        inverse = np.linalg.inv(self._shifted(support.gram))
         pull, q = self._gradients.dot_transposed(support.dual), self._gradients.quadratic(inverse)
         squares = np.square(self._theta + pull)
-        # q_k < 1 on S; only rounding takes it there.
+        # On S, q_k < 1 up to rounding.
         cost = np.where(support.keep, squares / np.maximum(1 - q, np.finfo(float).eps), 0)
         gain = np.where(support.keep, 0, squares / (1 + q))
         tried = support.keep
@@ -175,7 +173,7 @@ class _Search:
         return None
 
     def _move(self, support: _Support, keep: Bools, ranking: Vector) -> _Support:
-        """Value another support by the columns in which the two differ."""
+        """Value another support from the columns in which the two differ."""
         entering, leaving = np.flatnonzero(keep & ~support.keep), np.flatnonzero(support.keep & ~keep)
         gram = support.gram + self._gradients.gram(entering) - self._gradients.gram(leaving)
         residual = support.residual - self._gradients.dot(self._theta[entering], entering)
@@ -183,22 +181,26 @@ class _Search:
         return self._valued(keep, ranking, gram, residual)
 
     def _valued(self, keep: Bools, ranking: Vector, gram: Matrix, residual: Vector) -> _Support:
-        shifted = gram.copy()
-        shifted[np.diag_indices_from(shifted)] += self._penalty
-        dual = cho_solve(cho_factor(shifted, lower=True, overwrite_a=True), residual)
+        dual = cho_solve(cho_factor(self._shifted(gram), lower=True, overwrite_a=True), residual)
         gone = self._theta[~keep]
         value = self._penalty / 2 * float(residual @ dual + gone @ gone)
         return _Support(keep, ranking, gram, residual, dual, value)
 
+    def _shifted(self, gram: Matrix) -> Matrix:
+        """A_S A_Sᵀ + nλI."""
+        shifted = gram.copy()
+        shifted[np.diag_indices_from(shifted)] += self._penalty
+        return shifted
+
 
 def _score(inputs: CriterionInputs) -> Scores:
-    """Solve min ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the supports that the selection allows.
+    """The minimizer of ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the supports that the selection allows.
 
-    A are the n recorded minibatch gradients, w̄ the weights of the checkpoint, and nλ the ridge times the mean over the
-    parameters of ‖A_k‖². The kept parameters get the weights w. The scores are what the last hard threshold ranked by,
-    so that the selection keeps the support of w.
+    A holds the n recorded minibatch gradients, w̄ the weights of the checkpoint; nλ is the ridge times the mean over
+    the parameters of ‖A_k‖². The kept parameters get the weights w. The scores are the ranking of the last hard
+    threshold, so that the selection keeps exactly the support of w.
 
-    Source: Benbaki et al., arXiv 2302.14623; :func:`solve_sparse` says how it is solved.
+    Source: Benbaki et al., arXiv 2302.14623; see :func:`solve_sparse` for the algorithm.
     """
     gradients = cast(GradientMatrix, inputs.gradients)
     project = cast(Callable[[AnyVector], Bools], inputs.project)

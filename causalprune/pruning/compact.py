@@ -1,4 +1,4 @@
-"""Remove filters and neurons whose every weight is pruned, so that dense kernels have less to do."""
+"""Remove filters and neurons whose weights are all pruned, so that dense kernels have less work."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.channels import ChannelGraph, Channels, probes
 
 TOLERANCE = 1e-4
-"""Largest difference of the outputs that rounding may make, relative to the largest output."""
+"""Largest difference of the outputs that rounding may cause, relative to the largest output."""
 
 
 @dataclass(frozen=True)
 class CompactedLayer:
-    """What became of one layer's output units, its filters or neurons.
+    """The output units (filters or neurons) of one layer, before and after.
 
     Attributes:
         name: Name of its weight.
-        units: How many it had.
-        dead: How many of them had every weight pruned.
-        removed: How many were removed.
+        units: Number of units before.
+        dead: Number of units whose weights were all pruned.
+        removed: Number of units that were removed.
     """
 
     name: str
@@ -41,7 +41,7 @@ class CompactedModel:
     Attributes:
         model: The network, in evaluation mode.
         layers: Its layers.
-        max_difference: Largest difference of its outputs from those of the masked network, on random inputs.
+        max_difference: Largest difference between its outputs and those of the masked network, on random inputs.
     """
 
     model: nn.Module
@@ -52,25 +52,25 @@ class CompactedModel:
 def compact_model(
     model: nn.Module, index: ParameterIndex, keep: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
 ) -> CompactedModel:
-    """Copy a network without the output units whose every weight is pruned.
+    """Copy a network without the output units whose weights are all pruned.
 
-    A dead unit isn't silent: it puts out what its bias and its BatchNorm make of zero, one constant c. Of all dead
-    channels of a layer one is kept, and takes over the weights with which the next layers consume the others, each
-    times c/c_kept; where every c is zero, none is kept. So the outputs are the same but for rounding, padding included.
-    A channel that several layers produce, across a residual connection, goes where it is dead in all of them. The
-    network's outputs stay. :mod:`causalprune.pruning.channels` tells which layers produce and consume a channel.
+    A pruned unit may still output a constant c: what its bias and its BatchNorm make of zero. One dead channel of a
+    layer is kept. It takes over the weights with which the next layers consume the other dead channels, each
+    multiplied by c/c_kept. If every c is zero, none is kept. The outputs are the same up to rounding, also at padded
+    borders. A channel that several layers produce (across a residual connection) is removed if it is dead in all of
+    them. The outputs of the network are never removed. :mod:`causalprune.pruning.channels` finds out which layers
+    produce and consume a channel.
 
     Args:
-        model: The network with its pruned weights at zero; left as it was.
+        model: The network with its pruned weights at zero; not changed.
         index: Its prunable parameters.
-        keep: Bool tensors by parameter name, True for unpruned.
+        keep: Bool tensors by parameter name; True means keep.
         input_shape: Shape of one sample.
 
     Raises:
         UsageError: torch-pruning is missing.
-        DataError: No unit has every weight pruned, or none of those that have can be removed.
-        MismatchError: A kind of network that this can't handle: torch-pruning can't follow it, or the smaller network
-            computes something else.
+        DataError: No unit has all its weights pruned, or none of these units can be removed.
+        MismatchError: torch-pruning can't follow the network, or the smaller network computes something else.
     """
     before = copy.deepcopy(model).eval()
     after = copy.deepcopy(before)
@@ -88,26 +88,31 @@ def compact_model(
     removed = [0] * len(index)
     try:
         for first in [channels.producers[0] for channels in graph]:
-            # Once more: what was removed before moves the columns of a layer that consumes channels of several kinds.
+            # Found anew: earlier removals move the columns of a layer that consumes several sets of channels.
             channels = graph.produced_by(first)
             gone = 0 if channels is None else _remove(graph, after, channels, dead, inputs)
             for number in () if channels is None else channels.producers:
                 removed[number] = gone
+        if not any(removed):
+            raise DataError(
+                "checkpoint",
+                expected="a pruned channel that can be removed",
+                found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other "
+                "layers write, too)",
+                remedy="prune with apply-mask `granularity=channel`",
+            )
         with torch.no_grad():
             expected, found = before(inputs), after(inputs)
+        difference = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
+        if not difference <= TOLERANCE * float(expected.abs().max()):
+            raise ValueError(f"a difference of {difference:.3g}")
     except (RuntimeError, ValueError, IndexError) as error:
-        raise _computes_something_else(model, str(error).splitlines()[0]) from error
-    if not any(removed):
-        raise DataError(
-            "checkpoint",
-            expected="a pruned channel that can be removed",
-            found=f"none among {sum(map(len, dead))} dead filters and neurons (outputs, or channels that other layers "
-            "write, too)",
-            remedy="prune with apply-mask `granularity=channel`",
-        )
-    difference = float((expected - found).abs().max()) if expected.shape == found.shape else float("inf")
-    if not difference <= TOLERANCE * float(expected.abs().max()):
-        raise _computes_something_else(model, f"a difference of {difference:.3g}")
+        raise MismatchError(
+            f"compact {type(model).__name__}",
+            expected="the outputs of the masked network",
+            found=str(error).splitlines()[0],
+            remedy="export it without `compact`",
+        ) from error
     layers = (
         CompactedLayer(entry.name, entry.num_units, len(units), gone)
         for entry, units, gone in zip(index, dead, removed, strict=True)
@@ -115,17 +120,8 @@ def compact_model(
     return CompactedModel(after, tuple(layers), difference)
 
 
-def _computes_something_else(model: nn.Module, found: str) -> MismatchError:
-    return MismatchError(
-        f"compact {type(model).__name__}",
-        expected="the outputs of the masked network",
-        found=found,
-        remedy="export it without `compact`",
-    )
-
-
 def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[list[int]]:
-    """The filters and neurons of each prunable tensor that have every weight pruned."""
+    """For each prunable tensor, the filters or neurons whose weights are all pruned."""
     alive = (keep[entry.name].movedim(entry.filter_axis, 0).flatten(1).any(1) for entry in index)
     return [(~units).nonzero()[:, 0].tolist() for units in alive]
 
@@ -133,7 +129,7 @@ def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[
 def _remove(
     graph: ChannelGraph, model: nn.Module, channels: Channels, dead: Sequence[Sequence[int]], inputs: torch.Tensor
 ) -> int:
-    """Remove what can be of the channels that every producer leaves dead; returns how many."""
+    """Remove the removable channels among those that are dead in every producer; return their number."""
     everywhere = sorted(set[int].intersection(*(set(dead[number]) for number in channels.producers)))
     if not everywhere:
         return 0
@@ -142,11 +138,15 @@ def _remove(
     going = list(constants)
     if loud:
         kept = max(loud, key=lambda channel: min(abs(value) for value in constants[channel].values()))
-        # A consumer that sees the kept channel as zero can't be told of the others through it.
+        # A consumer that sees the kept channel as zero can't get the other constants from it.
         heard = [consumer for consumer, value in constants[kept].items() if value]
         going = [c for c in constants if c != kept and all(not v or r in heard for r, v in constants[c].items())]
         for channel in going:
-            _take_over(channels.consumers, constants, kept, channel)
+            # Every consumer takes from the kept channel what it took from this one.
+            for consumer, value in constants[channel].items():
+                if value:
+                    weight, columns = consumer.get_parameter("weight").detach(), channels.consumers[consumer]
+                    weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][consumer])
     if len(going) == channels.count:
         going = going[1:]
     if going:
@@ -157,7 +157,7 @@ def _remove(
 def _constants(
     model: nn.Module, consumers: Mapping[nn.Module, torch.Tensor], which: Sequence[int], inputs: torch.Tensor
 ) -> dict[int, dict[nn.Module, float]]:
-    """What each consumer sees of those of the channels that are one constant for every consumer."""
+    """The channels that are constant for every consumer, with the constant that each consumer sees."""
     lowest: dict[nn.Module, torch.Tensor] = {}
     highest: dict[nn.Module, torch.Tensor] = {}
 
@@ -182,16 +182,3 @@ def _constants(
         for position, channel in enumerate(which)
         if is_constant[position]
     }
-
-
-def _take_over(
-    consumers: Mapping[nn.Module, torch.Tensor],
-    constants: Mapping[int, Mapping[nn.Module, float]],
-    kept: int,
-    channel: int,
-) -> None:
-    """Let every consumer take from the kept channel what it took from another."""
-    for consumer, value in constants[channel].items():
-        if value:
-            weight, columns = consumer.get_parameter("weight").detach(), consumers[consumer]
-            weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][consumer])

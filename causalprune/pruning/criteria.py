@@ -1,4 +1,4 @@
-"""The built-in criteria but ``chita``, and the way from a name to a criterion."""
+"""The built-in criteria except ``chita``, each with its formula, and how a name becomes a criterion."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from causalprune.pruning.names import CRITERIA, added_criteria, check_criterion
 
 
 def _gamma(inputs: CriterionInputs) -> Scores:
-    """|γ_k|, and among equals |x_kᵀr|/(Tα): how near a column with γ_k = 0 is to entering the model.
+    """|γ_k|; ties by |x_kᵀr|/(Tα), the KKT score: how close a column with γ_k = 0 is to entering the model.
 
-    Source: Shah et al., arXiv 2412.03035; the order of the zeros is the KKT condition of the Lasso. With momentum the
-    three lag coefficients count as Σ|γ| (zero only if all three are) and their largest KKT score.
+    Source: Shah et al., arXiv 2412.03035; the order of the zeros follows from the KKT conditions of the Lasso. With
+    momentum, the scores of the three lags are combined as Σ|γ| (zero only if all three are) and the largest KKT score.
     """
     return Scores(
         np.abs(_over_lags(inputs.gamma)).sum(axis=0),
@@ -27,15 +27,15 @@ def _gamma(inputs: CriterionInputs) -> Scores:
 
 
 def _over_lags(value: Vector | None) -> Vector:
-    """(lags, P), where a model without lags has one."""
+    """(lags, P); a model without lags has one row."""
     return np.atleast_2d(float64(value))
 
 
 def _effect(inputs: CriterionInputs) -> Scores:
-    """|γ_k|·θ_k²: setting θ_k to zero is the step Δθ_k = −θ_k, for which the fit predicts the loss change γ_k·θ_k².
+    """|γ_k|·θ_k²: the size of the loss change γ_k·Δθ_k² that the fit predicts for Δθ_k = −θ_k, which prunes θ_k.
 
     Source: derived here from the causal model ΔL = Σ_k γ_k·Δθ_k² of Shah et al. (arXiv 2412.03035), who rank by |γ_k|.
-    Zeros are ordered by the KKT score times θ_k². Lags are combined as in ``gamma``.
+    Ties are broken by the KKT score times θ_k². Lags are combined as in ``gamma``.
     """
     squared = float64(inputs.theta) ** 2
     gamma = _gamma(inputs)
@@ -43,13 +43,13 @@ def _effect(inputs: CriterionInputs) -> Scores:
 
 
 def _curvature(inputs: CriterionInputs) -> Scores:
-    """½·h_k·θ_k² with h_k = 2(γ_k + 1/η), the saliency of the curvature that a fit implies.
+    """½·h_k·θ_k² with h_k = 2(γ_k + 1/η): the saliency of the curvature h_k that a fit implies.
 
     Source: the saliency ½hθ² is that of Optimal Brain Damage (LeCun, Denker, Solla 1989); h from γ is derived here. To
     second order, and with a diagonal Hessian, a step of plain SGD changes the loss of its own minibatch by
-    Σ_k(−1/η + h_k/2)·Δθ_k², hence γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035);
-    :class:`causalprune.trajectory.steps.UpdateRule` says for which recordings that holds. A coordinate of negative
-    curvature has a negative score and goes first.
+    Σ_k(−1/η + h_k/2)·Δθ_k², so γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035).
+    :class:`causalprune.trajectory.steps.UpdateRule` checks for which recordings this holds. A coordinate of negative
+    curvature has a negative score and is pruned first.
     """
     gamma = float64(inputs.gamma)
     if gamma.ndim != 1:
@@ -69,18 +69,18 @@ def _magnitude(inputs: CriterionInputs) -> Scores:
 
 
 def _random(inputs: CriterionInputs) -> Scores:
-    """Uniform in [0, 1), a function of seed and position alone, so that the masks of one seed are nested."""
+    """Uniform in [0, 1), determined by seed and position alone, so that the masks of one seed are nested."""
     key = hashlib.sha256(f"causalprune criterion random {inputs.seed}".encode()).digest()[:16]
-    # NumPy promises a bit generator's raw stream for ever, which it doesn't for its distributions.
+    # NumPy guarantees that the raw stream of a bit generator never changes; its distributions may.
     bits = np.random.Philox(key=int.from_bytes(key, "little")).random_raw(inputs.theta.size)
     return Scores((bits >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def _fisher(inputs: CriterionInputs) -> Scores:
-    """mean(g_k²) over the recorded minibatch gradients, the diagonal of the empirical Fisher matrix.
+    """mean(g_k²) over the recorded minibatch gradients: the diagonal of the empirical Fisher matrix.
 
-    Source: a baseline without a paper of its own. The Fisher diagonal as the curvature of a weight is that of Fisher
-    pruning (Theis et al., arXiv 1801.05787), which ranks by its product with θ_k²: criterion ``obd`` here.
+    Source: a baseline without its own paper. Fisher pruning (Theis et al., arXiv 1801.05787) uses the Fisher diagonal
+    as the curvature of a weight and ranks by its product with θ_k², which is the criterion ``obd`` here.
     """
     return Scores(float64(inputs.mean_squared_gradient))
 
@@ -88,7 +88,7 @@ def _fisher(inputs: CriterionInputs) -> Scores:
 def _obd(inputs: CriterionInputs) -> Scores:
     """θ_k²·mean(g_k²): Optimal Brain Damage with the diagonal of the empirical Fisher matrix as curvature.
 
-    Source: LeCun, Denker, Solla 1989, who rank by ½hθ²; with this diagonal for h Theis et al. (arXiv 1801.05787).
+    Source: LeCun, Denker, Solla 1989, who rank by ½hθ²; Theis et al. (arXiv 1801.05787) use this diagonal for h.
     """
     return Scores(float64(inputs.theta) ** 2 * float64(inputs.mean_squared_gradient))
 
@@ -103,12 +103,12 @@ OBD = Criterion("obd", _obd, frozenset({"mean_squared_gradient"}))
 
 
 def load_criterion(name: str) -> Criterion:
-    """Find a criterion, built in or added by an installed package.
+    """Load a criterion by its name, built in or added by an installed package.
 
-    What an added one raises or returns that isn't scores becomes a DataError that names it.
+    If an added criterion raises, or returns anything but scores, that becomes a DataError that names it.
 
     Raises:
-        UsageError: No such criterion, or one whose package can't be imported.
+        UsageError: There is no such criterion, or its package can't be imported.
     """
     if name in CRITERIA:
         built_in: Criterion = CRITERIA.load(name)
@@ -128,7 +128,7 @@ def load_criterion(name: str) -> Criterion:
 
 
 def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
-    """Run the formula of another package, so that what goes wrong in it isn't taken for an error of this one."""
+    """Run the formula of another package, so that its errors aren't mistaken for errors of causalprune."""
     try:
         scores = criterion.formula(inputs)
     except CausalpruneError:

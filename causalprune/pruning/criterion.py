@@ -1,4 +1,4 @@
-"""What a pruning criterion is: a function from what was measured to one score per parameter."""
+"""What a pruning criterion is: a function from measurements to one score per parameter."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Vector = npt.NDArray[np.floating]
 
 @dataclass(frozen=True)
 class Need:
-    """Something that a criterion may ask for beyond the weights and the seed.
+    """An input that a criterion may need besides the weights and the seed.
 
     Attributes:
         what: What it is.
         remedy: How to get it.
-        unmet: How a recording departs from one that has it, in words, from its update rule and the learning rates of
-            its rows (in any order; none where they are one); empty where it has it.
+        unmet: Takes the update rule of a recording and the learning rates of its rows (in any order; empty if they are
+            all equal), and returns in words why the recording can't provide the input, or an empty string if it can.
     """
 
     what: str
@@ -50,31 +50,31 @@ NEEDS: dict[str, Need] = {
         lambda rule, learning_rates: rule.against_curvature(learning_rates),
     ),
 }
-"""What a criterion may ask for, by the field of :class:`CriterionInputs` that holds it."""
+"""Everything that a criterion may need, by the field of :class:`CriterionInputs` that holds it."""
 
 
 @dataclass(frozen=True, eq=False)
 class CriterionInputs:
-    """What a stage read for a criterion; everything but the weights may be left out when it isn't needed.
+    """The inputs of a criterion; everything but the weights may be left out when it isn't needed.
 
-    Values at parameters that are pruned already are ignored, so any filler will do there.
+    Values at parameters that are pruned already are ignored and may be anything.
 
     Attributes:
         theta: (P,) weights.
-        gamma: (P,) γ, or (3, P) with the three lag columns of a momentum model, in units of loss per Δθ² as recorded
-            (not in those of normalized columns). A γ that belongs to a group is repeated for each member.
-        dual_correlation: |x_kᵀr|/(Tα), in the shape of ``gamma``.
+        gamma: (P,) γ, or (3, P) for the three lags of a momentum model, in units of loss per recorded Δθ² (not per
+            normalized column). The γ of a group is repeated for each member.
+        dual_correlation: KKT score |x_kᵀr|/(Tα), in the shape of ``gamma``.
         mean_squared_gradient: (P,) mean over the recorded steps of g², see
             :func:`causalprune.pruning.gradients.mean_squared_gradient`.
-        gradients: The recorded minibatch gradients themselves.
-        project: Takes (P,) finite scores and returns the (P,) bool mask that will be made of them: the projection onto
-            the supports that sparsity, scope and granularity allow.
+        gradients: The recorded minibatch gradients.
+        project: Takes (P,) finite scores and returns the (P,) bool mask that the selection makes of them: the
+            projection onto the supports that sparsity, scope and granularity allow.
         learning_rate: η of a recording in which γ = −1/η + h/2.
-        ridge: Penalty of ``chita``, a multiple of the mean over the parameters of Σ_t g_tk².
+        ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk².
         seed: Seed of ``random``.
 
     Raises:
-        MismatchError: Shapes that don't agree.
+        MismatchError: Shapes don't agree.
         DataError: A learning rate or a ridge that isn't a finite number above 0.
     """
 
@@ -107,15 +107,15 @@ class CriterionInputs:
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """One score per parameter: the lowest are pruned first.
+    """One score per parameter; the lowest are pruned first.
 
     Attributes:
         primary: (P,) float64.
-        secondary: (P,) float64 that orders parameters whose ``primary`` is equal, or None.
-        theta: (P,) weights that the kept parameters get, or None where they stay as they are.
+        secondary: (P,) float64 that orders parameters with equal ``primary`` scores, or None.
+        theta: (P,) new weights of the kept parameters, or None to keep their weights.
 
     Raises:
-        MismatchError: Not vectors of one length.
+        MismatchError: The vectors differ in length.
     """
 
     primary: Vector
@@ -130,7 +130,7 @@ class Scores:
 
     @property
     def keys(self) -> tuple[Vector, ...]:
-        """The vectors to sort by, the most significant first."""
+        """The vectors to sort by, most significant first."""
         return (self.primary,) if self.secondary is None else (self.primary, self.secondary)
 
 
@@ -139,10 +139,10 @@ class Criterion:
     """A named way to score parameters.
 
     Attributes:
-        name: Its name in the registry, which users give.
-        formula: The scores of all P parameters, from the inputs.
-        needs: Fields of :class:`CriterionInputs` that ``formula`` reads beyond ``theta``, ``ridge`` and ``seed``.
-        reweights: Whether it also sets the weights it keeps, in :attr:`Scores.theta`.
+        name: Its name, the value of the option ``criterion``.
+        formula: Computes the scores of all P parameters from the inputs.
+        needs: Fields of :class:`CriterionInputs` that ``formula`` reads besides ``theta``, ``ridge`` and ``seed``.
+        reweights: Whether it also sets the kept weights, in :attr:`Scores.theta`.
 
     Raises:
         UsageError: A need that isn't in :data:`NEEDS`.
@@ -169,14 +169,14 @@ class Criterion:
             )
 
     def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
-        """The first need that a recording can't serve, whatever is fitted to it, and how it departs; else None.
+        """The first need that a recording can't serve, whatever is fitted to it, and why; None if there is none.
 
         Args:
-            rule: How the recording's steps are made.
-            learning_rates: Of its rows, in any order; left out where they are one.
+            rule: Update rule of the recording's steps.
+            learning_rates: Learning rates of its rows, in any order; may be left out if they are all equal.
         """
         found = ((need, need.unmet(rule, learning_rates)) for name, need in NEEDS.items() if name in self.needs)
-        return next(((need, departure) for need, departure in found if departure), None)
+        return next(((need, reason) for need, reason in found if reason), None)
 
     def require(
         self,
@@ -187,25 +187,25 @@ class Criterion:
         where: str = "",
         remedy: str = "",
     ) -> None:
-        """Refuse a recording that can't serve the criterion; the arguments are those of :meth:`unmet`.
+        """Refuse a recording that can't serve the criterion.
 
         Args:
-            rule: How its steps were made.
-            learning_rates: Of its rows.
-            subject: What to call the criterion in the message.
-            where: Which recording it is.
+            rule: See :meth:`unmet`.
+            learning_rates: See :meth:`unmet`.
+            subject: Name of the criterion in the message.
+            where: Name of the recording in the message.
             remedy: What to do instead of recording what is needed.
 
         Raises:
-            MismatchError: It can't.
+            MismatchError: The recording can't serve a need.
         """
         unmet = self.unmet(rule, learning_rates)
         if unmet:
-            need, departure = unmet
+            need, reason = unmet
             raise MismatchError(
                 subject or f"criterion {self.name}",
                 expected=need.what,
-                found=f"one with {departure}{where}",
+                found=f"one with {reason}{where}",
                 remedy=remedy or f"{need.remedy}, or choose another",
             )
 
@@ -242,5 +242,5 @@ class Criterion:
 
 
 def float64(value: Vector | None) -> npt.NDArray[np.float64]:
-    """An input that a criterion needs, in float64."""
+    """Convert an input that a criterion needs to float64."""
     return np.asarray(value, dtype=np.float64)

@@ -1,7 +1,7 @@
-"""Gradients from a recording, without a single new backward pass.
+"""Minibatch gradients from a recording, without a new backward pass.
 
-Plain SGD steps by Δθ_t = −η_t·g_t, so that g_t = −Δθ_t/η_t is the gradient of minibatch t. That doesn't hold with
-momentum, weight decay or another optimizer, and a row of several steps (a stride) has their sum.
+Plain SGD steps by Δθ_t = −η_t·g_t, so g_t = −Δθ_t/η_t is the gradient of minibatch t. This doesn't hold with momentum,
+weight decay or another optimizer, and a row that covers several steps (a stride) holds their sum.
 """
 
 from __future__ import annotations
@@ -19,44 +19,44 @@ Floats = npt.NDArray[np.floating]
 Blocks = Iterator[tuple[int, Floats]]
 
 BLOCK_VALUES = 2**22
-"""Values of a block of gradients that is worked on at once: 32 MiB in float64."""
+"""Number of values in a block of gradients that is processed at once: 32 MiB in float64."""
 
 
-def mean_squared_gradient(blocks: Iterable[tuple[Floats, Floats]]) -> npt.NDArray[np.float64]:
+def mean_squared_gradient(
+    blocks: Iterable[tuple[int, Floats]], lr: Floats, num_columns: int
+) -> npt.NDArray[np.float64]:
     """Diagonal of the empirical Fisher matrix, (1/T)·Σ_t g_t², of a plain-SGD recording.
 
     Args:
-        blocks: Blocks of rows in any order: signed deltas (rows, columns) and learning rates (rows,).
+        blocks: All rows in blocks, in any order: the number of the first row, and signed deltas (rows, num_columns).
+        lr: (T,) learning rates.
+        num_columns: Number of columns.
 
     Returns:
-        (columns,) float64, in units of loss² per weight².
+        (num_columns,) float64, in units of loss² per weight².
 
     Raises:
         DataError: No rows, or a learning rate that isn't a finite number above 0.
     """
-    total: npt.NDArray[np.float64] | None = None
-    rows = 0
-    for delta, lr in blocks:
-        _check_rates(lr)
-        if total is None:
-            total = np.zeros(delta.shape[1])
-        for row, rate in zip(delta, lr, strict=True):
-            total += np.square(row / rate, dtype=np.float64)
-        rows += len(delta)
-    if total is None or rows == 0:
+    if len(lr) == 0:
         raise DataError("recording", expected="at least one step", found="none", remedy="record first")
-    return total / rows
+    _check_rates(lr)
+    total = np.zeros(num_columns)
+    for first, block in blocks:
+        for row, rate in zip(block, lr[first : first + len(block)], strict=True):
+            total += np.square(row / rate, dtype=np.float64)
+    return total / len(lr)
 
 
 @dataclass(frozen=True, eq=False)
 class GradientMatrix:
-    """A: the gradients g_t of n minibatches as rows, read by blocks of columns, so that A need not fit in memory.
+    """A: the gradients g_t of n minibatches as rows, read in blocks of columns, so that A need not fit in memory.
 
     Attributes:
         num_rows: n.
-        columns: (C,) int64, increasing: which of the P parameters the columns are. The others' gradients are zero.
-        read: Takes None, or increasing column numbers in 0 … C−1; yields (position of the block's first column in what
-            was asked for, (n, width) gradients), all of them, in any order.
+        columns: (C,) int64, increasing: the parameter of each column. The gradients of all other parameters are zero.
+        read: Takes None for all columns, or increasing column numbers in 0 … C−1. Yields blocks in any order: the
+            position of the block's first column among the requested ones, and (n, width) gradients.
     """
 
     num_rows: int
@@ -65,7 +65,7 @@ class GradientMatrix:
 
     @classmethod
     def from_array(cls, matrix: Floats, columns: npt.NDArray[np.int64] | None = None) -> GradientMatrix:
-        """A matrix (n, C) in memory; its columns are the parameters 0 … C−1 when ``columns`` is left out."""
+        """Wrap an (n, C) matrix in memory; by default its columns are the parameters 0 … C−1."""
         width = max(1, BLOCK_VALUES // max(1, len(matrix)))
 
         def read(chosen: npt.NDArray[np.int64] | None) -> Blocks:
@@ -86,15 +86,15 @@ class GradientMatrix:
         max_rows: int,
         max_bytes: int,
     ) -> GradientMatrix:
-        """The gradients of a plain-SGD recording, g_t = −Δθ_t/η_t.
+        """Read the gradients of a plain-SGD recording, g_t = −Δθ_t/η_t.
 
         Args:
-            blocks: Reads signed deltas as ``read`` reads gradients.
+            blocks: Reads signed deltas the way ``read`` reads gradients.
             lr: (T,) learning rates.
             columns: See the class.
-            max_rows: Of a longer recording, so many evenly spaced rows.
-            max_bytes: A matrix in float32 of up to so many bytes is read once and kept; a larger one is read again from
-                the store in every pass.
+            max_rows: Largest n; from a longer recording, this many evenly spaced rows are used.
+            max_bytes: A float32 matrix of up to this size is read once and kept; a larger one is read from the store
+                in each pass.
 
         Raises:
             DataError: Fewer than 2 rows, or a learning rate that isn't a finite number above 0.
@@ -118,21 +118,21 @@ class GradientMatrix:
         return cls.from_array(matrix, columns)
 
     def dot(self, vector: Floats, columns: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64]:
-        """A·v over these columns (all when left out), ``vector`` having one value for each: (n,)."""
+        """A·v restricted to ``columns`` (default: all), with one element of ``vector`` per column: (n,)."""
         total = np.zeros(self.num_rows)
         for first, block in self.read(columns):
             total += block @ vector[first : first + block.shape[1]].astype(np.float64)
         return total
 
     def dot_transposed(self, vector: Floats, columns: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64]:
-        """Aᵀ·u for these columns (all when left out): one value for each."""
+        """Aᵀ·u restricted to ``columns`` (default: all): one value per column."""
         total = np.zeros(len(self.columns) if columns is None else len(columns))
         for first, block in self.read(columns):
             total[first : first + block.shape[1]] = vector.astype(np.float64) @ block
         return total
 
     def gram(self, columns: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64]:
-        """A·Aᵀ over these columns (all when left out): (n, n)."""
+        """A·Aᵀ restricted to ``columns`` (default: all): (n, n)."""
         total = np.zeros((self.num_rows, self.num_rows))
         for _, block in self.read(columns):
             wide = block.astype(np.float64)
@@ -140,7 +140,7 @@ class GradientMatrix:
         return total
 
     def quadratic(self, matrix: Floats) -> npt.NDArray[np.float64]:
-        """A_kᵀ·M·A_k for every column k, ``matrix`` being M, (n, n)."""
+        """A_kᵀ·M·A_k for each column k, where ``matrix`` is M, (n, n): (C,)."""
         total = np.empty(len(self.columns))
         for first, block in self.read(None):
             total[first : first + block.shape[1]] = np.einsum("ij,ij->j", block, matrix @ block)

@@ -1,4 +1,4 @@
-"""Names of everything that pruning may be asked for, known without importing PyTorch or NumPy."""
+"""The names of criteria, sparsity schedules, scopes and granularities, available without PyTorch and NumPy."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ SPARSITY_SCHEDULES = Registry(
         "one-shot": "causalprune.pruning.schedule:one_shot",
     },
 )
-"""Ways to a sparsity over several iterations, each a function of the progress i/N and the sparsity at the end."""
+"""How the sparsity grows over several iterations: functions of the progress i/N and the final sparsity."""
 
 SCOPES = ("global", "layer")
 """One ranking (or fit) over all layers, or one per layer."""
 
 GRANULARITIES = ("parameter", "filter", "neuron", "layer")
-"""What a coefficient belongs to."""
+"""What has a coefficient γ of its own."""
 
 MASK_GRANULARITIES = ("parameter", "filter", "neuron", "channel", "layer")
 """What is pruned as a whole."""
 
 REWINDS = ("none", "recording", "pretrained")
-"""Which weights a network gets after the mask."""
+"""The moment whose weights the pruned network gets back."""
 
 
 def added_criteria() -> dict[str, EntryPoint]:
-    """Criteria that installed packages add, unloaded; a built-in name can't be replaced and is left out."""
+    """The criteria that installed packages add, not loaded yet; built-in names can't be replaced."""
     return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP) if point.name not in CRITERIA}
 
 
 def check_criterion(name: str) -> str | None:
-    """Check an option: None for a built-in or added criterion, else what was expected."""
+    """Check an option: None for a built-in or added criterion, else the expected values."""
     if name in CRITERIA:
         return None
     added = added_criteria()
@@ -62,7 +62,7 @@ def check_criterion(name: str) -> str | None:
 
 
 def check_mask_granularity(value: str) -> str | None:
-    """Check an option: None for a granularity whose library is installed, else what was expected."""
+    """Check an option: None for a granularity whose library is installed, else the expected values."""
     if value not in MASK_GRANULARITIES:
         return expected_name(value, MASK_GRANULARITIES)
     if value == "channel" and find_spec("torch_pruning") is None:

@@ -1,6 +1,6 @@
-"""The lowest of many scores, and the best one of each layer, in linear time and in a fixed order.
+"""The lowest and the highest of many scores, in linear time and in a fixed order.
 
-The order is total: by the keys, the most significant first, and among equals by position, the lower position first.
+The order is total: by the keys, the most significant first, and among equals by position, the lower first.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 Keys = Sequence[npt.NDArray[np.floating]]
 Rank = tuple[float, ...]
-"""Where a parameter stands in the order: its keys, then its position."""
+"""Rank of a parameter in the order: its keys, then its position."""
 
 
 def rank(keys: Keys, position: int) -> Rank:
-    """Where the parameter at ``position`` stands; ranks compare like the order."""
+    """The rank of the parameter at ``position``; ranks compare in the order."""
     return (*(float(key[position]) for key in keys), position)
 
 
@@ -29,12 +29,12 @@ def lowest(keys: Keys, candidates: npt.NDArray[np.bool_], count: int) -> tuple[n
         count: From 1 to the number of candidates.
 
     Returns:
-        The chosen ones, (P,) bool, and the rank of the highest of them.
+        The chosen candidates, (P,) bool, and the rank of the highest of them.
     """
     chosen = np.zeros(len(candidates), dtype=bool)
     pool, missing = candidates, count
     for key in keys:
-        # Everything below the threshold is in; only what equals it is left to the next key.
+        # Everything below the threshold is chosen; the next key decides among those equal to it.
         threshold = np.partition(key[pool], missing - 1)[missing - 1]
         below = pool & (key < threshold)
         chosen |= below
@@ -46,7 +46,7 @@ def lowest(keys: Keys, candidates: npt.NDArray[np.bool_], count: int) -> tuple[n
 
 
 def highest(keys: Keys, candidates: npt.NDArray[np.bool_]) -> int:
-    """Position of the highest of the candidates, of which there is at least one."""
+    """Position of the highest candidate; there must be at least one."""
     pool = np.flatnonzero(candidates)
     for key in keys:
         values = key[pool]

@@ -1,4 +1,4 @@
-"""From scores to a mask: prune the lowest, to an exact count, without emptying a layer."""
+"""From scores to a mask: prune the lowest scores, to an exact count, without emptying a layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.options import fraction, one_of
+from causalprune.base.options import fraction, one_of, require
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import choose_groups, group, zero_groups
@@ -21,13 +21,13 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """A new mask, and how it came about.
+    """A new mask, and how it was chosen.
 
     Attributes:
-        mask: The mask; it keeps nothing that the mask before it had pruned.
-        target: How many parameters were to be pruned in all, those pruned before included.
-        newly_pruned: How many this selection pruned.
-        guarded: The layer-collapse guard: names of the tensors that would have been emptied and keep their best weight
+        mask: The mask; everything that was pruned before stays pruned.
+        target: Number of parameters to prune in total, including those pruned before.
+        newly_pruned: Number of parameters that this selection pruned.
+        guarded: Names of the tensors that the layer-collapse guard kept from being emptied; they keep their best weight
             (or group).
     """
 
@@ -38,7 +38,7 @@ class Selection:
 
     @property
     def already_sparser(self) -> bool:
-        """Whether more was pruned before than the target asks for, so that there was nothing to do."""
+        """Whether more was pruned before than the target asks for, so that this selection pruned nothing."""
         return self.newly_pruned == 0 and self.mask.num_pruned > self.target
 
 
@@ -53,41 +53,38 @@ def select(
 ) -> Selection:
     """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
 
-    The target is round(S·P) parameters, halves to even as in ``torch.nn.utils.prune``; those pruned before count, and
-    stay pruned. Scores of pruned parameters are ignored. Equal scores are ordered by index: the lower is pruned first.
+    The target is round(S·P) parameters, with halves rounded to even as in ``torch.nn.utils.prune``. Parameters that
+    were pruned before count toward it and stay pruned; their scores are ignored. Among equal scores, the lower index
+    is pruned first.
 
-    A layer isn't emptied: it keeps its best weight, and the next-lowest of the other layers goes instead, so that the
-    count is met as long as layers have more than one weight. ``scope="layer"`` prunes round(S·size) in each layer by
-    itself; there, nothing makes up for it.
+    No layer is emptied: each keeps its best weight, and the next-lowest weight of another layer is pruned instead, so
+    the target is met as long as layers have more than one weight. With ``scope="layer"``, round(S·size) weights of each
+    layer are pruned, and other layers don't compensate for a kept weight.
 
-    Groups are ranked by the mean score of their kept members and pruned whole. The lowest groups go, as many as bring
-    the count nearest to the target (the fewer where two are as near). A layer keeps its best filter; with
-    ``granularity="layer"`` a pruned layer keeps its best weight. A channel's group are the output units of all layers
-    that produce it. The layers that produce the same channels count as one, and those that aren't among the
-    ``producers`` aren't pruned, which the others make up for under ``scope="global"``.
+    Groups are ranked by the mean score of their kept members and pruned whole: the lowest groups, as many as bring the
+    count closest to the target (the fewer of two equally close numbers). A layer keeps its best filter; with
+    ``granularity="layer"``, a pruned layer keeps its best weight. The group of a channel is the output units of all
+    layers that produce it. Layers that produce the same channels count as one. Layers that aren't among the
+    ``producers`` aren't pruned; under ``scope="global"`` the other layers compensate for them.
 
     Args:
         scores: Finite wherever the mask keeps.
-        mask: What is kept so far.
+        mask: The mask so far.
         sparsity: S in [0, 1).
         scope: ``global``: one ranking over all layers; ``layer``: one per layer.
         granularity: ``parameter``, ``filter`` (or ``neuron``), ``channel`` or ``layer``.
-        producers: Of filters, neurons and channels: the numbers of the tensors whose units go together, for all units
-            that may be pruned. Left out, each tensor's go by themselves; ``channel`` needs those of a
-            :class:`causalprune.pruning.channels.ChannelGraph`.
+        producers: For filters, neurons and channels: the numbers of the tensors whose units are pruned together, for
+            all units that may be pruned. By default, the units of each tensor are pruned by themselves; ``channel``
+            needs the producers of a :class:`causalprune.pruning.channels.ChannelGraph`.
 
     Raises:
-        UsageError: A value outside these.
-        MismatchError: Not P scores.
+        UsageError: A value outside its range.
+        MismatchError: The number of scores isn't P.
         DataError: Scores that aren't finite, or everything is pruned already.
     """
-    for subject, value, expected in (
-        ("sparsity", sparsity, fraction(sparsity)),
-        ("scope", scope, one_of(SCOPES)(scope)),
-        ("granularity", granularity, one_of(MASK_GRANULARITIES)(granularity)),
-    ):
-        if expected:
-            raise UsageError(f"`{subject}`", expected=expected, found=str(value))
+    require("`sparsity`", sparsity, fraction)
+    require("`scope`", scope, one_of(SCOPES))
+    require("`granularity`", granularity, one_of(MASK_GRANULARITIES))
     if scope == granularity == "layer":
         raise UsageError(
             "`granularity=layer`", expected="`scope=global`, which ranks the layers", found="`scope=layer`"
@@ -123,19 +120,19 @@ def select(
 def select_zero(
     scores: Scores, mask: Mask, *, granularity: str = "parameter", producers: Sequence[Sequence[int]] | None = None
 ) -> Selection:
-    """Prune every parameter with γ_k = 0, in all lags: the paper's rule.
+    """Prune every parameter with γ_k = 0 in all lags: the rule of the paper.
 
-    A layer in which every γ is zero keeps its best weight (or group): that with the largest KKT score.
+    A layer in which every γ is zero keeps its best weight (or group), the one with the largest KKT score.
 
     Args:
-        scores: Those of the criterion ``gamma``, whose primary score is zero if and only if γ_k is.
-        mask: What is kept so far.
-        granularity: Above ``parameter``, a group goes when the γ of all its kept members is zero.
+        scores: Scores of the criterion ``gamma``, whose primary score is zero if and only if γ_k is.
+        mask: The mask so far.
+        granularity: Groups larger than a parameter are pruned when the γ of all their kept members is zero.
         producers: See :func:`select`.
 
     Raises:
         UsageError: An unknown granularity.
-        MismatchError: Not P scores.
+        MismatchError: The number of scores isn't P.
         DataError: Scores that aren't finite, or everything is pruned already.
     """
     kept = _checked(scores, mask)
@@ -156,13 +153,13 @@ def select_zero(
 
 
 def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], count: int) -> tuple[Bools, list[int]]:
-    """Choose ``count`` of the kept parameters, but never the best of a layer.
+    """Choose ``count`` of the kept parameters, but never the best one of a layer.
 
-    Setting aside the best of every layer is the same as guarding layers one by one as they run empty: a best weight is
-    the last of its layer, so it is among the chosen only if its layer is emptied.
+    Setting the best weight of each layer aside is equivalent to guarding layers one by one as they run empty: the best
+    weight is the last of its layer, so it would be chosen only if its layer were emptied.
 
     Returns:
-        The chosen ones and the numbers of the layers whose best weight would have been among them.
+        The chosen parameters, and the numbers of the layers whose best weight would have been chosen.
     """
     best: dict[int, int] = {}
     candidates = kept.copy()
@@ -178,7 +175,7 @@ def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], c
 
 
 def _checked(scores: Scores, mask: Mask) -> Bools:
-    """The kept parameters, once everything about scores and mask is known to be in order."""
+    """Check scores and mask, and return the kept parameters."""
     if scores.primary.shape != (mask.index.total,):
         raise MismatchError(
             "scores", expected=f"{mask.index.total}, one per prunable parameter", found=str(scores.primary.size)

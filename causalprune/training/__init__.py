@@ -1,1 +1,1 @@
-"""The training loop that pretrain and posttrain share, and its parts."""
+"""The training loop of pretrain and posttrain, the recorder, optimizers, losses and metrics."""

@@ -1,4 +1,4 @@
-"""The loop that pretrain and posttrain share: epochs, best epoch on validation, saving, resuming."""
+"""The training loop of pretrain and posttrain: epochs, the best one by validation, saving and resuming."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 
-from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import keyed_seed, processes
 from causalprune.base.signals import StopRequest
@@ -19,7 +20,7 @@ from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function
+from causalprune.training.losses import loss_function, loss_value
 from causalprune.training.metrics import Metrics, evaluate_model
 from causalprune.training.optimizers import (
     build_lr_schedule,
@@ -34,12 +35,12 @@ from causalprune.training.options import TrainingOptions
 
 @dataclass(frozen=True)
 class TrainingSnapshot:
-    """Everything a resume needs, as tensors and JSON.
+    """Everything needed to resume, as tensors and JSON.
 
     Attributes:
         weights: The model's state dict.
         extra: Optimizer tensors and the best epoch's weights (``best/…``).
-        position: Epoch, step in it, schedule, history.
+        position: Epoch, step within it, state of the schedule, history.
     """
 
     weights: dict[str, torch.Tensor]
@@ -49,12 +50,12 @@ class TrainingSnapshot:
 
 @dataclass(frozen=True)
 class TrainingOutcome:
-    """What a training ended with; the model holds the best epoch's weights.
+    """The result of a training; the model holds the best epoch's weights.
 
     Attributes:
-        best_epoch: The epoch (from 1) whose weights were kept; 0 when there was none.
+        best_epoch: The epoch, counted from 1, whose weights were kept; 0 if no epoch was trained.
         validation: Metrics of these weights on the validation split.
-        history: Training loss and validation score of every epoch.
+        history: ``epoch``, ``train_loss`` and ``validation`` (the score) of each epoch.
     """
 
     best_epoch: int
@@ -73,7 +74,7 @@ class _Progress:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> _Progress:
-        """Read back what ``vars`` gave, or raise ``TypeError`` or ``ValueError``."""
+        """Restore what ``vars`` returned; ``TypeError`` or ``ValueError`` if the values can't be that."""
         progress = cls(**value)
         counts = (progress.epoch, progress.step, progress.best_epoch)
         numbers = [progress.loss_sum, *progress.best_score]
@@ -85,7 +86,7 @@ class _Progress:
 
 
 def validation_score(metrics: Metrics) -> list[float]:
-    """What the best epoch is chosen by, larger is better: top-1, then the loss; R² for a regression."""
+    """What the best epoch is chosen by, larger is better: top-1 accuracy, then the loss; R² for a regression."""
     if metrics.task == "regression":
         return [-math.inf if metrics.r2 is None else metrics.r2]
     return [metrics.top1 or 0.0, -metrics.loss]
@@ -109,26 +110,27 @@ def train(
 ) -> TrainingOutcome:
     """Train ``model`` in place and leave the weights of its best epoch in it.
 
-    The order of samples, the augmentation and dropout of a step are keyed by (seed, epoch, step); on CPU a resumed
-    training ends with the bits of an uninterrupted one.
+    The order of samples, augmentation and dropout are keyed by (seed, epoch, step). On the CPU, a resumed training ends
+    with the same bits as an uninterrupted one.
 
     Args:
         model: On ``device``.
-        data: Its training split is learned from, its validation split chooses the epoch.
-        options: Optimizer, schedule and the rest.
-        mask: Pruned weights are exactly 0.0 after every step.
+        data: Trains on its training split and chooses the epoch on its validation split.
+        options: Optimizer, schedule, epochs and so on.
+        mask: Pruned weights are exactly 0.0 after each step.
         device: Where to compute.
         seed: Key of all randomness.
-        augment: Training augmentation.
-        num_workers: Workers of the data loader for large data sets.
-        resume: Where to go on.
-        save: Called with a snapshot at every ``options.checkpoint_every`` and before a stop.
-        stop: Ends the training after the step at hand.
+        augment: Name of the augmentation of the training data.
+        num_workers: Worker processes for data sets that don't fit in memory.
+        resume: The snapshot to continue from; None starts anew.
+        save: Called with a snapshot as often as ``options.checkpoint_every`` says, and before a stop.
+        stop: Once set, the training ends after the current step.
         reporter: Shows progress.
-        description: What the progress bar says.
+        description: Label of the progress bar.
 
     Raises:
         InterruptedStage: ``stop`` was set; the snapshot is saved.
+        CorruptError: ``resume`` isn't a snapshot of this training.
         DataError: The training loss isn't finite.
     """
     group = processes()
@@ -144,7 +146,8 @@ def train(
         group=group,
     )
     optimizer = build_optimizer(model, options)
-    schedule = build_lr_schedule(optimizer, options, options.epochs * batches.steps_per_epoch)
+    total = options.epochs * batches.steps_per_epoch
+    schedule = build_lr_schedule(optimizer, options, total)
     progress, best = _Progress(), dict[str, torch.Tensor]()
     if resume is not None:
         position = dict(resume.position)
@@ -162,9 +165,8 @@ def train(
     parallel = group.parallel(model)
     forward = torch.compile(parallel) if options.compile else parallel
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
-    evaluate = lambda: evaluate_model(  # noqa: E731 -- one fixed way to score an epoch
-        model, data, "validation", batch_size=max(512, options.batch_size), device=device, amp=options.amp
-    )
+    batch_size = max(512, options.batch_size)
+    evaluate = partial(evaluate_model, model, data, "validation", batch_size=batch_size, device=device, amp=options.amp)
 
     def snapshot() -> TrainingSnapshot:
         extra = optimizer_tensors(model, optimizer) | {f"best/{n}": t for n, t in best.items()}
@@ -173,16 +175,15 @@ def train(
 
     every = Interval.parse(options.checkpoint_every)
     last_save, steps_since_save = time.monotonic(), 0
-    total = options.epochs * batches.steps_per_epoch
-    with reporter.task(description, total) as bar, torch.random.fork_rng(_cuda_devices(device)):
+    with reporter.task(description, total) as bar, torch.random.fork_rng([device] if device.type == "cuda" else []):
         bar.advance(progress.epoch * batches.steps_per_epoch + progress.step)
         while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
             model.train()
-            # On the device and without a transfer per step: it is looked at when the epoch or a save needs it.
+            # Stays on the device: reading it at each step would cost a transfer.
             known = progress.loss_sum if group.is_first else 0.0
             loss_sum = torch.tensor(known, dtype=torch.float64, device=device)
             for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
-                # Dropout differs from process to process; the first one's is that of a single process.
+                # Each process has its own dropout; the first one's is the same as that of a single process.
                 torch.manual_seed(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank)
                 with autocast:
                     loss = compute_loss(forward(inputs), targets)
@@ -206,8 +207,7 @@ def train(
                     if stopping:
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
-            metrics = evaluate()
-            score = group.from_first(validation_score(metrics))
+            score = group.from_first(validation_score(evaluate()))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
             if not progress.best_score or score > progress.best_score:
@@ -227,16 +227,4 @@ def _out_of_patience(progress: _Progress, patience: int) -> bool:
 
 
 def _finite_loss(loss_sum: torch.Tensor) -> float:
-    value = loss_sum.item()
-    if not math.isfinite(value):
-        raise DataError(
-            "training loss",
-            expected="a finite number",
-            found=str(value),
-            remedy="lower `lr`, or look for NaN in the data",
-        )
-    return value
-
-
-def _cuda_devices(device: torch.device) -> list[int]:
-    return [device.index or 0] if device.type == "cuda" else []
+    return loss_value(loss_sum, "training loss", remedy="lower `lr`, or look for NaN in the data")

@@ -1,8 +1,8 @@
-"""Loss and accuracy of a classification, loss and errors of a regression, in one pass over a split."""
+"""Loss and accuracy of a classifier, loss and errors of a regression, in one pass over a split."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,26 +15,24 @@ from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.modes import evaluation_mode
 
-_OF_TASK = {"classification": ("top1", "top5", "guessing", "per_class"), "regression": ("mse", "r2", "mae")}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Metrics:
-    """Metrics of a network on one split; what doesn't belong to the task is None.
+    """Metrics of a network on one split; those of the other task are None.
 
     Attributes:
         task: Classification or regression.
         samples: N, the size of the split.
         loss: Mean cross-entropy in nats; for a regression the mean squared error of the standardized targets, which
             is what training minimizes.
-        top1: Share of samples whose label has the largest output; of equal outputs the lowest index counts.
-        top5: Share whose label is among the k largest, k = max(1, min(5, classes − 1)): with all classes it would
-            always be 1.
-        guessing: Top-1 share of always naming the split's most frequent class.
-        per_class: Top-1 share within each class, in label order; None for a class without samples.
+        top1: Top-1 accuracy in [0, 1]; among equal outputs the lowest index wins.
+        top5: Share of samples whose label has one of the k largest outputs, k = max(1, min(5, classes − 1)): over all
+            classes it would always be 1.
+        majority_baseline: Top-1 accuracy of always predicting the split's most frequent class; ``guessing`` in JSON.
+        per_class: Top-1 accuracy within each class, in label order; None for a class without samples.
         mse: Mean squared error in original units squared.
-        r2: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None where all targets
-            are equal.
+        r2: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None if all targets are
+            equal.
         mae: Mean absolute error in original units.
     """
 
@@ -43,19 +41,19 @@ class Metrics:
     loss: float
     top1: float | None = None
     top5: float | None = None
-    guessing: float | None = None
-    per_class: tuple[float | None, ...] | None = None
+    majority_baseline: float | None = None
+    per_class: list[float | None] | None = None
     mse: float | None = None
     r2: float | None = None
     mae: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The metrics of the task, JSON-ready."""
-        values = asdict(self)
-        result = {name: values[name] for name in ("task", "samples", "loss", *_OF_TASK[self.task])}
-        if self.per_class is not None:
-            result["per_class"] = list(self.per_class)
-        return result
+        common = {"task": self.task, "samples": self.samples, "loss": self.loss}
+        if self.task == "regression":
+            return {**common, "mse": self.mse, "r2": self.r2, "mae": self.mae}
+        baseline = self.majority_baseline
+        return {**common, "top1": self.top1, "top5": self.top5, "guessing": baseline, "per_class": self.per_class}
 
 
 def evaluate_model(
@@ -68,7 +66,7 @@ def evaluate_model(
     amp: str = "none",
     num_workers: int = 0,
 ) -> Metrics:
-    """Measure ``model`` in evaluation mode; afterwards every module is in the mode that it was in.
+    """Measure ``model`` in evaluation mode, then restore the mode of every module.
 
     Sums are accumulated in float64.
 
@@ -76,19 +74,20 @@ def evaluate_model(
         model: On ``device``; takes normalized inputs and returns (B, classes) logits, or (B, 1) for a regression.
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
-        batch_size: Samples at a time.
+        batch_size: Samples per forward pass.
         device: Where to compute.
         amp: ``bf16`` for automatic mixed precision, else ``none``.
         num_workers: Worker processes for image files that don't fit in memory.
 
     Raises:
         DataError: The model's outputs aren't finite.
-        MismatchError: They have another shape.
+        MismatchError: The outputs have the wrong shape.
     """
     device = torch.device(device)
     batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
-    sums = _Classification(data, device) if data.task == "classification" else _Regression(data, device)
-    samples, nan, inf = 0, torch.zeros_like(sums.loss), torch.zeros_like(sums.loss)
+    sums_of = _regression_sums if data.task == "regression" else _classification_sums
+    totals: dict[str, torch.Tensor] = {}
+    samples = 0
     with evaluation_mode(model), torch.no_grad():
         for inputs, targets in batches.epoch(0):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
@@ -99,76 +98,69 @@ def evaluate_model(
                     expected=f"shape ({len(targets)}, {data.num_outputs})",
                     found=str(tuple(outputs.shape)),
                 )
-            nan += outputs.isnan().sum()
-            inf += outputs.isinf().sum()
             samples += len(targets)
-            sums.add(outputs.double(), targets)
-    if nan.item() or inf.item():
+            sums = {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
+            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
+    numbers = {name: value.tolist() for name, value in totals.items()}
+    if numbers["nan"] or numbers["inf"]:
         raise DataError(
             f"outputs of the model on the {split} split",
             expected="finite numbers",
-            found=f"{int(nan.item())} NaN and {int(inf.item())} infinite of {samples * data.num_outputs}",
+            found=f"{numbers['nan']} NaN and {numbers['inf']} infinite of {samples * data.num_outputs}",
             remedy="look for NaN in the weights, or train with a lower `lr`",
         )
-    return sums.metrics(samples)
+    if data.task == "classification":
+        return _classification_metrics(numbers, samples)
+    assert data.target_normalization is not None
+    return _regression_metrics(numbers, samples, data.target_normalization.std.item())
 
 
-class _Classification:
-    def __init__(self, data: DataSet, device: torch.device) -> None:
-        self.classes = data.num_outputs
-        self.k = max(1, min(5, self.classes - 1))
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.top_k = torch.zeros((), dtype=torch.int64, device=device)
-        self.correct = torch.zeros(self.classes, dtype=torch.int64, device=device)
-        self.sizes = torch.zeros_like(self.correct)
-
-    def add(self, outputs: torch.Tensor, labels: torch.Tensor) -> None:
-        self.loss += functional.cross_entropy(outputs, labels, reduction="sum")
-        own = outputs.gather(1, labels[:, None])
-        earlier = torch.arange(self.classes, device=outputs.device) < labels[:, None]
-        # Counting equal outputs in index order keeps a constant network from scoring on every sample.
-        rank = ((outputs > own) | ((outputs == own) & earlier)).sum(1)
-        self.top_k += (rank < self.k).sum()
-        self.correct += torch.bincount(labels[rank == 0], minlength=self.classes)
-        self.sizes += torch.bincount(labels, minlength=self.classes)
-
-    def metrics(self, samples: int) -> Metrics:
-        correct, sizes = self.correct.tolist(), self.sizes.tolist()
-        return Metrics(
-            task="classification",
-            samples=samples,
-            loss=self.loss.item() / samples,
-            top1=sum(correct) / samples,
-            top5=int(self.top_k.item()) / samples,
-            guessing=max(sizes) / samples,
-            per_class=tuple(c / n if n else None for c, n in zip(correct, sizes, strict=True)),
-        )
+def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
+    classes = outputs.shape[1]
+    of_label = outputs.gather(1, labels[:, None])
+    earlier = torch.arange(classes, device=outputs.device) < labels[:, None]
+    # Ranking equal outputs by index keeps a constant network from scoring on every sample.
+    rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
+    return {
+        "loss": functional.cross_entropy(outputs, labels, reduction="sum"),
+        "top_k": (rank < max(1, min(5, classes - 1))).sum(),
+        "correct": torch.bincount(labels[rank == 0], minlength=classes),
+        "sizes": torch.bincount(labels, minlength=classes),
+    }
 
 
-class _Regression:
-    def __init__(self, data: DataSet, device: torch.device) -> None:
-        assert data.target_normalization is not None
-        self.scale = data.target_normalization.std.item()
-        self.loss = torch.zeros((), dtype=torch.float64, device=device)
-        self.absolute, self.total, self.squares = (torch.zeros_like(self.loss) for _ in range(3))
+def _classification_metrics(sums: dict[str, Any], samples: int) -> Metrics:
+    return Metrics(
+        task="classification",
+        samples=samples,
+        loss=sums["loss"] / samples,
+        top1=sum(sums["correct"]) / samples,
+        top5=sums["top_k"] / samples,
+        majority_baseline=max(sums["sizes"]) / samples,
+        per_class=[c / n if n else None for c, n in zip(sums["correct"], sums["sizes"], strict=True)],
+    )
 
-    def add(self, outputs: torch.Tensor, targets: torch.Tensor) -> None:
-        targets = targets.double()
-        error = outputs - targets
-        self.loss += (error**2).sum()
-        self.absolute += error.abs().sum()
-        # Standardized targets have a mean near 0, so these two sums lose no digits to cancellation.
-        self.total += targets.sum()
-        self.squares += (targets**2).sum()
 
-    def metrics(self, samples: int) -> Metrics:
-        loss, total = self.loss.item(), self.total.item()
-        variation = self.squares.item() - total**2 / samples
-        return Metrics(
-            task="regression",
-            samples=samples,
-            loss=loss / samples,
-            mse=loss / samples * self.scale**2,
-            r2=1 - loss / variation if variation > 1e-12 * samples else None,
-            mae=self.absolute.item() / samples * self.scale,
-        )
+def _regression_sums(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
+    targets = targets.double()
+    error = outputs - targets
+    # Standardized targets have a mean near 0, so their sums lose no digits to cancellation.
+    return {
+        "loss": (error**2).sum(),
+        "absolute": error.abs().sum(),
+        "targets": targets.sum(),
+        "squares": (targets**2).sum(),
+    }
+
+
+def _regression_metrics(sums: dict[str, Any], samples: int, scale: float) -> Metrics:
+    loss = sums["loss"]
+    variation = sums["squares"] - sums["targets"] ** 2 / samples
+    return Metrics(
+        task="regression",
+        samples=samples,
+        loss=loss / samples,
+        mse=loss / samples * scale**2,
+        r2=1 - loss / variation if variation > 1e-12 * samples else None,
+        mae=sums["absolute"] / samples * scale,
+    )

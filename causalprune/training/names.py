@@ -1,4 +1,4 @@
-"""Names of the optimizers and learning-rate schedules, known without importing PyTorch."""
+"""Names of the optimizers and learning-rate schedules; importing them loads no PyTorch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ OPTIMIZERS = Registry(
         "adamw": "torch.optim:AdamW",
     },
 )
-"""Each is called with the parameters, and with the fields of TrainingOptions that it takes, such as ``lr``."""
+"""Each is called with the list of parameters and, as far as its signature has them, the fields of TrainingOptions."""
 
 LR_SCHEDULES = Registry(
     "learning-rate schedule",
@@ -23,5 +23,5 @@ LR_SCHEDULES = Registry(
         "constant": "causalprune.training.optimizers:constant",
     },
 )
-"""Each is called with the optimizer, and of ``total_steps``, ``decay_points`` and the fields of TrainingOptions with
-those that it takes."""
+"""Each is called with the optimizer and, as far as its signature has them, ``total_steps``, ``decay_points`` and the
+fields of TrainingOptions."""

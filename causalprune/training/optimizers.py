@@ -1,4 +1,4 @@
-"""Optimizers and learning-rate schedules by name, and their state as named tensors."""
+"""Optimizers and learning-rate schedules by name; their state for a resume."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from causalprune.training.options import TrainingOptions
 
 
 def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
-    """The optimizer that ``options`` names, over all parameters of the model.
+    """Build the optimizer that ``options`` names, for all trainable parameters of the model.
 
     Raises:
-        UsageError: There is no such optimizer.
+        UsageError: No optimizer has this name.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer: Optimizer = call_with(OPTIMIZERS.load(options.optimizer), parameters, **_values(options))
@@ -31,10 +31,10 @@ def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
 
 
 def build_lr_schedule(optimizer: Optimizer, options: TrainingOptions, total_steps: int) -> LRScheduler:
-    """The learning-rate schedule that ``options`` names, advanced once per optimizer step, over ``total_steps``.
+    """Build the learning-rate schedule that ``options`` names, to be advanced after each of ``total_steps`` steps.
 
     Raises:
-        UsageError: There is no such schedule.
+        UsageError: No schedule has this name.
     """
     schedule: LRScheduler = call_with(
         LR_SCHEDULES.load(options.lr_schedule),
@@ -53,33 +53,33 @@ def _values(options: TrainingOptions) -> dict[str, Any]:
 def sgd(
     parameters: list[nn.Parameter], *, lr: float, momentum: float, nesterov: bool, weight_decay: float
 ) -> Optimizer:
-    """Stochastic gradient descent; without momentum there is none of Nesterov's either."""
+    """Stochastic gradient descent; ``nesterov`` has no effect without momentum."""
     return SGD(parameters, lr=lr, momentum=momentum, nesterov=nesterov and momentum > 0, weight_decay=weight_decay)
 
 
 def cosine(optimizer: Optimizer, *, total_steps: int) -> LRScheduler:
-    """From the peak to 0 along half a cosine."""
+    """Fall from the peak rate to 0 along half a cosine."""
     return CosineAnnealingLR(optimizer, T_max=total_steps)
 
 
 def one_cycle(optimizer: Optimizer, *, lr: float, total_steps: int) -> LRScheduler:
-    """Up to the peak and down to almost 0."""
-    # One more step than there are: the schedule is also advanced after the last one.
+    """Rise to the peak rate, then fall to almost 0."""
+    # One step more than the training has, because the schedule is also advanced after the last one.
     return OneCycleLR(optimizer, max_lr=lr, total_steps=total_steps + 1, cycle_momentum=False)
 
 
 def step(optimizer: Optimizer, *, decay_points: tuple[float, ...], lr_decay: float, total_steps: int) -> LRScheduler:
-    """The peak, times ``lr_decay`` from each share ``decay_points`` of the training on."""
+    """Start at the peak rate and multiply it by ``lr_decay`` at each of ``decay_points``, fractions of the training."""
     return MultiStepLR(optimizer, [round(share * total_steps) for share in decay_points], gamma=lr_decay)
 
 
 def constant(optimizer: Optimizer) -> LRScheduler:
-    """The peak throughout."""
+    """Stay at the peak rate."""
     return ConstantLR(optimizer, factor=1.0)
 
 
 def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, torch.Tensor]:
-    """The optimizer's state, keyed ``optimizer/<parameter name>/<state name>``."""
+    """The optimizer's state tensors, keyed ``optimizer/<parameter name>/<state name>``."""
     names: dict[torch.Tensor, str] = {p: name for name, p in model.named_parameters()}
     return {
         f"optimizer/{names[parameter]}/{key}": value
@@ -90,7 +90,7 @@ def optimizer_tensors(model: nn.Module, optimizer: Optimizer) -> dict[str, torch
 
 
 def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put back what :func:`optimizer_tensors` returned.
+    """Restore what :func:`optimizer_tensors` returned.
 
     Raises:
         CorruptError: A tensor belongs to no parameter of the model.
@@ -109,20 +109,19 @@ def restore_optimizer(model: nn.Module, optimizer: Optimizer, tensors: Mapping[s
 
 
 def schedule_state(optimizer: Optimizer, schedule: LRScheduler) -> dict[str, Any]:
-    """The schedule's position, JSON-ready; floats survive JSON exactly."""
+    """The schedule's position, ready for JSON, which keeps floats exactly."""
     state = {k: v for k, v in schedule.state_dict().items() if _is_json(v)}
     return {"schedule": state, "lr": [group["lr"] for group in optimizer.param_groups]}
 
 
 def restore_schedule(optimizer: Optimizer, schedule: LRScheduler, state: Mapping[str, Any]) -> None:
-    """Put back what :func:`schedule_state` returned.
+    """Restore what :func:`schedule_state` returned.
 
     Raises:
-        ValueError: It is the state of another schedule.
+        ValueError: ``state`` belongs to another kind of schedule.
     """
     own = schedule_state(optimizer, schedule)
-    kinds = [{key: _kind(value) for key, value in s["schedule"].items()} for s in (own, state)]
-    if kinds[0] != kinds[1] or _kind(own["lr"]) != _kind(state["lr"]):
+    if _kind(own) != _kind(state):
         raise ValueError("a state of another learning-rate schedule")
     schedule.load_state_dict({**schedule.state_dict(), **state["schedule"]})
     for group, lr in zip(optimizer.param_groups, state["lr"], strict=True):
@@ -130,16 +129,18 @@ def restore_schedule(optimizer: Optimizer, schedule: LRScheduler, state: Mapping
 
 
 def _kind(value: Any) -> Any:
-    """What a saved value has to have in common with the one it replaces: numbers are alike, finite, and in place."""
+    """What a saved value must have in common with the one it replaces: structure, types, finite numbers."""
     if isinstance(value, list):
         return [_kind(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _kind(item) for key, item in value.items()}
     number = type(value) in (int, float) and math.isfinite(value) and abs(value) < 2**53
     return "number" if number else type(value)
 
 
 def _is_json(value: Any) -> bool:
     try:
-        # MultiStepLR's counter of milestones has integer keys, which JSON would turn into text.
-        return json.loads(json.dumps(value)) == value
+        # False for MultiStepLR's counter of milestones, whose integer keys JSON would turn into text.
+        return bool(json.loads(json.dumps(value)) == value)
     except (TypeError, ValueError):
         return False

@@ -1,4 +1,4 @@
-"""Options of training, known without importing PyTorch."""
+"""Options of training; importing them loads no PyTorch."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TrainingOptions(Options):
     optimizer: str = option("sgd", "Optimizer.", check=OPTIMIZERS)
     lr: float = option(0.05, "Peak learning rate.", check=positive)
     momentum: float = option(0.9, "Momentum of sgd.", check=fraction)
-    nesterov: bool = option(True, "Nesterov momentum with sgd.", flag="--nesterov/--no-nesterov")
+    nesterov: bool = option(True, "Nesterov momentum with sgd.")
     weight_decay: float = option(5e-4, "Weight decay.", check=not_negative)
     lr_schedule: str = option("cosine", "Learning-rate schedule.", check=LR_SCHEDULES)
     lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=positive)
@@ -36,7 +36,7 @@ class TrainingOptions(Options):
         "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points
     )
     label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
-    patience: int = option(0, "Stop after so many epochs without progress on validation; 0 never.", check=at_least(0))
+    patience: int = option(0, "Stop after this many epochs without validation progress; 0 never.", check=at_least(0))
     amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
     compile: bool = option(False, "Compile the model with torch.compile.")
     checkpoint_every: str = option(
@@ -44,5 +44,5 @@ class TrainingOptions(Options):
     )
 
     def decay_points(self) -> tuple[float, ...]:
-        """``decay_at`` as numbers."""
+        """``decay_at`` as numbers in (0, 1)."""
         return tuple(float(p) for p in self.decay_at.split(",") if p.strip())

@@ -1,8 +1,7 @@
-"""Record a user's own training loop: one row of signed parameter deltas and a loss change for every optimizer step."""
+"""Record any training loop: a row of signed parameter deltas Δθ and a loss change ΔL for each optimizer step."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +13,12 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
-from causalprune.base.errors import DataError, UsageError
+from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
 from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training.losses import loss_value
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 from causalprune.trajectory.steps import STEP_EXTRAS
 
@@ -28,7 +28,7 @@ Measure = Callable[[], torch.Tensor]
 
 @dataclass
 class _Row:
-    """A row whose loss after the step isn't known yet."""
+    """A row whose loss after its steps isn't known yet."""
 
     loss_before: float
     lr: float
@@ -40,37 +40,45 @@ class _Row:
 
 
 class Recorder:
-    """Takes the optimizer's steps and writes X and y of ΔL_t = Σ_k γ_k Δθ_tk² into a trajectory store.
+    """Takes the optimizer's steps and writes Δθ and ΔL of ΔL_t = Σ_k γ_k Δθ_tk² to a trajectory store.
 
-    Use it as a context manager and call :meth:`step` where the loop called ``optimizer.step()``::
-
-        with Recorder(model, optimizer, "trajectory.zarr", max_rows=200) as recorder:
-            for inputs, targets in loader:
-                loss = criterion(model(inputs), targets)
-                optimizer.zero_grad()
-                loss.backward()
-                recorder.step(loss, lambda: criterion(model(inputs), targets))
-
-    Parameters must change in :meth:`step` only. Dropout must be off (:func:`disable_dropout`), or it would differ
-    between the two losses of a step; dropout that isn't a module of its own isn't noticed. The second loss is measured
-    with batch statistics that leave BatchNorm's averages alone.
+    Use it as a context manager, and call :meth:`step` instead of ``optimizer.step()``. Parameters may change in
+    :meth:`step` only. Dropout must be off (:func:`disable_dropout`), because it would differ between the two losses of
+    a step; dropout outside dropout modules goes unnoticed. BatchNorm normalizes the second forward pass by the
+    statistics of the minibatch, and its running averages stay as they are.
 
     Args:
         model: Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`.
-        optimizer: One parameter group with one learning rate; SGD if the fit is to mean anything.
-        store: A new trajectory store, a path or ``s3://BUCKET/KEY``, or the writer of a recording in an existing one.
+        optimizer: With one parameter group; a fit is meaningful for SGD only.
+        store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
+            existing store.
         max_rows: Upper bound on the number of rows.
-        mask: Only unpruned parameters are stored; they are held at 0.0 after each step. None keeps all.
-        loss_change: ``same-batch``: the loss of this minibatch after the step minus before, one more forward pass;
-            ``next-batch``: the loss of the next minibatch minus the loss of this one.
-        stride: Optimizer steps in one row: Δθ over all of them, ΔL on the minibatch of the first.
+        mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all.
+        loss_change: ``same-batch``: the loss of this minibatch after the step minus the loss before, at the cost of
+            another forward pass; ``next-batch``: the loss of the next minibatch minus the loss of this one.
+        stride: Optimizer steps per row: Δθ is over all of them, ΔL on the minibatch of the first.
         codec: ``exact``, ``balanced`` or ``small``.
-        batch_size: For the record only.
-        seed: For the record only.
+        batch_size: Only noted in the recording.
+        seed: Only noted in the recording.
 
     Raises:
         UsageError: Several parameter groups, or active dropout.
         DataError: A loss or a delta isn't finite.
+
+    Example:
+        >>> import torch
+        >>> from causalprune import Recorder, Store
+        >>> model = torch.nn.Linear(4, 1)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> criterion = torch.nn.MSELoss()
+        >>> with Recorder(model, optimizer, "trajectory.zarr", max_rows=20) as recorder:
+        ...     for inputs, targets in [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(20)]:
+        ...         loss = criterion(model(inputs), targets)
+        ...         optimizer.zero_grad()
+        ...         loss.backward()
+        ...         recorder.step(loss, lambda: criterion(model(inputs), targets))
+        >>> Store.open("trajectory.zarr").recording().read_rows(0, 20).shape
+        (20, 4)
     """
 
     def __init__(
@@ -125,17 +133,17 @@ class Recorder:
 
     @property
     def rows(self) -> int:
-        """Rows handed to the writer so far."""
+        """Number of complete rows so far."""
         return self.writer.rows_appended
 
     def step(self, loss: torch.Tensor, measure: Measure | None = None, *, epoch: int = 0, batch: int = 0) -> None:
-        """Take one optimizer step, after ``loss.backward()``, and record it.
+        """Take and record one optimizer step; call it after ``loss.backward()``.
 
         Args:
             loss: Loss of the minibatch before the step, a scalar.
-            measure: Computes the same loss again, for ``same-batch``; called under ``no_grad``.
-            epoch: For the record.
-            batch: Number of the minibatch in the epoch, for the record.
+            measure: Computes the same loss again; called without gradients, for ``same-batch`` only.
+            epoch: Only noted in the recording.
+            batch: Number of the minibatch in the epoch, only noted in the recording.
         """
         value = _finite(loss)
         if self._row is not None and self._row.steps == self._stride:
@@ -146,7 +154,7 @@ class Recorder:
             if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in self._model.modules()):
                 raise UsageError(
                     "dropout",
-                    expected="off while recording, or the two losses of a step differ by it",
+                    expected="off while recording, because it differs between the two losses of a step",
                     found="on",
                     remedy="call causalprune.training.recorder.disable_dropout(model)",
                 )
@@ -160,8 +168,8 @@ class Recorder:
         if self._row.steps < self._stride:
             return
         self._read_weights(self._after)
-        # On the CPU straight to where the row will be kept; from a GPU the writer copies it there. Either way the
-        # buffers change roles: fresh memory for every row would cost more than the subtraction.
+        # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it. The two
+        # buffers swap roles, because new memory for each row would cost more than the subtraction.
         on_cpu = self._before.device.type == "cpu"
         out = torch.from_numpy(self.writer.row()) if on_cpu else self._before
         self._row.delta = torch.sub(self._after, self._before, out=out)
@@ -172,29 +180,22 @@ class Recorder:
                 self.complete(_finite(self._measure()))
 
     def complete(self, loss_after: float) -> None:
-        """Give the row at hand its loss after the step; needed by hand only behind the last ``next-batch`` row."""
+        """Finish the current row with its loss after the step; only the last ``next-batch`` row needs this call."""
         row, self._row, self._measure = self._row, None, None
         if row is None or row.delta is None:
             return
-        self.writer.append(
-            row.delta,
-            loss_before=row.loss_before,
-            loss_after=loss_after,
-            lr=row.lr,
-            epoch=row.epoch,
-            batch=row.batch,
-            grad_norm=row.grad_norm,
-        )
+        noted = {name: value for name, value in vars(row).items() if name not in ("delta", "steps")}
+        self.writer.append(row.delta, loss_after=loss_after, **noted)
 
     def pending(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """The row that waits for its loss, as tensors and JSON; empty between ``same-batch`` rows."""
+        """The row that still lacks its loss after the step, as tensors and JSON; empty between ``same-batch`` rows."""
         if self._row is None or self._row.delta is None:
             return {}, {}
         state = {k: v for k, v in vars(self._row).items() if k != "delta"}
         return {"pending/delta": self._row.delta.to("cpu", copy=True)}, state
 
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Put back what :meth:`pending` returned."""
+        """Restore what :meth:`pending` returned."""
         if state:
             self._row = _Row(**state, delta=tensors["pending/delta"].to(self._before.device))
 
@@ -216,16 +217,11 @@ class Recorder:
 
 
 def disable_dropout(model: nn.Module) -> None:
-    """Put every dropout layer into eval mode; the rest of the model stays as it is."""
+    """Put each dropout module into evaluation mode; the other modules keep their mode."""
     for module in model.modules():
         if isinstance(module, _DropoutNd):
             module.eval()
 
 
 def _finite(loss: torch.Tensor) -> float:
-    value = float(loss.detach())
-    if not math.isfinite(value):
-        raise DataError(
-            "loss while recording", expected="a finite number", found=str(value), remedy="lower `lr` of the recording"
-        )
-    return value
+    return loss_value(loss, "loss while recording", remedy="lower `lr` of the recording")

@@ -1,9 +1,9 @@
 """The commit log of a recording: the only truth about which rows are recorded.
 
 A line is a checksum in eight hexadecimal digits, a space, and a JSON object. The checksum is the CRC32C of the object's
-bytes, continued from the line before (from the recording's own checksum at the first line), so that no line can be
-altered, removed, moved or taken from another recording unnoticed. Text behind the last newline is an append that a
-crash cut short; it counts for nothing.
+bytes, continued from the line before (for the first line, from the recording's own checksum), so that no line can be
+altered, removed, moved or taken from another recording unnoticed. Text after the last newline is an append that a
+crash cut short, and is ignored.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from typing import Any
 
 import google_crc32c
 
-from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.errors import DataError
 from causalprune.trajectory.layout import shard_name
 from causalprune.trajectory.steps import Steps
-from causalprune.trajectory.storage import Location
-from causalprune.trajectory.zarr_files import REMEDY, canonical_bytes
+from causalprune.trajectory.storage.location import Location, damaged
+from causalprune.trajectory.zarr_files import canonical_bytes
 
 MAX_LOG_BYTES = 2**32
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """What identifies the bytes of a shard.
+    """Identifies the bytes of a shard.
 
     Attributes:
         size: Length in bytes.
@@ -40,11 +40,7 @@ class ShardFile:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
-        return {
-            "bytes": self.size,
-            "crc32c": f"{self.checksum:08x}",
-            "index_crc32c": f"{self.index_checksum:08x}",
-        }
+        return {"bytes": self.size, "crc32c": f"{self.checksum:08x}", "index_crc32c": f"{self.index_checksum:08x}"}
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ShardFile:
@@ -70,8 +66,8 @@ class CommitLog:
 
     Attributes:
         commits: The last commit of each shard, in order; all but the last shard are full.
-        pending: Rows and bytes that were announced to replace the last commit's file, which may or may not have
-            happened yet; several where several writers, one after the other, were about to.
+        pending: Rows and bytes announced to replace the last commit's file. The replacement may have happened or not.
+            There are several if several writers, one after the other, were about to replace it.
         finished: Whether the recording is complete.
     """
 
@@ -90,9 +86,9 @@ class CommitLog:
 
         Args:
             location: The file.
-            seed: The recording's checksum, with which the chain of checksums starts.
+            seed: The recording's checksum, which starts the chain of checksums.
             block_rows: B.
-            max_rows: Rows that the recording may have.
+            max_rows: Largest number of rows.
 
         Raises:
             CorruptError: A line is damaged, missing or contradicts the others.
@@ -101,16 +97,15 @@ class CommitLog:
         try:
             data = log._file.read(MAX_LOG_BYTES)
         except DataError as error:
-            raise CorruptError(f"{location}", expected="a commit log", found=error.found, remedy=REMEDY) from error
+            raise damaged(location, expected="a commit log", found=error.found) from error
         for number, line in enumerate(data.split(b"\n")[:-1], 1):
             try:
                 log._take(line)
                 if log.rows > max_rows:
                     raise ValueError(f"more than {max_rows} rows")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
-                raise CorruptError(
-                    f"{location} line {number}", expected="a valid commit", found=str(error)[:120], remedy=REMEDY
-                ) from error
+                where = f"{location} line {number}"
+                raise damaged(where, expected="a valid commit", found=f"{error}"[:120]) from error
         return log
 
     def _take(self, line: bytes) -> None:
@@ -123,7 +118,7 @@ class CommitLog:
         if record["type"] == "writer":
             return
         if self.finished:
-            raise ValueError("a line behind the last one")
+            raise ValueError("a line after the last one")
         if record["type"] == "finish":
             if type(record["rows"]) is not int or record["rows"] != self.rows:
                 raise ValueError(f"{record['rows']!r} rows, where {self.rows} were committed")
@@ -134,22 +129,18 @@ class CommitLog:
             raise ValueError(f"shard {shard!r} with {rows!r} rows")
         if record["file"] != shard_name(shard):
             raise ValueError(f"file {record['file']!r}")
-        if record["type"] == "prepare":
-            self._require(shard == len(self.commits) - 1, shard)
-            self.pending.append((rows, file))
-        elif record["type"] == "commit":
-            self._require(self.is_next(shard, rows), shard)
-            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows)))
-        else:
+        if record["type"] not in ("prepare", "commit"):
             raise ValueError(f"type {record['type']!r}")
-
-    @staticmethod
-    def _require(condition: bool, shard: int) -> None:
-        if not condition:
+        prepares = record["type"] == "prepare"
+        if not (shard == len(self.commits) - 1 if prepares else self._is_next(shard, rows)):
             raise ValueError(f"shard {shard} out of order")
+        if prepares:
+            self.pending.append((rows, file))
+        else:
+            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows)))
 
-    def is_next(self, shard: int, rows: int) -> bool:
-        """Whether a commit can follow: of the shard behind a full one, or of more rows of the last shard."""
+    def _is_next(self, shard: int, rows: int) -> bool:
+        """Whether a commit can follow: of the shard after a full one, or of more rows of the last shard."""
         last = self.commits[-1] if self.commits else None
         if last is not None and shard == last.shard:
             return rows >= last.rows
@@ -162,27 +153,22 @@ class CommitLog:
 
     @property
     def rows(self) -> int:
-        """T: how many rows are recorded."""
+        """T, the number of recorded rows."""
         return (len(self.commits) - 1) * self.block_rows + self.commits[-1].rows if self.commits else 0
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of the shards."""
-        return sum(commit.file.size for commit in self.commits)
 
     def steps(self) -> Steps:
         """The scalars of all recorded rows."""
         return Steps.concatenate([commit.steps for commit in self.commits])
 
     def candidates(self, shard: int) -> list[ShardFile]:
-        """What the shard's file may be: the committed bytes, or those announced to replace them."""
+        """What the shard's file can be: the committed bytes, or those announced to replace them."""
         files = [self.commits[shard].file] if shard < len(self.commits) else []
         if shard == len(self.commits) - 1:
             files += [file for _, file in self.pending]
         return files
 
     def claim(self) -> None:
-        """Take the log from whatever writer had it, where a lock alone can't keep writers apart.
+        """Take the log over from an earlier writer, where a lock alone can't keep writers apart.
 
         Raises:
             LockedError: Another one was faster.
@@ -201,15 +187,15 @@ class CommitLog:
         self._apply(commit)
 
     def rewrite(self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False) -> None:
-        """Replace the file by one line a shard, in one atomic step.
+        """Replace the file with one line per shard, in one atomic step.
 
-        Where writers are kept apart by what they find in the log, an unfinished one also gets a line that is unlike any
-        other writer's, and what was announced of the last shard stays announced: another writer, which can't know yet
-        that it isn't to go on, may still do it.
+        Where the log keeps writers apart, an unfinished log also gets a line that is unique to this writer, and what
+        was announced for the last shard stays announced: another writer, which can't know yet that it has been
+        replaced, may still do it.
 
         Args:
             rows: Rows to keep, at most as many as there are.
-            file_of_last: The bytes that the last kept shard's file has, where they aren't those of its commit.
+            file_of_last: The bytes of the last kept shard's file, if they differ from its commit.
             finished: Whether to mark the recording as complete.
         """
         kept = self.commits[: -(-rows // self.block_rows)]
@@ -260,11 +246,5 @@ def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
 
 
 def _commit_record(commit: Commit) -> dict[str, Any]:
-    return {
-        "type": "commit",
-        "shard": commit.shard,
-        "rows": commit.rows,
-        "file": shard_name(commit.shard),
-        **commit.file.to_json(),
-        "steps": commit.steps.to_json(),
-    }
+    record = _prepare_record(commit.shard, commit.rows, commit.file)
+    return {**record, "type": "commit", "steps": commit.steps.to_json()}

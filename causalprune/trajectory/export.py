@@ -1,8 +1,9 @@
-"""Slices of a recording for other tools: NumPy, safetensors or Zarr; streamed, with a block of rows in memory."""
+"""Exports slices of a recording to NumPy, safetensors or Zarr, with one block of rows in memory at a time."""
 
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,12 @@ from numpy.lib import format as npy
 
 from causalprune.base.errors import CausalpruneError, DataError, UsageError, storage_errors
 from causalprune.base.files import atomic_file, sync_tree, temporary_beside
-from causalprune.trajectory.layout import METADATA
 from causalprune.trajectory.names import RECORDING_FORMATS
 from causalprune.trajectory.reader import RecordingReader, recut
 from causalprune.trajectory.steps import STEP_FIELDS
-from causalprune.trajectory.storage import Location, locate
-from causalprune.trajectory.zarr_files import group_document, read_attributes
+from causalprune.trajectory.storage import locate
+from causalprune.trajectory.storage.location import Location
+from causalprune.trajectory.zarr_files import METADATA, group_document, read_attributes
 
 _KIND = "slice"
 
@@ -29,14 +30,14 @@ _SAFETENSORS_DTYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
 
 @dataclass(frozen=True)
 class Slice:
-    """Rows of a recording, of all its columns or of some parameters.
+    """Some rows of a recording, of all columns or of some parameters.
 
     Attributes:
         reader: The recording.
         rows: Start and stop.
-        ranges: Start and stop of the columns of each part.
-        parameters: What the columns are: ``name`` and ``shape`` of each parameter, ``offset``, its position in the flat
-            vector of prunable parameters, and ``columns``, start and stop of its columns in the slice.
+        ranges: Start and stop of each range of columns.
+        parameters: For each parameter its ``name`` and ``shape``, its ``offset`` in the flat vector of prunable
+            parameters, and ``columns``, start and stop of its columns in the slice.
     """
 
     reader: RecordingReader
@@ -46,7 +47,7 @@ class Slice:
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
-        """``column`` (columns,) and the scalars of the rows, (rows,) each."""
+        """``column`` (columns,), and the scalars of the rows, each (rows,)."""
         column = np.concatenate([self.reader.column_index[r] for r in self.ranges])
         return {"column": column} | {name: self.reader.steps[name][self.rows] for name in STEP_FIELDS}
 
@@ -55,13 +56,13 @@ class Slice:
         """Rows and columns."""
         return self.rows.stop - self.rows.start, len(self.arrays["column"])
 
-    def pieces(self) -> Iterator[np.ndarray]:
-        """The deltas, a block of rows at a time, C-contiguous."""
+    def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
+        """The deltas in C-contiguous blocks of rows, each with its first row within the slice."""
         start, height = self.rows.start, self.reader.block_rows
         while start < self.rows.stop:
             stop = min(start + height - start % height, self.rows.stop)
             parts = [self.reader.read(slice(start, stop), columns) for columns in self.ranges]
-            yield parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+            yield start - self.rows.start, parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
             start = stop
 
 
@@ -86,27 +87,27 @@ def export_recording(
     rows: slice | None = None,
     parameters: Sequence[str] = (),
 ) -> tuple[int, int]:
-    """Write rows of a recording, of all its columns or of some parameters.
+    """Write rows of a recording, of all columns or of some parameters.
 
-    What is written holds ``delta`` (rows, columns) float32, the signed Δθ; ``column`` (columns,) int64, the position of
-    each column in the flat vector of prunable parameters; and the scalars of the rows, (rows,) each, named as in
+    The output contains ``delta`` (rows, columns) float32, the signed Δθ; ``column`` (columns,) int64, the position of
+    each column in the flat vector of prunable parameters; and the scalars of the rows, each (rows,), named as in
     :class:`Steps <causalprune.trajectory.steps.Steps>`.
 
     Args:
         reader: The recording.
-        path: Where to; written atomically. In the format ``zarr`` it is a directory.
-        format: A name of :data:`~causalprune.trajectory.names.RECORDING_FORMATS`; the path's ending when left out.
-        rows: Start and stop; all when left out.
-        parameters: Names such as ``fc1.weight``; all when left out.
+        path: The output, written atomically; in the format ``zarr`` a directory.
+        format: A name of :data:`~causalprune.trajectory.names.RECORDING_FORMATS`; by default the suffix of the path.
+        rows: Start and stop; all by default.
+        parameters: Names such as ``fc1.weight``; all by default.
 
     Returns:
         Rows and columns written.
 
     Raises:
-        UsageError: An unknown format or suffix, or a parameter that isn't there.
+        UsageError: An unknown format, suffix or parameter.
         DataError: Rows that weren't recorded, or no column.
         CorruptError: A shard is missing or damaged.
-        StorageError: The file system refused.
+        StorageError: Storage refused.
     """
     recording_format: RecordingFormat = RECORDING_FORMATS.load(format or format_of(path))
     rows = rows or slice(0, reader.num_rows)
@@ -126,7 +127,7 @@ def export_recording(
 
 
 def format_of(path: Path) -> str:
-    """The format that a path's ending names.
+    """The format that the suffix of a path names.
 
     Raises:
         UsageError: It names none.
@@ -139,7 +140,7 @@ def format_of(path: Path) -> str:
 
 
 def is_exported(path: Path) -> bool:
-    """Whether a directory is a slice that :func:`write_zarr` wrote, whole."""
+    """Whether a directory is a complete slice that :func:`write_zarr` wrote."""
     try:
         read_attributes(locate(path) / METADATA, _KIND)
     except CausalpruneError:
@@ -159,46 +160,40 @@ def _parameters(reader: RecordingReader, names: Sequence[str]) -> list[dict[str,
 
 def write_npz(chosen: Slice, path: Path) -> None:
     """Write what :func:`numpy.load` reads."""
-    # Uncompressed, as np.savez does it; a fixed date, so that equal recordings give equal files.
+    # Uncompressed, like np.savez, and with a fixed date, so that equal recordings give equal files.
     with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name, values in chosen.arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as member:
                 npy.write_array(member, values, allow_pickle=False)
         with archive.open(zipfile.ZipInfo("delta.npy"), "w", force_zip64=True) as member:
             npy.write_array_header_1_0(member, {"descr": "<f4", "fortran_order": False, "shape": chosen.shape})
-            for piece in chosen.pieces():
-                member.write(piece.data)
+            for _, block in chosen.blocks():
+                member.write(block.data)
 
 
 def write_safetensors(chosen: Slice, path: Path) -> None:
     """Write what ``safetensors.numpy.load_file`` reads."""
+    tensors = {name: (values.dtype.name, values.shape, values.nbytes) for name, values in chosen.arrays.items()}
+    tensors["delta"] = ("float32", chosen.shape, 4 * math.prod(chosen.shape))
     entries: dict[str, object] = {}
-    position = 0
-    for name, dtype, dimensions in [
-        *((name, values.dtype.name, values.shape) for name, values in chosen.arrays.items()),
-        ("delta", "float32", chosen.shape),
-    ]:
-        size = int(np.prod(dimensions)) * np.dtype(dtype).itemsize
-        entries[name] = {
-            "dtype": _SAFETENSORS_DTYPES[dtype],
-            "shape": list(dimensions),
-            "data_offsets": [position, position + size],
-        }
-        position += size
+    end = 0
+    for name, (dtype, shape, size) in tensors.items():
+        begin, end = end, end + size
+        entries[name] = {"dtype": _SAFETENSORS_DTYPES[dtype], "shape": list(shape), "data_offsets": [begin, end]}
     header = json.dumps(entries).encode()
     header += b" " * (-len(header) % 8)
     with atomic_file(path) as file:
         file.write(len(header).to_bytes(8, "little") + header)
         for values in chosen.arrays.values():
             file.write(np.ascontiguousarray(values).data)
-        for piece in chosen.pieces():
-            file.write(piece.data)
+        for _, block in chosen.blocks():
+            file.write(block.data)
 
 
 def write_zarr(chosen: Slice, path: Path) -> None:
     """Write a group that ``zarr.open`` reads: a directory, which replaces an earlier one as a whole.
 
-    Its attributes, under ``causalprune``, name the recording, the rows and the parameters.
+    Its attributes, under ``causalprune``, are the recording, the rows and the parameters.
     """
     import zarr
 
@@ -221,23 +216,15 @@ def write_zarr(chosen: Slice, path: Path) -> None:
                 shape=chosen.shape,
                 dtype="float32",
                 chunks=(min(reader.block_rows, height), min(reader.block_width, width)),
-                # What zarr leaves out or somebody loses mustn't read as steps of zero.
+                # Chunks that zarr leaves out or that get lost must not read as steps of zero.
                 fill_value=float("nan"),
                 dimension_names=("row", "column"),
             )
-            for start, block in recut(_placed(chosen.pieces()), reader.block_rows, height):
+            for start, block in recut(chosen.blocks(), reader.block_rows, height):
                 delta[start : start + len(block)] = block
         sync_tree(temporary)
 
     locate(path).replace(locate(temporary_beside(path)), fill)
-
-
-def _placed(pieces: Iterator[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    """Consecutive blocks, each with the number of its first row."""
-    start = 0
-    for piece in pieces:
-        yield start, piece
-        start += len(piece)
 
 
 NPZ = RecordingFormat(write_npz)

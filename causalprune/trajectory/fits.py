@@ -1,22 +1,22 @@
-"""Results of fits, kept beside the recording that they explain."""
+"""Results of fits, stored with the recording that they explain."""
 
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, UsageError
-from causalprune.trajectory.layout import METADATA, RecordingLayout
-from causalprune.trajectory.storage import Location
+from causalprune.trajectory.layout import FIT_NAME, RecordingLayout
+from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.zarr_files import (
     DTYPES,
     MAX_ARRAY_BYTES,
-    REMEDY,
+    METADATA,
     canonical_bytes,
     group_document,
     read_array,
@@ -24,17 +24,15 @@ from causalprune.trajectory.zarr_files import (
     write_array,
 )
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
-
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """What a fit found.
+    """The result of a fit.
 
     Attributes:
-        arrays: By name, such as ``gamma`` (P_active,). Each is read when it is asked for, and raises CorruptError when
-            it is missing or damaged.
-        attributes: The problem, its parameters and the evidence; JSON-ready.
+        arrays: By name, such as ``gamma`` (P_active,). Each is read on access, which raises CorruptError if it is
+            missing or damaged.
+        attributes: The problem, its parameters and the evidence of its solution; JSON-ready.
         digest: SHA-256 over the attributes and the arrays.
     """
 
@@ -44,7 +42,7 @@ class Fit:
 
 
 class _StoredArrays(Mapping[str, np.ndarray]):
-    """Arrays that are read when they are asked for."""
+    """Arrays that are read on access."""
 
     def __init__(self, folder: Location, manifest: dict[str, Any]) -> None:
         self._folder = folder
@@ -61,30 +59,16 @@ class _StoredArrays(Mapping[str, np.ndarray]):
 
 
 class FitStore:
-    """The fits of one recording. Each is a group that appears, changes and disappears as a whole.
-
-    While a fit is replaced, the old one bears another name for a moment; whoever reads then, or after a crash at that
-    moment, finds it there.
+    """The fits of one recording.
 
     Args:
         layout: The recording's files.
-        lock: The lock file of whoever changes fits.
+        lock: The lock file of the process that changes fits; without it, fits can only be read.
     """
 
-    def __init__(self, layout: RecordingLayout, lock: Location) -> None:
+    def __init__(self, layout: RecordingLayout, lock: Location | None = None) -> None:
         self._layout = layout
         self._lock = lock
-
-    def names(self) -> tuple[str, ...]:
-        """Names of the fits that exist, sorted."""
-        if not self._layout.fits.is_folder():
-            return ()
-        found = set()
-        for child in self._layout.fits.children():
-            name = child.removeprefix(".").removesuffix(".replaced") if child[0] == "." else child
-            if _NAME.fullmatch(name) and self._find(name) is not None:
-                found.add(name)
-        return tuple(sorted(found))
 
     def write(
         self,
@@ -96,31 +80,33 @@ class FitStore:
         break_lock: bool = False,
         patient: bool = False,
     ) -> None:
-        """Keep a fit.
+        """Store a fit.
 
         Args:
             name: Letters, digits, ``.``, ``_`` and ``-``.
             arrays: At least one-dimensional, of bool, integer or floating-point type.
             attributes: JSON-ready; numbers must be finite.
             overwrite: Replace a fit of that name.
-            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
-            patient: Wait while another process is changing fits of a store on a disk.
+            break_lock: In object storage, take the lock even from a process on another host, if that is known to have
+                ended.
+            patient: On a disk, wait while another process is changing fits.
 
         Raises:
             UsageError: The name can't be used, or is taken.
             LockedError: Another process is changing fits.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
         require_name("fit", name)
-        document = _document(arrays, attributes)
+        if self._lock is None:
+            raise ValueError("these fits can only be read")
+        fits, fill = self._layout.fits, fit_group(arrays, attributes)
         with self._lock.lock(break_lock=break_lock, patient=patient):
-            self._recover(name)
-            target = self._layout.fit(name)
-            if target.exists() and not overwrite:
+            fits.recover()
+            if (fits.folder / name).exists() and not overwrite:
                 raise UsageError(
                     f"fit {name}", expected="an unused name", found="a fit", remedy="choose another, or overwrite it"
                 )
-            target.replace(self._layout.replaced_fit(name), lambda folder: _write_group(folder, arrays, document))
+            fits.replace(name, fill)
 
     def read(self, name: str) -> Fit:
         """Read a fit.
@@ -129,11 +115,12 @@ class FitStore:
             DataError: There is none of that name.
             CorruptError: Its metadata are missing or damaged.
         """
-        folder = self._find(name) if _NAME.fullmatch(name) else None
+        folder = self._layout.fits.find(name)
         if folder is None:
+            names = ", ".join(self._layout.fits.names())
             raise DataError(
                 f"fit {name!r} in {self._layout.root}",
-                expected=f"one of {', '.join(self.names())}" if self.names() else "a fit",
+                expected=f"one of {names}" if names else "a fit",
                 found="none of that name",
                 remedy="run fit-gamma first",
             )
@@ -141,51 +128,32 @@ class FitStore:
         content = read_attributes(file, "fit")
         attributes, manifest = content.get("attributes"), content.get("arrays")
         if not isinstance(attributes, dict) or not isinstance(manifest, dict):
-            raise CorruptError(f"{file}", expected="a fit's attributes", found="none", remedy=REMEDY)
+            raise damaged(file, expected="a fit's attributes", found="none")
         digest = hashlib.sha256(canonical_bytes([manifest, attributes])).hexdigest()
         return Fit(_StoredArrays(folder, manifest), attributes, digest)
 
-    def _find(self, name: str) -> Location | None:
-        for folder in (self._layout.fit(name), self._layout.replaced_fit(name)):
-            if folder.is_folder():
-                return folder
-        return None
 
-    def _recover(self, name: str) -> None:
-        """Undo a replacement that a crash cut short, or finish it; remove what else it left."""
-        self._layout.fits.clear_leftovers()
-        replaced, target = self._layout.replaced_fit(name), self._layout.fit(name)
-        if replaced.is_folder():
-            if target.exists():
-                replaced.remove_folder()
-            else:
-                replaced.move(target)
-
-
-def write_fit_group(folder: Location, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
-    """Write a fit into a new folder; the caller makes the whole atomic."""
-    _write_group(folder, arrays, _document(arrays, attributes))
-
-
-def _document(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> dict[str, Any]:
+def fit_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> Callable[[Location], None]:
+    """Check a fit, and return the function that writes it into a new folder; the caller makes the whole atomic."""
     manifest = {key: _describe(key, values) for key, values in arrays.items()}
-    return group_document("fit", {"arrays": manifest, "attributes": dict(attributes)})
+    document = group_document("fit", {"arrays": manifest, "attributes": dict(attributes)})
 
+    def fill(folder: Location) -> None:
+        folder.make_folder()
+        for key, values in arrays.items():
+            write_array(folder / key, values)
+        (folder / METADATA).write_json(document)
 
-def _write_group(folder: Location, arrays: Mapping[str, np.ndarray], document: dict[str, Any]) -> None:
-    folder.make_folder()
-    for key, values in arrays.items():
-        write_array(folder / key, values)
-    (folder / METADATA).write_json(document)
+    return fill
 
 
 def require_name(subject: str, name: str) -> None:
-    """Check a name that becomes a directory.
+    """Check a name that becomes a folder.
 
     Raises:
-        UsageError: It holds other characters than letters, digits, ``.``, ``_`` and ``-``.
+        UsageError: It has other characters than letters, digits, ``.``, ``_`` and ``-``.
     """
-    if not _NAME.fullmatch(name):
+    if not FIT_NAME.fullmatch(name):
         raise UsageError(f"name of a {subject}", expected="letters, digits, '.', '_', '-'", found=repr(name)[:80])
 
 
@@ -202,20 +170,15 @@ def _read(folder: Location, key: str, entry: Any) -> np.ndarray:
         shape, dtype, checksum = tuple(entry["shape"]), entry["dtype"], entry["sha256"]
         if dtype not in DTYPES or not shape or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(f"{shape} {dtype}")
-        size = np.dtype(dtype).itemsize
-        for n in shape:
-            size *= max(1, n)
+        size = np.dtype(dtype).itemsize * math.prod(max(1, n) for n in shape)
         if size > MAX_ARRAY_BYTES:
             raise ValueError(f"{size} bytes")
     except (KeyError, TypeError, ValueError, UsageError) as error:
-        raise CorruptError(
-            f"{folder / METADATA} array {key}", expected="shape and type", found=str(error)[:80]
-        ) from error
+        where = f"{folder / METADATA} array {key}"
+        raise CorruptError(where, expected="shape and type", found=str(error)[:80]) from error
     values = read_array(folder / key, shape, np.dtype(dtype))
     if _checksum(values) != checksum:
-        raise CorruptError(
-            f"{folder / key}", expected=f"SHA-256 {checksum}"[:80], found=_checksum(values), remedy=REMEDY
-        )
+        raise damaged(folder / key, expected=f"SHA-256 {checksum}"[:80], found=_checksum(values))
     return values
 
 

@@ -3,127 +3,57 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
-from causalprune.trajectory.storage import FITS_LOCK, LOCK, Location
-
-METADATA = "zarr.json"
-"""What every Zarr v3 group and array is described by."""
+from causalprune.trajectory.collection import Collection
+from causalprune.trajectory.storage.location import FITS_LOCK, LOCK, Location
+from causalprune.trajectory.zarr_files import METADATA
 
 _RECORDING_NAME = re.compile(r"\d{3,9}")
-_REPLACED_NAME = re.compile(r"\.(\d{3,9})\.replaced")
+FIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _SHARD_NAME = re.compile(r"c\.(\d{1,12})\.0")
 
 
-@dataclass(frozen=True)
 class StoreLayout:
-    """The files of a store: a Zarr group with one group of recordings."""
+    """The files of a store: a Zarr group that contains a group of recordings."""
 
-    root: Location
-
-    @property
-    def metadata(self) -> Location:
+    def __init__(self, root: Location) -> None:
+        self.root = root
+        self.metadata = root / METADATA
         """Format version, parameter index, model, starting checkpoint."""
-        return self.root / METADATA
-
-    @property
-    def recordings(self) -> Location:
+        self.recordings = Collection(root / "recordings", _RECORDING_NAME)
         """Group of the recordings."""
-        return self.root / "recordings"
-
-    @property
-    def lock(self) -> Location:
+        self.lock = root / LOCK
         """Lock of the one process that records."""
-        return self.root / LOCK
-
-    @property
-    def fits_lock(self) -> Location:
-        """Lock of whoever adds, replaces or deletes a fit."""
-        return self.root / FITS_LOCK
+        self.fits_lock = root / FITS_LOCK
+        """Lock of the process that adds or replaces a fit."""
 
     def recording(self, name: str) -> RecordingLayout:
         """The files of one recording, also while it is being replaced."""
-        folder = self.recordings / name
-        replaced = self.replaced_recording(name)
-        return RecordingLayout(replaced if not folder.is_folder() and replaced.is_folder() else folder)
-
-    def replaced_recording(self, name: str) -> Location:
-        """Where a recording is while another encoding of it takes its place."""
-        return self.recordings / f".{name}.replaced"
-
-    def replaced_recordings(self) -> list[str]:
-        """Names of the recordings that a crash left there."""
-        matches = (_REPLACED_NAME.fullmatch(name) for name in self.recordings.children())
-        return sorted(m[1] for m in matches if m)
-
-    def recording_names(self) -> tuple[str, ...]:
-        """Names of the recordings that exist, in order."""
-        if not self.recordings.is_folder():
-            return ()
-        found = set()
-        for child in self.recordings.children():
-            replaced = _REPLACED_NAME.fullmatch(child)
-            if (replaced or _RECORDING_NAME.fullmatch(child)) and (self.recordings / child).is_folder():
-                found.add(replaced[1] if replaced else child)
-        return tuple(sorted(found, key=int))
-
-    def next_recording_name(self) -> str:
-        """The name behind the last one."""
-        names = self.recording_names()
-        return f"{int(names[-1]) + 1 if names else 0:03d}"
+        return RecordingLayout(self.recordings.find(name) or self.recordings.folder / name)
 
 
-@dataclass(frozen=True)
 class RecordingLayout:
     """The files of a recording: a Zarr group."""
 
-    root: Location
-
-    @property
-    def metadata(self) -> Location:
-        """What was recorded and how it is laid out."""
-        return self.root / METADATA
-
-    @property
-    def delta(self) -> Location:
+    def __init__(self, root: Location) -> None:
+        self.root = root
+        self.metadata = root / METADATA
+        """What was recorded, and its shape and codec."""
+        self.delta = root / "delta"
         """The sharded array of deltas."""
-        return self.root / "delta"
-
-    @property
-    def delta_metadata(self) -> Location:
+        self.delta_metadata = self.delta / METADATA
         """Shape and codecs of the deltas."""
-        return self.delta / METADATA
-
-    @property
-    def commit_log(self) -> Location:
-        """Which rows are recorded; inside an array's folder, because Zarr warns of foreign files in a group's."""
-        return self.delta / "commits.log"
-
-    @property
-    def active(self) -> Location:
-        """Array (P,) bool: which parameters the columns are."""
-        return self.root / "active"
-
-    @property
-    def steps(self) -> Location:
+        self.commit_log = self.delta / "commits.log"
+        """Which rows are recorded. It is in an array's folder, because Zarr warns about foreign files in a group's."""
+        self.active = root / "active"
+        """Array (P,) bool: which parameters have a column."""
+        self.steps = root / "steps"
         """Array (6, T): the scalars of each step, once the recording is finished."""
-        return self.root / "steps"
-
-    @property
-    def fits(self) -> Location:
+        self.fits = Collection(root / "fits", FIT_NAME)
         """Group of the fits."""
-        return self.root / "fits"
-
-    def fit(self, name: str) -> Location:
-        """Group of one fit."""
-        return self.fits / name
-
-    def replaced_fit(self, name: str) -> Location:
-        """Where a fit is while another one takes its place."""
-        return self.fits / f".{name}.replaced"
 
     def shard(self, number: int) -> Location:
-        """The shard of rows ``number * block_rows`` and on."""
+        """The shard of rows ``number * block_rows`` and up."""
         return self.delta / shard_name(number)
 
     def shard_numbers(self) -> list[int]:

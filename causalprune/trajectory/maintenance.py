@@ -1,40 +1,37 @@
-"""Storing recordings anew: another codec for one, or those of several jobs in one store."""
+"""Rewriting recordings: one with another codec, or those of several stores as one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from causalprune.base.errors import DataError, MismatchError, StorageError, UsageError
-from causalprune.base.files import PARTIAL, remove_partials, remove_tree, rename
+from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.files import remove_partials
 from causalprune.base.paths import StoreUrl
 from causalprune.trajectory.codec import Codec, find_codec
-from causalprune.trajectory.commits import CommitLog
-from causalprune.trajectory.fits import write_fit_group
+from causalprune.trajectory.fits import fit_group
 from causalprune.trajectory.layout import RecordingLayout, StoreLayout
-from causalprune.trajectory.lifecycle import begin_recording, finish_recording, recover_recordings
+from causalprune.trajectory.lifecycle import begin_recording
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
+from causalprune.trajectory.schema import RecordingInfo
 from causalprune.trajectory.steps import STEP_FIELDS
-from causalprune.trajectory.storage import Location
+from causalprune.trajectory.storage import locate
+from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.store import Store
 from causalprune.trajectory.writer import RecordingWriter
-from causalprune.trajectory.zarr_files import attributes_checksum, read_attributes
 
 LEAST_QUEUE = 1
-"""Bytes; the writer keeps two blocks all the same."""
+"""Bytes; the writer uses two blocks nevertheless."""
 
 
 def recode(store: Store, name: str, codec_name: str) -> None:
-    """Store a finished recording with another codec, in its place, with its fits.
+    """Replace a finished recording with the same one in another codec, and keep its fits.
 
     It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
-    two blocks of rows. Fits keep the digest of the recording that they were made from.
+    two blocks of rows. Fits keep the digest of the recording that they were computed from.
 
     Args:
         store: A store on a disk.
@@ -43,10 +40,10 @@ def recode(store: Store, name: str, codec_name: str) -> None:
 
     Raises:
         DataError: There is no such recording, or it isn't finished.
-        UsageError: A store elsewhere, an unknown codec, or one that keeps bits which the recording doesn't have.
+        UsageError: A store in object storage, an unknown codec, or one that keeps more bits than the recording has.
         CorruptError: A file is missing or damaged.
         LockedError: Another process is recording into the store, or changing fits.
-        StorageError: The file system refused.
+        StorageError: Storage refused.
     """
     if isinstance(store.path, StoreUrl):
         raise UsageError(
@@ -57,7 +54,7 @@ def recode(store: Store, name: str, codec_name: str) -> None:
         )
     layout = store.layout
     with layout.lock.lock(), layout.fits_lock.lock():
-        recover_recordings(layout)
+        layout.recordings.recover()
         _recode(layout, store.recording(name), find_codec(codec_name))
 
 
@@ -81,56 +78,39 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
     def fill(root: Location) -> None:
         new = RecordingLayout(root)
         begin_recording(new, schema, reader.active)
-        with _writer(new, schema, reader) as writer:
+        recording = RecordingReader(new, reader.name, reader.index)
+        with RecordingWriter(recording, recording.read_log(), queue_bytes=LEAST_QUEUE) as writer:
             append_recording(reader, writer)
             writer.finish()
         for name in reader.fits:
             fit = reader.read_fit(name)
-            write_fit_group(new.fit(name), fit.arrays, fit.attributes)
+            fit_group(fit.arrays, fit.attributes)(new.fits.folder / name)
 
-    (layout.recordings / reader.name).replace(layout.replaced_recording(reader.name), fill)
-
-
-def _writer(layout: RecordingLayout, schema: RecordingSchema, source: RecordingReader) -> RecordingWriter:
-    seed = attributes_checksum(read_attributes(layout.metadata, "recording"))
-    log = CommitLog.read(layout.commit_log, seed, schema.shape.rows, schema.max_rows)
-    return RecordingWriter(
-        layout,
-        schema,
-        log,
-        describe=source.describe_column,
-        release=lambda: None,
-        finalize=partial(finish_recording, layout, schema, log),
-        tail=np.empty((0, schema.shape.columns), np.float32),
-        queue_bytes=LEAST_QUEUE,
-    )
+    layout.recordings.replace(reader.name, fill)
 
 
 def append_recording(reader: RecordingReader, writer: RecordingWriter) -> None:
-    """Append all rows of a recording with the same columns, decoded into the writer's own memory."""
-    steps = reader.steps
+    """Append all rows of a recording with the same columns, decoding them into the writer's own memory."""
     row = 0
     while row < reader.num_rows:
         room = writer.room()
-        # Up to the end of a shard of the source, so that the next piece decodes nothing again.
+        # Up to the end of a shard of the source, so that nothing is decoded twice.
         count = min(len(room), reader.block_rows - row % reader.block_rows, reader.num_rows - row)
         reader.read_rows(row, row + count, room[:count])
         for delta in room[:count]:
-            writer.append(delta, **{name: steps[name][row].item() for name in STEP_FIELDS})
+            writer.append(delta, **{name: reader.steps[name][row].item() for name in STEP_FIELDS})
             row += 1
 
 
 @dataclass(frozen=True)
 class Merge:
-    """The recordings of several stores, and the recording that has the rows of all.
-
-    Its X and y are those of the parts, one below the other. Nothing is rounded unless its codec asks for it.
+    """The recordings of several stores, to be stacked row by row into a single recording.
 
     Attributes:
         store: One of the stores; all have the same parameters.
-        readers: Every recording of every store, in order.
-        info: How the whole was made.
-        codec: How it is stored.
+        readers: All recordings of all stores, in order.
+        info: How the merged recording was made.
+        codec: Its codec.
     """
 
     store: Store
@@ -143,8 +123,8 @@ class Merge:
         """Check that stores can be merged.
 
         Args:
-            stores: Of the same model and mask.
-            codec: How to store the whole; with as many bits as the most exact part when left out.
+            stores: Their models and masks must be the same.
+            codec: Codec of the merged recording; by default that of the most exact part.
 
         Raises:
             DataError: A store has no recording, or one that isn't finished.
@@ -163,25 +143,25 @@ class Merge:
         return cls(stores[0], tuple(readers), info, find_codec(codec or most.name))
 
     def made(self, reader: RecordingReader) -> bool:
-        """Whether a recording is the one that this makes."""
+        """Whether a recording is the one that :meth:`write` makes."""
         return reader.finished and reader.info == self.info and reader.schema.codec == self.codec
 
     def write(self, path: Path) -> None:
         """Make the store, which appears as a whole; memory: two blocks of rows. One process at a time may call it.
 
         Args:
-            path: Where nothing is.
+            path: A path that doesn't exist.
 
         Raises:
             CorruptError: A file is missing or damaged.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
-        temporary = path.with_name(f".{path.name}{PARTIAL}merge")
-        # Of an earlier attempt that was killed.
+        # Those of an earlier attempt that was killed.
         remove_partials(path.parent, path.name)
-        try:
+
+        def fill(folder: Location) -> None:
             merged = Store.create(
-                temporary, index=self.store.index, model=self.store.model, start_sha256=self.info.start_sha256
+                Path(f"{folder}"), index=self.store.index, model=self.store.model, start_sha256=self.info.start_sha256
             )
             with merged.create_recording(
                 self.info,
@@ -193,18 +173,14 @@ class Merge:
                 for reader in self.readers:
                     append_recording(reader, writer)
                 writer.finish()
-            rename(temporary, path)
-        except BaseException:
-            if temporary.exists():
-                with suppress(StorageError):
-                    remove_tree(temporary)
-            raise
+
+        locate(path).build(fill)
 
 
 def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
-    """What a recording that holds the rows of others says about how it was made.
+    """The info of a recording that has the rows of others.
 
-    Its seed is the first one's; each part's digest and rows are in ``extra["merged"]``.
+    Its seed is that of the first one; the digest, rows and seed of each part are in ``extra["merged"]``.
 
     Raises:
         DataError: A recording isn't finished.
@@ -214,9 +190,8 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
     for reader in readers:
         where = f"recording {reader.path}"
         if not reader.finished:
-            raise DataError(
-                where, expected="a finished recording", found="an unfinished one", remedy="finish it, or leave it out"
-            )
+            remedy = "finish it, or leave it out"
+            raise DataError(where, expected="a finished recording", found="an unfinished one", remedy=remedy)
         if reader.info.momentum > 0:
             raise MismatchError(
                 where,
@@ -224,9 +199,7 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
                 found=f"momentum {reader.info.momentum:g}, whose rows need the row before",
                 remedy="fit each recording by itself",
             )
-        if reader.schema.active_checksum != first.schema.active_checksum or (
-            reader.num_columns != first.num_columns or not np.array_equal(reader.active, first.active)
-        ):
+        if not np.array_equal(reader.active, first.active):
             raise MismatchError(
                 where, expected=f"the unpruned parameters of {first.path}", found="others", remedy="leave it out"
             )

@@ -1,4 +1,4 @@
-"""Names of the codecs and export formats of the store, known without importing what they stand for."""
+"""Names of the codecs and export formats of the store, without importing their implementations."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ RECORDING_FORMATS = Registry(
         "zarr": "causalprune.trajectory.export:ZARR",
     },
 )
-"""Formats for slices of a recording, each a :class:`causalprune.trajectory.export.RecordingFormat`. A name that ends in
-``.NAME`` says format NAME."""
+"""Formats for slices of a recording, each a :class:`causalprune.trajectory.export.RecordingFormat`. The suffix of an
+output path selects the format of the same name."""

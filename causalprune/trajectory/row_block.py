@@ -1,4 +1,4 @@
-"""The rows of one shard while they are recorded."""
+"""The rows of one shard while they are being recorded."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class RowBlock:
     Args:
         rows: B.
         columns: P_active.
-        pinned: Whether the memory is page-locked, so that a GPU can copy into it while the caller goes on.
+        pinned: Whether the memory is page-locked, so that a GPU can copy into it asynchronously.
 
     Attributes:
         shard: Number of the shard that the rows will become.
@@ -42,35 +42,28 @@ class RowBlock:
         else:
             self.values = np.empty((rows, columns), np.float32)
 
-    def touch(self) -> None:
-        """Make the system back the memory now: whoever writes a page first waits for it."""
-        self.values.fill(0)
-
     def reuse(self, shard: int) -> None:
         """Empty the block for another shard."""
         self.shard, self.rows, self._wait = shard, 0, None
 
     def put_delta(self, delta: np.ndarray | torch.Tensor) -> None:
-        """Copy (P_active,) values into the next row, unless they are there already."""
+        """Copy (P_active,) values into the next row, unless they are that row."""
         row = self.values[self.rows]
-        if not isinstance(delta, np.ndarray):
-            if delta.data_ptr() != row.ctypes.data:
-                self._copy(delta)
-        elif delta.ctypes.data != row.ctypes.data:
-            np.copyto(row, delta, casting="same_kind")
+        if isinstance(delta, np.ndarray):
+            if delta.ctypes.data != row.ctypes.data:
+                np.copyto(row, delta, casting="same_kind")
+        elif delta.data_ptr() != row.ctypes.data:
+            import torch
+
+            if self._tensor is None:
+                self._tensor = torch.from_numpy(self.values)
+            self._tensor[self.rows].copy_(delta.detach(), non_blocking=True)
+            if delta.is_cuda:
+                event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                event.record(torch.cuda.current_stream(delta.device))
+                self._wait = event.synchronize
 
     def wait(self) -> None:
         """Wait until every copy into the block is done."""
         if self._wait is not None:
             self._wait()
-
-    def _copy(self, source: torch.Tensor) -> None:
-        import torch
-
-        if self._tensor is None:
-            self._tensor = torch.from_numpy(self.values)
-        self._tensor[self.rows].copy_(source.detach(), non_blocking=True)
-        if source.is_cuda:
-            event = torch.cuda.Event()
-            event.record(torch.cuda.current_stream(source.device))
-            self._wait = event.synchronize

@@ -1,4 +1,4 @@
-"""What a recording says about itself: how it was made, and how it is cut into shards and chunks."""
+"""The metadata of a recording: how it was made, and how it is divided into shards and chunks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import math
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from causalprune.base.errors import CorruptError, UsageError
+import google_crc32c
+import numpy as np
+
+from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.names import CODECS
 from causalprune.trajectory.steps import STEP_EXTRAS, UpdateRule
@@ -20,15 +23,15 @@ class RecordingInfo:
 
     Attributes:
         optimizer: Name of the optimizer, ``"sgd"``.
-        lr: Nominal learning rate; the recorded steps have their own.
+        lr: Nominal learning rate; each recorded step has its own.
         momentum: μ in [0, 1).
-        loss_change: Whether ΔL is that of the same minibatch before and after the step, or that of the next minibatch.
-        stride: Optimizer updates in a row, ≥ 1.
-        batch_size: Samples in a minibatch, ≥ 1.
+        loss_change: Whether ΔL is measured on the minibatch of the step, or on the next one.
+        stride: Optimizer updates per row, ≥ 1.
+        batch_size: Samples per minibatch, ≥ 1.
         seed: Seed of the recording.
-        start_sha256: Hash of the checkpoint from which it started; empty where there is none.
-        identity: Hash of the configuration that made it; an interrupted recording is continued only by
-            the same. Empty where nobody asks.
+        start_sha256: Hash of the checkpoint from which it started; empty if there is none.
+        identity: Hash of the configuration that made it; only the same one continues an interrupted recording. Empty
+            if it doesn't matter.
         extra: Anything else, JSON-ready, such as the optimizer's settings of
             :data:`causalprune.trajectory.steps.STEP_EXTRAS`.
     """
@@ -96,14 +99,14 @@ class RecordingInfo:
 
 @dataclass(frozen=True)
 class RecordingSchema:
-    """Everything about a recording that is fixed when it begins: the content of its group's attributes.
+    """Everything about a recording that is fixed when it begins: its group's attributes.
 
     Attributes:
         info: How it was made.
-        shape: How it is cut into shards and chunks.
-        max_rows: Rows it may have.
+        shape: How it is divided into shards and chunks.
+        max_rows: Largest number of rows.
         codec: How deltas are stored.
-        active_checksum: CRC32C of the (P,) bool mask's bytes, a byte a parameter.
+        active_checksum: CRC32C of the (P,) bool mask's bytes, one byte per parameter.
     """
 
     info: RecordingInfo
@@ -111,6 +114,33 @@ class RecordingSchema:
     max_rows: int
     codec: Codec
     active_checksum: int
+
+    @classmethod
+    def choose(
+        cls, info: RecordingInfo, active: np.ndarray, max_rows: int, codec: str, block_rows: int | None, source: str
+    ) -> RecordingSchema:
+        """The schema of a new recording.
+
+        Args:
+            info: How it is made.
+            active: (P,) bool, C-contiguous, the parameters to record.
+            max_rows: Largest number of rows.
+            codec: Name of the codec.
+            block_rows: Rows per shard; see :meth:`BlockShape.choose`.
+            source: The store, for the error message.
+
+        Raises:
+            DataError: No active parameter.
+            UsageError: An unknown codec, or a size out of range.
+        """
+        columns = int(np.count_nonzero(active))
+        if columns == 0:
+            expected, found = "a parameter to record", "all of them pruned"
+            raise DataError(source, expected=expected, found=found, remedy="use a sparser target")
+        if not 1 <= max_rows <= MAX_ROWS:
+            raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
+        shape = BlockShape.choose(columns, max_rows, block_rows)
+        return cls(info, shape, max_rows, find_codec(codec), google_crc32c.value(active.view(np.uint8)))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
@@ -129,7 +159,7 @@ class RecordingSchema:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            CorruptError: The value, which comes from ``source``, isn't such a dictionary, or declares absurd sizes.
+            CorruptError: The value, which comes from ``source``, isn't such a dictionary, or has absurd sizes.
         """
         shape = BlockShape.from_json(value.get("columns"), value.get("block_rows"), value.get("chunk_width"), source)
         max_rows, codec, active = value.get("max_rows"), value.get("codec"), value.get("active_crc32c")
@@ -148,23 +178,23 @@ class RecordingSchema:
 
 
 BLOCK_BYTES = 256 * 2**20
-"""Memory of one block of rows: what a shard holds before it is encoded."""
+"""Memory of one block of rows, the content of a shard before it is encoded."""
 
 MAX_BLOCK_ROWS = 4096
 MAX_CHUNK_BYTES = 2**28
-"""More than this in one chunk isn't ours; checked before anything is allocated."""
+"""A chunk with more bytes isn't ours; checked before anything is allocated."""
 
 MAX_ROWS = 2**40
 
 
 @dataclass(frozen=True)
 class BlockShape:
-    """The cut of a recording.
+    """How a recording is divided into shards and chunks.
 
     Attributes:
         columns: P_active, the number of columns.
-        rows: B, the rows of a block; one block is one shard.
-        width: C, the columns of a chunk.
+        rows: B, the rows per block; each block is one shard.
+        width: C, the columns per chunk.
     """
 
     columns: int
@@ -173,15 +203,15 @@ class BlockShape:
 
     @classmethod
     def choose(cls, columns: int, max_rows: int, block_rows: int | None = None) -> BlockShape:
-        """Cut a recording of up to ``max_rows`` rows.
+        """Choose the shape for a recording of up to ``max_rows`` rows.
 
         B is the largest power of two with B ≤ 64 and 4·B·P_active ≤ :data:`BLOCK_BYTES`, at least 1, and no larger
-        than the smallest power of two ≥ ``max_rows``. C is 16384 where B ≥ 16, else 65536, and at most P_active.
+        than the smallest power of two ≥ ``max_rows``. C is 16384 if B ≥ 16, else 65536, and at most P_active.
 
         Args:
             columns: P_active ≥ 1.
-            max_rows: Rows the recording may get, ≥ 1.
-            block_rows: B, where the rule isn't wanted.
+            max_rows: Largest number of rows, ≥ 1.
+            block_rows: B, to override the rule.
 
         Raises:
             UsageError: ``block_rows`` is out of range.
@@ -199,7 +229,7 @@ class BlockShape:
         """Check numbers that were read from ``source``.
 
         Raises:
-            CorruptError: They can't be those of a recording.
+            CorruptError: They can't be the shape of a recording.
         """
         if type(columns) is int and type(rows) is int and type(width) is int:
             shape = cls(columns, rows, width)
@@ -218,7 +248,7 @@ class BlockShape:
 
     @property
     def padded_columns(self) -> int:
-        """Columns of a shard: the last chunk is padded to full width."""
+        """Columns of a shard, whose last chunk is padded to full width."""
         return self.chunks * self.width
 
     @property
@@ -232,5 +262,5 @@ class BlockShape:
         return 4 * self.rows * self.columns
 
     def shards(self, rows: int) -> int:
-        """Shards that ``rows`` rows take."""
+        """Number of shards for ``rows`` rows."""
         return -(-rows // self.rows)

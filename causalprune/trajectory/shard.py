@@ -1,32 +1,28 @@
-"""One shard: the chunks of a block of rows one behind the other, then Zarr's index of them."""
+"""One shard: the chunks of a block of rows one after the other, then Zarr's index of them."""
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 
 import google_crc32c
 import numpy as np
 
-from causalprune.base.errors import CorruptError
-from causalprune.trajectory.codec import Codec, find_codec
+from causalprune.trajectory.codec import CHECKSUM, Codec, checked_body, find_codec
 from causalprune.trajectory.commits import ShardFile
 from causalprune.trajectory.schema import BlockShape
-from causalprune.trajectory.storage import REMEDY, Fence, Location
-
-_CHECKSUM = struct.Struct("<I")
+from causalprune.trajectory.storage.location import Fence, Location, damaged
 
 PIECE_ROWS = 8
-"""Rows of a chunk that are rounded and checked at once."""
+"""Rows of a chunk that are rounded and checked together."""
 
 
 def index_bytes(shape: BlockShape) -> int:
     """Length of a shard's index: offset and length of each chunk, and a CRC32C."""
-    return 16 * shape.chunks + _CHECKSUM.size
+    return 16 * shape.chunks + CHECKSUM.size
 
 
 class NonFiniteError(Exception):
-    """A value of a block that is NaN or infinite, at (row, column) of the block."""
+    """The value at (row, column) of a block is NaN or infinite."""
 
     def __init__(self, row: int, column: int, value: float) -> None:
         super().__init__(row, column, value)
@@ -45,20 +41,20 @@ def write_shard(
 ) -> ShardFile:
     """Write a block of rows as a shard, atomically.
 
-    Rows that the block lacks are stored as NaN, columns behind the last as zero. Memory: two chunks.
+    Missing rows are stored as NaN, padding columns as zero. Memory: two chunks.
 
     Args:
-        location: The shard's final name.
-        block: (n, P_active) float32, 1 ≤ n ≤ B; it isn't changed.
-        shape: The cut of the recording.
+        location: The shard.
+        block: (n, P_active) float32, 1 ≤ n ≤ B; not modified.
+        shape: The shape of the recording.
         codec: Its codec.
         fence: Raises if another writer has taken over.
-        announce: Called with the file's identity when all of it is written, just before it takes its name.
+        announce: Called with the file's identity when it is complete, just before it gets its final name.
 
     Raises:
-        NonFiniteError: The block has a NaN or an infinity; nothing is written.
+        NonFiniteError: The block contains NaN or infinity; nothing is written.
         LockedError: By the fence.
-        StorageError: The file system refused.
+        StorageError: Storage refused.
     """
     rows = len(block)
     chunk = np.zeros((shape.rows, shape.width), np.float32)
@@ -71,7 +67,7 @@ def write_shard(
             part = block[:, start : start + shape.width]
             width = part.shape[1]
             chunk[:, width:] = 0
-            # A few rows at a time, so that the second look at them finds them in the processor's cache.
+            # A few rows at a time, so that they are still in the processor's cache for the check.
             for row in range(0, rows, PIECE_ROWS):
                 piece = part[row : row + PIECE_ROWS]
                 codec.round(piece, chunk[row : row + len(piece), :width])
@@ -84,7 +80,7 @@ def write_shard(
             index[number] = begin, position - begin
         table = index.tobytes()
         index_checksum = google_crc32c.value(table)
-        for data in (table, _CHECKSUM.pack(index_checksum)):
+        for data in (table, CHECKSUM.pack(index_checksum)):
             file.write(data)
             checksum = google_crc32c.extend(checksum, data)
             position += len(data)
@@ -107,8 +103,8 @@ def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> t
     Args:
         data: The last :func:`index_bytes` of the shard.
         size: Length of the shard in bytes.
-        shape: The cut of the recording.
-        source: Its name, for the error message.
+        shape: The shape of the recording.
+        source: The shard's name, for the error message.
 
     Returns:
         (chunks, 2) int64, offset and length of each chunk within the file; and the index's CRC32C.
@@ -118,24 +114,21 @@ def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> t
     """
     length = index_bytes(shape)
     if len(data) < length:
-        raise CorruptError(source, expected=f"at least {length} bytes", found=f"{len(data)}", remedy=REMEDY)
-    (declared,) = _CHECKSUM.unpack(data[-_CHECKSUM.size :].tobytes())
-    actual = google_crc32c.value(data[: -_CHECKSUM.size])
-    if declared != actual:
-        raise CorruptError(f"{source} index", expected=f"CRC32C {declared:08x}", found=f"{actual:08x}", remedy=REMEDY)
-    index = data[: -_CHECKSUM.size].view("<u8").reshape(-1, 2)
+        raise damaged(source, expected=f"at least {length} bytes", found=len(data))
+    body, checksum = checked_body(data, f"{source} index")
+    index = body.view("<u8").reshape(-1, 2)
     ends_at = size - length
     if (index > ends_at).any() or (index.sum(axis=1) > ends_at).any():
-        raise CorruptError(f"{source} index", expected=f"chunks within {ends_at} bytes", found="others", remedy=REMEDY)
-    return index.astype(np.int64), actual
+        raise damaged(f"{source} index", expected=f"chunks within {ends_at} bytes", found="others")
+    return index.astype(np.int64), checksum
 
 
 def checksum_file(location: Location) -> tuple[int, int]:
     """Length and CRC32C of a file.
 
     Raises:
-        CorruptError: Nothing there.
-        ReplacedError: It was replaced meanwhile.
+        CorruptError: There is no such file.
+        ReplacedError: The file was replaced meanwhile.
         StorageError: Storage refused.
     """
     checksum = 0
@@ -148,7 +141,7 @@ def checksum_file(location: Location) -> tuple[int, int]:
                 checksum = google_crc32c.extend(checksum, data)
             return size, checksum
     except FileNotFoundError as error:
-        raise CorruptError(f"{location}", expected="a shard", found="no such file", remedy=REMEDY) from error
+        raise damaged(location, expected="a shard", found="no such file") from error
 
 
 def estimate_bytes(delta: np.ndarray, *, rows: int, codec: str = "balanced") -> int:
@@ -160,7 +153,7 @@ def estimate_bytes(delta: np.ndarray, *, rows: int, codec: str = "balanced") -> 
         codec: ``exact``, ``balanced`` or ``small``.
 
     Returns:
-        Bytes of all shards; the rest of a store is small beside them.
+        Bytes of all shards; the rest of a store is small in comparison.
 
     Raises:
         UsageError: An unknown codec.
@@ -169,7 +162,7 @@ def estimate_bytes(delta: np.ndarray, *, rows: int, codec: str = "balanced") -> 
     shape = BlockShape.choose(len(delta), rows)
     rounded = np.empty(len(delta), np.float32)
     chosen.round(np.ascontiguousarray(delta, np.float32), rounded)
-    # No less at once than in the recording, whose blocks hold several rows: compressors do less well on little data.
+    # At least as much data at once as in the recording, whose blocks have several rows: compressors need enough data.
     length = max(shape.width, chosen.block_bytes // 4)
     chunks = (rounded[start : start + length] for start in range(0, len(delta), length))
     row_bytes = sum(len(part) for chunk in chunks for part in chosen.encode(chunk))

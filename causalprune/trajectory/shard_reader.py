@@ -12,32 +12,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError
-from causalprune.trajectory.codec import Codec
 from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
-from causalprune.trajectory.schema import BlockShape
+from causalprune.trajectory.schema import RecordingSchema
 from causalprune.trajectory.shard import index_bytes, read_index
-from causalprune.trajectory.storage import REMEDY, OpenFile, ReplacedError
+from causalprune.trajectory.storage.location import OpenFile, ReplacedError, damaged
 from causalprune.trajectory.threads import BufferPool
 
 Kernel = Callable[[np.ndarray, np.ndarray], object]
-"""``kernel(source, out)``: what is done to decoded values on their way out; ``source`` and ``out`` may be the same."""
+"""``kernel(source, out)``: computes ``out`` from decoded values; both may be the same array."""
 
 _FREE_BUFFERS = 4
 _ATTEMPTS = 5
 
 
-@dataclass(frozen=True)
-class _Index:
-    """A shard's index, and the file that it belongs to."""
-
-    version: Hashable
-    chunks: np.ndarray
-
-
 @dataclass(frozen=True, eq=False)
 class _Piece:
-    """What is wanted of one shard, and where to."""
+    """What to read from one shard, and where to put it."""
 
     shard: int
     rows: slice
@@ -48,36 +39,35 @@ class _Piece:
 
 
 class ShardReader:
-    """Decodes rectangles of a recording into arrays of the caller; safe to use from several threads.
+    """Decodes rectangles of a recording into the caller's arrays; thread-safe.
 
     Args:
         layout: The recording's files.
-        shape: Its cut.
-        codec: Its codec.
-        log: Its commits when it was opened: rows behind them are never looked at.
-        reload: Reads the log again. A writer may replace the last shard by a fuller one at any time.
+        schema: Its shape and codec.
+        log: Its commits when it was opened: later rows are never looked at.
+        reload: Reads the log again. A writer may replace the last shard with a fuller one at any time.
         describe: Names the parameter of a column, for error messages.
     """
 
     def __init__(
         self,
         layout: RecordingLayout,
-        shape: BlockShape,
-        codec: Codec,
+        schema: RecordingSchema,
         log: CommitLog,
         reload: Callable[[], CommitLog],
         describe: Callable[[int], str],
     ) -> None:
         self.layout = layout
-        self.shape = shape
+        self.shape = schema.shape
         self.rows = log.rows
         self.bytes_read = 0
         self.read_seconds = self.decode_seconds = 0.0
-        self._codec = codec
+        self._codec = schema.codec
         self._log = log
         self._reload = reload
         self._describe = describe
-        self._indices: dict[int, _Index] = {}
+        # For each shard, the version of its file and the index.
+        self._indices: dict[int, tuple[Hashable, np.ndarray]] = {}
         self._lock = threading.Lock()
         self._scratch = BufferPool(_FREE_BUFFERS)
         self._encoded = BufferPool(_FREE_BUFFERS)
@@ -89,13 +79,13 @@ class ShardReader:
             rows: Start and stop within the recorded rows.
             columns: Start and stop within the columns.
             out: (rows, columns) float32.
-            kernel: Applied to each piece; the values themselves when left out.
+            kernel: Applied to each piece; by default, the values are copied.
 
         Raises:
             CorruptError: A shard is missing or damaged.
             DataError: A value is NaN or infinite.
             MismatchError: The rows were recorded anew since the recording was opened.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
         if rows.stop <= rows.start or columns.stop <= columns.start:
             return
@@ -113,7 +103,7 @@ class ShardReader:
                 self._read_open_shard(piece)
                 return
             except ReplacedError:
-                # While it was being read: what was decoded so far is decoded again, from one file.
+                # It was replaced while being read: decode everything again, from a single version.
                 self._indices.pop(piece.shard, None)
         raise CorruptError(
             f"{self.layout.shard(piece.shard)}",
@@ -149,7 +139,7 @@ class ShardReader:
         origin = chunk * self.shape.width
         start, stop = max(columns.start, origin), min(columns.stop, origin + self.shape.width)
         target = piece.out[:, start - columns.start : stop - columns.start]
-        # A whole chunk with the same memory layout as its place in the caller's array needs no copy.
+        # A whole chunk that is laid out like its place in the caller's array needs no copy.
         whole = target.shape == scratch.shape and target.flags.c_contiguous
         decoded = target if whole else scratch
         self._codec.decode(encoded, decoded, f"{path} chunk {chunk}")
@@ -171,13 +161,13 @@ class ShardReader:
 
     @contextmanager
     def _open(self, number: int) -> Iterator[tuple[OpenFile, np.ndarray]]:
-        """Open a shard, with its index, checked against the commit log."""
+        """Open a shard, and check its index against the commit log."""
         location = self.layout.shard(number)
         for attempt in itertools.count():
             log, known = self._log, self._indices.get(number)
             with ExitStack() as stack:
                 try:
-                    file = stack.enter_context(location.open(known and known.version))
+                    file = stack.enter_context(location.open(known and known[0]))
                     index = self._identify(number, file, log.candidates(number))
                 except (CorruptError, FileNotFoundError) as error:
                     self._explain(number, error, log, attempt)
@@ -186,7 +176,7 @@ class ShardReader:
                 return
 
     def _explain(self, number: int, error: Exception, log: CommitLog, attempt: int) -> None:
-        """Raise what is wrong with a shard, unless a newer log may know better."""
+        """Raise what is wrong with a shard, unless a newer log may explain it."""
         self._log = self._reload()
         if self._log.rows < self.rows:
             raise MismatchError(
@@ -195,40 +185,32 @@ class ShardReader:
                 found=f"{self._log.rows}",
                 remedy="it was recorded anew meanwhile: run the same command again",
             ) from error
-        # A writer may have replaced the last shard since the log was read; if so the log says it too.
+        # A writer may have replaced the last shard since the log was read; if so, the log has changed, too.
         if attempt == _ATTEMPTS or self._log.candidates(number) == log.candidates(number):
             if isinstance(error, CorruptError):
                 raise error
-            raise CorruptError(
-                f"{self.layout.shard(number)}",
-                expected="a shard of the commit log",
-                found="no such file",
-                remedy=REMEDY,
-            ) from error
+            shard = self.layout.shard(number)
+            raise damaged(shard, expected="a shard of the commit log", found="no such file") from error
 
     def _identify(self, number: int, file: OpenFile, candidates: list[ShardFile]) -> np.ndarray:
-        """Index of an open shard, which must be the file that the log speaks of."""
+        """Index of an open shard, which must be one of the log's candidates."""
         known = self._indices.get(number)
-        if known is not None and known.version == file.version:
-            return known.chunks
+        if known is not None and known[0] == file.version:
+            return known[1]
         path = self.layout.shard(number)
         data = file.tail(index_bytes(self.shape))
         candidates = [c for c in candidates if c.size == file.size]
         if not candidates:
-            raise CorruptError(
-                f"{path}", expected="the length in the commit log", found=f"{file.size} bytes", remedy=REMEDY
-            )
+            raise damaged(path, expected="the length in the commit log", found=f"{file.size} bytes")
         chunks, checksum = read_index(data, file.size, self.shape, f"{path}")
         if all(c.index_checksum != checksum for c in candidates):
-            raise CorruptError(
-                f"{path} index", expected="the CRC32C in the commit log", found=f"{checksum:08x}", remedy=REMEDY
-            )
-        self._indices[number] = _Index(file.version, chunks)
+            raise damaged(f"{path} index", expected="the CRC32C in the commit log", found=f"{checksum:08x}")
+        self._indices[number] = file.version, chunks
         return chunks
 
 
 def _runs(index: np.ndarray, first: int, run_bytes: int) -> Iterator[range]:
-    """Cut consecutive chunks, the first of them number ``first``, into runs of at most ``run_bytes``, one at least."""
+    """Group consecutive chunks, numbered from ``first``, into runs of one chunk or at most ``run_bytes``."""
     begin, size = first, 0
     for chunk, length in enumerate(index[:, 1].tolist(), first):
         if size and size + length > run_bytes:

@@ -1,17 +1,17 @@
-"""The recorded steps: the scalars of each row, and what the rows mean."""
+"""The recorded steps: the scalars of each row, and the update rule that made the rows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import numpy as np
 
 STEP_FIELDS = ("loss_before", "loss_after", "lr", "epoch", "batch", "grad_norm")
-"""In the order of the rows of a recording's ``steps`` array."""
+"""The rows of a recording's ``steps`` array, in order."""
 
-_INTEGERS = ("epoch", "batch")
+_DTYPES = {name: np.int64 if name in ("epoch", "batch") else np.float64 for name in STEP_FIELDS}
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,42 +37,42 @@ class Steps:
     @classmethod
     def from_matrix(cls, matrix: np.ndarray) -> Self:
         """Copy the columns of a (T, 6) float64 matrix in the order of :data:`STEP_FIELDS`."""
-        columns = zip(STEP_FIELDS, matrix.T, strict=True)
-        return cls(**{name: column.astype(np.int64 if name in _INTEGERS else np.float64) for name, column in columns})
+        return cls(**{name: column.astype(_DTYPES[name]) for name, column in zip(STEP_FIELDS, matrix.T, strict=True)})
 
     @classmethod
     def from_json(cls, value: Any, rows: int) -> Self:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: Not ``rows`` finite numbers of each.
+            ValueError: Not ``rows`` finite numbers per field.
         """
         if not isinstance(value, dict) or set(value) != set(STEP_FIELDS):
             raise ValueError("steps without their fields")
         columns = {}
-        for name in STEP_FIELDS:
-            types = {int} if name in _INTEGERS else {int, float}
+        for name, dtype in _DTYPES.items():
+            types = {int} if dtype is np.int64 else {int, float}
             items = value[name]
             if not isinstance(items, list) or len(items) != rows or not set(map(type, items)) <= types:
                 raise ValueError(f"{name} without {rows} numbers")
             try:
-                columns[name] = np.array(items, np.int64 if name in _INTEGERS else np.float64)
+                columns[name] = np.array(items, dtype)
             except OverflowError as error:
                 raise ValueError(f"{name} out of range") from error
-            if name not in _INTEGERS and not np.isfinite(columns[name]).all():
+            if not np.isfinite(columns[name]).all():
                 raise ValueError(f"{name} not finite")
         return cls(**columns)
 
     @classmethod
     def concatenate(cls, parts: list[Steps]) -> Self:
-        """Join the steps of consecutive rows; of no parts, no rows."""
+        """Join the steps of consecutive rows; without parts, there are no rows."""
         parts = parts or [Steps.from_matrix(np.empty((0, len(STEP_FIELDS))))]
         return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in STEP_FIELDS})
 
     @property
     def loss_change(self) -> np.ndarray:
         """ΔL_t = loss after − loss before, (T,) float64."""
-        return self.loss_after - self.loss_before
+        change: np.ndarray = self.loss_after - self.loss_before
+        return change
 
     def __len__(self) -> int:
         return len(self.loss_before)
@@ -80,14 +80,15 @@ class Steps:
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in STEP_FIELDS:
             raise KeyError(name)
-        return cast(np.ndarray, getattr(self, name))
+        column: np.ndarray = getattr(self, name)
+        return column
 
     def head(self, rows: int) -> Steps:
         """The first ``rows`` rows."""
         return Steps(**{f.name: getattr(self, f.name)[:rows] for f in fields(self)})
 
     def to_json(self) -> dict[str, list[float]]:
-        """A JSON-ready dictionary; a float's shortest decimal form gives back the same float."""
+        """A JSON-ready dictionary, exact because a float's shortest decimal form reads back as the same float."""
         return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
 
     def to_matrix(self) -> np.ndarray:
@@ -96,23 +97,23 @@ class Steps:
 
 
 STEP_EXTRAS = ("weight_decay", "nesterov", "maximize")
-"""Settings of an optimizer that stand in a recording's ``extra`` unless they are off: Δθ isn't −η·g with them."""
+"""Optimizer settings with which Δθ isn't −η·g; those that are on are in a recording's ``extra``."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class UpdateRule:
-    """How an optimizer moves the weights in a row of a recording, and which loss change the row has.
+    """How an optimizer made a row's Δθ, and which loss change the row has.
 
     Plain SGD steps by Δθ_t = −η_t·g_t, the gradient of minibatch t. To second order such a step changes the loss of its
     own minibatch by ΔL_t = Σ_k (−1/η + h_k/2)·Δθ_tk², so that γ_k = −1/η + h_k/2 with the curvature h_k.
 
     Attributes:
-        optimizer: Its name; ``sgd`` is the only one with such steps.
+        optimizer: Its name; only ``sgd`` steps like this.
         momentum: μ.
         weight_decay: Coefficient of the decay.
         nesterov: Whether momentum is Nesterov's.
         maximize: Whether it ascends.
-        stride: Optimizer updates in a row.
+        stride: Optimizer updates per row.
         loss_change: ``same-batch`` or ``next-batch``.
     """
 
@@ -129,10 +130,10 @@ class UpdateRule:
         return ", ".join(self._differences())
 
     def against_curvature(self, learning_rates: Sequence[float] = (), *, lags: bool = False) -> str:
-        """What makes γ differ from −1/η + h/2, in words; empty where they are the same.
+        """What makes γ differ from −1/η + h/2, in words; empty if nothing does.
 
         Args:
-            learning_rates: Of the rows, in any order; left out where they are one.
+            learning_rates: Those of the rows, in any order; may be left out if all are equal.
             lags: Whether the fit has lag columns.
         """
         odd = self._differences()

@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import google_crc32c
 import numpy as np
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.locks import Lock, LockHolder
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.codec import find_codec
-from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.fits import FitStore
-from causalprune.trajectory.layout import METADATA, RecordingLayout, StoreLayout
-from causalprune.trajectory.lifecycle import (
-    begin_recording,
-    finish_recording,
-    recover_recordings,
-    rewind_recording,
-)
+from causalprune.trajectory.layout import StoreLayout
+from causalprune.trajectory.lifecycle import begin_recording, rewind_recording
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.schema import MAX_ROWS, BlockShape, RecordingInfo, RecordingSchema
-from causalprune.trajectory.storage import Location, locate
+from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
+from causalprune.trajectory.storage import locate
+from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.writer import QUEUE_BYTES, RecordingWriter
-from causalprune.trajectory.zarr_files import (
-    group_document,
-    plain_group_document,
-    read_attributes,
-    read_document,
-)
+from causalprune.trajectory.zarr_files import group_document, read_attributes
 
 if TYPE_CHECKING:
     import zarr
@@ -43,15 +31,17 @@ class Store:
     """A Zarr v3 hierarchy of recordings over one parameter index; one process at a time records into it.
 
     Attributes:
-        path: The directory, or the address in object storage.
+        path: The directory, or its address in object storage.
         index: The prunable parameters.
         model: Specification of the model, JSON-ready.
         start_sha256: Hash of the checkpoint for which the store was made.
         layout: Its files.
     """
 
-    def __init__(self, path: Path | StoreUrl, index: ParameterIndex, model: dict[str, Any], start_sha256: str) -> None:
-        self.path = path
+    def __init__(
+        self, path: Path | StoreUrl | str, index: ParameterIndex, model: dict[str, Any], start_sha256: str
+    ) -> None:
+        self.path = parse_place(path) if isinstance(path, str) else path
         self.index = index
         self.model = model
         self.start_sha256 = start_sha256
@@ -70,15 +60,16 @@ class Store:
         """Make an empty store; it appears as a whole.
 
         Args:
-            path: A directory that doesn't exist yet, in one that does; or an address in object storage.
+            path: A directory that doesn't exist yet, in one that does, or an address in object storage.
             index: The prunable parameters.
             model: Specification of the model, JSON-ready.
             start_sha256: Hash of the checkpoint from which recordings start.
-            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
+            break_lock: In object storage, take the lock even from a process on another host, if it is known to have
+                ended.
 
         Raises:
-            UsageError: Something is there already.
-            LockedError: In object storage: another process is at work there.
+            UsageError: The path exists.
+            LockedError: In object storage, another process is writing there.
             StorageError: Storage refused.
         """
         location = locate(path)
@@ -86,8 +77,7 @@ class Store:
 
         def fill(root: Location) -> None:
             new = StoreLayout(root)
-            new.recordings.make_folder()
-            (new.recordings / METADATA).write_json(plain_group_document())
+            new.recordings.make()
             new.metadata.write_json(group_document("store", content))
 
         with location.making(break_lock=break_lock):
@@ -95,16 +85,16 @@ class Store:
                 remedy = "choose another path"
                 raise UsageError(f"{path}", expected="nothing there yet", found="something", remedy=remedy)
             location.build(fill)
-        return cls(_place(path), index, model, start_sha256)
+        return cls(path, index, model, start_sha256)
 
     @classmethod
     def open(cls, path: Path | StoreUrl | str) -> Self:
         """Open a store.
 
         Raises:
-            DataError: No directory there.
+            DataError: There is no directory.
             CorruptError: Not a store, damaged, or of a newer format.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
         layout = StoreLayout(locate(path))
         if not layout.root.is_folder():
@@ -121,17 +111,17 @@ class Store:
         model, start = content.get("model"), content.get("start_sha256")
         if not isinstance(model, dict) or not isinstance(start, str) or not index.total:
             raise CorruptError(source, expected="parameters, a model and a checkpoint's hash", found="not all of them")
-        read_document(layout.recordings / METADATA, "group")
-        return cls(_place(path), index, model, start)
+        layout.recordings.require()
+        return cls(path, index, model, start)
 
     @staticmethod
     def delete(path: Path | StoreUrl | str, *, break_lock: bool = False) -> None:
-        """Delete a store, whole or damaged.
+        """Delete a store, whether whole or damaged.
 
         Raises:
-            DataError: The path is something else; it isn't touched.
+            DataError: The path is something else, and isn't touched.
             LockedError: Another process is recording into the store.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
         layout = StoreLayout(locate(path).resolve())
         if not layout.metadata.is_file():
@@ -148,17 +138,17 @@ class Store:
         """The store as a group of the zarr library, for tools that read Zarr; opened read-only.
 
         ``group["recordings/000/delta"]`` is the (T, P_active) array of a recording. While that is being recorded, rows
-        that aren't committed yet read as NaN; :meth:`recording` knows how many are.
+        that aren't committed yet read as NaN; use :meth:`recording` to find out how many are.
 
         Raises:
-            UsageError: The library that it takes is missing.
+            UsageError: A required library is missing.
         """
         import zarr
 
         return zarr.open_group(self.layout.root.zarr_store(), mode="r")
 
     def require_index(self, index: ParameterIndex) -> None:
-        """Check that the store is about the same parameters.
+        """Check that the store has the same parameters.
 
         Raises:
             MismatchError: Other names, shapes or order.
@@ -173,12 +163,12 @@ class Store:
 
     @property
     def recordings(self) -> tuple[str, ...]:
-        """Names of the recordings, ``"000"`` and on, in order."""
-        return self.layout.recording_names()
+        """Names of the recordings, ``"000"`` and up, in order."""
+        return tuple(sorted(self.layout.recordings.names(), key=int))
 
     @property
     def writer(self) -> LockHolder | None:
-        """The process that is recording into the store, if any; one of another host may have ended unnoticed."""
+        """The process that is recording into the store, if any; one on another host may have ended unnoticed."""
         holder = self.layout.lock.holder()
         return None if holder is None or holder.is_known_dead else holder
 
@@ -186,16 +176,17 @@ class Store:
         """Open a recording for reading.
 
         Args:
-            name: Its name; the last one when left out.
+            name: Its name; by default the last one.
 
         Raises:
             DataError: There is none of that name, or none at all.
             CorruptError: A file is missing, damaged, or contradicts another.
         """
-        return RecordingReader(self.layout, self._require_name(name), self.index)
+        name = self._require_name(name)
+        return RecordingReader(self.layout.recording(name), name, self.index)
 
     def fits(self, recording: str | None = None) -> FitStore:
-        """The fits of a recording, to write one; the last recording's when left out.
+        """The fits of a recording, by default of the last one; use this to write a fit.
 
         Raises:
             DataError: There is no such recording.
@@ -226,91 +217,65 @@ class Store:
         queue_bytes: int = QUEUE_BYTES,
         break_lock: bool = False,
     ) -> RecordingWriter:
-        """Begin a recording behind the last one.
+        """Begin a recording after the last one.
 
         Args:
             info: How it is made.
-            active: (P,) bool, the parameters to record: those not pruned yet.
-            max_rows: Rows it may get; memory and metadata are sized for them.
-            codec: ``exact``, ``balanced`` or ``small``.
-            block_rows: Rows of a shard; see :meth:`BlockShape.choose` for the rule when left out.
-            queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
-            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
+            active: (P,) bool, the parameters to record: those that aren't pruned.
+            max_rows: Largest number of rows; memory and metadata are sized for it.
+            codec: A name of :data:`~causalprune.trajectory.names.CODECS`.
+            block_rows: Rows per shard; by default :meth:`BlockShape.choose` decides.
+            queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
+            break_lock: As in :meth:`create`.
 
         Raises:
             DataError: No active parameter.
             MismatchError: ``active`` has another length.
             LockedError: Another process is recording into the store.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
             UsageError: An unknown codec, or a size out of range.
         """
-        schema, active = self._design(info, active, max_rows, codec, block_rows)
-        lock = self.layout.lock.lock(break_lock=break_lock)
-        lock.acquire()
-        try:
-            recover_recordings(self.layout)
-            layout = self.layout.recording(self.layout.next_recording_name())
-            begin_recording(layout, schema, active)
-            reader = RecordingReader(self.layout, layout.root.name, self.index)
-            log = reader.read_log()
-            log.claim()
-            tail = np.empty((0, schema.shape.columns), np.float32)
-            return self._writer(layout, reader, log, tail, lock, queue_bytes)
-        except BaseException:
-            lock.release()
-            raise
-
-    def _design(
-        self, info: RecordingInfo, active: np.ndarray, max_rows: int, codec: str, block_rows: int | None
-    ) -> tuple[RecordingSchema, np.ndarray]:
         active = np.ascontiguousarray(active, dtype=bool)
         if active.shape != (self.index.total,):
-            raise MismatchError(
-                f"{self.path}", expected=f"a mask of {self.index.total} parameters", found=f"{active.shape}"
-            )
-        columns = int(np.count_nonzero(active))
-        if columns == 0:
-            raise DataError(
-                f"{self.path}",
-                expected="a parameter to record",
-                found="all of them pruned",
-                remedy="use a sparser target",
-            )
-        if not 1 <= max_rows <= MAX_ROWS:
-            raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
-        shape = BlockShape.choose(columns, max_rows, block_rows)
-        checksum = google_crc32c.value(active.view(np.uint8))
-        return RecordingSchema(info, shape, max_rows, find_codec(codec), checksum), active
+            expected = f"a mask of {self.index.total} parameters"
+            raise MismatchError(f"{self.path}", expected=expected, found=f"{active.shape}")
+        schema = RecordingSchema.choose(info, active, max_rows, codec, block_rows, f"{self.path}")
+        with self._locked_for_writer(break_lock) as lock:
+            names = self.recordings
+            name = f"{int(names[-1]) + 1 if names else 0:03d}"
+            layout = self.layout.recording(name)
+            begin_recording(layout, schema, active)
+            reader = RecordingReader(layout, name, self.index)
+            log = reader.read_log()
+            log.claim()
+            return RecordingWriter(reader, log, lock=lock, queue_bytes=queue_bytes)
 
     def resume_recording(
         self, name: str, *, rows: int, queue_bytes: int = QUEUE_BYTES, break_lock: bool = False
     ) -> RecordingWriter:
-        """Continue a recording behind its first ``rows`` rows; later rows and what a crash left behind are dropped.
+        """Continue a recording after its first ``rows`` rows, dropping later rows and leftovers of a crash.
 
         Args:
             name: The recording.
             rows: Rows to keep: as many as the model's checkpoint has seen.
-            queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
-            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
+            queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
+            break_lock: As in :meth:`create`.
 
         Raises:
             DataError: There is no such recording.
             MismatchError: Fewer rows than that were committed.
             CorruptError: A file is missing or damaged.
             LockedError: Another process is recording into the store.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
-        lock = self.layout.lock.lock(break_lock=break_lock)
-        lock.acquire()
-        try:
-            recover_recordings(self.layout)
+        with self._locked_for_writer(break_lock) as lock:
             layout = self.layout.recording(self._require_name(name))
             for folder in (layout.root, layout.delta):
                 folder.clear_leftovers()
-            log = RecordingReader(self.layout, name, self.index).read_log()
+            log = RecordingReader(layout, name, self.index).read_log()
             log.claim()
-            # What is read now can't be changed by a writer that this one has taken over from.
-            reader = RecordingReader(self.layout, name, self.index)
+            # What is read from here on can't be changed by a writer that this one has taken over from.
+            reader = RecordingReader(layout, name, self.index)
             if not 0 <= rows <= reader.num_rows:
                 raise MismatchError(
                     f"recording {layout.root}",
@@ -319,76 +284,57 @@ class Store:
                     remedy="record anew from the start",
                 )
             tail = reader.read_rows(rows - rows % reader.block_rows, rows)
-            rewind_recording(layout, reader, log, rows)
-            return self._writer(layout, reader, log, tail, lock, queue_bytes)
+            rewind_recording(reader, log, rows)
+            return RecordingWriter(reader, log, lock=lock, tail=tail, queue_bytes=queue_bytes)
+
+    @contextmanager
+    def _locked_for_writer(self, break_lock: bool) -> Iterator[Lock]:
+        """Take the lock and clean up; the lock is kept for the writer that the body makes, unless the body raises."""
+        lock = self.layout.lock.lock(break_lock=break_lock)
+        lock.acquire()
+        try:
+            self.layout.recordings.recover()
+            yield lock
         except BaseException:
             lock.release()
             raise
 
     def recover(self, *, break_lock: bool = False) -> None:
-        """Finish or undo what a crash cut short, and remove what else it left; readers never need it.
+        """Finish or undo what a crash cut short, and remove what else it left; readers never need this.
 
         Raises:
             LockedError: Another process is recording into the store.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
         with self.layout.lock.lock(break_lock=break_lock):
-            recover_recordings(self.layout)
+            self.layout.recordings.recover()
 
     def delete_recording(self, name: str, *, break_lock: bool = False) -> None:
         """Delete a recording with its fits.
 
         Args:
             name: The recording.
-            break_lock: In object storage, take the lock of a process on another host, which is known to have ended.
+            break_lock: As in :meth:`create`.
 
         Raises:
             DataError: There is no such recording.
             LockedError: Another process is recording into the store.
-            StorageError: The file system refused.
+            StorageError: Storage refused.
         """
         with self.layout.lock.lock(break_lock=break_lock):
-            recover_recordings(self.layout)
+            self.layout.recordings.recover()
             self.layout.recording(self._require_name(name)).root.remove_folder()
 
     def verify(self) -> list[str]:
-        """Read everything there is and compare it with its checksums.
+        """Read everything and compare it with its checksums.
 
         Returns:
-            A line a problem, each naming the file; empty when all is well.
+            One line per problem, naming the file; empty if there is none.
         """
-        problems: list[str] = []
-        checks: list[Callable[[], list[str]]] = [partial(self._verify_recording, name) for name in self.recordings]
-        for check in checks:
+        problems = []
+        for name in self.recordings:
             try:
-                problems += check()
+                problems += self.recording(name).verify()
             except CausalpruneError as error:
                 problems.append(f"{error}")
         return problems
-
-    def _verify_recording(self, name: str) -> list[str]:
-        return self.recording(name).verify()
-
-    @staticmethod
-    def _writer(
-        layout: RecordingLayout,
-        reader: RecordingReader,
-        log: CommitLog,
-        tail: np.ndarray,
-        lock: Lock,
-        queue_bytes: int,
-    ) -> RecordingWriter:
-        return RecordingWriter(
-            layout,
-            reader.schema,
-            log,
-            describe=reader.describe_column,
-            release=lock.release,
-            finalize=partial(finish_recording, layout, reader.schema, log),
-            tail=tail,
-            queue_bytes=queue_bytes,
-        )
-
-
-def _place(path: Path | StoreUrl | str) -> Path | StoreUrl:
-    return parse_place(path) if isinstance(path, str) else path

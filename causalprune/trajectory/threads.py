@@ -1,4 +1,4 @@
-"""Work ahead in threads, and the buffers that it fills."""
+"""Threads that work ahead, and the buffers that they fill."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def prefetched(tasks: Iterable[Callable[[], Result]], depth: int) -> Iterator[Re
     """Run tasks in order and yield their results in order, up to ``depth`` of them ahead.
 
     Args:
-        tasks: They may run at the same time.
-        depth: Results that may exist besides the one yielded last, each worked on by a thread of its own; 0 runs each
-            task in the calling thread when its result is asked for.
+        tasks: They may run concurrently.
+        depth: Largest number of results besides the one yielded last, each computed by its own thread. With 0, each
+            task runs in the calling thread when its result is asked for.
 
     Raises:
-        Exception: What a task raised, when its turn comes.
+        Exception: Whatever a task raised, when its turn comes.
     """
     if depth == 0:
         for task in tasks:
@@ -44,10 +44,9 @@ def prefetched(tasks: Iterable[Callable[[], Result]], depth: int) -> Iterator[Re
 
 
 class BufferPool:
-    """Hands out float32 arrays; fresh pages cost about as much as decoding into them.
+    """Reuses the memory of float32 arrays: fresh pages cost about as much as decoding into them.
 
-    An array's memory is used again only after the array and every view of it are gone, so that a caller who keeps a
-    block keeps its values.
+    An array's memory is used again only after the array and all its views are gone, so a caller can keep a block.
 
     Args:
         capacity: Free buffers to keep.
@@ -56,7 +55,7 @@ class BufferPool:
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._free: list[np.ndarray] = []
-        self._lock = threading.RLock()  # re-entrant: the collector may run `_Lease.__del__` at any allocation
+        self._lock = threading.RLock()  # re-entrant: the collector may run `_Borrowed.__del__` at any allocation
 
     def take(self, *shape: int) -> np.ndarray:
         """An uninitialized C-contiguous float32 array."""
@@ -64,17 +63,17 @@ class BufferPool:
         with self._lock:
             fitting = [i for i, memory in enumerate(self._free) if memory.size >= size]
             memory = self._free.pop(fitting[-1]) if fitting else None
-        return np.asarray(_Lease(self, np.empty(size, np.float32) if memory is None else memory, shape))
+        return np.asarray(_Borrowed(self, np.empty(size, np.float32) if memory is None else memory, shape))
 
     def give(self, memory: np.ndarray) -> None:
-        """Take memory back."""
+        """Return memory to the pool."""
         with self._lock:
             if len(self._free) < self._capacity:
                 self._free.append(memory)
 
 
-class _Lease:
-    """The owner that numpy keeps alive as long as any view of the array lives."""
+class _Borrowed:
+    """The owner of an array's memory, which NumPy keeps alive as long as any view of the array."""
 
     def __init__(self, pool: BufferPool, memory: np.ndarray, shape: tuple[int, ...]) -> None:
         self._pool = pool

@@ -1,92 +1,110 @@
-"""Comparing everything in a recording with its checksums."""
+"""Checks of a recording's files: against each other when it is opened, and against all checksums on demand."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from causalprune.base.errors import CausalpruneError, CorruptError
 from causalprune.trajectory.commits import CommitLog
-from causalprune.trajectory.fits import FitStore
-from causalprune.trajectory.layout import METADATA, RecordingLayout
+from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.schema import RecordingSchema
 from causalprune.trajectory.shard import checksum_file
 from causalprune.trajectory.steps import STEP_FIELDS
-from causalprune.trajectory.zarr_files import REMEDY, read_array, read_document
+from causalprune.trajectory.storage.location import damaged
+from causalprune.trajectory.zarr_files import METADATA, delta_document, read_array, read_document, require_document
+
+if TYPE_CHECKING:
+    from causalprune.trajectory.reader import RecordingReader
 
 _ATTEMPTS = 5
 
 
-def verify_recording(
-    layout: RecordingLayout, fits: FitStore, read_log: Callable[[], CommitLog], read_active: Callable[[], np.ndarray]
-) -> list[str]:
-    """List what is wrong with a recording, a line a problem; its metadata were checked when it was opened.
+def consistent_log(layout: RecordingLayout, schema: RecordingSchema, read_log: Callable[[], CommitLog]) -> CommitLog:
+    """Read the commit log, and check that the metadata of the deltas agree with it.
 
-    Args:
-        layout: The recording's files.
-        fits: Its fits.
-        read_log: Reads the commit log; a writer may append to it meanwhile.
-        read_active: Reads the mask.
+    Raises:
+        CorruptError: They don't, or a file is missing or damaged.
     """
-    checks: list[Callable[[], object]] = [read_active, partial(read_document, layout.fits / METADATA, "group")]
-    checks += [partial(_require_fit, fits, name) for name in fits.names()]
-    # The files before the log: of what exists now, the log misses at most the shard that was being committed.
+    for attempt in range(_ATTEMPTS):
+        # The log first: the shape is cut to T before the log says that the recording is finished.
+        log = read_log()
+        try:
+            _require_delta(layout, schema, log)
+            return log
+        except CorruptError:
+            # Only a writer that finishes or reopens the recording at this moment explains it.
+            now = read_log()
+            if attempt == _ATTEMPTS - 1 or (now.rows, now.finished) == (log.rows, log.finished):
+                raise
+    raise AssertionError
+
+
+def _require_delta(layout: RecordingLayout, schema: RecordingSchema, log: CommitLog) -> None:
+    file = layout.delta_metadata
+    shape = read_document(file, "array").get("shape")
+    rows = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
+    if not log.rows <= rows <= (log.rows if log.finished else schema.max_rows):
+        raise damaged(file, expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80])
+    require_document(file, delta_document(schema, rows))
+    if log.finished or not layout.steps.exists():
+        return
+    # The steps are written just before the log's last line: without that line, the log must still have their rows.
+    shape = read_document(layout.steps / METADATA, "array").get("shape")
+    if shape != [len(STEP_FIELDS), log.rows]:
+        raise damaged(layout.commit_log, expected=f"as many rows as steps {shape}"[:80], found=log.rows)
+
+
+def verify_recording(reader: RecordingReader) -> list[str]:
+    """List what is wrong with a recording, one line per problem; its metadata were checked when it was opened."""
+    layout = reader.layout
+    checks: list[Callable[[], object]] = [lambda: reader.active, layout.fits.require]
+    checks += [partial(_require_fit, reader, name) for name in reader.fits]
+    # The files are listed before the log is read: then it misses at most the shard that was being committed.
     numbers = layout.shard_numbers()
-    log = read_log()
-    checks += [partial(_require_shard, layout, commit.shard, read_log) for commit in log.commits]
+    log = reader.read_log()
+    checks += [partial(_require_shard, reader, commit.shard) for commit in log.commits]
     checks.append(partial(_require_known, layout, numbers, log))
     if log.finished:
         checks.append(partial(_require_steps, layout, log))
-    return list(_problems(checks))
-
-
-def _problems(checks: list[Callable[[], object]]) -> Iterator[str]:
+    problems = []
     for check in checks:
         try:
             check()
         except CausalpruneError as error:
-            yield f"{error}"
+            problems.append(f"{error}")
+    return problems
 
 
-def _require_fit(fits: FitStore, name: str) -> None:
-    for _ in fits.read(name).arrays.values():
+def _require_fit(reader: RecordingReader, name: str) -> None:
+    for _ in reader.read_fit(name).arrays.values():
         pass
 
 
-def _require_shard(layout: RecordingLayout, shard: int, read_log: Callable[[], CommitLog]) -> None:
-    location = layout.shard(shard)
+def _require_shard(reader: RecordingReader, shard: int) -> None:
+    location = reader.layout.shard(shard)
     for _ in range(_ATTEMPTS):
-        expected = read_log().candidates(shard)
+        expected = reader.read_log().candidates(shard)
         found = checksum_file(location)
         if found in [(file.size, file.checksum) for file in expected]:
             return
-        if [file.checksum for file in read_log().candidates(shard)] == [file.checksum for file in expected]:
+        if [file.checksum for file in reader.read_log().candidates(shard)] == [file.checksum for file in expected]:
             break
-    raise CorruptError(
-        f"{location}",
-        expected=" or ".join(f"{file.size} bytes with CRC32C {file.checksum:08x}" for file in expected) or "no file",
-        found=f"{found[0]} with {found[1]:08x}",
-        remedy=REMEDY,
-    )
+    allowed = " or ".join(f"{file.size} bytes with CRC32C {file.checksum:08x}" for file in expected) or "no file"
+    raise damaged(location, expected=allowed, found=f"{found[0]} with {found[1]:08x}")
 
 
 def _require_known(layout: RecordingLayout, numbers: list[int], log: CommitLog) -> None:
     unknown = [number for number in numbers if number >= len(log.commits)]
     if len(unknown) > (0 if log.finished else 1):
-        raise CorruptError(
-            f"{layout.commit_log}",
-            expected=f"the commit of {layout.shard(unknown[0])}",
-            found=f"{log.rows} rows",
-            remedy=REMEDY,
-        )
+        expected = f"the commit of {layout.shard(unknown[0])}"
+        raise damaged(layout.commit_log, expected=expected, found=f"{log.rows} rows")
 
 
 def _require_steps(layout: RecordingLayout, log: CommitLog) -> None:
-    matrix = log.steps().to_matrix()
-    names = ("quantity", "row")
-    if (
-        read_array(layout.steps, (len(STEP_FIELDS), log.rows), np.dtype(np.float64), names).tobytes()
-        != matrix.tobytes()
-    ):
-        raise CorruptError(f"{layout.steps}", expected="the scalars of the commit log", found="others", remedy=REMEDY)
+    stored = read_array(layout.steps, (len(STEP_FIELDS), log.rows), np.dtype(np.float64), ("quantity", "row"))
+    if stored.tobytes() != log.steps().to_matrix().tobytes():
+        raise damaged(layout.steps, expected="the scalars of the commit log", found="others")

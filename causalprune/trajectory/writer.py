@@ -1,21 +1,21 @@
-"""Recording: the training loop copies a row, a thread does the rest."""
+"""Recording: the training loop copies each row into a buffer, and a thread does the rest."""
 
 from __future__ import annotations
 
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from causalprune.base.errors import DataError
+from causalprune.base.locks import Lock
 from causalprune.trajectory.commits import Commit, CommitLog
-from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.lifecycle import finish_recording
+from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
-from causalprune.trajectory.schema import RecordingSchema
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 
@@ -23,50 +23,43 @@ if TYPE_CHECKING:
     import torch
 
 QUEUE_BYTES = 512 * 2**20
-"""Memory for rows that aren't stored yet; two blocks at least."""
-
-_REMEDY = "record with a smaller learning rate"
+"""Default memory for rows that aren't stored yet."""
 
 
 class RecordingWriter:
-    """Appends rows to a recording; made by a :class:`Store`, which holds the lock for it.
+    """Appends rows to a recording; made by a :class:`Store`.
 
-    A row costs the caller one copy. Full blocks are rounded, compressed, written and committed by a thread; when it
-    falls behind by more than ``queue_bytes``, the next row waits. What goes wrong in the thread is raised by the next
-    call, and by every call after it.
+    A row costs the caller one copy. A thread rounds, compresses, writes and commits full blocks; when it falls behind
+    by more than ``queue_bytes``, the next row waits. An error in the thread is raised by the next call and by every
+    later one.
 
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
     the recording as complete.
 
+    Attributes:
+        rows_appended: Rows of the recording so far, stored or not.
+
     Args:
-        layout: The recording's files.
-        schema: Its shape and codec.
+        recording: The recording.
         log: Its commits.
-        describe: Names the parameter of a column, for error messages.
-        release: Called once when the writer is done, however it ends.
-        finalize: Called by :meth:`finish` when all rows are durable.
+        lock: The lock of the store, which the writer releases when it ends.
         tail: (n, P_active) rows of the last, unfilled shard, already committed.
-        queue_bytes: Memory for rows that aren't stored yet; two blocks at least.
+        queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
     """
 
     def __init__(
         self,
-        layout: RecordingLayout,
-        schema: RecordingSchema,
+        recording: RecordingReader,
         log: CommitLog,
         *,
-        describe: Callable[[int], str],
-        release: Callable[[], None],
-        finalize: Callable[[], None],
-        tail: np.ndarray,
+        lock: Lock | None = None,
+        tail: np.ndarray | None = None,
         queue_bytes: int = QUEUE_BYTES,
     ) -> None:
-        self._layout = layout
-        self._schema = schema
+        self._recording = recording
+        self._schema = schema = recording.schema
         self._log = log
-        self._describe = describe
-        self._release = release
-        self._finalize = finalize
+        self._lock = lock
         self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
         self._allocated = 0
         self._pinned = False
@@ -74,11 +67,10 @@ class RecordingWriter:
         self._pending: deque[tuple[RowBlock, int]] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
-        self._stopping = False
         self._closed = False
-        self._appended = self._committed = log.rows
+        self.rows_appended = self._committed = log.rows
         self._block: RowBlock | None = None
-        if len(tail):
+        if tail is not None and len(tail):
             self._block = self._allocate()
             self._block.reuse(log.rows // schema.shape.rows)
             self._block.values[: len(tail)] = tail
@@ -87,18 +79,13 @@ class RecordingWriter:
         self._thread = threading.Thread(target=self._run, name="causalprune-write", daemon=True)
         self._thread.start()
 
-    @property
-    def rows_appended(self) -> int:
-        """Rows of the recording so far, stored or not."""
-        return self._appended
-
     def row(self) -> np.ndarray:
-        """Where the next row will be kept, (P_active,) float32: pass it to :meth:`append` to save a copy."""
-        block = self._current()
-        return block.values[block.rows]
+        """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
+        row: np.ndarray = self.room()[0]
+        return row
 
     def room(self) -> np.ndarray:
-        """Where the next rows will be kept, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
+        """The buffer of the next rows, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
         block = self._current()
         return block.values[block.rows :]
 
@@ -115,10 +102,10 @@ class RecordingWriter:
     ) -> None:
         """Append a row.
 
-        A CUDA tensor is copied to pinned memory without waiting for it, on the current stream.
+        A CUDA tensor is copied to pinned memory asynchronously, on the current stream.
 
         Args:
-            delta: (P_active,) signed Δθ, float32; free to be changed as soon as this returns, by the same stream.
+            delta: (P_active,) signed Δθ, float32; may be modified as soon as this returns, by the same stream.
             loss_before: Loss before the step.
             loss_after: Loss after it.
             lr: Learning rate η_t of the step.
@@ -130,19 +117,18 @@ class RecordingWriter:
             DataError: A value, or one of an earlier row, is NaN or infinite.
             CausalpruneError: Whatever else stopped the thread.
         """
-        on_device = not isinstance(delta, np.ndarray) and delta.is_cuda
-        self._pinned = on_device
+        self._pinned = not isinstance(delta, np.ndarray) and delta.is_cuda
         block = self._current()
         if tuple(delta.shape) != (self._schema.shape.columns,):
             raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
         scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
         for position, value in enumerate(scalars):
             number = float(value)
-            self._require_finite(number, position, self._appended)
+            self._require_finite(number, position, self.rows_appended)
             block.scalars[block.rows, position] = number
         block.put_delta(delta)
         block.rows += 1
-        self._appended += 1
+        self.rows_appended += 1
         if block.rows == self._schema.shape.rows:
             self._block = None
             self._submit(block)
@@ -151,16 +137,16 @@ class RecordingWriter:
         """Store everything appended so far, durably.
 
         Returns:
-            The rows of the recording, all of them committed.
+            The number of rows, all of them committed.
 
         Raises:
             CausalpruneError: Whatever stopped the thread.
         """
         self._require_alive()
-        if self._block is not None and self._appended > self._committed:
+        if self._block is not None and self.rows_appended > self._committed:
             self._submit(self._block)
         with self._changed:
-            self._changed.wait_for(lambda: self._failure is not None or self._committed == self._appended)
+            self._changed.wait_for(lambda: self._failure is not None or self._committed == self.rows_appended)
         self._require_alive()
         return self._committed
 
@@ -173,13 +159,9 @@ class RecordingWriter:
         """
         try:
             if self.flush() == 0:
-                raise DataError(
-                    f"recording {self._layout.root}",
-                    expected="at least one row",
-                    found="none",
-                    remedy="record more steps",
-                )
-            self._finalize()
+                where = f"recording {self._recording.path}"
+                raise DataError(where, expected="at least one row", found="none", remedy="record more steps")
+            finish_recording(self._recording, self._log)
         finally:
             self.abort()
 
@@ -193,18 +175,18 @@ class RecordingWriter:
             self.abort()
 
     def abort(self) -> None:
-        """Close without storing what isn't stored yet."""
+        """Close without storing the rows that aren't stored yet."""
         if self._closed:
             return
-        self._closed = True
         with self._changed:
-            self._stopping = True
+            self._closed = True
             self._pending.clear()
             self._changed.notify_all()
         self._thread.join()
         self._block = None
         self._free.clear()
-        self._release()
+        if self._lock is not None:
+            self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -225,18 +207,16 @@ class RecordingWriter:
 
     def _require_finite(self, value: float, position: int, row: int) -> None:
         if not math.isfinite(value):
-            raise DataError(
-                f"{STEP_FIELDS[position]} of row {row}", expected="a finite number", found=f"{value}", remedy=_REMEDY
-            )
+            raise _not_finite(f"{STEP_FIELDS[position]} of row {row}", value)
 
     def _current(self) -> RowBlock:
         """The block that takes the next row; waits until there is one."""
         self._require_alive()
         if self._block is not None:
             return self._block
-        if self._appended >= self._schema.max_rows:
+        if self.rows_appended >= self._schema.max_rows:
             raise ValueError(f"the recording was made for {self._schema.max_rows} rows")
-        shard = self._appended // self._schema.shape.rows
+        shard = self.rows_appended // self._schema.shape.rows
         with self._changed:
             self._changed.wait_for(
                 lambda: self._failure is not None or bool(self._free) or self._allocated < self._capacity
@@ -271,13 +251,14 @@ class RecordingWriter:
     def _work(self) -> bool:
         """Wait for something to do and do it; False when there will be nothing more."""
         with self._changed:
-            self._changed.wait_for(lambda: bool(self._pending) or self._stopping or self._lacks_spare())
-            if self._stopping and not self._pending:
+            self._changed.wait_for(lambda: bool(self._pending) or self._closed or self._lacks_spare())
+            if self._closed and not self._pending:
                 return False
             block, rows = self._pending.popleft() if self._pending else (None, self._schema.shape.rows)
         if block is None:
             block = self._allocate()
-            block.touch()
+            # The first write to a page waits for the system to allocate it.
+            block.values.fill(0)
         else:
             self._commit(block, rows)
         with self._changed:
@@ -291,7 +272,7 @@ class RecordingWriter:
         return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
 
     def _commit(self, block: RowBlock, rows: int) -> None:
-        """Write a block's shard, then say so in the log: the order that makes a crash harmless."""
+        """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
         scalars = block.scalars[:rows]
@@ -300,7 +281,7 @@ class RecordingWriter:
         replaces = block.shard < len(self._log.commits)
         try:
             file = write_shard(
-                self._layout.shard(block.shard),
+                self._recording.layout.shard(block.shard),
                 block.values[:rows],
                 self._schema.shape,
                 self._schema.codec,
@@ -308,11 +289,12 @@ class RecordingWriter:
                 (lambda new: self._log.append_prepare(block.shard, rows, new)) if replaces else None,
             )
         except NonFiniteError as error:
-            raise DataError(
-                f"delta of row {first + error.row}, {self._describe(error.column)}",
-                expected="a finite number",
-                found=f"{error.value}",
-                remedy=_REMEDY,
-            ) from error
+            parameter = self._recording.describe_column(error.column)
+            raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
         self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars)))
         self._committed = first + rows
+
+
+def _not_finite(subject: str, value: float) -> DataError:
+    remedy = "record with a smaller learning rate"
+    return DataError(subject, expected="a finite number", found=f"{value}", remedy=remedy)

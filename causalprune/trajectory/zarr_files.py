@@ -1,4 +1,4 @@
-"""The Zarr nodes of a store: their ``zarr.json``, and small arrays that are held in memory as a whole."""
+"""The Zarr nodes of a store: their ``zarr.json``, and small arrays that fit in memory as a whole."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from typing import Any
 import google_crc32c
 import numpy as np
 
-from causalprune.base.errors import CorruptError, DataError, NewerFormatError
-from causalprune.trajectory.codec import Codec, decode_chunk, encode_chunk, zarr_codecs
-from causalprune.trajectory.layout import METADATA
-from causalprune.trajectory.schema import BlockShape
-from causalprune.trajectory.storage import REMEDY, Location
+from causalprune.base.errors import CorruptError, NewerFormatError
+from causalprune.trajectory.codec import CRC32C, LITTLE_ENDIAN, Codec
+from causalprune.trajectory.schema import MAX_CHUNK_BYTES, RecordingSchema
+from causalprune.trajectory.storage.location import Location, damaged
+
+METADATA = "zarr.json"
+"""The file that describes a Zarr v3 group or array."""
 
 FORMAT_VERSION = 1
-"""Of everything in a store. A reader refuses a newer one."""
+"""Version of everything in a store; a reader refuses newer ones."""
 
 NAMESPACE = "causalprune"
-"""Our attributes stand under this key; others may add their own beside it."""
-
-LITTLE_ENDIAN = {"name": "bytes", "configuration": {"endian": "little"}}
-CHECKSUM = {"name": "crc32c"}
+"""The key of our attributes; other tools may add theirs beside it."""
 
 
 def canonical_bytes(value: Any) -> bytes:
-    """JSON with sorted keys and no white space: what checksums of JSON are taken over."""
+    """JSON with sorted keys and no white space: what checksums of JSON are computed from."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
     return text.encode("utf-8", "surrogatepass")
 
 
 def attributes_checksum(attributes: dict[str, Any]) -> int:
     """CRC32C of our attributes, without their own ``checksum``."""
-    return google_crc32c.value(canonical_bytes({k: v for k, v in attributes.items() if k != "checksum"}))
+    checksum: int = google_crc32c.value(canonical_bytes({k: v for k, v in attributes.items() if k != "checksum"}))
+    return checksum
 
 
 def group_document(kind: str, content: dict[str, Any]) -> dict[str, Any]:
-    """Metadata of a group that bears our attributes.
+    """Metadata of a group with our attributes.
 
     Args:
         kind: ``store``, ``recording`` or ``fit``.
@@ -49,11 +49,6 @@ def group_document(kind: str, content: dict[str, Any]) -> dict[str, Any]:
     return {"zarr_format": 3, "node_type": "group", "attributes": {NAMESPACE: attributes}}
 
 
-def plain_group_document() -> dict[str, Any]:
-    """Metadata of a group that only holds others."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": {}}
-
-
 def array_document(
     shape: Sequence[int],
     dtype: np.dtype,
@@ -62,8 +57,7 @@ def array_document(
     dimension_names: Sequence[str] | None,
     attributes: dict[str, Any],
 ) -> dict[str, Any]:
-    """Metadata of an array; what was never written reads as NaN where the type has one."""
-    fill_value = {"f": "NaN", "b": False}.get(dtype.kind, 0)
+    """Metadata of an array; missing values read as NaN if the type has one."""
     names = {} if dimension_names is None else {"dimension_names": list(dimension_names)}
     return {
         "zarr_format": 3,
@@ -72,19 +66,20 @@ def array_document(
         "data_type": dtype.name,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(chunk_shape)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "."}},
-        "fill_value": fill_value,
+        "fill_value": {"f": "NaN", "b": False}.get(dtype.kind, 0),
         "codecs": codecs,
         "attributes": attributes,
         **names,
     }
 
 
-def delta_document(shape: BlockShape, rows: int, codec: Codec) -> dict[str, Any]:
-    """Metadata of the deltas: (rows, P_active) float32, a shard a block of rows, chunks along the columns."""
+def delta_document(schema: RecordingSchema, rows: int) -> dict[str, Any]:
+    """Metadata of the deltas: (rows, P_active) float32, one shard per block of rows, chunked along the columns."""
+    shape, codec = schema.shape, schema.codec
     sharding = {
         "chunk_shape": [shape.rows, shape.width],
         "codecs": codec.to_zarr(),
-        "index_codecs": [LITTLE_ENDIAN, CHECKSUM],
+        "index_codecs": [LITTLE_ENDIAN, CRC32C],
         "index_location": "end",
     }
     return array_document(
@@ -102,19 +97,16 @@ def read_document(file: Location, node_type: str) -> dict[str, Any]:
 
     Raises:
         CorruptError: Missing, or not Zarr v3 metadata of that kind of node.
-        StorageError: The file system refused.
+        StorageError: Storage refused.
     """
-    try:
-        document = file.read_json()
-    except DataError as error:
-        raise CorruptError(f"{file}", expected="metadata of a Zarr node", found=error.found, remedy=REMEDY) from error
+    document = file.read_json("metadata of a Zarr node")
     if not isinstance(document, dict) or document.get("zarr_format") != 3 or document.get("node_type") != node_type:
-        raise CorruptError(f"{file}", expected=f"metadata of a Zarr v3 {node_type}", found="other", remedy=REMEDY)
+        raise damaged(file, expected=f"metadata of a Zarr v3 {node_type}", found="other")
     return document
 
 
 def read_attributes(file: Location, kind: str) -> dict[str, Any]:
-    """Read our attributes of a group.
+    """Read our attributes from a group.
 
     Raises:
         CorruptError: Missing, damaged, of another kind or of a newer format.
@@ -123,7 +115,7 @@ def read_attributes(file: Location, kind: str) -> dict[str, Any]:
     found = document.get("attributes")
     attributes = found.get(NAMESPACE) if isinstance(found, dict) else None
     if not isinstance(attributes, dict) or attributes.get("kind") != kind:
-        raise CorruptError(f"{file}", expected=f"attributes of a {kind} of causalprune", found="none", remedy=REMEDY)
+        raise damaged(file, expected=f"attributes of a {kind} of causalprune", found="none")
     version = attributes.get("format_version")
     if type(version) is int and version > FORMAT_VERSION:
         raise NewerFormatError(
@@ -135,23 +127,23 @@ def read_attributes(file: Location, kind: str) -> dict[str, Any]:
     try:
         actual = f"{attributes_checksum(attributes):08x}"
     except ValueError as error:
-        raise CorruptError(f"{file}", expected="finite numbers", found=str(error)[:80], remedy=REMEDY) from error
+        raise damaged(file, expected="finite numbers", found=f"{error}"[:80]) from error
     declared = attributes.get("checksum")
     if declared != actual or type(version) is not int or version < 1:
-        raise CorruptError(f"{file}", expected=f"checksum {actual}", found=f"{declared!r}"[:80], remedy=REMEDY)
+        raise damaged(file, expected=f"checksum {actual}", found=f"{declared!r}"[:80])
     return attributes
 
 
 def require_document(file: Location, expected: dict[str, Any]) -> None:
-    """Check that an array's ``zarr.json`` describes the array that we know must be there.
+    """Check that an array's ``zarr.json`` describes the expected array.
 
     Raises:
-        CorruptError: Any member but ``attributes`` differs.
+        CorruptError: Any member other than ``attributes`` differs.
     """
     found = read_document(file, "array")
     for key in sorted((set(found) | set(expected)) - {"attributes"}):
         difference = _first_difference(expected.get(key), found.get(key), key)
-        if difference is not None:
+        if difference:
             where, wanted, other = difference
             raise CorruptError(
                 f"{file}",
@@ -162,7 +154,7 @@ def require_document(file: Location, expected: dict[str, Any]) -> None:
 
 
 def _first_difference(expected: Any, found: Any, where: str) -> tuple[str, Any, Any] | None:
-    """Where two JSON values first differ, such as ``codecs.0.name``, and what each says there."""
+    """Where two JSON values first differ, such as ``codecs.0.name``, and both values there."""
     if isinstance(expected, dict) and isinstance(found, dict) and expected.keys() == found.keys():
         pairs = [(str(key), expected[key], found[key]) for key in sorted(expected)]
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
@@ -170,14 +162,13 @@ def _first_difference(expected: Any, found: Any, where: str) -> tuple[str, Any, 
     else:
         return None if expected == found else (where, expected, found)
     differences = (_first_difference(a, b, f"{where}.{name}") for name, a, b in pairs)
-    return next((difference for difference in differences if difference is not None), None)
+    return next(filter(None, differences), None)
 
 
-MAX_CHUNK_BYTES = 2**28
 MAX_ARRAY_BYTES = 2**36
 DTYPES = ("bool", "int8", "uint8", "int32", "int64", "float32", "float64")
 
-_COMPRESSOR, _LEVEL = "zstd", 1
+_CODEC = Codec("", mantissa_bits=23, compressor="zstd", level=1)
 _OVERHEAD = 2**16
 
 
@@ -185,9 +176,9 @@ def write_array(folder: Location, values: np.ndarray, dimension_names: Sequence[
     """Write an array into a new folder; the caller makes the whole atomic.
 
     Args:
-        folder: The array's node, which doesn't exist yet.
+        folder: The array's folder, which doesn't exist yet.
         values: Of one of :data:`DTYPES`, at least one-dimensional.
-        dimension_names: One a dimension, or none at all.
+        dimension_names: One per dimension, or none at all.
     """
     folder.make_folder()
     values = np.ascontiguousarray(values)
@@ -196,7 +187,7 @@ def write_array(folder: Location, values: np.ndarray, dimension_names: Sequence[
         chunk = np.zeros(chunk_shape, values.dtype)
         part = values[start : start + chunk_shape[0]]
         chunk[: len(part)] = part
-        (folder / _key(number, values.ndim)).write(b"".join(encode_chunk(chunk, _COMPRESSOR, _LEVEL)))
+        (folder / _key(number, values.ndim)).write(b"".join(_CODEC.encode(chunk)))
     (folder / METADATA).write_json(_document(values.shape, values.dtype, dimension_names))
 
 
@@ -206,7 +197,7 @@ def read_array(
     """Read what :func:`write_array` wrote.
 
     Raises:
-        CorruptError: A file is missing or damaged, or the array isn't of that shape and type.
+        CorruptError: A file is missing or damaged, or the array has another shape or type.
     """
     require_document(folder / METADATA, _document(shape, dtype, dimension_names))
     chunk_shape = _chunk_shape(shape, dtype)
@@ -214,23 +205,20 @@ def read_array(
     chunk = np.empty(chunk_shape, dtype)
     for number, start in enumerate(range(0, len(values) if values.size else 0, chunk_shape[0])):
         file = folder / _key(number, values.ndim)
-        try:
-            encoded = np.frombuffer(file.read(chunk.nbytes + _OVERHEAD), np.uint8)
-        except DataError as error:
-            raise CorruptError(f"{file}", expected="a chunk", found=error.found, remedy=REMEDY) from error
-        decode_chunk(encoded, chunk, f"{file}")
+        encoded = np.frombuffer(file.read(chunk.nbytes + _OVERHEAD, "a chunk"), np.uint8)
+        _CODEC.decode(encoded, chunk, f"{file}")
         part = values[start : start + chunk_shape[0]]
         part[...] = chunk[: len(part)]
     return values
 
 
 def _document(shape: Sequence[int], dtype: np.dtype, dimension_names: Sequence[str] | None) -> dict[str, Any]:
-    codecs = zarr_codecs(dtype.itemsize, _COMPRESSOR, _LEVEL)
+    codecs = _CODEC.to_zarr(dtype.itemsize)
     return array_document(shape, dtype, _chunk_shape(shape, dtype), codecs, dimension_names, {})
 
 
 def _chunk_shape(shape: Sequence[int], dtype: np.dtype) -> tuple[int, ...]:
-    """Whole rows along the first dimension, as many as a chunk may hold."""
+    """As many whole rows along the first dimension as fit into a chunk."""
     row_bytes = dtype.itemsize * max(1, math.prod(shape[1:]))
     return (max(1, min(shape[0], MAX_CHUNK_BYTES // row_bytes)), *(max(1, n) for n in shape[1:]))
 

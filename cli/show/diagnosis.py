@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune_cli.show.tables import facts, number, numbers
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
+
+from .tables import facts, number, numbers
 
 
 def diagnose(result: Any) -> Any:

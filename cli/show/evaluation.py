@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from causalprune_cli.show.tables import facts, numbers
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.units import format_bytes
+
+from .tables import facts, numbers
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."

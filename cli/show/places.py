@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune_cli.show.evaluation import evaluation_table
-from causalprune_cli.show.store import store_info
-from causalprune_cli.show.tables import pairs
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.units import format_bytes
+
+from .evaluation import evaluation_table
+from .store import store_info
+from .tables import pairs
 
 
 def info(result: Any) -> Any:

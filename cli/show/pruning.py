@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune_cli.show.evaluation import evaluate
-from causalprune_cli.show.tables import facts, number, numbers, pairs
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.units import format_bytes
+
+from .evaluation import evaluate
+from .tables import facts, number, numbers, pairs
 
 
 def fit_gamma(result: Any) -> Any:

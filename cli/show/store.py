@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune_cli.show.tables import facts, number, pairs
 from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.units import format_bytes
+
+from .tables import facts, number, pairs
 
 
 def store_info(details: dict[str, Any]) -> list[Any]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune_cli.show.tables import facts, numbers, with_spread
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from causalprune.analysis.report.series import grouped
 from causalprune.base.units import percent
+
+from .tables import facts, numbers, with_spread
 
 
 def sweep(result: Any) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune_cli.show.tables import facts
-
 from causalprune.base.units import format_bytes
+
+from .tables import facts
 
 
 def pretrain(result: Any) -> Any:

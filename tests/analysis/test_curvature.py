@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from causalprune.analysis.curvature import implied_curvature
+from causalprune.analysis.curvature import implied_curvature, step_sizes
 from causalprune.base.errors import DataError
 
 CURVATURE = np.array([0.5, 1.0, 3.0, 7.0])
@@ -22,7 +22,7 @@ def quadratic_steps(rows, seed=0, noise=0.0):
 def test_the_curvature_of_a_separable_quadratic_is_exact():
     found = implied_curvature(*quadratic_steps(60), LR)
     np.testing.assert_allclose(found.curvature, CURVATURE, rtol=1e-9)
-    np.testing.assert_allclose(found.step_size, 1 / CURVATURE, rtol=1e-9)
+    np.testing.assert_allclose(step_sizes(found.curvature), 1 / CURVATURE, rtol=1e-9)
     np.testing.assert_allclose(found.low, CURVATURE, rtol=1e-8)
     np.testing.assert_allclose(found.high, CURVATURE, rtol=1e-8)
     assert not found.collinear.any()

@@ -1,5 +1,4 @@
 import errno
-import json
 import os
 import signal
 from pathlib import Path
@@ -11,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from causalprune.base import files
-from causalprune.base.errors import CorruptError, DataError, InterruptedStage, StorageError
+from causalprune.base.errors import InterruptedStage, StorageError
 from causalprune.base.signals import stop_requests, stop_signals
 
 
@@ -86,61 +85,6 @@ def test_append_line_of_a_torn_file_without_any_newline(tmp_path):
     path.write_bytes(b"torn")
     files.append_line(path, "one")
     assert path.read_bytes() == b"one\n"
-
-
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    max_leaves=8,
-)
-
-
-@given(JSON)
-def test_json_round_trips(tmp_path_factory, value):
-    path = tmp_path_factory.mktemp("json") / "a.json"
-    try:
-        files.write_json(path, value)
-    except UnicodeEncodeError:
-        assert any("\ud800" <= c <= "\udfff" for c in json.dumps(value, ensure_ascii=False))
-        return
-    assert files.read_json(path) == value
-    assert path.read_bytes().endswith(b"\n")
-
-
-@pytest.mark.parametrize(
-    ("data", "error"),
-    [(b"{", CorruptError), (b"NaN", CorruptError), (b"\xff", CorruptError), (b"[" * 100_000, CorruptError)],
-)
-def test_read_json_refuses_what_is_not_json(tmp_path, data, error):
-    (tmp_path / "a").write_bytes(data)
-    with pytest.raises(error, match="JSON"):
-        files.read_json(tmp_path / "a")
-
-
-def test_read_json_of_what_is_no_file(tmp_path):
-    os.mkfifo(tmp_path / "pipe")
-    for path, found in ((tmp_path, "a directory"), (tmp_path / "no", "nothing"), (tmp_path / "pipe", "special file")):
-        with pytest.raises(DataError, match=found):
-            files.read_json(path)
-    (tmp_path / "large").write_bytes(b"1" * 11)
-    with pytest.raises(CorruptError, match="at most 10 bytes"):
-        files.read_json(tmp_path / "large", 10)
-
-
-def test_write_json_has_no_nan(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        files.write_json(tmp_path / "a", float("nan"))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_sha256_file(tmp_path):
-    (tmp_path / "a").write_bytes(b"abc")
-    # The first test vector of FIPS 180-2.
-    assert files.sha256_file(tmp_path / "a").startswith(
-        "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    )
-    with pytest.raises(DataError):
-        files.sha256_file(tmp_path)
 
 
 def test_names_may_be_hostile(tmp_path):
@@ -286,3 +230,26 @@ def test_make_directory_and_remove_tree(tmp_path):
     (path / "file").write_bytes(b"")
     files.remove_tree(tmp_path / "a")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_tree_that_a_library_wrote_is_synced_file_by_file(tmp_path):
+    (tmp_path / "branch").mkdir()
+    (tmp_path / "branch" / "leaf").write_bytes(b"x")
+    disk = FaultyDisk()
+    with files.use(disk):
+        files.sync_tree(tmp_path)
+    assert disk.changes == ["fsync"] * 3
+    with files.use(FaultyDisk("ENOSPC", 1)), pytest.raises(StorageError, match="no space left on device"):
+        files.sync_tree(tmp_path)
+
+
+def test_rewrite_replaces_all_of_a_file_however_little_each_write_takes(tmp_path):
+    class ShortWrites(files.Disk):
+        def write(self, descriptor, data):
+            return os.write(descriptor, data[:2])
+
+    with (tmp_path / "a").open("w+b") as file, files.use(ShortWrites()):
+        file.write(b"something longer")
+        file.flush()
+        files.rewrite(file.fileno(), b"short")
+    assert (tmp_path / "a").read_bytes() == b"short"

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, replace
 
 import pytest
+from faulty_disk import FaultyDisk
 
 from causalprune.base import files, locks
 from causalprune.base.errors import InterruptedStage, LockedError, StorageError
@@ -258,15 +259,12 @@ def test_a_missing_directory_is_not_made(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("function", ["ftruncate", "pwrite"])
-def test_what_cannot_be_signed_is_not_held_and_leaves_nothing(tmp_path, monkeypatch, function):
-    def full(*_):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(files.os, function, full)
-        with pytest.raises(StorageError, match=r"cannot lock .*ENOSPC"):
-            FileLock(tmp_path / "lock").acquire()
+@pytest.mark.parametrize("number", [1, 2])
+def test_what_cannot_be_signed_is_not_held_and_leaves_nothing(tmp_path, number):
+    disk = FaultyDisk("ENOSPC", number)
+    with files.use(disk), pytest.raises(StorageError, match=r"cannot lock .*ENOSPC"):
+        FileLock(tmp_path / "lock").acquire()
+    assert disk.changes[:number] == ["ftruncate", "write"][:number]
     assert list(tmp_path.iterdir()) == []
     with FileLock(tmp_path / "lock"):
         pass
@@ -277,12 +275,13 @@ def test_a_process_killed_while_it_takes_the_lock_is_in_nobodys_way(tmp_path, pl
     patch = {
         "before it is open": "os.open = die",
         "before it is locked": "import fcntl; fcntl.flock = die",
-        "before it is signed": "os.ftruncate = die",
-        "while signing": "real = os.pwrite; os.pwrite = lambda fd, data, at: (real(fd, data[:9], at), die())",
+        "before it is signed": "files.Disk.ftruncate = die",
+        "while signing": "files.Disk.write = lambda self, fd, data: (os.write(fd, data[:9]), die())",
     }[place]
     path = tmp_path / "lock"
     lines = [
         "import os, signal, sys",
+        "from causalprune.base import files",
         "from causalprune.base.locks import FileLock",
         "die = lambda *_: os.kill(os.getpid(), signal.SIGKILL)",
         patch,

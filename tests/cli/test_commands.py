@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 COMMAND = '''
 from dataclasses import dataclass
 
-from causalprune.config import RuntimeOptions
+from causalprune.config.shared import RuntimeOptions
 from causalprune.base.options import at_least, option
-from causalprune.commands._result import StageResult
+from causalprune.commands._output import StageResult
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from causalprune_cli.main import main
 from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
 from causalprune.commands.store import store_verify
-from causalprune.config import StoreVerifyConfig
+from causalprune.config.store import StoreVerifyConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, Store
 

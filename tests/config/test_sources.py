@@ -9,14 +9,12 @@ from causalprune.base.errors import CausalpruneError, DataError, ExitCode, Usage
 from causalprune.base.options import flag_of, option_text
 from causalprune.commands._plan import PipelinePlan
 from causalprune.commands.names import load_configs
-from causalprune.config import (
-    FitGammaConfig,
-    PretrainConfig,
-    RecordConfig,
-    RunConfig,
-    SweepConfig,
-    sources,
-)
+from causalprune.config import sources
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
+from causalprune.config.run import RunConfig
+from causalprune.config.sweep import SweepConfig
 from causalprune.config.sweep_values import Axis
 from causalprune.config.values import convert
 

@@ -5,7 +5,7 @@ import signal
 from contextlib import suppress
 
 from causalprune.base.errors import StorageError
-from causalprune.trajectory.storage import object_log
+from causalprune.trajectory.storage import object_fence
 from causalprune.trajectory.storage.object_client import ConflictError, NoAnswerError, ObjectClient
 
 STORAGE_FAULTS = ("refused", "lost", "cut off before", "cut off behind", "SIGKILL before", "SIGKILL behind")
@@ -27,7 +27,7 @@ class FaultyStorage:
 
     def install(self):
         real = ObjectClient._request
-        object_log._WAIT_SECONDS = 0
+        object_fence._WAIT_SECONDS = 0
 
         def request(client, action, key, call):
             if self.is_cut_off:

@@ -49,7 +49,7 @@ def test_safetensors_of_numbers_that_are_not_real(model, weights, tmp_path):
 def test_a_key_map(model, weights, tmp_path):
     renamed = {n.replace("layers.", "net.fc"): t for n, t in weights.items()}
     torch.save(renamed, tmp_path / "weights.pth")
-    with pytest.raises(MismatchError, match="`key_map`"):
+    with pytest.raises(MismatchError, match="`key_map=OLD=NEW`"):
         load_initial_weights(model, tmp_path / "weights.pth")
     load_initial_weights(model, tmp_path / "weights.pth", key_map=["net.fc=layers."])
     check_loaded(model, weights)

@@ -78,7 +78,7 @@ def test_a_recording_is_finished_only_when_its_checkpoint_is_there(tmp_path, pre
     def crash(*args):
         raise StorageError("the disk that is gone")
 
-    monkeypatch.setattr("causalprune.trajectory.store.finish_recording", crash)
+    monkeypatch.setattr("causalprune.trajectory.writer.finish_recording", crash)
     assert call(*command) == 6
     monkeypatch.undo()
     assert (tmp_path / "recorded.safetensors").exists()

@@ -5,7 +5,7 @@ from causalprune_cli.main import main
 from commands import call, call_json
 
 from causalprune.commands._plan import PipelinePlan
-from causalprune.config import RunConfig
+from causalprune.config.run import RunConfig
 from causalprune.pruning.names import CRITERIA
 from causalprune.trajectory import Store
 

@@ -110,12 +110,12 @@ def test_a_network_that_cannot_be_followed() -> None:
             raise ValueError("two of a kind wanted\nsecond line")
 
     model = Fixed().eval()
-    with pytest.raises(MismatchError, match=r"--compact of Fixed: .* found two of a kind wanted; do without it"):
-        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="--compact")
+    with pytest.raises(MismatchError, match=r"`compact` of Fixed: .* found two of a kind wanted; do without it"):
+        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="`compact`")
 
 
 def test_without_torch_pruning(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     model = nn.Linear(3, 2)
     with pytest.raises(UsageError, match=r"pip install 'causalprune\[compact\]'"):
-        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="--compact")
+        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="`compact`")

@@ -212,10 +212,10 @@ def test_nothing_that_could_be_removed() -> None:
     model = network("mlp")
     index = ParameterIndex.from_model(model)
     keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
-    with pytest.raises(DataError, match=r"a filter or neuron with every weight pruned, found none; .*--granularity"):
+    with pytest.raises(DataError, match=r"with every weight pruned, found none; .*`granularity=channel`"):
         compact_model(model, index, keep, (13,))
     keep["layers.2.weight"][1] = False
-    with pytest.raises(DataError, match=r"found none among 1 dead filters and neurons .*--granularity channel"):
+    with pytest.raises(DataError, match=r"found none among 1 dead filters and neurons .*`granularity=channel`"):
         compact_model(model, index, keep, (13,))
 
 

@@ -351,16 +351,16 @@ def test_scores_of_pruned_weights_dont_matter() -> None:
 @pytest.mark.parametrize("sparsity", [1.0, 1.5, -0.1, np.nan, np.inf])
 def test_a_sparsity_that_cant_be(sparsity: float) -> None:
     index = index_of((4, 4))
-    with pytest.raises(UsageError, match=r"sparsity: expected a number in \[0, 1\)"):
+    with pytest.raises(UsageError, match=r"`sparsity`: expected a number in \[0, 1\)"):
         select(Scores(np.zeros(16)), Mask.all(index), sparsity=sparsity)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scope": "locally"}, "scope: expected one of global, layer"),
-        ({"granularity": "kernel"}, "granularity: expected one of parameter"),
-        ({"granularity": "layer", "scope": "layer"}, "granularity layer: expected scope global"),
+        ({"scope": "locally"}, "`scope`: expected one of global, layer"),
+        ({"granularity": "kernel"}, "`granularity`: expected one of parameter"),
+        ({"granularity": "layer", "scope": "layer"}, "`granularity=layer`: expected `scope=global`"),
     ],
 )
 def test_options_that_cant_be(options: dict[str, str], message: str) -> None:

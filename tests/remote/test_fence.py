@@ -116,7 +116,7 @@ def test_a_writer_that_was_taken_for_dead_loses_to_the_other(s3, monkeypatch, st
         assert np.array_equal(reader.read_rows(0, COMMITTED), values[:COMMITTED])
         finish(second, others)
     assert len(failures) == 1
-    assert "--break-lock" in str(failures[0])
+    assert "`break_lock`" in str(failures[0])
     require_rows(url, others)
 
 
@@ -136,7 +136,7 @@ def test_who_takes_over_first_is_decided_in_the_log(s3):
 
 def test_a_lost_answer_is_looked_for(s3, monkeypatch):
     """Each answer in turn is lost after the change was made, once; the recording goes on and ends with its bytes."""
-    monkeypatch.setattr("causalprune.trajectory.storage.object_log._WAIT_SECONDS", 0)
+    monkeypatch.setattr("causalprune.trajectory.storage.object_fence._WAIT_SECONDS", 0)
     values = make_rows(ROWS, COLUMNS)
     finish(begin(f"{s3}/expected", values), values)
     expected = tree(f"{s3}/expected")

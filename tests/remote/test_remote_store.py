@@ -158,7 +158,7 @@ def test_a_folder_with_a_marker_is_not_there(url):
     assert store.recording().fits == ("default",)
     assert store.verify() == []
     store.fits().write("other", {"gamma": np.arange(3.0)}, {})
-    store.layout.recording("000").fit("other").remove_folder()
+    (store.layout.recording("000").fits.folder / "other").remove_folder()
     with store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=3):
         pass
     store.delete_recording("001")
@@ -260,11 +260,11 @@ def test_what_is_larger_than_it_may_be_is_not_loaded(s3):
     put(s3, "large", b"x" * 1001)
     location = locate(f"{s3}/large")
     with pytest.raises(CorruptError, match="at most 1000 bytes, found 1001"):
-        location.read(1000)
+        location.read(1000, "a file")
     with pytest.raises(CorruptError, match="at most 1000 bytes, found 1001"):
         location.log().read(1000)
     assert location.client.get(location.key, limit=1000)[0] == b""
-    assert location.read(1001) == b"x" * 1001
+    assert location.read(1001, "a file") == b"x" * 1001
 
 
 def test_the_zarr_library_reads_a_store_in_object_storage(url):

@@ -37,7 +37,7 @@ def test_a_solver_more_is_a_line_and_an_object(monkeypatch):
     exact, other = fit(source(), LassoProblem(tol=1e-9)), fit(source(), LassoProblem(tol=1e-6), solver="ista")
     assert (other.evidence.solver, other.evidence.certified) == ("ista", True)
     assert np.allclose(other.gamma, exact.gamma, atol=1e-4)
-    with pytest.raises(UsageError, match="cv: expected solver lasso beside it, found solver ista"):
+    with pytest.raises(UsageError, match="`cv`: expected `solver=lasso` beside it, found `solver=ista`"):
         fit(source(), LassoProblem(), SolverOptions(folds=3), solver="ista")
 
 

@@ -96,7 +96,7 @@ def test_a_fit_that_is_given_up_is_kept_apart_and_not_pruned_by(tmp_path, capsys
     assert main(["fit-gamma", "--store", str(store), *options]) == 8
     (line,) = [x for x in capsys.readouterr().err.splitlines() if x.startswith("causalprune:")]
     assert "default.uncertified" in line
-    assert "max_passes" in line
+    assert "--max-passes" in line
     reader = Store.open(store).recording()
     assert reader.fits == ("default.uncertified",)
     assert not reader.read_fit("default.uncertified").attributes["evidence"]["certified"]
@@ -127,7 +127,7 @@ def test_row_weights_come_from_a_file(tmp_path, capsys):
         (["--cv", "3"], 2, "--alphas"),
         (["--cv", "1", "--alphas", "3"], 2, "at least 2"),
         (["--positive", "--negative"], 2, "both"),
-        (["--target-nonzero", "41"], 2, "l1_ratio"),
+        (["--target-nonzero", "41"], 2, "--l1-ratio"),
         (["--target-sparsity", "1.0"], 2, "--target-sparsity"),
         (["--solver", "sgd", "--alphas", "3"], 2, "solver lasso"),
         (["--solver", "sklearn", "--bootstrap", "3"], 2, "solver lasso"),

@@ -39,9 +39,12 @@ def test_classification(batch_size):
     assert ours.loss == pytest.approx(reference.log_loss(labels, shares), rel=1e-6)
     assert ours.top1 == pytest.approx(reference.accuracy_score(labels, outputs.argmax(1)), abs=1e-12)
     assert ours.top5 == pytest.approx(reference.top_k_accuracy_score(labels, outputs, k=5), abs=1e-12)
-    assert ours.guessing == np.bincount(labels).max() / len(labels)
+    assert ours.majority_baseline == np.bincount(labels).max() / len(labels)
     np.testing.assert_allclose(ours.per_class, reference.recall_score(labels, outputs.argmax(1), average=None))
-    assert json.loads(json.dumps(ours.to_json()))["per_class"] == list(ours.per_class)
+    in_json = json.loads(json.dumps(ours.to_json()))
+    assert list(in_json) == ["task", "samples", "loss", "top1", "top5", "guessing", "per_class"]
+    assert in_json["per_class"] == ours.per_class
+    assert in_json["guessing"] == ours.majority_baseline
 
 
 def test_top5_of_two_classes_is_not_trivially_one():
@@ -76,7 +79,7 @@ def test_a_constant_network_scores_the_share_of_class_0():
     data = load_data(DataSpec())
     ours = measure(Constant(10), data)
     assert ours.top1 == (data.test.targets == 0).double().mean().item()
-    assert ours.per_class == (1.0,) + (0.0,) * 9
+    assert ours.per_class == [1.0] + [0.0] * 9
     assert ours.loss == pytest.approx(np.log(10))
 
 

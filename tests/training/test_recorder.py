@@ -1,6 +1,7 @@
 """The recorder against an independent copy of the same loop, which keeps every weight after every step."""
 
 import copy
+import doctest
 import math
 
 import numpy as np
@@ -118,6 +119,12 @@ def test_plain_sgd_steps_are_minus_lr_times_the_gradient(tmp_path):
     # θ − ηg is rounded to θ's precision, so the difference is off by at most an ulp of the weight, plus that of ηg.
     ulp = np.spacing(np.abs(weights).max(axis=0))
     assert (np.abs(all_rows(reader) + LR * gradients) <= 2 * ulp).all()
+
+
+def test_the_example_of_the_docstring_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = doctest.DocTestFinder(recurse=False).find(Recorder, "Recorder", globs={})
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=7)
 
 
 def test_gradient_norm_is_over_all_parameters(tmp_path):

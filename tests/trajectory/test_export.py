@@ -124,7 +124,7 @@ def test_a_zarr_export_appears_as_a_whole(tmp_path, recorded, monkeypatch):
     reader, values, _ = recorded
     path = tmp_path / "x.zarr"
     for before in ({}, None):
-        monkeypatch.setattr(Slice, "pieces", fails_after_a_piece(Slice.pieces))
+        monkeypatch.setattr(Slice, "blocks", fails_after_a_block(Slice.blocks))
         with pytest.raises(StorageError, match=r"cannot write .*x\.zarr"):
             export_recording(reader, path, rows=slice(0, 9))
         monkeypatch.undo()
@@ -136,9 +136,9 @@ def test_a_zarr_export_appears_as_a_whole(tmp_path, recorded, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["x.zarr"]
 
 
-def fails_after_a_piece(pieces):
+def fails_after_a_block(blocks):
     def failing(self):
-        yield next(iter(pieces(self)))
+        yield next(iter(blocks(self)))
         raise OSError(28, "No space left on device")
 
     return failing

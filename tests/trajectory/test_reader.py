@@ -1,4 +1,3 @@
-import gc
 import subprocess
 import sys
 import threading
@@ -7,9 +6,8 @@ import numpy as np
 import pytest
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
-from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
+from causalprune.base.errors import DataError, MismatchError
 from causalprune.trajectory import Store
-from causalprune.trajectory.threads import BufferPool, prefetched
 
 ROWS, COLUMNS, BLOCK_ROWS = 37, 40_000, 16
 
@@ -33,15 +31,6 @@ def test_column_blocks(recorded, width, prefetch):
         stop = min(start + used, COLUMNS)
         assert np.array_equal(block, values[:, start:stop])
     assert stop == COLUMNS
-
-
-def test_column_blocks_in_any_order(recorded):
-    store, values = recorded
-    order = [3, 0, 2, 3]
-    blocks = list(store.recording().column_blocks(10_001, order=order))
-    assert [start for start, _ in blocks] == [b * 10_001 for b in order]
-    for start, block in blocks:
-        assert np.array_equal(block, values[:, start : start + 10_001])
 
 
 @pytest.mark.parametrize("count", [1, 50, 5000, COLUMNS])
@@ -101,49 +90,6 @@ def test_blocks_that_the_caller_keeps_keep_their_values(recorded):
     kept = [(start, block[:, 3]) for start, block in store.recording().column_blocks(1000)]
     for start, column in kept:
         assert np.array_equal(column, values[:, start + 3])
-
-
-def test_a_pool_uses_memory_again_only_when_no_view_is_left():
-    pool = BufferPool(1)
-    first = pool.take(3, 4)
-    address = first.ctypes.data
-    view = first[1:, 2]
-    del first
-    gc.collect()
-    assert pool.take(3, 4).ctypes.data != address
-    pool = BufferPool(1)
-    first = pool.take(3, 4)
-    address = first.ctypes.data
-    del first, view
-    assert pool.take(2, 5).ctypes.data == address
-
-
-def test_prefetching_is_bounded_ordered_and_stops():
-    running, most, started = 0, 0, 0
-    lock = threading.Lock()
-
-    def task(number):
-        nonlocal running, most, started
-        with lock:
-            running += 1
-            started += 1
-            most = max(most, running)
-        with lock:
-            running -= 1
-        return number
-
-    results = prefetched(((lambda i=i: task(i)) for i in range(100)), 3)
-    assert [next(results) for _ in range(10)] == list(range(10))
-    results.close()
-    assert started <= 10 + 3
-    assert most <= 3
-
-
-def test_prefetching_raises_where_the_failure_belongs():
-    results = prefetched(iter([lambda: 1, lambda: 1 / 0, lambda: 3]), 2)
-    assert next(results) == 1
-    with pytest.raises(ZeroDivisionError):
-        next(results)
 
 
 def test_many_threads_share_a_reader(recorded):
@@ -223,75 +169,3 @@ def test_metadata_need_neither_zarr_nor_torch(recorded):
         "assert not {'zarr', 'torch', 'numcodecs'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-ARRAYS = {
-    "gamma": np.linspace(-1, 1, 50),
-    "support": np.arange(50) % 3 == 0,
-    "path": np.arange(12, dtype=np.float32).reshape(3, 4),
-    "none": np.empty((0, 3), np.int64),
-}
-
-
-class TestFits:
-    @pytest.fixture
-    def fits(self, tmp_path):
-        return make_recording(tmp_path / "t.zarr")[0].fits()
-
-    def test_round_trip_also_through_zarr(self, fits, tmp_path):
-        import zarr
-
-        attributes = {"alpha": 1e-9, "nested": {"ümläut": [1, None, True]}}
-        fits.write("default", ARRAYS, attributes)
-        fit = fits.read("default")
-        assert fits.names() == ("default",)
-        assert fit.attributes == attributes
-        assert sorted(fit.arrays) == sorted(ARRAYS)
-        group = zarr.open_group(tmp_path / "t.zarr/recordings/000/fits/default", mode="r")
-        for name, values in ARRAYS.items():
-            for found in (fit.arrays[name], group[name][:]):
-                assert found.dtype == values.dtype
-                assert np.array_equal(found, values)
-
-    def test_names(self, fits):
-        fits.write("a", {}, {})
-        with pytest.raises(UsageError, match="unused name"):
-            fits.write("a", {}, {})
-        for name in ("", ".", "..", "a/b", ".hidden", "a b", "x" * 101):
-            with pytest.raises(UsageError, match="letters"):
-                fits.write(name, {}, {})
-            with pytest.raises(DataError):
-                fits.read(name)
-        with pytest.raises(DataError, match="one of a"):
-            fits.read("b")
-        assert fits.names() == ("a",)
-
-    def test_overwriting_replaces_the_whole(self, fits):
-        fits.write("a", ARRAYS, {"n": 1})
-        first = fits.read("a").digest
-        fits.write("a", {"gamma": np.zeros(3)}, {"n": 2}, overwrite=True)
-        fit = fits.read("a")
-        assert (list(fit.arrays), fit.attributes) == (["gamma"], {"n": 2})
-        assert fit.digest != first
-
-    def test_a_fit_that_cannot_be_written_leaves_the_old_one(self, fits):
-        fits.write("a", ARRAYS, {"n": 1})
-        for arrays, attributes in (({"x": np.array(1.0)}, {}), ({"x": np.array(["s"])}, {}), ({}, {"n": float("nan")})):
-            with pytest.raises(ValueError):  # noqa: PT011 - whatever says so, it is the caller's mistake
-                fits.write("a", arrays, attributes, overwrite=True)
-        assert fits.read("a").attributes == {"n": 1}
-
-    def test_a_manifest_with_an_absurd_shape(self, fits, tmp_path):
-        import json
-
-        from causalprune.trajectory.zarr_files import attributes_checksum
-
-        fits.write("a", ARRAYS, {})
-        path = tmp_path / "t.zarr/recordings/000/fits/a/zarr.json"
-        document = json.loads(path.read_text())
-        ours = document["attributes"]["causalprune"]
-        ours["arrays"]["gamma"]["shape"] = [10**18]
-        ours["checksum"] = f"{attributes_checksum(ours):08x}"
-        path.write_text(json.dumps(document))
-        with pytest.raises(CorruptError, match="gamma"):
-            fits.read("a").arrays["gamma"]

@@ -9,7 +9,6 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 import causalprune.trajectory.writer as writer_module
 from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
 from causalprune.trajectory import Store
-from causalprune.trajectory.schema import BlockShape
 
 
 @pytest.fixture
@@ -210,23 +209,6 @@ def test_what_cannot_be_recorded(store):
     with pytest.raises(ValueError, match="shape"):
         writer.append(np.zeros(9, np.float32), **scalars(0))
     writer.abort()
-
-
-@pytest.mark.parametrize(
-    ("columns", "rows", "expected"),
-    # What the study of the layout recommends for 648k, 10.5M and 25M parameters.
-    [(648_000, 5000, (64, 16384)), (10_500_000, 5000, (4, 65536)), (25_000_000, 5000, (2, 65536))],
-)
-def test_the_rule_for_blocks(columns, rows, expected):
-    shape = BlockShape.choose(columns, rows)
-    assert (shape.rows, shape.width) == expected
-
-
-def test_blocks_of_short_and_of_enormous_recordings():
-    assert BlockShape.choose(1000, 5).rows == 8
-    assert BlockShape.choose(1000, 1).rows == 1
-    assert BlockShape.choose(2**33, 5).rows == 1
-    assert BlockShape.choose(5, 100).width == 5
 
 
 def test_rows_arrive_in_bounded_memory(tmp_path):

@@ -1,1 +1,1 @@
-"""How far a fit can be trusted: placebo fits, stability, agreement of two recordings, and interventions."""
+"""Whether a fit can be trusted: placebo fits, stability, agreement of two recordings, and interventions."""

@@ -1,4 +1,4 @@
-"""How far two fits agree on which parameters matter, and one fit with itself over resamples of the steps."""
+"""How well two fits agree on which parameters matter, and how stable one fit is over resamples of the steps."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from causalprune.solver.evidence import spearman
 Vector = npt.NDArray[np.floating]
 
 SHARES = (0.01, 0.1, 0.5)
-"""Shares of the columns for which the overlap of two rankings is reported."""
+"""Top shares of the columns for which the overlap of two rankings is reported."""
 
 THRESHOLDS = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
-"""Shares of the resamples for which the columns that reach them are counted."""
+"""Selection probabilities for which the columns that reach them are counted."""
 
 
 def agreement(first: tuple[Vector, Vector], second: tuple[Vector, Vector]) -> dict[str, Any]:
     """Compare two fits of the same columns.
 
     Args:
-        first: (P,) |γ| and (P,) dual correlation.
-        second: Those of the other.
+        first: (P,) |γ| and (P,) KKT scores of one fit.
+        second: The same of the other fit.
 
     Returns:
-        ``spearman_gamma`` and ``spearman_dual`` (None where either is constant), and ``overlaps``: for the k columns
-        with the largest |γ|, k being the smaller number of nonzero γ, and for shares of all columns ranked by |γ| and
-        then by dual correlation: ``k``, ``share`` of the k that both have, ``chance``, the share expected of two random
-        sets, and ``p_value``, of so many or more among them (hypergeometric).
+        ``spearman_gamma`` and ``spearman_dual`` (None if either is constant), the rank correlations of |γ| and of the
+        KKT scores; and ``overlaps`` of the top k columns by |γ|, then KKT score, with k the smaller number of nonzero γ
+        and each of :data:`SHARES`: ``k``, ``share``, the fraction of the k that both fits have, ``chance``, the same
+        expected for two random sets, and ``p_value``, the probability of at least this overlap of random sets
+        (hypergeometric).
     """
     gamma, other = first[0], second[0]
     columns = len(gamma)
@@ -52,18 +53,19 @@ def _overlap(name: str, orders: list[npt.NDArray[np.int64]], k: int, columns: in
 
 
 def stability(probability: Vector, gamma: Vector) -> dict[str, Any]:
-    """How often the columns were selected over resamples of the steps.
+    """Count how often the columns are selected over resamples of the steps.
 
     Args:
-        probability: (P,) share of the resamples in which a column's γ isn't zero.
+        probability: (P,) selection probability: the share of the resamples in which a column's γ isn't zero.
         gamma: (P,) |γ| of the fit to all steps.
 
     Returns:
-        ``columns``: how many have at least each of :data:`THRESHOLDS`; ``selected``: the same among those with γ ≠ 0;
-        ``nonzero``; ``ever``, how many were selected at all; ``mean_selected``, mean number of nonzero γ per resample.
+        ``thresholds``, that is :data:`THRESHOLDS`; ``columns``, the number of columns that reach each of them;
+        ``selected``, the same among the columns with γ ≠ 0; ``nonzero``, the number of the latter; ``ever``, the number
+        of columns selected at least once; ``mean_selected``, the mean number of nonzero γ per resample.
     """
     chosen = probability[gamma > 0]
-    # Shares of resamples are sums of float32.
+    # The probabilities are sums in float32.
     at_least = [t - 1e-4 for t in THRESHOLDS]
     return {
         "thresholds": list(THRESHOLDS),

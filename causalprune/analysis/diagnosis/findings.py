@@ -1,24 +1,18 @@
-"""What a diagnosis says, in sentences; also where it says nothing because it has no power."""
+"""The findings of a diagnosis as sentences, including the tests that have no power to find anything."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 SIGNIFICANT = 0.05
-"""Level of every test."""
+"""Significance level of all tests."""
 
 
 def findings(diagnosis: dict[str, Any]) -> list[str]:
     """One or two sentences for each part of a diagnosis."""
     said: list[str] = []
-    parts: dict[str, Callable[[dict[str, Any]], list[str]]] = {
-        "placebo": _placebo,
-        "stability": _stability,
-        "agreement": _agreement,
-        "interventions": _interventions,
-    }
-    for name, describe in parts.items():
+    describers = (_placebo, _stability, _agreement, _interventions)
+    for name, describe in zip(("placebo", "stability", "agreement", "interventions"), describers, strict=True):
         part = diagnosis[name]
         said += [f"{name}: not measured, {part['unavailable']}"] if "unavailable" in part else describe(part)
     return said
@@ -79,11 +73,11 @@ def _interventions(part: dict[str, Any]) -> list[str]:
             continue
         rho, p = fit["spearman"], fit["p_value"]
         if p > SIGNIFICANT:
-            text = f"γθ² doesn't tell which change the loss (Spearman {rho:.2f}, p = {p:.2g})"
+            verdict = "doesn't tell which change the loss"
         elif rho < 0:
-            text = f"γθ² orders the loss changes the wrong way round (Spearman {rho:.2f}, p = {p:.2g})"
+            verdict = "orders the loss changes the wrong way round"
         else:
-            text = f"γθ² orders the loss changes (Spearman {rho:.2f}, p = {p:.2g})"
+            verdict = "orders the loss changes"
         beside = "–" if plain["spearman"] is None else f"{plain['spearman']:.2f}"
-        said.append(f"{what} at zero: {text}; θ² alone has {beside}")
+        said.append(f"{what} at zero: γθ² {verdict} (Spearman {rho:.2f}, p = {p:.2g}); θ² alone has {beside}")
     return said

@@ -1,4 +1,4 @@
-"""What setting weights to zero does to the loss, and how well something predicted it."""
+"""Set weights to zero, measure how the loss changes, and compare with what the fit predicts."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import nn
 from causalprune.analysis.flatness.samples import Samples, mean_loss
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import keyed_seed
+from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import GAMMA
 from causalprune.pruning.inputs import read_inputs
@@ -21,7 +22,7 @@ from causalprune.solver.evidence import spearman
 from causalprune.trajectory import Fit, RecordingReader
 
 FEWEST = 8
-"""Interventions below which a correlation says nothing."""
+"""Fewest interventions for which a correlation is reported."""
 
 Positions = npt.NDArray[np.int64]
 
@@ -35,53 +36,47 @@ def zeroed_loss_changes(
     sets: Sequence[Positions],
     notify: Callable[[], None] = lambda: None,
 ) -> npt.NDArray[np.float64]:
-    """L(θ with a set of weights at zero) − L(θ), for each set by itself.
+    """L(θ with a set of weights at zero) − L(θ), for each set separately.
 
-    In evaluation mode and in float64, because one weight's effect is often below float32's resolution of the loss. The
-    model stays as it is.
+    Measures a copy of the model in evaluation mode and in float64, because the effect of one weight is often below
+    float32's resolution of the loss.
 
     Args:
         model: The network.
         index: Its prunable parameters.
-        loss: A mean over samples.
-        samples: Batches to measure on.
-        sets: Positions in the index.
-        notify: Called after each.
+        loss: With ``reduction="mean"``.
+        samples: What the loss is averaged over.
+        sets: Positions of weights in the index.
+        notify: Called after each set.
 
     Returns:
-        (len(sets),) ΔL.
+        (len(sets),) float64 ΔL.
     """
     twin = copy.deepcopy(model).double().eval()
     samples = [(x.double(), y) for x, y in samples]
-    parameters = dict(twin.named_parameters(remove_duplicate=False))
+    origin = copy.deepcopy(twin.state_dict())
     before = mean_loss(twin, loss, samples)
     changes = np.empty(len(sets))
     for number, positions in enumerate(sets):
-        saved = []
-        for entry in index:
-            inside = positions[(positions >= entry.offset) & (positions < entry.stop)] - entry.offset
-            if len(inside):
-                flat = parameters[entry.name].data.view(-1)
-                chosen = torch.from_numpy(inside).to(flat.device)
-                saved.append((flat, chosen, flat[chosen].clone()))
-                flat[chosen] = 0
+        keep = np.ones(index.total, dtype=bool)
+        keep[positions] = False
+        Mask.from_numpy(index, keep).apply_(twin)
         changes[number] = mean_loss(twin, loss, samples) - before
-        for flat, chosen, values in saved:
-            flat[chosen] = values
+        twin.load_state_dict(origin)
         notify()
     return changes
 
 
 def compare(actual: npt.NDArray[np.float64], predictors: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Any]:
-    """Rank and linear correlation of each predictor with what happened.
+    """Rank and linear correlation of predicted with actual loss changes.
 
     Args:
         actual: (n,) loss changes.
-        predictors: (n,) predicted ones by name.
+        predictors: (n,) predicted loss changes by name.
 
     Returns:
         ``count``, ``mean_actual``, and ``predictors``: by name ``mean``, ``spearman`` with its two-sided ``p_value``,
-        and ``pearson``; None where fewer than :data:`FEWEST` differ or either side is constant.
+        and ``pearson``; None if n is less than :data:`FEWEST` or either side is constant.
     """
     from scipy.stats import pearsonr
 
@@ -110,33 +105,32 @@ def intervene(
     seed: int,
     reporter: Reporter,
 ) -> dict[str, Any]:
-    """Zero single weights with γ ≠ 0, and random groups of kept weights; measure ΔL; correlate.
+    """Zero single weights with γ ≠ 0 and random groups of kept weights; correlate predicted and measured ΔL.
 
     Setting θ_k to zero is the step Δθ_k = −θ_k, so the fit predicts ΔL = Σ γ_k θ_k² over the weights of the group.
-    Three more predictors stand beside it: ``effect`` Σ|γ_k|θ_k², ``curvature`` Σ(γ_k + 1/η)θ_k², which leaves out the
-    part of γ that belongs to steps along the gradient, and ``magnitude`` Σθ_k², which knows nothing of γ.
+    Other predictors for comparison: ``effect`` Σ|γ_k|θ_k²; ``curvature`` Σ(γ_k + 1/η)θ_k², without the part of γ that
+    comes from stepping along the gradient, for recordings of plain SGD only; and ``magnitude`` Σθ_k², without γ.
 
     Args:
-        model: The network that the recording ended with; its weights are as before afterwards.
-        loss: Its loss.
-        samples: On which to measure.
+        model: The network that the recording ended with; it stays as it is.
+        loss: With ``reduction="mean"``.
+        samples: What the loss is averaged over.
         reader: The recording.
-        fit: Its fit.
-        count: Interventions of each kind.
+        fit: A fit to it.
+        count: Number of interventions of each kind.
         group_share: Size of a group, as a share of the kept weights.
-        seed: Draws what is set to zero.
+        seed: Seed of the choice of weights.
         reporter: Shows progress.
 
     Returns:
-        ``single`` and ``groups`` as :func:`causalprune.analysis.diagnosis.interventions.compare` gives them, and
-        ``group_size``.
+        ``single`` and ``groups``, each as :func:`compare` returns it, and ``group_size``.
     """
     index = reader.index
     parameters = dict(model.named_parameters(remove_duplicate=False))
     theta = index.flatten(parameters).detach().cpu().numpy()
     values = read_inputs(GAMMA, theta, index, reader, fit, max_bytes=0)
     assert values.gamma is not None
-    # With lags: a single step, before which nothing moved.
+    # With lags, the first row: a single step that follows no others.
     gamma = np.atleast_2d(values.gamma)[0].astype(np.float64)
     squared = theta.astype(np.float64) ** 2
     effects = {"fit": gamma * squared, "effect": np.abs(gamma) * squared}
@@ -155,15 +149,14 @@ def intervene(
 
 
 def _single(gamma: np.ndarray, count: int, seed: int) -> list[Positions]:
-    """One weight each, of those with γ ≠ 0: of the others the fit predicts no change, and there's nothing to rank."""
-    candidates = np.flatnonzero(gamma)
+    """Single weights with γ ≠ 0; for the others the fit predicts no change, which leaves nothing to rank."""
     rng = np.random.default_rng(keyed_seed(seed, "single"))
-    chosen = rng.permutation(candidates)[:count]
+    chosen = rng.permutation(np.flatnonzero(gamma))[:count]
     return [np.array([position]) for position in np.sort(chosen)]
 
 
 def _groups(reader: RecordingReader, share: float, count: int, seed: int) -> list[Positions]:
-    """Random groups of kept weights, all of one size, so that size alone predicts nothing."""
+    """Random groups of kept weights, all of the same size, so that size predicts nothing."""
     columns = reader.column_index
     size = max(1, round(share * len(columns)))
     rng = np.random.default_rng(keyed_seed(seed, "groups"))

@@ -1,4 +1,4 @@
-"""Fits to permuted loss changes: what a fit shows where there is nothing to find."""
+"""Placebo fits to permuted loss changes: what a fit shows if there is nothing to find."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from causalprune.solver.source import ArraySource, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
 
 _SHARE = 4
-"""X is kept in memory, for all fits, where it takes no more than this part of it; else each fit reads the store."""
+"""All fits share X in memory if it needs at most 1/4 of the memory; otherwise each fit reads it from the store."""
 
 
 @dataclass(frozen=True)
 class PlaceboFit:
-    """A fit by which another is judged.
+    """What to compare between a fit and its placebos.
 
     Attributes:
-        r2_held_out: R² on the last steps of a fit to those before.
-        num_nonzero: Nonzero γ of the fit to all steps.
+        r2_held_out: R² on the last steps of a fit to the steps before them.
+        num_nonzero: Number of nonzero γ of the fit to all steps.
         alpha_max: The smallest α with γ = 0.
     """
 
@@ -42,22 +42,22 @@ def placebo_fits(
     count: int,
     notify: Notify | None = None,
 ) -> Iterator[PlaceboFit]:
-    """Fit y itself, then ``count`` permutations of it over the steps, each at the same share of its own alpha_max.
+    """Fit y, then ``count`` random permutations of y over the steps, all at the same ratio of α to their alpha_max.
 
     Args:
         source: X and y.
         problem: With ``alpha_ratio``.
-        options: Some rows must be held out; resamples and folds are left out.
-        ranges: Layers, each fitted by itself.
-        count: Permutations.
-        notify: Called with each block that was read.
+        options: With ``held_out``; resamples and folds are ignored.
+        ranges: Column ranges of layers to fit separately; None for one fit of all columns.
+        count: Number of permutations.
+        notify: Called after each block of X is read.
 
     Yields:
-        The fit of y, then those of the permutations.
+        The fit of y, then those of its permutations.
 
     Raises:
-        DataError: Too few rows to hold any out, or X and y that no fit can be made of.
-        NumericalError: The passes ran out.
+        DataError: Too few rows to hold any out, or no fit of y exists.
+        NumericalError: A fit didn't converge within the allowed passes.
     """
     tail = held_out_tail(source.num_rows, options.held_out)
     if not tail.any():
@@ -77,7 +77,7 @@ def placebo_fits(
         except DataError:
             if number == 0:
                 raise
-            # Signs that γ may not have: the fit is γ = 0.
+            # All γ would have the sign that is excluded, so the fit is γ = 0.
             yield PlaceboFit(_r2_held_out(permuted, np.zeros(source.num_rows), tail), 0, 0.0)
             continue
         assert evidence.r2_held_out is not None
@@ -85,9 +85,14 @@ def placebo_fits(
 
 
 def common_gamma(source: ColumnSource, lags: int, held_out: float) -> float:
-    """R² on the last steps of ΔL = γ·Σ_k Δθ_k², one γ (with lags three) for all parameters, fitted to those before.
+    """R² on the last steps of ΔL = γ·Σ_k Δθ_k² with one γ for all parameters, fitted to the steps before them.
 
-    It is what a fit of many γ has to beat to say something of single parameters.
+    A fit with a γ per parameter must beat it to show anything about single parameters.
+
+    Args:
+        source: X and y.
+        lags: Columns per parameter, each with a common γ of its own: 1, or 3 with lags.
+        held_out: Share of the steps to hold out.
     """
     sums = np.zeros((source.num_rows, lags))
     for first, block in source.blocks():

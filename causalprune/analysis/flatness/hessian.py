@@ -1,14 +1,14 @@
-"""The Hessian of the loss: largest eigenvalues, trace and spectral density; needs curvlinops, which is an extra.
+"""The Hessian of the loss: largest eigenvalues, trace and spectral density. Needs the optional package curvlinops.
 
-Products with the Hessian are curvlinops' (Dangel et al.), the eigenvalues SciPy's ``eigsh`` (ARPACK), the density
-stochastic Lanczos quadrature (Papyan, JMLR 2020), the trace Hutchinson's estimator, both from curvlinops.
+curvlinops (Dangel et al.) computes products with the Hessian, its trace by Hutchinson's estimator and its spectral
+density by stochastic Lanczos quadrature (Papyan, JMLR 2020); SciPy's ``eigsh`` (ARPACK) computes the eigenvalues.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,24 +20,27 @@ from causalprune.base.errors import DataError, NumericalError, UsageError
 from causalprune.base.runtime import keyed_seed
 
 DENSE_UP_TO = 64
-"""Up to this dimension, or up to 2K, the matrix is formed and decomposed as a whole: ARPACK finds only a part of it."""
+"""Up to this dimension, or up to 2K, the whole matrix is formed, because ARPACK finds only some of its eigenvalues."""
+
+LANCZOS_STEPS = 40
+"""Nodes of the quadrature for the density."""
 
 DENSITY_POINTS = 200
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """The Hessian over some of the parameters.
+    """The spectrum of the Hessian over some of the parameters.
 
     Attributes:
-        dimension: How many.
+        dimension: Number of parameters.
         eigenvalues: The K largest, descending.
         smallest: The smallest (most negative) eigenvalue.
-        trace: Hutchinson's estimate, or the trace itself for a small matrix.
-        trace_error: Its standard error over the probes; 0 for a small matrix.
+        trace: Hutchinson's estimate; the exact trace for a small matrix.
+        trace_error: Standard error of the estimate over the probes; 0 for a small matrix.
         density_at: Eigenvalues, ascending.
-        density: The spectral density there, integrating to 1: the exact spectrum, smoothed; empty for a small matrix
-            or where Lanczos broke down.
+        density: The smoothed spectral density there, which integrates to 1; empty for a small matrix, or if the Lanczos
+            iteration broke down.
     """
 
     dimension: int
@@ -48,10 +51,6 @@ class Spectrum:
     density_at: tuple[float, ...]
     density: tuple[float, ...]
 
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
-
 
 def hessian_spectra(
     model: nn.Module,
@@ -61,62 +60,53 @@ def hessian_spectra(
     *,
     count: int,
     probes: int = 20,
-    lanczos_steps: int = 40,
     tol: float = 1e-4,
     seed: int = 0,
 ) -> dict[str, Spectrum]:
-    """Spectra of the Hessian of the mean loss over the unpruned parameters and over all of them.
+    """Spectra of the Hessian of the mean loss, over the unpruned parameters and over all parameters.
 
     Args:
         model: In evaluation mode; the products are computed in its dtype.
         loss: With ``reduction="mean"``.
         parameters: Its parameters.
-        samples: What the loss is a mean over.
-        count: K, how many of the largest eigenvalues; fewer where there are fewer parameters.
-        probes: Random vectors of the trace's estimate.
-        lanczos_steps: Nodes of the density's quadrature.
+        samples: What the loss is averaged over.
+        count: K, the number of largest eigenvalues; fewer if there are fewer parameters.
+        probes: Number of random vectors for the trace.
         tol: Relative accuracy of the eigenvalues.
-        seed: Of all random vectors.
+        seed: Seed of all random vectors.
 
     Returns:
-        ``unpruned`` and ``all``; one and the same for a dense network.
+        ``unpruned`` and ``all``, the same object for a dense network.
 
     Raises:
         UsageError: curvlinops is missing.
         DataError: The Hessian isn't finite.
         NumericalError: The eigenvalues don't converge.
     """
-    with warnings.catch_warnings():
-        # What PyTorch's forward mode and curvlinops import warns of its own future, which the user can't change.
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=r".*torch\.jit", category=DeprecationWarning)
-        return _spectra(_operators(model, loss, parameters, samples), count, probes, lanczos_steps, tol, seed)
 
-
-def _spectra(
-    operators: dict[str, Any], count: int, probes: int, lanczos_steps: int, tol: float, seed: int
-) -> dict[str, Spectrum]:
     def measure(operator: Any) -> Spectrum:
         with torch.random.fork_rng(devices=[operator.device] if operator.device.type == "cuda" else []):
             torch.manual_seed(keyed_seed(seed, "hessian"))
             if operator.shape[0] <= max(DENSE_UP_TO, 2 * count):
                 return _dense(operator, count)
-            return _iterative(operator, count, probes, lanczos_steps, tol, seed)
+            return _iterative(operator, count, probes, tol, seed)
 
-    unpruned = measure(operators["unpruned"])
-    return {"unpruned": unpruned, "all": measure(operators["all"]) if "all" in operators else unpruned}
+    with warnings.catch_warnings():
+        # PyTorch and curvlinops warn about deprecated modules that they import themselves.
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", message=r".*torch\.jit", category=category)
+        operators = _operators(model, loss, parameters, samples)
+        unpruned = measure(operators["unpruned"])
+        return {"unpruned": unpruned, "all": measure(operators["all"]) if "all" in operators else unpruned}
 
 
 def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, samples: Samples) -> dict[str, Any]:
     try:
         from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
     except ImportError as error:
-        raise UsageError(
-            "`hessian`", expected="curvlinops", found=str(error), remedy="pip install 'causalprune[flatness]'"
-        ) from error
-
+        raise UsageError("`hessian` needs curvlinops: pip install 'causalprune[flatness]'") from error
     count = sum(len(inputs) for inputs, _ in samples)
-    # The samples are a list in memory and dropout is off: every product is of the same function.
+    # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(
         model, loss, parameters.tensors, list(samples), check_deterministic=False, num_data=count
     )
@@ -136,7 +126,7 @@ def _dense(operator: Any, count: int) -> Spectrum:
     return Spectrum(size, largest, float(values[-1]), float(np.trace(matrix)), 0.0, (), ())
 
 
-def _iterative(operator: Any, count: int, probes: int, lanczos_steps: int, tol: float, seed: int) -> Spectrum:
+def _iterative(operator: Any, count: int, probes: int, tol: float, seed: int) -> Spectrum:
     from curvlinops import hutchinson_trace, lanczos_approximate_spectrum
     from scipy.sparse.linalg import ArpackError, eigsh
 
@@ -154,11 +144,11 @@ def _iterative(operator: Any, count: int, probes: int, lanczos_steps: int, tol: 
             found=str(error)[:80],
             remedy="ask for fewer with `hessian`, or measure on more `samples`",
         ) from error
-    # One vector at a time: a product with many at once takes as many times the memory.
+    # One vector at a time, because a product with several takes several times the memory.
     estimates = np.array([float(hutchinson_trace(operator, 1)) for _ in range(probes)])
     at, density = lanczos_approximate_spectrum(
         operator,
-        min(lanczos_steps, size - 1),
+        min(LANCZOS_STEPS, size - 1),
         num_points=DENSITY_POINTS,
         boundaries=(float(smallest), float(largest.max())),
     )

@@ -1,4 +1,4 @@
-"""A filter-normalized 2-D slice of the loss around a network (Li et al., NeurIPS 2018)."""
+"""A filter-normalized 2-D slice of the loss landscape around a network (Li et al., NeurIPS 2018)."""
 
 from __future__ import annotations
 
@@ -16,20 +16,17 @@ from causalprune.base.runtime import keyed_seed
 
 
 def filter_normalized_direction(parameters: ParameterVector, *, seed: int) -> list[torch.Tensor]:
-    """A random direction whose every filter is as long as the network's: d_f ← d_f · ‖θ_f‖/‖d_f‖.
+    """A random direction in which each filter is as long as the network's: d_f ← d_f · ‖θ_f‖/‖d_f‖.
 
-    A filter is a slice along the first dimension of a weight (a neuron's incoming weights in a linear layer). Pruned
-    weights, biases and normalization parameters have no component, the former so that the slice stays in the space of
-    the pruned network, the latter as in the paper.
+    A filter is a slice of a weight along its first dimension (in a linear layer, the incoming weights of a neuron). The
+    direction is zero at pruned weights, so that the slice contains networks with the same mask, and at biases and
+    normalization parameters, as in the paper.
     """
-    generator = torch.Generator().manual_seed(keyed_seed(seed, "landscape"))
     direction = []
-    for number, parameter in enumerate(parameters.tensors):
-        noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float32).to(parameter)
+    for parameter, noise in zip(parameters.tensors, parameters.noise(keyed_seed(seed, "landscape")), strict=True):
         if parameter.ndim < 2:
             direction.append(torch.zeros_like(noise))
             continue
-        noise *= parameters.keep(number)
         shape = (-1, *[1] * (parameter.ndim - 1))
         lengths, own = noise.flatten(1).norm(dim=1), parameter.detach().flatten(1).norm(dim=1)
         scale = torch.where(lengths > 0, own / lengths.clamp_min(1e-30), torch.zeros_like(own))
@@ -44,24 +41,22 @@ def loss_landscape(
     samples: Samples,
     *,
     points: int,
-    reach: float = 1.0,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """L(θ + a·u + b·v) over a grid of a and b, u and v two filter-normalized directions; θ is restored.
+    """L(θ + a·u + b·v) on a grid of a and b in [−1, 1], for two filter-normalized directions u and v; restores θ.
 
     Args:
         model: In evaluation mode.
         loss: With ``reduction="mean"``.
         parameters: Its parameters.
-        samples: What the loss is a mean over.
-        points: Along each side; odd, so that θ itself is one of them.
-        reach: Largest |a| and |b|.
-        seed: Of the directions.
+        samples: What the loss is averaged over.
+        points: Number of values of a and of b; odd, so that the grid contains θ itself.
+        seed: Seed of the directions.
 
     Returns:
-        ``axis``, the ``points`` values of a and of b; ``loss``, a row for each b, None where it isn't finite.
+        ``axis``, the values of a and of b; ``loss``, a row for each b, with None for a loss that isn't finite.
     """
-    axis = np.linspace(-reach, reach, points)
+    axis = np.linspace(-1.0, 1.0, points)
     rows: list[list[float | None]] = []
     with parameters.restored() as origin:
         u, v = (filter_normalized_direction(parameters, seed=keyed_seed(seed, name)) for name in ("u", "v"))
@@ -76,7 +71,7 @@ def loss_landscape(
 
 
 def plot_landscape(landscape: dict[str, Any], title: str, path: Path) -> None:
-    """Draw the slice as filled contours of log₁₀ of the loss, the network in the middle.
+    """Draw the slice as filled contours of the logarithm of the loss, with the network in the middle.
 
     Raises:
         UsageError: matplotlib is missing, or ``path`` doesn't end in ``.png``.
@@ -94,8 +89,7 @@ def plot_landscape(landscape: dict[str, Any], title: str, path: Path) -> None:
     axes.clabel(lines, fmt=lambda v: f"{10**v:.3g}", fontsize=8)
     axes.plot(0, 0, "o", color="#D55E00", markersize=6)
     axes.set_box_aspect(1)
-    axes.set_xlabel("first direction (filter-normalized)")
-    axes.set_ylabel("second direction")
+    axes.set(xlabel="first direction (filter-normalized)", ylabel="second direction")
     axes.tick_params(colors=INK, labelsize=9)
     axes.set_title(title, fontsize=10.5)
     bar = drawing.colorbar(filled, ax=axes)

@@ -1,11 +1,10 @@
-"""Noise tolerance: the loss when every unpruned parameter is shaken."""
+"""Noise tolerance: the loss when Gaussian noise is added to the parameters that aren't pruned."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples, mean_loss
@@ -18,32 +17,27 @@ SIGMAS = tuple(float(f"{s:.2g}") for s in np.logspace(-5, -1, 9))
 def noise_tolerance(
     model: nn.Module, loss: nn.Module, parameters: ParameterVector, samples: Samples, *, draws: int, seed: int = 0
 ) -> dict[str, Any]:
-    """L(θ + σz)/L(θ) with z ~ N(0, 1) on every parameter that isn't pruned, over several draws of z.
+    """L(θ + σz)/L(θ) with z ~ N(0, 1) for each parameter that isn't pruned, over several draws of z.
 
-    A draw has the same z at every σ, so that its curve is smooth. The parameters are restored.
+    A draw uses the same z for all σ, so that its curve is smooth. The parameters are restored.
 
     Args:
         model: In evaluation mode.
         loss: With ``reduction="mean"``.
-        parameters: Its parameters; pruned ones stay zero.
-        samples: What the loss is a mean over.
-        draws: Number of z.
-        seed: Of the draws.
+        parameters: Its parameters; pruned weights stay zero.
+        samples: What the loss is averaged over.
+        draws: Number of draws of z.
+        seed: Seed of the draws.
 
     Returns:
-        ``loss``, the unshaken one; ``sigma``; ``mean`` and ``std`` of the relative loss at each σ, None where the loss
-        isn't finite or the unshaken loss is 0; ``draws``.
+        ``loss``, that without noise; ``sigma``; ``mean`` and ``std`` of the relative loss at each σ, None if a loss
+        isn't finite or the loss without noise is 0; ``draws``.
     """
     table = np.full((draws, len(SIGMAS)), np.nan)
     with parameters.restored() as origin:
         base = mean_loss(model, loss, samples)
         for draw in range(draws):
-            # On the CPU, so that every device sees the same noise.
-            generator = torch.Generator().manual_seed(keyed_seed(seed, "noise", draw))
-            direction = [
-                torch.randn(p.shape, generator=generator, dtype=torch.float32).to(p) * parameters.keep(number)
-                for number, p in enumerate(parameters.tensors)
-            ]
+            direction = parameters.noise(keyed_seed(seed, "noise", draw))
             for place, sigma in enumerate(SIGMAS):
                 parameters.move(origin, (sigma, direction))
                 table[draw, place] = mean_loss(model, loss, samples)

@@ -1,9 +1,10 @@
-"""What flatness is measured on: a fixed part of a split, in memory, and a network's parameters as one vector."""
+"""What flatness is measured on: fixed samples in memory, and a network's parameters as one vector."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 import torch
 from torch import nn
@@ -19,30 +20,20 @@ Samples = Sequence[tuple[torch.Tensor, torch.Tensor]]
 def draw_samples(
     data: DataSet, split: str, *, count: int, batch_size: int, device: torch.device, seed: int, num_workers: int = 0
 ) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The first ``count`` samples of a split in an order that the seed decides, or all of them if it has fewer."""
+    """The first ``count`` samples of a split after shuffling it with ``seed``, or all samples if it has fewer."""
     count = min(count, len(data.split(split)))
-    batches = Batches(
-        data,
-        split,
-        batch_size=min(batch_size, count),
-        device=device,
-        seed=seed,
-        shuffle=True,
-        num_workers=num_workers,
-    )
-    found: list[tuple[torch.Tensor, torch.Tensor]] = []
-    left = count
-    for inputs, targets in batches.epoch(0):
-        found.append((inputs[:left], targets[:left]))
-        left -= len(found[-1][0])
-        if left == 0:
-            break
+    size = min(batch_size, count)
+    batches = Batches(data, split, batch_size=size, device=device, seed=seed, shuffle=True, num_workers=num_workers)
+    found = list(islice(batches.epoch(0), -(-count // size)))
+    inputs, targets = found[-1]
+    surplus = sum(len(x) for x, _ in found) - count
+    found[-1] = inputs[: len(inputs) - surplus], targets[: len(inputs) - surplus]
     return found
 
 
 @torch.no_grad()
 def mean_loss(model: nn.Module, loss: nn.Module, samples: Samples) -> float:
-    """Mean loss of a network in the mode that it is in; accumulated in float64."""
+    """Mean loss of a network in its current mode, accumulated in float64."""
     total, count = 0.0, 0
     for inputs, targets in samples:
         outputs = model(inputs).double()
@@ -53,37 +44,39 @@ def mean_loss(model: nn.Module, loss: nn.Module, samples: Samples) -> float:
 
 
 class ParameterVector:
-    """The parameters of a network in the order of ``named_parameters``, tied ones once.
+    """The parameters of a network as one vector, in the order of ``named_parameters``; tied parameters occur once.
 
     Args:
         model: The network.
-        mask: Of its prunable weights.
+        mask: Which of its prunable weights are kept.
 
     Attributes:
-        names: Name of each tensor.
         tensors: The parameters themselves.
-        kept: (n,) int64, the coordinates that aren't pruned weights: the kept ones, and all biases and normalization
-            parameters. On the parameters' device.
+        keep: For each of them a bool tensor of its shape and device, False for pruned weights.
+        kept: (n,) int64 coordinates of all parameters but the pruned weights, on the device of the parameters.
         total: Number of coordinates.
     """
 
     def __init__(self, model: nn.Module, mask: Mask) -> None:
-        self.names = [name for name, _ in model.named_parameters()]
-        self.tensors = [parameter for _, parameter in model.named_parameters()]
+        self.tensors = list(model.parameters())
         keep = {id(p): torch.ones(p.shape, dtype=torch.bool) for p in self.tensors}
         for name, kept in mask.tensors().items():
             keep[id(model.get_parameter(name))] &= kept
-        self._keep = [keep[id(p)].to(p.device) for p in self.tensors]
+        self.keep = [keep[id(p)].to(p.device) for p in self.tensors]
         self.total = sum(p.numel() for p in self.tensors)
-        self.kept = torch.cat([k.flatten() for k in self._keep]).nonzero().flatten()
+        self.kept = torch.cat([k.flatten() for k in self.keep]).nonzero().flatten()
 
-    def keep(self, number: int) -> torch.Tensor:
-        """Bools in the shape of tensor ``number``: what isn't pruned of it."""
-        return self._keep[number]
+    def noise(self, seed: int) -> list[torch.Tensor]:
+        """A standard normal direction, zero at pruned weights; drawn on the CPU, so that it is the same on a GPU."""
+        generator = torch.Generator().manual_seed(seed)
+        return [
+            torch.randn(p.shape, generator=generator, dtype=torch.float32).to(p) * keep
+            for p, keep in zip(self.tensors, self.keep, strict=True)
+        ]
 
     @contextmanager
     def restored(self) -> Iterator[list[torch.Tensor]]:
-        """Let the body change the parameters in place; yields copies of them and puts these back."""
+        """Restore the parameters after the body, which may change them in place; yields copies of them."""
         copies = [p.detach().clone() for p in self.tensors]
         try:
             yield copies
@@ -92,7 +85,7 @@ class ParameterVector:
 
     @torch.no_grad()
     def move(self, origin: list[torch.Tensor], *steps: tuple[float, list[torch.Tensor]]) -> None:
-        """Set the parameters to ``origin`` plus the sum of scale × direction, in place."""
+        """Set the parameters in place to ``origin`` plus the sum of scale × direction over ``steps``."""
         for number, parameter in enumerate(self.tensors):
             parameter.copy_(origin[number])
             for scale, direction in steps:

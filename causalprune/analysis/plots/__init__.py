@@ -1,1 +1,1 @@
-"""Pictures as PNG files; drawing them needs matplotlib, which is an extra."""
+"""Pictures as PNG files, drawn with the optional package matplotlib."""

@@ -1,18 +1,18 @@
-"""Curves of a sweep, one line per criterion: scores and eigenvalues against percent pruned, losses, noise tolerance."""
+"""Curves of a sweep, one line per criterion: scores, losses, eigenvalues, and noise tolerance."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalprune.analysis.plots.figures import CYCLE, GRAY, label, legend_below, panel, plain_logarithm, save
+from causalprune.analysis.plots.figures import CYCLE, GRAY, label, panel, plain_logarithm
 from causalprune.analysis.report.phase import decades
-from causalprune.analysis.report.series import Block
+from causalprune.analysis.report.series import Block, Series
 from causalprune.base.units import moments, percent
 
 if TYPE_CHECKING:
@@ -22,21 +22,8 @@ _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9
 _MARKERS = "osD^vPX*"
 
 
-@dataclass(frozen=True)
-class _Curve:
-    """The values of several seeds at increasing places.
-
-    Attributes:
-        x: Places.
-        values: At each place, one per seed; at least one.
-        band: Whether one standard deviation is drawn beside the mean.
-        dots: Whether the seeds are.
-    """
-
-    x: Sequence[float]
-    values: Sequence[Sequence[float]]
-    band: bool = True
-    dots: bool = True
+Curve = Sequence[tuple[float, Sequence[float]]]
+"""Increasing places, and at each the values of the seeds, at least one."""
 
 
 def color_of(criteria: Sequence[str]) -> dict[str, str]:
@@ -45,65 +32,54 @@ def color_of(criteria: Sequence[str]) -> dict[str, str]:
 
 
 def plot_curves(block: Block, key: str, colors: Mapping[str, str], path: Path) -> None:
-    """Draw a metric against the percent pruned: mean, one standard deviation, every seed, the dense network.
+    """Draw a metric against percent pruned: its mean, one standard deviation, each seed, and the dense network.
 
     Args:
         block: The rows.
         key: ``score`` or ``loss``.
-        colors: By criterion.
+        colors: Color of each criterion.
         path: PNG file to write.
     """
     in_percent = key == "score" and block.metric == "top1"
     scale = 100 if in_percent else 1
-    curves = {}
-    for series in block.series:
-        found = [(s, [scale * v for v in values]) for s in series.sparsities if (values := series.values(key, s))]
-        curves[series.criterion] = _Curve([float(decades(s)) for s, _ in found], [v for _, v in found])
-
-    def finish(axes: Axes) -> None:
+    curves = _over_sparsities(block, lambda series, s: [scale * v for v in series.values(key, s)])
+    dense = [scale * value for value in block.dense("dense" if key == "score" else f"dense_{key}")]
+    with _drawn(curves, colors, path, dense) as axes:
         _axis_towards_all(axes, block.sparsities)
         if key == "loss":
             plain_logarithm(axes)
             axes.set_ylabel("loss on the test split")
-            return
-        axes.set_ylabel("accuracy on the test split (%)" if in_percent else "R² on the test split")
-        if not in_percent:
-            # A network that predicts worse than the mean by far would flatten all others.
+        elif in_percent:
+            axes.set_ylabel("accuracy on the test split (%)")
+        else:
+            axes.set_ylabel("R² on the test split")
+            # A network that predicts far worse than the mean would flatten all others.
             axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5))
-
-    dense = [scale * value for value in block.dense("dense" if key == "score" else f"dense_{key}")]
-    _draw(curves, colors, path, finish, dense=mean(dense) if dense else None)
 
 
 def plot_eigenvalues(block: Block, space: str, colors: Mapping[str, str], path: Path) -> None:
-    """Draw the largest Hessian eigenvalue against the percent pruned: mean and seeds, and the dense network's.
+    """Draw the largest Hessian eigenvalue against percent pruned: its mean, each seed, and the dense network.
 
     Args:
         block: The rows.
         space: ``unpruned`` or ``all`` parameters.
-        colors: By criterion.
+        colors: Color of each criterion.
         path: PNG file to write.
     """
-    curves = {}
-    for series in block.series:
-        found = [(s, v) for s in series.sparsities if (v := series.largest_eigenvalues(space, s))]
-        curves[series.criterion] = _Curve([float(decades(s)) for s, _ in found], [v for _, v in found], band=False)
-
-    def finish(axes: Axes) -> None:
+    curves = _over_sparsities(block, lambda series, s: series.largest_eigenvalues(space, s))
+    with _drawn(curves, colors, path, block.dense_eigenvalues(), band=False) as axes:
         _axis_towards_all(axes, block.sparsities)
-        values = [v for curve in curves.values() for of_seeds in curve.values for v in of_seeds]
+        values = [v for curve in curves.values() for _, of_seeds in curve for v in of_seeds]
         if values and min(values) > 0:
             plain_logarithm(axes)
         axes.set_ylabel("largest eigenvalue of the Hessian")
         axes.set_title("over the unpruned parameters" if space == "unpruned" else "over all parameters", fontsize=10.5)
 
-    dense = block.dense_eigenvalues()
-    _draw(curves, colors, path, finish, dense=mean(dense) if dense else None)
-
 
 def plot_iterations(block: Block, sparsity: float, colors: Mapping[str, str], path: Path) -> None:
-    """Draw the validation loss before each recording, and after the last training, over the iterations."""
-    curves, final = {}, False
+    """Draw the validation loss before the recording of each iteration, and after the last training."""
+    curves: dict[str, Curve] = {}
+    final = False
     for series in block.series:
         losses: dict[int, list[float]] = {}
         for row in series.at(sparsity):
@@ -111,18 +87,13 @@ def plot_iterations(block: Block, sparsity: float, colors: Mapping[str, str], pa
                 if line.get("validation_loss") is not None:
                     losses.setdefault(place, []).append(line["validation_loss"])
                 final = final or line["iteration"] is None
-        places = sorted(losses)
-        curves[series.criterion] = _Curve(places, [losses[place] for place in places], dots=False)
-    last = max((int(curve.x[-1]) for curve in curves.values() if curve.x), default=0)
-
-    def finish(axes: Axes) -> None:
+        curves[series.criterion] = sorted(losses.items())
+    last = max((int(curve[-1][0]) for curve in curves.values() if curve), default=0)
+    with _drawn(curves, colors, path, dots=False) as axes:
         ticks = list(range(1, last + 1))
         axes.set_xticks(ticks, [str(t) for t in ticks[:-1]] + (["end"] if final else [str(last)]))
-        axes.set_xlabel("before the recording of iteration")
-        axes.set_ylabel("validation loss")
+        axes.set(xlabel="before the recording of iteration", ylabel="validation loss")
         axes.set_title(f"{percent(sparsity)} % pruned at the end")
-
-    _draw(curves, colors, path, finish)
 
 
 def plot_noise(block: Block, sparsity: float, colors: Mapping[str, str], path: Path) -> None:
@@ -130,68 +101,75 @@ def plot_noise(block: Block, sparsity: float, colors: Mapping[str, str], path: P
     found = {s.criterion: [row["noise"] for row in s.at(sparsity) if row.get("noise")] for s in block.series}
     curves = {}
     for name, rows in {"not pruned": block.dense("dense_noise"), **found}.items():
-        at = {r: [row["mean"][i] for row in rows] for i, r in enumerate(rows[0]["sigma"] if rows else [])}
-        whole = {sigma: values for sigma, values in at.items() if None not in values}
-        curves[name] = _Curve(list(whole), list(whole.values()), band=False, dots=False)
-
-    def finish(axes: Axes) -> None:
+        means = zip(*(row["mean"] for row in rows), strict=True)
+        sigmas = rows[0]["sigma"] if rows else []
+        curves[name] = [(s, values) for s, values in zip(sigmas, means, strict=True) if None not in values]
+    with _drawn(curves, colors, path, band=False, dots=False) as axes:
         axes.set_xscale("log")
         plain_logarithm(axes)
-        axes.set_xlabel("σ of the noise")
-        axes.set_ylabel("loss relative to none")
+        axes.set(xlabel="σ of the noise", ylabel="loss relative to none")
         axes.set_title(f"{percent(sparsity)} % pruned", fontsize=10.5)
 
-    _draw(curves, colors, path, finish)
+
+def _over_sparsities(block: Block, values_of: Callable[[Series, float], list[float]]) -> dict[str, Curve]:
+    """The curve of each criterion over the decades of weights removed."""
+    return {
+        series.criterion: [(float(decades(s)), values) for s in series.sparsities if (values := values_of(series, s))]
+        for series in block.series
+    }
 
 
-def _draw(
-    curves: Mapping[str, _Curve],
+@contextmanager
+def _drawn(
+    curves: Mapping[str, Curve],
     colors: Mapping[str, str],
     path: Path,
-    finish: Callable[[Axes], None],
+    dense: Sequence[float] = (),
     *,
-    dense: float | None = None,
-) -> None:
-    """One line per criterion with its own color and marker, the dense network's dashed, and a legend below.
+    band: bool = True,
+    dots: bool = True,
+) -> Iterator[Axes]:
+    """Draw a line per criterion and a legend below; the body sets the scales and labels of the axes.
 
     Args:
-        curves: By criterion, or ``not pruned``; what is empty isn't drawn.
-        colors: By criterion.
+        curves: By criterion, or ``not pruned``; empty ones aren't drawn.
+        colors: Color of each criterion.
         path: PNG file to write.
-        finish: Scales and names the axes.
-        dense: The dense network's value, the same everywhere.
+        dense: Values of the dense networks, whose mean is a dashed line.
+        band: Draw a band of one standard deviation around the mean.
+        dots: Draw the values of the single seeds, if there are several.
     """
-    drawing, axes = panel()
-    if dense is not None:
-        axes.axhline(dense, color=GRAY, linewidth=1.4, linestyle="--", label="not pruned", zorder=1)
-    for name, curve in curves.items():
-        if not curve.x:
-            continue
-        middle = np.array([mean(v) for v in curve.values])
-        if name not in colors:
-            axes.plot(curve.x, middle, color=GRAY, linewidth=1.4, linestyle="--", label=name, zorder=1)
-            continue
-        color, marker = colors[name], _MARKERS[list(colors).index(name) % len(_MARKERS)]
-        if curve.band:
-            deviation = np.array([moments(v)["std"] or 0.0 for v in curve.values])
-            axes.fill_between(curve.x, middle - deviation, middle + deviation, color=color, alpha=0.15, linewidth=0)
-        axes.plot(curve.x, middle, marker=marker, color=color, markersize=5, linewidth=1.6, label=label(name, 24))
-        dots = [(x, v) for x, values in zip(curve.x, curve.values, strict=True) if len(values) > 1 for v in values]
-        if curve.dots and dots:
-            x, y = zip(*dots, strict=True)
-            axes.plot(x, y, ".", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
-    finish(axes)
-    legend_below(drawing)
-    save(drawing, path)
+    with panel(path) as axes:
+        if dense:
+            axes.axhline(mean(dense), color=GRAY, linewidth=1.4, linestyle="--", label="not pruned", zorder=1)
+        for name, curve in curves.items():
+            if not curve:
+                continue
+            places, values = zip(*curve, strict=True)
+            middle = np.array([mean(v) for v in values])
+            if name not in colors:
+                axes.plot(places, middle, color=GRAY, linewidth=1.4, linestyle="--", label=name, zorder=1)
+                continue
+            color, marker = colors[name], _MARKERS[list(colors).index(name) % len(_MARKERS)]
+            if band:
+                deviation = np.array([moments(v)["std"] or 0.0 for v in values])
+                axes.fill_between(places, middle - deviation, middle + deviation, color=color, alpha=0.15, linewidth=0)
+            axes.plot(places, middle, marker=marker, color=color, markersize=5, linewidth=1.6, label=label(name, 24))
+            points = [(x, v) for x, of_seeds in curve if len(of_seeds) > 1 for v in of_seeds]
+            if dots and points:
+                axes.plot(*zip(*points, strict=True), ".", color=color, markersize=4, alpha=0.6, markeredgewidth=0)
+        yield axes
+        # Below the axes it hides nothing, and finding a free place among many dots would take seconds.
+        axes.figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
 
 
 def _axis_towards_all(axes: Axes, sparsities: Sequence[float]) -> None:
-    """Percent pruned, with each decade towards 100 % as wide as the one before."""
+    """Make the x axis percent pruned, with equal room for each decade toward 100 %."""
     low, high = float(decades(min(sparsities))), float(decades(max(sparsities)))
     margin = 0.04 * max(high - low, 0.1)
     axes.set_xlim(low - margin, high + margin)
     ticks: list[float] = []
-    # What was measured comes first, round numbers where they leave room.
+    # Measured sparsities come first, then round numbers where there is room.
     for tick in (*sorted(set(sparsities)), *_TICKS):
         place = float(decades(tick))
         if low <= place <= high and all(abs(place - decades(t)) > 0.07 * (high - low) for t in ticks):

@@ -1,9 +1,11 @@
-"""What all pictures have in common: colors, a bare style, PNG files."""
+"""What all pictures share: colors, a plain style, PNG files."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, which color-blind readers can tell apart.
+# Okabe and Ito's colors, which people with color blindness can tell apart.
 BLUE, ORANGE, GRAY = "#0072B2", "#E69F00", "#B4B4B4"
 CYCLE = (BLUE, "#D55E00", "#009E73", "#CC79A7", ORANGE, "#56B4E9", "#7A5195", "#8C6D31")
 INK = "#333333"
@@ -23,22 +25,20 @@ DOTS_PER_INCH = 160
 
 
 def require_matplotlib() -> None:
-    """Check that matplotlib can be imported: before the work whose result is to be drawn.
+    """Check that matplotlib can be imported; called before the work whose result will be drawn.
 
     Raises:
-        UsageError: It can't.
+        UsageError: matplotlib is missing.
     """
     try:
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            "plots", expected="matplotlib", found=str(error), remedy="pip install 'causalprune[plots]'"
-        ) from error
+        raise UsageError("plots need matplotlib: pip install 'causalprune[plots]'") from error
 
 
 def figure(width: float, height: float) -> Figure:
-    """A figure of so many inches, outside pyplot's global state and without a display.
+    """A figure with this size in inches; it needs no display and doesn't touch pyplot's global state.
 
     Raises:
         UsageError: matplotlib is missing.
@@ -53,36 +53,32 @@ def figure(width: float, height: float) -> Figure:
 
 
 def style(axes: Axes) -> None:
-    """Plain axes: no box, gray ticks."""
+    """Make axes plain: no box, gray ticks."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#999999")
     axes.tick_params(colors=INK, labelsize=9)
-    axes.title.set_fontsize(10.5)
 
 
-def panel() -> tuple[Figure, Axes]:
-    """A figure of one plain pair of axes, in the size of most pictures of a page."""
+@contextmanager
+def panel(path: Path) -> Iterator[Axes]:
+    """A figure with one pair of plain axes, in the size of most pictures of a page; saved after the body."""
     drawing = figure(6.2, 4.2)
     axes = drawing.subplots()
     style(axes)
-    return drawing, axes
+    yield axes
+    save(drawing, path)
 
 
 def plain_logarithm(axes: Axes) -> None:
-    """A logarithmic y axis with ticks such as 0.2, 0.5, 1."""
+    """Make the y axis logarithmic, with ticks such as 0.2, 0.5, 1."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    # Over many decades only powers of ten have room.
+    # Over many decades there is room for powers of ten only.
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter("{x:g}")
-
-
-def legend_below(figure: Figure) -> None:
-    """A legend under the axes, where it hides nothing; looking for a place among many dots would take seconds."""
-    figure.legend(loc="outside lower center", ncols=4, fontsize=9, frameon=False)
 
 
 def patch(color: str, label: str) -> Any:
@@ -104,15 +100,15 @@ def save(figure: Figure, path: Path) -> None:
         raise UsageError("plot", expected=expected, found=path.name)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        # A name in a script that the font lacks is drawn as boxes; that isn't worth a warning.
+        # Characters that the font lacks are drawn as boxes, which isn't worth a warning.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
-        # Without the version of matplotlib in it, equal pictures are equal bytes.
+        # Without matplotlib's version in the file, equal pictures have equal bytes.
         figure.savefig(buffer, format="png", metadata={"Software": None})
     write_atomic(path, buffer.getvalue())
 
 
 def label(name: str, limit: int) -> str:
-    """A name of the user's on one line, its end if it is long, without matplotlib's mathematics."""
+    """A user's name on one line, shortened to its end if it is long, with ``$`` escaped."""
     line = " ".join(name.split())
     return (line if len(line) <= limit else "…" + line[1 - limit :]).replace("$", r"\$")
 

@@ -1,4 +1,4 @@
-"""Maps of a sweep: what is pruned of each layer at each sparsity, and how alike the masks of each two criteria are."""
+"""Heat maps of a sweep: how much of each layer is pruned, and how much the masks of the criteria overlap."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_ANNOTATED_LAYERS = 24
 
 
 def plot_layers(series: Series, path: Path) -> None:
-    """Draw how much of every layer is pruned at every sparsity, as a mean over the seeds."""
+    """Draw how much of each layer is pruned at each sparsity, as a mean over the seeds."""
     sparsities, layers = series.sparsities, series.rows[0]["layers"]
     values = np.array(
         [[mean(row["layers"][i]["sparsity"] for row in series.at(s)) for s in sparsities] for i in range(len(layers))]
@@ -26,7 +26,7 @@ def plot_layers(series: Series, path: Path) -> None:
     rows = len(layers)
     drawing = figure(6.2, 1.3 + 0.3 * min(max(rows, 3), MAX_ANNOTATED_LAYERS))
     axes = drawing.subplots()
-    # By the decades that are gone, because 99 % and 99.9 % are as far apart as 90 % and 99 %.
+    # The color follows the decades, because 99 % and 99.9 % are as far apart as 90 % and 99 %.
     shade = decades(np.minimum(values, 0.9999))
     axes.imshow(shade, cmap="Blues", vmin=0, vmax=4, aspect="auto", interpolation="nearest")
     if rows <= MAX_ANNOTATED_LAYERS:
@@ -48,12 +48,12 @@ def plot_layers(series: Series, path: Path) -> None:
 
 
 def plot_overlap(names: Sequence[str], jaccard: npt.NDArray[np.floating], sparsity: float, path: Path) -> None:
-    """Draw the Jaccard index of the kept weights of every pair of criteria.
+    """Draw the Jaccard index of the kept weights for each pair of criteria.
 
     Args:
-        names: (C,) criteria.
-        jaccard: (C, C), a mean over the seeds.
-        sparsity: At which.
+        names: C names of criteria.
+        jaccard: (C, C) Jaccard indices, a mean over the seeds.
+        sparsity: The sparsity of the masks.
         path: PNG file to write.
     """
     side = 1.6 + 0.55 * max(len(names), 3)
@@ -74,5 +74,5 @@ def plot_overlap(names: Sequence[str], jaccard: npt.NDArray[np.floating], sparsi
 
 
 def _cell(sparsity: float) -> str:
-    """Few digits, because there is room for few."""
+    """A sparsity in percent with few digits, because a cell has little room."""
     return percent(sparsity, 0 if sparsity < 0.9 or sparsity == 1 else 1 if sparsity < 0.99 else 2)

@@ -1,4 +1,4 @@
-"""A picture of a pruned network beside the dense one."""
+"""A picture that compares a pruned network with the dense one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_NAMED_LAYERS = 24
 
 
 def plot_evaluation(evaluation: Mapping[str, Any], path: Path) -> None:
-    """Draw what pruning did: score and cost beside the dense network's, and the sparsity of each layer.
+    """Draw score and cost of the pruned and the dense network, and the sparsity of each layer.
 
     Args:
         evaluation: The field ``evaluation`` of the result of ``evaluate``.
@@ -39,7 +39,7 @@ def plot_evaluation(evaluation: Mapping[str, Any], path: Path) -> None:
 
 
 def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
-    """Bars of score, weights and FLOPs, the pruned network's over the dense one's."""
+    """Draw bars of score, weights and FLOPs for the dense and the pruned network."""
     style(axes)
     dense = evaluation["reference"] or {}
     score, name = ("top1", "top-1\naccuracy") if evaluation.get("top1") is not None else ("r2", "R²")
@@ -48,7 +48,7 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     flops, dense_flops = evaluation["flops_theoretical"], evaluation["flops_dense"]
 
     def show(value: float | None) -> str:
-        # Where all test targets are equal there is no R².
+        # There is no R² if all test targets are equal.
         return "none" if value is None else f"{100 * value:.1f} %" if score == "top1" else f"{value:.3f}"
 
     rows = [
@@ -63,9 +63,7 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
         ):
             width = max(value or 0.0, 0.0)
             axes.barh(y + offset, width, height=0.36, color=color)
-            axes.annotate(
-                text, (width, y + offset), (4, 0), textcoords="offset points", va="center", color=INK, fontsize=9
-            )
+            _write(axes, text, (width, y + offset), 9)
     axes.set_yticks(range(len(rows)), [row[0] for row in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlim(0, 1.32)
@@ -77,7 +75,7 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
 
 
 def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
-    """One horizontal bar per tensor: how much of it is pruned."""
+    """Draw one horizontal bar per tensor: how much of it is pruned."""
     if not layers:
         raise DataError("layers to plot", expected="at least one", found="none")
     style(axes)
@@ -90,16 +88,8 @@ def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
     axes.axvline(overall, color=ORANGE, linewidth=1.6)
     if len(layers) <= MAX_NAMED_LAYERS:
         axes.set_yticks(rows, [label(str(layer["name"]).removesuffix(".weight"), 18) for layer in layers])
-        for row, value, left in zip(rows, sparsity, kept, strict=True):
-            axes.annotate(
-                f"{percent(value, 1)} %  ({count(left)} left)",
-                (1, row),
-                (4, 0),
-                textcoords="offset points",
-                va="center",
-                color=INK,
-                fontsize=8,
-            )
+        for row, (value, left) in enumerate(zip(sparsity, kept, strict=True)):
+            _write(axes, f"{percent(value, 1)} %  ({count(left)} left)", (1, row), 8)
     else:
         axes.set_ylabel("prunable tensor")
     axes.tick_params(axis="y", length=0)
@@ -107,3 +97,8 @@ def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
     axes.set_xticks([0, 0.5, 1], ["0", "50 %", "100 %"])
     axes.set_ylim(len(layers) - 0.4, -0.6)
     axes.set_title(f"pruned per layer, {percent(overall, 1)} % in all (line)")
+
+
+def _write(axes: Axes, text: str, end: tuple[float, float], fontsize: int) -> None:
+    """Write to the right of the end of a bar."""
+    axes.annotate(text, end, (4, 0), textcoords="offset points", va="center", color=INK, fontsize=fontsize)

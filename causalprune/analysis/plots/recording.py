@@ -1,4 +1,4 @@
-"""Pictures of a recording, and of a path of fits to it."""
+"""Pictures of a recording and of the regularization path of a fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from causalprune.base.units import percent
 
 
 def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray[np.floating], path: Path) -> None:
-    """Draw what was recorded at every step: the loss change and the length of the step.
+    """Draw the loss change and the length of each recorded step.
 
     Args:
         loss_change: (T,) ΔL.
@@ -50,7 +50,7 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
                 label=f"median of {2 * half + 1} steps",
             )
     change.axhline(0, color=INK, linewidth=0.8, linestyle=":")
-    # A few wild steps shouldn't flatten all the others; matplotlib draws those outside at no place, so say it.
+    # A few extreme steps shouldn't flatten all others; the title tells how many lie outside.
     low, high = np.percentile(loss_change, [0.5, 99.5])
     margin = 0.15 * (high - low)
     outside = int(np.count_nonzero((loss_change < low - margin) | (loss_change > high + margin)))
@@ -62,8 +62,7 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
         + (f" ({outside:,} beyond the axis)" if outside else "")
     )
     change.set_ylabel("loss change ΔL")
-    norm.set_ylabel("step length ‖Δθ‖")
-    norm.set_xlabel("recorded step")
+    norm.set(ylabel="step length ‖Δθ‖", xlabel="recorded step")
     norm.set_ylim(bottom=0)
     if change.get_legend_handles_labels()[0]:
         change.legend(loc="lower right", fontsize=9, edgecolor="none")
@@ -71,14 +70,14 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
 
 
 def plot_path(evidence: dict[str, Any], path: Path) -> None:
-    """Draw the solutions at all α of a fit.
+    """Draw number of nonzero γ, R² and duality gap for all α of a fit.
 
     Args:
-        evidence: Of a fit with several α, as JSON.
+        evidence: The evidence of a fit with several α, as JSON.
         path: PNG file to write, atomically.
 
     Raises:
-        DataError: The fit has one α only.
+        DataError: The fit has only one α.
         UsageError: matplotlib is missing, or ``path`` doesn't end in ``.png``.
         StorageError: The file system refused.
     """
@@ -106,9 +105,6 @@ def plot_path(evidence: dict[str, Any], path: Path) -> None:
     fit.set_ylabel("R²")
     fit.legend(fontsize=9, edgecolor="none")
     gap.plot(share, [max(point["relative_gap"], 1e-17) for point in points], ".-", color=BLUE)
-    gap.set_yscale("log")
-    gap.set_ylabel("relative gap")
-    gap.set_xscale("log")
+    gap.set(xscale="log", xlabel="α as a share of alpha_max", yscale="log", ylabel="relative gap")
     gap.invert_xaxis()
-    gap.set_xlabel("α as a share of alpha_max")
     save(drawing, path)

@@ -1,1 +1,1 @@
-"""The HTML page that shows what a sweep found."""
+"""The HTML page that shows the results of a sweep."""

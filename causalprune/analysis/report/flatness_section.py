@@ -1,4 +1,4 @@
-"""The section of a report about the flatness of the loss: Hessian spectra and noise tolerance."""
+"""The part of a report about the flatness of the loss: Hessian spectra and noise tolerance."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from causalprune.base.units import mean_and_spread, percent
 MAX_DENSITIES = 4
 
 
-def flatness(section: Section) -> tuple[str, ...]:
-    """Hessian spectra and noise tolerance, where evaluate measured them."""
+def flatness(section: Section) -> None:
+    """Show Hessian spectra and noise tolerance, if they were measured."""
     page, block = section.page, section.block
     draws = []
-    has_hessian, has_noise = (any(row.get(name) for row in block.rows) for name in ("hessian", "noise"))
-    if has_hessian:
+    missing = [name for name in ("hessian", "noise") if not any(row.get(name) for row in block.rows)]
+    section.missing += missing
+    if "hessian" not in missing:
         draws += [
             section.picture(
                 f"eigenvalues-{space}",
@@ -31,19 +32,16 @@ def flatness(section: Section) -> tuple[str, ...]:
             for space in ("unpruned", "all")
         ]
         draws += _densities(section)
-    if has_noise:
+    if "noise" not in missing:
         draws += section.pictures_at(
             MAX_DENSITIES,
             "noise",
             lambda sparsity, path: plot_noise(block, sparsity, section.colors, path),
             "Relative loss under noise",
         )
-    missing: tuple[str, ...] = () if has_hessian else ("hessian",)
-    missing += () if has_noise else ("noise",)
     if not draws:
-        return missing
-    page.heading("Flatness", section.level)
-    page.pictures(draws)
+        return
+    section.show("Flatness", draws)
     lines = block.eigenvalue_lines()
     if lines:
         page.table(["largest eigenvalue", "unpruned", "all parameters"], [_eigenvalue_row(line) for line in lines])
@@ -55,7 +53,6 @@ def flatness(section: Section) -> tuple[str, ...]:
         "is added to the unpruned parameters.",
         "note",
     )
-    return missing
 
 
 def _densities(section: Section) -> list[tuple[Path, str]]:
@@ -63,15 +60,11 @@ def _densities(section: Section) -> list[tuple[Path, str]]:
     seed = min(row["seed"] for row in block.rows)
     draws = []
     for sparsity in section.sampled(MAX_DENSITIES):
-        spectra: list[tuple[str, str, Mapping[str, Any]]] = []
-        for series in block.series:
-            for row in series.at(sparsity):
-                if row["seed"] != seed or not row.get("hessian"):
-                    continue
-                dense = row.get("dense_hessian")
-                if dense and not spectra and dense["all"]["density"]:
-                    spectra.append(("not pruned", GRAY, dense["all"]))
-                spectra.append((series.criterion, section.colors[series.criterion], row["hessian"]["unpruned"]))
+        rows = [r for s in block.series for r in s.at(sparsity) if r["seed"] == seed and r.get("hessian")]
+        spectra = [(r["criterion"], section.colors[r["criterion"]], r["hessian"]["unpruned"]) for r in rows]
+        dense = rows[0].get("dense_hessian") if rows else None
+        if dense and dense["all"]["density"]:
+            spectra.insert(0, ("not pruned", GRAY, dense["all"]))
         if any(spectrum["density"] for _, _, spectrum in spectra):
             draws.append(
                 section.picture(

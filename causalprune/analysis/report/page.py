@@ -1,4 +1,4 @@
-"""An HTML page in one file: headings, text, tables and pictures, readable on a desk and on a phone, without scripts."""
+"""An HTML page in one file, without scripts: headings, text, tables and pictures, for screens of any width."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from causalprune.base.errors import storage_errors
 from causalprune.base.units import percent
 
 GENERATOR = "causalprune report"
-"""The program that a page names as its generator."""
+"""The generator that the head of a page names."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table with more than text.
+    """A cell of a table.
 
     Attributes:
-        text: What it says.
-        spread: A smaller addition, such as ``±0.3``.
-        best: Whether it stands out.
+        text: Its text.
+        spread: An addition in smaller type, such as ``±0.3``.
+        best: Whether it is bold.
     """
 
     text: str
@@ -40,7 +40,7 @@ class Page:
     """Collects the parts of a page; the template escapes all text.
 
     Args:
-        title: Of the window and of the page.
+        title: Title of the window and of the page.
     """
 
     def __init__(self, title: str) -> None:
@@ -48,25 +48,25 @@ class Page:
         self._parts: list[dict[str, Any]] = []
 
     def heading(self, text: str, level: int = 2) -> None:
-        """A heading of level 2 or 3."""
+        """Add a heading of level 2 or 3."""
         self._parts.append({"kind": "heading", "text": text, "level": level})
 
     def text(self, text: str, style: str = "") -> None:
-        """A paragraph; ``style`` is ``lead``, ``note`` or nothing."""
+        """Add a paragraph; ``style`` is ``lead``, ``note`` or empty."""
         self._parts.append({"kind": "text", "text": text, "style": style})
 
     def table(self, head: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
-        """A table that scrolls by itself where it is wider than the screen; the first column names the rows."""
+        """Add a table, which scrolls if it is wider than the screen; the first column names the rows."""
         cells = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
         self._parts.append({"kind": "table", "head": head, "rows": cells})
 
     def pictures(self, drawn: Sequence[tuple[Path, str]], *, small: bool = False) -> None:
-        """PNG files, as many side by side as fit, each with the text that describes it."""
+        """Add PNG files side by side, as many per row as fit, each with its alternative text."""
         pictures = [{"base64": base64.b64encode(path.read_bytes()).decode(), "text": text} for path, text in drawn]
         self._parts.append({"kind": "pictures", "pictures": pictures, "small": small})
 
     def html(self) -> str:
-        """The page."""
+        """Render the page."""
         from jinja2 import Environment, StrictUndefined
 
         environment = Environment(
@@ -81,7 +81,7 @@ class Page:
 
 
 def is_page(path: Path) -> bool:
-    """Whether a file is one of these pages."""
+    """Whether a file is a page of a report."""
     if not path.is_file():
         return False
     with storage_errors(path, "read"), path.open("rb") as file:
@@ -90,17 +90,19 @@ def is_page(path: Path) -> bool:
 
 @dataclass
 class Section:
-    """The part of a page about one block of rows: what its sections draw from and to.
+    """The part of a page about one block of rows, shared by the functions that fill it.
 
     Attributes:
-        page: Where they are added.
-        block: The rows.
-        colors: By criterion.
-        read_mask: Reads the (P,) mask of a row, True for kept weights; None where it is gone.
-        folder: Where pictures go.
-        prefix: What their names begin with.
-        level: Of the headings.
-        pictures: Names of those that were drawn.
+        page: The page to add to.
+        block: The rows to show.
+        colors: Color of each criterion.
+        read_mask: Reads the (P,) bool mask of a row, True for kept weights; None if the file is gone.
+        folder: Folder of the pictures.
+        prefix: Prefix of their file names.
+        level: Level of the headings.
+        pictures: File names of the pictures drawn so far.
+        missing: What the sweep lacks for the parts that were left out: ``seeds``, ``fit``, ``criteria``, ``masks``,
+            ``iterations``, ``hessian`` or ``noise``.
     """
 
     page: Page
@@ -111,9 +113,17 @@ class Section:
     prefix: str
     level: int
     pictures: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def show(self, heading: str, pictures: Sequence[tuple[Path, str]], note: str = "", *, small: bool = False) -> None:
+        """Add a heading, pictures and, if there is one, a note about them."""
+        self.page.heading(heading, self.level)
+        self.page.pictures(pictures, small=small)
+        if note:
+            self.page.text(note, "note")
 
     def picture(self, name: str, draw: Callable[[Path], None], text: str) -> tuple[Path, str]:
-        """Draw a picture; returns what :meth:`Page.pictures` takes."""
+        """Draw a picture to a file; returns its path and text, as :meth:`show` and :meth:`Page.pictures` take them."""
         path = self.folder / f"{self.prefix}{name}.png"
         draw(path)
         self.pictures.append(path.name)
@@ -122,14 +132,14 @@ class Section:
     def pictures_at(
         self, most: int, name: str, draw: Callable[[float, Path], None], text: str
     ) -> list[tuple[Path, str]]:
-        """The same picture at several sparsities."""
+        """Draw the same picture at up to ``most`` sparsities."""
         return [
             self.picture(f"{name}-{percent(s)}", partial(draw, s), f"{text} at {percent(s)} % pruned")
             for s in self.sampled(most)
         ]
 
     def sampled(self, most: int) -> list[float]:
-        """At most so many of the block's sparsities above 0 (if there are any), evenly spaced, including the last."""
+        """At most ``most`` of the block's sparsities above 0 (if any is), evenly spaced, including the highest."""
         values = [s for s in self.block.sparsities if s > 0] or self.block.sparsities
         if len(values) <= most:
             return values

@@ -1,4 +1,4 @@
-"""The phase shift: at which sparsity a network's score falls, and how sharply."""
+"""The phase shift: the sparsity at which the score of a network falls, and how sharply it falls."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from causalprune.base.units import moments, percent
 
 WIDTH_FACTOR = 2 * math.log(9)
-"""A logistic falls from 90 % to 10 % of its height within this many times its scale."""
+"""A logistic function falls from 90 % to 10 % of its height over this many times its scale."""
 
 DEFINITION = (
     "The score is fitted by f + (c − f)/(1 + exp((x − x₀)/w)) with x = −log₁₀(1 − sparsity), the decades of weights "
@@ -30,8 +31,8 @@ class Drop:
     Attributes:
         position: x₀ in decades; the sparsity there is 1 − 10^(−x₀).
         width: Decades from 90 % to 10 % of the height.
-        inside: How many sampled sparsities lie on the slope, between 10 % and 90 % of the height. With fewer than two
-            the width is no more than a bound by the spacing of the samples.
+        inside: Number of sampled sparsities on the slope, between 10 % and 90 % of the height. With fewer than two,
+            the width only reflects the spacing of the samples.
     """
 
     position: float
@@ -46,13 +47,13 @@ class PhaseShift:
     Attributes:
         sparsity: 1 − 10^(−mean x₀).
         low: The sparsity one standard deviation of x₀ below, at least 0; None for one seed.
-        high: The same above.
+        high: The same above; None for one seed.
         width: Mean width in decades.
-        width_spread: Its standard deviation; None for one seed.
-        inside: Sampled sparsities on the slope, of the seed with the fewest.
-        seeds: Curves that fall within what was sampled.
-        curves: All of them.
-        undetermined: Why it can't be said of the others, and of how many; empty if there are none.
+        width_spread: Standard deviation of the width; None for one seed.
+        inside: Number of sampled sparsities on the slope, for the seed with the fewest.
+        seeds: Number of curves with a drop among the sampled sparsities.
+        curves: Number of all curves.
+        undetermined: Why the other curves have no drop, and how many; empty if there are none.
     """
 
     sparsity: float
@@ -67,7 +68,7 @@ class PhaseShift:
 
 
 def decades(sparsity: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """−log₁₀(1 − sparsity): 0 at nothing pruned, 1 at 90 %, 2 at 99 %."""
+    """−log₁₀(1 − sparsity): 0 for nothing pruned, 1 at 90 %, 2 at 99 %."""
     return -np.log10(1 - np.asarray(sparsity, dtype=np.float64))
 
 
@@ -75,14 +76,14 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
     """Fit the logistic of :data:`DEFINITION` by least squares.
 
     Args:
-        sparsity: Distinct, in [0, 1).
-        score: At each.
+        sparsity: Distinct sparsities in [0, 1).
+        score: The score at each.
         ceiling: Score of the dense network.
-        floor: Score of guessing: of the answer that is best without looking at the input.
+        floor: Score of the best constant answer, the majority baseline.
 
     Returns:
-        The drop; or in words why there is none to be seen: fewer than three sparsities, all of the scores above the
-        half, or all of them below.
+        The drop; or in words why none is visible: fewer than three sparsities, or all scores above the half, or all
+        below.
     """
     from scipy.optimize import least_squares
 
@@ -98,10 +99,10 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
         return f"beyond {percent(max(sparsity))} %"
     if height.max() < 0.5:
         return f"below {percent(min(sparsity))} %"
-    # The last sample above the half and the one after it bracket a first guess.
+    # The first guess is between the last sample above the half and the next one.
     last = int(np.flatnonzero(height >= 0.5)[-1])
     guess = x[last] if last + 1 == len(x) else (x[last] + x[last + 1]) / 2
-    # A scale far below the spacing of the samples can't be told from a step.
+    # A scale far below the spacing of the samples is indistinguishable from a step.
     smallest = float(np.diff(x).min()) / 50
 
     def residuals(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -116,28 +117,26 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
 
 
 def phase_shift(found: Sequence[Drop | str]) -> PhaseShift | str:
-    """Mean and spread over the seeds in which :func:`find_drop` found one; or why it found none in any.
+    """Mean and spread over the seeds that have a drop; or in words why none has.
 
     Args:
-        found: What it said of each seed, at least one.
+        found: What :func:`find_drop` returned for each seed, at least one.
     """
+    if isinstance(found[0], str) and len(set(found)) == 1:
+        return found[0]
     reasons = Counter(one for one in found if isinstance(one, str))
-    if len(reasons) == 1 and reasons.total() == len(found):
-        return next(iter(reasons))
     undetermined = ", ".join(f"{reason} in {count} of {len(found)} seeds" for reason, count in reasons.items())
     drops = [one for one in found if isinstance(one, Drop)]
     if not drops:
         return undetermined
-    position, width = moments([d.position for d in drops]), moments([d.width for d in drops])
-    middle, spread = position["mean"], position["std"]
-    assert middle is not None
-    assert width["mean"] is not None
+    positions, widths = [d.position for d in drops], [d.width for d in drops]
+    middle, spread = mean(positions), moments(positions)["std"]
     return PhaseShift(
         sparsity=1 - 10**-middle,
         low=None if spread is None else max(0.0, 1 - 10 ** -(middle - spread)),
         high=None if spread is None else 1 - 10 ** -(middle + spread),
-        width=width["mean"],
-        width_spread=width["std"],
+        width=mean(widths),
+        width_spread=moments(widths)["std"],
         inside=min(d.inside for d in drops),
         seeds=len(drops),
         curves=len(found),

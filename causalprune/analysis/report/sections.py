@@ -1,4 +1,4 @@
-"""The sections of a report: each shows one thing of a block of rows, or nothing where it wasn't measured."""
+"""The parts of a report: each shows one aspect of a block of rows, or nothing if the sweep lacks it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,25 @@ MAX_OVERLAPS = 6
 MAX_ITERATED = 6
 
 
-def scores(section: Section) -> tuple[str, ...]:
-    """Curves of score and loss, and the table of scores."""
+def scores(section: Section) -> None:
+    """Show curves of score and loss, and a table of scores."""
     page, block = section.page, section.block
     name = "Accuracy" if block.metric == "top1" else "R²"
-    page.heading(f"{name} against percent pruned", section.level)
-    page.pictures(
-        [
-            section.picture(
-                key,
-                partial(plot_curves, block, key, section.colors),
-                f"{what} on the test split against percent pruned, one line per criterion",
-            )
-            for key, what in (("score", name), ("loss", "Loss"))
-        ]
-    )
-    page.text("Lines are means over the seeds, bands one standard deviation, dots the seeds.", "note")
+    draws = [
+        section.picture(
+            key,
+            partial(plot_curves, block, key, section.colors),
+            f"{what} on the test split against percent pruned, one line per criterion",
+        )
+        for key, what in (("score", name), ("loss", "Loss"))
+    ]
+    note = "Lines are means over the seeds, bands one standard deviation, dots the seeds."
+    section.show(f"{name} against percent pruned", draws, note)
     rows: list[list[str | Cell]] = []
     for sparsity in block.sparsities:
         values = [series.values("score", sparsity) for series in block.series]
         means = [mean(v) for v in values if v]
-        # Where all are equal, as at nothing pruned, none stands out.
+        # If all are equal, as with nothing pruned, none is bold.
         best = max(means) if len(set(means)) > 1 else None
         rows.append([percent(sparsity), *(_cell(v, block.metric, best) for v in values)])
     head = ["pruned (%)", *(series.criterion for series in block.series)]
@@ -49,12 +47,12 @@ def scores(section: Section) -> tuple[str, ...]:
     if dense:
         unpruned = " ".join(filter(None, _score(dense, block.metric)))
         page.text(f"Not pruned: {unpruned}. The highest mean of a line is bold.", "note")
-    several = any(len(series.seeds) > 1 for series in block.series)
-    return () if several else ("seeds",)
+    if all(len(series.seeds) < 2 for series in block.series):
+        section.missing.append("seeds")
 
 
-def phase_shift(section: Section) -> tuple[str, ...]:
-    """Where the score falls and how sharply."""
+def phase_shift(section: Section) -> None:
+    """Show at which sparsity the score falls, and how sharply."""
     page, block = section.page, section.block
     page.heading("Phase shift", section.level)
     rows: list[list[str | Cell]] = []
@@ -87,68 +85,53 @@ def phase_shift(section: Section) -> tuple[str, ...]:
         "apart the samples are." + "".join(f" Not in the mean of {line}." for line in others),
         "note",
     )
-    return ()
 
 
-def layers(section: Section) -> tuple[str, ...]:
-    """What is pruned of each layer."""
-    page, block = section.page, section.block
-    page.heading("Sparsity per layer", section.level)
-    page.pictures(
-        [
-            section.picture(
-                f"layers-{_file_name(series.criterion)}",
-                partial(plot_layers, series),
-                f"Percent pruned of every layer at every sparsity by {series.criterion}",
-            )
-            for series in block.series
-        ]
-    )
-    page.text("Means over the seeds; in parentheses the layer's weights.", "note")
-    return ()
+def layers(section: Section) -> None:
+    """Show how much of each layer is pruned."""
+    draws = [
+        section.picture(
+            f"layers-{_file_name(series.criterion)}",
+            partial(plot_layers, series),
+            f"Percent pruned of every layer at every sparsity by {series.criterion}",
+        )
+        for series in section.block.series
+    ]
+    section.show("Sparsity per layer", draws, "Means over the seeds; in parentheses the layer's weights.")
 
 
-def gamma(section: Section) -> tuple[str, ...]:
-    """The histogram of γ of the first iteration's fits."""
+def gamma(section: Section) -> None:
+    """Show the histogram of γ in the fits of the first iteration."""
     fits: dict[str, dict[str, Any]] = {}
     for row in section.block.rows:
         for line in row["iterations_log"]:
             if line["iteration"] == 1 and "gamma" in line:
-                # Criteria and sparsities share a seed's fit.
+                # Criteria and sparsities share the fit of a seed.
                 fits.setdefault(repr((row["seed"], line["gamma"])), line)
     if not fits:
-        return ("fit",)
-    page = section.page
-    page.heading("Granger coefficients γ", section.level)
+        section.missing.append("fit")
+        return
     found = list(fits.values())
     summaries = [line["gamma"] for line in found]
-    page.pictures(
-        [
-            section.picture("gamma", partial(plot_gamma, summaries), "Histogram of γ"),
-            section.picture(
-                "correlation",
-                partial(plot_correlation, summaries),
-                "Histogram of the dual correlations of the coefficients that are zero",
-            ),
-        ]
-    )
+    zeros = "Histogram of the KKT scores of the coefficients that are zero"
+    draws = [
+        section.picture("gamma", partial(plot_gamma, summaries), "Histogram of γ"),
+        section.picture("correlation", partial(plot_correlation, summaries), zeros),
+    ]
     r2 = [line["r2"] for line in found if line["r2"] is not None]
     gaps = [line["relative_gap"] for line in found if line["relative_gap"] is not None]
-    page.text(
-        f"First iteration, summed over {len(found)} fit{'s' if len(found) > 1 else ''}"
-        + (f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else "")
-        + (f"; relative duality gap at most {max(gaps):.1e}" if gaps else "")
-        + ".",
-        "note",
-    )
-    return ()
+    note = f"First iteration, summed over {len(found)} fit{'s' if len(found) > 1 else ''}"
+    note += f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else ""
+    note += f"; relative duality gap at most {max(gaps):.1e}" if gaps else ""
+    section.show("Granger coefficients γ", draws, f"{note}.")
 
 
-def overlap(section: Section) -> tuple[str, ...]:
-    """How alike the kept sets of the criteria are."""
-    page, block = section.page, section.block
+def overlap(section: Section) -> None:
+    """Show how much the kept weights of the criteria overlap."""
+    block = section.block
     if len(block.series) < 2:
-        return ("criteria",)
+        section.missing.append("criteria")
+        return
     draws = []
     for sparsity in section.sampled(MAX_OVERLAPS):
         seeds = set.intersection(*({row["seed"] for row in s.at(sparsity)} for s in block.series))
@@ -167,38 +150,31 @@ def overlap(section: Section) -> tuple[str, ...]:
             )
         )
     if not draws:
-        return ("masks",)
-    page.heading("Overlap of the kept weights", section.level)
-    page.pictures(draws, small=True)
-    page.text(
+        section.missing.append("masks")
+        return
+    note = (
         "Jaccard index |A ∩ B| / |A ∪ B| of the sets of kept weights, a mean over the seeds; “by chance” is what two "
-        "random sets of that size have.",
-        "note",
     )
-    return ()
+    section.show("Overlap of the kept weights", draws, note + "random sets of that size have.", small=True)
 
 
-def iterations(section: Section) -> tuple[str, ...]:
-    """The validation loss over the iterations."""
+def iterations(section: Section) -> None:
+    """Show the validation loss over the iterations."""
     block = section.block
     if all(len(row["iterations_log"]) < 2 for row in block.rows):
-        return ("iterations",)
-    section.page.heading("Loss of each iteration", section.level)
-    section.page.pictures(
-        section.pictures_at(
-            MAX_ITERATED,
-            "iterations",
-            lambda sparsity, path: plot_iterations(block, sparsity, section.colors, path),
-            "Validation loss over the iterations",
-        )
+        section.missing.append("iterations")
+        return
+    draws = section.pictures_at(
+        MAX_ITERATED,
+        "iterations",
+        lambda sparsity, path: plot_iterations(block, sparsity, section.colors, path),
+        "Validation loss over the iterations",
     )
-    section.page.text(
-        "Loss on the validation split, which is part of the training data, not of the test split.", "note"
-    )
-    return ()
+    note = "Loss on the validation split, which is part of the training data, not of the test split."
+    section.show("Loss of each iteration", draws, note)
 
 
-SECTIONS: tuple[Callable[[Section], tuple[str, ...]], ...] = (
+SECTIONS: tuple[Callable[[Section], None], ...] = (
     scores,
     phase_shift,
     layers,
@@ -207,8 +183,7 @@ SECTIONS: tuple[Callable[[Section], tuple[str, ...]], ...] = (
     iterations,
     flatness,
 )
-"""In the order of the page. Each returns what the sweep lacked for parts that it left out: ``seeds``, ``fit``,
-``criteria``, ``masks``, ``iterations``, ``hessian`` or ``noise``."""
+"""In the order of the page."""
 
 
 def _cell(values: Sequence[float], metric: str, best: float | None) -> Cell:

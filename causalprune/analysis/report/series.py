@@ -1,4 +1,4 @@
-"""The table of a sweep as curves: one block per combination of the further settings, one series per criterion in it."""
+"""The table of a sweep as curves: a block per combination of the other settings, in it a series per criterion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Series:
 
     Attributes:
         criterion: Its name.
-        rows: By seed, then by sparsity.
+        rows: Sorted by seed, then by sparsity.
     """
 
     criterion: str
@@ -50,7 +50,7 @@ class Series:
         return [row["hessian"][space]["eigenvalues"][0] for row in self.at(sparsity) if row.get("hessian")]
 
     def phase_shift(self) -> PhaseShift | str:
-        """Where the score falls, over the seeds in which it does; or in words why that can't be said of any."""
+        """Where the score falls, over the seeds in which it does; or in words why it falls in none."""
         found: list[Drop | str] = []
         for seed in self.seeds:
             rows = [row for row in self.rows if row["seed"] == seed and row["score"] is not None]
@@ -70,10 +70,10 @@ class Series:
 
 @dataclass(frozen=True)
 class Block:
-    """What is compared with each other: rows that differ by sparsity, criterion and seed only.
+    """Rows to compare with each other, because they differ in sparsity, criterion and seed only.
 
     Attributes:
-        settings: The further settings.
+        settings: The other settings.
         series: One per criterion, in the order of the grid.
     """
 
@@ -82,7 +82,7 @@ class Block:
 
     @property
     def rows(self) -> list[Row]:
-        """All of its rows."""
+        """The rows of all series."""
         return [row for series in self.series for row in series.rows]
 
     @property
@@ -91,7 +91,7 @@ class Block:
         return sorted({row["sparsity"] for row in self.rows})
 
     def dense(self, key: str) -> list[Any]:
-        """What was measured of the networks before pruning, once for each seed that has it."""
+        """A column that describes the networks before pruning: one value per seed that has it, by seed."""
         found = {row["seed"]: row[key] for row in self.rows if row.get(key) is not None}
         return [found[seed] for seed in sorted(found)]
 
@@ -100,11 +100,11 @@ class Block:
         return [hessian["all"]["eigenvalues"][0] for hessian in self.dense("dense_hessian")]
 
     def eigenvalue_lines(self) -> list[dict[str, Any]]:
-        """Mean and spread over the seeds of the largest Hessian eigenvalue; nothing where none was measured.
+        """Mean and spread over the seeds of the largest Hessian eigenvalue, as far as it was measured.
 
         Returns:
-            ``criterion`` and ``sparsity``, and of the ``unpruned`` and of ``all`` parameters what :func:`moments` has.
-            The first line is of the networks before pruning: no criterion, and both the same.
+            Dictionaries of ``criterion``, ``sparsity``, and for the ``unpruned`` and for ``all`` parameters the result
+            of :func:`moments`. The first one is for the networks before pruning: no criterion, and both the same.
         """
         dense = moments(self.dense_eigenvalues())
         lines: list[dict[str, Any]] = [{"criterion": None, "sparsity": 0.0, "unpruned": dense, "all": dense}]
@@ -125,7 +125,7 @@ def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
 
     Args:
         rows: In the order of the grid.
-        names: The further settings, beyond sparsity, criterion and seed.
+        names: The settings other than sparsity, criterion and seed.
     """
     return [
         Block(
@@ -140,7 +140,7 @@ def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
 
 
 def grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, Any], list[Row]]]:
-    """The rows that agree in these fields together, with the fields, in the order in which each group begins."""
+    """Group the rows by the values of these columns; the groups, each with its values, are in order of first row."""
     groups: dict[str, tuple[dict[str, Any], list[Row]]] = {}
     for row in rows:
         settings = {name: row[name] for name in names}
@@ -149,19 +149,19 @@ def grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, A
 
 
 def jaccard(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:
-    """|A ∩ B| / |A ∪ B| of two sets of kept weights; 1 where both are empty.
+    """|A ∩ B| / |A ∪ B| of two sets of kept weights; 1 if both are empty.
 
-    Two sets that each hold a share k of all weights by chance have k/(2 − k).
+    Two random sets with a share k of all weights each have k/(2 − k).
     """
     union = int(np.count_nonzero(first | second))
     return int(np.count_nonzero(first & second)) / union if union else 1.0
 
 
 def mean_jaccard(masks: list[list[npt.NDArray[np.bool_]]]) -> npt.NDArray[np.float64]:
-    """The Jaccard index of every pair of criteria, averaged over the seeds.
+    """The Jaccard index of each pair of criteria, averaged over the seeds.
 
     Args:
-        masks: (C criteria, S seeds) masks; the same seeds for each.
+        masks: For each of C criteria the masks of the same seeds, in the same order.
 
     Returns:
         (C, C), symmetric, with ones on the diagonal.

@@ -23,7 +23,7 @@ from causalprune.commands.info.store_description import (
     step_norms,
 )
 from causalprune.commands.names import with_flags
-from causalprune.config import InfoConfig
+from causalprune.config.info import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.trajectory import Store
 

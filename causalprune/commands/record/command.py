@@ -22,7 +22,7 @@ from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands.record.loop import DiscardingWriter, RecordLoop, RepeatingWriter
 from causalprune.commands.record.store import RecordStore
-from causalprune.config import RecordConfig
+from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.models.mask import Mask

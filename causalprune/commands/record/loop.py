@@ -19,7 +19,7 @@ from causalprune.base.runtime import keyed_seed, processes
 from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.config import RecordConfig
+from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask

@@ -11,7 +11,7 @@ from causalprune.base.runtime import processes
 from causalprune.base.units import format_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands.record.loop import RepeatingWriter
-from causalprune.config import RecordConfig
+from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store

@@ -21,7 +21,7 @@ from causalprune.commands.sweep.cell import measure_cell
 from causalprune.commands.sweep.grid import Grid, Point
 from causalprune.commands.sweep.step import CELL_ERRORS, StepRunner
 from causalprune.commands.sweep.table import ResultTable
-from causalprune.config import SweepConfig
+from causalprune.config.sweep import SweepConfig
 from causalprune.data.datasets import last_data_kept
 
 LONGEST_NAP_SECONDS = 5.0

@@ -12,7 +12,7 @@ from typing import Any
 from causalprune.base.errors import CorruptError, MismatchError, UsageError
 from causalprune.base.json_files import is_sealed, read_json, seal, write_json
 from causalprune.commands.sweep.steps import Recorded, Step, last_step
-from causalprune.config import SweepConfig
+from causalprune.config.sweep import SweepConfig
 
 FORMAT = "causalprune-sweep"
 FORMAT_VERSION = 1

@@ -14,7 +14,8 @@ from causalprune.base.json_files import sha256_file
 from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
 from causalprune.commands._plan import PipelinePlan
-from causalprune.config import ApplyMaskConfig, RunConfig
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.groups import groups_per_tensor

@@ -1,4 +1,4 @@
-"""Arrays that a user hands over, in an ``.npz`` file or from a factory, checked and turned into a data set."""
+"""Arrays of the user, from an ``.npz`` file or a factory, checked and turned into a data set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from causalprune.base.errors import CorruptError, DataError, StorageError
-from causalprune.base.specs import DataSpec
+from causalprune.base.specs import DataSpec, Task
 from causalprune.data.splits import RawData, Split, fingerprint_tensors
 
 CUT_KEYS = ("x", "y")
@@ -20,18 +20,18 @@ SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
 CLASS_NAMES_KEY = "class_names"
 
 DEFLATE_LIMIT = 1032
-"""Deflate expands no byte to more than this many (RFC 1951: 258 bytes cost at least two bits)."""
+"""Deflate expands one byte to at most this many (RFC 1951: 258 bytes take at least two bits)."""
 
 
 def npz(spec: DataSpec) -> RawData:
-    """Read ``npz:FILE``, as ``numpy.savez`` writes it, compressed or not, with the arrays of :func:`read_arrays`.
+    """Read ``npz:FILE``, written by ``numpy.savez`` (compressed or not), with the arrays of :func:`read_arrays`.
 
-    No pickle is ever loaded, and sizes are checked against the file's before anything is allocated.
+    Pickles are never loaded, and declared sizes are checked against the file before anything is allocated.
 
     Raises:
-        DataError: The file is missing, empty, or its arrays aren't a data set.
-        CorruptError: It is no npz file, is damaged, or holds objects.
-        StorageError: It can't be read.
+        DataError: The file is missing or empty, or its arrays aren't a data set.
+        CorruptError: The file isn't an npz file, is damaged, or holds objects.
+        StorageError: The file can't be read.
     """
     path = spec.location()
     source = str(path)
@@ -62,10 +62,7 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_size: int
     try:
         with archive.open(info) as file:
             version = np.lib.format.read_magic(file)
-            read_header = {
-                (1, 0): np.lib.format.read_array_header_1_0,
-                (2, 0): np.lib.format.read_array_header_2_0,
-            }.get(version)
+            read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}", None)
             if read_header is None:
                 raise ValueError(f"npy version {version[0]}.{version[1]}")
             shape, _, dtype = read_header(file)
@@ -83,20 +80,20 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_size: int
 
 
 def read_arrays(arrays: Mapping[str, Any], source: str) -> RawData:
-    """Check arrays and bring them to the layout of a data set.
+    """Check arrays and convert them to the layout of a data set.
 
-    Inputs of shape (N, F) are features. (N, H, W) are gray images; in (N, C, H, W) or (N, H, W, C) the channels are
-    the smaller of the axes 1 and 3 (axis 1 when they are equal). Whole numbers in 0..255 become uint8 images, floats
-    become float32 ones. Targets of shape (N,) or (N, 1): whole numbers are labels 0..K−1, each of which must occur in
-    the training data; floats are a regression.
+    Inputs of shape (N, F) are features. (N, H, W) are gray images; in (N, C, H, W) or (N, H, W, C), the channels are
+    the smaller of the axes 1 and 3 (axis 1 if they are equal). Whole numbers in 0..255 become uint8 images, floats
+    become float32 images. Targets have shape (N,) or (N, 1): whole numbers are labels 0..K−1, each of which must occur
+    in the training data; floats make it a regression.
 
     Args:
-        arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, of which a test split is cut;
+        arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, from which a test split is cut;
             optionally ``class_names`` (K,). Other keys are ignored.
-        source: Where they come from, for the error.
+        source: Where the arrays come from, for the error.
 
     Raises:
-        DataError: An array is missing, empty, not finite, of another length or shape, or a label is out of range.
+        DataError: An array is missing, empty, not finite, or has a wrong length or shape, or a label is out of range.
     """
     keys = SPLIT_KEYS if "x_train" in arrays else CUT_KEYS
     missing = [key for key in keys if key not in arrays]
@@ -115,16 +112,14 @@ def read_arrays(arrays: Mapping[str, Any], source: str) -> RawData:
                 expected=f"{inputs} and {targets} of one length",
                 found=f"{len(tensors[inputs])} and {len(tensors[targets])}",
             )
-    test = None
+    train, test = Split(x, y), None
     if keys == SPLIT_KEYS:
-        x_test, y_test = tensors["x_test"], tensors["y_test"]
-        _check_alike("x", x, x_test, source)
-        _check_alike("y", y, y_test, source)
-        test = Split(x_test, y_test)
-    task = "regression" if y.is_floating_point() else "classification"
-    class_names = () if task == "regression" else _class_names(arrays, y, source)
-    fingerprint = fingerprint_tensors(tensors, class_names)
-    return RawData(task, Split(x, y), test, class_names, fingerprint)  # type: ignore[arg-type]
+        test = Split(tensors["x_test"], tensors["y_test"])
+        _check_alike("x", x, tensors["x_test"], source)
+        _check_alike("y", y, tensors["y_test"], source)
+    class_names = () if y.is_floating_point() else _class_names(arrays, y, source)
+    task: Task = "classification" if class_names else "regression"
+    return RawData(task, train, test, class_names, fingerprint_tensors(train, test, class_names))
 
 
 def _array(value: Any, what: str) -> np.ndarray:
@@ -164,7 +159,7 @@ def _targets(value: Any, what: str) -> torch.Tensor:
         raise DataError(what, expected="shape (N,)", found=f"shape {array.shape}")
     if array.dtype.kind == "f":
         return _finite(array, what)
-    # Beyond int64 an unsigned label would wrap around; it is out of range either way.
+    # Without the limit, an unsigned label beyond int64 would wrap around; it is out of range either way.
     return torch.from_numpy(np.minimum(array, np.iinfo(np.int64).max).astype(np.int64))
 
 

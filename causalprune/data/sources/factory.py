@@ -1,4 +1,4 @@
-"""A data set that the user's own function makes."""
+"""A data set from the user's own function."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ def read_factory(name: str, *, trust_code: bool) -> RawData:
     Raises:
         CorruptError: ``trust_code`` is False.
         UsageError: The module or the function doesn't exist.
-        DataError: The function fails, or what it returns is no data set.
+        DataError: The module or the function fails, or the function doesn't return a data set.
     """
+    subject = f"data set {name}"
     if not trust_code:
         raise CorruptError(
-            f"data set {name}",
+            subject,
             expected="a data set that runs no code from outside",
             found="a function",
             remedy="pass `trust_code` if you trust it",
@@ -33,33 +34,25 @@ def read_factory(name: str, *, trust_code: bool) -> RawData:
     try:
         module = import_user_module(module_name)
     except ModuleNotFoundError as error:
-        missing = error.name or module_name
+        expected = f"an importable module {error.name or module_name}"
         raise UsageError(
-            f"data set {name}",
-            expected=f"an importable module {missing}",
-            found="none",
-            remedy="install it or run from its folder",
+            subject, expected=expected, found="none", remedy="install it or run from its folder"
         ) from error
     except Exception as error:
-        raise DataError(
-            f"data set {name}", expected=f"an importable module {module_name}", found=_summary(error)
-        ) from error
+        raise DataError(subject, expected=f"an importable module {module_name}", found=_summary(error)) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise UsageError(f"data set {name}", expected=f"a function {function_name} in {module_name}", found="none")
+        raise UsageError(subject, expected=f"a function {function_name} in {module_name}", found="none")
     try:
         arrays = function()
     except CausalpruneError:
         raise
     except Exception as error:
-        raise DataError(f"data set {name}", expected="arrays", found=_summary(error)) from error
+        raise DataError(subject, expected="arrays", found=_summary(error)) from error
     if not isinstance(arrays, Mapping):
-        raise DataError(
-            f"data set {name}",
-            expected=f"a mapping with the keys {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}",
-            found=type(arrays).__name__,
-        )
-    return read_arrays(arrays, f"data set {name}")
+        expected = f"a mapping with the keys {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}"
+        raise DataError(subject, expected=expected, found=type(arrays).__name__)
+    return read_arrays(arrays, subject)
 
 
 def _summary(error: Exception) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -19,28 +20,28 @@ from causalprune.data.splits import Normalization, RawData, Split, spread
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
 
 IN_MEMORY_BYTES = 2 * 2**30
-"""Image files are decoded once and kept when they need no more than this; else each time that they are used."""
+"""Image files that need no more than this are decoded once and kept; larger sets are decoded on each use."""
 
 SAMPLED_HEADERS = 256
-"""The common size of a folder's images is told from this many, spread evenly over the training files."""
+"""The common size of a folder's images is found from this many headers, spread evenly over the training files."""
 
 NATIVE_SIDE = 256
-"""Images of one common size are used as they are when no side is longer than this."""
+"""Images of one common size keep it if no side is longer than this."""
 
 STANDARD_SIDE = 224
-"""The longest side of images that have no common size; what the models for ImageNet take."""
+"""Longest side for images without a common size: the input size of models for ImageNet."""
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-"""Of RGB values in 0..1 over ImageNet's training images: torchvision's published weights expect these very numbers."""
+"""Statistics of RGB values in 0..1 over ImageNet's training images; torchvision's published weights expect these."""
 
 
 def image_folder(spec: DataSpec) -> RawData:
-    """Read ``imagefolder:ROOT``: ``ROOT/train/<class>/*.jpg``, and ``ROOT/test`` or ``ROOT/val`` if there is one.
+    """Read ``imagefolder:ROOT``: ``ROOT/train/<class>/*.jpg``, and ``ROOT/test`` or ``ROOT/val`` if it exists.
 
-    The size is told from the headers of :data:`SAMPLED_HEADERS` training images. If they have one size of up to 256
-    pixels per side, it is that; else squares as large as the median image's shorter side, up to 224. They are gray if
-    the sampled ones all are. An image that has another size is resized and its center is cut out
+    The size is found from the headers of :data:`SAMPLED_HEADERS` training images. If all have the same size, with sides
+    of up to 256 pixels, that size is used; otherwise squares with the median of the shorter sides, up to 224. Images
+    are gray if all sampled ones are. An image of another size is resized and cropped at the center
     (:func:`causalprune.data.images.fit_center`).
 
     Raises:
@@ -76,8 +77,8 @@ def tiny_imagenet(spec: DataSpec) -> RawData:
     """Tiny ImageNet, 110,000 photographs, 64×64, 200 classes.
 
     It is read as published: ``train/<wnid>/images``, ``val/images``, ``val/val_annotations.txt``, in the folder
-    ``tiny-imagenet-200`` or in the one around it. The published validation set is the test split, because the
-    published test set has no labels.
+    ``tiny-imagenet-200`` or its parent. The published validation set is the test split, because the published test
+    set has no labels.
 
     Raises:
         CausalpruneError: As :func:`image_folder`.
@@ -95,7 +96,7 @@ def tiny_imagenet(spec: DataSpec) -> RawData:
     except UnicodeDecodeError as error:
         raise CorruptError(str(path), expected="text", found=str(error)[:80]) from error
     sizes = dict(_list_images(root / "val" / "images"))
-    test = _Listing()
+    test: list[_File] = []
     for number, line in enumerate(lines, 1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
@@ -103,14 +104,14 @@ def tiny_imagenet(spec: DataSpec) -> RawData:
             raise DataError(
                 f"{path} line {number}", expected="an image in val/images and its class", found=repr(line[:80])
             )
-        test.add(f"val/images/{name}", numbers[wnid], sizes[name])
-    if not test.names:
+        test.append(_File(f"val/images/{name}", numbers[wnid], sizes[name]))
+    if not test:
         raise DataError(str(path), expected="at least one image", found="none")
     return _read(root, train, test, class_names, (3, 64, 64), "crop-flip")
 
 
-def _common_shape(root: Path, train: _Listing) -> tuple[int, int, int]:
-    headers = [image_header(root / train.names[i]) for i in spread(len(train.names), SAMPLED_HEADERS).tolist()]
+def _common_shape(root: Path, train: list[_File]) -> tuple[int, int, int]:
+    headers = [image_header(root / train[i].name) for i in spread(len(train), SAMPLED_HEADERS).tolist()]
     channels = 3 if any(color for _, _, color in headers) else 1
     sizes = {(height, width) for width, height, _ in headers}
     height, width = next(iter(sizes))
@@ -123,71 +124,59 @@ def _common_shape(root: Path, train: _Listing) -> tuple[int, int, int]:
 
 def _read(
     root: Path,
-    train: _Listing,
-    test: _Listing | None,
+    train: list[_File],
+    test: list[_File] | None,
     class_names: tuple[str, ...],
     shape: tuple[int, int, int],
     augmentation: Augmentation,
     normalization: Normalization | None = None,
 ) -> RawData:
     listings = {"train": train} if test is None else {"train": train, "test": test}
-    fingerprint = _fingerprint(listings, class_names)
-    count = sum(len(listing.names) for listing in listings.values())
-    in_memory = count * shape[0] * shape[1] * shape[2] <= IN_MEMORY_BYTES
-    splits = []
-    for listing in listings.values():
-        files = ImageFiles.from_names(root, listing.names, shape)
+    in_memory = sum(map(len, listings.values())) * math.prod(shape) <= IN_MEMORY_BYTES
+
+    def split(listing: list[_File]) -> Split:
+        files = ImageFiles.from_names(root, [file.name for file in listing], shape)
         inputs = files.read(torch.arange(len(files))) if in_memory else files
-        splits.append(Split(inputs, torch.tensor(listing.labels)))
+        return Split(inputs, torch.tensor([file.label for file in listing]))
+
+    splits = {part: split(listing) for part, listing in listings.items()}
+    fingerprint = _fingerprint(listings, class_names)
     return RawData(
-        "classification",
-        splits[0],
-        splits[1] if test is not None else None,
-        class_names,
-        fingerprint,
-        augmentation,
-        normalization,
+        "classification", splits["train"], splits.get("test"), class_names, fingerprint, augmentation, normalization
     )
 
 
-@dataclass
-class _Listing:
-    """Image files with their labels.
+class _File(NamedTuple):
+    """An image file.
 
     Attributes:
-        names: File names relative to the data set's folder.
-        labels: The class of each.
-        sizes: Their sizes in bytes.
+        name: File name relative to the data set's folder.
+        label: Its class.
+        size: Its size in bytes.
     """
 
-    names: list[str] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-
-    def add(self, name: str, label: int, size: int) -> None:
-        """Append one file."""
-        self.names.append(name)
-        self.labels.append(label)
-        self.sizes.append(size)
+    name: str
+    label: int
+    size: int
 
 
 def _list_class_folders(
     root: Path, part: str, classes: tuple[str, ...] | None = None
-) -> tuple[tuple[str, ...], _Listing]:
-    """List ``root/part/<class>/**/<image>``: classes and files in the order of their names' bytes.
+) -> tuple[tuple[str, ...], list[_File]]:
+    """List ``root/part/<class>/**/<image>``: classes and files, each sorted by the bytes of their names.
 
-    Hidden files and files that are no images are passed over; links to folders inside a class aren't followed.
+    Hidden files and files that aren't images are skipped; links to folders inside a class aren't followed.
 
     Args:
         root: The data set's folder.
         part: ``train``, ``test`` or ``val``.
-        classes: Class names to number by; those of the subfolders when left out.
+        classes: Class names in label order; the names of the subfolders by default.
 
     Returns:
         The class names and the files.
 
     Raises:
-        DataError: There is no such folder, no class or a class without images, or a class that isn't in ``classes``.
+        DataError: The folder is missing, has no classes, a class without images, or one that isn't in ``classes``.
         StorageError: A folder can't be read.
     """
     folder = root / part
@@ -201,34 +190,30 @@ def _list_class_folders(
             remedy="check the folder",
         )
     numbers = {name: number for number, name in enumerate(classes or found)}
-    listing = _Listing()
+    files: list[_File] = []
     for name in found:
-        before = len(listing.names)
-        for path, size in _list_images(folder / name):
-            listing.add(f"{part}/{name}/{path}", numbers[name], size)
-        if len(listing.names) == before:
+        inside = [_File(f"{part}/{name}/{path}", numbers[name], size) for path, size in _list_images(folder / name)]
+        if not inside:
             raise DataError(str(folder / name), expected="at least one image", found="none", remedy="remove it")
-    if not listing.names:
+        files += inside
+    if not files:
         raise DataError(
             str(folder),
             expected=f"one folder of images per class, {part}/<class>/*.jpg",
             found="no folder",
             remedy="check `dataset` or `data_root`",
         )
-    return classes or found, listing
+    return classes or found, files
 
 
 def _list_images(folder: Path) -> Iterator[tuple[str, int]]:
-    """Names relative to ``folder`` and sizes of the images in it and below, in the order of the names' bytes.
+    """Names (relative to ``folder``) and sizes of all images in a folder and below, sorted by the names' bytes.
 
     Raises:
         DataError: The folder doesn't exist.
-        StorageError: It can't be read.
+        StorageError: The folder can't be read.
     """
-    entries = sorted(_entries(folder), key=lambda entry: os.fsencode(entry.name))
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
+    for entry in sorted(_entries(folder), key=lambda entry: os.fsencode(entry.name)):
         if entry.is_dir(follow_symlinks=False):
             for name, size in _list_images(Path(entry.path)):
                 yield f"{entry.name}/{name}", size
@@ -236,19 +221,20 @@ def _list_images(folder: Path) -> Iterator[tuple[str, int]]:
             yield entry.name, entry.stat().st_size
 
 
-def _fingerprint(listings: Mapping[str, _Listing], class_names: tuple[str, ...]) -> str:
-    """SHA-256 over class names and each file's name, label and size; contents aren't read."""
+def _fingerprint(listings: Mapping[str, list[_File]], class_names: tuple[str, ...]) -> str:
+    """SHA-256 over the class names and the name, label and size of each file; contents aren't read."""
     digest = hashlib.sha256()
     for name in class_names:
         digest.update(os.fsencode(name) + b"\0")
     for part, listing in listings.items():
-        digest.update(f"\0{part}\0{len(listing.names)}\0".encode())
-        for name, label, size in zip(listing.names, listing.labels, listing.sizes, strict=True):
+        digest.update(f"\0{part}\0{len(listing)}\0".encode())
+        for name, label, size in listing:
             digest.update(os.fsencode(name) + f"\0{label}\0{size}\0".encode())
     return digest.hexdigest()
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What a folder holds, without hidden files."""
     try:
         with os.scandir(folder) as entries:
             return [entry for entry in entries if not entry.name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Published data sets: those that scikit-learn brings with it, and those that torchvision downloads."""
+"""Published data sets: those that come with scikit-learn, and those that torchvision downloads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from causalprune.data.splits import RawData, Split, fingerprint_tensors
 
 
 def digits(_: DataSpec) -> RawData:
-    """1,797 handwritten digits of 8×8 gray pixels, which keep their 17 levels, 0 to 16, as uint8."""
+    """1,797 handwritten digits, 8×8 gray pixels with their original 17 levels, 0 to 16, as uint8."""
     from sklearn.datasets import load_digits
 
     bunch = load_digits()
@@ -32,7 +32,7 @@ def breast_cancer(_: DataSpec) -> RawData:
 
 
 def diabetes(_: DataSpec) -> RawData:
-    """442 patients with 10 features in their original units, and the progression after one year: a regression."""
+    """442 patients with 10 features in original units; regression of the disease progression after one year."""
     from sklearn.datasets import load_diabetes
 
     bunch = load_diabetes(scaled=False)
@@ -41,9 +41,9 @@ def diabetes(_: DataSpec) -> RawData:
 
 def _bundled(x: np.ndarray, y: np.ndarray, class_names: Iterable[object] = ()) -> RawData:
     """None of scikit-learn's data sets has a published test split."""
-    names, inputs, targets = tuple(map(str, class_names)), torch.from_numpy(x), torch.from_numpy(y)
-    fingerprint = fingerprint_tensors({"x": inputs, "y": targets}, names)
-    return RawData("classification" if names else "regression", Split(inputs, targets), None, names, fingerprint)
+    names, train = tuple(map(str, class_names)), Split(torch.from_numpy(x), torch.from_numpy(y))
+    fingerprint = fingerprint_tensors(train, None, names)
+    return RawData("classification" if names else "regression", train, None, names, fingerprint)
 
 
 def mnist(spec: DataSpec) -> RawData:
@@ -73,10 +73,10 @@ def _torchvision(
 
     Args:
         spec: Its folder, and whether missing files may be downloaded.
-        class_name: torchvision's class.
-        marker: A file that tells whether the data set is there.
-        shape: Of one sample in that class.
-        augmentation: What its literature does.
+        class_name: Its class in torchvision.
+        marker: A file that shows whether the data set is present.
+        shape: Shape of one sample in that class.
+        augmentation: The augmentation that is usual in the literature.
 
     Raises:
         UsageError: No folder was given.
@@ -85,27 +85,23 @@ def _torchvision(
         StorageError: A file can't be read or written.
     """
     root = spec.folder()
-    train = _load(class_name, root, marker, train=True, download=spec.download)
-    test = _load(class_name, root, marker, train=False, download=False)
-    splits = [_split(part, shape, root, class_name) for part in (train, test)]
-    class_names = tuple(train.classes)
-    tensors = {
-        "x_train": splits[0].inputs,
-        "y_train": splits[0].targets,
-        "x_test": splits[1].inputs,
-        "y_test": splits[1].targets,
-    }
-    fingerprint = fingerprint_tensors(tensors, class_names)  # type: ignore[arg-type]
-    return RawData("classification", splits[0], splits[1], class_names, fingerprint, augmentation)
+    parts = [
+        _load(class_name, root, marker, train=True, download=spec.download),
+        _load(class_name, root, marker, train=False, download=False),
+    ]
+    train, test = (_split(part, shape, root, class_name) for part in parts)
+    class_names = tuple(parts[0].classes)
+    fingerprint = fingerprint_tensors(train, test, class_names)
+    return RawData("classification", train, test, class_names, fingerprint, augmentation)
 
 
 def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bool) -> Any:
     import torchvision.datasets
 
-    path = root / marker
+    subject, path = f"data set {class_name}", root / marker
     if not path.exists() and not download:
         raise DataError(
-            f"data set {class_name}",
+            subject,
             expected=f"torchvision's files such as {path}",
             found="no such file",
             remedy="pass the folder that holds them as `data_root`, or `download`",
@@ -113,25 +109,18 @@ def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bo
     try:
         return getattr(torchvision.datasets, class_name)(str(root), train=train, download=download)
     except PermissionError as error:
-        raise StorageError(f"data set {class_name}", expected=f"permission for {root}", found=str(error)) from error
-    except OSError as error:
-        # urllib's errors are OSErrors without a file name; those of the file system have one.
-        if error.filename is None:
-            raise DataError(
-                f"data set {class_name}", expected="a download", found=str(error)[:150], remedy="check the network"
-            ) from error
-        raise StorageError(
-            f"data set {class_name}", expected=f"room and permission in {root}", found=str(error)
-        ) from error
+        raise StorageError(subject, expected=f"permission for {root}", found=str(error)) from error
     except Exception as error:
-        # torchvision reports damage as RuntimeError, AssertionError, ValueError and others.
+        # torchvision reports damage as RuntimeError, AssertionError, ValueError and others. OSErrors of urllib have no
+        # file name; those of the file system have one.
+        from_network = isinstance(error, OSError) and error.filename is None
+        if isinstance(error, OSError) and not from_network:
+            raise StorageError(subject, expected=f"room and permission in {root}", found=str(error)) from error
         found = str(error).partition("\n")[0][:150] or type(error).__name__
-        if download and not path.exists():
-            raise DataError(
-                f"data set {class_name}", expected="a download", found=found, remedy="check the network"
-            ) from error
+        if from_network or (download and not path.exists()):
+            raise DataError(subject, expected="a download", found=found, remedy="check the network") from error
         raise CorruptError(
-            f"data set {class_name}",
+            subject,
             expected=f"its intact files in {path.parent}",
             found=found,
             remedy="remove that folder and pass `download`, or pass another `data_root`",

@@ -1,8 +1,9 @@
-"""What an export format is, and the formats that hold a model's weights, which load without causalprune.
+"""What an export format is, and the formats of a model's weights, which load without causalprune.
 
-``torch``: a state dict by ``torch.save``. ``safetensors``: the same. ``csr``: a safetensors file in which the matrix of
-a pruned weight ``NAME``, (shape[0], the rest), is ``NAME.crow_indices``, ``NAME.col_indices`` (int32), ``NAME.values``
-and ``NAME.shape`` (int64, the weight's own), as ``torch.sparse_csr_tensor`` takes them; other tensors are dense.
+``torch``: a state dict, written by ``torch.save``. ``safetensors``: the same in a safetensors file. ``csr``: a
+safetensors file in which a pruned weight ``NAME``, as a matrix (shape[0], the rest), is stored as
+``NAME.crow_indices``, ``NAME.col_indices`` (int32), ``NAME.values`` and ``NAME.shape`` (int64, the shape of the weight
+itself), as ``torch.sparse_csr_tensor`` takes them; all other tensors are dense.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import load_file, save
 from torch import nn
 
 from causalprune.base.errors import MismatchError
@@ -25,17 +29,17 @@ CSR_PARTS = ("crow_indices", "col_indices", "values", "shape")
 _PROBES = 5
 
 Compare = Callable[[Path], tuple[str, float]]
-"""Reads a file and compares it: ``bits``, ``outputs`` or ``not``, and the largest difference of outputs from those of
-the checkpoint's network. Raises MismatchError where the file holds something else."""
+"""Reads a file and compares it with the network: returns how (``bits``, ``outputs`` or ``not``), and the largest
+difference between its outputs and those of the checkpoint's network. Raises MismatchError if the file differs."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """What is exported of what, both in evaluation mode on the CPU.
+    """The network of a checkpoint and the network to export, both in evaluation mode on the CPU.
 
     Attributes:
         checkpoint: The checkpoint's network.
-        exported: The same, or the compact one.
+        exported: The same network, or its compact copy.
         input_shape: Shape of one sample.
     """
 
@@ -44,11 +48,11 @@ class Networks:
     input_shape: tuple[int, ...]
 
     def inputs(self) -> torch.Tensor:
-        """Random inputs, the same at each call."""
+        """Random inputs, the same in every call."""
         return torch.randn(_PROBES, *self.input_shape, generator=torch.Generator().manual_seed(0))
 
     def outputs(self, model: nn.Module) -> torch.Tensor:
-        """What one of the two makes of them."""
+        """The outputs of one of the networks for :meth:`inputs`."""
         with torch.no_grad():
             found: torch.Tensor = model(self.inputs())
         return found
@@ -59,8 +63,8 @@ class ExportFormat(ABC):
     """A kind of file for a network.
 
     Attributes:
-        suffix: How the names of such files end.
-        holds_masks: Whether it has a place for the masks, by the names of ``torch.nn.utils.prune``.
+        suffix: Suffix of the file names.
+        holds_masks: Whether it can store the masks, under the names of ``torch.nn.utils.prune``.
     """
 
     suffix: str
@@ -71,12 +75,12 @@ class ExportFormat(ABC):
         """Encode a network, or its tensors.
 
         Args:
-            networks: What to export.
-            keep: Bool tensors by parameter name of ``exported``, True for unpruned.
-            masks: Whether the masks are kept, where the format holds them.
+            networks: The network to export, and the checkpoint's.
+            keep: Bool tensors by parameter name of ``exported``; True means keep.
+            masks: Whether to store the masks, if the format can.
 
         Returns:
-            The file's bytes, and the comparison of the file, once written, with the network.
+            The bytes of the file, and how to compare the written file with the network.
 
         Raises:
             UsageError: The format can't hold this network, or a package is missing.
@@ -85,36 +89,34 @@ class ExportFormat(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightsFormat(ExportFormat):
-    """Weights by name.
+    """Weights by name, which must read back bit for bit.
 
     Attributes:
-        write: Takes a state dict and the bool tensors of what is kept.
-        read: Gives back the state dict.
+        write: Takes a state dict, and bool tensors by parameter name that are True for kept weights.
+        read: Returns the state dict.
     """
 
     write: Callable[[Tensors, Tensors], bytes]
     read: Callable[[Path], Tensors]
 
     def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
-        """Encode the tensors; they must read back bit for bit."""
+        """Encode the tensors."""
         weights = networks.exported.state_dict()
         named = with_mask_names(weights, keep) if masks else weights
 
         def compare(path: Path) -> tuple[str, float]:
-            read = self.read(path)
-            if read.keys() != named.keys() or not all(same_bits(tensor, read[name]) for name, tensor in named.items()):
+            found = self.read(path)
+            if found.keys() != named.keys() or not all(same_bits(named[name], found[name]) for name in named):
                 raise MismatchError(
                     f"a {self.suffix} file, read back", expected="the bits of the network's tensors", found="others"
                 )
-            if networks.exported is networks.checkpoint:
-                return "bits", 0.0
             return "bits", difference(networks.outputs(networks.checkpoint), networks.outputs(networks.exported))
 
         return self.write(named, keep), compare
 
 
 def difference(first: torch.Tensor, second: torch.Tensor) -> float:
-    """The largest difference of two tensors' elements; 0 for the same bits."""
+    """The largest difference between the elements of two tensors; 0 for the same bits."""
     return 0.0 if same_bits(first, second) else float((first - second).abs().max())
 
 
@@ -125,7 +127,7 @@ def same_bits(first: torch.Tensor, second: torch.Tensor) -> bool:
 
 
 def with_mask_names(weights: Tensors, keep: Tensors) -> dict[str, torch.Tensor]:
-    """A state dict as ``torch.nn.utils.prune`` has it: ``NAME_orig`` and ``NAME_mask`` in place of ``NAME``.
+    """A state dict with the names of ``torch.nn.utils.prune``: ``NAME_orig`` and ``NAME_mask`` in place of ``NAME``.
 
     Args:
         weights: State dict with pruned weights at zero.
@@ -140,24 +142,22 @@ def with_mask_names(weights: Tensors, keep: Tensors) -> dict[str, torch.Tensor]:
     return named
 
 
-def torch_bytes(weights: Tensors) -> bytes:
-    """A state dict as ``torch.save`` writes it; ``torch.load(path, weights_only=True)`` reads it."""
+def saved_bytes(save: Callable[[Any, io.BytesIO], None], value: Any) -> bytes:
+    """What a function such as ``torch.save`` writes."""
     buffer = io.BytesIO()
-    torch.save(dict(weights), buffer)
+    save(value, buffer)
     return buffer.getvalue()
 
 
 def safetensors_bytes(weights: Tensors) -> bytes:
     """A state dict as safetensors; ``safetensors.torch.load_file(path)`` reads it."""
-    from safetensors.torch import save
-
-    # Each a copy of its own: safetensors has no place for tied weights.
+    # Copies, because safetensors can't store tied weights.
     copies = {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
     return save(copies, {"format": "pt"})
 
 
 def to_csr(weights: Tensors, keep: Tensors) -> dict[str, torch.Tensor]:
-    """The tensors of the ``csr`` format; a weight is sparse where that takes fewer bytes.
+    """The tensors of the ``csr`` format; a weight is stored sparse if that takes fewer bytes.
 
     Args:
         weights: State dict.
@@ -196,24 +196,17 @@ def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _read_torch(path: Path) -> Tensors:
-    found: Tensors = torch.load(path, weights_only=True)
-    return found
-
-
-def _read_safetensors(path: Path) -> Tensors:
-    from safetensors.torch import load_file
-
-    found: Tensors = load_file(path)
-    return found
-
-
-TORCH = WeightsFormat(".pt", True, write=lambda weights, _: torch_bytes(weights), read=_read_torch)
+TORCH = WeightsFormat(
+    ".pt",
+    holds_masks=True,
+    write=lambda weights, _: saved_bytes(torch.save, dict(weights)),
+    read=partial(torch.load, weights_only=True),
+)
 SAFETENSORS = WeightsFormat(
-    ".safetensors", True, write=lambda weights, _: safetensors_bytes(weights), read=_read_safetensors
+    ".safetensors", holds_masks=True, write=lambda weights, _: safetensors_bytes(weights), read=load_file
 )
 CSR = WeightsFormat(
     ".csr.safetensors",
     write=lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
-    read=lambda path: from_csr(_read_safetensors(path)),
+    read=lambda path: from_csr(load_file(path)),
 )

@@ -1,4 +1,4 @@
-"""Names of the formats in which a network can be exported, known without importing PyTorch."""
+"""The names of the export formats, available without importing PyTorch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The formats that hold a whole network, of any batch size: reading them takes no class and no causalprune.
+"""The formats of a whole network, for any batch size; reading them needs neither the model's class nor causalprune.
 
-``pt2``: the program that ``torch.export`` traces, by ``torch.export.save``; PyTorch reads it. ``onnx``: the same
-program in ONNX; ONNX Runtime reads it.
+``pt2``: the program that ``torch.export`` traces, written by ``torch.export.save``; PyTorch reads it. ``onnx``: the
+same program as ONNX; ONNX Runtime reads it.
 """
 
 from __future__ import annotations
@@ -19,27 +19,35 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import MismatchError, UsageError
-from causalprune.models.export.formats import Compare, ExportFormat, Networks, Tensors, difference, same_bits
+from causalprune.models.export.formats import (
+    Compare,
+    ExportFormat,
+    Networks,
+    Tensors,
+    difference,
+    same_bits,
+    saved_bytes,
+)
 from causalprune.models.modes import evaluation_mode
 
 Program = torch.export.ExportedProgram
 
 ONNX_TOLERANCE = 1e-4
-"""Largest difference of an ONNX network's outputs from the checkpoint's, relative to the largest of these."""
+"""Largest difference between the outputs of an ONNX network and the checkpoint's, relative to the largest output."""
 
 
 def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
-    """The operations of a network in evaluation mode, on the CPU, for any number of samples.
+    """Trace the operations of a network in evaluation mode, on the CPU, for any number of samples.
 
     Args:
-        model: The network; left as it was, where it was.
+        model: The network; not changed.
         input_shape: Shape of one sample.
 
     Raises:
-        UsageError: What it computes depends on the values of its inputs or on the batch size, or isn't PyTorch's.
+        UsageError: The operations depend on the values of the inputs or on the batch size, or aren't PyTorch's.
     """
     twin = copy.deepcopy(model).cpu()
-    # Two samples: a batch of one would be taken for a constant.
+    # Two samples, because torch.export takes a batch size of 1 for a constant.
     example = torch.zeros(2, *input_shape)
     try:
         with evaluation_mode(twin), _silence():
@@ -53,26 +61,19 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
         ) from error
     for module in program.graph_module.modules():
         for node in getattr(getattr(module, "graph", None), "nodes", ()):
-            # Paths and lines of the code that built it say nothing elsewhere.
+            # The source paths and lines of this machine are of no use elsewhere.
             node.meta.pop("stack_trace", None)
     return program
 
 
-def pt2_bytes(program: Program) -> bytes:
-    """A program as ``torch.export.save`` writes it; ``torch.export.load(path).module()`` is the network."""
-    buffer = io.BytesIO()
-    torch.export.save(program, buffer)
-    return buffer.getvalue()
-
-
 def onnx_bytes(program: Program) -> bytes:
-    """A program as ONNX, its input ``inputs`` (batch, …) and its output ``outputs``.
+    """A program as ONNX, with the input ``inputs`` (batch, …) and the output ``outputs``.
 
     Raises:
         UsageError: A package that PyTorch's exporter needs is missing, or an operation has no counterpart in ONNX.
     """
     try:
-        import onnx  # noqa: F401 -- a clear message before the exporter starts
+        import onnx  # noqa: F401 -- for a clear message before the exporter starts
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(
@@ -95,7 +96,7 @@ def onnx_bytes(program: Program) -> bytes:
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """PyTorch writes pages on stderr about what it can't trace; its exception says it in one line."""
+    """Silence the pages that PyTorch prints about what it can't trace; the first line of its exception is enough."""
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -105,23 +106,6 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-def _outputs_of_pt2(path: Path, inputs: torch.Tensor) -> torch.Tensor:
-    """What the network in a ``pt2`` file makes of inputs, (batch, …)."""
-    with path.open("rb") as file, torch.no_grad():
-        outputs: torch.Tensor = torch.export.load(file).module()(inputs)
-    return outputs
-
-
-def _outputs_of_onnx(path: Path, inputs: torch.Tensor) -> torch.Tensor | None:
-    """What ONNX Runtime makes of inputs, (batch, …), with the network in a file; None where it is missing."""
-    try:
-        import onnxruntime
-    except ImportError:
-        return None
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(None, {"inputs": inputs.numpy()})[0])
-
-
 @dataclass(frozen=True)
 class _Pt2(ExportFormat):
     def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
@@ -129,29 +113,33 @@ class _Pt2(ExportFormat):
         del keep, masks
 
         def compare(path: Path) -> tuple[str, float]:
-            found = _outputs_of_pt2(path, networks.inputs())
+            with path.open("rb") as file, torch.no_grad():
+                found = torch.export.load(file).module()(networks.inputs())
             if not same_bits(networks.outputs(networks.exported), found):
                 raise MismatchError(
                     "`format=pt2`, read back", expected="the network's outputs, bit for bit", found="others"
                 )
             return "bits", difference(networks.outputs(networks.checkpoint), found)
 
-        return pt2_bytes(trace(networks.exported, networks.input_shape)), compare
+        return saved_bytes(torch.export.save, trace(networks.exported, networks.input_shape)), compare
 
 
 @dataclass(frozen=True)
 class _Onnx(ExportFormat):
     def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
-        """Encode the program; ONNX Runtime, where it is installed, must compute the same up to rounding."""
+        """Encode the program; if ONNX Runtime is installed, it must compute the same up to rounding."""
         del keep, masks
 
         def compare(path: Path) -> tuple[str, float]:
-            found = _outputs_of_onnx(path, networks.inputs())
-            if found is None:
+            try:
+                import onnxruntime
+            except ImportError:
                 return "not", 0.0
+            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+            found = torch.from_numpy(session.run(None, {"inputs": networks.inputs().numpy()})[0])
             expected = networks.outputs(networks.checkpoint)
             off, largest = difference(expected, found), float(expected.abs().max())
-            # Relative however small the outputs are; all zeros must stay zeros.
+            # Relative to the outputs, however small they are; all zeros must stay zeros.
             if not off <= ONNX_TOLERANCE * largest:
                 raise MismatchError(
                     "`format=onnx`, read back",

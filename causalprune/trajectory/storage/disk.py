@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -28,19 +27,14 @@ from causalprune.base.files import (
 )
 from causalprune.base.json_files import read_bytes
 from causalprune.base.locks import FileLock, LockHolder, lock_holder
-from causalprune.trajectory.storage.location import REMEDY, Buffer, Fence, Location, LogFile, OpenFile, Sink
+from causalprune.trajectory.storage.location import Buffer, Fence, Location, LogFile, OpenFile, Sink, damaged
 
 
 @dataclass(frozen=True)
 class DiskLocation(Location):
-    """A path; what it writes is synced before it takes its name."""
+    """A path; files are synced before they get their final names."""
 
     path: Path
-
-    @property
-    def name(self) -> str:
-        """The last part."""
-        return self.path.name
 
     def __truediv__(self, name: str) -> Self:
         return type(self)(self.path / name)
@@ -49,23 +43,23 @@ class DiskLocation(Location):
         return str(self.path)
 
     def resolve(self) -> Self:
-        """Where a symbolic link leads: of a store it is the store that is deleted, not the link."""
+        """Follow symbolic links, so that deleting a store deletes the store and not the link."""
         return type(self)(self.path.resolve())
 
     def is_folder(self) -> bool:
-        """Whether a directory is there."""
+        """Whether there is a directory."""
         return self.path.is_dir()
 
     def is_file(self) -> bool:
-        """Whether a file is there."""
+        """Whether there is a file."""
         return self.path.is_file()
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Whether there is anything."""
         return self.path.exists()
 
     def children(self) -> list[str]:
-        """Names of what is in the directory."""
+        """Names of everything in the directory."""
         with storage_errors(self.path, "read"):
             return [entry.name for entry in self.path.iterdir()]
 
@@ -93,16 +87,15 @@ class DiskLocation(Location):
                             )
 
     def free_bytes(self) -> int | None:
-        """Space that is left on the disk."""
+        """Free space on the disk."""
         return shutil.disk_usage(self.path.parent).free
 
-    def read(self, max_bytes: int, *, remedy: str = "") -> bytes:
-        """See :func:`~causalprune.base.files.read_bytes`."""
-        return read_bytes(self.path, max_bytes, remedy=remedy)
+    def _read(self, max_bytes: int) -> bytes:
+        return read_bytes(self.path, max_bytes)
 
     @contextmanager
     def open(self, version: Hashable = None) -> Iterator[OpenFile]:
-        """Open the file; later a replacement leaves this one readable."""
+        """Open the file, which stays readable when it is replaced."""
         del version
         descriptor = -1
         with storage_errors(self.path, "read"), suppress(FileNotFoundError, NotADirectoryError):
@@ -119,7 +112,7 @@ class DiskLocation(Location):
         write_atomic(self.path, data)
 
     def writing(self, fence: Fence) -> AbstractContextManager[Sink]:
-        """See :func:`~causalprune.base.files.atomic_file`; a lock keeps writers apart."""
+        """See :func:`~causalprune.base.files.atomic_file`; a kernel lock keeps writers apart."""
         del fence
         return atomic_file(self.path)
 
@@ -132,7 +125,7 @@ class DiskLocation(Location):
         return _DiskLog(self.path)
 
     def lock(self, *, break_lock: bool = False, patient: bool = False) -> FileLock:
-        """The file as a lock of the kernel's."""
+        """The file as a kernel lock."""
         del break_lock
         return FileLock(self.path, patience=math.inf if patient else None)
 
@@ -141,18 +134,18 @@ class DiskLocation(Location):
         return lock_holder(self.path)
 
     def making(self, *, break_lock: bool = False) -> AbstractContextManager[object]:
-        """Nothing: of two directories that get the same name one is refused."""
+        """Needs no lock: if two processes rename directories to this name, one of them fails."""
         del break_lock
         return nullcontext()
 
     def zarr_store(self) -> Any:
-        """The directory for zarr."""
+        """The directory, for zarr."""
         from zarr.storage import LocalStore, StorePath
 
         return StorePath(LocalStore(self.path, read_only=True))
 
     def prepare(self) -> None:
-        """Make the directory that holds this one; remove temporary names of this one."""
+        """Make the parent directory; remove temporary directories of an earlier attempt."""
         make_directory(self.path.parent)
         remove_partials(self.path.parent, self.path.name)
 
@@ -161,26 +154,22 @@ class DiskLocation(Location):
         make_directory(self.path)
 
     def build(self, fill: Callable[[Self], None]) -> None:
-        """Fill a directory under a temporary name, then give it its own."""
-        self._place(fill, lambda temporary: rename(temporary, self.path))
+        """Fill a directory under a temporary name, then rename it."""
+        self._place(fill, None)
 
     def replace(self, aside: Self, fill: Callable[[Self], None]) -> None:
-        """Fill a directory under a temporary name, then rename twice."""
-
-        def put(temporary: Path) -> None:
-            if self.path.exists():
-                rename(self.path, aside.path)
-            rename(temporary, self.path)
-
-        self._place(fill, put)
+        """Fill a directory under a temporary name, then rename both."""
+        self._place(fill, aside.path)
         if aside.path.exists():
             remove_tree(aside.path)
 
-    def _place(self, fill: Callable[[Self], None], put: Callable[[Path], None]) -> None:
+    def _place(self, fill: Callable[[Self], None], aside: Path | None) -> None:
         temporary = temporary_beside(self.path)
         try:
             fill(type(self)(temporary))
-            put(temporary)
+            if aside is not None and self.path.exists():
+                rename(self.path, aside)
+            rename(temporary, self.path)
         except BaseException:
             if temporary.exists():
                 with suppress(StorageError):
@@ -200,25 +189,16 @@ class DiskLocation(Location):
         remove_partials(self.path)
 
 
-class _OpenDiskFile(OpenFile):
+class _OpenDiskFile:
     run_bytes = 2**20
-    """Few calls, and what was read is still in cache when it is decoded."""
+    """Few calls, while the bytes are still in cache when they are decoded."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
         self._descriptor = descriptor
-
-    @cached_property
-    def _status(self) -> os.stat_result:
-        return os.fstat(self._descriptor)
-
-    @property
-    def size(self) -> int:
-        return self._status.st_size
-
-    @property
-    def version(self) -> Hashable:
-        return (self._status.st_ino, self._status.st_size, self._status.st_mtime_ns)
+        status = os.fstat(descriptor)
+        self.size = status.st_size
+        self.version: Hashable = (status.st_ino, status.st_size, status.st_mtime_ns)
 
     def read(self, begin: int, end: int, buffer: Buffer) -> np.ndarray:
         out = buffer(end - begin)
@@ -227,9 +207,7 @@ class _OpenDiskFile(OpenFile):
             while view:
                 count = os.preadv(self._descriptor, [view], offset)
                 if count == 0:
-                    raise CorruptError(
-                        f"{self._path}", expected=f"{len(view)} more bytes at {offset}", found="its end", remedy=REMEDY
-                    )
+                    raise damaged(self._path, expected=f"{len(view)} more bytes at {offset}", found="its end")
                 view, offset = view[count:], offset + count
         return out
 
@@ -237,7 +215,7 @@ class _OpenDiskFile(OpenFile):
         return self.read(max(0, self.size - length), self.size, lambda size: np.empty(size, np.uint8))
 
 
-class _DiskLog(LogFile):
+class _DiskLog:
     fenced = False
 
     def __init__(self, path: Path) -> None:
@@ -253,4 +231,4 @@ class _DiskLog(LogFile):
         write_atomic(self._path, data)
 
     def require_mine(self) -> None:
-        """The lock sees to that."""
+        """The lock ensures it."""

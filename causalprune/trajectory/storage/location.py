@@ -1,4 +1,4 @@
-"""What a store needs of the place where its files lie: one interface for a disk and for object storage."""
+"""What a store needs from the place where its files are: one interface for disks and for object storage."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
-from causalprune.base.errors import CorruptError
+from causalprune.base.errors import CorruptError, DataError
 from causalprune.base.json_files import MAX_JSON_BYTES, decode_json, encode_json
 from causalprune.base.locks import Lock, LockHolder
-
-REMEDY = "restore the file from a copy, or record again"
-"""Of a damaged or missing file."""
 
 LOCK = ".lock"
 """Held by the one process that records into a store."""
 
 FITS_LOCK = ".fits-lock"
-"""Held by whoever adds, replaces or deletes a fit."""
+"""Held by the process that adds or replaces a fit."""
 
 LOCKS = (LOCK, FITS_LOCK)
 
@@ -28,52 +25,54 @@ Fence = Callable[[], None]
 """Raises LockedError if another writer has taken over."""
 
 Buffer = Callable[[int], np.ndarray]
-"""Hands out (n,) uint8 to read into."""
+"""Returns (n,) uint8 memory to read into."""
+
+
+def damaged(source: object, *, expected: str, found: object) -> CorruptError:
+    """The error for a file of a store that is missing or damaged."""
+    remedy = "restore the file from a copy, or record again"
+    return CorruptError(f"{source}", expected=expected, found=f"{found}", remedy=remedy)
 
 
 class ReplacedError(CorruptError):
-    """A file has other bytes than when it was looked at, or is gone."""
+    """A file was replaced or deleted since it was opened."""
 
 
 class Sink(Protocol):
     """A file that is being written from start to end."""
 
     def write(self, data: Any, /) -> Any:
-        """Write bytes, all of them or an error."""
+        """Write all bytes, or raise."""
 
 
-class OpenFile(ABC):
-    """A file that is being read, of which all parts are of the same bytes.
+class OpenFile(Protocol):
+    """A file opened for reading; everything read through it comes from the same version of the file.
 
     Attributes:
-        run_bytes: How much to read in one call, so that calls don't cost more than bytes.
+        run_bytes: How many bytes to read in one call, so that the calls don't cost more than the bytes.
     """
 
     run_bytes: int
 
     @property
-    @abstractmethod
     def size(self) -> int:
         """Length in bytes."""
 
     @property
-    @abstractmethod
     def version(self) -> Hashable:
-        """Equal for the same bytes; another one as soon as the file is replaced."""
+        """Identifies the file's content: it changes as soon as the file is replaced."""
 
-    @abstractmethod
     def read(self, begin: int, end: int, buffer: Buffer) -> np.ndarray:
-        """Bytes ``begin`` to ``end``, (end − begin,) uint8, in memory of ``buffer`` or other memory.
+        """Bytes ``begin`` to ``end``, (end − begin,) uint8, in memory from ``buffer`` or elsewhere.
 
         Raises:
-            CorruptError: The file ends before.
-            ReplacedError: It isn't the same file any more.
+            CorruptError: The file is shorter.
+            ReplacedError: The file was replaced.
             StorageError: Storage refused.
         """
 
-    @abstractmethod
     def tail(self, length: int) -> np.ndarray:
-        """The last bytes, (length,) uint8, or all of a shorter file; afterwards size and version cost nothing.
+        """The last bytes, (length,) uint8, or all of a shorter file; size and version cost nothing afterwards.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -81,19 +80,18 @@ class OpenFile(ABC):
         """
 
 
-class LogFile(ABC):
-    """A file of lines that one writer appends to while others read it.
+class LogFile(Protocol):
+    """A text file that one writer appends lines to while others read it.
 
     Attributes:
-        fenced: Whether each change fails once another writer has changed the file, provided that every writer's first
-            change is unlike any other's.
+        fenced: Whether every change fails once another writer has changed the file. This requires that the first
+            change of every writer is unique.
     """
 
     fenced: bool
 
-    @abstractmethod
     def read(self, max_bytes: int) -> bytes:
-        """All of it.
+        """Read the whole file.
 
         Raises:
             DataError: There is no such file.
@@ -101,20 +99,17 @@ class LogFile(ABC):
             StorageError: Storage refused.
         """
 
-    @abstractmethod
     def append(self, line: str) -> None:
-        """Append a line, durably; a last line without its newline is cut off first.
+        """Append a line, durably; an unfinished last line is cut off first.
 
         Raises:
             LockedError: Another writer has taken over.
             StorageError: Storage refused.
         """
 
-    @abstractmethod
     def replace(self, data: bytes) -> None:
-        """Replace all of it in one atomic step; raises what :meth:`append` does."""
+        """Replace the whole file in one atomic step; raises like :meth:`append`."""
 
-    @abstractmethod
     def require_mine(self) -> None:
         """Check that nobody else has changed the file since this object read or changed it; a :data:`Fence`."""
 
@@ -123,9 +118,9 @@ class Location(ABC):
     """A file or a folder of a store; ``str`` names it as users do."""
 
     @property
-    @abstractmethod
     def name(self) -> str:
         """The last part."""
+        return f"{self}".rpartition("/")[2]
 
     @abstractmethod
     def __truediv__(self, name: str) -> Self: ...
@@ -134,26 +129,26 @@ class Location(ABC):
     def __str__(self) -> str: ...
 
     def resolve(self) -> Self:
-        """The location itself where this one only refers to it."""
+        """The location that this one refers to, if it is a link; else itself."""
         return self
 
-    # What is there ----------------------------------------------------------------------------------------------------
+    # Queries ----------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def is_folder(self) -> bool:
-        """Whether a complete folder is there."""
+        """Whether there is a complete folder."""
 
     @abstractmethod
     def is_file(self) -> bool:
-        """Whether a file is there."""
+        """Whether there is a file."""
 
     def exists(self) -> bool:
-        """Whether anything is there."""
+        """Whether there is anything."""
         return self.is_folder() or self.is_file()
 
     @abstractmethod
     def children(self) -> list[str]:
-        """Names of what is in the folder, temporary ones included."""
+        """Names of everything in the folder, including temporary names."""
 
     @abstractmethod
     def sizes(self) -> dict[str, int]:
@@ -169,31 +164,41 @@ class Location(ABC):
 
     @abstractmethod
     def free_bytes(self) -> int | None:
-        """Space that is left; None where nobody can tell."""
+        """Free space; None if it is unknown."""
 
     # Files ------------------------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def read(self, max_bytes: int, *, remedy: str = "") -> bytes:
+    def _read(self, max_bytes: int) -> bytes:
+        """Read a file; DataError if there is none, CorruptError if it is larger than ``max_bytes``."""
+
+    def read(self, max_bytes: int, expected: str) -> bytes:
         """Read a whole file of bounded size.
 
+        Args:
+            max_bytes: Larger files are refused.
+            expected: What kind of file it is, for the error message.
+
         Raises:
-            DataError: Nothing there, or not a file.
-            CorruptError: Larger than ``max_bytes``.
+            CorruptError: Nothing there, not a file, or too large.
             StorageError: Storage refused.
         """
+        try:
+            return self._read(max_bytes)
+        except DataError as error:
+            raise damaged(self, expected=expected, found=error.found) from error
 
-    def read_json(self) -> Any:
-        """Read a JSON file; raises what :meth:`read` does, and CorruptError where it isn't JSON."""
-        return decode_json(self.read(MAX_JSON_BYTES), f"{self}")
+    def read_json(self, expected: str) -> Any:
+        """Read a JSON file; raises like :meth:`read`, and CorruptError if it isn't JSON."""
+        return decode_json(self.read(MAX_JSON_BYTES, expected), f"{self}")
 
     @abstractmethod
     def open(self, version: Hashable = None) -> AbstractContextManager[OpenFile]:
         """Open a file for reading.
 
         Args:
-            version: That of an earlier opening, if the caller goes on with what it knew then; a file that has another
-                one may be opened all the same, and raise ReplacedError when it is read.
+            version: The version seen at an earlier opening, if what was read then is still used. If the file has
+                another version by now, opening may succeed nevertheless, and reading raises ReplacedError.
 
         Raises:
             FileNotFoundError: There is no such file.
@@ -202,14 +207,14 @@ class Location(ABC):
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Write a file so that a crash leaves either what was there before or all of ``data``, durably.
+        """Write a file durably, so that a crash leaves either the old file or all of ``data``.
 
         Raises:
             StorageError: Storage refused.
         """
 
     def write_json(self, value: Any) -> None:
-        """Write JSON as :func:`~causalprune.base.files.encode_json` encodes it."""
+        """Write JSON, encoded by :func:`~causalprune.base.json_files.encode_json`."""
         self.write(encode_json(value))
 
     @abstractmethod
@@ -217,8 +222,8 @@ class Location(ABC):
         """Write a file of unknown length; it appears under its name, complete and durable, when the body ends.
 
         Args:
-            fence: Where two writers can't be kept apart by a lock alone, it is asked before what another one may have
-                written is replaced.
+            fence: Called before replacing what another writer may have written, where a lock alone can't keep two
+                writers apart.
 
         Raises:
             LockedError: By the fence.
@@ -238,20 +243,21 @@ class Location(ABC):
         """The file as a lock.
 
         Args:
-            break_lock: In object storage, take it even from a process on another host; on a disk the kernel knows.
-            patient: On a disk, wait for whoever holds it.
+            break_lock: In object storage, take the lock even from a process on another host. On a disk, the kernel
+                knows whether a holder is alive.
+            patient: On a disk, wait until the lock is free.
         """
 
     @abstractmethod
     def holder(self) -> LockHolder | None:
-        """Who holds the file as a lock, dead or alive; None too where a lock on a disk names nobody."""
+        """Who holds the file as a lock, dead or alive; None also if the lock names nobody."""
 
     @abstractmethod
     def making(self, *, break_lock: bool = False) -> AbstractContextManager[object]:
-        """Held while a store is made here, where two processes could otherwise make it at once.
+        """Enter while making a store here, so that two processes can't make it at once.
 
         Args:
-            break_lock: Take the lock, if it takes one, even from a process on another host.
+            break_lock: As in :meth:`lock`.
         """
 
     @abstractmethod
@@ -259,14 +265,14 @@ class Location(ABC):
         """What the zarr library reads the folder through, read-only.
 
         Raises:
-            UsageError: The library that it takes is missing.
+            UsageError: A required library is missing.
         """
 
     # Folders ----------------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make the folder in which this one will lie, and remove what a crash left of building it before."""
+        """Make the parent folder, and remove what a crash left of building this one."""
 
     @abstractmethod
     def make_folder(self) -> None:
@@ -277,12 +283,12 @@ class Location(ABC):
         """Make a folder that appears as a whole, or not at all.
 
         Args:
-            fill: Makes its content in the folder that it is given.
+            fill: Receives the folder, and writes its content.
         """
 
     @abstractmethod
     def replace(self, aside: Self, fill: Callable[[Self], None]) -> None:
-        """Build a folder in the place of one that may be there; at every moment it or ``aside`` is a complete folder.
+        """Build a folder in place of an existing one, if any; a complete one is here or at ``aside`` at any time.
 
         Args:
             aside: Where the old one is meanwhile; nothing is there before and afterwards.
@@ -291,7 +297,7 @@ class Location(ABC):
 
     @abstractmethod
     def move(self, target: Self) -> None:
-        """Give a complete folder another place, where nothing is; at every moment it is complete in one of them."""
+        """Move a complete folder to ``target``, where nothing is; a complete one is in either place at any time."""
 
     @abstractmethod
     def remove_folder(self) -> None:
@@ -299,4 +305,4 @@ class Location(ABC):
 
     @abstractmethod
     def clear_leftovers(self) -> None:
-        """Remove what a crash left in this folder of building and deleting others; only its one writer may do so."""
+        """Remove what a crash left of building and deleting things in this folder; only its one writer may call it."""

@@ -1,4 +1,4 @@
-"""Requests to a bucket: each is one call here, bounded in time, and fails in one line that says what to do."""
+"""Requests to a bucket: each method makes one, with a time limit and one-line errors that say what to do."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from causalprune.base.errors import StorageError, UsageError
+from causalprune.base.errors import CorruptError, DataError, StorageError, UsageError
 
 Result = TypeVar("Result")
 
 CONNECT_TIMEOUT = "5s"
 REQUEST_TIMEOUT = "300s"
-"""For a request with its body: a shard of 100 MB over 3 Mbit/s."""
+"""For a request including its body: enough for a shard of 100 MB at 3 Mbit/s."""
 
 FIRST_RETRIES = 3
-"""Of the first request, about a second: a wrong address shows at once. Later ones are repeated for three minutes."""
+"""For the first request, so that a wrong address fails in about a second. Later ones are retried for three minutes."""
 
 _AGAIN = "then run the same command again"
 
 
 class ConflictError(Exception):
-    """The object isn't there, isn't absent, or isn't of the version that the request asked for."""
+    """The object is missing, exists already, or has another version than the request demanded."""
 
 
 class NoAnswerError(StorageError):
-    """A request of which nobody knows whether it took effect."""
+    """No answer came, so nobody knows whether the request took effect."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ObjectInfo:
     Attributes:
         key: Its key.
         size: Length in bytes.
-        version: Its entity tag, another one for other bytes.
+        version: Its entity tag, which differs for different bytes.
     """
 
     key: str
@@ -48,23 +48,38 @@ class ObjectInfo:
 
 
 class ObjectClient:
-    """A bucket. Credentials, endpoint and region are those of the environment (``AWS_*``).
+    """A bucket. Credentials, endpoint and region come from the environment (``AWS_*``).
 
-    Every method raises StorageError where storage can't be reached or refuses. A change is one request.
+    Every method raises StorageError if storage can't be reached or refuses. Each change is one request.
 
-    Args:
+    Attributes:
         bucket: Its name.
+        store: The bucket, for another library that reads it through obstore.
     """
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
         self._first: Any = _connect(bucket, {"max_retries": FIRST_RETRIES})
-        self._store: Any = _connect(bucket, None)
+        self.store: Any = _connect(bucket, None)
 
-    @property
-    def store(self) -> Any:
-        """The bucket for another library that reads it through obstore."""
-        return self._store
+    def url(self, key: str) -> str:
+        """The address of an object, as users write it."""
+        return f"s3://{self.bucket}/{key}"
+
+    def read(self, key: str, max_bytes: int) -> tuple[bytes, ObjectInfo]:
+        """Read a whole object of bounded size.
+
+        Raises:
+            DataError: There is no such object.
+            CorruptError: Larger than ``max_bytes``.
+        """
+        try:
+            data, info = self.get(key, limit=max_bytes)
+        except FileNotFoundError as error:
+            raise DataError(self.url(key), expected="a file", found="nothing") from error
+        if info.size > max_bytes:
+            raise CorruptError(self.url(key), expected=f"at most {max_bytes} bytes", found=f"{info.size}")
+        return bytes(data), info
 
     def get(
         self,
@@ -75,18 +90,18 @@ class ObjectClient:
         limit: int | None = None,
         version: str | None = None,
     ) -> tuple[memoryview, ObjectInfo]:
-        """Bytes of an object, and what it is.
+        """Bytes of an object, and its description.
 
         Args:
             key: Its key.
-            span: Only these bytes, or those of them that there are.
-            suffix: Only so many bytes at the end.
-            limit: Of an object that is larger, no bytes at all.
-            version: Only if it is of this version.
+            span: Return only these bytes, as far as they exist.
+            suffix: Return only this many bytes at the end.
+            limit: Return no bytes if the object is larger.
+            version: The version that the object must have.
 
         Raises:
             FileNotFoundError: There is no such object.
-            ConflictError: It is of another version.
+            ConflictError: It has another version.
         """
         options: dict[str, Any] = {"if_match": version} if version else {}
         if span:
@@ -102,24 +117,24 @@ class ObjectClient:
         return self._request("read", key, call)
 
     def head(self, key: str) -> ObjectInfo | None:
-        """What an object is; None where there is none."""
+        """Description of an object; None if there is none."""
         try:
             return _info(self._request("read", key, lambda obstore, store: obstore.head(store, key)))
         except FileNotFoundError:
             return None
 
     def put(self, key: str, data: Any) -> None:
-        """Write an object, whatever is there."""
+        """Write an object, replacing any that exists."""
         self._request("write", key, lambda obstore, store: obstore.put(store, key, data, use_multipart=False))
 
     def put_if(self, key: str, data: Any, version: str | None) -> str:
-        """Write an object if the one that is there has a version, or if there is none.
+        """Write an object if the existing one has this version; with ``None``, only if there is none.
 
         Returns:
             The new version.
 
         Raises:
-            ConflictError: Something else is there.
+            ConflictError: Another version exists.
             NoAnswerError: Nobody knows whether it was written.
         """
         mode: Any = "create" if version is None else {"e_tag": version}
@@ -131,12 +146,12 @@ class ObjectClient:
         self._request("write", target, lambda obstore, store: obstore.copy(store, source, target))
 
     def delete(self, *keys: str) -> None:
-        """Delete objects; those that aren't there are no error."""
+        """Delete objects; missing ones are no error."""
         if keys:
             self._request("delete", keys[0], lambda obstore, store: obstore.delete(store, list(keys)))
 
     def below(self, key: str, first: int | None = None) -> list[ObjectInfo]:
-        """Objects whose key begins with ``key/``, in the order of their keys; only the first few, if so wanted."""
+        """Objects whose key begins with ``key/``, ordered by key; all, or only the ``first`` few."""
 
         def call(obstore: Any, store: Any) -> list[Any]:
             pages = obstore.list(store, key, chunk_size=first or 1000)
@@ -153,9 +168,9 @@ class ObjectClient:
     def _request(self, action: str, key: str, call: Callable[[Any, Any], Result]) -> Result:
         import obstore
 
-        with _translated(action, f"s3://{self.bucket}/{key}", self.bucket):
+        with _translated(action, self.url(key), self.bucket):
             if self._first is None:
-                return call(obstore, self._store)
+                return call(obstore, self.store)
             try:
                 result = call(obstore, self._first)
             except (FileNotFoundError, obstore.exceptions.AlreadyExistsError, obstore.exceptions.PreconditionError):
@@ -167,11 +182,11 @@ class ObjectClient:
 
 @lru_cache(maxsize=8)
 def client_of(bucket: str) -> ObjectClient:
-    """The client of a bucket, one a process.
+    """The client of a bucket, one per process.
 
     Raises:
         UsageError: obstore isn't installed.
-        StorageError: The environment says nothing that it understands.
+        StorageError: The environment variables can't be used.
     """
     return ObjectClient(bucket)
 

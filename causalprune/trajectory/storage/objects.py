@@ -1,7 +1,7 @@
-"""A store's files in object storage: one object a file, under the names that they have on a disk.
+"""A store's files in object storage: one object per file, with the same names as on a disk.
 
-Storage can't rename. A folder that is being built, moved or deleted has an object named :data:`MARKER` in it, put there
-first and deleted last; to readers a folder with a marker isn't there.
+Object storage can't rename. While a folder is being built, moved or deleted, it contains an object named
+:data:`MARKER`, which is put first and deleted last; to readers a folder with a marker doesn't exist.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from causalprune.base.errors import CorruptError, DataError, LockedError, StorageError
+from causalprune.base.errors import LockedError, StorageError
 from causalprune.base.files import PARTIAL
 from causalprune.base.locks import LockHolder
 from causalprune.trajectory.storage.location import (
     LOCK,
     LOCKS,
-    REMEDY,
     Buffer,
     Fence,
     Location,
@@ -28,10 +27,10 @@ from causalprune.trajectory.storage.location import (
     OpenFile,
     ReplacedError,
     Sink,
+    damaged,
 )
 from causalprune.trajectory.storage.object_client import ConflictError, NoAnswerError, ObjectClient, ObjectInfo
-from causalprune.trajectory.storage.object_lock import ObjectLock
-from causalprune.trajectory.storage.object_log import ObjectLog
+from causalprune.trajectory.storage.object_fence import ObjectLock, ObjectLog
 
 MARKER = f"{PARTIAL}folder"
 
@@ -40,7 +39,7 @@ _ATTEMPTS = 5
 
 @dataclass(frozen=True)
 class ObjectLocation(Location):
-    """A key, or what keys begin with.
+    """An object, or the folder of all objects below a key.
 
     Attributes:
         client: The bucket.
@@ -50,24 +49,19 @@ class ObjectLocation(Location):
     client: ObjectClient
     key: str
 
-    @property
-    def name(self) -> str:
-        """The last part of the key."""
-        return self.key.rpartition("/")[2]
-
     def __truediv__(self, name: str) -> Self:
         return type(self)(self.client, f"{self.key}/{name}")
 
     def __str__(self) -> str:
-        return f"s3://{self.client.bucket}/{self.key}"
+        return self.client.url(self.key)
 
     def is_folder(self) -> bool:
-        """Whether objects are there, besides locks, and no marker, which comes among the first in the order of keys."""
+        """Whether there are objects besides locks, and no marker, which is among the first in the order of keys."""
         names = self._names_below(first=10)
         return MARKER not in names and any(name not in LOCKS for name in names)
 
     def is_file(self) -> bool:
-        """Whether an object is there."""
+        """Whether there is an object."""
         return self.client.head(self.key) is not None
 
     def children(self) -> list[str]:
@@ -80,21 +74,14 @@ class ObjectLocation(Location):
         return self.client.children(self.key)[1]
 
     def require_contained(self) -> None:
-        """There are no links in object storage."""
+        """Object storage has no links."""
 
     def free_bytes(self) -> int | None:
-        """Nobody can tell."""
+        """Unknown."""
         return None
 
-    def read(self, max_bytes: int, *, remedy: str = "") -> bytes:
-        """Read a whole object."""
-        try:
-            data, info = self.client.get(self.key, limit=max_bytes)
-        except FileNotFoundError as error:
-            raise DataError(f"{self}", expected="a file", found="nothing", remedy=remedy) from error
-        if info.size > max_bytes:
-            raise CorruptError(f"{self}", expected=f"at most {max_bytes} bytes", found=f"{info.size}")
-        return bytes(data)
+    def _read(self, max_bytes: int) -> bytes:
+        return self.client.read(self.key, max_bytes)[0]
 
     @contextmanager
     def open(self, version: Hashable = None) -> Iterator[OpenFile]:
@@ -107,9 +94,9 @@ class ObjectLocation(Location):
 
     @contextmanager
     def writing(self, fence: Fence) -> Iterator[Sink]:
-        """Collect the object in memory and put it, if what is there then is what was there in the beginning.
+        """Collect the object in memory and put it, if the existing one is still the version seen in the beginning.
 
-        If it isn't, another writer put it there; the fence says whether that one or this one is to go on.
+        If it isn't, another writer replaced it, and the fence decides which of the two goes on.
         """
         info = self.client.head(self.key)
         if info is not None:
@@ -137,7 +124,7 @@ class ObjectLocation(Location):
         return ObjectLog(self.client, self.key)
 
     def lock(self, *, break_lock: bool = False, patient: bool = False) -> ObjectLock:
-        """The object as a lock; it is never waited for."""
+        """The object as a lock; nothing ever waits for it."""
         del patient
         return ObjectLock(self.client, self.key, break_lock=break_lock)
 
@@ -146,26 +133,25 @@ class ObjectLocation(Location):
         return ObjectLock(self.client, self.key).holder()
 
     def making(self, *, break_lock: bool = False) -> AbstractContextManager[object]:
-        """The lock of the store that is to be made here."""
+        """The lock of the store to be made here."""
         return (self / LOCK).lock(break_lock=break_lock)
 
     def zarr_store(self) -> Any:
-        """The keys below this one for zarr."""
+        """The keys below this one, for zarr."""
         from zarr.storage import ObjectStore, StorePath
 
         return StorePath(ObjectStore(self.client.store, read_only=True), self.key)
 
     def prepare(self) -> None:
-        """Ask what is there, so that what can't be reached shows at once; building begins with what is left of it."""
+        """Send a request, so that unreachable storage shows at once; :meth:`build` removes leftovers itself."""
         self._names_below(first=1)
 
     def make_folder(self) -> None:
-        """Folders need no making."""
+        """Needs nothing: folders exist with their objects."""
 
     def build(self, fill: Callable[[Self], None]) -> None:
         """Put a marker, fill the folder, delete the marker."""
-        names = self._names_below(first=10)
-        if MARKER not in names and any(name not in LOCKS for name in names):
+        if self.is_folder():
             raise LockedError(f"{self}", expected="nothing there yet", found="what another writer put there meanwhile")
         self._mark()
         try:
@@ -196,7 +182,7 @@ class ObjectLocation(Location):
         self.remove_folder()
 
     def remove_folder(self) -> None:
-        """Put a marker, delete everything else but a store's lock, delete the marker."""
+        """Put a marker, delete everything else except a store's lock, delete the marker."""
         self._mark()
         self._empty()
         self._unmark()
@@ -223,9 +209,9 @@ class ObjectLocation(Location):
         self.client.delete(*(info.key for info in self.client.below(self.key) if info.key not in kept))
 
 
-class _OpenObject(OpenFile):
+class _OpenObject:
     run_bytes = 2**24
-    """A request takes as long as some megabytes do."""
+    """A request takes as long as transferring some megabytes."""
 
     def __init__(self, location: ObjectLocation, version: str | None) -> None:
         self._location = location
@@ -259,16 +245,14 @@ class _OpenObject(OpenFile):
                 f"{location}", expected="an object that stays while it is read", found="another one, or none"
             ) from error
         if len(data) != end - begin:
-            raise CorruptError(
-                f"{location}", expected=f"{end - begin} bytes at {begin}", found=f"{len(data)}", remedy=REMEDY
-            )
+            raise damaged(location, expected=f"{end - begin} bytes at {begin}", found=len(data))
         return np.frombuffer(data, np.uint8)
 
     def tail(self, length: int) -> np.ndarray:
         try:
             data, self._info = self._location.client.get(self._location.key, suffix=length)
         except StorageError:
-            # Of no bytes there is no range.
+            # An empty object has no range to ask for.
             if self.size == 0:
                 return np.empty(0, np.uint8)
             raise

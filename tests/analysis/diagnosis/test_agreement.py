@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from causalprune.analysis.diagnosis.agreement import agreement
+from causalprune.analysis.diagnosis.agreement import agreement, stability
 
 
 def ranking(columns=1000, nonzero=50, seed=0):
@@ -36,3 +36,13 @@ def test_no_nonzero_gamma_leaves_the_dual_ranking():
     found = agreement(zero, zero)
     assert found["spearman_gamma"] is None
     assert [o["name"] for o in found["overlaps"]] == ["top 1%", "top 10%", "top 50%"]
+
+
+def test_stability_counts_columns():
+    probability = np.float32([0, 0.05, 0.1, 0.5, 0.9, 1.0])
+    found = stability(probability, np.array([0, 0, 0, 1.0, 1.0, 0]))
+    assert found["thresholds"] == [0.1, 0.25, 0.5, 0.75, 0.9, 1.0]
+    assert found["columns"] == [4, 3, 3, 2, 2, 1]
+    assert found["selected"] == [2, 2, 2, 1, 1, 0]
+    assert (found["nonzero"], found["ever"]) == (2, 5)
+    assert found["mean_selected"] == pytest.approx(2.55)

@@ -75,7 +75,7 @@ def test_names():
     [
         (ModelSpec("lenet", (30,), 2), "images"),
         (ModelSpec("lenet", (1, 3, 3), 2), "at least 4×4"),
-        (ModelSpec("lenet", (1, 8, 8), 2, hidden=(3,)), "`model` mlp"),
+        (ModelSpec("lenet", (1, 8, 8), 2, hidden=(3,)), "`model=mlp`"),
         (ModelSpec("torchvision:resnet1", (3, 32, 32), 2), "did you mean"),
         (ModelSpec("users_nets:missing", (3, 8, 8), 2), "users_nets"),
         (ModelSpec("users_nets:raises", (3, 8, 8), 2), "no luck"),

@@ -1,4 +1,4 @@
-"""What fit-gamma says about curvature and step size of each group: a table, or why there is none."""
+"""The table of implied curvatures and step sizes that comes with a fit of groups, or why there is none."""
 
 from __future__ import annotations
 
@@ -13,20 +13,22 @@ from causalprune.analysis.curvature import (
     STEPS_PER_GROUP,
     ImpliedCurvature,
     implied_curvature,
+    step_sizes,
 )
+from causalprune.base.errors import DataError
 from causalprune.base.units import format_bytes
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.features import FeatureSource
 from causalprune.trajectory import RecordingReader
 
 _OTHERS = 1e-3
-"""Least share of the movement, of parameters without columns, that gets a column of its own."""
+"""Parameters without columns get a column of their own if they have at least this share of the movement."""
 
 _COPIES = 6
-"""Matrices of float64, as large as the columns, that the estimate holds at a time."""
+"""How many float64 matrices as large as the columns the estimate needs at once."""
 
 
-def group_curvature(
+def curvature_table(
     reader: RecordingReader,
     granularity: str,
     weights: npt.NDArray[np.float64] | None,
@@ -35,43 +37,45 @@ def group_curvature(
     memory_bytes: int,
     seed: int,
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float64]]]:
-    """Curvature h = 2(γ + 1/η) and step size 1/h of every group, each with an interval.
+    """Tabulate curvature h = 2(γ + 1/η) and step size 1/h of each group, with confidence intervals.
 
     Args:
         reader: The recording.
-        granularity: The fit's, one of groups.
-        weights: (T,) of the steps.
+        granularity: Of the fit; any but ``parameter``.
+        weights: (T,) weight of each step's squared error; None for equal weights.
         lags: Whether the fit has lag columns.
-        memory_bytes: What the estimate may use.
-        seed: Draws the resamples.
+        memory_bytes: Upper bound on the memory of the estimate.
+        seed: Seed of the bootstrap.
 
     Returns:
         The table as JSON: ``groups`` with ``name``, ``curvature``, ``low``, ``high``, ``step_size``, ``step_low``,
-        ``step_high`` (None where unknown or unbounded) and ``remark``; ``warning``, empty if the steps have power
-        throughout; or only ``unavailable``, the reason. And the arrays ``curvature``, ``curvature_low``,
-        ``curvature_high`` and ``step_size``, (G,) float64, NaN where the steps can't tell.
+        ``step_high`` (None if unknown or unbounded) and ``remark``; ``warning``, empty if all curvatures are known with
+        a sign; or only ``unavailable``, the reason. And the arrays ``curvature``, ``curvature_low``,
+        ``curvature_high`` and ``step_size``, (G,) float64, NaN if unknown.
     """
     ids, labels = group_ids(reader.index, granularity, reader.active)
-    reason = _unfit(reader, len(labels), lags=lags, memory_bytes=memory_bytes)
+    reason = _why_unavailable(reader, len(labels), lags=lags, memory_bytes=memory_bytes)
     if reason:
         return {"unavailable": reason}, {}
     lr = float(reader.steps.lr[0])
     source = FeatureSource(reader, groups=ids)
     columns = source.read(0, source.num_columns).astype(np.float64)
     others, unknown = _others(reader, columns, lr)
-    if len(columns) < STEPS_PER_GROUP * (len(labels) + (others is not None)) or not columns.any():
+    try:
+        found = implied_curvature(columns, reader.loss_change, lr, others=others, weights=weights, seed=seed)
+    except DataError:
         return {"unavailable": _too_few(len(columns), len(labels))}, {}
-    found = implied_curvature(columns, reader.loss_change, lr, others=others, weights=weights, seed=seed)
+    numbers = {
+        "curvature": found.curvature,
+        "low": found.low,
+        "high": found.high,
+        "step_size": step_sizes(found.curvature),
+        "step_low": step_sizes(found.high),
+        "step_high": step_sizes(found.low),
+    }
     remarks = [_remark(found, place, lr) for place in range(len(labels))]
     groups = [
-        {
-            "name": name,
-            "curvature": _finite(found.curvature[place]),
-            "low": _finite(found.low[place]),
-            "high": _finite(found.high[place]),
-            **_steps(found, place),
-            "remark": remarks[place],
-        }
+        {"name": name, **{key: _finite(values[place]) for key, values in numbers.items()}, "remark": remarks[place]}
         for place, name in enumerate(labels)
     ]
     table = {
@@ -85,17 +89,12 @@ def group_curvature(
         "groups": groups,
         "warning": _warning(remarks, unknown=unknown),
     }
-    arrays = {
-        "curvature": found.curvature,
-        "curvature_low": found.low,
-        "curvature_high": found.high,
-        "step_size": found.step_size,
-    }
-    return table, arrays
+    stored = {"curvature": "curvature", "curvature_low": "low", "curvature_high": "high", "step_size": "step_size"}
+    return table, {name: numbers[key] for name, key in stored.items()}
 
 
-def _unfit(reader: RecordingReader, num_groups: int, *, lags: bool, memory_bytes: int) -> str:
-    """Why γ isn't −1/η + h/2 here, or can't be estimated; empty if it can."""
+def _why_unavailable(reader: RecordingReader, num_groups: int, *, lags: bool, memory_bytes: int) -> str:
+    """Why γ isn't −1/η + h/2 in this recording, or can't be estimated; empty if it can."""
     found = reader.info.update_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=lags)
     if found:
         return f"it needs plain SGD at one learning rate, stride 1 and same-batch losses; this has {found}"
@@ -111,17 +110,17 @@ def _unfit(reader: RecordingReader, num_groups: int, *, lags: bool, memory_bytes
 
 def _too_few(rows: int, num_groups: int) -> str:
     return (
-        f"{rows:,} steps have no power to tell {num_groups:,} groups apart, and a penalty would only draw h towards "
-        f"2/η; record {STEPS_PER_GROUP} steps a group, or choose a coarser granularity"
+        f"{rows:,} steps have no power to tell {num_groups:,} groups apart, and a penalty would only shrink h toward "
+        f"2/η; record {STEPS_PER_GROUP} steps per group, or choose a coarser granularity"
     )
 
 
 def _others(
     reader: RecordingReader, columns: npt.NDArray[np.float64], lr: float
 ) -> tuple[npt.NDArray[np.float64] | None, bool]:
-    """(T,) Σ Δθ² of parameters without a column, from the gradient's norm over all; and whether it is unknown."""
+    """(T,) Σ Δθ² of the parameters without a column, from the norm of the whole gradient; and whether it is unknown."""
     if not reader.active.all():
-        # The norm counts the gradients of pruned weights, which don't move.
+        # The norm includes the gradients of pruned weights, which don't move.
         return None, True
     recorded = columns.sum(axis=1)
     rest = (lr * reader.steps.grad_norm) ** 2 - recorded
@@ -138,25 +137,15 @@ def _remark(found: ImpliedCurvature, place: int, lr: float) -> str:
     low, high = found.low[place], found.high[place]
     if low > 0 or high < 0:
         return ""
-    # 2/η is γ = 0: the group's steps don't change the loss at all.
+    # At h = 2/η, γ is 0: the group's steps don't change the loss.
     return "no power: from flat to γ = 0" if high >= 2 / lr else "sign unknown"
-
-
-def _steps(found: ImpliedCurvature, place: int) -> dict[str, float | None]:
-    """1/h and its interval; None where it is unbounded."""
-    low, high = found.low[place], found.high[place]
-    return {
-        "step_size": _finite(found.step_size[place]),
-        "step_low": _finite(1 / high) if high > 0 else None,
-        "step_high": _finite(1 / low) if low > 0 else None,
-    }
 
 
 def _warning(remarks: list[str], *, unknown: bool) -> str:
     said = [f"{sum(r == remark for r in remarks):,} {remark}" for remark in dict.fromkeys(remarks) if remark]
     parts = [f"implied curvature of {len(remarks):,} groups: {', '.join(said)}"] if said else []
     if unknown:
-        parts.append("what biases and other parameters without columns moved is unknown, and biases h downwards")
+        parts.append("the movement of biases and other parameters without columns is unknown, which biases h downwards")
     return "; ".join(parts)
 
 

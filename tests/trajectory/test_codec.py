@@ -33,8 +33,10 @@ def test_each_codec_has_the_name_by_which_it_is_found():
 
 
 def test_an_unknown_codec_is_an_error_with_the_nearest_name():
-    with pytest.raises(UsageError, match=r"codec: expected one of exact, .* \(did you mean 'small'\?\), found 'smal'"):
-        find_codec("small")
+    with pytest.raises(
+        UsageError, match=r"codec: expected one of exact, .* \(did you mean 'balanced'\?\), found 'balance'"
+    ):
+        find_codec("balance")
 
 
 def test_a_codec_more_is_a_line_and_an_object(tmp_path, monkeypatch):

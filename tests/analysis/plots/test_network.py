@@ -1,4 +1,4 @@
-"""Plots: what the pixels say is what the numbers say, and a failure leaves the old picture."""
+"""Pictures of a network: what the pixels say is what the numbers say, and a failure leaves the old picture."""
 
 import subprocess
 import sys
@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pictures import pixels
 
 from causalprune.analysis.plots.figures import BLUE, GRAY, ORANGE
 from causalprune.analysis.plots.network import plot_evaluation
-from causalprune.analysis.plots.recording import plot_recording
 from causalprune.base.errors import DataError, StorageError, UsageError
 
 TRACK = "#EBEBEB"
@@ -30,15 +30,6 @@ def evaluation(**changes: Any) -> dict[str, Any]:
         "flops_dense": 2000,
         "flops_theoretical": 500,
     } | changes
-
-
-def pixels(path: Path, *colors: str) -> list[int]:
-    """How many pixels have each color."""
-    from matplotlib.colors import to_rgb
-    from matplotlib.image import imread
-
-    picture = np.round(imread(path)[..., :3] * 255).astype(int)
-    return [int((picture == np.round(np.array(to_rgb(c)) * 255)).all(axis=-1).sum()) for c in colors]
 
 
 @pytest.mark.parametrize("kept", [[10, 90], [100, 0], [50, 75]])
@@ -85,19 +76,6 @@ def test_a_regression_is_drawn_with_its_r2_even_below_zero(tmp_path: Path) -> No
     assert all(pixels(tmp_path / "p.png", BLUE, GRAY))
 
 
-@pytest.mark.parametrize("steps", [1, 2, 60, 700])
-def test_recordings_of_any_length(tmp_path: Path, steps: int) -> None:
-    change = np.random.default_rng(0).normal(size=steps)
-    change[0] = 1e6
-    plot_recording(change, np.abs(change), tmp_path / "p.png")
-    assert all(pixels(tmp_path / "p.png", "#333333"))
-
-
-def test_a_recording_that_stands_still(tmp_path: Path) -> None:
-    plot_recording(np.zeros(5), np.zeros(5), tmp_path / "p.png")
-    assert (tmp_path / "p.png").stat().st_size > 1000
-
-
 def test_hostile_names_and_many_layers(tmp_path: Path) -> None:
     names = ["$\\frac{$.weight", "a\nb", "層" * 50, "x" * 300, "_^&%"]
     plot_evaluation(
@@ -113,22 +91,12 @@ def test_equal_numbers_give_equal_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-BAD = [
-    (lambda p: plot_recording(np.zeros(0), np.zeros(0), p), "at least one step"),
-    (lambda p: plot_recording(np.zeros(3), np.zeros(2), p), r"\(3,\) and \(2,\)"),
-    (lambda p: plot_recording(np.array([np.nan]), np.zeros(1), p), "finite"),
-    (lambda p: plot_evaluation(evaluation(layers=[]), p), "at least one"),
-]
-
-
-@pytest.mark.parametrize(("draw", "message"), BAD)
-def test_bad_data_leaves_the_old_picture(tmp_path: Path, draw: Any, message: str) -> None:
-    path = tmp_path / "old.png"
-    path.write_bytes(b"old")
-    with pytest.raises(DataError, match=message):
-        draw(path)
+def test_no_layers_leave_the_old_picture(tmp_path: Path) -> None:
+    (tmp_path / "old.png").write_bytes(b"old")
+    with pytest.raises(DataError, match="at least one"):
+        plot_evaluation(evaluation(layers=[]), tmp_path / "old.png")
     assert [p.name for p in tmp_path.iterdir()] == ["old.png"]
-    assert path.read_bytes() == b"old"
+    assert (tmp_path / "old.png").read_bytes() == b"old"
 
 
 def test_a_folder_that_isnt_there(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ def test_what_can_not_be_merged(tmp_path):
 def test_a_merge_that_was_killed_is_done_anew(tmp_path):
     for name in ("a", "b"):
         make_recording(tmp_path / name, codec="exact")
-    leftover = tmp_path / ".merged.partial-merge"
+    leftover = tmp_path / ".merged.partial-77-0"
     shutil.copytree(tmp_path / "a", leftover)
     assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small").codec == "small"
     assert not leftover.exists()

@@ -1,6 +1,6 @@
 """Pictures of a sweep: what a legend says of what can't be drawn."""
 
-from causalprune.analysis.plots import histograms
+from causalprune.analysis.plots import figures
 from causalprune.analysis.plots.histograms import plot_density
 
 
@@ -11,7 +11,7 @@ def test_the_legend_says_whose_spectrum_is_missing(tmp_path, monkeypatch):
         said.extend(text.get_text() for text in drawing.axes[0].get_legend().get_texts())
         assert path == tmp_path / "density.png"
 
-    monkeypatch.setattr(histograms, "save", save)
+    monkeypatch.setattr(figures, "save", save)
     whole = {"dimension": 900, "density_at": [0.0, 1.0, 2.0], "density": [1.0, 0.5, 0.1]}
     small = {"dimension": 57, "density_at": [], "density": []}
     spectra = [("not pruned", "#B4B4B4", whole), ("gamma", "#0072B2", small)]

@@ -1,0 +1,59 @@
+"""``import causalprune``: light, lazy and typed."""
+
+import doctest
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import causalprune
+from causalprune import api
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_importing_the_package_loads_neither_pytorch_nor_numpy():
+    code = "import sys, causalprune; dir(causalprune); print({'torch', 'numpy'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
+
+
+def test_all_names_are_there():
+    assert causalprune.__all__ == sorted([*api.__all__, "__version__"])
+    assert set(causalprune.__all__) <= set(dir(causalprune))
+    for name in api.__all__:
+        assert getattr(causalprune, name) is getattr(api, name)
+    assert causalprune.__version__ == version("causalprune")
+
+
+def test_another_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'causalprune' has no attribute 'record'"):
+        _ = causalprune.record
+    assert not hasattr(causalprune, "Recording")
+
+
+def test_a_command_is_a_module_whatever_was_imported_before():
+    from causalprune.commands import pretrain
+
+    assert isinstance(pretrain, ModuleType)
+    assert callable(pretrain.pretrain)
+
+
+def test_the_imports_of_the_docstring_work():
+    result = doctest.testmod(causalprune)
+    assert result.attempted >= 1
+    assert result.failed == 0
+
+
+def test_type_checkers_know_the_exported_names(tmp_path):
+    pytest.importorskip("mypy")
+    code = "from causalprune import Recorder, __version__\nreveal_type(__version__)\n"
+    (tmp_path / "user.py").write_text(code + "Recorder(1)\nRecorder.no_such_name\n")
+    command = [sys.executable, "-m", "mypy", "--follow-imports=silent", str(tmp_path / "user.py")]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
+    assert 'user.py:2: note: Revealed type is "str"' in said
+    assert 'user.py:3: error: Missing positional arguments "optimizer", "store" in call to "Recorder"' in said
+    assert 'user.py:4: error: "type[Recorder]" has no attribute "no_such_name"' in said
