@@ -116,7 +116,7 @@ def test_a_writer_that_was_taken_for_dead_loses_to_the_other(s3, monkeypatch, st
         assert np.array_equal(reader.read_rows(0, COMMITTED), values[:COMMITTED])
         finish(second, others)
     assert len(failures) == 1
-    assert "--break-lock" in str(failures[0])
+    assert "`break_lock`" in str(failures[0])
     require_rows(url, others)
 
 

@@ -84,7 +84,7 @@ def test_a_second_writer_a_dead_one_and_one_of_another_host(s3, run, capsys):
 def test_something_else_in_its_place(s3):
     location = locate(f"{s3}/lock")
     put(s3, "lock", b"hello")
-    with pytest.raises(LockedError, match="--break-lock"):
+    with pytest.raises(LockedError, match="`break_lock`"):
         location.lock().acquire()
     with pytest.raises(LockedError, match="a record"):
         location.holder()
