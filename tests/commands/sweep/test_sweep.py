@@ -14,8 +14,8 @@ from sweeps import QUICK, call, call_json, stages_finished, start, table
 from causalprune.base import locks
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock, lock_holder
-from causalprune.commands import sweep
 from causalprune.commands.names import FUNCTIONS
+from causalprune.commands.sweep import command
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_of_two_sweeps_over_one_recording_one_makes_the_fit(recorded, tmp_path, 
         elsewhere.rename(fit)
         claimed.unlink()
 
-    monkeypatch.setattr(sweep, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
+    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=sleep, monotonic=time.monotonic))
     assert call(tmp_path / "second", *options) == 0
     assert naps == [True]
     assert table(tmp_path / "second") == table(tmp_path / "first")
