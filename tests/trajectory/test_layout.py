@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from causalprune.trajectory.collection import Collection
+from causalprune.trajectory.layout import Collection
 from causalprune.trajectory.storage import locate
 
 
