@@ -71,13 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
         if message is not None:
             text = (message() or "Missing command").rstrip(".")
             return end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
-        return end(
-            CausalpruneError(
-                f"{type(error).__name__}: {error}",
-                remedy="this is an internal error: run it with --debug and report it",
-            ),
-            ExitCode.INTERNAL,
-        )
+        remedy = "this is an internal error: run it with --debug and report it"
+        return end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,10 @@ from importlib import import_module
 from typing import Any
 
 _FUNCTIONS = {
-    "training": ("pretrain", "posttrain", "record"),
-    "pruning": ("fit_gamma", "apply_mask", "run"),
-    "evaluation": ("evaluate", "export"),
-    "diagnosis": ("diagnose",),
+    "networks": ("pretrain", "posttrain", "record", "apply_mask", "run", "evaluate", "export"),
+    "fits": ("fit_gamma", "diagnose"),
     "sweeps": ("sweep", "report"),
-    "places": ("info",),
-    "store": ("store_verify", "store_export", "store_compact", "store_merge"),
+    "store": ("info", "store_verify", "store_export", "store_compact", "store_merge"),
 }
 """The functions in each module."""
 

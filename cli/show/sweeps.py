@@ -11,7 +11,7 @@ from rich.text import Text
 from causalprune.analysis.report.series import grouped
 from causalprune.base.units import percent
 
-from .tables import facts, numbers, with_spread
+from .tables import facts, table, with_spread
 
 
 def sweep(result: Any) -> Any:
@@ -20,15 +20,15 @@ def sweep(result: Any) -> Any:
     names = [name for name in (result.summary or [{}])[0] if name not in _SUMMARY]
     for settings, lines in grouped(result.summary, names):
         criteria = list(dict.fromkeys(line["criterion"] for line in lines))
-        table = _block_table(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
+        made = _block(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
         cells = {(line["sparsity"], line["criterion"]): line for line in lines}
         for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
             found = [cells.get((sparsity, criterion)) for criterion in criteria]
             scores = ["–" if c is None else _score(c["mean"], c["std"], c["metric"]) for c in found]
-            table.add_row(f"{percent(sparsity)} % pruned", *scores)
+            made.add_row(f"{percent(sparsity)} % pruned", *scores)
         dense, spread, metric = (lines[0][name] for name in ("dense_mean", "dense_std", "metric"))
         before = [] if dense is None else [Text(f"not pruned {_score(dense, spread, metric)}", style="dim")]
-        parts += [table, *before, Text()]
+        parts += [made, *before, Text()]
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
     if not result.shard:
@@ -50,18 +50,18 @@ def report(result: Any) -> Any:
     parts: list[Any] = []
     for own, found in grouped(result.phase_shift, ["settings"]):
         columns = ("criterion", "half is lost at", "one deviation", "width", "samples on the slope")
-        table = _block_table(own["settings"], *columns)
+        made = _block(own["settings"], *columns)
         for line in found:
-            table.add_row(line["criterion"], *_drop(line))
+            made.add_row(line["criterion"], *_drop(line))
         others = [f"{line['criterion']}: {line['undetermined']}" for line in found if line.get("undetermined")]
-        parts += [table, *(Text(line, style="dim") for line in others), Text()]
+        parts += [made, *(Text(line, style="dim") for line in others), Text()]
     for own, found in grouped(result.eigenvalues, ["settings"]):
-        table = _block_table(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
+        made = _block(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
         for line in found:
             name = f"{line['criterion']}, {percent(line['sparsity'])} % pruned" if line["criterion"] else "not pruned"
             spaces = (line[space] for space in ("unpruned", "all"))
-            table.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
-        parts += [table, Text()]
+            made.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
+        parts += [made, Text()]
     lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
     return Group(*parts, facts(result, lines))
 
@@ -69,7 +69,7 @@ def report(result: Any) -> Any:
 def _drop(line: dict[str, Any]) -> list[str]:
     """Where a score falls with the range of one standard deviation, how sharply, and samples on the slope."""
     if "reason" in line:
-        return [line["reason"], "", "", ""]
+        return [line["reason"]]
     half = f"{percent(line['sparsity'], 2)}% pruned"
     half += f" ({line['seeds']} of {line['curves']} seeds)" if line["undetermined"] else ""
     within = "" if line["low"] is None else f"{percent(line['low'], 2)} to {percent(line['high'], 2)}%"
@@ -77,7 +77,7 @@ def _drop(line: dict[str, Any]) -> list[str]:
     return [half, within, f"{width} decades", str(line["inside"])]
 
 
-def _block_table(settings: dict[str, Any], *columns: str) -> Table:
+def _block(settings: dict[str, Any], *columns: str) -> Table:
     """A table of numbers under its block's settings."""
     title = "  ".join(f"{name}={value}" for name, value in settings.items())
-    return numbers(*columns, title=title, pad_edge=False, no_wrap=True)
+    return table(*columns, title=title, no_wrap=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.base.units import mean_and_spread
+from causalprune.base.units import format_bytes, mean_and_spread
 
 
 def metrics(result: Any) -> Any:
@@ -22,37 +23,64 @@ def facts(result: Any, lines: dict[str, str]) -> Table:
 
 def pairs(lines: dict[str, str]) -> Table:
     """Names in bold, values beside them."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
     for name, value in lines.items():
-        table.add_row(name, Text(value))
-    return table
+        made.add_row(name, Text(value))
+    return made
 
 
-def number(value: float | None) -> str:
-    """Three digits, or a dash for a missing value."""
-    return "–" if value is None else f"{value:.3g}"
+def table(*columns: str, title: str = "", no_wrap: bool = False, **style: Any) -> Table:
+    """A table of numbers, aligned on the right; the first column names the rows.
+
+    Args:
+        columns: Titles of the columns.
+        title: Shown in bold above the table.
+        no_wrap: Whether to keep the names on one line.
+        style: As for :class:`rich.table.Table`.
+    """
+    style = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False} | style
+    made = Table(title=Text(title) if title else None, **style)
+    made.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
+    for column in columns[1:]:
+        made.add_column(column, justify="right")
+    return made
+
+
+def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **style: Any) -> Table:
+    """A table with one row per record.
+
+    Args:
+        columns: The field of each column and its format, such as ``sparsity:.2%``, by the column's title.
+        rows: The records.
+        style: As for :func:`table`.
+    """
+    made = table(*columns, **style)
+    fields = [field.partition(":")[::2] for field in columns.values()]
+    for row in rows:
+        made.add_row(*(Text(shown(row[name], form)) for name, form in fields))
+    return made
+
+
+def shown(value: Any, form: str = ".3g") -> str:
+    """A value as text, or a dash for a missing one.
+
+    Args:
+        value: By default a number, of which three digits are shown.
+        form: As for :func:`format`, or ``bytes`` for a size or ``ms`` for seconds in milliseconds.
+    """
+    if value is None:
+        return "–"
+    special = {"bytes": format_bytes, "ms": lambda seconds: f"{1000 * seconds:.3g} ms"}
+    return special[form](value) if form in special else format(value, form)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 row``, ``2 rows``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:
     """A mean with its standard deviation, both of which may be missing; ``form`` as in :func:`mean_and_spread`."""
     return " ".join(filter(None, mean_and_spread(mean, spread, **form)))
-
-
-def numbers(*columns: str, title: str = "", pad_edge: bool = True, no_wrap: bool = False) -> Table:
-    """A table whose first column names its rows; the others hold numbers.
-
-    Args:
-        columns: Titles of the columns.
-        title: Shown in bold above the table.
-        pad_edge: Whether to pad both sides.
-        no_wrap: Whether to keep the names on one line.
-    """
-    table = Table(
-        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=pad_edge
-    )
-    table.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
