@@ -1,4 +1,7 @@
-"""What people see of a result: one function per command, with its name, that returns something rich can print."""
+"""What people see of a result: one function per command, with its name.
+
+It returns something that rich can print, or lines by their names, to which :func:`show` adds the paths of the outputs.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +24,12 @@ def show(command: str, result: Any) -> Any:
         command: Such as ``fit-gamma`` or ``store verify``; a command without a function shows its metrics.
         result: The result of the command.
     """
-    function = command.replace("-", "_").replace(" ", "_")
-    for module, functions in _FUNCTIONS.items():
-        if function in functions:
-            return getattr(import_module(f"{__name__}.{module}"), function)(result)
-    return import_module(f"{__name__}.tables").metrics(result)
+    from .tables import facts
+
+    name = command.replace("-", "_").replace(" ", "_")
+    module = next((module for module, names in _FUNCTIONS.items() if name in names), None)
+    if module is None:
+        found = {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()}
+    else:
+        found = getattr(import_module(f"{__name__}.{module}"), name)(result)
+    return facts(result, found) if isinstance(found, dict) else found

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from .tables import facts, pairs, shown, table
+from .tables import facts, pairs, shown, spaced, table
 
 
 def fit_gamma(result: Any) -> Any:
@@ -31,12 +31,11 @@ def fit_gamma(result: Any) -> Any:
     for name in ("R² held out", "Spearman |γ|, |Xᵀy|"):
         if lines[name] == shown(None):
             del lines[name]
-    parts: list[Any] = [facts(result, lines)]
-    if e["path"]:
-        parts += [Text(), _path(e)]
-    if result.curvature is not None:
-        parts += [Text(), _curvature(result.curvature)]
-    return Group(*parts)
+    return spaced(
+        facts(result, lines),
+        _path(e) if e["path"] else None,
+        None if result.curvature is None else _curvature(result.curvature),
+    )
 
 
 _MOST_GROUPS = 20
@@ -81,13 +80,9 @@ def _path(evidence: dict[str, Any]) -> Table:
 def diagnose(result: Any) -> Any:
     """A table for each part that was measured, then the findings."""
     tables = {"placebo": _placebo, "stability": _stability, "agreement": _agreement, "interventions": _interventions}
-    parts: list[Any] = []
-    for name, make in tables.items():
-        found = result.diagnosis[name]
-        if "unavailable" not in found:
-            parts += [make(found), Text()]
-    parts += [Text(f"• {finding}") for finding in result.findings]
-    return Group(*parts, Text(), facts(result, {"fit": f"{result.fit} of recording {result.recording}"}))
+    measured = (make(result.diagnosis[k]) for k, make in tables.items() if "unavailable" not in result.diagnosis[k])
+    findings = Group(*(Text(f"• {finding}") for finding in result.findings))
+    return spaced(*measured, findings, facts(result, {"fit": f"{result.fit} of recording {result.recording}"}))
 
 
 def _placebo(found: dict[str, Any]) -> Table:

@@ -8,9 +8,8 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
-from .tables import counted, facts, records, shown, table
+from .tables import counted, facts, notes, records, shown, spaced, table
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
@@ -27,7 +26,7 @@ def pretrain(result: Any) -> Any:
         lines["validation R²"] = f"{v['r2']:.4f}"
     if result.sparsity:
         lines["sparsity"] = f"{result.sparsity:.2%} of prunable weights"
-    return facts(result, lines)
+    return lines
 
 
 posttrain = pretrain
@@ -47,13 +46,13 @@ def record(result: Any) -> Any:
         lines["stored"] = f"{shown(result.stored_bytes, 'bytes')} (1/{result.raw_bytes / result.stored_bytes:.2f})"
         lines["mean loss change"] = f"{result.mean_loss_change:.3g}"
         lines["steps with falling loss"] = f"{result.falling:.1%}"
-    return facts(result, lines)
+    return lines
 
 
 def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
     lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
-    return Group(facts(result, lines), Text(), _layers(result.layers, pad_edge=True))
+    return spaced(facts(result, lines), _layers(result.layers, pad_edge=True))
 
 
 def run(result: Any) -> Any:
@@ -62,9 +61,7 @@ def run(result: Any) -> Any:
     if any(line["num_nonzero"] is not None for line in result.iterations):
         columns |= {"R²": "r2:.3g", "nonzero γ": "num_nonzero:,"}
     columns["sparsity"] = "sparsity:.2%"
-    iterations = records(columns, result.iterations, pad_edge=True)
-    iterations.columns[0].justify = "right"
-    return Group(iterations, Text(), evaluate(result))
+    return spaced(records(columns, result.iterations, named=False, pad_edge=True), evaluate(result))
 
 
 def evaluate(result: Any) -> Any:
@@ -78,12 +75,13 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
     Args:
         result: The field ``evaluation`` of the result of ``evaluate``.
     """
-    parts: list[Any] = [_summary(result), Text(), _layers(result["layers"]), Text()]
-    if result.get("flatness_samples"):
-        parts += [_flatness(result), Text()]
-    if result.get("cost"):
-        parts += [_cost(result["cost"]), Text()]
-    return Group(*parts, Text(FLOPS_UNIT, style="dim"), Text(NO_SPEEDUP, style="dim"))
+    return spaced(
+        _summary(result),
+        _layers(result["layers"]),
+        _flatness(result) if result.get("flatness_samples") else None,
+        _cost(result["cost"]) if result.get("cost") else None,
+        notes(FLOPS_UNIT, NO_SPEEDUP),
+    )
 
 
 def _summary(result: Mapping[str, Any]) -> Table:
@@ -118,8 +116,8 @@ def _cost(cost: Mapping[str, Any]) -> Group:
         for batch, measured in cost[name].items():
             made.add_row(f"{label}, batch {batch}", *(shown(measured[k], form) for k in ("dense", "compact")))
     made.add_row("weights, deflated", shown(cost["bytes_deflate"], "bytes"))
-    notes = [_MEMORY] + ([f"No compact network: {cost['no_compact']}"] if cost["no_compact"] else [])
-    return Group(made, *(Text(note, style="dim") for note in notes))
+    no_compact = [f"No compact network: {cost['no_compact']}"] if cost["no_compact"] else []
+    return Group(made, notes(_MEMORY, *no_compact))
 
 
 def _layers(layers: Iterable[Mapping[str, Any]], **style: Any) -> Table:
@@ -164,7 +162,7 @@ def export(result: Any) -> Any:
                 f"{result.dead_units:,} filters and neurons have every weight pruned, but dense kernels compute with "
                 "them all the same: export --compact removes those that nothing else needs."
             )
-        return Group(facts(result, lines), Text(), Text(note, style="dim"))
+        return spaced(facts(result, lines), notes(note))
     c = result.compact
     lines["FLOPs per sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
     for batch_size, seconds in c["latency"].items():
@@ -173,5 +171,4 @@ def export(result: Any) -> Any:
         lines[f"latency, batch {batch_size}"] = f"{times} ({ratio:.2f}× as fast)"
     columns = {"layer": "name", "units": "units:,", "all weights pruned": "dead:,", "removed": "removed:,"}
     note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
-    notes = (Text(line, style="dim") for line in (FLOPS_UNIT, note))
-    return Group(facts(result, lines), Text(), records(columns, c["layers"], pad_edge=True), Text(), *notes)
+    return spaced(facts(result, lines), records(columns, c["layers"], pad_edge=True), notes(FLOPS_UNIT, note))

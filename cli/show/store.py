@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .networks import evaluation_table
-from .tables import counted, facts, pairs, shown, table
+from .tables import counted, pairs, shown, table
 
 
 def info(result: Any) -> Any:
@@ -96,8 +96,7 @@ def _fits(fits: dict[str, Any]) -> Table:
 
 def _rows(rows: list[dict[str, Any]]) -> Table:
     columns = ("row", "epoch", "batch", "lr", "loss before", "loss after", "loss change", "‖∇L‖", "‖Δθ‖")
-    made = table(*columns, pad_edge=True)
-    made.columns[0].justify = "right"
+    made = table(*columns, named=False, pad_edge=True)
     for r in rows:
         numbers = ("lr", "loss_before", "loss_after", "loss_change", "grad_norm", "step_norm")
         made.add_row(str(r["row"]), str(r["epoch"]), str(r["batch"]), *(shown(r[name], ".4g") for name in numbers))
@@ -115,40 +114,36 @@ def _parameter_lines(p: dict[str, Any]) -> dict[str, str]:
 
 def store_verify(result: Any) -> Any:
     """How much was compared."""
-    lines = {
+    return {
         "store": result.path,
         "compared": f"{counted(result.recordings, 'recording')}, {result.rows:,} rows, "
         f"{shown(result.stored_bytes, 'bytes')}",
         "problems": "none",
     }
-    return pairs(lines)
 
 
 def store_export(result: Any) -> Any:
     """Size of the slice."""
-    lines = {
+    return {
         "recording": result.recording,
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
         "size": shown(result.file_bytes, "bytes"),
     }
-    return facts(result, lines)
 
 
 def store_compact(result: Any) -> Any:
     """What became smaller."""
-    lines = {
+    return {
         "stored anew": ", ".join(result.recoded) or "none",
         "dropped": ", ".join(result.dropped) or "none",
         "size": f"{shown(result.bytes_after, 'bytes')} (before: {shown(result.bytes_before, 'bytes')})",
     }
-    return facts(result, lines)
 
 
 def store_merge(result: Any) -> Any:
     """Size of the merged recording."""
-    lines = {
+    return {
         "recordings": f"{len(result.parts)}",
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
         "size": shown(result.stored_bytes, "bytes"),
     }
-    return facts(result, lines)

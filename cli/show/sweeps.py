@@ -11,7 +11,7 @@ from rich.text import Text
 from causalprune.analysis.report.series import grouped
 from causalprune.base.units import percent
 
-from .tables import facts, table, with_spread
+from .tables import facts, notes, table, with_spread
 
 
 def sweep(result: Any) -> Any:
@@ -54,7 +54,7 @@ def report(result: Any) -> Any:
         for line in found:
             made.add_row(line["criterion"], *_drop(line))
         others = [f"{line['criterion']}: {line['undetermined']}" for line in found if line.get("undetermined")]
-        parts += [made, *(Text(line, style="dim") for line in others), Text()]
+        parts += [made, notes(*others), Text()]
     for own, found in grouped(result.eigenvalues, ["settings"]):
         made = _block(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
         for line in found:

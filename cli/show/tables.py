@@ -5,20 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.units import format_bytes, mean_and_spread
 
 
-def metrics(result: Any) -> Any:
-    """The metrics of a command that has no table of its own."""
-    return facts(result, {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()})
-
-
 def facts(result: Any, lines: dict[str, str]) -> Table:
     """Lines of a result, and the paths of its outputs."""
-    return pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})
+    return pairs(lines | {f"→ {role}": path for role, path in result.outputs.items()})
 
 
 def pairs(lines: dict[str, str]) -> Table:
@@ -31,19 +27,21 @@ def pairs(lines: dict[str, str]) -> Table:
     return made
 
 
-def table(*columns: str, title: str = "", no_wrap: bool = False, **style: Any) -> Table:
-    """A table of numbers, aligned on the right; the first column names the rows.
+def table(*columns: str, title: str = "", named: bool = True, no_wrap: bool = False, **style: Any) -> Table:
+    """A table of numbers, aligned on the right.
 
     Args:
         columns: Titles of the columns.
         title: Shown in bold above the table.
+        named: Whether the first column names the rows; otherwise it holds numbers too.
         no_wrap: Whether to keep the names on one line.
         style: As for :class:`rich.table.Table`.
     """
     style = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False} | style
     made = Table(title=Text(title) if title else None, **style)
-    made.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
-    for column in columns[1:]:
+    if named:
+        made.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
+    for column in columns[named:]:
         made.add_column(column, justify="right")
     return made
 
@@ -84,3 +82,14 @@ def counted(count: int, noun: str) -> str:
 def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:
     """A mean with its standard deviation, both of which may be missing; ``form`` as in :func:`mean_and_spread`."""
     return " ".join(filter(None, mean_and_spread(mean, spread, **form)))
+
+
+def notes(*lines: str) -> Group:
+    """Remarks below a table."""
+    return Group(*(Text(line, style="dim") for line in lines))
+
+
+def spaced(*parts: Any) -> Group:
+    """Parts with an empty line between them, without those that are None."""
+    lines = [line for part in parts if part is not None for line in (Text(), part)]
+    return Group(*lines[1:])
