@@ -8,13 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_FUNCTIONS = {
-    "networks": ("pretrain", "posttrain", "record", "apply_mask", "run", "evaluate", "export"),
-    "fits": ("fit_gamma", "diagnose"),
-    "sweeps": ("sweep", "report"),
-    "store": ("info", "store_verify", "store_export", "store_compact", "store_merge"),
-}
-"""The functions in each module."""
+_MODULES = ("networks", "fits", "store", "sweeps")
 
 
 def show(command: str, result: Any) -> Any:
@@ -27,9 +21,11 @@ def show(command: str, result: Any) -> Any:
     from .tables import facts
 
     name = command.replace("-", "_").replace(" ", "_")
-    module = next((module for module, names in _FUNCTIONS.items() if name in names), None)
-    if module is None:
-        found = {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()}
-    else:
-        found = getattr(import_module(f"{__name__}.{module}"), name)(result)
+    modules = (import_module(f"{__name__}.{module}") for module in _MODULES)
+    function = next((vars(module)[name] for module in modules if name in vars(module)), None)
+    found = function(result) if function else _metrics(result)
     return facts(result, found) if isinstance(found, dict) else found
+
+
+def _metrics(result: Any) -> dict[str, str]:
+    return {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()}

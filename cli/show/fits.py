@@ -28,9 +28,7 @@ def fit_gamma(result: Any) -> Any:
         "passes": f"{e['passes']:.3g} over the store, {shown(e['bytes_read'], 'bytes')} read",
         "Spearman |γ|, |Xᵀy|": shown(e["spearman"]),
     }
-    for name in ("R² held out", "Spearman |γ|, |Xᵀy|"):
-        if lines[name] == shown(None):
-            del lines[name]
+    lines = {name: text for name, text in lines.items() if text != shown(None) or name == "R² in sample"}
     return spaced(
         facts(result, lines),
         _path(e) if e["path"] else None,

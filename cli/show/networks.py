@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from itertools import zip_longest
 from typing import Any
 
@@ -14,6 +14,7 @@ from .tables import counted, facts, notes, records, shown, spaced, table
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
 _MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
+_LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:.2%"}
 
 
 def pretrain(result: Any) -> Any:
@@ -52,7 +53,7 @@ def record(result: Any) -> Any:
 def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
     lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
-    return spaced(facts(result, lines), _layers(result.layers, pad_edge=True))
+    return spaced(facts(result, lines), records(_LAYERS, result.layers, pad_edge=True))
 
 
 def run(result: Any) -> Any:
@@ -77,7 +78,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
     """
     return spaced(
         _summary(result),
-        _layers(result["layers"]),
+        records(_LAYERS, result["layers"]),
         _flatness(result) if result.get("flatness_samples") else None,
         _cost(result["cost"]) if result.get("cost") else None,
         notes(FLOPS_UNIT, NO_SPEEDUP),
@@ -118,11 +119,6 @@ def _cost(cost: Mapping[str, Any]) -> Group:
     made.add_row("weights, deflated", shown(cost["bytes_deflate"], "bytes"))
     no_compact = [f"No compact network: {cost['no_compact']}"] if cost["no_compact"] else []
     return Group(made, notes(_MEMORY, *no_compact))
-
-
-def _layers(layers: Iterable[Mapping[str, Any]], **style: Any) -> Table:
-    columns = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:.2%"}
-    return records(columns, layers, **style)
 
 
 def _flatness(result: Mapping[str, Any]) -> Table:
@@ -166,9 +162,8 @@ def export(result: Any) -> Any:
     c = result.compact
     lines["FLOPs per sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
     for batch_size, seconds in c["latency"].items():
-        ratio = seconds["before"] / seconds["after"]
         times = f"{shown(seconds['after'], 'ms')}, before {shown(seconds['before'], 'ms')}"
-        lines[f"latency, batch {batch_size}"] = f"{times} ({ratio:.2f}× as fast)"
+        lines[f"latency, batch {batch_size}"] = f"{times} ({seconds['before'] / seconds['after']:.2f}× as fast)"
     columns = {"layer": "name", "units": "units:,", "all weights pruned": "dead:,", "removed": "removed:,"}
     note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
     return spaced(facts(result, lines), records(columns, c["layers"], pad_edge=True), notes(FLOPS_UNIT, note))

@@ -74,8 +74,7 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
         "recording": f"{r['name']}{unfinished}",
         "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {prunable:,} prunable weights",
         "recorded with": f"{recorded['optimizer']}, lr {recorded['lr']:g}, momentum {recorded['momentum']:g}, "
-        f"batch {recorded['batch_size']}, {recorded['loss_change']}, stride {recorded['stride']}, "
-        f"{counted(r['epochs'], 'epoch')}",
+        f"batch {recorded['batch_size']}, {recorded['loss_change']}, stride {recorded['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
     if change is not None:

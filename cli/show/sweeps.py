@@ -6,12 +6,11 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from causalprune.analysis.report.series import grouped
 from causalprune.base.units import percent
 
-from .tables import facts, notes, table, with_spread
+from .tables import facts, notes, spaced, table, with_spread
 
 
 def sweep(result: Any) -> Any:
@@ -24,25 +23,23 @@ def sweep(result: Any) -> Any:
         cells = {(line["sparsity"], line["criterion"]): line for line in lines}
         for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
             found = [cells.get((sparsity, criterion)) for criterion in criteria]
-            scores = ["–" if c is None else _score(c["mean"], c["std"], c["metric"]) for c in found]
+            scores = ("–" if line is None else _score(line) for line in found)
             made.add_row(f"{percent(sparsity)} % pruned", *scores)
-        dense, spread, metric = (lines[0][name] for name in ("dense_mean", "dense_std", "metric"))
-        before = [] if dense is None else [Text(f"not pruned {_score(dense, spread, metric)}", style="dim")]
-        parts += [made, *before, Text()]
+        dense = [] if lines[0]["dense_mean"] is None else [f"not pruned {_score(lines[0], 'dense_')}"]
+        parts.append(Group(made, notes(*dense)))
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
-    if not result.shard:
-        counts["this shard"] = "has no cell: there are fewer cells than shards"
-    return Group(*parts, facts(result, {**counts, "stages run": steps or "none"}))
+    shard = {} if result.shard else {"this shard": "has no cell: there are fewer cells than shards"}
+    return spaced(*parts, facts(result, {**counts, **shard, "stages run": steps or "none"}))
 
 
 _SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "dense_mean", "dense_std", "seeds")
 
 
-def _score(mean: float | None, spread: float | None, metric: str) -> str:
-    """Accuracy in percent, or R²."""
-    form, scale = (".1f", 100) if metric == "top1" else (".3f", 1)
-    return with_spread(mean, spread, form=form, spread_form=form, scale=scale)
+def _score(line: dict[str, Any], of: str = "") -> str:
+    """Accuracy in percent, or R²; ``dense_`` is that of the dense network."""
+    form, scale = (".1f", 100) if line["metric"] == "top1" else (".3f", 1)
+    return with_spread(line[f"{of}mean"], line[f"{of}std"], form=form, spread_form=form, scale=scale)
 
 
 def report(result: Any) -> Any:
@@ -54,16 +51,16 @@ def report(result: Any) -> Any:
         for line in found:
             made.add_row(line["criterion"], *_drop(line))
         others = [f"{line['criterion']}: {line['undetermined']}" for line in found if line.get("undetermined")]
-        parts += [made, notes(*others), Text()]
+        parts.append(Group(made, notes(*others)))
     for own, found in grouped(result.eigenvalues, ["settings"]):
         made = _block(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
         for line in found:
             name = f"{line['criterion']}, {percent(line['sparsity'])} % pruned" if line["criterion"] else "not pruned"
             spaces = (line[space] for space in ("unpruned", "all"))
             made.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
-        parts += [made, Text()]
+        parts.append(made)
     lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
-    return Group(*parts, facts(result, lines))
+    return spaced(*parts, facts(result, lines))
 
 
 def _drop(line: dict[str, Any]) -> list[str]:

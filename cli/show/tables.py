@@ -70,8 +70,9 @@ def shown(value: Any, form: str = ".3g") -> str:
     """
     if value is None:
         return "–"
-    special = {"bytes": format_bytes, "ms": lambda seconds: f"{1000 * seconds:.3g} ms"}
-    return special[form](value) if form in special else format(value, form)
+    if form == "ms":
+        return f"{1000 * value:.3g} ms"
+    return format_bytes(value) if form == "bytes" else format(value, form)
 
 
 def counted(count: int, noun: str) -> str:
