@@ -1,18 +1,40 @@
-"""Builds the commands of the command line from the table of commands."""
+"""The commands of the command line: one Typer command per configuration, one option per field."""
 
 from __future__ import annotations
 
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import Field, fields
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from causalprune.base.options import Options, flag_of, option_text
 from causalprune.commands.names import GROUPS, load_configs
+from causalprune.config.shared import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sources import resolve
+from causalprune.training.options import TrainingOptions
 
-from .builder import add_command, help_of
 from .session import Session
 from .show import show
+
+_PANELS = {
+    f: panel
+    # Subclasses also have the fields of their bases, so the bases come last.
+    for declaring, panel in (
+        (TrainingOptions, "Training"),
+        (ModelOptions, "Model"),
+        (DataOptions, "Data"),
+        (ComputeOptions, "Compute"),
+        (OutputOptions, "Run directory"),
+        (LeaseOptions, "Run directory"),
+        (Session, "Output"),
+    )
+    for f in fields(declaring)
+}
+"""The panel of ``--help`` for each field, by the class that declares it."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -20,13 +42,50 @@ def add_commands(app: typer.Typer) -> None:
     groups = {"": app}
     for command, config in load_configs().items():
         group, _, name = command.rpartition(" ")
+        text, _, example = (inspect.getdoc(config) or "").rpartition("\n\nExample: ")
+        epilog = f"Example: {example}"
         if group not in groups:
-            groups[group] = typer.Typer(name=group, help=GROUPS[group], epilog=help_of(config)[1])
-        add_command(groups[group], name, config, partial(_run, command))
-    for group in GROUPS:
-        app.add_typer(groups[group])
+            groups[group] = typer.Typer(name=group, help=GROUPS[group], epilog=epilog)
+            app.add_typer(groups[group])
+        groups[group].command(name, help=text, epilog=epilog)(_function(command, config))
 
 
-def _run(command: str, session: Session, given: dict[str, Any]) -> None:
-    configure = partial(resolve, load_configs(), command, given, session.config_file)
-    session.run(command, configure, partial(show, command))
+def _function(command: str, config: type[Options]) -> Callable[..., None]:
+    """The function that Typer calls with the options of a command."""
+
+    def call(**said: Any) -> None:
+        given = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items() if v is not None and v != []}
+        session = Session.of(**{name: given.pop(name) for name in Session.option_fields() if name in given})
+        configure = partial(resolve, load_configs(), command, given, session.config_file)
+        session.run(command, configure, partial(show, command))
+
+    types = Session.option_types() | config.option_types()
+    own_first = sorted(config.option_fields().values(), key=lambda f: f in _PANELS)
+    parameters = [_parameter(f, types[f.name], config) for f in (*own_first, *fields(Session))]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def _parameter(f: Field[Any], wanted: Any, config: type[Options]) -> inspect.Parameter:
+    flag = getattr(config, "FILE_FLAG", "--config") if f.name == "config_file" else flag_of(f)
+    default, metadata = f.default, f.metadata
+    if metadata["repeated"]:
+        wanted = list[str]
+    elif metadata["parse"] is not None:
+        wanted = str
+    help_text = metadata["help"]
+    if default not in (None, "", (), False):
+        help_text += f" [{'yes' if default is True else option_text(default)}]"
+    # Rich would take a default such as [run/trajectory.zarr] for markup and omit it.
+    help_text = re.sub(r"\[(?=[a-z/@#])", r"\\[", help_text)
+    choices = getattr(metadata["check"], "choices", None)
+    metavar = metadata["metavar"] or ("|".join(choices) if choices else None)
+    if flag.startswith("-"):
+        declared: Any = typer.Option(
+            *flag.split(","), help=help_text, metavar=metavar, show_default=False, rich_help_panel=_PANELS.get(f)
+        )
+    else:
+        shown = flag if f.name == "config_file" else f"[{flag}]"
+        declared = typer.Argument(help=help_text, metavar=shown, show_default=False)
+    annotation = Annotated[wanted | None, declared]
+    return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)

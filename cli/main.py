@@ -18,7 +18,6 @@ app = typer.Typer(
     help="Causal pruning of neural networks (arXiv 2412.03035): record gradient descent, fit which parameters cause "
     "the loss to fall, prune the rest. Stages work in a run directory, ./run unless --run or $CAUSALPRUNE_RUN says so.",
     epilog="Example: causalprune run --iterations 5 --sparsity 0.98",
-    no_args_is_help=False,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -71,14 +70,5 @@ def main(arguments: list[str] | None = None) -> int:
         if message is not None:
             text = (message() or "Missing command").rstrip(".")
             return end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
-        return end(
-            CausalpruneError(
-                f"{type(error).__name__}: {error}",
-                remedy="this is an internal error: run it with --debug and report it",
-            ),
-            ExitCode.INTERNAL,
-        )
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        remedy = "this is an internal error: run it with --debug and report it"
+        return end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)

@@ -1,4 +1,4 @@
-"""One invocation of the command line: logging, running the stage, printing its result."""
+"""One invocation of the command line: it runs a stage, prints its result on stdout, and logs on stderr."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,10 +18,10 @@ from causalprune.base.options import Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
 from causalprune.base.runtime import connected, launched, processes
 from causalprune.base.signals import stop_signals
-from causalprune.commands.names import FUNCTIONS
+from causalprune.commands import names
 from causalprune.config.shared import RuntimeOptions
 
-from .logs import print_error, start_logging, with_flags
+logger = logging.getLogger("causalprune")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +66,7 @@ class Session(Options):
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
-        result = FUNCTIONS.load(name)(config, reporter)
+        result = names.FUNCTIONS.load(name)(config, reporter)
         if not processes().is_first:
             return
         if self.json:
@@ -114,3 +115,44 @@ def end(error: BaseException, code: ExitCode | int) -> int:
         # Other processes repeat what the first one says, except errors that may concern only their host.
         print_error(f"{error}", int(code))
     return int(code)
+
+
+class _JsonLines(logging.Formatter):
+    """``time`` (UTC), ``level`` and ``message``; for progress also ``task``, ``done`` and ``total``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        return json.dumps(line, ensure_ascii=False)
+
+
+def start_logging(level: int, *, as_json: bool) -> None:
+    """Log on stderr from now on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+    handler.addFilter(_name_flags)
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(level)
+
+
+def print_error(message: str, code: int) -> None:
+    """Print on one line why the command failed."""
+    if any(isinstance(handler.formatter, _JsonLines) for handler in logger.handlers):
+        logger.error(message, extra={"fields": {"exit_code": code}})
+    else:
+        print(f"causalprune: {with_flags(message)}", file=sys.stderr)
+
+
+def with_flags(message: str) -> str:
+    """Name options as users type them, including the command line's own."""
+    return names.with_flags(message, Session)
+
+
+def _name_flags(record: logging.LogRecord) -> bool:
+    record.msg, record.args = with_flags(record.getMessage()), ()
+    return True

@@ -1,20 +1,14 @@
-"""What people see of a result: one function per command, with its name, that returns something rich can print."""
+"""What people see of a result: one function per command, with its name.
+
+It returns something that rich can print, or lines by their names, to which :func:`show` adds the paths of the outputs.
+"""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-_FUNCTIONS = {
-    "training": ("pretrain", "posttrain", "record"),
-    "pruning": ("fit_gamma", "apply_mask", "run"),
-    "evaluation": ("evaluate", "export"),
-    "diagnosis": ("diagnose",),
-    "sweeps": ("sweep", "report"),
-    "places": ("info",),
-    "store": ("store_verify", "store_export", "store_compact", "store_merge"),
-}
-"""The functions in each module."""
+_MODULES = ("networks", "fits", "store", "sweeps")
 
 
 def show(command: str, result: Any) -> Any:
@@ -24,8 +18,14 @@ def show(command: str, result: Any) -> Any:
         command: Such as ``fit-gamma`` or ``store verify``; a command without a function shows its metrics.
         result: The result of the command.
     """
-    function = command.replace("-", "_").replace(" ", "_")
-    for module, functions in _FUNCTIONS.items():
-        if function in functions:
-            return getattr(import_module(f"{__name__}.{module}"), function)(result)
-    return import_module(f"{__name__}.tables").metrics(result)
+    from .tables import facts
+
+    name = command.replace("-", "_").replace(" ", "_")
+    modules = (import_module(f"{__name__}.{module}") for module in _MODULES)
+    function = next((vars(module)[name] for module in modules if name in vars(module)), None)
+    found = function(result) if function else _metrics(result)
+    return facts(result, found) if isinstance(found, dict) else found
+
+
+def _metrics(result: Any) -> dict[str, str]:
+    return {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()}

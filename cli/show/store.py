@@ -1,19 +1,54 @@
-"""What people see of a trajectory store and of what was done to it."""
+"""What people see of a store, a checkpoint or a run directory, and of what was done to a store."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.base.units import format_bytes
+from .networks import evaluation_table
+from .tables import counted, pairs, shown, table
 
-from .tables import facts, number, pairs
+
+def info(result: Any) -> Any:
+    """What it is, where it comes from, whether it is intact."""
+    parts = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)
+    health = [Text("healthy", style="green")] if not result.problems else []
+    health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
+    return Group(Text(f"{result.kind} {result.path}"), *parts, *health)
 
 
-def store_info(details: dict[str, Any]) -> list[Any]:
-    """What was recorded, how large it is, which fits there are; what was asked for of the inside."""
+def _run_info(details: dict[str, Any]) -> list[Any]:
+    made = Table(box=None, pad_edge=False)
+    made.add_column("artifact", overflow="fold")
+    for column in ("sparsity", "size"):
+        made.add_column(column, no_wrap=True)
+    made.add_column("made from", overflow="fold")
+    for a in details["artefacts"]:  # codespell:ignore artefacts
+        made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
+        state = f"{a['sparsity']:.2%}" if "sparsity" in a else a["rows"]
+        made.add_row(a["name"], state, shown(a["bytes"], "bytes"), made_from)
+    evaluation = details["evaluation"]
+    return [made] if evaluation is None else [made, Text(), evaluation_table(evaluation)]
+
+
+def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
+    lines = {
+        "written by": details["stage"],
+        "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
+        "data": details["data"]["name"],
+        "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({details['sparsity']:.2%} sparse)",
+        "size": shown(details["file_bytes"], "bytes"),
+        "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",
+        "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
+    }
+    return [pairs(lines)]
+
+
+def _store_info(details: dict[str, Any]) -> list[Any]:
+    """What was recorded, its size, its fits, and the rows or the parameter that were asked for."""
     parts: list[Any] = []
     if details["writer"] is not None:
         parts.append(Text(f"being recorded by {details['writer']}", style="yellow"))
@@ -39,9 +74,8 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
         "recording": f"{r['name']}{unfinished}",
         "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {prunable:,} prunable weights",
         "recorded with": f"{recorded['optimizer']}, lr {recorded['lr']:g}, momentum {recorded['momentum']:g}, "
-        f"batch {recorded['batch_size']}, {recorded['loss_change']}, stride {recorded['stride']}, "
-        f"{r['epochs']} epoch{'' if r['epochs'] == 1 else 's'}",
-        "stored": f"{format_bytes(stored)}, {ratio} {format_bytes(raw)} as float32, codec {r['codec']}",
+        f"batch {recorded['batch_size']}, {recorded['loss_change']}, stride {recorded['stride']}, {counted(r['epochs'], 'epoch')}",
+        "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
     if change is not None:
         lines["loss change"] = (
@@ -52,25 +86,20 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
 
 
 def _fits(fits: dict[str, Any]) -> Table:
-    table = Table("fit", "alpha", "nonzero γ", "R²", "held out", "relative gap", "passes", "certified", box=None)
+    made = Table("fit", "alpha", "nonzero γ", "R²", "held out", "relative gap", "passes", "certified", box=None)
     for name, e in fits.items():
-        certified = "yes" if e["certified"] else "no"
-        size = (f"{e['alpha']:.4g}", f"{e['num_nonzero']:,}")
-        quality = (number(e["r2"]), number(e["r2_held_out"]), number(e["relative_gap"]))
-        row = (*size, *quality, f"{e['passes']:.3g}")
-        table.add_row(name, *row, certified)
-    return table
+        quality = (shown(e[k]) for k in ("r2", "r2_held_out", "relative_gap", "passes"))
+        made.add_row(name, f"{e['alpha']:.4g}", f"{e['num_nonzero']:,}", *quality, "yes" if e["certified"] else "no")
+    return made
 
 
 def _rows(rows: list[dict[str, Any]]) -> Table:
     columns = ("row", "epoch", "batch", "lr", "loss before", "loss after", "loss change", "‖∇L‖", "‖Δθ‖")
-    table = Table(*columns, box=None)
-    for column in table.columns:
-        column.justify = "right"
+    made = table(*columns, named=False, pad_edge=True)
     for r in rows:
         numbers = ("lr", "loss_before", "loss_after", "loss_change", "grad_norm", "step_norm")
-        table.add_row(f"{r['row']}", f"{r['epoch']}", f"{r['batch']}", *(f"{r[name]:.4g}" for name in numbers))
-    return table
+        made.add_row(str(r["row"]), str(r["epoch"]), str(r["batch"]), *(shown(r[name], ".4g") for name in numbers))
+    return made
 
 
 def _parameter_lines(p: dict[str, Any]) -> dict[str, str]:
@@ -84,40 +113,36 @@ def _parameter_lines(p: dict[str, Any]) -> dict[str, str]:
 
 def store_verify(result: Any) -> Any:
     """How much was compared."""
-    lines = {
+    return {
         "store": result.path,
-        "compared": f"{result.recordings} recording{'' if result.recordings == 1 else 's'}, {result.rows:,} rows, "
-        f"{format_bytes(result.stored_bytes)}",
+        "compared": f"{counted(result.recordings, 'recording')}, {result.rows:,} rows, "
+        f"{shown(result.stored_bytes, 'bytes')}",
         "problems": "none",
     }
-    return pairs(lines)
 
 
 def store_export(result: Any) -> Any:
     """Size of the slice."""
-    lines = {
+    return {
         "recording": result.recording,
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
-        "size": format_bytes(result.file_bytes),
+        "size": shown(result.file_bytes, "bytes"),
     }
-    return facts(result, lines)
 
 
 def store_compact(result: Any) -> Any:
     """What became smaller."""
-    lines = {
+    return {
         "stored anew": ", ".join(result.recoded) or "none",
         "dropped": ", ".join(result.dropped) or "none",
-        "size": f"{format_bytes(result.bytes_after)} (before: {format_bytes(result.bytes_before)})",
+        "size": f"{shown(result.bytes_after, 'bytes')} (before: {shown(result.bytes_before, 'bytes')})",
     }
-    return facts(result, lines)
 
 
 def store_merge(result: Any) -> Any:
     """Size of the merged recording."""
-    lines = {
+    return {
         "recordings": f"{len(result.parts)}",
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
-        "size": format_bytes(result.stored_bytes),
+        "size": shown(result.stored_bytes, "bytes"),
     }
-    return facts(result, lines)

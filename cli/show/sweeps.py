@@ -6,12 +6,11 @@ from typing import Any
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from causalprune.analysis.report.series import grouped
 from causalprune.base.units import percent
 
-from .tables import facts, numbers, with_spread
+from .tables import facts, notes, spaced, table, with_spread
 
 
 def sweep(result: Any) -> Any:
@@ -20,29 +19,27 @@ def sweep(result: Any) -> Any:
     names = [name for name in (result.summary or [{}])[0] if name not in _SUMMARY]
     for settings, lines in grouped(result.summary, names):
         criteria = list(dict.fromkeys(line["criterion"] for line in lines))
-        table = _block_table(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
+        made = _block(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
         cells = {(line["sparsity"], line["criterion"]): line for line in lines}
         for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
             found = [cells.get((sparsity, criterion)) for criterion in criteria]
-            scores = ["–" if c is None else _score(c["mean"], c["std"], c["metric"]) for c in found]
-            table.add_row(f"{percent(sparsity)} % pruned", *scores)
-        dense, spread, metric = (lines[0][name] for name in ("dense_mean", "dense_std", "metric"))
-        before = [] if dense is None else [Text(f"not pruned {_score(dense, spread, metric)}", style="dim")]
-        parts += [table, *before, Text()]
+            scores = ("–" if line is None else _score(line) for line in found)
+            made.add_row(f"{percent(sparsity)} % pruned", *scores)
+        dense = [] if lines[0]["dense_mean"] is None else [f"not pruned {_score(lines[0], 'dense_')}"]
+        parts.append(Group(made, notes(*dense)))
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
-    if not result.shard:
-        counts["this shard"] = "has no cell: there are fewer cells than shards"
-    return Group(*parts, facts(result, {**counts, "stages run": steps or "none"}))
+    shard = {} if result.shard else {"this shard": "has no cell: there are fewer cells than shards"}
+    return spaced(*parts, facts(result, {**counts, **shard, "stages run": steps or "none"}))
 
 
 _SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "dense_mean", "dense_std", "seeds")
 
 
-def _score(mean: float | None, spread: float | None, metric: str) -> str:
-    """Accuracy in percent, or R²."""
-    form, scale = (".1f", 100) if metric == "top1" else (".3f", 1)
-    return with_spread(mean, spread, form=form, spread_form=form, scale=scale)
+def _score(line: dict[str, Any], of: str = "") -> str:
+    """Accuracy in percent, or R²; ``dense_`` is that of the dense network."""
+    form, scale = (".1f", 100) if line["metric"] == "top1" else (".3f", 1)
+    return with_spread(line[f"{of}mean"], line[f"{of}std"], form=form, spread_form=form, scale=scale)
 
 
 def report(result: Any) -> Any:
@@ -50,26 +47,26 @@ def report(result: Any) -> Any:
     parts: list[Any] = []
     for own, found in grouped(result.phase_shift, ["settings"]):
         columns = ("criterion", "half is lost at", "one deviation", "width", "samples on the slope")
-        table = _block_table(own["settings"], *columns)
+        made = _block(own["settings"], *columns)
         for line in found:
-            table.add_row(line["criterion"], *_drop(line))
+            made.add_row(line["criterion"], *_drop(line))
         others = [f"{line['criterion']}: {line['undetermined']}" for line in found if line.get("undetermined")]
-        parts += [table, *(Text(line, style="dim") for line in others), Text()]
+        parts.append(Group(made, notes(*others)))
     for own, found in grouped(result.eigenvalues, ["settings"]):
-        table = _block_table(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
+        made = _block(own["settings"], "largest eigenvalue", "unpruned", "all parameters")
         for line in found:
             name = f"{line['criterion']}, {percent(line['sparsity'])} % pruned" if line["criterion"] else "not pruned"
             spaces = (line[space] for space in ("unpruned", "all"))
-            table.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
-        parts += [table, Text()]
+            made.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
+        parts.append(made)
     lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
-    return Group(*parts, facts(result, lines))
+    return spaced(*parts, facts(result, lines))
 
 
 def _drop(line: dict[str, Any]) -> list[str]:
     """Where a score falls with the range of one standard deviation, how sharply, and samples on the slope."""
     if "reason" in line:
-        return [line["reason"], "", "", ""]
+        return [line["reason"]]
     half = f"{percent(line['sparsity'], 2)}% pruned"
     half += f" ({line['seeds']} of {line['curves']} seeds)" if line["undetermined"] else ""
     within = "" if line["low"] is None else f"{percent(line['low'], 2)} to {percent(line['high'], 2)}%"
@@ -77,7 +74,7 @@ def _drop(line: dict[str, Any]) -> list[str]:
     return [half, within, f"{width} decades", str(line["inside"])]
 
 
-def _block_table(settings: dict[str, Any], *columns: str) -> Table:
+def _block(settings: dict[str, Any], *columns: str) -> Table:
     """A table of numbers under its block's settings."""
     title = "  ".join(f"{name}={value}" for name, value in settings.items())
-    return numbers(*columns, title=title, pad_edge=False, no_wrap=True)
+    return table(*columns, title=title, no_wrap=True)

@@ -2,37 +2,82 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.base.units import mean_and_spread
-
-
-def metrics(result: Any) -> Any:
-    """The metrics of a command that has no table of its own."""
-    return facts(result, {name.replace("_", " "): str(value) for name, value in result.to_json()["metrics"].items()})
+from causalprune.base.units import format_bytes, mean_and_spread
 
 
 def facts(result: Any, lines: dict[str, str]) -> Table:
     """Lines of a result, and the paths of its outputs."""
-    return pairs({**lines, **{f"→ {role}": path for role, path in result.outputs.items()}})
+    return pairs(lines | {f"→ {role}": path for role, path in result.outputs.items()})
 
 
 def pairs(lines: dict[str, str]) -> Table:
     """Names in bold, values beside them."""
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    made = Table(box=None, show_header=False, pad_edge=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
     for name, value in lines.items():
-        table.add_row(name, Text(value))
-    return table
+        made.add_row(name, Text(value))
+    return made
 
 
-def number(value: float | None) -> str:
-    """Three digits, or a dash for a missing value."""
-    return "–" if value is None else f"{value:.3g}"
+def table(*columns: str, title: str = "", named: bool = True, no_wrap: bool = False, **style: Any) -> Table:
+    """A table of numbers, aligned on the right.
+
+    Args:
+        columns: Titles of the columns.
+        title: Shown in bold above the table.
+        named: Whether the first column names the rows; otherwise it holds numbers too.
+        no_wrap: Whether to keep the names on one line.
+        style: As for :class:`rich.table.Table`.
+    """
+    style = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False} | style
+    made = Table(title=Text(title) if title else None, **style)
+    if named:
+        made.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
+    for column in columns[named:]:
+        made.add_column(column, justify="right")
+    return made
+
+
+def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **style: Any) -> Table:
+    """A table with one row per record.
+
+    Args:
+        columns: The field of each column and its format, such as ``sparsity:.2%``, by the column's title.
+        rows: The records.
+        style: As for :func:`table`.
+    """
+    made = table(*columns, **style)
+    fields = [field.partition(":")[::2] for field in columns.values()]
+    for row in rows:
+        made.add_row(*(Text(shown(row[name], form)) for name, form in fields))
+    return made
+
+
+def shown(value: Any, form: str = ".3g") -> str:
+    """A value as text, or a dash for a missing one.
+
+    Args:
+        value: By default a number, of which three digits are shown.
+        form: As for :func:`format`, or ``bytes`` for a size or ``ms`` for seconds in milliseconds.
+    """
+    if value is None:
+        return "–"
+    if form == "ms":
+        return f"{1000 * value:.3g} ms"
+    return format_bytes(value) if form == "bytes" else format(value, form)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things: ``1 row``, ``2 rows``."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:
@@ -40,19 +85,12 @@ def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:
     return " ".join(filter(None, mean_and_spread(mean, spread, **form)))
 
 
-def numbers(*columns: str, title: str = "", pad_edge: bool = True, no_wrap: bool = False) -> Table:
-    """A table whose first column names its rows; the others hold numbers.
+def notes(*lines: str) -> Group:
+    """Remarks below a table."""
+    return Group(*(Text(line, style="dim") for line in lines))
 
-    Args:
-        columns: Titles of the columns.
-        title: Shown in bold above the table.
-        pad_edge: Whether to pad both sides.
-        no_wrap: Whether to keep the names on one line.
-    """
-    table = Table(
-        title=Text(title) if title else None, title_justify="left", title_style="bold", box=None, pad_edge=pad_edge
-    )
-    table.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
-    for column in columns[1:]:
-        table.add_column(column, justify="right")
-    return table
+
+def spaced(*parts: Any) -> Group:
+    """Parts with an empty line between them, without those that are None."""
+    lines = [line for part in parts if part is not None for line in (Text(), part)]
+    return Group(*lines[1:])

@@ -1,7 +1,7 @@
 import io
 
 import pytest
-from causalprune_cli.show.evaluation import FLOPS_UNIT, NO_SPEEDUP, evaluation_table
+from causalprune_cli.show.networks import FLOPS_UNIT, NO_SPEEDUP, evaluation_table
 from rich.cells import cell_len
 from rich.console import Console
 

@@ -5,8 +5,8 @@ import logging
 import shlex
 
 import pytest
-from causalprune_cli.logs import print_error, start_logging, with_flags
 from causalprune_cli.main import main
+from causalprune_cli.session import print_error, start_logging, with_flags
 
 TINY = ["pretrain", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 

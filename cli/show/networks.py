@@ -1,0 +1,169 @@
+"""What people see of a network that was trained, recorded, pruned, evaluated or exported, and of a whole run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import zip_longest
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+
+from .tables import counted, facts, notes, records, shown, spaced, table
+
+NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
+FLOPS_UNIT = "A multiply-add counts as two FLOPs."
+_MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
+_LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:.2%"}
+
+
+def pretrain(result: Any) -> Any:
+    """Best epoch and validation metrics."""
+    v = result.validation
+    lines = {"best epoch": str(result.best_epoch), "validation loss": f"{v['loss']:.4f}"}
+    if v.get("top1") is not None:
+        lines["validation accuracy"] = f"{v['top1']:.2%}"
+    if v.get("r2") is not None:
+        lines["validation R²"] = f"{v['r2']:.4f}"
+    if result.sparsity:
+        lines["sparsity"] = f"{result.sparsity:.2%} of prunable weights"
+    return lines
+
+
+posttrain = pretrain
+
+
+def record(result: Any) -> Any:
+    """Size of the recording."""
+    lines = {
+        "rows × columns": f"{result.rows:,} × {result.columns:,}",
+        "as float32": shown(result.raw_bytes, "bytes"),
+    }
+    if result.mean_loss_change is None:
+        lines["predicted size"] = shown(result.stored_bytes, "bytes")
+        lines["predicted time"] = f"{result.predicted_seconds:.0f} s"
+        lines["dry run"] = "nothing was written"
+    else:
+        lines["stored"] = f"{shown(result.stored_bytes, 'bytes')} (1/{result.raw_bytes / result.stored_bytes:.2f})"
+        lines["mean loss change"] = f"{result.mean_loss_change:.3g}"
+        lines["steps with falling loss"] = f"{result.falling:.1%}"
+    return lines
+
+
+def apply_mask(result: Any) -> Any:
+    """Sparsity overall and per layer."""
+    lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
+    return spaced(facts(result, lines), records(_LAYERS, result.layers, pad_edge=True))
+
+
+def run(result: Any) -> Any:
+    """One line per iteration, with its fit if there was one, then dense against pruned."""
+    columns = {"iteration": "iteration", "rows": "rows:,", "stored": "stored_bytes:bytes"}
+    if any(line["num_nonzero"] is not None for line in result.iterations):
+        columns |= {"R²": "r2:.3g", "nonzero γ": "num_nonzero:,"}
+    columns["sparsity"] = "sparsity:.2%"
+    return spaced(records(columns, result.iterations, named=False, pad_edge=True), evaluate(result))
+
+
+def evaluate(result: Any) -> Any:
+    """Dense against pruned."""
+    return evaluation_table(result.evaluation)
+
+
+def evaluation_table(result: Mapping[str, Any]) -> Group:
+    """Dense against pruned, then the layers.
+
+    Args:
+        result: The field ``evaluation`` of the result of ``evaluate``.
+    """
+    return spaced(
+        _summary(result),
+        records(_LAYERS, result["layers"]),
+        _flatness(result) if result.get("flatness_samples") else None,
+        _cost(result["cost"]) if result.get("cost") else None,
+        notes(FLOPS_UNIT, NO_SPEEDUP),
+    )
+
+
+def _summary(result: Mapping[str, Any]) -> Table:
+    dense: Mapping[str, Any] = result["reference"] or {}
+    title = f"{result['model']} on {result['dataset']}, {result['samples']:,} test samples"
+    made = table("", "dense", "pruned", title=title)
+
+    def metric(label: str, name: str, form: str) -> None:
+        if result.get(name) is not None:
+            made.add_row(label, shown(dense.get(name), form), shown(result[name], form))
+
+    metric("accuracy (top-1)", "top1", ".2%")
+    metric("top-5", "top5", ".2%")
+    metric("R²", "r2", ".4f")
+    metric("mean absolute error", "mae", ".4g")
+    metric("loss", "loss", ".4f")
+    made.add_row("sparsity over prunable weights", "", f"{result['sparsity_prunable']:.2%}")
+    made.add_row("sparsity over all parameters", "", f"{result['sparsity_all']:.2%}")
+    made.add_row("nonzero parameters", f"{result['parameters_total']:,}", f"{result['parameters_nonzero']:,}")
+    made.add_row("FLOPs per sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
+    if "bytes_csr" in result:
+        made.add_row("weights as sparse rows", *(shown(result[name], "bytes") for name in ("bytes_dense", "bytes_csr")))
+    metric("checkpoint", "file_bytes", "bytes")
+    return made
+
+
+def _cost(cost: Mapping[str, Any]) -> Group:
+    """Latency and peak memory with the zeros computed, and of the compact network."""
+    threads = f", {counted(cost['threads'], 'thread')}" if cost["device"] == "cpu" else ""
+    made = table("", "as it is", "compact", title=f"measured on {cost['device']}{threads}", title_style=None)
+    for label, name, form in (("latency", "latency", "ms"), ("peak memory", "peak_memory", "bytes")):
+        for batch, measured in cost[name].items():
+            made.add_row(f"{label}, batch {batch}", *(shown(measured[k], form) for k in ("dense", "compact")))
+    made.add_row("weights, deflated", shown(cost["bytes_deflate"], "bytes"))
+    no_compact = [f"No compact network: {cost['no_compact']}"] if cost["no_compact"] else []
+    return Group(made, notes(_MEMORY, *no_compact))
+
+
+def _flatness(result: Mapping[str, Any]) -> Table:
+    """Curvature over the unpruned parameters and over all, and the loss under noise."""
+    title = f"Flatness on {result['flatness_samples']:,} samples of the {result['flatness_split']} split"
+    hessian, noise = result.get("hessian"), result.get("noise")
+    columns = ("unpruned", "all parameters") if hessian else ("relative loss",) if noise else ()
+    made = table("", *columns, title=title)
+    if hessian:
+        pair = (hessian["unpruned"], hessian["all"])
+        made.add_row("parameters", *(f"{h['dimension']:,}" for h in pair))
+        for i, values in enumerate(zip_longest(*(h["eigenvalues"] for h in pair)), start=1):
+            made.add_row(f"Hessian eigenvalue {i}", *(shown(v, ".4g") for v in values))
+        made.add_row("smallest eigenvalue", *(f"{h['smallest']:.4g}" for h in pair))
+        made.add_row("trace", *(f"{h['trace']:.4g} ± {h['trace_error']:.2g}" for h in pair))
+    if noise:
+        for sigma, mean, std in zip(noise["sigma"], noise["mean"], noise["std"], strict=True):
+            if mean is not None:
+                spread = "" if std is None else f" ± {std:.2g}"
+                made.add_row(f"relative loss, noise σ = {sigma:g}", f"{mean:.4g}{spread}")
+    return made
+
+
+def export(result: Any) -> Any:
+    """What was written, and what a compact network saves."""
+    how = {"bits": "read back bit for bit", "outputs": f"read back, outputs within {result.max_difference:.2g}"}
+    lines = {
+        "format": result.format,
+        "parameters": f"{result.parameters:,} of {result.parameters_before:,}",
+        "file": shown(result.file_bytes, "bytes"),
+        "verified": how.get(result.verified, "no: ONNX Runtime is missing"),
+    }
+    if result.compact is None:
+        note = NO_SPEEDUP
+        if result.dead_units:
+            note = (
+                f"{result.dead_units:,} filters and neurons have every weight pruned, but dense kernels compute with "
+                "them all the same: export --compact removes those that nothing else needs."
+            )
+        return spaced(facts(result, lines), notes(note))
+    c = result.compact
+    lines["FLOPs per sample"] = f"{c['flops']:,} of {c['flops_before']:,}"
+    for batch_size, seconds in c["latency"].items():
+        times = f"{shown(seconds['after'], 'ms')}, before {shown(seconds['before'], 'ms')}"
+        lines[f"latency, batch {batch_size}"] = f"{times} ({seconds['before'] / seconds['after']:.2f}× as fast)"
+    columns = {"layer": "name", "units": "units:,", "all weights pruned": "dead:,", "removed": "removed:,"}
+    note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
+    return spaced(facts(result, lines), records(columns, c["layers"], pad_edge=True), notes(FLOPS_UNIT, note))
