@@ -80,7 +80,6 @@ def train_checkpoint(
         mask=mask,
         device=device,
         seed=config.seed,
-        augment=data.spec.augment,
         num_workers=config.num_workers,
         resume=resume,
         save=save,

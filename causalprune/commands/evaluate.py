@@ -20,8 +20,7 @@ from causalprune.commands.names import with_flags
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function
-from causalprune.training.metrics import evaluate_model
+from causalprune.training.metrics import evaluate_model, loss_function
 
 
 @dataclass(frozen=True, kw_only=True)

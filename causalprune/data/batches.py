@@ -7,14 +7,13 @@ from typing import cast
 
 import torch
 
-from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.options import at_least, one_of, require
+from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.runtime import Processes, keyed_seed
 from causalprune.data.augmentation import CropFlip
-from causalprune.data.datasets import DataSet
+from causalprune.data.datasets import DataSet, check_augmentation
 from causalprune.data.images import ImageFiles
 from causalprune.data.loading import BatchJob, load_batches
-from causalprune.data.names import AUGMENTATIONS, Augmentation
+from causalprune.data.names import Augmentation
 
 ALONE = Processes()
 
@@ -44,7 +43,7 @@ class Batches:
         steps_per_epoch: Number of batches in an epoch.
 
     Raises:
-        UsageError: An option can't be used.
+        UsageError: Features can't be cropped.
         DataError: The split has no sample.
     """
 
@@ -61,10 +60,9 @@ class Batches:
         num_workers: int = 0,
         group: Processes = ALONE,
     ) -> None:
-        require("`batch_size`", batch_size, at_least(1))
-        require("`num_workers`", num_workers, at_least(0))
+        check_augmentation(augment, data.input_shape)
         self._split = data.split(split)
-        self._augmentation = _augmentation(data, augment)
+        self._augmentation = data.augmentation if augment == "auto" else cast(Augmentation, augment)
         self._batch_size, self._num_workers = batch_size, num_workers
         self._seed, self._shuffle, self._group = seed, shuffle, group
         self._device = torch.device(device)
@@ -154,10 +152,3 @@ class Batches:
 
 def _generator(*keys: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(keyed_seed(*keys))
-
-
-def _augmentation(data: DataSet, augment: str) -> Augmentation:
-    require("`augment`", augment, one_of(AUGMENTATIONS))
-    if data.tabular and augment in ("crop", "crop-flip"):
-        raise UsageError("`augment`", expected="auto or none for features", found=augment)
-    return data.augmentation if augment == "auto" else cast("Augmentation", augment)

@@ -59,7 +59,7 @@ class ImageFiles:
         """Path of image ``index``."""
         return Path(self.root, os.fsdecode(bytes(self.names[index])))
 
-    def subset(self, indices: torch.Tensor) -> ImageFiles:
+    def __getitem__(self, indices: torch.Tensor) -> ImageFiles:
         """The files at ``indices``, in that order."""
         return ImageFiles(self.root, self.names[indices.numpy()], self.shape)
 

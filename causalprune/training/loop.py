@@ -20,8 +20,7 @@ from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function, loss_value
-from causalprune.training.metrics import Metrics, evaluate_model
+from causalprune.training.metrics import Metrics, evaluate_model, loss_function, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
     build_optimizer,
@@ -100,7 +99,6 @@ def train(
     mask: Mask,
     device: torch.device,
     seed: int,
-    augment: str,
     num_workers: int = 0,
     resume: TrainingSnapshot | None = None,
     save: Callable[[TrainingSnapshot], None],
@@ -115,12 +113,12 @@ def train(
 
     Args:
         model: On ``device``.
-        data: Trains on its training split and chooses the epoch on its validation split.
+        data: Trains on its training split, augmented as ``data.spec`` says, and chooses the epoch on its validation
+            split.
         options: Optimizer, schedule, epochs and so on.
         mask: Pruned weights are exactly 0.0 after each step.
         device: Where to compute.
         seed: Key of all randomness.
-        augment: Name of the augmentation of the training data.
         num_workers: Worker processes for data sets that don't fit in memory.
         resume: The snapshot to continue from; None starts anew.
         save: Called with a snapshot as often as ``options.checkpoint_every`` says, and before a stop.
@@ -141,7 +139,7 @@ def train(
         device=device,
         seed=seed,
         shuffle=True,
-        augment=augment,
+        augment=data.spec.augment,
         num_workers=num_workers,
         group=group,
     )

@@ -86,7 +86,6 @@ def run(model, data, opts, *, mask=None, resume=None, stop_after=math.inf, seed=
             mask=mask or Mask.all(ParameterIndex.from_model(model)),
             device=CPU,
             seed=seed,
-            augment="none",
             resume=resume,
             save=saved,
             stop=stop,
