@@ -65,7 +65,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     def measure(network: nn.Module) -> dict[str, Any]:
         return evaluate_model(
             network, data, "test", batch_size=config.batch_size, device=device, num_workers=config.num_workers
-        ).to_json()
+        )
 
     measured = measure(model)
     parameters, unpruned = parameter_counts(model, mask.tensors())

@@ -164,8 +164,14 @@ def read_arrays(arrays: Mapping[str, Any], source: str) -> RawData:
     train, test = Split(x, y), None
     if keys == SPLIT_KEYS:
         test = Split(tensors["x_test"], tensors["y_test"])
-        _check_alike("x", x, tensors["x_test"], source)
-        _check_alike("y", y, tensors["y_test"], source)
+        for trained, tested in zip(SPLIT_KEYS[:2], SPLIT_KEYS[2:], strict=True):
+            old, new = tensors[trained], tensors[tested]
+            if old.shape[1:] != new.shape[1:] or old.dtype != new.dtype:
+                raise DataError(
+                    source,
+                    expected=f"{tested} like {trained} ({old.dtype}, samples of {tuple(old.shape[1:])})",
+                    found=f"{new.dtype}, samples of {tuple(new.shape[1:])}",
+                )
     class_names = () if y.is_floating_point() else _class_names(arrays, y, source)
     return data_in_memory(train, test, class_names)
 
@@ -224,15 +230,6 @@ def _finite(array: np.ndarray, what: str) -> torch.Tensor:
             f"the first in sample {int(np.argwhere(bad)[0, 0])}",
         )
     return torch.from_numpy(values)
-
-
-def _check_alike(letter: str, train: torch.Tensor, test: torch.Tensor, source: str) -> None:
-    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
-        raise DataError(
-            source,
-            expected=f"{letter}_test like {letter}_train ({train.dtype}, samples of {tuple(train.shape[1:])})",
-            found=f"{test.dtype}, samples of {tuple(test.shape[1:])}",
-        )
 
 
 def _class_names(arrays: Mapping[str, Any], labels: torch.Tensor, source: str) -> tuple[str, ...]:
