@@ -55,7 +55,7 @@ class Batches:
         batch_size: int,
         device: torch.device | str,
         seed: int,
-        shuffle: bool,
+        shuffle: bool = True,
         augment: str = "none",
         num_workers: int = 0,
         group: Processes = ALONE,
@@ -119,16 +119,13 @@ class Batches:
                 targets = self._target_normalization(targets[:, None])
             yield self._normalization(inputs), targets
 
-    def _indices(self, order: torch.Tensor, step: int) -> torch.Tensor:
-        return order[step * self._batch_size : (step + 1) * self._batch_size]
-
     def _from_memory(
         self, epoch: int, steps: range, order: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         all_inputs, all_targets = self._split.on(self._device)
-        order = order.to(self._device)
+        parts = order.to(self._device).split(self._batch_size)
         for step in steps:
-            indices = self._indices(order, step)
+            indices = parts[step]
             inputs, targets = all_inputs[indices], all_targets[indices]
             if self._augmentation != "none":
                 generator = _generator(self._seed, "augment", epoch, step)
@@ -139,10 +136,10 @@ class Batches:
 
     def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
-        seeds = [keyed_seed(self._seed, "augment", epoch, step) for step in steps]
+        parts = order.split(self._batch_size)
         jobs = [
-            BatchJob(self._indices(order, step), self._augmentation, seed, self._part(step))
-            for step, seed in zip(steps, seeds, strict=True)
+            BatchJob(parts[step], self._augmentation, keyed_seed(self._seed, "augment", epoch, step), self._part(step))
+            for step in steps
         ]
         pin = self._device.type == "cuda"
         batches = load_batches(files, jobs, num_workers=self._num_workers, pin_memory=pin)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from causalprune.base.errors import DataError, UsageError
 from causalprune.base.options import open_fraction, require
 from causalprune.base.specs import DataSpec, Task
 from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
+from causalprune.data.sources.arrays import read_factory
 from causalprune.data.splits import Normalization, RawData, Split, holdout, training_statistics
 
 TEST_FRACTION = 0.2
@@ -105,7 +106,12 @@ def last_data_kept() -> Iterator[None]:
 def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     require("`dataset`", spec.name, check_dataset)
     require("`validation_fraction`", spec.validation_fraction, open_fraction)
-    raw = _read(spec, trust_code=trust_code)
+    form = dataset_form(spec.name)
+    # Sources are imported on demand, because scikit-learn and torchvision take seconds to import.
+    if form is None and is_factory(spec.name):
+        raw = read_factory(spec.name, trust_code=trust_code)
+    else:
+        raw = (DATASET_FORMS.load(form) if form else DATASETS.load(spec.name))(spec)
     what = f"data set {spec.name}"
     stratify = raw.task == "classification"
     for name, split in (("training", raw.train), ("test", raw.test)):
@@ -133,17 +139,6 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
         augmentation=raw.augmentation,
         fingerprint=raw.fingerprint,
     )
-
-
-def _read(spec: DataSpec, *, trust_code: bool) -> RawData:
-    # Sources are imported on demand, because scikit-learn and torchvision take seconds to import.
-    form = dataset_form(spec.name)
-    if form is None and is_factory(spec.name):
-        from causalprune.data.sources.arrays import read_factory
-
-        return read_factory(spec.name, trust_code=trust_code)
-    source: Callable[[DataSpec], RawData] = DATASET_FORMS.load(form) if form else DATASETS.load(spec.name)
-    return source(spec)
 
 
 def _check_split(split: Split, raw: RawData, what: str) -> None:

@@ -128,7 +128,6 @@ def train(
         batch_size=options.batch_size,
         device=device,
         seed=seed,
-        shuffle=True,
         augment=data.spec.augment,
         num_workers=num_workers,
         group=group,

@@ -101,7 +101,6 @@ def _record(
         batch_size=config.batch_size,
         device=device,
         seed=config.seed,
-        shuffle=True,
         augment=config.augment,
         num_workers=config.num_workers,
         group=group,

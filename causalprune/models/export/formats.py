@@ -75,7 +75,7 @@ class ExportFormat:
 
 
 def _weights_format(
-    suffix: str, write: Callable[[Tensors, Tensors], bytes], read: Callable[[Path], Tensors], *, holds_masks: bool
+    suffix: str, write: Callable[[Tensors, Tensors], bytes], read: Callable[[Path], Tensors], holds_masks: bool = False
 ) -> ExportFormat:
     """Weights by name, which must read back bit for bit.
 
@@ -197,5 +197,4 @@ CSR = _weights_format(
     ".csr.safetensors",
     lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
     lambda path: from_csr(load_file(path)),
-    holds_masks=False,
 )
