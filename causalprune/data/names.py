@@ -36,6 +36,8 @@ DATASET_FORMS = Registry(
 )
 """The same for data sets that are named by a prefix and their location."""
 
+_FACTORY = "package.module:factory"
+
 
 def dataset_form(name: str) -> str | None:
     """The key of :data:`DATASET_FORMS` whose prefix ``name`` has, or None."""
@@ -55,6 +57,4 @@ def check_dataset(name: str) -> str | None:
         return None if path else f"a path after {prefix}:"
     if name in DATASETS or is_factory(name):
         return None
-    return expected_name(
-        name.lower().replace("_", "-"), DATASETS.choices, others=(*DATASET_FORMS, "package.module:factory")
-    )
+    return expected_name(name.lower().replace("_", "-"), DATASETS.choices, others=(*DATASET_FORMS, _FACTORY))

@@ -42,7 +42,7 @@ def evaluate_model(
     split: str,
     *,
     batch_size: int,
-    device: torch.device | str,
+    device: torch.device,
     amp: str = "none",
     num_workers: int = 0,
 ) -> dict[str, Any]:
@@ -80,7 +80,6 @@ def evaluate_model(
         DataError: The model's outputs aren't finite.
         MismatchError: The outputs have the wrong shape.
     """
-    device = torch.device(device)
     batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
     sums_of = _regression_sums if data.task == "regression" else _classification_sums
     totals: dict[str, torch.Tensor] = {}

@@ -25,7 +25,7 @@ def outputs_of(model, data):
 
 
 def measure(model, data, batch_size=50):
-    return evaluate_model(model, data, "test", batch_size=batch_size, device="cpu")
+    return evaluate_model(model, data, "test", batch_size=batch_size, device=torch.device("cpu"))
 
 
 @pytest.mark.parametrize("batch_size", [1, 50, 1000])

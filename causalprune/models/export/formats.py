@@ -185,14 +185,9 @@ def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
 
 
 TORCH = _weights_format(
-    ".pt",
-    lambda weights, _: saved_bytes(torch.save, dict(weights)),
-    partial(torch.load, weights_only=True),
-    holds_masks=True,
+    ".pt", lambda weights, _: saved_bytes(torch.save, dict(weights)), partial(torch.load, weights_only=True), True
 )
-SAFETENSORS = _weights_format(
-    ".safetensors", lambda weights, _: safetensors_bytes(weights), load_file, holds_masks=True
-)
+SAFETENSORS = _weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), load_file, True)
 CSR = _weights_format(
     ".csr.safetensors",
     lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
