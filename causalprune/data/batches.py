@@ -123,7 +123,7 @@ class Batches:
         self, epoch: int, steps: range, order: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         all_inputs, all_targets = self._split.on(self._device)
-        parts = order.to(self._device).split(self._batch_size)
+        parts = torch.split(order.to(self._device), self._batch_size)
         for step in steps:
             indices = parts[step]
             inputs, targets = all_inputs[indices], all_targets[indices]
@@ -136,7 +136,7 @@ class Batches:
 
     def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
-        parts = order.split(self._batch_size)
+        parts = torch.split(order, self._batch_size)
         jobs = [
             BatchJob(parts[step], self._augmentation, keyed_seed(self._seed, "augment", epoch, step), self._part(step))
             for step in steps

@@ -97,7 +97,7 @@ def evaluate_model(
             samples += len(targets)
             sums = {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
             totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
-    numbers = {name: value.tolist() for name, value in totals.items()}
+    numbers: dict[str, Any] = {name: value.tolist() for name, value in totals.items()}
     if numbers["nan"] or numbers["inf"]:
         raise DataError(
             f"outputs of the model on the {split} split",
