@@ -78,9 +78,8 @@ class Options:
                 place = EXPECTED if f.metadata["parse"] else "a path, because only a store can lie elsewhere"
                 raise UsageError(flag_of(f), expected=place, found=repr(str(value)))
             test: Check | None = f.metadata["check"]
-            if test is None or (value is None and f.default is None):
-                continue
-            require(flag_of(f), value, test)
+            if test is not None and not (value is None and f.default is None):
+                require(flag_of(f), value, test)
         self.check()
 
     def check(self) -> None:

@@ -25,9 +25,8 @@ from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import Mask, rewind
 from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.channels import prunable_producers
-from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.criteria import load_criterion, read_inputs
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.inputs import read_inputs
 from causalprune.pruning.schedule import target_sparsity
 from causalprune.pruning.selection import Selection, select, select_zero
 from causalprune.solver.fit import Solver

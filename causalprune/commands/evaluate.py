@@ -143,7 +143,7 @@ def _measure_flatness(
         spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
         found["hessian"] = {name: asdict(spectrum) for name, spectrum in spectra.items()}
     if config.noise:
-        from causalprune.analysis.flatness.noise import noise_tolerance
+        from causalprune.analysis.flatness.landscape import noise_tolerance
 
         found["noise"] = noise_tolerance(model, loss, parameters, samples, draws=config.draws, seed=config.seed)
     if config.landscape:

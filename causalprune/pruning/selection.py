@@ -12,9 +12,8 @@ from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.base.options import fraction, one_of, require
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.groups import choose_groups, group, zero_groups
+from causalprune.pruning.groups import Keys, choose_groups, group, highest, lowest, rank, zero_groups
 from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES
-from causalprune.pruning.ranking import Keys, highest, lowest, rank
 
 Bools = npt.NDArray[np.bool_]
 

@@ -17,21 +17,15 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
     """Draw the loss change and the length of each recorded step.
 
     Args:
-        loss_change: (T,) ΔL.
+        loss_change: (T,) ΔL; T is at least 1.
         step_norm: (T,) ‖Δθ‖₂.
         path: PNG file to write, atomically.
 
     Raises:
-        DataError: No steps, unequal lengths, or values that aren't finite.
+        DataError: Values that aren't finite.
         UsageError: matplotlib is missing, or ``path`` doesn't end in ``.png``.
         StorageError: The file system refused.
     """
-    if loss_change.ndim != 1 or loss_change.shape != step_norm.shape or not loss_change.size:
-        raise DataError(
-            "recording to plot",
-            expected="one loss change and one norm for each of at least one step",
-            found=f"{loss_change.shape} and {step_norm.shape}",
-        )
     if not (np.isfinite(loss_change).all() and np.isfinite(step_norm).all()):
         raise DataError("recording to plot", expected="finite values", found="NaN or infinity")
     drawing = figure(9, 4.6)
