@@ -20,8 +20,7 @@ from causalprune.commands.names import with_flags
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function
-from causalprune.training.metrics import evaluate_model
+from causalprune.training.metrics import evaluate_model, loss_function
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     def measure(network: nn.Module) -> dict[str, Any]:
         return evaluate_model(
             network, data, "test", batch_size=config.batch_size, device=device, num_workers=config.num_workers
-        ).to_json()
+        )
 
     measured = measure(model)
     parameters, unpruned = parameter_counts(model, mask.tensors())
