@@ -15,7 +15,7 @@ from causalprune.base.errors import DataError, UsageError
 from causalprune.solver.fit import Attempt, PlainSolver, Solver, fit
 from causalprune.solver.names import SGD_PRESETS, SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.reference import TruncatedGradientConfig
+from causalprune.solver.reference import TruncatedGradientPreset
 from causalprune.solver.source import ArraySource
 from causalprune.trajectory import Store
 
@@ -237,4 +237,4 @@ def test_an_unknown_solver_or_variant():
 
 def test_every_name_stands_for_an_object_of_its_kind():
     assert all(isinstance(SOLVERS.load(name), Solver) for name in SOLVERS)
-    assert all(isinstance(SGD_PRESETS.load(name), TruncatedGradientConfig) for name in SGD_PRESETS)
+    assert all(isinstance(SGD_PRESETS.load(name), TruncatedGradientPreset) for name in SGD_PRESETS)
