@@ -86,7 +86,7 @@ def group_ids(
 
     Raises:
         UsageError: An unknown granularity.
-        MismatchError: ``active`` of another length, or a granularity that the network lacks.
+        MismatchError: A granularity that the network lacks.
     """
     starts = np.cumsum([0, *groups_per_tensor(index, granularity)]).tolist()
     ids = np.concatenate([_within(entry, granularity) + start for entry, start in zip(index, starts, strict=False)])
@@ -94,8 +94,6 @@ def group_ids(
     labels = [f"{name}{list(where) if where else ''}" for name, shape in shapes for where in np.ndindex(shape)]
     if active is None:
         return ids, labels
-    if active.shape != (index.total,):
-        raise MismatchError("active parameters", expected=f"shape ({index.total},)", found=f"{active.shape}")
     ids = ids[active]
     is_present = np.bincount(ids, minlength=len(labels)) > 0
     return (np.cumsum(is_present) - 1)[ids], list(compress(labels, is_present))

@@ -55,10 +55,8 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
         ("FLOPs\n(theoretical)", flops / dense_flops, 1.0, f"{count(flops)}", f"{count(dense_flops)}"),
     ]
     for y, (_, pruned_value, dense_value, pruned_text, dense_text) in enumerate(rows):
-        for value, text, offset, color in (
-            (dense_value, dense_text, -0.2, GRAY),
-            (pruned_value, pruned_text, 0.2, BLUE),
-        ):
+        bars = ((dense_value, dense_text, -0.2, GRAY), (pruned_value, pruned_text, 0.2, BLUE))
+        for value, text, offset, color in bars:
             width = max(value or 0.0, 0.0)
             axes.barh(y + offset, width, height=0.36, color=color)
             _write(axes, text, (width, y + offset), 9)

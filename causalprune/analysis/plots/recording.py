@@ -35,14 +35,10 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
         axes.plot(values, ".", color=color, markersize=5, alpha=0.5, markeredgewidth=0)
         half = len(values) // 50
         if half:
-            middle = np.lib.stride_tricks.sliding_window_view(values, 2 * half + 1)
-            axes.plot(
-                np.arange(half, len(values) - half),
-                np.median(middle, axis=1),
-                color=INK,
-                linewidth=1.4,
-                label=f"median of {2 * half + 1} steps",
-            )
+            width = 2 * half + 1
+            middle = np.median(np.lib.stride_tricks.sliding_window_view(values, width), axis=1)
+            places = np.arange(half, len(values) - half)
+            axes.plot(places, middle, color=INK, linewidth=1.4, label=f"median of {width} steps")
     change.axhline(0, color=INK, linewidth=0.8, linestyle=":")
     # A few extreme steps shouldn't flatten all others; the title tells how many lie outside.
     low, high = np.percentile(loss_change, [0.5, 99.5])
