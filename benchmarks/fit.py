@@ -137,7 +137,7 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from causalprune.solver.certificate import Penalty, certify
     from causalprune.solver.features import FeatureSource
     from causalprune.solver.fit import scan
-    from causalprune.solver.reference import TruncatedGradientConfig, solve_truncated_gradient
+    from causalprune.solver.reference import TruncatedGradientPreset, solve_truncated_gradient
     from causalprune.trajectory import Store
 
     source = FeatureSource(Store.open(store).recording())
@@ -145,7 +145,7 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     scanned = scan(source, arguments.normalize)
     alpha = 0.01 * float(np.abs(scanned.correlation).max()) / len(y)
     squares = sum(float(((block * scanned.scale) ** 2).sum()) for _, block in source.row_blocks(16)) / len(y)
-    config = TruncatedGradientConfig(lr=0.5 / squares, lr_decay_power=0.1, batch_rows=16, max_passes=30, patience=0)
+    config = TruncatedGradientPreset(lr=0.5 / squares, lr_decay_power=0.1, batch_rows=16, max_passes=30, patience=0)
     g, passes = solve_truncated_gradient(source, scanned.scale, alpha, config, seed=0)
     model = sum(block @ (scanned.scale * g)[i : i + block.shape[1]] for i, block in source.blocks())
     gap = certify(source, scanned.scale, g, y - model, Penalty(alpha))[0].gap

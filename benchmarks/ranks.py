@@ -21,7 +21,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from causalprune.models.lenet import LeNet
+from causalprune.models.networks import LeNet
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 

@@ -99,7 +99,7 @@ class Saved(Training):
 
 
 def lenet() -> nn.Module:
-    from causalprune.models.lenet import LeNet
+    from causalprune.models.networks import LeNet
 
     return LeNet((1, 28, 28), 10)
 

@@ -12,7 +12,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -159,12 +159,8 @@ def remove_partials(directory: Path, *names: str) -> None:
 
 def remove_file(path: Path, *, missing_ok: bool = False) -> None:
     """Delete a file."""
-    with storage_errors(path, "delete"):
-        try:
-            _disk.unlink(path)
-        except FileNotFoundError:
-            if not missing_ok:
-                raise
+    with storage_errors(path, "delete"), suppress(FileNotFoundError) if missing_ok else nullcontext():
+        _disk.unlink(path)
 
 
 def remove_tree(path: Path) -> None:

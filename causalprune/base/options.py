@@ -78,9 +78,8 @@ class Options:
                 place = EXPECTED if f.metadata["parse"] else "a path, because only a store can lie elsewhere"
                 raise UsageError(flag_of(f), expected=place, found=repr(str(value)))
             test: Check | None = f.metadata["check"]
-            if test is None or (value is None and f.default is None):
-                continue
-            require(flag_of(f), value, test)
+            if test is not None and not (value is None and f.default is None):
+                require(flag_of(f), value, test)
         self.check()
 
     def check(self) -> None:
@@ -148,14 +147,13 @@ def require(name: str, value: Any, check: Check) -> None:
 # Checks ---------------------------------------------------------------------------------------------------------------
 
 
-def positive(value: float) -> str | None:
-    """A finite number above 0."""
-    return None if math.isfinite(value) and value > 0 else "a finite number above 0"
+def _number(is_valid: Callable[[float], bool], expected: str) -> Check:
+    """A check for finite numbers."""
+    return lambda value: None if math.isfinite(value) and is_valid(value) else expected
 
 
-def not_negative(value: float) -> str | None:
-    """A finite number of at least 0."""
-    return None if math.isfinite(value) and value >= 0 else "a finite number of at least 0"
+positive = _number(lambda v: v > 0, "a finite number above 0")
+not_negative = _number(lambda v: v >= 0, "a finite number of at least 0")
 
 
 def at_least(minimum: int) -> Check:
@@ -163,19 +161,9 @@ def at_least(minimum: int) -> Check:
     return lambda value: None if value >= minimum else f"a whole number of at least {minimum}"
 
 
-def fraction(value: float) -> str | None:
-    """A number in [0, 1)."""
-    return None if math.isfinite(value) and 0 <= value < 1 else "a number in [0, 1)"
-
-
-def open_fraction(value: float) -> str | None:
-    """A number in (0, 1)."""
-    return None if math.isfinite(value) and 0 < value < 1 else "a number in (0, 1)"
-
-
-def unit_interval(value: float) -> str | None:
-    """A number in (0, 1]."""
-    return None if math.isfinite(value) and 0 < value <= 1 else "a number in (0, 1]"
+fraction = _number(lambda v: 0 <= v < 1, "a number in [0, 1)")
+open_fraction = _number(lambda v: 0 < v < 1, "a number in (0, 1)")
+unit_interval = _number(lambda v: 0 < v <= 1, "a number in (0, 1]")
 
 
 def png_file(value: Path) -> str | None:

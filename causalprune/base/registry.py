@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from causalprune.base.errors import UsageError
 
 
-class Registry(Mapping[str, str]):
+class Registry(dict[str, str]):
     """The things of one kind that causalprune knows by name.
 
     Each package defines its registries in its ``names.py``. Creating one imports nothing, so that options can be
@@ -28,22 +28,13 @@ class Registry(Mapping[str, str]):
     """
 
     def __init__(self, kind: str, targets: Mapping[str, str]) -> None:
+        super().__init__(targets)
         self.kind = kind
-        self._targets = dict(targets)
-
-    def __getitem__(self, name: str) -> str:
-        return self._targets[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._targets)
-
-    def __len__(self) -> int:
-        return len(self._targets)
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The names."""
-        return tuple(self._targets)
+        return tuple(self)
 
     def load(self, name: str) -> Any:
         """Import the object of a name.
@@ -54,12 +45,12 @@ class Registry(Mapping[str, str]):
         expected = self(name)
         if expected:
             raise UsageError(self.kind, expected=expected, found=repr(name))
-        module, _, attribute = self._targets[name].partition(":")
+        module, _, attribute = self[name].partition(":")
         return getattr(import_module(module), attribute)
 
     def __call__(self, value: str) -> str | None:
         """Check an option: None for a known name, otherwise what was expected, with the nearest name as a hint."""
-        return None if value in self._targets else expected_name(value, self.choices)
+        return None if value in self else expected_name(value, self.choices)
 
 
 def expected_name(value: str, choices: Sequence[str], *, others: Sequence[str] = ()) -> str:

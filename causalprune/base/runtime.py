@@ -124,10 +124,9 @@ class Processes:
         if self.count == 1:
             return numbers
         import torch
-        import torch.distributed as dist
 
         tensor = torch.tensor(numbers, dtype=torch.float64)
-        dist.broadcast(tensor, 0, group=_control[0])
+        torch.distributed.broadcast(tensor, 0, group=_control[0])
         return [float(n) for n in tensor.tolist()]
 
     def share(self, samples: int) -> slice:
@@ -170,10 +169,9 @@ class Processes:
     def _reduce_integers(self, values: list[int]) -> list[int]:
         """The maximum of each number over the processes, on the CPU, without waiting for a GPU."""
         import torch
-        import torch.distributed as dist
 
         tensor = torch.tensor(values, dtype=torch.int64)
-        dist.all_reduce(tensor, op=dist.ReduceOp.MAX, group=_control[0])
+        torch.distributed.all_reduce(tensor, op=torch.distributed.ReduceOp.MAX, group=_control[0])
         return [int(n) for n in tensor.tolist()]
 
 

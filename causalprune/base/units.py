@@ -34,10 +34,9 @@ def format_bytes(count: float) -> str:
     for unit in ("B", "kB", "MB", "GB", "TB"):
         # From 999.5 on, rounding would carry into a fourth digit.
         if abs(count) < 999.5 or unit == "TB":
-            whole = unit == "B" or abs(count) >= 999.5
-            return f"{count:.0f} {unit}" if whole else f"{count:.3g} {unit}"
+            break
         count /= 1000
-    raise AssertionError("unreachable")
+    return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 999.5 else f"{count:.3g} {unit}"
 
 
 def percent(fraction: float, digits: int | None = None) -> str:

@@ -73,14 +73,13 @@ def train_checkpoint(
         header = replace(info, position=snapshot.position)
         group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, saved_mask, snapshot.extra)))
 
-    outcome = train(
+    metrics = train(
         model,
         data,
         config,
         mask=mask,
         device=device,
         seed=config.seed,
-        augment=data.spec.augment,
         num_workers=config.num_workers,
         resume=resume,
         save=save,
@@ -88,11 +87,6 @@ def train_checkpoint(
         reporter=reporter,
         description=output.stage,
     )
-    metrics = {
-        "best_epoch": outcome.best_epoch,
-        "validation": outcome.validation.to_json(),
-        "history": outcome.history,
-    }
     trained = Checkpoint(replace(info, metrics=metrics), model.state_dict(), saved_mask)
     group.first(lambda: output.save(trained))
     return output.publish(training_result(output, read_checkpoint_info(output.path)))

@@ -25,11 +25,9 @@ from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import Mask, rewind
 from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.channels import prunable_producers
-from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.criteria import load_criterion, read_inputs
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.inputs import read_inputs
-from causalprune.pruning.schedule import target_sparsity
-from causalprune.pruning.selection import Selection, select, select_zero
+from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
 from causalprune.trajectory import Fit, RecordingReader, Store
@@ -151,7 +149,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
 def _warn(selection: Selection, before: Mask, granularity: str, target: float | None, reporter: Reporter) -> None:
     """Warn where the mask differs from what was asked for."""
     found = selection.mask.sparsity
-    if selection.already_sparser:
+    if selection.newly_pruned == 0 and selection.mask.num_pruned > selection.target:
         reporter.warn(f"the checkpoint is {before.sparsity:.2%} sparse already, more than asked for: nothing pruned")
     elif granularity != "parameter" and target is not None and abs(found - target) > OFF_TARGET:
         reporter.warn(

@@ -24,7 +24,7 @@ from causalprune.commands._output import StageResult, Work, check_distinct, publ
 from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
-from causalprune.training.losses import loss_function
+from causalprune.training.metrics import loss_function
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 HELD_OUT = 0.2

@@ -20,8 +20,7 @@ from causalprune.commands.names import with_flags
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function
-from causalprune.training.metrics import evaluate_model
+from causalprune.training.metrics import evaluate_model, loss_function
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     def measure(network: nn.Module) -> dict[str, Any]:
         return evaluate_model(
             network, data, "test", batch_size=config.batch_size, device=device, num_workers=config.num_workers
-        ).to_json()
+        )
 
     measured = measure(model)
     parameters, unpruned = parameter_counts(model, mask.tensors())
@@ -144,7 +143,7 @@ def _measure_flatness(
         spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
         found["hessian"] = {name: asdict(spectrum) for name, spectrum in spectra.items()}
     if config.noise:
-        from causalprune.analysis.flatness.noise import noise_tolerance
+        from causalprune.analysis.flatness.landscape import noise_tolerance
 
         found["noise"] = noise_tolerance(model, loss, parameters, samples, draws=config.draws, seed=config.seed)
     if config.landscape:

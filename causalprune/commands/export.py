@@ -21,7 +21,7 @@ from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, Work, check_distinct, done_already, read_result, write_result
 from causalprune.config.export import ExportConfig
 from causalprune.models.export.formats import ExportFormat, Networks
-from causalprune.models.export.names import EXPORT_FORMATS
+from causalprune.models.names import EXPORT_FORMATS
 from causalprune.pruning.compact import compact_model, dead_units
 
 
@@ -114,7 +114,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
         dead = sum(map(len, dead_units(mask.index, keep)))
         if config.compact:
             keep = {entry.name: exported.get_parameter(entry.name).detach() != 0 for entry in mask.index}
-        data, compare = format.encode(Networks(model, exported, shape), keep, masks=config.masks)
+        data, compare = format.encode(Networks(model, exported, shape), keep, config.masks)
         with atomic_file(path) as file:
             file.write(data)
             verified, difference = compare(Path(file.name))

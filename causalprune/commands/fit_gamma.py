@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.curvature_table import curvature_table
+from causalprune.analysis.curvature import curvature_table
 from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.errors import NumericalError, UsageError
 from causalprune.base.json_files import decode_json, encode_json
@@ -41,7 +41,7 @@ class FitGammaResult(StageResult):
         evidence: α, alpha_max, objective, duality gap, R², nonzeros and the rest, as JSON.
         layers: The same for each layer of a fit with ``scope="layer"``.
         curvature: Curvature and step size of each group, or why there are none, see
-            :func:`causalprune.analysis.curvature_table.curvature_table`; None for a fit to single parameters.
+            :func:`causalprune.analysis.curvature.curvature_table`; None for a fit to single parameters.
         part_seconds: Where the exact solver's time went: ``read``, ``decode`` and ``product`` summed over threads, and
             ``subproblem``; not in the store, where equal fits are equal bytes.
     """

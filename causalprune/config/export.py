@@ -8,7 +8,7 @@ from pathlib import Path
 from causalprune.base.errors import UsageError
 from causalprune.base.options import option
 from causalprune.config.shared import OutputOptions
-from causalprune.models.export.names import EXPORT_FORMATS
+from causalprune.models.names import EXPORT_FORMATS
 
 
 @dataclass(frozen=True, kw_only=True)

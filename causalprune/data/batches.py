@@ -7,14 +7,13 @@ from typing import cast
 
 import torch
 
-from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.options import at_least, one_of, require
+from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.runtime import Processes, keyed_seed
 from causalprune.data.augmentation import CropFlip
-from causalprune.data.datasets import DataSet
+from causalprune.data.datasets import DataSet, check_augmentation
 from causalprune.data.images import ImageFiles
 from causalprune.data.loading import BatchJob, load_batches
-from causalprune.data.names import AUGMENTATIONS, Augmentation
+from causalprune.data.names import Augmentation
 
 ALONE = Processes()
 
@@ -44,7 +43,7 @@ class Batches:
         steps_per_epoch: Number of batches in an epoch.
 
     Raises:
-        UsageError: An option can't be used.
+        UsageError: Features can't be cropped.
         DataError: The split has no sample.
     """
 
@@ -56,15 +55,14 @@ class Batches:
         batch_size: int,
         device: torch.device | str,
         seed: int,
-        shuffle: bool,
+        shuffle: bool = True,
         augment: str = "none",
         num_workers: int = 0,
         group: Processes = ALONE,
     ) -> None:
-        require("`batch_size`", batch_size, at_least(1))
-        require("`num_workers`", num_workers, at_least(0))
+        check_augmentation(augment, data.input_shape)
         self._split = data.split(split)
-        self._augmentation = _augmentation(data, augment)
+        self._augmentation = data.augmentation if augment == "auto" else cast(Augmentation, augment)
         self._batch_size, self._num_workers = batch_size, num_workers
         self._seed, self._shuffle, self._group = seed, shuffle, group
         self._device = torch.device(device)
@@ -121,16 +119,13 @@ class Batches:
                 targets = self._target_normalization(targets[:, None])
             yield self._normalization(inputs), targets
 
-    def _indices(self, order: torch.Tensor, step: int) -> torch.Tensor:
-        return order[step * self._batch_size : (step + 1) * self._batch_size]
-
     def _from_memory(
         self, epoch: int, steps: range, order: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         all_inputs, all_targets = self._split.on(self._device)
-        order = order.to(self._device)
+        parts = torch.split(order.to(self._device), self._batch_size)
         for step in steps:
-            indices = self._indices(order, step)
+            indices = parts[step]
             inputs, targets = all_inputs[indices], all_targets[indices]
             if self._augmentation != "none":
                 generator = _generator(self._seed, "augment", epoch, step)
@@ -141,10 +136,10 @@ class Batches:
 
     def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
-        seeds = [keyed_seed(self._seed, "augment", epoch, step) for step in steps]
+        parts = torch.split(order, self._batch_size)
         jobs = [
-            BatchJob(self._indices(order, step), self._augmentation, seed, self._part(step))
-            for step, seed in zip(steps, seeds, strict=True)
+            BatchJob(parts[step], self._augmentation, keyed_seed(self._seed, "augment", epoch, step), self._part(step))
+            for step in steps
         ]
         pin = self._device.type == "cuda"
         batches = load_batches(files, jobs, num_workers=self._num_workers, pin_memory=pin)
@@ -154,10 +149,3 @@ class Batches:
 
 def _generator(*keys: int | str) -> torch.Generator:
     return torch.Generator().manual_seed(keyed_seed(*keys))
-
-
-def _augmentation(data: DataSet, augment: str) -> Augmentation:
-    require("`augment`", augment, one_of(AUGMENTATIONS))
-    if data.tabular and augment in ("crop", "crop-flip"):
-        raise UsageError("`augment`", expected="auto or none for features", found=augment)
-    return data.augmentation if augment == "auto" else cast("Augmentation", augment)

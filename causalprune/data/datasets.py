@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -10,15 +10,14 @@ from dataclasses import dataclass
 import torch
 
 from causalprune.base.errors import DataError, UsageError
-from causalprune.base.options import one_of, open_fraction, require
+from causalprune.base.options import open_fraction, require
 from causalprune.base.specs import DataSpec, Task
 from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
+from causalprune.data.sources.arrays import read_factory
 from causalprune.data.splits import Normalization, RawData, Split, holdout, training_statistics
 
 TEST_FRACTION = 0.2
 """Fraction cut off as the test split of a data set that has none."""
-
-SPLITS = ("train", "validation", "test")
 
 TEST_SEED = 0
 """Seed of that cut, so that the test split doesn't depend on the user's seed."""
@@ -56,20 +55,15 @@ class DataSet:
     augmentation: Augmentation
     fingerprint: str
 
-    @property
-    def tabular(self) -> bool:
-        """Whether samples are feature vectors."""
-        return len(self.input_shape) == 1
-
     def split(self, name: str) -> Split:
-        """The split called ``train``, ``validation`` or ``test``.
+        """The split called ``train``, ``validation`` or ``test``."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[name]
 
-        Raises:
-            UsageError: There is no such split.
-        """
-        require("split", name, one_of(SPLITS))
-        split: Split = getattr(self, name)
-        return split
+
+def check_augmentation(augment: str, input_shape: tuple[int, ...]) -> None:
+    """Raise a UsageError if features, which can't be cropped, are to be augmented."""
+    if len(input_shape) == 1 and augment not in ("auto", "none"):
+        raise UsageError("`augment`", expected="auto or none for features", found=augment)
 
 
 def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
@@ -88,16 +82,15 @@ def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
         CorruptError: A file is damaged, or the data set is user code and ``trust_code`` is False.
         StorageError: A file can't be read or written.
     """
-    kept = _kept.get()
-    if kept is None:
-        return _load(spec, trust_code=trust_code)
+    # A new dictionary, which nobody keeps, outside :func:`last_data_kept`.
+    kept = _kept.get({})
     if (spec, trust_code) not in kept:
         kept.clear()
         kept[spec, trust_code] = _load(spec, trust_code=trust_code)
     return kept[spec, trust_code]
 
 
-_kept: ContextVar[dict[tuple[DataSpec, bool], DataSet] | None] = ContextVar("kept data set", default=None)
+_kept: ContextVar[dict[tuple[DataSpec, bool], DataSet]] = ContextVar("kept data set")
 
 
 @contextmanager
@@ -113,7 +106,12 @@ def last_data_kept() -> Iterator[None]:
 def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     require("`dataset`", spec.name, check_dataset)
     require("`validation_fraction`", spec.validation_fraction, open_fraction)
-    raw = _read(spec, trust_code=trust_code)
+    form = dataset_form(spec.name)
+    # Sources are imported on demand, because scikit-learn and torchvision take seconds to import.
+    if form is None and is_factory(spec.name):
+        raw = read_factory(spec.name, trust_code=trust_code)
+    else:
+        raw = (DATASET_FORMS.load(form) if form else DATASETS.load(spec.name))(spec)
     what = f"data set {spec.name}"
     stratify = raw.task == "classification"
     for name, split in (("training", raw.train), ("test", raw.test)):
@@ -126,8 +124,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     kept, held = holdout(rest.targets, spec.validation_fraction, spec.split_seed, stratify=stratify, part="validation")
     train, validation = rest.subset(kept), rest.subset(held)
     input_shape = tuple(train.inputs.shape[1:]) if isinstance(train.inputs, torch.Tensor) else train.inputs.shape
-    if len(input_shape) == 1 and spec.augment not in ("auto", "none"):
-        raise UsageError("`augment`", expected="auto or none for features", found=spec.augment)
+    check_augmentation(spec.augment, input_shape)
     return DataSet(
         spec=spec,
         task=raw.task,
@@ -144,20 +141,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     )
 
 
-def _read(spec: DataSpec, *, trust_code: bool) -> RawData:
-    # Sources are imported on demand, because scikit-learn and torchvision take seconds to import.
-    form = dataset_form(spec.name)
-    if form is None and is_factory(spec.name):
-        from causalprune.data.sources.factory import read_factory
-
-        return read_factory(spec.name, trust_code=trust_code)
-    source: Callable[[DataSpec], RawData] = DATASET_FORMS.load(form) if form else DATASETS.load(spec.name)
-    return source(spec)
-
-
 def _check_split(split: Split, raw: RawData, what: str) -> None:
-    if len(split) == 0:
-        raise DataError(what, expected="at least one sample", found="none")
     if raw.task == "regression":
         return
     classes = len(raw.class_names)

@@ -59,7 +59,7 @@ class ImageFiles:
         """Path of image ``index``."""
         return Path(self.root, os.fsdecode(bytes(self.names[index])))
 
-    def subset(self, indices: torch.Tensor) -> ImageFiles:
+    def __getitem__(self, indices: torch.Tensor) -> ImageFiles:
         """The files at ``indices``, in that order."""
         return ImageFiles(self.root, self.names[indices.numpy()], self.shape)
 
@@ -86,7 +86,7 @@ class ImageFiles:
         def decode(some: list[tuple[int, int]]) -> None:
             for place, index in some:
                 path = self.path(index)
-                image = fit(decode_image(path, channels), place)
+                image = fit(_open(path, lambda image: _decoded(image, channels)), place)
                 batch[place] = np.asarray(image).reshape(height, width, channels)
 
         threads = 1 if height * width < THREADED_PIXELS or get_worker_info() else min(len(os.sched_getaffinity(0)), 8)
@@ -108,15 +108,6 @@ def image_header(path: Path) -> tuple[int, int, bool]:
     return _open(path, lambda image: (*image.size, image.mode not in ("1", "L", "LA")))
 
 
-def decode_image(path: Path, channels: int) -> Image:
-    """Decode one file to 8-bit gray (1 channel) or RGB (3); an alpha channel is dropped.
-
-    Raises:
-        CausalpruneError: As :meth:`ImageFiles.read`.
-    """
-    return _open(path, lambda image: _convert(image, "L" if channels == 1 else "RGB"))
-
-
 def fit_center(image: Image, size: tuple[int, int]) -> Image:
     """The image itself if it has the wanted (height, width), otherwise the center of a resized copy.
 
@@ -134,10 +125,11 @@ def fit_center(image: Image, size: tuple[int, int]) -> Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _convert(image: Image, mode: str) -> Image:
+def _decoded(image: Image, channels: int) -> Image:
+    """8-bit gray (1 channel) or RGB (3); an alpha channel is dropped."""
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
-    converted = image.convert(mode)
+    converted = image.convert("L" if channels == 1 else "RGB")
     # convert() returns the lazy image itself if it has the mode already.
     converted.load()
     return converted

@@ -41,8 +41,7 @@ class Split:
 
     def subset(self, indices: torch.Tensor) -> Split:
         """The samples at ``indices`` (int64), in that order."""
-        inputs = self.inputs.subset(indices) if isinstance(self.inputs, ImageFiles) else self.inputs[indices]
-        return Split(inputs, self.targets[indices])
+        return Split(self.inputs[indices], self.targets[indices])
 
     def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets of an in-memory split on ``device``; they are copied there once."""
@@ -81,7 +80,6 @@ class RawData:
     """A data set as its source reads it, before the validation split is cut.
 
     Attributes:
-        task: Classification or regression.
         train: All training samples, including the future validation split.
         test: The test split, or None to cut it from ``train``.
         class_names: One per class, in label order; empty for a regression.
@@ -90,13 +88,17 @@ class RawData:
         normalization: Published constants, if the literature fixes them.
     """
 
-    task: Task
     train: Split
     test: Split | None
     class_names: tuple[str, ...]
     fingerprint: str
     augmentation: Augmentation = "none"
     normalization: Normalization | None = None
+
+    @property
+    def task(self) -> Task:
+        """Classification or regression."""
+        return "classification" if self.class_names else "regression"
 
 
 def holdout(
@@ -191,8 +193,10 @@ def _byte_statistics(images: torch.Tensor) -> Normalization:
     return Normalization(torch.stack(means).float(), torch.stack(stds).float())
 
 
-def fingerprint_tensors(train: Split, test: Split | None, class_names: tuple[str, ...]) -> str:
-    """SHA-256 over the names, dtypes, shapes and bytes of splits in memory, and over the class names."""
+def data_in_memory(
+    train: Split, test: Split | None, class_names: tuple[str, ...], augmentation: Augmentation = "none"
+) -> RawData:
+    """A data set of splits in memory; its fingerprint covers names, dtypes, shapes, bytes and the class names."""
     splits = {"": train} if test is None else {"_train": train, "_test": test}
     tensors: dict[str, torch.Tensor] = {}
     for name, split in splits.items():
@@ -202,4 +206,4 @@ def fingerprint_tensors(train: Split, test: Split | None, class_names: tuple[str
     digest = hashlib.sha256(json.dumps([header, class_names]).encode())
     for tensor in tensors.values():
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
+    return RawData(train, test, class_names, digest.hexdigest(), augmentation)

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import MismatchError
-from causalprune.models.parameters import ParameterEntry, ParameterIndex
+from causalprune.models.parameters import ParameterIndex
 
 
 @dataclass(frozen=True)
@@ -137,8 +137,16 @@ class Mask:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
         """
         held: list[tuple[nn.Parameter, torch.Tensor]] = []
+        parameters = dict(model.named_parameters(remove_duplicate=False))
         for entry in self.index:
-            parameter = _parameter(model, entry)
+            parameter = parameters.get(entry.name)
+            if parameter is None or tuple(parameter.shape) != entry.shape:
+                raise MismatchError(
+                    f"model {type(model).__name__}",
+                    expected=f"a parameter {entry.name} of shape {entry.shape}",
+                    found="none" if parameter is None else f"shape {tuple(parameter.shape)}",
+                    remedy="use the mask with the model that it was made for",
+                )
             keep = self.keep[entry.offset : entry.stop].view(entry.shape)
             if not keep.all():
                 bits = torch.zeros_like(parameter, dtype=_INTEGERS[parameter.element_size()])
@@ -163,22 +171,6 @@ class Mask:
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integer type for a weight of so many bytes."""
-
-
-def _parameter(model: nn.Module, entry: ParameterEntry) -> nn.Parameter:
-    try:
-        parameter = model.get_parameter(entry.name)
-    except AttributeError:
-        parameter = None
-    if parameter is None or tuple(parameter.shape) != entry.shape:
-        found = "none" if parameter is None else f"shape {tuple(parameter.shape)}"
-        raise MismatchError(
-            f"model {type(model).__name__}",
-            expected=f"a parameter {entry.name} of shape {entry.shape}",
-            found=found,
-            remedy="use the mask with the model that it was made for",
-        )
-    return parameter
 
 
 def _check_bools(subject: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:

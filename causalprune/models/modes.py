@@ -35,13 +35,8 @@ def frozen_batch_statistics(model: nn.Module) -> Iterator[None]:
             layer.track_running_stats = True
 
 
-def reset_batchnorm(model: nn.Module) -> int:
-    """Reset the statistics and the affine parameters of every batch normalization to those of a new layer.
-
-    Returns:
-        The number of layers that were reset.
-    """
-    layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    for layer in layers:
-        layer.reset_parameters()
-    return len(layers)
+def reset_batchnorm(model: nn.Module) -> None:
+    """Reset the statistics and the affine parameters of every batch normalization to those of a new layer."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.reset_parameters()

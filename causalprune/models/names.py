@@ -1,4 +1,4 @@
-"""The names of the models, available without importing PyTorch."""
+"""The names of the models and of the export formats, available without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from causalprune.base.registry import Registry, expected_name
 MODELS = Registry(
     "model",
     {
-        "lenet": "causalprune.models.lenet:LeNet",
-        "mlpnet": "causalprune.models.mlp:mlpnet",
-        "mlp": "causalprune.models.mlp:MLP",
-        "alexnet": "causalprune.models.alexnet:AlexNet",
+        "lenet": "causalprune.models.networks:LeNet",
+        "mlpnet": "causalprune.models.networks:mlpnet",
+        "mlp": "causalprune.models.networks:MLP",
+        "alexnet": "causalprune.models.networks:AlexNet",
         "resnet18": "causalprune.models.torchvision_models:resnet18",
-        "resnet20": "causalprune.models.resnet20:ResNet20",
+        "resnet20": "causalprune.models.networks:ResNet20",
         "resnet50": "causalprune.models.torchvision_models:resnet50",
         "vgg11_bn": "causalprune.models.torchvision_models:vgg11_bn",
         "vgg16_bn": "causalprune.models.torchvision_models:vgg16_bn",
@@ -20,6 +20,18 @@ MODELS = Registry(
     },
 )
 """Each is called with those of ``input_shape``, ``num_outputs`` and (if given) ``hidden`` that it takes."""
+
+EXPORT_FORMATS = Registry(
+    "export format",
+    {
+        "torch": "causalprune.models.export.formats:TORCH",
+        "safetensors": "causalprune.models.export.formats:SAFETENSORS",
+        "csr": "causalprune.models.export.formats:CSR",
+        "pt2": "causalprune.models.export.programs:PT2",
+        "onnx": "causalprune.models.export.programs:ONNX",
+    },
+)
+"""Each is a :class:`causalprune.models.export.formats.ExportFormat`."""
 
 
 def default_model(input_shape: tuple[int, ...]) -> str:

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import CorruptError, MismatchError, UsageError
-from causalprune.base.options import require
 from causalprune.base.registry import call_with
 from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module
@@ -32,7 +31,6 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
         UsageError: The model is unknown, or can't take this input.
         CorruptError: The model is user code, and ``trust_code`` is False.
     """
-    require("`model`", spec.name, lambda name: check_model_name(name) if name else "a name")
     factory = _factory(spec.name, trust_code=trust_code)
     if spec.hidden and "hidden" not in signature(factory).parameters:
         raise UsageError("`hidden`", expected="`model=mlp`", found=spec.name)

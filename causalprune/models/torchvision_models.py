@@ -32,7 +32,12 @@ def torchvision_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
     # The auxiliary heads of these two would change what the model returns in training.
     extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}
     model: nn.Module = models.get_model(name, weights=None, num_classes=num_outputs, **extra)
-    _replace_input(model, channels)
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    if first is not None and first.in_channels != channels:
+        # Another number of input channels, with new weights.
+        first.in_channels = channels
+        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
+        first.reset_parameters()
     return model
 
 
@@ -64,12 +69,3 @@ resnet50 = partial(_small_image_model, "resnet50")
 vgg11_bn = partial(_small_image_model, "vgg11_bn")
 vgg16_bn = partial(_small_image_model, "vgg16_bn")
 mobilenet_v2 = partial(_small_image_model, "mobilenet_v2")
-
-
-def _replace_input(model: nn.Module, channels: int) -> None:
-    """Give the first convolution another number of input channels, with new weights."""
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    if first is not None and first.in_channels != channels:
-        first.in_channels = channels
-        first.weight = nn.Parameter(first.weight.new_empty(first.out_channels, channels, *first.kernel_size))
-        first.reset_parameters()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,16 +160,11 @@ class ChannelGraph:
 def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...]) -> int:
     """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs."""
     called: list[int] = []
-    hooks = [
-        model.get_submodule(entry.layer).register_forward_hook(lambda *_, number=number: called.append(number))
-        for number, entry in enumerate(index)
-    ]
-    try:
-        with torch.no_grad():
-            model(probes(model, input_shape)[:1])
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for number, entry in enumerate(index):
+            layer = model.get_submodule(entry.layer)
+            hooks.enter_context(layer.register_forward_hook(lambda *_, number=number: called.append(number)))
+        model(probes(model, input_shape)[:1])
     return called[-1]
 
 

@@ -26,30 +26,9 @@ TOLERANCE = 1e-9
 """Smallest relative decrease of the objective with which the search goes on."""
 
 
-@dataclass(frozen=True, eq=False)
-class SparseSolution:
-    """A support that no step of the search improves, and the best weights on it.
-
-    Attributes:
-        theta: (C,) weights, 0 off the support.
-        keep: (C,) bool, the support.
-        ranking: (C,) float64 that ``project`` turned into the support.
-        objective: ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖².
-        penalty: nλ.
-        iterations: Number of improvements of the support.
-    """
-
-    theta: Vector
-    keep: Bools
-    ranking: Vector
-    objective: float
-    penalty: float
-    iterations: int
-
-
 def solve_sparse(
     gradients: GradientMatrix, theta: Vector, ridge: float, project: Callable[[Vector], Bools]
-) -> SparseSolution:
+) -> tuple[Vector, Support, int]:
     """Minimize ½‖A(w − w̄)‖² + (nλ/2)‖w − w̄‖² over the weights w whose support is allowed.
 
     Benbaki et al., arXiv 2302.14623: iterative hard thresholding, w ← P(w − τ·∇), from the largest |w̄|, then least
@@ -73,6 +52,9 @@ def solve_sparse(
         project: Takes squared weights and returns the allowed support that keeps the most of them; for ‖w‖₀ ≤ k, the
             k largest.
 
+    Returns:
+        (C,) weights, 0 off the support; a support that no step of the search improves; the number of improvements.
+
     Raises:
         DataError: All gradients are zero.
     """
@@ -90,11 +72,11 @@ def solve_sparse(
             break
         support, iterations = better, iterations + 1
     new = np.where(support.keep, theta + gradients.dot_transposed(support.dual), 0)
-    return SparseSolution(new, support.keep, support.ranking, support.value, penalty, iterations)
+    return new, support, iterations
 
 
 @dataclass(frozen=True, eq=False)
-class _Support:
+class Support:
     """A support S and its value.
 
     Attributes:
@@ -120,7 +102,7 @@ class _Search:
     ) -> None:
         self._gradients, self._theta, self._penalty, self._project = gradients, theta, penalty, project
 
-    def start(self) -> _Support:
+    def start(self) -> Support:
         """The support of the largest |w̄|."""
         ranking = np.square(self._theta)
         keep = self._project(ranking)
@@ -128,7 +110,7 @@ class _Search:
         gram = self._gradients.gram(np.flatnonzero(keep))
         return self._valued(keep, ranking, gram, self._gradients.dot(self._theta[gone], gone))
 
-    def threshold(self, support: _Support, smallest_step: float) -> _Support | None:
+    def threshold(self, support: Support, smallest_step: float) -> Support | None:
         """The best support from hard thresholding w − τ·∇ while τ doubles, or None if none is better."""
         pull = self._gradients.dot_transposed(support.dual)
         # At the optimum on S, A(w − w̄) is −nλ·dual and the gradient on S is 0.
@@ -147,7 +129,7 @@ class _Search:
             best = candidate
         return None if best is support else best
 
-    def exchange(self, support: _Support) -> _Support | None:
+    def exchange(self, support: Support) -> Support | None:
         """A better support by the exact cost or gain of each weight alone, or None.
 
         With M = A_S A_Sᵀ + nλI, q_k = A_kᵀM⁻¹A_k and u = w̄ + Aᵀ·dual: setting w_k to zero costs ½·nλ·u_k²/(1 − q_k)
@@ -172,7 +154,7 @@ class _Search:
                 return candidate
         return None
 
-    def _move(self, support: _Support, keep: Bools, ranking: Vector) -> _Support:
+    def _move(self, support: Support, keep: Bools, ranking: Vector) -> Support:
         """Value another support from the columns in which the two differ."""
         entering, leaving = np.flatnonzero(keep & ~support.keep), np.flatnonzero(support.keep & ~keep)
         gram = support.gram + self._gradients.gram(entering) - self._gradients.gram(leaving)
@@ -180,11 +162,11 @@ class _Search:
         residual += self._gradients.dot(self._theta[leaving], leaving)
         return self._valued(keep, ranking, gram, residual)
 
-    def _valued(self, keep: Bools, ranking: Vector, gram: Matrix, residual: Vector) -> _Support:
+    def _valued(self, keep: Bools, ranking: Vector, gram: Matrix, residual: Vector) -> Support:
         dual = cho_solve(cho_factor(self._shifted(gram), lower=True, overwrite_a=True), residual)
         gone = self._theta[~keep]
         value = self._penalty / 2 * float(residual @ dual + gone @ gone)
-        return _Support(keep, ranking, gram, residual, dual, value)
+        return Support(keep, ranking, gram, residual, dual, value)
 
     def _shifted(self, gram: Matrix) -> Matrix:
         """A_S A_Sᵀ + nλI."""
@@ -212,8 +194,8 @@ def _score(inputs: CriterionInputs) -> Scores:
         full[columns] = values
         return full
 
-    solution = solve_sparse(gradients, theta[columns], inputs.ridge, lambda squares: project(spread(squares))[columns])
-    return Scores(spread(solution.ranking), theta=spread(solution.theta))
+    new, support, _ = solve_sparse(gradients, theta[columns], inputs.ridge, lambda v: project(spread(v))[columns])
+    return Scores(spread(support.ranking), theta=spread(new))
 
 
 CHITA = Criterion("chita", _score, frozenset({"gradients", "project"}), reweights=True)

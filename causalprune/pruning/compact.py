@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 import torch
@@ -168,13 +169,10 @@ def _constants(
             seen = torch.cat([seen, lowest[module][:, None], highest[module][:, None]], 1)
         lowest[module], highest[module] = seen.amin(1), seen.amax(1)
 
-    hooks = [module.register_forward_pre_hook(look) for module in consumers]
-    try:
-        with torch.no_grad():
-            model(inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in consumers:
+            hooks.enter_context(module.register_forward_pre_hook(look))
+        model(inputs)
     is_constant = torch.stack([(lowest[consumer] == highest[consumer]).cpu() for consumer in consumers]).all(0)
     values = {consumer: lowest[consumer].tolist() for consumer in consumers}
     return {

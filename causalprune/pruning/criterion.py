@@ -202,12 +202,8 @@ class Criterion:
         unmet = self.unmet(rule, learning_rates)
         if unmet:
             need, reason = unmet
-            raise MismatchError(
-                subject or f"criterion {self.name}",
-                expected=need.what,
-                found=f"one with {reason}{where}",
-                remedy=remedy or f"{need.remedy}, or choose another",
-            )
+            remedy = remedy or f"{need.remedy}, or choose another"
+            raise self._mismatch(need.what, f"one with {reason}{where}", remedy, subject)
 
     def score(self, inputs: CriterionInputs) -> Scores:
         """Score all P parameters.
@@ -217,28 +213,17 @@ class Criterion:
         """
         for name, need in NEEDS.items():
             if name in self.needs and getattr(inputs, name) is None:
-                raise MismatchError(
-                    f"criterion {self.name}",
-                    expected=need.what,
-                    found="none",
-                    remedy=f"{need.remedy}, or choose another",
-                )
+                raise self._mismatch(need.what, "none", f"{need.remedy}, or choose another")
         scores = self.formula(inputs)
         if scores.primary.shape != inputs.theta.shape:
-            raise MismatchError(
-                f"criterion {self.name}",
-                expected=f"{inputs.theta.size} scores",
-                found=str(scores.primary.size),
-                remedy="mend the criterion",
-            )
+            raise self._mismatch(f"{inputs.theta.size} scores", f"{scores.primary.size}", "mend the criterion")
         if (scores.theta is not None) != self.reweights:
-            raise MismatchError(
-                f"criterion {self.name}",
-                expected="new weights from a criterion that says reweights=True, and from no other",
-                found="new weights" if scores.theta is not None else "none",
-                remedy="mend the criterion",
-            )
+            expected = "new weights from a criterion that says reweights=True, and from no other"
+            raise self._mismatch(expected, "none" if scores.theta is None else "new weights", "mend the criterion")
         return scores
+
+    def _mismatch(self, expected: str, found: str, remedy: str, subject: str = "") -> MismatchError:
+        return MismatchError(subject or f"criterion {self.name}", expected=expected, found=found, remedy=remedy)
 
 
 def float64(value: Vector | None) -> npt.NDArray[np.float64]:

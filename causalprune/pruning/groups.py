@@ -1,4 +1,8 @@
-"""Groups of parameters (filters, neurons, channels, layers) that are ranked and pruned as a whole."""
+"""Rankings: the lowest and the highest of many parameters, and groups of them that are pruned as a whole.
+
+The order of parameters is total: by the keys, the most significant first, and among equals by position, the lower
+first. Groups are filters, neurons, channels or layers.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,52 @@ from causalprune.base.errors import MismatchError
 from causalprune.base.options import one_of, require
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.names import GRANULARITIES
-from causalprune.pruning.ranking import Keys, highest
 
 if TYPE_CHECKING:
     from causalprune.models.mask import Mask
+
+Keys = Sequence[npt.NDArray[np.floating]]
+Rank = tuple[float, ...]
+"""Rank of a parameter in the order: its keys, then its position."""
+
+
+def rank(keys: Keys, position: int) -> Rank:
+    """The rank of the parameter at ``position``; ranks compare in the order."""
+    return (*(float(key[position]) for key in keys), position)
+
+
+def lowest(keys: Keys, candidates: npt.NDArray[np.bool_], count: int) -> tuple[npt.NDArray[np.bool_], Rank]:
+    """Choose the ``count`` lowest of the candidates.
+
+    Args:
+        keys: Vectors (P,) to order by; finite where ``candidates`` is True.
+        candidates: (P,) bool.
+        count: From 1 to the number of candidates.
+
+    Returns:
+        The chosen candidates, (P,) bool, and the rank of the highest of them.
+    """
+    chosen = np.zeros(len(candidates), dtype=bool)
+    pool, missing = candidates, count
+    for key in keys:
+        # Everything below the threshold is chosen; the next key decides among those equal to it.
+        threshold = np.partition(key[pool], missing - 1)[missing - 1]
+        below = pool & (key < threshold)
+        chosen |= below
+        missing -= int(np.count_nonzero(below))
+        pool = pool & (key == threshold)
+    first = np.flatnonzero(pool)[:missing]
+    chosen[first] = True
+    return chosen, rank(keys, int(first[-1]))
+
+
+def highest(keys: Keys, candidates: npt.NDArray[np.bool_]) -> int:
+    """Position of the highest candidate; there must be at least one."""
+    pool = np.flatnonzero(candidates)
+    for key in keys:
+        values = key[pool]
+        pool = pool[values == values.max()]
+    return int(pool[-1])
 
 
 def group_ids(
@@ -40,7 +86,7 @@ def group_ids(
 
     Raises:
         UsageError: An unknown granularity.
-        MismatchError: ``active`` of another length, or a granularity that the network lacks.
+        MismatchError: A granularity that the network lacks.
     """
     starts = np.cumsum([0, *groups_per_tensor(index, granularity)]).tolist()
     ids = np.concatenate([_within(entry, granularity) + start for entry, start in zip(index, starts, strict=False)])
@@ -48,8 +94,6 @@ def group_ids(
     labels = [f"{name}{list(where) if where else ''}" for name, shape in shapes for where in np.ndindex(shape)]
     if active is None:
         return ids, labels
-    if active.shape != (index.total,):
-        raise MismatchError("active parameters", expected=f"shape ({index.total},)", found=f"{active.shape}")
     ids = ids[active]
     is_present = np.bincount(ids, minlength=len(labels)) > 0
     return (np.cumsum(is_present) - 1)[ids], list(compress(labels, is_present))

@@ -28,9 +28,9 @@ ENTRY_POINT_GROUP = "causalprune.criteria"
 SPARSITY_SCHEDULES = Registry(
     "sparsity schedule",
     {
-        "cubic": "causalprune.pruning.schedule:cubic",
-        "geometric": "causalprune.pruning.schedule:geometric",
-        "one-shot": "causalprune.pruning.schedule:one_shot",
+        "cubic": "causalprune.pruning.selection:cubic",
+        "geometric": "causalprune.pruning.selection:geometric",
+        "one-shot": "causalprune.pruning.selection:one_shot",
     },
 )
 """How the sparsity grows over several iterations: functions of the progress i/N and the final sparsity."""

@@ -1,20 +1,19 @@
-"""From scores to a mask: prune the lowest scores, to an exact count, without emptying a layer."""
+"""From scores to a mask: how many parameters to prune in an iteration, and which, without emptying a layer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.options import fraction, one_of, require
+from causalprune.base.options import at_least, fraction, one_of, require
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.groups import choose_groups, group, zero_groups
-from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES
-from causalprune.pruning.ranking import Keys, highest, lowest, rank
+from causalprune.pruning.groups import Keys, choose_groups, group, highest, lowest, rank, zero_groups
+from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES, SPARSITY_SCHEDULES
 
 Bools = npt.NDArray[np.bool_]
 
@@ -35,11 +34,6 @@ class Selection:
     target: int
     newly_pruned: int
     guarded: tuple[str, ...]
-
-    @property
-    def already_sparser(self) -> bool:
-        """Whether more was pruned before than the target asks for, so that this selection pruned nothing."""
-        return self.newly_pruned == 0 and self.mask.num_pruned > self.target
 
 
 def select(
@@ -198,3 +192,39 @@ def _selection(mask: Mask, pruned: Bools, target: int, guarded: list[str]) -> Se
     newly = int(np.count_nonzero(pruned))
     new = Mask.from_numpy(mask.index, mask.numpy() & ~pruned) if newly else mask
     return Selection(new, target, newly, tuple(guarded))
+
+
+def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: float) -> float:
+    """The sparsity that iteration i of N prunes to, on the way to S.
+
+    Args:
+        schedule: Name in :data:`causalprune.pruning.names.SPARSITY_SCHEDULES`.
+        iteration: i, from 1 to N.
+        iterations: N.
+        sparsity: S in [0, 1), reached exactly at i = N.
+
+    Raises:
+        UsageError: An unknown schedule, or a value outside its range.
+    """
+    require("`sparsity`", sparsity, fraction)
+    require("`iterations`", iterations, at_least(1))
+    require("`iteration`", iteration, lambda i: None if 1 <= i <= iterations else f"a number from 1 to {iterations}")
+    rise: Callable[[float, float], float] = SPARSITY_SCHEDULES.load(schedule)
+    # The last step isn't computed, so that rounding can't miss the target.
+    return sparsity if iteration == iterations else rise(iteration / iterations, sparsity)
+
+
+def cubic(progress: float, target: float) -> float:
+    """S·(1 − (1 − i/N)³), by Zhu and Gupta, arXiv 1710.01878."""
+    return target * (1 - (1 - progress) ** 3)
+
+
+def geometric(progress: float, target: float) -> float:
+    """1 − (1 − S)^(i/N), which removes the same fraction of the remaining weights in each iteration."""
+    return float(1 - (1 - target) ** progress)
+
+
+def one_shot(progress: float, target: float) -> float:
+    """S from the first iteration on."""
+    del progress
+    return target

@@ -22,7 +22,7 @@ SGD_PRESETS = Registry(
         "oct-2025": "causalprune.solver.reference:OCT_2025",
     },
 )
-"""The authors' variants of ``sgd``, each a :class:`causalprune.solver.reference.TruncatedGradientConfig`."""
+"""The authors' variants of ``sgd``, each a :class:`causalprune.solver.reference.TruncatedGradientPreset`."""
 
 NORMALIZATIONS = ("none", "lr", "column")
 """Scalings of the columns of X."""

@@ -76,7 +76,7 @@ _BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True)
-class TruncatedGradientConfig:
+class TruncatedGradientPreset:
     """A variant of the truncated gradient.
 
     Attributes:
@@ -108,11 +108,11 @@ class TruncatedGradientConfig:
 
 # The authors' three variants (versions of September 2024, June 2025 and October 2025 of their repository). Where they
 # left a number to be tuned (the α of the first), it is the problem's α.
-PAPER_V1 = TruncatedGradientConfig(lr=1e-2, lr_decay_power=0.25, batch_rows=1, max_passes=1, patience=0)
-JUNE_2025 = TruncatedGradientConfig(
+PAPER_V1 = TruncatedGradientPreset(lr=1e-2, lr_decay_power=0.25, batch_rows=1, max_passes=1, patience=0)
+JUNE_2025 = TruncatedGradientPreset(
     lr=0.1, lr_decay_power=0.1, batch_rows=16, divide_by_mean=True, divide_by_lr=True, alpha_times_columns=1e-3
 )
-OCT_2025 = TruncatedGradientConfig(
+OCT_2025 = TruncatedGradientPreset(
     lr=0.1,
     batch_rows=16,
     divide_by_mean=True,
@@ -125,7 +125,7 @@ OCT_2025 = TruncatedGradientConfig(
 )
 
 
-def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
+def target_unit(y: Float64, config: TruncatedGradientPreset) -> float:
     """What the variant divides y by: its mean, or 1.
 
     Raises:
@@ -143,7 +143,7 @@ def target_unit(y: Float64, config: TruncatedGradientConfig) -> float:
 
 
 def solve_truncated_gradient(
-    source: ColumnSource, scale: Float64, alpha: float, config: TruncatedGradientConfig, seed: int
+    source: ColumnSource, scale: Float64, alpha: float, config: TruncatedGradientPreset, seed: int
 ) -> tuple[Float64, int]:
     """Run the stochastic truncated gradient on the scaled columns.
 
@@ -222,8 +222,8 @@ def _solve(
     return Attempt(coefficients, max(alpha, 1e-12 * alpha_max), passes)
 
 
-def _variant(options: SolverOptions) -> TruncatedGradientConfig:
-    config: TruncatedGradientConfig = SGD_PRESETS.load(options.preset)
+def _variant(options: SolverOptions) -> TruncatedGradientPreset:
+    config: TruncatedGradientPreset = SGD_PRESETS.load(options.preset)
     return config
 
 

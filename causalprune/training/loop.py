@@ -20,8 +20,7 @@ from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function, loss_value
-from causalprune.training.metrics import Metrics, evaluate_model
+from causalprune.training.metrics import evaluate_model, loss_function, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
     build_optimizer,
@@ -48,21 +47,6 @@ class TrainingSnapshot:
     position: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class TrainingOutcome:
-    """The result of a training; the model holds the best epoch's weights.
-
-    Attributes:
-        best_epoch: The epoch, counted from 1, whose weights were kept; 0 if no epoch was trained.
-        validation: Metrics of these weights on the validation split.
-        history: ``epoch``, ``train_loss`` and ``validation`` (the score) of each epoch.
-    """
-
-    best_epoch: int
-    validation: Metrics
-    history: list[dict[str, float]]
-
-
 @dataclass
 class _Progress:
     epoch: int = 0
@@ -85,11 +69,11 @@ class _Progress:
         return progress
 
 
-def validation_score(metrics: Metrics) -> list[float]:
+def _validation_score(metrics: Mapping[str, Any]) -> list[float]:
     """What the best epoch is chosen by, larger is better: top-1 accuracy, then the loss; R² for a regression."""
-    if metrics.task == "regression":
-        return [-math.inf if metrics.r2 is None else metrics.r2]
-    return [metrics.top1 or 0.0, -metrics.loss]
+    if metrics["task"] == "regression":
+        return [-math.inf if metrics["r2"] is None else metrics["r2"]]
+    return [metrics["top1"], -metrics["loss"]]
 
 
 def train(
@@ -100,14 +84,13 @@ def train(
     mask: Mask,
     device: torch.device,
     seed: int,
-    augment: str,
     num_workers: int = 0,
     resume: TrainingSnapshot | None = None,
     save: Callable[[TrainingSnapshot], None],
     stop: StopRequest,
     reporter: Reporter,
     description: str,
-) -> TrainingOutcome:
+) -> dict[str, Any]:
     """Train ``model`` in place and leave the weights of its best epoch in it.
 
     The order of samples, augmentation and dropout are keyed by (seed, epoch, step). On the CPU, a resumed training ends
@@ -115,18 +98,23 @@ def train(
 
     Args:
         model: On ``device``.
-        data: Trains on its training split and chooses the epoch on its validation split.
+        data: Trains on its training split, augmented as ``data.spec`` says, and chooses the epoch on its validation
+            split.
         options: Optimizer, schedule, epochs and so on.
         mask: Pruned weights are exactly 0.0 after each step.
         device: Where to compute.
         seed: Key of all randomness.
-        augment: Name of the augmentation of the training data.
         num_workers: Worker processes for data sets that don't fit in memory.
         resume: The snapshot to continue from; None starts anew.
         save: Called with a snapshot as often as ``options.checkpoint_every`` says, and before a stop.
         stop: Once set, the training ends after the current step.
         reporter: Shows progress.
         description: Label of the progress bar.
+
+    Returns:
+        JSON-ready: ``best_epoch``, the epoch, counted from 1, whose weights the model has, or 0 if no epoch was
+        trained; ``validation``, their metrics on the validation split (:func:`evaluate_model`); ``history``, with
+        ``epoch``, ``train_loss`` and ``validation`` (the score) of each epoch.
 
     Raises:
         InterruptedStage: ``stop`` was set; the snapshot is saved.
@@ -140,8 +128,7 @@ def train(
         batch_size=options.batch_size,
         device=device,
         seed=seed,
-        shuffle=True,
-        augment=augment,
+        augment=data.spec.augment,
         num_workers=num_workers,
         group=group,
     )
@@ -207,7 +194,7 @@ def train(
                     if stopping:
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
-            score = group.from_first(validation_score(evaluate()))
+            score = group.from_first(_validation_score(evaluate()))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
             if not progress.best_score or score > progress.best_score:
@@ -219,7 +206,7 @@ def train(
                 last_save, steps_since_save = time.monotonic(), 0
     if best:
         model.load_state_dict(best)
-    return TrainingOutcome(progress.best_epoch, evaluate(), progress.history)
+    return {"best_epoch": progress.best_epoch, "validation": evaluate(), "history": progress.history}
 
 
 def _out_of_patience(progress: _Progress, patience: int) -> bool:

@@ -1,8 +1,8 @@
-"""Loss and accuracy of a classifier, loss and errors of a regression, in one pass over a split."""
+"""The loss of each task; accuracy of a classifier and errors of a regression, in one pass over a split."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
 from typing import Any
 
 import torch
@@ -16,44 +16,24 @@ from causalprune.data.datasets import DataSet
 from causalprune.models.modes import evaluation_mode
 
 
-@dataclass(frozen=True, kw_only=True)
-class Metrics:
-    """Metrics of a network on one split; those of the other task are None.
+def loss_function(task: Task, label_smoothing: float = 0.0) -> nn.Module:
+    """Mean cross-entropy for a classification, mean squared error for a regression.
 
-    Attributes:
-        task: Classification or regression.
-        samples: N, the size of the split.
-        loss: Mean cross-entropy in nats; for a regression the mean squared error of the standardized targets, which
-            is what training minimizes.
-        top1: Top-1 accuracy in [0, 1]; among equal outputs the lowest index wins.
-        top5: Share of samples whose label has one of the k largest outputs, k = max(1, min(5, classes − 1)): over all
-            classes it would always be 1.
-        majority_baseline: Top-1 accuracy of always predicting the split's most frequent class; ``guessing`` in JSON.
-        per_class: Top-1 accuracy within each class, in label order; None for a class without samples.
-        mse: Mean squared error in original units squared.
-        r2: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None if all targets are
-            equal.
-        mae: Mean absolute error in original units.
+    The module takes outputs (N, classes) and int64 labels (N,), or float32 outputs and standardized targets (N, 1).
     """
+    return nn.MSELoss() if task == "regression" else nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
-    task: Task
-    samples: int
-    loss: float
-    top1: float | None = None
-    top5: float | None = None
-    majority_baseline: float | None = None
-    per_class: list[float | None] | None = None
-    mse: float | None = None
-    r2: float | None = None
-    mae: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The metrics of the task, JSON-ready."""
-        common = {"task": self.task, "samples": self.samples, "loss": self.loss}
-        if self.task == "regression":
-            return {**common, "mse": self.mse, "r2": self.r2, "mae": self.mae}
-        baseline = self.majority_baseline
-        return {**common, "top1": self.top1, "top5": self.top5, "guessing": baseline, "per_class": self.per_class}
+def loss_value(loss: torch.Tensor, subject: str, remedy: str) -> float:
+    """The value of a scalar loss.
+
+    Raises:
+        DataError: It isn't finite; ``subject`` and ``remedy`` say which loss and what to do.
+    """
+    value = loss.item()
+    if not math.isfinite(value):
+        raise DataError(subject, expected="a finite number", found=str(value), remedy=remedy)
+    return value
 
 
 def evaluate_model(
@@ -62,10 +42,10 @@ def evaluate_model(
     split: str,
     *,
     batch_size: int,
-    device: torch.device | str,
+    device: torch.device,
     amp: str = "none",
     num_workers: int = 0,
-) -> Metrics:
+) -> dict[str, Any]:
     """Measure ``model`` in evaluation mode, then restore the mode of every module.
 
     Sums are accumulated in float64.
@@ -79,11 +59,27 @@ def evaluate_model(
         amp: ``bf16`` for automatic mixed precision, else ``none``.
         num_workers: Worker processes for image files that don't fit in memory.
 
+    Returns:
+        JSON-ready: ``task``; ``samples``, N; ``loss``, the mean cross-entropy in nats, or for a regression the mean
+        squared error of the standardized targets, which is what training minimizes. For a classification also:
+
+        - ``top1``: Top-1 accuracy in [0, 1]; among equal outputs the lowest index wins.
+        - ``top5``: Share of samples whose label has one of the k largest outputs, k = max(1, min(5, classes − 1)):
+          over all classes it would always be 1.
+        - ``guessing``: Top-1 accuracy of always predicting the split's most frequent class.
+        - ``per_class``: Top-1 accuracy within each class, in label order; None for a class without samples.
+
+        For a regression also:
+
+        - ``mse``: Mean squared error in original units squared.
+        - ``r2``: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None if all targets
+          are equal.
+        - ``mae``: Mean absolute error in original units.
+
     Raises:
         DataError: The model's outputs aren't finite.
         MismatchError: The outputs have the wrong shape.
     """
-    device = torch.device(device)
     batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
     sums_of = _regression_sums if data.task == "regression" else _classification_sums
     totals: dict[str, torch.Tensor] = {}
@@ -101,7 +97,7 @@ def evaluate_model(
             samples += len(targets)
             sums = {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
             totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
-    numbers = {name: value.tolist() for name, value in totals.items()}
+    numbers: dict[str, Any] = {name: value.tolist() for name, value in totals.items()}
     if numbers["nan"] or numbers["inf"]:
         raise DataError(
             f"outputs of the model on the {split} split",
@@ -109,10 +105,10 @@ def evaluate_model(
             found=f"{numbers['nan']} NaN and {numbers['inf']} infinite of {samples * data.num_outputs}",
             remedy="look for NaN in the weights, or train with a lower `lr`",
         )
-    if data.task == "classification":
-        return _classification_metrics(numbers, samples)
-    assert data.target_normalization is not None
-    return _regression_metrics(numbers, samples, data.target_normalization.std.item())
+    found = {"task": data.task, "samples": samples, "loss": numbers["loss"] / samples}
+    if data.target_normalization is None:
+        return found | _classification_metrics(numbers, samples)
+    return found | _regression_metrics(numbers, samples, data.target_normalization.std.item())
 
 
 def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -129,16 +125,13 @@ def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[st
     }
 
 
-def _classification_metrics(sums: dict[str, Any], samples: int) -> Metrics:
-    return Metrics(
-        task="classification",
-        samples=samples,
-        loss=sums["loss"] / samples,
-        top1=sum(sums["correct"]) / samples,
-        top5=sums["top_k"] / samples,
-        majority_baseline=max(sums["sizes"]) / samples,
-        per_class=[c / n if n else None for c, n in zip(sums["correct"], sums["sizes"], strict=True)],
-    )
+def _classification_metrics(sums: dict[str, Any], samples: int) -> dict[str, Any]:
+    return {
+        "top1": sum(sums["correct"]) / samples,
+        "top5": sums["top_k"] / samples,
+        "guessing": max(sums["sizes"]) / samples,
+        "per_class": [c / n if n else None for c, n in zip(sums["correct"], sums["sizes"], strict=True)],
+    }
 
 
 def _regression_sums(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -153,14 +146,11 @@ def _regression_sums(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, 
     }
 
 
-def _regression_metrics(sums: dict[str, Any], samples: int, scale: float) -> Metrics:
+def _regression_metrics(sums: dict[str, Any], samples: int, scale: float) -> dict[str, Any]:
     loss = sums["loss"]
     variation = sums["squares"] - sums["targets"] ** 2 / samples
-    return Metrics(
-        task="regression",
-        samples=samples,
-        loss=loss / samples,
-        mse=loss / samples * scale**2,
-        r2=1 - loss / variation if variation > 1e-12 * samples else None,
-        mae=sums["absolute"] / samples * scale,
-    )
+    return {
+        "mse": loss / samples * scale**2,
+        "r2": 1 - loss / variation if variation > 1e-12 * samples else None,
+        "mae": sums["absolute"] / samples * scale,
+    }

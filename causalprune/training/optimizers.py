@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 import torch
@@ -26,7 +25,7 @@ def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
         UsageError: No optimizer has this name.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    optimizer: Optimizer = call_with(OPTIMIZERS.load(options.optimizer), parameters, **_values(options))
+    optimizer: Optimizer = call_with(OPTIMIZERS.load(options.optimizer), parameters, **vars(options))
     return optimizer
 
 
@@ -41,13 +40,9 @@ def build_lr_schedule(optimizer: Optimizer, options: TrainingOptions, total_step
         optimizer,
         total_steps=max(1, total_steps),
         decay_points=options.decay_points(),
-        **_values(options),
+        **vars(options),
     )
     return schedule
-
-
-def _values(options: TrainingOptions) -> dict[str, Any]:
-    return {f.name: getattr(options, f.name) for f in fields(TrainingOptions)}
 
 
 def sgd(

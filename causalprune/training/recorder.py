@@ -18,7 +18,7 @@ from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
 from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
-from causalprune.training.losses import loss_value
+from causalprune.training.metrics import loss_value
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 from causalprune.trajectory.steps import STEP_EXTRAS
 

@@ -177,18 +177,9 @@ def test_a_worker_that_dies_is_one_line(photos, monkeypatch):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"batch_size": 0}, UsageError),
-        ({"num_workers": -1}, UsageError),
-        ({"augment": "rotate"}, UsageError),
-        ({"split": "holdout"}, UsageError),
-    ],
-)
-def test_bad_options(digits, options, error):
-    with pytest.raises(error):
-        batches(digits, **options)
+def test_features_cannot_be_cropped():
+    with pytest.raises(UsageError, match=r"^`augment`: expected auto or none for features, found crop$"):
+        batches(load_data(DataSpec(name="diabetes")), augment="crop")
 
 
 def test_a_split_without_samples_is_refused(digits):

@@ -140,7 +140,7 @@ def test_a_registered_model_is_one_line_and_gets_what_it_takes(tmp_path, monkeyp
         "    return nn.Sequential(nn.Linear(input_shape[0], hidden[0]), nn.Linear(hidden[0], 3))\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setitem(MODELS._targets, "tiny", "registered_nets:net")
+    monkeypatch.setitem(MODELS, "tiny", "registered_nets:net")
     assert check_model_name("tiny") is None
     assert "did you mean 'tiny'" in check_model_name("tinny")
     spec = ModelSpec("tiny", (5,), 3, hidden=(4,))

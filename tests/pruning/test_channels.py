@@ -7,10 +7,8 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import MismatchError, UsageError
-from causalprune.models.lenet import LeNet
-from causalprune.models.mlp import MLP
+from causalprune.models.networks import MLP, LeNet, ResNet20
 from causalprune.models.parameters import ParameterIndex
-from causalprune.models.resnet20 import ResNet20
 from causalprune.pruning.channels import ChannelGraph
 
 

@@ -8,11 +8,9 @@ from torch import nn
 
 from causalprune.analysis.cost import latency, measure_cost, peak_memory, stored_bytes
 from causalprune.base.errors import DataError, MismatchError
-from causalprune.models.lenet import LeNet
 from causalprune.models.mask import Mask
-from causalprune.models.mlp import MLP, mlpnet
+from causalprune.models.networks import MLP, LeNet, ResNet20, mlpnet
 from causalprune.models.parameters import ParameterIndex
-from causalprune.models.resnet20 import ResNet20
 from causalprune.pruning.channels import ChannelGraph
 from causalprune.pruning.compact import compact_model
 from causalprune.pruning.criterion import Scores

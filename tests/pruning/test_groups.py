@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.errors import UsageError
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.groups import group_ids, groups_per_tensor
 from causalprune.pruning.names import GRANULARITIES
@@ -69,8 +69,6 @@ def test_active_columns_keep_their_group(granularity: str) -> None:
 def test_bad_input() -> None:
     with pytest.raises(UsageError, match="did you mean 'filter'"):
         group_ids(INDEX, "filters")
-    with pytest.raises(MismatchError, match=r"active parameters: expected shape \(52,\), found \(51,\)"):
-        group_ids(INDEX, "layer", np.ones(51, dtype=bool))
 
 
 def test_groups_are_numbered_without_pytorch() -> None:

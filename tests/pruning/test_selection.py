@@ -1,5 +1,7 @@
 """Selection: against torch's own pruning, and against a slow, literal reference on small problems full of ties."""
 
+import itertools
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -15,7 +17,8 @@ from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import group_ids
-from causalprune.pruning.selection import Selection, select, select_zero
+from causalprune.pruning.names import SPARSITY_SCHEDULES
+from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 
 
 def index_of(*shapes: tuple[int, ...]) -> ParameterIndex:
@@ -147,7 +150,6 @@ def check_against(selection: Selection, mask: Mask, expected: set[int], guarded:
     assert selection.guarded == tuple(mask.index.entries[n].name for n in sorted(guarded))
     assert selection.newly_pruned == len(expected)
     assert selection.target == target
-    assert selection.already_sparser == (not expected and mask.num_pruned > target)
 
 
 @settings(deadline=None)
@@ -329,11 +331,10 @@ def test_every_layer_has_the_same_sparsity_in_scope_layer() -> None:
 def test_sparsity_zero_and_a_sparsity_already_passed_do_nothing(granularity: str) -> None:
     index = index_of((4, 4), (4, 4))
     mask = Mask(index, torch.arange(32) % 2 == 0)
-    for sparsity, already in ((0.0, True), (0.3, True), (0.5, False)):
+    for sparsity in (0.0, 0.3, 0.5):
         selection = select(Scores(np.arange(32.0)), mask, sparsity=sparsity, granularity=granularity)
         assert selection.mask is mask
-        assert (selection.newly_pruned, selection.already_sparser, selection.guarded) == (0, already, ())
-    assert not select(Scores(np.arange(32.0)), Mask.all(index), sparsity=0.0).already_sparser
+        assert (selection.newly_pruned, selection.target, selection.guarded) == (0, round(32 * sparsity), ())
 
 
 def test_scores_of_pruned_weights_dont_matter() -> None:
@@ -388,3 +389,49 @@ def test_nothing_left_to_prune() -> None:
 def test_scores_of_another_model() -> None:
     with pytest.raises(MismatchError, match="scores: expected 16, one per prunable parameter, found 15"):
         select(Scores(np.zeros(15)), Mask.all(index_of((4, 4))), sparsity=0.5)
+
+
+def test_the_authors_cubic_sequence() -> None:
+    # Printed by them with four digits, cut off; here from exact integers.
+    published = [0.0947, 0.1832]
+    sequence = [target_sparsity("cubic", i, 30, 0.98) for i in range(1, 31)]
+    assert [math.floor(s * 1e4) / 1e4 for s in sequence[:2]] == published
+    for i, value in enumerate(sequence, start=1):
+        assert value == pytest.approx(98 * (30**3 - (30 - i) ** 3) / (100 * 30**3), rel=1e-14)
+
+
+def test_geometric_removes_the_same_share_each_time() -> None:
+    kept = [1.0] + [1 - target_sparsity("geometric", i, 7, 0.95) for i in range(1, 8)]
+    shares = [after / before for before, after in itertools.pairwise(kept)]
+    assert shares == pytest.approx([0.05 ** (1 / 7)] * 7)
+
+
+@pytest.mark.parametrize("schedule", SPARSITY_SCHEDULES)
+@pytest.mark.parametrize("sparsity", [0.0, 0.1, 0.3, 0.9, 0.98, 0.995])
+def test_every_schedule_rises_and_ends_exactly_at_the_target(schedule: str, sparsity: float) -> None:
+    for n in (1, 2, 3, 10, 30):
+        sequence = [target_sparsity(schedule, i, n, sparsity) for i in range(1, n + 1)]
+        assert sequence == sorted(sequence)
+        assert sequence[-1] == sparsity
+        assert all(0 <= value <= sparsity for value in sequence)
+
+
+def test_one_shot_is_there_at_once() -> None:
+    assert target_sparsity("one-shot", 1, 5, 0.9) == 0.9
+
+
+@pytest.mark.parametrize(
+    ("schedule", "i", "n", "sparsity"),
+    [
+        ("linear", 1, 1, 0.5),
+        ("cubic", 0, 1, 0.5),
+        ("cubic", 3, 2, 0.5),
+        ("cubic", 1, 0, 0.5),
+        ("cubic", 1, 1, 1.0),
+        ("cubic", 1, 1, -0.1),
+        ("cubic", 1, 1, math.nan),
+    ],
+)
+def test_schedules_refuse_values_outside_their_ranges(schedule: str, i: int, n: int, sparsity: float) -> None:
+    with pytest.raises(UsageError):
+        target_sparsity(schedule, i, n, sparsity)

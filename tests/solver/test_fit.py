@@ -15,7 +15,7 @@ from causalprune.base.errors import DataError, UsageError
 from causalprune.solver.fit import Attempt, PlainSolver, Solver, fit
 from causalprune.solver.names import SGD_PRESETS, SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.reference import TruncatedGradientConfig
+from causalprune.solver.reference import TruncatedGradientPreset
 from causalprune.solver.source import ArraySource
 from causalprune.trajectory import Store
 
@@ -205,7 +205,7 @@ def source():
 
 
 def test_a_further_solver_is_one_line_and_one_object(monkeypatch):
-    monkeypatch.setitem(SOLVERS._targets, "ista", f"{__name__}:ISTA")
+    monkeypatch.setitem(SOLVERS, "ista", f"{__name__}:ISTA")
     exact, other = fit(source(), LassoProblem(tol=1e-9)), fit(source(), LassoProblem(tol=1e-6), solver="ista")
     assert (other.evidence.solver, other.evidence.certified) == ("ista", True)
     assert np.allclose(other.gamma, exact.gamma, atol=1e-4)
@@ -214,7 +214,7 @@ def test_a_further_solver_is_one_line_and_one_object(monkeypatch):
 
 
 def test_a_further_solver_is_used_from_the_command_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(SOLVERS._targets, "ista", f"{__name__}:ISTA")
+    monkeypatch.setitem(SOLVERS, "ista", f"{__name__}:ISTA")
     store = record(tmp_path / "s.zarr", *steps(columns=12))
     options = ["--store", str(store), "--normalize", "column", "--alpha-ratio", "0.3", "--quiet", "--json"]
     assert main(["fit-gamma", "--solver", "ista", "--name", "ista", *options]) == 0
@@ -237,4 +237,4 @@ def test_an_unknown_solver_or_variant():
 
 def test_every_name_stands_for_an_object_of_its_kind():
     assert all(isinstance(SOLVERS.load(name), Solver) for name in SOLVERS)
-    assert all(isinstance(SGD_PRESETS.load(name), TruncatedGradientConfig) for name in SGD_PRESETS)
+    assert all(isinstance(SGD_PRESETS.load(name), TruncatedGradientPreset) for name in SGD_PRESETS)

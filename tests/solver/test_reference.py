@@ -9,7 +9,7 @@ from causalprune.solver.reference import (
     JUNE_2025,
     OCT_2025,
     PAPER_V1,
-    TruncatedGradientConfig,
+    TruncatedGradientPreset,
     solve_truncated_gradient,
 )
 from causalprune.solver.source import ArraySource
@@ -56,9 +56,9 @@ def literal(X, y, alpha, config, seed):
 @pytest.mark.parametrize(
     "config",
     [
-        TruncatedGradientConfig(lr=0.05, lr_decay_power=0.25, batch_rows=1, max_passes=3, patience=0),
-        TruncatedGradientConfig(lr=0.1, lr_decay_power=0.1, batch_rows=4, max_passes=30, divide_by_mean=True),
-        TruncatedGradientConfig(lr=0.02, batch_rows=5, max_passes=4, momentum=0.9, weight_decay=0.01, patience=0),
+        TruncatedGradientPreset(lr=0.05, lr_decay_power=0.25, batch_rows=1, max_passes=3, patience=0),
+        TruncatedGradientPreset(lr=0.1, lr_decay_power=0.1, batch_rows=4, max_passes=30, divide_by_mean=True),
+        TruncatedGradientPreset(lr=0.02, batch_rows=5, max_passes=4, momentum=0.9, weight_decay=0.01, patience=0),
     ],
 )
 def test_vectorised_updates_equal_the_literal_ones(config):
@@ -107,7 +107,7 @@ def test_a_fit_worse_than_no_fit_at_all_is_warned_of():
 
 def test_divergence_is_a_numerical_error():
     rng = np.random.default_rng(0)
-    config = TruncatedGradientConfig(lr=1e300, max_passes=30, patience=0)
+    config = TruncatedGradientPreset(lr=1e300, max_passes=30, patience=0)
     with pytest.raises(NumericalError, match="divergence"), np.errstate(all="ignore"):
         solve_truncated_gradient(ArraySource(rng.normal(size=(20, 5)), rng.normal(size=20)), np.ones(5), 0, config, 0)
 

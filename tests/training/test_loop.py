@@ -86,7 +86,6 @@ def run(model, data, opts, *, mask=None, resume=None, stop_after=math.inf, seed=
             mask=mask or Mask.all(ParameterIndex.from_model(model)),
             device=CPU,
             seed=seed,
-            augment="none",
             resume=resume,
             save=saved,
             stop=stop,
@@ -203,21 +202,21 @@ def test_the_best_epoch_is_the_one_that_validates_best(data, shift):
     assert len(saved) == 6
     scores = [score(s.weights, validation, changed) for s in saved]
     best = max(range(6), key=lambda epoch: scores[epoch])
-    assert outcome.best_epoch == best + 1
+    assert outcome["best_epoch"] == best + 1
     assert bits(model.state_dict()) == bits(saved[best].weights)
-    assert outcome.validation.top1 == scores[best][0]
-    assert [h["validation"] for h in outcome.history] == [accuracy for accuracy, _ in scores]
-    losses = [h["train_loss"] for h in outcome.history]
+    assert outcome["validation"]["top1"] == scores[best][0]
+    assert [h["validation"] for h in outcome["history"]] == [accuracy for accuracy, _ in scores]
+    losses = [h["train_loss"] for h in outcome["history"]]
     assert losses[-1] < losses[0]
     if shift:
-        assert outcome.best_epoch < 6
+        assert outcome["best_epoch"] < 6
 
 
 def test_patience_ends_a_training_that_validates_no_better(data):
     validation = Split(data.validation.inputs, (data.validation.targets + 1) % 3)
     changed = dataclasses.replace(data, validation=validation)
     outcome, _ = run(net(0.0), changed, options(epochs=40, patience=2, lr=0.1))
-    assert len(outcome.history) == outcome.best_epoch + 2 < 40
+    assert len(outcome["history"]) == outcome["best_epoch"] + 2 < 40
 
 
 def test_no_epochs_leave_the_weights_and_still_measure_them(data):
@@ -225,8 +224,8 @@ def test_no_epochs_leave_the_weights_and_still_measure_them(data):
     before = bits(model.state_dict())
     outcome, saved = run(model, data, options(epochs=0))
     assert bits(model.state_dict()) == before
-    assert (outcome.best_epoch, outcome.history, saved) == (0, [], [])
-    assert outcome.validation.top1 == score(model.state_dict(), data.validation, data)[0]
+    assert (outcome["best_epoch"], outcome["history"], saved) == (0, [], [])
+    assert outcome["validation"]["top1"] == score(model.state_dict(), data.validation, data)[0]
 
 
 @pytest.mark.parametrize("checkpoint_every", ["never", "1steps"])

@@ -40,7 +40,7 @@ def test_an_unknown_codec_is_an_error_with_the_nearest_name():
 
 
 def test_a_codec_more_is_a_line_and_an_object(tmp_path, monkeypatch):
-    monkeypatch.setitem(CODECS._targets, "deflated", f"{__name__}:DEFLATED")
+    monkeypatch.setitem(CODECS, "deflated", f"{__name__}:DEFLATED")
     deltas = {}
     for codec in ("exact", "deflated"):
         make_recording(tmp_path / codec, codec=codec)

@@ -16,8 +16,7 @@ from causalprune.base.progress import Reporter
 from causalprune.base.runtime import keyed_seed
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.criteria import GAMMA
-from causalprune.pruning.inputs import read_inputs
+from causalprune.pruning.criteria import GAMMA, read_inputs
 from causalprune.solver.evidence import spearman
 from causalprune.trajectory import Fit, RecordingReader
 

@@ -76,7 +76,7 @@ def plot_eigenvalues(block: Block, space: str, colors: Mapping[str, str], path: 
         axes.set_title("over the unpruned parameters" if space == "unpruned" else "over all parameters", fontsize=10.5)
 
 
-def plot_iterations(block: Block, sparsity: float, colors: Mapping[str, str], path: Path) -> None:
+def plot_iterations(block: Block, colors: Mapping[str, str], sparsity: float, path: Path) -> None:
     """Draw the validation loss before the recording of each iteration, and after the last training."""
     curves: dict[str, Curve] = {}
     final = False
@@ -96,7 +96,7 @@ def plot_iterations(block: Block, sparsity: float, colors: Mapping[str, str], pa
         axes.set_title(f"{percent(sparsity)} % pruned at the end")
 
 
-def plot_noise(block: Block, sparsity: float, colors: Mapping[str, str], path: Path) -> None:
+def plot_noise(block: Block, colors: Mapping[str, str], sparsity: float, path: Path) -> None:
     """Draw the relative loss under noise on the unpruned parameters, as a mean over the seeds."""
     found = {s.criterion: [row["noise"] for row in s.at(sparsity) if row.get("noise")] for s in block.series}
     curves = {}

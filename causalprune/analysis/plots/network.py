@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalprune.analysis.plots.figures import BLUE, GRAY, INK, ORANGE, count, figure, label, patch, save, style
-from causalprune.base.errors import DataError
 from causalprune.base.units import percent
 
 if TYPE_CHECKING:
@@ -22,11 +21,10 @@ def plot_evaluation(evaluation: Mapping[str, Any], path: Path) -> None:
     """Draw score and cost of the pruned and the dense network, and the sparsity of each layer.
 
     Args:
-        evaluation: The field ``evaluation`` of the result of ``evaluate``.
+        evaluation: The field ``evaluation`` of the result of ``evaluate``, with at least one layer.
         path: PNG file to write, atomically.
 
     Raises:
-        DataError: No layers.
         UsageError: matplotlib is missing, or ``path`` doesn't end in ``.png``.
         StorageError: The file system refused.
     """
@@ -57,10 +55,8 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
         ("FLOPs\n(theoretical)", flops / dense_flops, 1.0, f"{count(flops)}", f"{count(dense_flops)}"),
     ]
     for y, (_, pruned_value, dense_value, pruned_text, dense_text) in enumerate(rows):
-        for value, text, offset, color in (
-            (dense_value, dense_text, -0.2, GRAY),
-            (pruned_value, pruned_text, 0.2, BLUE),
-        ):
+        bars = ((dense_value, dense_text, -0.2, GRAY), (pruned_value, pruned_text, 0.2, BLUE))
+        for value, text, offset, color in bars:
             width = max(value or 0.0, 0.0)
             axes.barh(y + offset, width, height=0.36, color=color)
             _write(axes, text, (width, y + offset), 9)
@@ -76,8 +72,6 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
 
 def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:
     """Draw one horizontal bar per tensor: how much of it is pruned."""
-    if not layers:
-        raise DataError("layers to plot", expected="at least one", found="none")
     style(axes)
     total = np.array([layer["total"] for layer in layers], dtype=float)
     kept = np.array([layer["kept"] for layer in layers], dtype=float)

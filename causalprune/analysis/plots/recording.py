@@ -17,21 +17,15 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
     """Draw the loss change and the length of each recorded step.
 
     Args:
-        loss_change: (T,) ΔL.
+        loss_change: (T,) ΔL; T is at least 1.
         step_norm: (T,) ‖Δθ‖₂.
         path: PNG file to write, atomically.
 
     Raises:
-        DataError: No steps, unequal lengths, or values that aren't finite.
+        DataError: Values that aren't finite.
         UsageError: matplotlib is missing, or ``path`` doesn't end in ``.png``.
         StorageError: The file system refused.
     """
-    if loss_change.ndim != 1 or loss_change.shape != step_norm.shape or not loss_change.size:
-        raise DataError(
-            "recording to plot",
-            expected="one loss change and one norm for each of at least one step",
-            found=f"{loss_change.shape} and {step_norm.shape}",
-        )
     if not (np.isfinite(loss_change).all() and np.isfinite(step_norm).all()):
         raise DataError("recording to plot", expected="finite values", found="NaN or infinity")
     drawing = figure(9, 4.6)
@@ -41,14 +35,10 @@ def plot_recording(loss_change: npt.NDArray[np.floating], step_norm: npt.NDArray
         axes.plot(values, ".", color=color, markersize=5, alpha=0.5, markeredgewidth=0)
         half = len(values) // 50
         if half:
-            middle = np.lib.stride_tricks.sliding_window_view(values, 2 * half + 1)
-            axes.plot(
-                np.arange(half, len(values) - half),
-                np.median(middle, axis=1),
-                color=INK,
-                linewidth=1.4,
-                label=f"median of {2 * half + 1} steps",
-            )
+            width = 2 * half + 1
+            middle = np.median(np.lib.stride_tricks.sliding_window_view(values, width), axis=1)
+            places = np.arange(half, len(values) - half)
+            axes.plot(places, middle, color=INK, linewidth=1.4, label=f"median of {width} steps")
     change.axhline(0, color=INK, linewidth=0.8, linestyle=":")
     # A few extreme steps shouldn't flatten all others; the title tells how many lie outside.
     low, high = np.percentile(loss_change, [0.5, 99.5])

@@ -10,8 +10,7 @@ from typing import Any
 
 from causalprune.analysis.plots.curves import plot_curves, plot_eigenvalues, plot_iterations, plot_noise
 from causalprune.analysis.plots.figures import GRAY
-from causalprune.analysis.plots.histograms import plot_correlation, plot_density, plot_gamma
-from causalprune.analysis.plots.maps import plot_layers, plot_overlap
+from causalprune.analysis.plots.histograms import plot_correlation, plot_density, plot_gamma, plot_layers, plot_overlap
 from causalprune.analysis.report.page import Cell, Section
 from causalprune.analysis.report.phase import DEFINITION
 from causalprune.analysis.report.series import mean_jaccard
@@ -166,12 +165,8 @@ def iterations(section: Section) -> None:
     if all(len(row["iterations_log"]) < 2 for row in block.rows):
         section.missing.append("iterations")
         return
-    draws = section.pictures_at(
-        MAX_ITERATED,
-        "iterations",
-        lambda sparsity, path: plot_iterations(block, sparsity, section.colors, path),
-        "Validation loss over the iterations",
-    )
+    draw = partial(plot_iterations, block, section.colors)
+    draws = section.pictures_at(MAX_ITERATED, "iterations", draw, "Validation loss over the iterations")
     note = "Loss on the validation split, which is part of the training data, not of the test split."
     section.show("Loss of each iteration", draws, note)
 
@@ -193,12 +188,8 @@ def flatness(section: Section) -> None:
         ]
         draws += _densities(section)
     if "noise" not in missing:
-        draws += section.pictures_at(
-            MAX_DENSITIES,
-            "noise",
-            lambda sparsity, path: plot_noise(block, sparsity, section.colors, path),
-            "Relative loss under noise",
-        )
+        draw = partial(plot_noise, block, section.colors)
+        draws += section.pictures_at(MAX_DENSITIES, "noise", draw, "Relative loss under noise")
     if not draws:
         return
     section.show("Flatness", draws)

@@ -24,7 +24,7 @@ from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.training.losses import loss_function
+from causalprune.training.metrics import loss_function
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.recorder import Recorder, disable_dropout
 from causalprune.trajectory import RecordingReader
@@ -101,7 +101,6 @@ def _record(
         batch_size=config.batch_size,
         device=device,
         seed=config.seed,
-        shuffle=True,
         augment=config.augment,
         num_workers=config.num_workers,
         group=group,

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from causalprune.base.errors import CorruptError, DataError, StorageError
-from causalprune.base.specs import DataSpec, Task
-from causalprune.data.splits import RawData, Split, fingerprint_tensors
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError, StorageError, UsageError
+from causalprune.base.specs import DataSpec
+from causalprune.base.user_code import import_user_module
+from causalprune.data.splits import RawData, Split, data_in_memory
 
 CUT_KEYS = ("x", "y")
 SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
@@ -79,6 +80,54 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_size: int
         raise CorruptError(what, expected="an intact array", found=str(error)[:120]) from error
 
 
+def read_factory(name: str, *, trust_code: bool) -> RawData:
+    """Call ``package.module:factory`` without arguments and read the mapping of arrays that it returns.
+
+    The module is imported by :func:`causalprune.base.user_code.import_user_module`. The mapping is what
+    :func:`read_arrays` describes; its values are NumPy arrays, tensors or nested lists.
+
+    Raises:
+        CorruptError: ``trust_code`` is False.
+        UsageError: The module or the function doesn't exist.
+        DataError: The module or the function fails, or the function doesn't return a data set.
+    """
+    subject = f"data set {name}"
+    if not trust_code:
+        raise CorruptError(
+            subject,
+            expected="a data set that runs no code from outside",
+            found="a function",
+            remedy="pass `trust_code` if you trust it",
+        )
+    module_name, _, function_name = name.partition(":")
+    try:
+        module = import_user_module(module_name)
+    except ModuleNotFoundError as error:
+        expected = f"an importable module {error.name or module_name}"
+        raise UsageError(
+            subject, expected=expected, found="none", remedy="install it or run from its folder"
+        ) from error
+    except Exception as error:
+        raise DataError(subject, expected=f"an importable module {module_name}", found=_summary(error)) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UsageError(subject, expected=f"a function {function_name} in {module_name}", found="none")
+    try:
+        arrays = function()
+    except CausalpruneError:
+        raise
+    except Exception as error:
+        raise DataError(subject, expected="arrays", found=_summary(error)) from error
+    if not isinstance(arrays, Mapping):
+        expected = f"a mapping with the keys {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}"
+        raise DataError(subject, expected=expected, found=type(arrays).__name__)
+    return read_arrays(arrays, subject)
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
+
+
 def read_arrays(arrays: Mapping[str, Any], source: str) -> RawData:
     """Check arrays and convert them to the layout of a data set.
 
@@ -115,11 +164,16 @@ def read_arrays(arrays: Mapping[str, Any], source: str) -> RawData:
     train, test = Split(x, y), None
     if keys == SPLIT_KEYS:
         test = Split(tensors["x_test"], tensors["y_test"])
-        _check_alike("x", x, tensors["x_test"], source)
-        _check_alike("y", y, tensors["y_test"], source)
+        for trained, tested in zip(SPLIT_KEYS[:2], SPLIT_KEYS[2:], strict=True):
+            old, new = tensors[trained], tensors[tested]
+            if old.shape[1:] != new.shape[1:] or old.dtype != new.dtype:
+                raise DataError(
+                    source,
+                    expected=f"{tested} like {trained} ({old.dtype}, samples of {tuple(old.shape[1:])})",
+                    found=f"{new.dtype}, samples of {tuple(new.shape[1:])}",
+                )
     class_names = () if y.is_floating_point() else _class_names(arrays, y, source)
-    task: Task = "classification" if class_names else "regression"
-    return RawData(task, train, test, class_names, fingerprint_tensors(train, test, class_names))
+    return data_in_memory(train, test, class_names)
 
 
 def _array(value: Any, what: str) -> np.ndarray:
@@ -176,15 +230,6 @@ def _finite(array: np.ndarray, what: str) -> torch.Tensor:
             f"the first in sample {int(np.argwhere(bad)[0, 0])}",
         )
     return torch.from_numpy(values)
-
-
-def _check_alike(letter: str, train: torch.Tensor, test: torch.Tensor, source: str) -> None:
-    if train.shape[1:] != test.shape[1:] or train.dtype != test.dtype:
-        raise DataError(
-            source,
-            expected=f"{letter}_test like {letter}_train ({train.dtype}, samples of {tuple(train.shape[1:])})",
-            found=f"{test.dtype}, samples of {tuple(test.shape[1:])}",
-        )
 
 
 def _class_names(arrays: Mapping[str, Any], labels: torch.Tensor, source: str) -> tuple[str, ...]:

@@ -141,9 +141,7 @@ def _read(
 
     splits = {part: split(listing) for part, listing in listings.items()}
     fingerprint = _fingerprint(listings, class_names)
-    return RawData(
-        "classification", splits["train"], splits.get("test"), class_names, fingerprint, augmentation, normalization
-    )
+    return RawData(splits["train"], splits.get("test"), class_names, fingerprint, augmentation, normalization)
 
 
 class _File(NamedTuple):

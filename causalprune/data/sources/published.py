@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from causalprune.base.errors import CorruptError, DataError, StorageError
 from causalprune.base.specs import DataSpec
 from causalprune.data.names import Augmentation
-from causalprune.data.splits import RawData, Split, fingerprint_tensors
+from causalprune.data.splits import RawData, Split, data_in_memory
 
 
 def digits(_: DataSpec) -> RawData:
@@ -41,42 +42,20 @@ def diabetes(_: DataSpec) -> RawData:
 
 def _bundled(x: np.ndarray, y: np.ndarray, class_names: Iterable[object] = ()) -> RawData:
     """None of scikit-learn's data sets has a published test split."""
-    names, train = tuple(map(str, class_names)), Split(torch.from_numpy(x), torch.from_numpy(y))
-    fingerprint = fingerprint_tensors(train, None, names)
-    return RawData("classification" if names else "regression", train, None, names, fingerprint)
-
-
-def mnist(spec: DataSpec) -> RawData:
-    """70,000 handwritten digits, 28×28 gray."""
-    return _torchvision(spec, "MNIST", "MNIST/raw/train-images-idx3-ubyte", (28, 28), "none")
-
-
-def fashion_mnist(spec: DataSpec) -> RawData:
-    """70,000 articles of clothing, 28×28 gray."""
-    return _torchvision(spec, "FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte", (28, 28), "crop-flip")
-
-
-def cifar10(spec: DataSpec) -> RawData:
-    """60,000 photographs, 32×32, 10 classes."""
-    return _torchvision(spec, "CIFAR10", "cifar-10-batches-py/data_batch_1", (32, 32, 3), "crop-flip")
-
-
-def cifar100(spec: DataSpec) -> RawData:
-    """60,000 photographs, 32×32, 100 classes."""
-    return _torchvision(spec, "CIFAR100", "cifar-100-python/train", (32, 32, 3), "crop-flip")
+    return data_in_memory(Split(torch.from_numpy(x), torch.from_numpy(y)), None, tuple(map(str, class_names)))
 
 
 def _torchvision(
-    spec: DataSpec, class_name: str, marker: str, shape: tuple[int, ...], augmentation: Augmentation
+    class_name: str, marker: str, shape: tuple[int, ...], augmentation: Augmentation, spec: DataSpec
 ) -> RawData:
     """Read a data set that torchvision keeps in memory.
 
     Args:
-        spec: Its folder, and whether missing files may be downloaded.
         class_name: Its class in torchvision.
         marker: A file that shows whether the data set is present.
         shape: Shape of one sample in that class.
         augmentation: The augmentation that is usual in the literature.
+        spec: Its folder, and whether missing files may be downloaded.
 
     Raises:
         UsageError: No folder was given.
@@ -90,9 +69,20 @@ def _torchvision(
         _load(class_name, root, marker, train=False, download=False),
     ]
     train, test = (_split(part, shape, root, class_name) for part in parts)
-    class_names = tuple(parts[0].classes)
-    fingerprint = fingerprint_tensors(train, test, class_names)
-    return RawData("classification", train, test, class_names, fingerprint, augmentation)
+    return data_in_memory(train, test, tuple(parts[0].classes), augmentation)
+
+
+mnist = partial(_torchvision, "MNIST", "MNIST/raw/train-images-idx3-ubyte", (28, 28), "none")
+"""70,000 handwritten digits, 28×28 gray."""
+
+fashion_mnist = partial(_torchvision, "FashionMNIST", "FashionMNIST/raw/train-images-idx3-ubyte", (28, 28), "crop-flip")
+"""70,000 articles of clothing, 28×28 gray."""
+
+cifar10 = partial(_torchvision, "CIFAR10", "cifar-10-batches-py/data_batch_1", (32, 32, 3), "crop-flip")
+"""60,000 photographs, 32×32, 10 classes."""
+
+cifar100 = partial(_torchvision, "CIFAR100", "cifar-100-python/train", (32, 32, 3), "crop-flip")
+"""60,000 photographs, 32×32, 100 classes."""
 
 
 def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bool) -> Any:

@@ -9,7 +9,6 @@ itself), as ``torch.sparse_csr_tensor`` takes them; all other tensors are dense.
 from __future__ import annotations
 
 import io
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -59,60 +58,49 @@ class Networks:
 
 
 @dataclass(frozen=True)
-class ExportFormat(ABC):
+class ExportFormat:
     """A kind of file for a network.
 
     Attributes:
         suffix: Suffix of the file names.
+        encode: Takes the networks, bool tensors by parameter name of the exported one (True means keep), and whether
+            to store the masks. Returns the bytes of the file, and how to compare the written file with the network.
+            Raises UsageError if the format can't hold this network, or a package is missing.
         holds_masks: Whether it can store the masks, under the names of ``torch.nn.utils.prune``.
     """
 
     suffix: str
+    encode: Callable[[Networks, Tensors, bool], tuple[bytes, Compare]]
     holds_masks: bool = False
 
-    @abstractmethod
-    def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
-        """Encode a network, or its tensors.
 
-        Args:
-            networks: The network to export, and the checkpoint's.
-            keep: Bool tensors by parameter name of ``exported``; True means keep.
-            masks: Whether to store the masks, if the format can.
-
-        Returns:
-            The bytes of the file, and how to compare the written file with the network.
-
-        Raises:
-            UsageError: The format can't hold this network, or a package is missing.
-        """
-
-
-@dataclass(frozen=True, kw_only=True)
-class WeightsFormat(ExportFormat):
+def _weights_format(
+    suffix: str, write: Callable[[Tensors, Tensors], bytes], read: Callable[[Path], Tensors], holds_masks: bool = False
+) -> ExportFormat:
     """Weights by name, which must read back bit for bit.
 
-    Attributes:
+    Args:
+        suffix: Suffix of the file names.
         write: Takes a state dict, and bool tensors by parameter name that are True for kept weights.
         read: Returns the state dict.
+        holds_masks: Whether the names of ``torch.nn.utils.prune`` may be used.
     """
 
-    write: Callable[[Tensors, Tensors], bytes]
-    read: Callable[[Path], Tensors]
-
-    def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
-        """Encode the tensors."""
+    def encode(networks: Networks, keep: Tensors, masks: bool) -> tuple[bytes, Compare]:
         weights = networks.exported.state_dict()
         named = with_mask_names(weights, keep) if masks else weights
 
         def compare(path: Path) -> tuple[str, float]:
-            found = self.read(path)
+            found = read(path)
             if found.keys() != named.keys() or not all(same_bits(named[name], found[name]) for name in named):
                 raise MismatchError(
-                    f"a {self.suffix} file, read back", expected="the bits of the network's tensors", found="others"
+                    f"a {suffix} file, read back", expected="the bits of the network's tensors", found="others"
                 )
             return "bits", difference(networks.outputs(networks.checkpoint), networks.outputs(networks.exported))
 
-        return self.write(named, keep), compare
+        return write(named, keep), compare
+
+    return ExportFormat(suffix, encode, holds_masks)
 
 
 def difference(first: torch.Tensor, second: torch.Tensor) -> float:
@@ -196,17 +184,12 @@ def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
     return weights
 
 
-TORCH = WeightsFormat(
-    ".pt",
-    holds_masks=True,
-    write=lambda weights, _: saved_bytes(torch.save, dict(weights)),
-    read=partial(torch.load, weights_only=True),
+TORCH = _weights_format(
+    ".pt", lambda weights, _: saved_bytes(torch.save, dict(weights)), partial(torch.load, weights_only=True), True
 )
-SAFETENSORS = WeightsFormat(
-    ".safetensors", holds_masks=True, write=lambda weights, _: safetensors_bytes(weights), read=load_file
-)
-CSR = WeightsFormat(
+SAFETENSORS = _weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), load_file, True)
+CSR = _weights_format(
     ".csr.safetensors",
-    write=lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
-    read=lambda path: from_csr(load_file(path)),
+    lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
+    lambda path: from_csr(load_file(path)),
 )

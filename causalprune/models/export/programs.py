@@ -11,7 +11,6 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from causalprune.models.export.formats import (
     Compare,
     ExportFormat,
     Networks,
-    Tensors,
     difference,
     same_bits,
     saved_bytes,
@@ -106,50 +104,44 @@ def _silence() -> Iterator[None]:
         logging.disable(before)
 
 
-@dataclass(frozen=True)
-class _Pt2(ExportFormat):
-    def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
-        """Encode the program; PyTorch must compute the same bits with it."""
-        del keep, masks
+def _encode_pt2(networks: Networks, *_: object) -> tuple[bytes, Compare]:
+    """Encode the program; PyTorch must compute the same bits with it."""
 
-        def compare(path: Path) -> tuple[str, float]:
-            with path.open("rb") as file, torch.no_grad():
-                found = torch.export.load(file).module()(networks.inputs())
-            if not same_bits(networks.outputs(networks.exported), found):
-                raise MismatchError(
-                    "`format=pt2`, read back", expected="the network's outputs, bit for bit", found="others"
-                )
-            return "bits", difference(networks.outputs(networks.checkpoint), found)
+    def compare(path: Path) -> tuple[str, float]:
+        with path.open("rb") as file, torch.no_grad():
+            found = torch.export.load(file).module()(networks.inputs())
+        if not same_bits(networks.outputs(networks.exported), found):
+            raise MismatchError(
+                "`format=pt2`, read back", expected="the network's outputs, bit for bit", found="others"
+            )
+        return "bits", difference(networks.outputs(networks.checkpoint), found)
 
-        return saved_bytes(torch.export.save, trace(networks.exported, networks.input_shape)), compare
+    return saved_bytes(torch.export.save, trace(networks.exported, networks.input_shape)), compare
 
 
-@dataclass(frozen=True)
-class _Onnx(ExportFormat):
-    def encode(self, networks: Networks, keep: Tensors, *, masks: bool = False) -> tuple[bytes, Compare]:
-        """Encode the program; if ONNX Runtime is installed, it must compute the same up to rounding."""
-        del keep, masks
+def _encode_onnx(networks: Networks, *_: object) -> tuple[bytes, Compare]:
+    """Encode the program; if ONNX Runtime is installed, it must compute the same up to rounding."""
 
-        def compare(path: Path) -> tuple[str, float]:
-            try:
-                import onnxruntime
-            except ImportError:
-                return "not", 0.0
-            session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-            found = torch.from_numpy(session.run(None, {"inputs": networks.inputs().numpy()})[0])
-            expected = networks.outputs(networks.checkpoint)
-            off, largest = difference(expected, found), float(expected.abs().max())
-            # Relative to the outputs, however small they are; all zeros must stay zeros.
-            if not off <= ONNX_TOLERANCE * largest:
-                raise MismatchError(
-                    "`format=onnx`, read back",
-                    expected=f"the network's outputs, the largest of them {largest:.3g}",
-                    found=f"a difference of {off:.3g}",
-                )
-            return "outputs", off
+    def compare(path: Path) -> tuple[str, float]:
+        try:
+            import onnxruntime
+        except ImportError:
+            return "not", 0.0
+        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        found = torch.from_numpy(session.run(None, {"inputs": networks.inputs().numpy()})[0])
+        expected = networks.outputs(networks.checkpoint)
+        off, largest = difference(expected, found), float(expected.abs().max())
+        # Relative to the outputs, however small they are; all zeros must stay zeros.
+        if not off <= ONNX_TOLERANCE * largest:
+            raise MismatchError(
+                "`format=onnx`, read back",
+                expected=f"the network's outputs, the largest of them {largest:.3g}",
+                found=f"a difference of {off:.3g}",
+            )
+        return "outputs", off
 
-        return onnx_bytes(trace(networks.exported, networks.input_shape)), compare
+    return onnx_bytes(trace(networks.exported, networks.input_shape)), compare
 
 
-PT2 = _Pt2(".pt2")
-ONNX = _Onnx(".onnx")
+PT2 = ExportFormat(".pt2", _encode_pt2)
+ONNX = ExportFormat(".onnx", _encode_onnx)

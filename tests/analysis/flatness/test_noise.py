@@ -5,7 +5,7 @@ import torch
 from small_networks import batches, network, pruned
 from torch import nn
 
-from causalprune.analysis.flatness.noise import SIGMAS, noise_tolerance
+from causalprune.analysis.flatness.landscape import SIGMAS, noise_tolerance
 from causalprune.analysis.flatness.samples import ParameterVector
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex

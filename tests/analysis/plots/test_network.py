@@ -11,7 +11,7 @@ from pictures import pixels
 
 from causalprune.analysis.plots.figures import BLUE, GRAY, ORANGE
 from causalprune.analysis.plots.network import plot_evaluation
-from causalprune.base.errors import DataError, StorageError, UsageError
+from causalprune.base.errors import StorageError, UsageError
 
 TRACK = "#EBEBEB"
 
@@ -89,14 +89,6 @@ def test_equal_numbers_give_equal_bytes(tmp_path: Path) -> None:
     for name in "ab":
         plot_evaluation(evaluation(), tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-
-
-def test_no_layers_leave_the_old_picture(tmp_path: Path) -> None:
-    (tmp_path / "old.png").write_bytes(b"old")
-    with pytest.raises(DataError, match="at least one"):
-        plot_evaluation(evaluation(layers=[]), tmp_path / "old.png")
-    assert [p.name for p in tmp_path.iterdir()] == ["old.png"]
-    assert (tmp_path / "old.png").read_bytes() == b"old"
 
 
 def test_a_folder_that_isnt_there(tmp_path: Path) -> None:

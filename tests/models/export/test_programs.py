@@ -13,8 +13,8 @@ from torch import nn
 from causalprune.base import files
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.export.formats import Networks, from_csr, saved_bytes
-from causalprune.models.export.names import EXPORT_FORMATS
 from causalprune.models.export.programs import onnx_bytes, trace
+from causalprune.models.names import EXPORT_FORMATS
 
 
 def with_tensors(model, tensors):

@@ -27,7 +27,7 @@ def recipes():
 
 
 def test_every_format_has_one() -> None:
-    from causalprune.models.export.names import EXPORT_FORMATS
+    from causalprune.models.names import EXPORT_FORMATS
 
     options = list(recipes()[0])
     assert [f"--format {name}" in options for name in EXPORT_FORMATS] == [True] * len(EXPORT_FORMATS)
