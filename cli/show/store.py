@@ -66,15 +66,15 @@ def _store_info(details: dict[str, Any]) -> list[Any]:
 
 
 def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
-    recorded, change = r["recorded"], r["loss_change"]
+    how, change = r["recorded"], r["loss_change"]
     unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,} rows of up to {r['max_rows']:,})"
     raw, stored = r["raw_bytes"], r["stored_bytes"]
     ratio = f"1/{raw / stored:.2f} of" if stored else "of"
     lines = {
         "recording": f"{r['name']}{unfinished}",
         "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {prunable:,} prunable weights",
-        "recorded with": f"{recorded['optimizer']}, lr {recorded['lr']:g}, momentum {recorded['momentum']:g}, "
-        f"batch {recorded['batch_size']}, {recorded['loss_change']}, stride {recorded['stride']}, {counted(r['epochs'], 'epoch')}",
+        "recorded with": f"{how['optimizer']}, lr {how['lr']:g}, momentum {how['momentum']:g}, "
+        f"batch {how['batch_size']}, {how['loss_change']}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
     if change is not None:
