@@ -79,7 +79,7 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
     bootstrap: int = option(0, "Resamples of the steps for selection probabilities.", check=at_least(0))
     ranking: bool = option(
         True,
-        "Know every dual correlation exactly, though it may cost a pass; otherwise within the stated error.",
+        "Know every KKT score exactly, though it may cost a pass; otherwise within the stated error.",
     )
     memory: str = option("2GiB", "Largest memory of the process.", check=check_bytes, affects_result=False)
     max_passes: int = option(

@@ -104,7 +104,7 @@ def _stability(found: dict[str, Any]) -> Table:
 def _agreement(found: dict[str, Any]) -> Table:
     made = table("agreement with the other recording", "", "by chance", "p")
     made.add_row("Spearman of |γ|", shown(found["spearman_gamma"]), "0")
-    made.add_row("Spearman of the dual correlation", shown(found["spearman_dual"]), "0")
+    made.add_row("Spearman of the KKT score", shown(found["spearman_dual"]), "0")
     for overlap in found["overlaps"]:
         name = f"common among the {overlap['k']:,} first ({overlap['name']})"
         made.add_row(name, f"{overlap['share']:.1%}", f"{overlap['chance']:.1%}", shown(overlap["p_value"]))
