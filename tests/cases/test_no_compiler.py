@@ -7,7 +7,7 @@ import sys
 import pytest
 
 
-@pytest.mark.xfail(strict=True, reason="Inductor's own error ends it with exit 1, and a page that speaks of a defect")
+@pytest.mark.xfail(strict=True, reason="Inductor's own error ends it with exit 1, in many lines")
 def test_compile_without_a_compiler_is_refused_in_a_line(folder):
     nothing = {"PATH": "/nowhere", "CXX": "/nowhere/g++", "TORCHINDUCTOR_CACHE_DIR": str(folder / "cache")}
     small = ["--model", "mlp", "--hidden", "4", "--epochs", "1"]
