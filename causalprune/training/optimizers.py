@@ -38,9 +38,7 @@ def build_lr_schedule(optimizer: Optimizer, options: TrainingOptions, total_step
     schedule: LRScheduler = call_with(
         LR_SCHEDULES.load(options.lr_schedule),
         optimizer,
-        total_steps=max(1, total_steps),
-        decay_points=options.decay_points(),
-        **vars(options),
+        **{**vars(options), "total_steps": max(1, total_steps), "decay_points": options.decay_points()},
     )
     return schedule
 

@@ -67,6 +67,7 @@ def test_a_terminal_shows_the_count_the_description_and_warnings():
 
 def test_by_default_nothing_is_shown_but_warnings_are_logged(capsys, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("causalprune"), "propagate", True)
+    caplog.set_level(logging.WARNING, "causalprune")
     reporter = Reporter()
     with reporter.task("record", 8) as bar:
         bar.advance(8)

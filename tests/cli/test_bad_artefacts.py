@@ -117,7 +117,7 @@ def test_a_mask_of_another_length(capsys, run):
 
 
 def test_a_newer_format_is_never_overwritten(capsys, run, monkeypatch):
-    from causalprune import checkpoint as module
+    from causalprune.models import checkpoint as module
 
     command = ["pretrain", *TINY, "--run", run, "--output", run / "new.safetensors"]
     stop_after_a_step(monkeypatch)

@@ -216,7 +216,7 @@ def test_hostile_paths_work(tmp_path, name, capsys):
 
 @pytest.mark.parametrize("command", [["fit-gamma", "--name", "other"], ["apply-mask", "--sparsity", "0.5"]])
 def test_a_granularity_that_the_model_lacks(capsys, run, command):
-    says = "granularity filter: expected a network with Conv layers, found none; use granularity neuron"
+    says = "granularity filter: expected a network with Conv layers, found none; use --granularity neuron"
     before = listing(run)
     refused(capsys, 5, *command, "--granularity", "filter", "--run", run, says=says)
     assert listing(run) == before

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from causalprune.base.errors import CausalpruneError, MismatchError, StorageError
+from causalprune.base.errors import CausalpruneError, CorruptError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.runtime import processes
@@ -128,6 +128,7 @@ class RecordStore:
             if not self._store.recordings:
                 return False
             reader = self._store.recording()
+            _require_position(saved)
         except CausalpruneError:
             if overwrite:
                 return False
@@ -220,3 +221,12 @@ class RecordStore:
             found=f"recording {reader.name} {what}",
             remedy="pass --overwrite to replace it, or choose another --store",
         )
+
+
+def _require_position(saved: Checkpoint) -> None:
+    position, pending = saved.info.position, saved.info.position.get("pending")
+    row = {"loss_before": float, "lr": float, "epoch": int, "batch": int, "grad_norm": float, "steps": int}
+    counted = all(type(position.get(name)) is int and position[name] >= 0 for name in ("steps", "rows"))
+    types = {name: type(value) for name, value in pending.items()} if isinstance(pending, dict) else None
+    if not counted or types != (row if "pending/delta" in saved.extra else {}):
+        raise CorruptError("saved state", expected="a position in the recording", found=f"{position}"[:100])

@@ -74,7 +74,7 @@ class ExportFormat:
     holds_masks: bool = False
 
 
-def _weights_format(
+def weights_format(
     suffix: str, write: Callable[[Tensors, Tensors], bytes], read: Callable[[Path], Tensors], holds_masks: bool = False
 ) -> ExportFormat:
     """Weights by name, which must read back bit for bit.
@@ -184,11 +184,11 @@ def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
     return weights
 
 
-TORCH = _weights_format(
+TORCH = weights_format(
     ".pt", lambda weights, _: saved_bytes(torch.save, dict(weights)), partial(torch.load, weights_only=True), True
 )
-SAFETENSORS = _weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), load_file, True)
-CSR = _weights_format(
+SAFETENSORS = weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), load_file, True)
+CSR = weights_format(
     ".csr.safetensors",
     lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
     lambda path: from_csr(load_file(path)),

@@ -89,12 +89,12 @@ class Scaled(nn.Module):
 def test_outputs_that_are_off_are_refused_however_small_they_are(tmp_path, scale) -> None:
     path = tmp_path / "network"
     right, wrong = Scaled(scale).eval(), Scaled(2 * scale).eval()
-    data, compare = EXPORT_FORMATS.load("onnx").encode(Networks(right, right, (6,)), {})
+    data, compare = EXPORT_FORMATS.load("onnx").encode(Networks(right, right, (6,)), {}, False)
     path.write_bytes(data)
     verified, difference = compare(path)
     assert verified == "outputs"
     assert difference < 1e-5 * scale
-    path.write_bytes(EXPORT_FORMATS.load("onnx").encode(Networks(wrong, wrong, (6,)), {})[0])
+    path.write_bytes(EXPORT_FORMATS.load("onnx").encode(Networks(wrong, wrong, (6,)), {}, False)[0])
     with pytest.raises(MismatchError, match="a difference of"):
         compare(path)
 
@@ -102,10 +102,10 @@ def test_outputs_that_are_off_are_refused_however_small_they_are(tmp_path, scale
 def test_outputs_of_zero_are_equal_to_themselves_alone(tmp_path) -> None:
     path = tmp_path / "network"
     silent, loud = Scaled(0.0).eval(), Scaled(1e-9).eval()
-    data, compare = EXPORT_FORMATS.load("onnx").encode(Networks(silent, silent, (6,)), {})
+    data, compare = EXPORT_FORMATS.load("onnx").encode(Networks(silent, silent, (6,)), {}, False)
     path.write_bytes(data)
     assert compare(path) == ("outputs", 0.0)
-    path.write_bytes(EXPORT_FORMATS.load("onnx").encode(Networks(loud, loud, (6,)), {})[0])
+    path.write_bytes(EXPORT_FORMATS.load("onnx").encode(Networks(loud, loud, (6,)), {}, False)[0])
     with pytest.raises(MismatchError):
         compare(path)
 
@@ -115,7 +115,7 @@ def test_the_difference_is_from_the_checkpoint_s_network(tmp_path) -> None:
     networks = Networks(Scaled(1.0).eval(), Scaled(1.00005).eval(), (6,))
     expected = float((networks.outputs(networks.checkpoint) - networks.outputs(networks.exported)).abs().max())
     for format in ("onnx", "pt2", "torch"):
-        data, compare = EXPORT_FORMATS.load(format).encode(networks, {})
+        data, compare = EXPORT_FORMATS.load(format).encode(networks, {}, False)
         path.write_bytes(data)
         assert compare(path)[1] == pytest.approx(expected, rel=0.01), format
 
@@ -126,7 +126,7 @@ def test_a_file_that_the_disk_changed_is_not_accepted(lenet_run, tmp_path, capsy
     zeros = final_network(lenet_run)
     for parameter in zeros.parameters():
         nn.init.zeros_(parameter)
-    other, _ = EXPORT_FORMATS.load(format).encode(Networks(zeros, zeros, (1, 8, 8)), {})
+    other, _ = EXPORT_FORMATS.load(format).encode(Networks(zeros, zeros, (1, 8, 8)), {}, False)
 
     class Lossy(files.Disk):
         def write(self, descriptor, data):
