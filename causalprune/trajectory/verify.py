@@ -91,7 +91,7 @@ def _require_shard(reader: RecordingReader, shard: int) -> None:
         found = checksum_file(location)
         if found in [(file.size, file.checksum) for file in expected]:
             return
-        if [file.checksum for file in reader.read_log().candidates(shard)] == [file.checksum for file in expected]:
+        if reader.read_log().candidates(shard) == expected:
             break
     allowed = " or ".join(f"{file.size} bytes with CRC32C {file.checksum:08x}" for file in expected) or "no file"
     raise damaged(location, expected=allowed, found=f"{found[0]} with {found[1]:08x}")
