@@ -120,9 +120,24 @@ def _solve_group(
     gram: torch.Tensor, cross: torch.Tensor, prior: torch.Tensor, keep: torch.Tensor, penalty: torch.Tensor
 ) -> torch.Tensor:
     """Solve for one group: ``cross``, ``prior`` and ``keep`` are (outputs, inputs)."""
+    left = _with_penalty(gram, penalty)
     right = (cross + penalty * prior) * keep
+    mostly = 2 * keep.sum(1) > keep.shape[1]
     found = torch.zeros_like(prior)
-    for rows, positions, real, factor in _factors(gram, keep, penalty):
+    if bool((~mostly).any()):
+        found[~mostly] = _solve_blocks(left, right[~mostly], keep[~mostly])
+    if bool(mostly.any()):
+        # With w* the solution that keeps all, and R what goes: w = w* − A⁻¹_:R (A⁻¹_RR)⁻¹ w*_R, A = G + λI.
+        inverse = torch.cholesky_inverse(_cholesky(left))
+        whole = right[mostly] @ inverse
+        found[mostly] = whole - _solve_blocks(inverse, whole, ~keep[mostly]) @ inverse
+    return found * keep
+
+
+def _solve_blocks(left: torch.Tensor, right: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """For each row: solve A_SS x_S = b_S for the chosen S, with x = 0 elsewhere."""
+    found = torch.zeros_like(right)
+    for rows, positions, real, factor in _factors(left, chosen, 2):
         # One factor serves all rows, or each row has its own.
         sides = right[rows][:, positions[0]].T if len(factor) == 1 else right[rows].gather(1, positions)[..., None]
         solved = torch.cholesky_solve(sides, factor)
@@ -145,58 +160,84 @@ def inverse_diagonals(gram: torch.Tensor, keep: torch.Tensor, ridge: float = RID
     Raises:
         NumericalError: The matrix is singular; with a larger ridge it isn't.
     """
+    left = _with_penalty(gram, ridge * gram.diagonal().mean())
+    mostly = 3 * keep.sum(1) > 2 * keep.shape[1]
     found = torch.zeros(keep.shape, dtype=torch.float64, device=gram.device)
-    for rows, positions, real, factor in _factors(gram, keep, ridge * gram.diagonal().mean()):
-        diagonals = torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2) * real
-        found[rows] = found[rows].scatter_add(1, positions.expand(len(rows), -1), diagonals.expand(len(rows), -1))
-    return found
+    for rows, positions, real, factor in _factors(left, keep & ~mostly[:, None], 2):
+        diagonals = (torch.cholesky_inverse(factor).diagonal(dim1=1, dim2=2) * real).expand(len(rows), -1)
+        found[rows] = found[rows].scatter_add(1, positions.expand(len(rows), -1), diagonals)
+    if bool(mostly.any()):
+        # By the inverse of a partitioned matrix, with R what goes: diag(A⁻¹)_S − diag(A⁻¹_SR (A⁻¹_RR)⁻¹ A⁻¹_RS).
+        inverse = torch.cholesky_inverse(_cholesky(left))
+        found[mostly] = inverse.diagonal()
+        for rows, positions, real, factor in _factors(inverse, ~keep & mostly[:, None], 1):
+            half = torch.linalg.solve_triangular(factor, inverse[positions] * real[..., None], upper=False)
+            found[rows] -= half.square().sum(1)
+    return found * keep
+
+
+def _with_penalty(gram: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
+    left = gram.clone()
+    left.diagonal().add_(penalty)
+    return left
+
+
+def _cholesky(left: torch.Tensor) -> torch.Tensor:
+    factor: torch.Tensor
+    factor, failed = torch.linalg.cholesky_ex(left)
+    if bool((failed != 0).any()):
+        raise NumericalError(
+            "the equations of a layer",
+            expected="inputs that determine its weights",
+            found="inputs that depend on each other",
+            remedy="take a larger `ridge` or more `samples`",
+        )
+    return factor
 
 
 def _factors(
-    gram: torch.Tensor, keep: torch.Tensor, penalty: torch.Tensor
+    left: torch.Tensor, chosen: torch.Tensor, order: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Cholesky factors of G_SS + λI for the kept inputs S of each output; outputs without any are left out.
+    """Cholesky factors of the blocks A_SS for the chosen inputs S of each output; outputs without any are left out.
+
+    Args:
+        left: (inputs, inputs) A.
+        chosen: (outputs, inputs) bool.
+        order: 2 if the caller needs (m, s, s) memory, 1 if it needs (m, s, inputs).
 
     Yields:
-        Some outputs, (n,); where they are kept, padded to the same length s, (m, s); which of that isn't padding,
-        (m, s); the factors, (m, s, s). m is n, or 1 if all outputs keep the same inputs.
+        Some outputs, (n,); where S is, padded to the same length s, (m, s); which of that isn't padding, (m, s); the
+        factors, (m, s, s). m is n, or 1 if all these outputs have the same S.
     """
-    counts = keep.sum(1)
+    counts = chosen.sum(1)
     # Outputs of similar length together, since the shorter ones are padded.
-    order = counts.argsort(descending=True, stable=True)
-    order = order[counts[order] > 0]
-    same = bool((keep == keep[:1]).all())
+    ranking = counts.argsort(descending=True, stable=True)
+    ranking = ranking[counts[ranking] > 0]
+    same = bool((chosen[ranking] == chosen[ranking[:1]]).all())
     start = 0
-    while start < len(order):
-        size = int(counts[order[start]])
-        rows = order if same else order[start : start + max(1, _CHUNK_VALUES // size**2)]
+    while start < len(ranking):
+        size = int(counts[ranking[start]])
+        width = size if order == 2 else chosen.shape[1]
+        rows = ranking if same else ranking[start : start + max(1, _CHUNK_VALUES // (size * width))]
         start += len(rows)
-        positions, real = _kept_positions(keep[rows[:1] if same else rows], size)
-        left = gram[positions[:, :, None], positions[:, None, :]]
-        left *= real[:, :, None] & real[:, None, :]
-        left.diagonal(dim1=1, dim2=2).add_(torch.where(real, penalty, 1.0))
-        factor, failed = torch.linalg.cholesky_ex(left)
-        if bool((failed != 0).any()):
-            raise NumericalError(
-                "the equations of a layer",
-                expected="inputs that determine its weights",
-                found="inputs that depend on each other",
-                remedy="take a larger `ridge` or more `samples`",
-            )
-        yield rows, positions, real, factor
+        positions, real = _positions(chosen[rows[:1] if same else rows], size)
+        blocks = left[positions[:, :, None], positions[:, None, :]]
+        blocks *= real[:, :, None] & real[:, None, :]
+        blocks.diagonal(dim1=1, dim2=2).add_(~real)
+        yield rows, positions, real, _cholesky(blocks)
 
 
-def _kept_positions(keep: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _positions(chosen: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Where each row of a mask is True, padded to the same length.
 
     Args:
-        keep: (rows, inputs) bool, with at most ``size`` True in a row.
+        chosen: (rows, inputs) bool, with at most ``size`` True in a row.
         size: The length.
 
     Returns:
         (rows, size) int64 positions, 0 where padded, and (rows, size) bool, False where padded.
     """
-    positions = torch.zeros(len(keep), size, dtype=torch.int64, device=keep.device)
-    row, column = keep.nonzero(as_tuple=True)
-    positions[row, keep.cumsum(1)[row, column] - 1] = column
-    return positions, torch.arange(size, device=keep.device) < keep.sum(1, keepdim=True)
+    positions = torch.zeros(len(chosen), size, dtype=torch.int64, device=chosen.device)
+    row, column = chosen.nonzero(as_tuple=True)
+    positions[row, chosen.cumsum(1)[row, column] - 1] = column
+    return positions, torch.arange(size, device=chosen.device) < chosen.sum(1, keepdim=True)
