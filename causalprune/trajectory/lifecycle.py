@@ -67,10 +67,16 @@ def rewind_recording(reader: RecordingReader, log: CommitLog, rows: int) -> None
     if layout.steps.exists():
         layout.steps.remove_folder()
     log.rewrite(rows, file_of_last)
-    layout.delta_metadata.write_json(delta_document(reader.schema, reader.schema.max_rows))
+    layout.delta_metadata.write_json(delta_document(reader.schema, max(reader.schema.max_rows, rows)))
     for number in layout.shard_numbers():
         if number >= kept:
             layout.shard(number).remove()
+
+
+def make_room(reader: RecordingReader, log: CommitLog, rows: int) -> None:
+    """Make an unfinished recording ``rows`` long; before there are as many, so that no reader finds more than that."""
+    log.require_mine()
+    reader.layout.delta_metadata.write_json(delta_document(reader.schema, rows))
 
 
 def finish_recording(reader: RecordingReader, log: CommitLog) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from causalprune.base.errors import CausalpruneError, CorruptError
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import RecordingLayout
-from causalprune.trajectory.schema import RecordingSchema
+from causalprune.trajectory.schema import MAX_ROWS, RecordingSchema
 from causalprune.trajectory.shard import checksum_file
 from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage.location import damaged
@@ -47,7 +47,7 @@ def _require_delta(layout: RecordingLayout, schema: RecordingSchema, log: Commit
     file = layout.delta_metadata
     shape = read_document(file, "array").get("shape")
     rows = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
-    if not log.rows <= rows <= (log.rows if log.finished else schema.max_rows):
+    if not log.rows <= rows <= (log.rows if log.finished else MAX_ROWS):
         raise damaged(file, expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80])
     require_document(file, delta_document(schema, rows))
     if log.finished or not layout.steps.exists():

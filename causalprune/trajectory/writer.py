@@ -13,7 +13,7 @@ import numpy as np
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
 from causalprune.trajectory.commits import Commit, CommitLog
-from causalprune.trajectory.lifecycle import finish_recording
+from causalprune.trajectory.lifecycle import finish_recording, make_room
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
 from causalprune.trajectory.shard import NonFiniteError, write_shard
@@ -69,6 +69,7 @@ class RecordingWriter:
         self._failure: BaseException | None = None
         self._closed = False
         self.rows_appended = self._committed = log.rows
+        self._announced = max(schema.max_rows, log.rows)
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
             self._block = self._allocate()
@@ -214,8 +215,6 @@ class RecordingWriter:
         self._require_alive()
         if self._block is not None:
             return self._block
-        if self.rows_appended >= self._schema.max_rows:
-            raise ValueError(f"the recording was made for {self._schema.max_rows} rows")
         shard = self.rows_appended // self._schema.shape.rows
         with self._changed:
             self._changed.wait_for(
@@ -278,6 +277,10 @@ class RecordingWriter:
         scalars = block.scalars[:rows]
         for row, position in np.argwhere(~np.isfinite(scalars)):
             self._require_finite(float(scalars[row, position]), int(position), first + int(row))
+        if first + rows > self._announced:
+            # Twice as many, so that a recording of any length changes its shape a few times only.
+            self._announced = max(2 * self._announced, first + rows)
+            make_room(self._recording, self._log, self._announced)
         replaces = block.shard < len(self._log.commits)
         try:
             file = write_shard(
