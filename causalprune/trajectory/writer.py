@@ -18,6 +18,8 @@ from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
+from causalprune.trajectory.storage.location import Location
+from causalprune.trajectory.unclosed import closed, opened
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +36,7 @@ class RecordingWriter:
     later one.
 
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
-    the recording as complete.
+    the recording as complete. What is still open when the interpreter ends is closed then.
 
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
@@ -79,6 +81,12 @@ class RecordingWriter:
             self._block.rows = len(tail)
         self._thread = threading.Thread(target=self._run, name="causalprune-write", daemon=True)
         self._thread.start()
+        opened(self)
+
+    @property
+    def path(self) -> Location:
+        """The recording's folder."""
+        return self._recording.path
 
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
@@ -184,6 +192,7 @@ class RecordingWriter:
             self._pending.clear()
             self._changed.notify_all()
         self._thread.join()
+        closed(self)
         self._block = None
         self._free.clear()
         if self._lock is not None:
@@ -239,6 +248,8 @@ class RecordingWriter:
 
     def _run(self) -> None:
         try:
+            # Imports what the codec needs; once the interpreter ends, that may be too late.
+            self._schema.codec.encode(np.zeros((1, 1), np.float32))
             while self._work():
                 pass
         except BaseException as error:
