@@ -25,6 +25,7 @@ _REMEDIES = {
     errno.ENOTDIR: "choose another path: part of this one is a file",
     errno.EISDIR: "choose another path: this one is a directory",
     errno.EEXIST: "choose another path: a file has this name",
+    errno.ELOOP: "put a file in the place of the symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EIO: "check the disk, then run the same command again",
