@@ -141,6 +141,10 @@ class InterruptedStage(_OneLine):
             self.exit_code = ExitCode.KEYBOARD
 
 
+DAMAGE = (CorruptError, DataError, MismatchError)
+"""What is wrong with files, where each of several is looked at; storage that doesn't give them says nothing of them."""
+
+
 @contextmanager
 def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
     """Turn an ``OSError`` in the body into a :class:`StorageError` that names ``path`` and a remedy.

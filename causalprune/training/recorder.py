@@ -44,10 +44,10 @@ class _Row:
 class Recorder:
     """Takes the optimizer's steps and writes Δθ and ΔL of ΔL_t = Σ_k γ_k Δθ_tk² to a trajectory store.
 
-    Use it as a context manager, or :meth:`close` it in the end, and call :meth:`step` instead of ``optimizer.step()``. Parameters may change in
-    :meth:`step` only. Dropout must be off (:func:`disable_dropout`), because it would differ between the two losses of
-    a step; dropout outside dropout modules goes unnoticed. BatchNorm normalizes the second forward pass by the
-    statistics of the minibatch, and its running averages stay as they are.
+    Use it as a context manager, or :meth:`close` it in the end, and call :meth:`step` instead of ``optimizer.step()``.
+    Parameters may change in :meth:`step` only. Dropout must be off (:func:`disable_dropout`), because it would differ
+    between the two losses of a step; dropout outside dropout modules goes unnoticed. BatchNorm normalizes the second
+    forward pass by the statistics of the minibatch, and its running averages stay as they are.
 
     Args:
         model: Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`.

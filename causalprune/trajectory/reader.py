@@ -282,6 +282,9 @@ class RecordingReader:
 
         Returns:
             One line per problem, naming the file; empty if there is none.
+
+        Raises:
+            StorageError: Storage refused, so that nobody knows.
         """
         return verify_recording(self)
 

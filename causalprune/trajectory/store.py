@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.locks import Lock, LockHolder
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
@@ -330,11 +330,14 @@ class Store:
 
         Returns:
             One line per problem, naming the file; empty if there is none.
+
+        Raises:
+            StorageError: Storage refused, so that nobody knows.
         """
         problems = []
         for name in self.recordings:
             try:
                 problems += self.recording(name).verify()
-            except CausalpruneError as error:
+            except DAMAGE as error:
                 problems.append(f"{error}")
         return problems

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalprune.base.errors import CausalpruneError, CorruptError
+from causalprune.base.errors import DAMAGE, CorruptError
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import MAX_ROWS, RecordingSchema
@@ -75,7 +75,7 @@ def verify_recording(reader: RecordingReader) -> list[str]:
     for check in checks:
         try:
             check()
-        except CausalpruneError as error:
+        except DAMAGE as error:
             problems.append(f"{error}")
     return problems
 

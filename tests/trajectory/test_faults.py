@@ -19,7 +19,9 @@ def record(path, values, expected_rows=ROWS):
         committed = store.recording().num_rows
         writer = store.resume_recording("000", rows=CHECKPOINT if committed >= CHECKPOINT else 0)
     else:
-        writer = store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=expected_rows, codec="exact", block_rows=4)
+        writer = store.create_recording(
+            INFO, np.ones(COLUMNS, bool), max_rows=expected_rows, codec="exact", block_rows=4
+        )
     with writer:
         append_rows(writer, values, writer.rows_appended, max(CHECKPOINT, writer.rows_appended))
         writer.flush()

@@ -1,6 +1,5 @@
 """A recording that nobody closed, in processes of their own."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +67,6 @@ def test_a_writer_without_a_row_of_its_own_says_nothing(tmp_path):
     with store.create_recording(INFO, np.ones(50, bool), codec="exact") as writer:
         append_rows(writer, make_rows(3, 50))
     end = "writer.close(); writer = Store.open(sys.argv[1] + '.other').resume_recording('000', rows=3)"
-    os.rename(store.path, f"{tmp_path}/new.zarr.other")
+    store.path.rename(tmp_path / "new.zarr.other")
     done = run(tmp_path / "new.zarr", end)
     assert (done.returncode, done.stderr) == (0, "")

@@ -175,7 +175,16 @@ def test_more_rows_than_expected_make_the_recording_longer_before_they_are_commi
         append_rows(writer, values)
         assert writer.flush() == 21
         assert np.array_equal(store.recording().read_rows(0, 21), values)
-    assert seen == [(2, 4), (4, 4), (6, 8), (8, 8), *((rows, 16) for rows in range(10, 17, 2)), (18, 32), (20, 32), (21, 32)]
+    assert seen == [
+        (2, 4),
+        (4, 4),
+        (6, 8),
+        (8, 8),
+        *((rows, 16) for rows in range(10, 17, 2)),
+        (18, 32),
+        (20, 32),
+        (21, 32),
+    ]
     assert store.verify() == []
     # Taken up again before and behind the number that was expected, it ends as any other recording.
     for kept in (3, 13):
