@@ -76,7 +76,7 @@ class Recorder:
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> criterion = torch.nn.MSELoss()
-        >>> with Recorder(model, optimizer, "trajectory.zarr", max_rows=20) as recorder:
+        >>> with Recorder(model, optimizer, "trajectory.zarr") as recorder:
         ...     for inputs, targets in [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(20)]:
         ...         loss = criterion(model(inputs), targets)
         ...         optimizer.zero_grad()

@@ -69,7 +69,8 @@ def _store_info(details: dict[str, Any]) -> list[Any]:
 
 def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     how, change = r["recorded"], r["loss_change"]
-    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,} rows of up to {r['max_rows']:,})"
+    expected = f" of {r['max_rows']:,}" if r["rows"] <= r["max_rows"] else ""
+    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,}{expected} rows)"
     raw, stored = r["raw_bytes"], r["stored_bytes"]
     ratio = f"1/{raw / stored:.2f} of" if stored else "of"
     lines = {
