@@ -19,8 +19,8 @@ from causalprune.models.mask import Mask
 from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
 from causalprune.training.metrics import loss_value
+from causalprune.training.new_store import new_store
 from causalprune.trajectory import RecordingInfo, RecordingWriter
-from causalprune.trajectory.new_store import new_store
 from causalprune.trajectory.schema import EXPECTED_ROWS
 from causalprune.trajectory.steps import STEP_EXTRAS
 

@@ -13,13 +13,12 @@ import numpy as np
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
 from causalprune.trajectory.commits import Commit, CommitLog
-from causalprune.trajectory.lifecycle import finish_recording, make_room
+from causalprune.trajectory.lifecycle import closed, finish_recording, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage.location import Location
-from causalprune.trajectory.unclosed import closed, opened
 
 if TYPE_CHECKING:
     import torch

@@ -8,10 +8,10 @@ import numpy as np
 
 from causalprune.base.paths import StoreUrl
 from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory.lifecycle import abort_writers
 from causalprune.trajectory.schema import EXPECTED_ROWS, RecordingInfo, RecordingSchema
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.store import Store
-from causalprune.trajectory.unclosed import abort_writers
 from causalprune.trajectory.writer import RecordingWriter
 
 
