@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, ExitCode, UsageError
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
@@ -169,7 +169,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                     line, digest = _store_line(path, problems, verify=verify)
                 else:
                     line, digest = _checkpoint_line(part, path, verify=verify)
-            except CausalpruneError as error:
+            except DAMAGE as error:
                 problems.add_damage([with_flags(str(error))])
                 continue
             artifacts.append({"name": str(path.relative_to(run.root)), **line})
