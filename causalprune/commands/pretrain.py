@@ -36,6 +36,8 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
         validation_fraction=config.validation_fraction,
         split_seed=config.split_seed,
         augment=config.augment,  # type: ignore[arg-type]
+        channels=config.channels,
+        task=config.task,
     )
     data = load_data(data_spec)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())

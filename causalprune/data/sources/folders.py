@@ -15,7 +15,8 @@ from causalprune.base.errors import CorruptError, DataError, StorageError
 from causalprune.base.specs import DataSpec
 from causalprune.data.images import ImageFiles, image_header
 from causalprune.data.names import Augmentation
-from causalprune.data.splits import Normalization, RawData, Split, spread
+from causalprune.data.normalization import Normalization, spread
+from causalprune.data.splits import RawData, Split
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
 
