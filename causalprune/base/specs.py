@@ -111,6 +111,8 @@ class ModelSpec:
 
 
 def _expanded(text: str) -> Path:
+    if "\0" in text:
+        raise UsageError("`dataset` or `data_root`", expected="a path", found=repr(text))
     try:
         return Path(text).expanduser()
     except RuntimeError:

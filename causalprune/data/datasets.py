@@ -13,8 +13,8 @@ from causalprune.base.errors import DataError, UsageError
 from causalprune.base.options import one_of, open_fraction, require
 from causalprune.base.specs import CHANNELS, TASKS, DataSpec, Task
 from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
-from causalprune.data.sources.arrays import read_factory
 from causalprune.data.normalization import Normalization, training_statistics
+from causalprune.data.sources.arrays import read_factory
 from causalprune.data.splits import RawData, Split, holdout
 
 TEST_FRACTION = 0.2

@@ -19,10 +19,10 @@ def data(folder):
     return ["--dataset", "npz:rows.npz", "--model", "normalized:net", "--epochs", "1"]
 
 
-one_left = pytest.mark.xfail(strict=True, reason="BatchNorm1d refuses a minibatch of one sample: exit 1")
 
 
-@pytest.mark.parametrize("size", [12, pytest.param(11, marks=one_left), pytest.param(13, marks=one_left)])
+
+@pytest.mark.parametrize("size", [11, 12, 13])
 def test_any_batch_size_trains_or_is_refused_by_its_name(causalprune, data, size):
     result = causalprune("pretrain", *data, "--batch-size", size, "-q")
     assert result.code == 0 or result.refuses("--batch-size"), result.error

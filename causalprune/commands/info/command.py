@@ -144,6 +144,7 @@ def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
         "stage": header.stage,
         "model": header.model.to_json(),
         "data": header.data.to_json(),
+        "classes": list(header.classes),
         "prunable": header.index.total,
         "kept": sum(header.kept.values()),
         "sparsity": header.sparsity,

@@ -28,10 +28,12 @@ class Layout(Protocol):
     """What the layout of a data set is checked by: an array, or the header of one."""
 
     @property
-    def shape(self) -> tuple[int, ...]: ...
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
 
     @property
-    def dtype(self) -> np.dtype[Any]: ...
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the items."""
 
 
 def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
@@ -82,9 +84,7 @@ def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def read_arrays(
-    arrays: Mapping[str, Any], source: str, *, channels: str = "auto", task: str = "auto"
-) -> RawData:
+def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto", task: str = "auto") -> RawData:
     """Check arrays and convert them to the layout of a data set.
 
     Inputs of shape (N, F) are features, (N, H, W) gray images. In four axes, images have their channels in axis 1,
@@ -181,9 +181,8 @@ def check_layout(parts: Mapping[str, Layout], source: str) -> None:
 def _array(value: Any, what: str) -> np.ndarray:
     try:
         if isinstance(value, torch.Tensor):
-            value = value.detach().cpu()
             # NumPy has no bfloat16.
-            return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+            value = (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu().numpy()
         array = np.asarray(value)
         if array.dtype.kind == "O":
             # A column of pandas, for example; None and mixtures stay objects, which are refused.

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, StorageError
+from causalprune.base.files import require_file
 from causalprune.base.specs import DataSpec
 from causalprune.data.sources.arrays import CLASS_NAMES_KEY, check_layout, data_keys, read_arrays
-from causalprune.data.sources.files import require_file
 from causalprune.data.splits import RawData
 
 DEFLATE_LIMIT = 1032
@@ -49,10 +49,12 @@ def npz(spec: DataSpec) -> RawData:
     """
     path = spec.location()
     source = str(path)
-    require_file(path, source, "an .npz file")
+    size = require_file(path, expected="an .npz file", remedy="check the path").st_size
+    if size == 0:
+        raise DataError(source, expected="an .npz file", found="an empty file")
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = _read(archive, path.stat().st_size, source)
+            arrays = _read(archive, size, source)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise CorruptError(source, expected="an intact .npz file", found=str(error)[:120]) from error
     except OSError as error:
@@ -92,6 +94,8 @@ def _read_header(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_size: int
                 raise ValueError(f"npy version {version[0]}.{version[1]}")
             shape, _, dtype = read_header(file)
             header = _Header(shape, dtype)
+            if min(shape, default=0) < 0:
+                raise ValueError(f"shape {shape}")
             if dtype.hasobject:
                 raise CorruptError(
                     what,

@@ -134,7 +134,8 @@ def _column(array: np.ndarray, what: str) -> np.ndarray:
             expected="one target per sample, shape (N,), or one-hot rows: a 1 and zeros",
             found=f"shape {array.shape}, and another row {wrong[0]}",
         )
-    return ones.argmax(1)
+    labels: np.ndarray = ones.argmax(1)
+    return labels
 
 
 def _names(given: Any, labels: Sequence[Any], source: str) -> tuple[str, ...]:
