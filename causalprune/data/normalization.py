@@ -71,7 +71,11 @@ def training_statistics(inputs: torch.Tensor | ImageFiles) -> Normalization:
     rounded = Normalization(mean.float(), std.float())
     error = torch.maximum((rounded.mean.double() - mean).abs(), (rounded.std.double() - std).abs())
     enough = inputs.dtype != torch.float64 and bool((error <= TOLERANCE * std).all())
-    return rounded if enough else Normalization(mean, std)
+    if enough:
+        return rounded
+    # Far from zero, the sum loses digits that the differences still have.
+    shape = [-1 if axis == 1 else 1 for axis in range(inputs.ndim)]
+    return Normalization(mean + (values - mean.view(shape)).mean(axes), std)
 
 
 def stored(array: np.ndarray, what: str, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -19,9 +19,6 @@ def data(folder):
     return ["--dataset", "npz:rows.npz", "--model", "normalized:net", "--epochs", "1"]
 
 
-
-
-
 @pytest.mark.parametrize("size", [11, 12, 13])
 def test_any_batch_size_trains_or_is_refused_by_its_name(causalprune, data, size):
     result = causalprune("pretrain", *data, "--batch-size", size, "-q")
