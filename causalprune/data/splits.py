@@ -138,10 +138,14 @@ def data_in_memory(
     test: Split | None,
     class_names: tuple[str, ...],
     augmentation: Augmentation = "none",
+    *,
+    validation: Split | None = None,
     notes: tuple[str, ...] = (),
 ) -> RawData:
     """A data set of splits in memory; its fingerprint covers names, dtypes, shapes, bytes and the class names."""
     splits = {"": train} if test is None else {"_train": train, "_test": test}
+    if validation is not None:
+        splits["_validation"] = validation
     tensors: dict[str, torch.Tensor] = {}
     for name, split in splits.items():
         assert isinstance(split.inputs, torch.Tensor)
@@ -150,4 +154,5 @@ def data_in_memory(
     digest = hashlib.sha256(json.dumps([header, class_names]).encode())
     for tensor in tensors.values():
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return RawData(train, test, class_names, digest.hexdigest(), augmentation, notes=notes)
+    fingerprint = digest.hexdigest()
+    return RawData(train, test, class_names, fingerprint, augmentation, validation=validation, notes=notes)

@@ -16,8 +16,10 @@ from causalprune.data.normalization import stored
 from causalprune.data.sources.targets import read_targets
 from causalprune.data.splits import RawData, Split, data_in_memory
 
-CUT_KEYS = ("x", "y")
-SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION = ("val", "valid", "validation")
+"""What the arrays of a validation split are called after ``x_`` and ``y_``."""
+
+EXPECTED = "the arrays x_train, y_train, x_test, y_test, or x and y"
 CLASS_NAMES_KEY = "class_names"
 
 MOST_CHANNELS = 4
@@ -75,8 +77,7 @@ def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
     except Exception as error:
         raise DataError(subject, expected="arrays", found=_summary(error)) from error
     if not isinstance(arrays, Mapping):
-        expected = f"a mapping with the keys {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}"
-        raise DataError(subject, expected=expected, found=type(arrays).__name__)
+        raise DataError(subject, expected=f"a mapping of {EXPECTED}", found=type(arrays).__name__)
     return read_arrays(arrays, subject, channels=spec.channels, task=spec.task)
 
 
@@ -95,7 +96,8 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
 
     Args:
         arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, from which a test split is cut;
-            optionally ``class_names`` (K,). Other keys are ignored.
+            beside the four, ``x_val`` and ``y_val`` are the validation split, and without a test split they are the
+            test split; optionally ``class_names`` (K,). Other keys are ignored.
         source: Where the arrays come from, for the error.
         channels: ``first`` for axis 1, ``last`` for axis 3; ``auto`` for the rule.
         task: ``classification`` or ``regression``; ``auto`` for the rule of the targets.
@@ -104,7 +106,8 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
         UsageError: ``channels`` is given for inputs without four axes, or ``task`` can't be.
         DataError: An array is missing, empty, not finite, or has a wrong length or shape, or targets can't be used.
     """
-    keys = data_keys(arrays, source)
+    splits = data_keys(arrays, source)
+    keys = [key for pair in splits.values() for key in pair]
     parts = {key: _array(arrays[key], f"{key} in {source}") for key in keys}
     check_layout(parts, source)
     axis, notes = _channel_axis(parts[keys[0]].shape, f"{keys[0]} in {source}", channels)
@@ -114,24 +117,43 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
         inputs.append(_inputs(parts[key], f"{key} in {source}", axis, dtype))
     y = {key: parts[key] for key in keys[1::2]}
     targets = read_targets(y, source, class_names=arrays.get(CLASS_NAMES_KEY), task=task)
-    train, *test = map(Split, inputs, targets.values)
-    return data_in_memory(train, test[0] if test else None, targets.class_names, notes=(*notes, *targets.notes))
+    found = dict(zip(splits, map(Split, inputs, targets.values), strict=True))
+    if "validation" in found:
+        said = (
+            "is the validation split; `validation_fraction` has no effect" if "test" in found else "is the test split"
+        )
+        notes.append(f"{splits['validation'][0]} in {source}: {said}")
+        if "test" not in found:
+            found["test"] = found.pop("validation")
+    return data_in_memory(
+        found["train"],
+        found.get("test"),
+        targets.class_names,
+        validation=found.get("validation"),
+        notes=(*notes, *targets.notes),
+    )
 
 
-def data_keys(arrays: Mapping[str, Any], source: str) -> tuple[str, ...]:
-    """The names of inputs and targets, in turn: of one part that a test split is cut from, or of two.
+def data_keys(arrays: Mapping[str, Any], source: str) -> dict[str, tuple[str, str]]:
+    """The names of inputs and targets by split: ``train``, and unless that is to be cut, ``validation`` or ``test``.
 
     Raises:
         DataError: One is missing.
     """
-    keys = SPLIT_KEYS if "x_train" in arrays else CUT_KEYS
-    if any(key not in arrays for key in keys):
-        raise DataError(
-            source,
-            expected=f"the arrays {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}",
-            found=", ".join(sorted(map(str, arrays)))[:200] or "none",
-        )
-    return keys
+    splits = {"train": ("x", "y")}
+    if "x_train" in arrays:
+        splits = {"train": ("x_train", "y_train")}
+        validation = [name for name in VALIDATION if f"x_{name}" in arrays]
+        if len(validation) > 1:
+            raise DataError(source, expected="one validation split", found=" and ".join(f"x_{n}" for n in validation))
+        if validation:
+            splits["validation"] = (f"x_{validation[0]}", f"y_{validation[0]}")
+        if "x_test" in arrays or not validation:
+            splits["test"] = ("x_test", "y_test")
+    if any(key not in arrays for pair in splits.values() for key in pair):
+        found = ", ".join(sorted(map(str, arrays)))[:200] or "none"
+        raise DataError(source, expected=EXPECTED, found=found)
+    return splits
 
 
 def check_layout(parts: Mapping[str, Layout], source: str) -> None:
@@ -163,9 +185,10 @@ def check_layout(parts: Mapping[str, Layout], source: str) -> None:
             raise DataError(
                 source, expected=f"{inputs} and {targets} of one length", found=f"{lengths[0]} and {lengths[1]}"
             )
-    for trained, tested in zip(keys[:2], keys[2:], strict=False):
+    for tested in keys[2:]:
+        is_input = tested in keys[::2]
+        trained = keys[0 if is_input else 1]
         old, new = parts[trained], parts[tested]
-        is_input = trained == keys[0]
         mixed = (old.dtype.kind in "SU") != (new.dtype.kind in "SU")
         if is_input:
             # Images of whole numbers are stored as bytes; features are floats, whatever they come as.
@@ -193,20 +216,20 @@ def _array(value: Any, what: str) -> np.ndarray:
         raise DataError(what, expected="an array of numbers", found=str(error)[:120]) from error
 
 
-def _channel_axis(shape: tuple[int, ...], what: str, channels: str) -> tuple[int, tuple[str, ...]]:
+def _channel_axis(shape: tuple[int, ...], what: str, channels: str) -> tuple[int, list[str]]:
     """The axis of the channels, and a note if that was decided here."""
     if len(shape) != 4:
         if channels != "auto":
             raise UsageError("`channels`", expected=f"auto for {what}, of shape {shape}", found=channels)
-        return 1, ()
+        return 1, []
     if channels != "auto":
-        return (1 if channels == "first" else 3), ()
+        return (1 if channels == "first" else 3), []
     few = [axis for axis in (1, 3) if shape[axis] <= MOST_CHANNELS]
     square = [axis for axis, sides in ((1, shape[2:]), (3, shape[1:3])) if sides[0] == sides[1]]
     axis = next((found[0] for found in (few, square) if len(found) == 1), 1)
     said, other = ("first", "last") if axis == 1 else ("last", "first")
     note = f"{what}: of {shape}, axis {axis} is taken for the channels ({said}); if it isn't, pass `channels={other}`"
-    return axis, (note,)
+    return axis, [note]
 
 
 def _inputs(array: np.ndarray, what: str, channel_axis: int, dtype: torch.dtype | None) -> torch.Tensor:

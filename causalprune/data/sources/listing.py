@@ -55,8 +55,7 @@ class Skipped:
         if not self.names:
             return ()
         shown = ", ".join(map(repr, self.names[:SHOWN_NAMES])) + (", …" if len(self.names) > SHOWN_NAMES else "")
-        verb = "is" if len(self.names) == 1 else "are"
-        return (f"{self.root}: {len(self.names)} that {verb} no image in a folder of a class {verb} left out: {shown}",)
+        return (f"{self.root}: {len(self.names)} left out, not being images in a folder of a class: {shown}",)
 
 
 def find_parts(root: Path, skipped: Skipped) -> dict[str, str]:

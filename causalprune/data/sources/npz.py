@@ -64,8 +64,8 @@ def npz(spec: DataSpec) -> RawData:
 
 def _read(archive: zipfile.ZipFile, file_size: int, source: str) -> dict[str, np.ndarray]:
     members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-    keys = data_keys(members, source)
-    wanted = (*keys, CLASS_NAMES_KEY) if CLASS_NAMES_KEY in members else keys
+    keys = [key for pair in data_keys(members, source).values() for key in pair]
+    wanted = [*keys, *([CLASS_NAMES_KEY] if CLASS_NAMES_KEY in members else [])]
     headers = {key: _read_header(archive, members[key], file_size, f"{key} in {source}") for key in wanted}
     check_layout({key: headers[key] for key in keys}, source)
     if CLASS_NAMES_KEY in headers and headers[CLASS_NAMES_KEY].size > MOST_NAME_BYTES:

@@ -25,8 +25,8 @@ class Targets:
     """The targets of a data set.
 
     Attributes:
-        values: Those of the training data, then those of the test data, if there are any: (N,) int64 labels, or (N,)
-            float32 or float64 values.
+        values: Those of the training data, then those of the other splits: (N,) int64 labels, or (N,) float32 or
+            float64 values.
         class_names: One per class, in label order; empty for a regression.
         notes: What was decided, a line each.
     """
@@ -46,8 +46,8 @@ def read_targets(arrays: Mapping[str, np.ndarray], source: str, *, class_names: 
     lack training samples.
 
     Args:
-        arrays: Numbers or strings, (N,), (N, 1) or one-hot (N, K), by name: the training targets, then the test
-            targets, if there are any.
+        arrays: Numbers or strings, (N,), (N, 1) or one-hot (N, K), by name: the training targets, then those of other
+            splits.
         source: Where they come from, for messages.
         class_names: (K,) strings, if the classes have names.
         task: ``auto``, ``classification`` or ``regression``.
@@ -79,8 +79,8 @@ def read_targets(arrays: Mapping[str, np.ndarray], source: str, *, class_names: 
         numbers = {number: number for number in range(len(names))}
     if any(label != number for label, number in numbers.items()):
         notes.append(f"{whats[0]}: {_mapping(list(numbers))}")
-    known = ["labels that are in class_names" if names else "numbers or strings", "only labels of the training data"]
-    values = (_encoded(c, numbers, w, k) for c, w, k in zip(columns, whats, known, strict=False))
+    known = "only labels that are in class_names" if names else "only labels of the training data"
+    values = (_encoded(column, numbers, what, known) for column, what in zip(columns, whats, strict=True))
     return Targets(tuple(values), names or tuple(map(_text, labels)), tuple(notes))
 
 

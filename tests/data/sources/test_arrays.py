@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from causalprune.base.errors import DataError, UsageError
+from causalprune.base.specs import DataSpec
+from causalprune.data.datasets import load_data
 from causalprune.data.sources.arrays import read_arrays
 
 Y = np.arange(20) % 2
@@ -78,6 +80,25 @@ def test_features_are_floats_whatever_they_come_as(tested):
     assert found.test.inputs.tolist() == x.tolist()
 
 
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_a_validation_split_is_used_as_it_is(name, tmp_path):
+    x = np.arange(60.0).reshape(30, 2)
+    arrays = {f"x_{name}": x[:6], f"y_{name}": Y[:6], "x_train": x[6:20], "y_train": Y[6:]}
+    found = read_arrays(arrays, "d")
+    assert (found.test.inputs.tolist(), found.validation) == (x[:6].tolist(), None)
+    assert f"x_{name} in d: is the test split" in found.notes
+    np.savez(tmp_path / "d.npz", **arrays, x_test=x[20:], y_test=Y[:10])
+    data = load_data(DataSpec(name=f"npz:{tmp_path}/d.npz"))
+    assert [split.inputs.tolist() for split in (data.train, data.validation, data.test)] == [
+        x[6:20].tolist(),
+        x[:6].tolist(),
+        x[20:].tolist(),
+    ]
+    assert "is the validation split" in data.notes[0]
+    with pytest.raises(DataError, match="expected the arrays"):
+        read_arrays({"x_train": x, f"x_{name}": x, f"y_{name}": Y}, "d")
+
+
 def test_tensors_lists_and_objects():
     x = torch.randn(20, 2)
     expected = read(x.numpy()).fingerprint
@@ -91,9 +112,6 @@ def test_tensors_lists_and_objects():
 
 
 def test_a_factory_gets_the_options(monkeypatch):
-    from causalprune.base.specs import DataSpec
-    from causalprune.data.datasets import load_data
-
     module = types.ModuleType("images_of_a_user")
     module.make = lambda: {"x": np.zeros((20, 3, 8, 8)), "y": Y}
     monkeypatch.setitem(sys.modules, "images_of_a_user", module)

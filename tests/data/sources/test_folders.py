@@ -107,7 +107,7 @@ def test_what_is_left_out_is_counted_and_named(tmp_path):
     (tmp_path / "labels.csv").touch()
     data = load(tmp_path)
     (note,) = data.notes
-    assert "9 that are no image" in note
+    assert "9 left out" in note
     assert "'tset/', 'labels.csv', 'train/Thumbs.db', …" in note
     assert len(data.train) + len(data.validation) + len(data.test) == 16
 
