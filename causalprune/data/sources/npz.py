@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import lzma
 import math
 import os
 import zipfile
@@ -22,6 +24,10 @@ DEFLATE_LIMIT = 1032
 
 MOST_NAME_BYTES = 2**24
 """Class names that are larger than this are no class names."""
+
+
+_MALFORMED = (EOFError, NotImplementedError, RuntimeError, ValueError)
+"""What zipfile raises, beside its own errors, for an archive that is damaged or encrypted."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +61,11 @@ def npz(spec: DataSpec) -> RawData:
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = _read(archive, size, source)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, *_MALFORMED) as error:
+        # A damaged position is an invalid argument, and damage in bzip2 an OSError without a number.
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise StorageError(source, expected="a readable file", found=error.strerror or str(error)) from error
         raise CorruptError(source, expected="an intact .npz file", found=str(error)[:120]) from error
-    except OSError as error:
-        raise StorageError(source, expected="a readable file", found=error.strerror or str(error)) from error
     return read_arrays(arrays, source, channels=spec.channels, task=spec.task)
 
 
