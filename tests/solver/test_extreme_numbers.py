@@ -15,6 +15,10 @@ from causalprune.solver.source import ArraySource
 wide = np.longdouble
 
 
+SIZES = ["1e-45", "1e-38", "1e-25", "1e15", "1e38"]
+KINDS = ["duplicated", "constant-in-time", "one-that-is-not-zero"]
+
+
 def true_gap(X, y, gamma, alpha, *, l1_ratio=1.0, normalize="none", sign=0):
     """Objective, and duality gap as a share of ‖y‖²/(2T), of γ in the documented problem, which is stated anew here."""
     X, y, gamma = (np.asarray(a).astype(wide) for a in (X, y, gamma))
@@ -62,8 +66,7 @@ def steps_of_all_kinds(name, rows=16, columns=120):
 @pytest.mark.parametrize("normalize", ["none", "column"])
 @pytest.mark.parametrize(
     "name",
-    "1e-45 1e-38 1e-25 1e15 1e38 all-decades half-of-them-tiny tiny-ones-first one-huge duplicated constant-in-time "
-    "one-that-is-not-zero".split(),
+    [*SIZES, "all-decades", "half-of-them-tiny", "tiny-ones-first", "one-huge", *KINDS],
 )
 def test_the_certificate_is_true_whatever_the_size_of_the_columns(name, normalize):
     X, y = steps_of_all_kinds(name)
