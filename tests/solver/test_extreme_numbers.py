@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from kkt import true_gap
 
 from causalprune.base.errors import DataError, UsageError
 from causalprune.solver.evidence import NotCertifiedError
@@ -17,25 +18,6 @@ wide = np.longdouble
 
 SIZES = ["1e-45", "1e-38", "1e-25", "1e15", "1e38"]
 KINDS = ["duplicated", "constant-in-time", "one-that-is-not-zero"]
-
-
-def true_gap(X, y, gamma, alpha, *, l1_ratio=1.0, normalize="none", sign=0):
-    """Objective, and duality gap as a share of ‖y‖²/(2T), of γ in the documented problem, which is stated anew here."""
-    X, y, gamma = (np.asarray(a).astype(wide) for a in (X, y, gamma))
-    T, norms = len(y), np.sqrt((X**2).sum(axis=0))
-    scale = np.ones_like(norms)
-    if normalize == "column":
-        scale = np.divide(1, norms, where=norms > 0, out=np.zeros_like(norms))
-    g = np.divide(gamma, scale, where=scale > 0, out=np.zeros_like(gamma))
-    l1, l2 = wide(alpha) * wide(l1_ratio), wide(alpha) * (1 - wide(l1_ratio))
-    residual = y - (X * scale) @ g
-    square = residual @ residual + T * l2 * (g @ g)
-    objective = square / (2 * T) + l1 * np.abs(g).sum()
-    slopes = (X * scale).T @ residual - T * l2 * g
-    peak = max((np.abs(slopes) if sign == 0 else sign * slopes).max(), wide(0))
-    share = min(T * l1 / peak if peak > 0 else wide(np.inf), max(y @ residual / square, wide(0)))
-    dual = (share * (y @ residual) - share**2 * square / 2) / T
-    return float(objective), float((objective - dual) / (y @ y / (2 * T)))
 
 
 def steps_of_all_kinds(name, rows=16, columns=120):
