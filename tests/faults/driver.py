@@ -1,8 +1,8 @@
 """Runs commands in children of a process that has loaded everything, a tenth of a second each instead of seconds.
 
 It says ``"ready"`` first. A line of JSON on stdin is ``{"args": […], "fault": "EIO", "fail_at": 7}``; the answer on
-stdout is ``{"pid": …}`` at once and ``{"code": …, "changes": […], "output": …, "error": …}`` when the child has ended. A
-child that was killed has the negative number of the signal as its code. With ``"watch": directory`` the changes are
+stdout is ``{"pid": …}`` at once and ``{"code": …, "changes": […], "output": …, "error": …}`` when the child has ended.
+A child that was killed has the negative number of the signal as its code. With ``"watch": directory`` the changes are
 those below it that the faulty disk doesn't see. With ``"in_storage": true`` it is object storage that fails, not the
 disk. With ``"folder": directory`` the command runs in that folder.
 """

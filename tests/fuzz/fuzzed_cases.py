@@ -1,5 +1,6 @@
 """Cases of random commands on random files, and what no command may do, whatever it is given."""
 
+import os
 import random
 import re
 import shutil
@@ -170,6 +171,8 @@ class Campaign:
         self.copy(place, before)
         result = self.execute(words, place, in_process=in_process)
         self.codes[result.code] = self.codes.get(result.code, 0) + 1
+        if os.environ.get("FUZZ_LOG"):
+            print(f"{number} {result.seconds:.2f} s {result.code} {shell(words)[:150]}", flush=True)
         for kind, detail in self.wrong(words, place, result):
             self._note(kind, detail, words, before, number)
         return result.code
@@ -200,7 +203,9 @@ class Campaign:
         if result.seconds > SECONDS:
             found.append(("hang", f"{result.seconds:.0f} s"))
         if result.code == 0:
-            found += [(f"untrue: {re.sub(r'[0-9.e-]+', '#', text)}", text) for text in untruths(place, words, result.output)]
+            found += [
+                (f"untrue: {re.sub(r'[0-9.e-]+', '#', text)}", text) for text in untruths(place, words, result.output)
+            ]
         return found
 
     def execute(self, words, folder, *, in_process=True):

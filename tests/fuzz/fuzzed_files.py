@@ -34,7 +34,7 @@ CONFIGS = [
     "a = {b = {c = 1}}\n",
     "epochs = 1979-05-27\n",
     "seed = 99999999999999999999\n",
-    "run = \"a\\u0000b\"\n",
+    'run = "a\\u0000b"\n',
     "epochs = \n",
     "\ufeffepochs = 1\n",
     "set = 3\nvary = [1, 2]\n",

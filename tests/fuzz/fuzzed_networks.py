@@ -57,7 +57,7 @@ CHANGES_WIDTH = {
     "extra state", "dead", "bilinear",
 }  # fmt: skip
 
-HEADER = '''
+HEADER = """
 import warnings
 
 import torch
@@ -197,7 +197,7 @@ class Branch(nn.Module):
 
     def forward(self, x):
         return x + (self.parts["weight"](x) if x.mean() > 0 else self.parts["odd name é"](x))
-'''
+"""
 
 
 def network(rng, shape):

@@ -13,6 +13,9 @@ COMMANDS = [*load_configs()]
 SKIPPED = {"download", "compile"}
 """The one needs a network, the other minutes."""
 
+TRAIN = {"pretrain", "record", "posttrain", "run", "sweep"}
+"""Commands that take long unless they are told not to."""
+
 LARGE = [2**31, 2**63, 10**30]
 MAY_BE_LARGE = {"batch_size", "seed", "split_seed", "samples", "max_passes", "iteration", "patience", "stride", "lags"}
 """Whole numbers that don't multiply the work."""
@@ -20,7 +23,22 @@ MAY_BE_LARGE = {"batch_size", "seed", "split_seed", "samples", "max_passes", "it
 WHOLE = [-1, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5]
 REAL = [0.0, 1e-300, 1e-9, 0.01, 0.1, 0.1, 0.5, 0.5, 0.5, 0.9, 0.99, 1.0, 1.5, -0.1, 1e9, 1e300]
 NO_NUMBERS = ["nan", "inf", "-inf", "many", "", "1,5", "0x10", "1e", "٣", "1_0"]
-TEXTS = ["", " ", "x", "é γ", "a\nb", "\x1b[31mred\x1b[0m", "x" * 300, "-1", "--", "..", "a/b", "../x", "%s{}", "\udcff"]
+TEXTS = [
+    "",
+    " ",
+    "x",
+    "é γ",
+    "a\nb",
+    "\x1b[31mred\x1b[0m",
+    "x" * 300,
+    "-1",
+    "--",
+    "..",
+    "a/b",
+    "../x",
+    "%s{}",
+    "\udcff",
+]
 
 SAID = {
     "dataset": ["breast-cancer", "diabetes", "digits", "npz:data.npz", "npz:", "imagefolder:images", "data:arrays"],
@@ -45,7 +63,15 @@ SAID = {
     "sparsity": ["0.5", "0.9", "0", "1", "0.5,0.9", "0.5,0.5", "nan", ""],
     "criterion": ["effect", "gamma", "magnitude", "random", "fisher", "obd", "curvature", "chita", "gamma,effect"],
     "granularity": ["parameter", "channel", "filter", "neuron", "layer"],
-    "set": ["record.lr=0.02", "fit-gamma.alphas=3", "posttrain.epochs=0", "record.steps=2", "evaluate.noise=true", "=", "a.b=c"],
+    "set": [
+        "record.lr=0.02",
+        "fit-gamma.alphas=3",
+        "posttrain.epochs=0",
+        "record.steps=2",
+        "evaluate.noise=true",
+        "=",
+        "a.b=c",
+    ],
     "vary": ["record.lr=0.01,0.02", "seed=1,2", "fit-gamma.alpha-ratio=0.1,0.5", "scope=global,layer", "x=", "=1"],
 }
 """Texts that an option of this name knows, or nearly knows."""
@@ -54,9 +80,9 @@ FILES = [
     "run/pretrained.safetensors", "run/recorded.safetensors", "run/pruned.safetensors", "run/final.safetensors",
     "run/trajectory.zarr", "run/results/evaluate.json", "run/log.jsonl", "run", "data.npz", "net.py", "config.toml",
     "weights.txt", "weights.npy", "odd/fifo", "odd/loop", "odd/empty", "odd/zero", "odd/random", "odd/pickle.pt",
-    "odd/latin-\udce9.bin", "odd/con\x1b[31mtrol\n.bin", "nowhere", "nowhere/at/all", "/dev/null", "/dev/zero", "/proc/self/mem",
-    "", ".", "new", "new.npz", "new.png", "new.safetensors", "new.zarr", "new.pt", "new.json", "odd", "x" * 300,
-    "http://user:secret@host/x", "file:///etc/passwd",
+    "odd/latin-\udce9.bin", "odd/con\x1b[31mtrol\n.bin", "nowhere", "nowhere/at/all", "/dev/null", "/dev/zero",
+    "/proc/self/mem", "", ".", "new", "new.npz", "new.png", "new.safetensors", "new.zarr", "new.pt", "new.json", "odd",
+    "x" * 300, "http://user:secret@host/x", "file:///etc/passwd",
 ]  # fmt: skip
 
 
@@ -65,9 +91,8 @@ def command(rng, most=4):
     name = rng.choice(COMMANDS)
     config = load_configs()[name]
     types = config.option_types()
-    words = command_of(name, "run") if name in STAGE_OPTIONS and rng.random() < 0.9 else name.split()
-    if name in ("sweep", "report"):
-        words = [*words, *(["--seeds", "1"] if name == "sweep" else [])]
+    short = name in STAGE_OPTIONS and (name in TRAIN or rng.random() < 0.9)
+    words = command_of(name, "run") if short else name.split()
     fields = [f for n, f in config.option_fields().items() if n not in SKIPPED]
     for field in rng.sample(fields, min(len(fields), rng.randint(0, most))):
         words += option(rng, field, types[field.name])
@@ -86,7 +111,7 @@ def option(rng, field, kind):
     values = [value(rng, field, kind) for _ in range(rng.randint(1, 2) if field.metadata["repeated"] else 1)]
     if not flag.startswith("-"):
         return [v for v in values if not v.startswith("-")]
-    return [word for v in values for word in (([flag, v] if rng.random() < 0.9 else [f"{flag}={v}"]))]
+    return [word for v in values for word in ([flag, v] if rng.random() < 0.9 else [f"{flag}={v}"])]
 
 
 def value(rng, field, kind):

@@ -16,7 +16,6 @@ import pytest
 from command_runner import Runner
 from fuzzed_cases import Campaign
 
-
 SECONDS = float(os.environ.get("CAUSALPRUNE_FUZZ_SECONDS", "60"))
 SEED = int(os.environ.get("CAUSALPRUNE_FUZZ_SEED", time.time()))
 CASE = os.environ.get("CAUSALPRUNE_FUZZ_CASE")
