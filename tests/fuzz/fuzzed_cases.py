@@ -203,9 +203,11 @@ class Campaign:
         if result.seconds > SECONDS:
             found.append(("hang", f"{result.seconds:.0f} s"))
         if result.code == 0:
-            found += [
-                (f"untrue: {re.sub(r'[0-9.e-]+', '#', text)}", text) for text in untruths(place, words, result.output)
-            ]
+            try:
+                texts = untruths(place, words, result.output)
+            except Exception as error:
+                texts = [f"can't be checked, {type(error).__name__}: {error}"]
+            found += [(f"untrue: {skeleton(re.sub(r'[0-9][0-9.e-]+', '#', text))}", text) for text in texts]
         return found
 
     def execute(self, words, folder, *, in_process=True):

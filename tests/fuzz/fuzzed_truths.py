@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import inspect
 import json
 from pathlib import Path
 
@@ -94,7 +95,9 @@ def _accuracy(folder, result):
         spec.loader.exec_module(module)
         data = load_data(DataSpec(**vars(checkpoint.info.data)))
         test = data.split("test")
-        network = module.net(input_shape=data.input_shape, num_outputs=data.num_outputs)
+        given = {"input_shape": data.input_shape, "num_outputs": data.num_outputs}
+        taken = inspect.signature(module.net).parameters
+        network = module.net(**(given if "given" in taken else {n: v for n, v in given.items() if n in taken}))
         network.load_state_dict({n: t for n, t in load_file(path).items() if "/" not in n}, strict=False)
         network.eval()
         inputs, targets = test.on(torch.device("cpu"))
