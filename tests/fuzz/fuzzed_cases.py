@@ -186,7 +186,7 @@ class Campaign:
         if result.code < 0:
             found.append(("hang" if result.code == -14 else f"signal {-result.code}", words[0]))
         elif result.code == 1:
-            found.append((f"exit 1: {skeleton((said or lines or [''])[-1])}", everything[-300:]))
+            found.append((f"exit 1: {skeleton((said or lines or [''])[-1], quoted=True)}", everything[-300:]))
         elif result.code not in DOCUMENTED:
             found.append((f"exit {result.code}", everything[-300:]))
         elif result.code and not (words[0] == "info" and result.code == 4 and not lines):
@@ -272,7 +272,9 @@ def _parts(words):
     return parts
 
 
-def skeleton(line):
-    """A message without what differs from case to case."""
-    line = re.sub(r"'[^']*'|\"[^\"]*\"|\([^)]*\)", "'…'", line.removeprefix("causalprune: "))
+def skeleton(line, *, quoted=False):
+    """A message without what differs from case to case: numbers, paths, and what is quoted unless that is wanted."""
+    line = line.removeprefix("causalprune: ")
+    if not quoted:
+        line = re.sub(r"'[^']*'|\"[^\"]*\"|\([^)]*\)", "'…'", line)
     return re.sub(r"[0-9]+", "#", re.sub(r"\S*/\S*", "…", line))[:90]

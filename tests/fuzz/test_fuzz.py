@@ -23,6 +23,7 @@ KEEP = os.environ.get("CAUSALPRUNE_FUZZ_KEEP")
 
 
 @pytest.mark.fuzz
+@pytest.mark.timeout(0)
 def test_every_command_ends_as_documented_and_says_what_is_true(tmp_path):
     kept = Path(KEEP or tmp_path / "kept")
     kept.mkdir(parents=True, exist_ok=True)
