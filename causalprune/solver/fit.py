@@ -238,7 +238,7 @@ class PlainSolver:
             warning=warning,
         )
         bound = T * penalty.l1
-        scores = np.abs(correlation) / bound if bound > 0 else np.zeros_like(gamma)
+        scores = signed(correlation, problem.sign) / bound if bound > 0 else np.zeros_like(gamma)
         result = FitResult(gamma, scores.astype(np.float32), evidence)
         if self.certifies and not evidence.certified:
             one_pass = replace(result, evidence=replace(evidence, passes=1))

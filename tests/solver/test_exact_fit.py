@@ -9,6 +9,7 @@ from causalprune.base.errors import NumericalError, UsageError
 from causalprune.solver import exact_fit
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import fit_exactly
+from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource
 from causalprune.solver.working_set import MemoryPlan
@@ -107,6 +108,16 @@ def test_signs_are_kept_and_the_optimum_is_that_of_scikit_learn(sign):
     objective = lambda g: ((y - wide @ g) ** 2).sum() / (2 * len(y)) + alpha * np.abs(g).sum()  # noqa: E731
     assert objective(sign * result.gamma) <= objective(truth) + 1e-10 * (y @ y)
     assert result.evidence.alpha_max == pytest.approx((wide.T @ y).max() / len(y))
+
+
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+def test_kkt_scores_have_the_same_sign_with_every_solver(sign):
+    X, y = causal_problem(columns=100)
+    y -= y.mean()
+    problem = LassoProblem(sign=sign, normalize="column")
+    scores = [fit(ArraySource(X, y), problem, PLAIN, solver=name).dual_correlation for name in ("lasso", "sklearn")]
+    assert (scores[0] >= 0).all() == (sign == 0)
+    np.testing.assert_allclose(*scores, atol=2e-3)
 
 
 def test_row_weights_are_those_of_scikit_learn():
