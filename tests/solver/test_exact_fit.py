@@ -194,6 +194,18 @@ def test_selection_probabilities_are_those_of_the_resamples():
     np.testing.assert_array_equal(again.extras["selection_probability"], probability)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_weight_that_moved_in_a_step_that_no_resample_draws_is_not_selected_by_it():
+    X, y = causal_problem(rows=12, columns=40)
+    X[:, :20] = np.where(np.arange(12)[:, None] == np.arange(20) % 12, X[:, :20], 0)
+    problem = LassoProblem(alpha_ratio=0.01, normalize="column")
+    result = fit_exactly(ArraySource(X, y), problem, SolverOptions(held_out=0, resamples=20))
+    chosen = result.extras["selection_probability"][:20][result.gamma[:20] != 0]
+    assert result.evidence.certified
+    assert len(chosen)
+    assert 0 < chosen.min() <= chosen.max() < 1
+
+
 def test_columns_that_could_take_another_s_place_are_named():
     X, y = causal_problem(kind="duplicated")
     result = fit_exactly(ArraySource(X, y), LassoProblem(alpha_ratio=0.2), PLAIN)
