@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 from causalprune_cli.main import main
@@ -58,13 +59,21 @@ def test_the_whole_pipeline_with_every_long_stage_stopped(tmp_path, scripts):
     assert (run / "results/evaluate.json").exists()
 
 
-SAVES = """#!/bin/bash
-trap 'exit 75' USR1 TERM
-echo "3 steps"
-while :; do sleep 0.02; done
+STAGE = f"""#!{sys.executable} -IS
+import os, signal
+if "SLURM_RESTART_COUNT" in os.environ:
+    os._exit(0)
+def save(*_):
+    os._exit(75)
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGUSR1, {{}})
+print("3 steps", flush=True)
+while True:
+    signal.pause()
 """
-STILL_SAVING = SAVES.replace("USR1 TERM", "TERM").replace("echo", """trap 'echo "4 steps"' USR1; echo""")
-NOT_YET_LISTENING = SAVES.replace("USR1 TERM", "TERM")
+SAVES, STILL_SAVING, NOT_YET_LISTENING = map(
+    STAGE.format, ("save", "lambda *_: print('4 steps', flush=True)", "signal.SIG_DFL")
+)
 
 
 def stand_in_stage(cluster, text):
@@ -88,7 +97,7 @@ def stand_in_stage(cluster, text):
 def test_only_a_warning_queues_a_job_again(tmp_path, scripts, stage, warns, ends, again):
     cluster = Cluster(tmp_path / "cluster", {"pretrain": [0.1]}, ends=ends, warns=warns)
     cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
-    stand_in_stage(cluster, f'#!/bin/bash\n[ -z "$SLURM_RESTART_COUNT" ] || exit 0\n{stage}')
+    stand_in_stage(cluster, stage)
     cluster.submit("sbatch", str(scripts / "pretrain.sbatch"))
     code = 138 if stage == NOT_YET_LISTENING else 75
     assert cluster.run() == {1: 0 if again else code}
@@ -117,9 +126,9 @@ def test_the_array_shares_the_sweep_out(tmp_path, scripts, array, shards):
 
 
 def test_one_task_of_an_array_is_queued_again_alone(tmp_path, scripts):
-    cluster = Cluster(tmp_path / "cluster", {"sweep": [0.1, 0.1]})
+    cluster = Cluster(tmp_path / "cluster", {"sweep": [0.1, 0, 0.1]})
     cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
-    stand_in_stage(cluster, f'#!/bin/bash\n[ -z "$SLURM_RESTART_COUNT" ] || exit 0\n{SAVES}')
+    stand_in_stage(cluster, SAVES)
     cluster.submit("sbatch", "--array=0-1", str(scripts / "sweep.sbatch"))
     assert cluster.run() == {1: 0}
     assert cluster.history == [("sweep", 75, True), ("sweep", 0, False)] * 2
