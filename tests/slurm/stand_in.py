@@ -1,7 +1,7 @@
 """A stand-in for SLURM: ``sbatch`` and ``scontrol`` on the PATH, and a queue that runs the scripts for real.
 
 It knows what the examples use: ``#SBATCH`` lines, ``--dependency afterok``, ``--array``, ``--signal B:…``, requeueing,
-and the environment that jobs see, as SLURM 22.05 has them. What ends a job is given by the test, for each of its starts.
+and the environment that jobs see, as in SLURM 22.05. What ends a job is given by the test, for each of its starts.
 """
 
 import json
@@ -38,7 +38,7 @@ print(number)
 SCONTROL = """#!/bin/sh
 case "$1" in
   requeue) touch "$STAND_IN_HOME/$2.requeue" ;;
-  show) echo "   JobState=COMPLETING Reason=$(cat "$STAND_IN_HOME/$3.reason" 2>/dev/null || echo None) Dependency=(null)" ;;
+  show) echo "   JobState=COMPLETING Reason=$(cat "$STAND_IN_HOME/$3.reason" 2>/dev/null) Dependency=(null)" ;;
 esac
 """
 

@@ -108,7 +108,7 @@ class OneNode:
         return re.search(r"JobState=(\w+)", self("scontrol", "show", "job", job)).group(1)
 
     def wait_until(self, reached, job, *, hurry=True, seconds=400):
-        """Wait for something; a job that was queued again, which SLURM lets wait for two minutes, is started at once."""
+        """Wait for something; a job that was queued again, for which SLURM waits two minutes, is started at once."""
         deadline = time.monotonic() + seconds
         while not reached():
             assert time.monotonic() < deadline, self("scontrol", "show", "job", job)
@@ -224,7 +224,10 @@ def test_a_job_whose_node_died_goes_on(slurm, quiet, tmp_path):
     slurm.wait_until((tmp_path / "pretrained.safetensors.progress").exists, job)
     # The daemon first, then all that it started, as when the power fails.
     daemon = int((slurm.home / "slurmd.pid").read_text())
-    for process in [daemon, *(int(pid) for pid in slurm("pgrep", "-f", f"slurmstepd.*{job}|{tmp_path}").split())]:
+    for process in [
+        daemon,
+        *(int(pid) for pid in slurm("pgrep", "-f", rf"slurmstepd: \[{job}\.batch\]|{tmp_path}").split()),
+    ]:
         with suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     slurm.wait_until(lambda: slurm.state(job) == "PENDING", job, hurry=False)
