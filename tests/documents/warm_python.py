@@ -1,7 +1,7 @@
 """Runs ``python -m causalprune`` in children of a process that has imported the libraries, but nothing of causalprune.
 
 Most of the time of a short command is the import of PyTorch. A line of JSON on stdin is ``{"folder": …, "package": …,
-"arguments": […], "output": …}``; the answer on stdout is the exit code. ``output`` gets stdout, and stderr with ``.err``.
+"arguments": […], "output": …}``; the answer on stdout is the exit code. ``output`` gets stdout, ``output.err`` stderr.
 """
 
 import json
