@@ -53,12 +53,21 @@ class ShardFile:
 
 @dataclass(frozen=True, eq=False)
 class Commit:
-    """The first ``rows`` rows of a shard, durably stored."""
+    """The first ``rows`` rows of a shard, durably stored.
+
+    Attributes:
+        shard: Its number.
+        rows: How many.
+        file: The shard's bytes.
+        steps: The scalars of these rows.
+        untrained: Parameters that no step of the recording has trained up to here.
+    """
 
     shard: int
     rows: int
     file: ShardFile
     steps: Steps
+    untrained: tuple[str, ...] = ()
 
 
 class CommitLog:
@@ -137,7 +146,10 @@ class CommitLog:
         if prepares:
             self.pending.append((rows, file))
         else:
-            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows)))
+            untrained = record.get("untrained", [])
+            if not isinstance(untrained, list) or not all(isinstance(name, str) for name in untrained):
+                raise ValueError(f"untrained {untrained!r}")
+            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows), tuple(untrained)))
 
     def _is_next(self, shard: int, rows: int) -> bool:
         """Whether a commit can follow: of the shard after a full one, or of more rows of the last shard."""
@@ -155,6 +167,11 @@ class CommitLog:
     def rows(self) -> int:
         """T, the number of recorded rows."""
         return (len(self.commits) - 1) * self.block_rows + self.commits[-1].rows if self.commits else 0
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Parameters that none of these rows has trained."""
+        return self.commits[-1].untrained if self.commits else ()
 
     def steps(self) -> Steps:
         """The scalars of all recorded rows."""
@@ -247,4 +264,5 @@ def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
 
 def _commit_record(commit: Commit) -> dict[str, Any]:
     record = _prepare_record(commit.shard, commit.rows, commit.file)
-    return {**record, "type": "commit", "steps": commit.steps.to_json()}
+    untrained = {"untrained": list(commit.untrained)} if commit.untrained else {}
+    return {**record, "type": "commit", "steps": commit.steps.to_json(), **untrained}

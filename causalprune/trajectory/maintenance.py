@@ -91,6 +91,10 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
 
 def append_recording(reader: RecordingReader, writer: RecordingWriter) -> None:
     """Append all rows of a recording with the same columns, decoding them into the writer's own memory."""
+    untrained = reader.untrained
+    if writer.rows_appended:
+        untrained = tuple(name for name in untrained if name in writer.untrained)
+    writer.untrained = untrained
     row = 0
     while row < reader.num_rows:
         room = writer.room()

@@ -38,6 +38,7 @@ class RecordingWriter:
 
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
+        untrained: Names of the parameters that no row has trained so far; noted with each commit.
 
     Args:
         recording: The recording.
@@ -64,11 +65,12 @@ class RecordingWriter:
         self._allocated = 0
         self._pinned = False
         self._free: list[RowBlock] = []
-        self._pending: deque[tuple[RowBlock, int]] = deque()
+        self._pending: deque[tuple[RowBlock, int, tuple[str, ...]]] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._closed = False
         self.rows_appended = self._committed = log.rows
+        self.untrained = log.untrained
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
             self._block = self._allocate()
@@ -235,7 +237,7 @@ class RecordingWriter:
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
-            self._pending.append((block, block.rows))
+            self._pending.append((block, block.rows, self.untrained))
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -254,13 +256,13 @@ class RecordingWriter:
             self._changed.wait_for(lambda: bool(self._pending) or self._closed or self._lacks_spare())
             if self._closed and not self._pending:
                 return False
-            block, rows = self._pending.popleft() if self._pending else (None, self._schema.shape.rows)
+            block, rows, untrained = self._pending.popleft() if self._pending else (None, self._schema.shape.rows, ())
         if block is None:
             block = self._allocate()
             # The first write to a page waits for the system to allocate it.
             block.values.fill(0)
         else:
-            self._commit(block, rows)
+            self._commit(block, rows, untrained)
         with self._changed:
             if rows == self._schema.shape.rows:
                 self._free.append(block)
@@ -271,7 +273,7 @@ class RecordingWriter:
         """Whether the second block is missing: made while the first one fills, it costs the caller no time."""
         return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
 
-    def _commit(self, block: RowBlock, rows: int) -> None:
+    def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...]) -> None:
         """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
@@ -291,7 +293,7 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars)))
+        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars), untrained))
         self._committed = first + rows
 
 
