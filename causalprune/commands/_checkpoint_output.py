@@ -39,11 +39,13 @@ class CheckpointOutput(Work):
         default: Where the checkpoint goes unless ``output`` names another file.
         path: Where it goes.
         stop: Whether a signal came while this output was :meth:`exclusive`.
+        ancestors: Hashes of the weights of all checkpoints that it is made from, the latest last.
     """
 
     default: Path
     path: Path = field(init=False)
     stop: StopRequest = field(default_factory=StopRequest, init=False)
+    ancestors: list[str] = field(default_factory=list, init=False)
     _sha256: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -51,6 +53,16 @@ class CheckpointOutput(Work):
         self.outputs = {"checkpoint": self.path}
         # The newest saved state, and the one before it in case that one is damaged.
         self._progress, self._fallback = progress_path(self.path), fallback_path(self.path)
+
+    def load_checkpoint(self, path: Path, *, made_by: str = "", role: str = "checkpoint") -> Checkpoint:
+        """Load an input as :meth:`Work.load_checkpoint` does; it becomes an ancestor of the output."""
+        checkpoint = super().load_checkpoint(path, made_by=made_by, role=role)
+        self.add_ancestors(*checkpoint.info.ancestors, checkpoint.weights_digest)
+        return checkpoint
+
+    def add_ancestors(self, *weights: str) -> None:
+        """Add hashes of weights that the output is made from."""
+        self.ancestors += [one for one in dict.fromkeys(weights) if one not in self.ancestors]
 
     def finished(self) -> CheckpointInfo | None:
         """The header of the output if the very same work is done already, else None.
@@ -148,6 +160,7 @@ class CheckpointOutput(Work):
             config=self.config.identity_fields(),
             identity=self.identity,
             inputs=self.inputs,
+            ancestors=self.ancestors,
         )
         return replace(checkpoint, info=info)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -74,6 +75,19 @@ def per_squared_delta(gamma: Float64, config: FitGammaConfig, reader: RecordingR
         )
     scaled: Float64 = gamma / lr[0] ** 2
     return scaled
+
+
+def no_causal_reading(reader: RecordingReader, needs: Collection[str] = ("gamma",)) -> str:
+    """Say that γ of a recording isn't a cause, where another optimizer than SGD made the steps; empty otherwise.
+
+    Args:
+        reader: The recording.
+        needs: What is read of it; without γ there is nothing to say.
+    """
+    odd = reader.info.update_rule.against_causality()
+    if not odd or not {"gamma", "dual_correlation"} & set(needs):
+        return ""
+    return f"recording {reader.path} has {odd}, not plain SGD: γ has no causal reading there, it only correlates"
 
 
 def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:

@@ -23,6 +23,8 @@ from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import StoreUrl, lock_path
+from causalprune.base.progress import Reporter
+from causalprune.commands.names import with_flags
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 
 SCHEMA_VERSION = 1
@@ -38,6 +40,7 @@ class StageResult:
         outputs: Path of each output by its role.
         already_done: Whether the outputs existed, made by the same configuration from the same inputs.
         seconds: Wall time.
+        warnings: What the user should know about the result, with options named by their flags.
     """
 
     stage: str
@@ -45,14 +48,16 @@ class StageResult:
     outputs: dict[str, str]
     already_done: bool = False
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of ``--json`` and of the result file."""
         metrics = asdict(self)
-        common = {name: metrics.pop(name) for name in ("stage", "inputs", "outputs", "already_done")}
+        common = {name: metrics.pop(name) for name in ("stage", "inputs", "outputs", "already_done", "warnings")}
         return {
             "schema_version": SCHEMA_VERSION,
             **common,
+            "warnings": list(common["warnings"]),
             "timings": {"seconds": round(metrics.pop("seconds"), 3)},
             "metrics": metrics,
             "versions": software_versions(),
@@ -70,6 +75,7 @@ class Work:
         inputs: Hash of each input by its role.
         outputs: Path of each output by its role.
         started: :func:`time.monotonic` at the start.
+        warnings: What the user was warned of, see :meth:`warn`.
     """
 
     stage: str
@@ -77,6 +83,13 @@ class Work:
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: Mapping[str, Path | StoreUrl] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, reporter: Reporter, *messages: str) -> None:
+        """Warn the user of the result, now and in the result itself."""
+        for message in messages:
+            reporter.warn(message)
+            self.warnings.append(with_flags(message))
 
     @property
     def identity(self) -> str:
@@ -114,6 +127,7 @@ class Work:
             "outputs": {role: str(path) for role, path in self.outputs.items()},
             "already_done": already_done,
             "seconds": self.seconds,
+            "warnings": tuple(self.warnings),
         }
 
 

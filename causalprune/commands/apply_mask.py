@@ -17,6 +17,8 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._design import no_causal_reading
+from causalprune.commands._lineage import require_own_weights
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands._rewinding import load_earlier
@@ -90,12 +92,16 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         reader = store.recording(config.recording)
         output.inputs["recording"] = reader.digest
         criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        allowed = config.allow_other_weights
+        foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
+        output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             output.inputs["fit"] = fit.digest
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
         output.inputs["rewind"] = earlier.sha256
+        output.add_ancestors(*earlier.info.ancestors, earlier.weights_digest)
     with output.exclusive():
         done = output.finished()
         if done is not None:

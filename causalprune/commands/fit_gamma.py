@@ -18,7 +18,7 @@ from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
-from causalprune.commands._design import columns_of, penalty_of, per_squared_delta, row_weights
+from causalprune.commands._design import columns_of, no_causal_reading, penalty_of, per_squared_delta, row_weights
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.config.fit_gamma import FitGammaConfig
@@ -75,6 +75,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     reader = store.recording(config.recording)
     work.outputs = _outputs(config, path, reader)
     work.inputs["recording"] = reader.digest
+    work.warn(reporter, *filter(None, [no_causal_reading(reader)]))
     weights = row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
@@ -124,7 +125,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         except NotCertifiedError as error:
             uncertified, solution, name = error, error.result, f"{config.name}.uncertified"
     if solution.evidence.warning:
-        reporter.warn(solution.evidence.warning)
+        work.warn(reporter, solution.evidence.warning)
 
     def by_lag(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(lags, P) of values whose lag columns lie side by side for each parameter, as in X."""
@@ -158,7 +159,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         )
         arrays |= found
         if table.get("warning"):
-            reporter.warn(table["warning"])
+            work.warn(reporter, table["warning"])
         attributes["curvature"] = table | {key: with_flags(table[key]) for key in ("unavailable",) if key in table}
 
     def write() -> None:

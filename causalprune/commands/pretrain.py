@@ -72,5 +72,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
             load_initial_weights(model, config.init_from, key_map=config.key_map)
         model.to(device)
         index = ParameterIndex.from_model(model)
+        if config.init_from is not None:
+            output.add_ancestors(index.digest(model.state_dict()))
         info = CheckpointInfo("pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=index)
         return train_checkpoint(output, model, data, Mask.all(index), info, device, reporter)

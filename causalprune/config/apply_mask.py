@@ -69,6 +69,11 @@ class ApplyMaskConfig(ComputeOptions):
         "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
         affects_result=False,
     )
+    allow_other_weights: bool = option(
+        False,
+        "Take a recording that the checkpoint to prune neither started nor ended, nor comes from.",
+        affects_result=False,
+    )
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
 
     def identity_fields(self) -> dict[str, Any]:

@@ -102,6 +102,10 @@ class Recorder:
         self._mask = mask or Mask.all(self._index)
         self._loss_change, self._stride = loss_change, stride
         group = optimizer.param_groups[0]
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
+        self._hold = self._mask.bind(model)
+        self._hold()
         if isinstance(store, (str, Path, StoreUrl)):
             info = RecordingInfo(
                 optimizer=type(optimizer).__name__.lower(),
@@ -111,20 +115,17 @@ class Recorder:
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
+                start_weights=self._index.digest(self._parameters),
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
             created = Store.create(store, index=self._index, model={}, start_sha256="")
             store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
         self.writer = store
-        parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
         device = next(iter(self._parameters.values())).device
         self._active: torch.Tensor | None = None
         if self._mask.num_kept < self._index.total:
             self._active = self._mask.keep.nonzero()[:, 0].to(device)
             self._flat = torch.empty(self._index.total, dtype=torch.float32, device=device)
-        self._hold = self._mask.bind(model)
-        self._hold()
         self._before = torch.empty(self._mask.num_kept, dtype=torch.float32, device=device)
         self._after = torch.empty_like(self._before)
         self._read_weights(self._before)
@@ -205,6 +206,7 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.writer.end_weights = self._index.digest(self._parameters)
         if kind is None:
             self.writer.finish()
         self.writer.close()

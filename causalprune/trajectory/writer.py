@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -39,6 +40,7 @@ class RecordingWriter:
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
         untrained: Names of the parameters that no row has trained so far; noted with each commit.
+        end_weights: Hash of the weights after the last row, by ``ParameterIndex.digest``; noted at the end if it is set.
 
     Args:
         recording: The recording.
@@ -71,6 +73,7 @@ class RecordingWriter:
         self._closed = False
         self.rows_appended = self._committed = log.rows
         self.untrained = log.untrained
+        self.end_weights = ""
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
             self._block = self._allocate()
@@ -163,7 +166,7 @@ class RecordingWriter:
             if self.flush() == 0:
                 where = f"recording {self._recording.path}"
                 raise DataError(where, expected="at least one row", found="none", remedy="record more steps")
-            finish_recording(self._recording, self._log)
+            finish_recording(self._recording, self._log, self.end_weights)
         finally:
             self.abort()
 
@@ -172,7 +175,8 @@ class RecordingWriter:
         if self._closed:
             return
         try:
-            self.flush()
+            if self.flush() and self._log.commits[-1].weights != self.end_weights:
+                self._log.append_commit(replace(self._log.commits[-1], weights=self.end_weights))
         finally:
             self.abort()
 

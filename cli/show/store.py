@@ -77,6 +77,8 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
         f"batch {how['batch_size']}, {how['loss_change']}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
+    if r["no_causal_reading"]:
+        lines["causal reading"] = f"none: γ only correlates in a recording with {r['no_causal_reading']}"
     if change is not None:
         lines["loss change"] = (
             f"mean {change['mean']:.3g} ± {change['std']:.2g}, {change['min']:.3g} to {change['max']:.3g}, "

@@ -74,6 +74,8 @@ def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
     return {
         "name": reader.name,
         "recorded": reader.info.to_json(),
+        "no_causal_reading": reader.info.update_rule.against_causality(),
+        "end_weights": reader.end_weights,
         "codec": reader.codec,
         "rows": reader.num_rows,
         "max_rows": reader.schema.max_rows,

@@ -29,6 +29,7 @@ class DiscardingWriter:
     """
 
     rows_appended = 0
+    end_weights = ""
 
     def __init__(self, columns: int) -> None:
         self._row = np.empty(columns, np.float32)
@@ -208,6 +209,7 @@ class RecordStore:
             batch_size=config.batch_size,
             seed=config.seed,
             start_sha256=start.sha256,
+            start_weights=mask.index.digest(start.weights),
             identity=self._output.identity,
         )
         return self._store.create_recording(
