@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from causalprune.base.errors import MismatchError
+from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
-from causalprune.models.checkpoint import Checkpoint, read_checkpoint_info
-from causalprune.trajectory import RecordingReader
+from causalprune.commands._output import read_result
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
+from causalprune.trajectory import RecordingReader, Store
 
 
 def foreign_weights(reader: RecordingReader, checkpoint: Checkpoint, run: RunPaths, source: Path) -> str:
@@ -80,3 +81,81 @@ def require_own_weights(
             remedy="name a checkpoint and a store that belong together, or pass `allow_other_weights`",
         )
     return f"recording {reader.path} is of other weights than {source}'s" if found else ""
+
+
+def stale_checkpoints(run: RunPaths) -> dict[Path, str]:
+    """The checkpoints of a run directory that no longer follow from what lies there, each with the reason.
+
+    The hashes in the headers and in the result files tell; nothing large is read.
+    """
+    parts = [run, *run.iterations()]
+    headers = {path: info for part in parts for path in part.artifacts() if (info := _header(path)) is not None}
+    files = {recorded_hash(path, info): path for path, info in headers.items()}
+    found: dict[Path, str] = {}
+    for path, parent in _parents(run):
+        if path not in headers:
+            continue
+        inputs = headers[path].inputs
+        made_from = inputs.get("checkpoint", "")
+        if files.get(made_from) in found:
+            found[path] = f"it follows from {files[made_from]}, which is stale"
+        elif made_from and made_from not in files and parent in headers:
+            found[path] = f"it was made from another {parent.name} than {parent} is now"
+        elif "fit" in inputs and inputs["fit"] not in _fits(path.with_name(run.store.name), inputs["fit"]):
+            found[path] = "it was made of another fit than those that are in the store now"
+    return found
+
+
+def stale_warnings(run: RunPaths, source: Path) -> list[str]:
+    """What to say of a checkpoint of a run directory that is stale; nothing of another one."""
+    reasons = {path.resolve(): reason for path, reason in stale_checkpoints(run).items()}
+    reason = reasons.get(source.resolve())
+    return [stale_line(source, reason)] if reason else []
+
+
+def stale_line(path: Path, reason: str) -> str:
+    """A stale checkpoint in one line."""
+    return f"{path} is stale: {reason}; run the stage that wrote it again with --overwrite"
+
+
+def recorded_hash(path: Path, info: CheckpointInfo) -> str:
+    """The hash of a checkpoint as its result file has it; hashing a large file would take longer than users wait."""
+    part = RunPaths(path.parent)
+    stage = {part.pretrained: "pretrain", part.recorded: "record", part.pruned: "apply-mask", part.final: "posttrain"}
+    # The training of an iteration isn't the posttrain of the run directory.
+    result = path.with_name(path.name + ".json") if path == part.trained else part.result(stage[path])
+    written = read_result(result)
+    # A result file of version 0.1 doesn't say of which file it is.
+    if written.get("sha256") and written.get("header", info.checksum) == info.checksum:
+        return str(written["sha256"])
+    return sha256_file(path)
+
+
+def _parents(run: RunPaths) -> Iterator[tuple[Path, Path]]:
+    """Every checkpoint with the one from which its stage makes it unless told otherwise, the earliest first."""
+    before = run.pretrained
+    for part in run.iterations():
+        yield part.trained, before
+        yield part.recorded, part.trained
+        yield part.pruned, part.recorded
+        before = part.pruned
+    yield run.recorded, run.dense
+    yield run.pruned, run.recorded
+    yield run.final, run.pruned if run.pruned.exists() else before
+
+
+def _header(path: Path) -> CheckpointInfo | None:
+    try:
+        return read_checkpoint_info(path) if path.is_file() else None
+    except (CorruptError, DataError):
+        return None
+
+
+def _fits(store: Path, unknown: str) -> set[str]:
+    """Digests of all fits of a store; just the wanted one where there is no store to ask."""
+    try:
+        opened = Store.open(store)
+        readers = [opened.recording(name) for name in opened.recordings]
+        return {reader.read_fit(name).digest for reader in readers for name in reader.fits}
+    except (CorruptError, DataError):
+        return {unknown}

@@ -20,14 +20,18 @@ from typing import Any
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.files import make_directory, remove_partials
-from causalprune.base.json_files import read_json, write_json
+from causalprune.base.json_files import decode_json, encode_json, is_sealed, read_json, seal, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import StoreUrl, lock_path
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import SILENT, Reporter
+from causalprune.commands._sources import changed_sources, current_sources
 from causalprune.commands.names import with_flags
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version of ``--json`` and of result files; since 2, a file carries a seal and a result its warnings."""
+
+_SEAL = "seal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +101,25 @@ class Work:
         value = {"stage": self.stage, "config": self.config.identity_fields(), "inputs": self.inputs}
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
+    def is_done_by(self, stored: Mapping[str, Any], **unsaid: Any) -> bool:
+        """Whether a result was made by the very same work, though its options may be said in another way.
+
+        An earlier version may have lacked options that have their defaults now.
+
+        Args:
+            stored: ``stage``, ``identity``, ``config`` and ``inputs`` as a checkpoint or a fit has them.
+            unsaid: What options stand for that are left out, where the inputs decide that.
+        """
+        if stored["identity"] == self.identity:
+            return True
+        if stored["stage"] != self.stage or stored["inputs"] != self.inputs or not isinstance(stored["config"], dict):
+            return False
+        both = [self.config.written_out(stored["config"]), self.config.identity_fields()]
+        first, second = (
+            {name: unsaid.get(name) if value in (None, "") else value for name, value in one.items()} for one in both
+        )
+        return first == second
+
     @property
     def seconds(self) -> float:
         """Wall time so far."""
@@ -117,6 +140,9 @@ class Work:
         remedy = f"run `causalprune {made_by}` first, or name a --checkpoint" if made_by else ""
         checkpoint = load_checkpoint(path, remedy=remedy)
         self.inputs[role] = checkpoint.sha256
+        for what in changed_sources(checkpoint.info.sources, current_sources(checkpoint.info, self.config)):
+            if what.startswith("code "):
+                self.warn(SILENT, f"the {what} has changed since {path} was made: it may be another network now")
         return checkpoint
 
     def common(self, *, already_done: bool = False) -> dict[str, Any]:
@@ -167,28 +193,52 @@ def done_already(
 
 
 def write_result(path: Path, value: dict[str, Any]) -> None:
-    """Write a result file; the caller holds the lock of the output that it describes.
+    """Write a result file with a seal; the caller holds the lock of the output that it describes.
 
     Raises:
         StorageError: The file system refused.
     """
     make_directory(path.parent)
     remove_partials(path.parent, path.name)
-    write_json(path, value)
+    # Through JSON once, so that the seal is over what a reader gets.
+    write_json(path, seal(decode_json(encode_json(value), f"{path}"), _SEAL))
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read the result of a command; empty if there is no file or another kind of file.
+    """Read the result of a command; empty if there is no file, another kind of file, or an altered result.
 
     Raises:
         StorageError: The file system refused.
     """
     try:
-        value = read_json(path)
+        return require_unaltered(path)
     except (CorruptError, DataError):
         return {}
+
+
+def require_unaltered(path: Path) -> dict[str, Any]:
+    """Read the result of a command and compare it with its seal, which files of schema version 1 don't have.
+
+    Returns:
+        The result; empty if the file is of another kind.
+
+    Raises:
+        DataError: No file.
+        CorruptError: Not JSON, or a result that was altered.
+        StorageError: The file system refused.
+    """
+    value = read_json(path)
     known = isinstance(value, dict) and isinstance(value.get("stage"), str) and isinstance(value.get("metrics"), dict)
-    return value if known else {}
+    if not known:
+        return {}
+    if (value.get("schema_version") != 1 or _SEAL in value) and not is_sealed(value, _SEAL):
+        raise CorruptError(
+            f"{path}",
+            expected=f"the result of {value['stage']} as it was written",
+            found="an altered one",
+            remedy="restore it, or delete it and run the same command again",
+        )
+    return dict(value)
 
 
 def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:

@@ -44,6 +44,14 @@ class PipelinePlan:
         # Code that pretrain may run may also be run by all later stages of the same command.
         self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
 
+    def identity(self) -> list[dict[str, Any]]:
+        """What decides the result of each stage in order: equal for equal work, however its options were said."""
+        stages: list[Options | None] = [self.pretrain()]
+        for number in range(self._config.iterations):
+            stages += self.iteration(number)
+        stages += [self.posttrain(), self.evaluate()]
+        return [{} if stage is None else stage.identity_fields() for stage in stages]
+
     def pretrain(self) -> PretrainConfig:
         """The dense network."""
         return self._make(PretrainConfig, "pretrain", self._paths, epochs=self._config.pretrain_epochs)

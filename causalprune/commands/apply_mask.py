@@ -12,15 +12,17 @@ import numpy as np
 import torch
 
 from causalprune.base.errors import MismatchError
-from causalprune.base.paths import RunPaths, StoreUrl
+from causalprune.base.paths import RunPaths, StoreUrl, result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._design import no_causal_reading
+from causalprune.commands._findings import pruning_findings
 from causalprune.commands._lineage import require_own_weights
+from causalprune.commands._measuring import validation_measure
 from causalprune.commands._network import load_network
-from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands._output import StageResult, check_distinct, read_result
 from causalprune.commands._rewinding import load_earlier
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
@@ -47,12 +49,17 @@ class ApplyMaskResult(StageResult):
         sparsity_before: The same before this command.
         layers: ``name``, ``total``, ``kept`` and ``sparsity`` of each prunable tensor.
         rescued: Tensors that would have lost all weights and keep their best one.
+        validation: Metrics of the pruned network on validation samples, see
+            :func:`causalprune.commands._measuring.validation_measure`; None if they weren't measured.
+        validation_before: The same of the network before.
     """
 
     sparsity: float
     sparsity_before: float
     layers: list[dict[str, Any]]
     rescued: list[str]
+    validation: dict[str, Any] | None = None
+    validation_before: dict[str, Any] | None = None
 
 
 def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMaskResult:
@@ -105,7 +112,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     with output.exclusive():
         done = output.finished()
         if done is not None:
-            return output.publish(_result(output, done, already_done=True))
+            measured = _measured_then(output)
+            output.warn(reporter, *_cost(**measured))
+            return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
             raise MismatchError(
@@ -115,6 +124,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
         producers = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model)
+        measure = validation_measure(checkpoint, config) if config.measure else None
+        before = None if measure is None else measure(model)
         groups: dict[str, Any] = {"mask": mask, "granularity": config.granularity, "producers": producers}
         # None for --zero, whose target is γ.
         target: float | None = None
@@ -148,8 +159,11 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reset_batchnorm(model)
         metrics = {"sparsity_before": mask.sparsity, "rescued": list(selection.guarded)}
         info = replace(checkpoint.info, position={}, metrics=metrics)
+        after = None if measure is None or config.reset_batchnorm else measure(model)
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
-        return output.publish(_result(output, saved))
+        measured = {"validation": after, "validation_before": before}
+        output.warn(reporter, *_cost(**measured))
+        return output.publish(replace(_result(output, saved), **measured))
 
 
 def _warn(selection: Selection, before: Mask, granularity: str, target: float | None, reporter: Reporter) -> None:
@@ -164,6 +178,21 @@ def _warn(selection: Selection, before: Mask, granularity: str, target: float | 
         )
     for name in selection.guarded:
         reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
+
+
+def _cost(validation: dict[str, Any] | None, validation_before: dict[str, Any] | None) -> list[str]:
+    """What to say of a mask that cost more than it should, before any training that may follow."""
+    if validation is None:
+        return []
+    found = pruning_findings(validation, validation_before, "validation")
+    return [f"{finding} (measured before any further training)" for finding in found]
+
+
+def _measured_then(output: CheckpointOutput) -> dict[str, Any]:
+    """What was measured when the mask was made, as far as its result file is still there."""
+    run = RunPaths(output.config.run)
+    written = read_result(result_path(run, output.stage, output.path, output.default)).get("metrics", {})
+    return {name: written.get(name) for name in ("validation", "validation_before")}
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:

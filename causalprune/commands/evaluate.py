@@ -14,6 +14,8 @@ from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
 from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
+from causalprune.commands._findings import evaluation_findings
+from causalprune.commands._lineage import stale_warnings
 from causalprune.commands._network import load_network, set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
@@ -39,12 +41,12 @@ class EvaluateResult(StageResult):
     evaluation: dict[str, Any]
 
 
-def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateResult:  # noqa: ARG001
+def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateResult:
     """Measure accuracy, sparsity, cost and size of a checkpoint on the test split.
 
     Args:
         config: Which checkpoint, and which dense one to compare it with.
-        reporter: Not used; each command takes one.
+        reporter: Passes on warnings; silent when left out.
 
     Returns:
         The measurements; they are also written as JSON.
@@ -100,6 +102,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         timed = measure_cost(model, info.index, mask.tensors(), info.model.input_shape)
         evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
     evaluation |= _measure_flatness(config, model, mask, data, device)
+    work.warn(reporter, *stale_warnings(run, source), *evaluation_findings(evaluation))
     result = EvaluateResult(**work.common(), evaluation=evaluation)
     publish(outputs["result"], result, overwrite=config.overwrite)
     # The measurements are on the disk before anything is drawn.

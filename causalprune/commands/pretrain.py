@@ -11,6 +11,7 @@ from causalprune.base.runtime import keyed_seed, make_deterministic, resolve_dev
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import check_distinct
+from causalprune.commands._sources import sources_of
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
@@ -22,14 +23,9 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model
 
 
-def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:
-    """The data and the untrained network that the options name.
-
-    Raises:
-        UsageError: An unknown model or data set, or a model that can't take this data.
-        DataError: Data that is missing or can't be used.
-    """
-    data_spec = DataSpec(
+def data_spec_of(config: PretrainConfig) -> DataSpec:
+    """The data set that the options name."""
+    return DataSpec(
         name=config.dataset,
         root=config.data_root,
         download=config.download,
@@ -37,6 +33,16 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
         split_seed=config.split_seed,
         augment=config.augment,  # type: ignore[arg-type]
     )
+
+
+def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:
+    """The data and the untrained network that the options name.
+
+    Raises:
+        UsageError: An unknown model or data set, or a model that can't take this data.
+        DataError: Data that is missing or can't be used.
+    """
+    data_spec = data_spec_of(config)
     data = load_data(data_spec)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
     spec = ModelSpec(config.model or default_model(data.input_shape), data.input_shape, data.num_outputs, hidden)
@@ -60,10 +66,11 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
     if config.init_from is not None:
         check_distinct(output.path, config.init_from)
         output.inputs["init_from"] = sha256_file(config.init_from)
+    output.sources = sources_of(config.model, data_spec_of(config), contents=config.check_contents)
     with output.exclusive():
         done = output.finished()
         if done is not None:
-            return output.publish(training_result(output, done, already_done=True))
+            return output.publish(training_result(output, done, reporter, already_done=True))
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -74,11 +75,17 @@ class ApplyMaskConfig(ComputeOptions):
         "Take a recording that the checkpoint to prune neither started nor ended, nor comes from.",
         affects_result=False,
     )
+    measure: bool = option(
+        True,
+        "Measure the network on validation samples before and after, if the data set can be read.",
+        affects_result=False,
+    )
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
 
-    def identity_fields(self) -> dict[str, Any]:
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All but ``deterministic``: a mask is computed on the CPU, where it has no effect."""
-        return {name: value for name, value in super().identity_fields().items() if name != "deterministic"}
+        return {name: value for name, value in super().written_out(stored).items() if name != "deterministic"}
 
     def check(self) -> None:
         """Require exactly one of sparsity and zero, and an iteration within the schedule."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,8 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.data.names import AUGMENTATIONS, check_dataset
-from causalprune.models.names import check_model_name
+from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, check_dataset
+from causalprune.models.names import check_model_name, default_model
 
 
 def store_option(help: str, **declared: Any) -> Any:
@@ -77,6 +78,11 @@ class ComputeOptions(OutputOptions):
         affects_result=False,
     )
     data_root: str = option("", "Folder of the data set's files.", affects_result=False)
+    check_contents: bool = option(
+        False,
+        "Remember and compare what is in the files of an imagefolder, too, not only their names and sizes.",
+        affects_result=False,
+    )
     trust_code: bool = option(
         False, "Run the package.module:factory that an input checkpoint names.", affects_result=False
     )
@@ -102,6 +108,13 @@ def _hidden(value: str) -> str | None:
     return None if all(p.strip().isdigit() and int(p) > 0 for p in parts) else "sizes such as 300,100"
 
 
+def usual_model(dataset: str) -> str:
+    """The model of a data set unless another is said; empty where only its files tell."""
+    if not isinstance(dataset, str) or dataset not in DATASETS:
+        return ""
+    return default_model((1,) if dataset in TABLES else (1, 1, 1))
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The model; pretrain chooses it, later commands read it from the checkpoint."""
@@ -119,6 +132,12 @@ class ModelOptions(Options):
         metavar="OLD=NEW",
         repeated=True,
     )
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """With the model that a named data set gets when none is said."""
+        values = super().written_out(stored)
+        return values | {"model": values["model"] or usual_model(values.get("dataset", ""))}
 
     def check(self) -> None:
         """Require key maps to have the form OLD=NEW, and a file that they apply to."""

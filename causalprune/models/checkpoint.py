@@ -62,6 +62,7 @@ class CheckpointInfo:
         ancestors: Hashes, by :meth:`ParameterIndex.digest`, of the weights of all checkpoints from which it was made.
         sources: Hashes of the user's code and data files that it was made with, by what they are; see
             :mod:`causalprune.commands._sources`.
+        checksum: SHA-256 over the description as it was read; equal for equal files.
     """
 
     stage: str
@@ -79,6 +80,7 @@ class CheckpointInfo:
     digest: str = ""
     ancestors: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
+    checksum: str = field(default="", compare=False)
 
     @property
     def sparsity(self) -> float:
@@ -232,7 +234,8 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
                 found=f"version {value['format_version']}",
                 remedy="install a newer causalprune",
             )
-        if value.pop("checksum") != _checksum(value):
+        checksum = value.pop("checksum")
+        if checksum != _checksum(value):
             raise ValueError("that doesn't match its checksum")
         index = ParameterIndex.from_json(value["parameters"], source)
         kept = {e.name: int(value["kept"][e.name]) for e in index}
@@ -247,6 +250,7 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
             data=DataSpec.from_json(value["data"], source),
             index=index,
             kept=kept,
+            checksum=checksum,
             **others,
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:

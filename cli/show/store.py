@@ -17,6 +17,7 @@ def info(result: Any) -> Any:
     parts = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)
     health = [Text("healthy", style="green")] if not result.problems else []
     health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
+    health += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
     return Group(Text(f"{result.kind} {result.path}"), *parts, *health)
 
 
@@ -30,8 +31,19 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
         made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
         state = f"{a['sparsity']:.2%}" if "sparsity" in a else a["rows"]
         made.add_row(a["name"], state, shown(a["bytes"], "bytes"), made_from)
-    evaluation = details["evaluation"]
-    return [made] if evaluation is None else [made, Text(), evaluation_table(evaluation)]
+    parts: list[Any] = [made] if details["artefacts"] else []  # codespell:ignore artefacts
+    if details["sweep"] is not None:
+        parts += [pairs(_sweep_lines(details["sweep"]))]
+    if details["evaluation"] is not None:
+        parts += [Text(), evaluation_table(details["evaluation"])]
+    return parts
+
+
+def _sweep_lines(s: dict[str, Any]) -> dict[str, str]:
+    lines = {"sweep": f"{s['rows']:,} of {s['points']:,} rows, {s['done']:,} of {counted(s['cells'], 'cell')}"}
+    lines |= {name: ", ".join(values) for name, values in s["settings"].items()}
+    lines["shared steps"] = ", ".join(f"{count} × {stage}" for stage, count in s["steps"].items()) or "none"
+    return lines | ({"not done yet": ", ".join(s["unfinished"])} if s["unfinished"] else {})
 
 
 def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
