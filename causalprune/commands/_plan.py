@@ -77,7 +77,9 @@ class PipelinePlan:
         record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
         # Configured in any case, so that an option that can't be used is refused.
         fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
-        mask = self._make(ApplyMaskConfig, "apply-mask", here, seed=seed, iteration=number + 1, rewind_from=rewind_from)
+        # Not measured: a training follows, and the evaluation at the end says what all of it cost.
+        values = {"seed": seed, "iteration": number + 1, "rewind_from": rewind_from, "measure": False}
+        mask = self._make(ApplyMaskConfig, "apply-mask", here, **values)
         require_served(mask, record)
         fitted = load_criterion(mask.criterion).needs & {"gamma", "dual_correlation"}
         return train, record, fit if fitted else None, mask

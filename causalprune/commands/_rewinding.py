@@ -78,7 +78,8 @@ def _require_ancestor(earlier: Checkpoint, run: RunPaths, source: Path, checkpoi
     sha256, at = checkpoint.sha256, source
     if sha256 == earlier.sha256:
         return
-    for sha256, at in earlier_files(checkpoint, run, source):
+    for earlier_hash, named_by in earlier_files(checkpoint, run, source):
+        sha256, at = earlier_hash, named_by
         if sha256 == earlier.sha256:
             return
     first = checkpoints_by_hash(run, source).get(sha256)

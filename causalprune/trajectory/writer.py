@@ -40,7 +40,8 @@ class RecordingWriter:
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
         untrained: Names of the parameters that no row has trained so far; noted with each commit.
-        end_weights: Hash of the weights after the last row, by ``ParameterIndex.digest``; noted at the end if it is set.
+        end_weights: Hash of the weights after the last row, by ``ParameterIndex.digest``; if it is set, it is noted at
+            the end.
 
     Args:
         recording: The recording.

@@ -148,12 +148,17 @@ def test_an_interrupted_loop_knows_where_it_was_left(tmp_path):
         raise Enough
 
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(Enough), Recorder(model, optimizer, tmp_path / "s.zarr", max_rows=9) as recorder:
-        for row in range(3):
-            loss = model(torch.randn(4, 30)).pow(2).mean()
-            optimizer.zero_grad()
-            loss.backward()
-            recorder.step(loss, measure if row == 2 else lambda: torch.tensor(0.5))
+
+    def train():
+        with Recorder(model, optimizer, tmp_path / "s.zarr", max_rows=9) as recorder:
+            for row in range(3):
+                loss = model(torch.randn(4, 30)).pow(2).mean()
+                optimizer.zero_grad()
+                loss.backward()
+                recorder.step(loss, measure if row == 2 else lambda: torch.tensor(0.5))
+
+    with pytest.raises(Enough):
+        train()
     reader = Store.open(tmp_path / "s.zarr").recording()
     assert (reader.finished, reader.num_rows) == (False, 2)
     index = ParameterIndex.from_model(model)

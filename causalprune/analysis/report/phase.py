@@ -124,8 +124,8 @@ def sparsities_to_add(sparsities: Sequence[float], reason: str) -> list[float]:
         reason: Why there is no drop, as :func:`phase_shift` says it.
 
     Returns:
-        New ones, ascending: beyond the largest, where every one halves the kept weights, or below the smallest. Empty if
-        others wouldn't help.
+        New ones, ascending: beyond the largest, where each keeps half of the weights of the one before, or below the
+        smallest. Empty if others wouldn't help.
     """
     low, kept = min(sparsities), 1 - max(sparsities)
     found: list[float] = []
