@@ -217,7 +217,7 @@ class CheckpointOutput(Work):
         if info.stage != self.stage:
             return f"the stage {info.stage or 'unknown'}"
         if self._is_same_work(info):
-            return f"{' and '.join(changed_sources(info.sources, self.sources))} as it was"
+            return f"the {' and the '.join(changed_sources(info.sources, self.sources))} before a change"
         mine, theirs = self.config.identity_fields(), self.config.written_out(info.config)
         names = [f"{k}={theirs[k]!r}" for k in mine if theirs[k] != mine[k]]
         if names:

@@ -24,7 +24,7 @@ from causalprune.base.json_files import decode_json, encode_json, is_sealed, rea
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import StoreUrl, lock_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.commands._sources import changed_sources, current_sources
+from causalprune.commands._sources import changed_sources, code_of
 from causalprune.commands.names import with_flags
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 
@@ -140,9 +140,8 @@ class Work:
         remedy = f"run `causalprune {made_by}` first, or name a --checkpoint" if made_by else ""
         checkpoint = load_checkpoint(path, remedy=remedy)
         self.inputs[role] = checkpoint.sha256
-        for what in changed_sources(checkpoint.info.sources, current_sources(checkpoint.info, self.config)):
-            if what.startswith("code "):
-                self.warn(SILENT, f"the {what} has changed since {path} was made: it may be another network now")
+        for what in changed_sources(checkpoint.info.sources, code_of(checkpoint.info)):
+            self.warn(SILENT, f"the {what} has changed since {path} was made: it may be another network now")
         return checkpoint
 
     def common(self, *, already_done: bool = False) -> dict[str, Any]:

@@ -24,11 +24,16 @@ def sources_of(model: str, data: DataSpec, *, contents: bool = False) -> dict[st
     Returns:
         By what they are, such as ``code of mine:net``; what isn't there is left out.
     """
-    found = {f"code of {name}": code_digest(name) for name in (model, data.name) if _is_code(name)}
+    found = _code_of(model, data.name)
     found[f"data of {data.name}"] = files_digest(data)
     if contents:
         found[f"contents of {data.name}"] = files_digest(data, contents=True)
     return {what: digest for what, digest in found.items() if digest}
+
+
+def code_of(info: CheckpointInfo) -> dict[str, str]:
+    """Hashes of the source code that a checkpoint names, as it is now."""
+    return _code_of(info.model.name, info.data.name)
 
 
 def current_sources(info: CheckpointInfo, config: Any) -> dict[str, str]:
@@ -48,5 +53,7 @@ def changed_sources(then: Mapping[str, str], now: Mapping[str, str]) -> list[str
     return [what for what in now if what in then and then[what] != now[what]]
 
 
-def _is_code(name: str) -> bool:
-    return is_factory(name) and not name.startswith("torchvision:")
+def _code_of(*names: str) -> dict[str, str]:
+    factories = (name for name in names if is_factory(name) and not name.startswith("torchvision:"))
+    found = {f"code of {name}": code_digest(name) for name in factories}
+    return {what: digest for what, digest in found.items() if digest}

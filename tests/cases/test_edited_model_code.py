@@ -22,7 +22,7 @@ def trained_then_edited(causalprune, folder):
 def test_the_same_command_does_not_take_it_for_done(causalprune, trained_then_edited):
     again = causalprune(*PRETRAIN)
     assert again.code == 5
-    assert "found a result of code of edited:net as it was" in again.error
+    assert "found a result of the code of edited:net before a change" in again.error
 
 
 def test_evaluate_refuses_or_warns(causalprune, trained_then_edited):

@@ -107,7 +107,7 @@ def test_a_changed_folder_is_no_nothing_to_do(pets, tmp_path, capsys):
     image(tmp_path / "pets/train/cat/new.png", 1)
     assert call(*pets, "-q") == 5
     error = capsys.readouterr().err
-    assert "found a result of data of imagefolder:" in error
+    assert "found a result of the data of imagefolder:" in error
     assert "--overwrite" in error
     assert checkpoint.read_bytes() == before
     assert call(*pets, "--overwrite", "-q") == 0
