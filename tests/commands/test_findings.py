@@ -5,6 +5,7 @@ import json
 import pytest
 from commands import call, call_json
 
+from causalprune.base.errors import DataError
 from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
 
 
@@ -41,7 +42,7 @@ def test_a_training_at_the_baseline(measured, said):
 @pytest.mark.parametrize(
     ("score", "dense", "says"),
     [
-        (0.9, 0.95, ""),
+        (0.92, 0.95, ""),
         (0.855, 0.9, "pruning cost 11%"),
         (0.87, 0.9, ""),
         (0.5, 0.9, "pruning left nothing"),
@@ -100,7 +101,11 @@ def test_apply_mask_measures_what_it_can_and_needs_no_data(run, tmp_path, capsys
     assert metrics["validation"]["samples"] == 46
     told = json.loads((run / "results/apply-mask.json").read_text())["metrics"]
     assert (metrics["validation"], metrics["validation_before"]) == (told["validation"], told["validation_before"])
-    monkeypatch.setattr("causalprune.data.datasets.DATASETS", {})
+
+    def gone(*args, **kwargs):
+        raise DataError("data set", found="nothing")
+
+    monkeypatch.setattr("causalprune.commands._measuring.load_data", gone)
     said = call_json(capsys, *prune, "--run", tmp_path / "b")
     assert said["metrics"]["validation"] is None
     assert said["warnings"] == []
@@ -144,3 +149,13 @@ def test_cross_validation_says_when_the_best_alpha_is_at_an_end(tmp_path, capsys
     alphas = call_json(capsys, *fit[:5], "--alpha-min-ratio", "1e-6", "--run", tmp_path, "--name", "wide",
                        "--store", tmp_path / "caused.zarr")  # fmt: skip
     assert not any("chose the first" in one for one in alphas["warnings"])
+
+
+def test_a_run_says_what_its_pruning_cost(tmp_path, capsys):
+    run = ["run", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--iterations", "1"]
+    run += ["--sparsity", "0.97", "--criterion", "random", "--pretrain-epochs", "8", "--train-epochs", "0"]
+    run += ["--record-epochs", "1", "--posttrain-epochs", "0", "--run", tmp_path]
+    for _ in ("made", "found"):
+        (warning,) = call_json(capsys, *run)["warnings"]
+        assert warning.startswith("pruning ")
+        assert "lower --sparsity, in more --iterations" in warning

@@ -14,7 +14,7 @@ from causalprune.base.errors import CausalpruneError, CorruptError, DataError, E
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.commands._findings import evaluation_findings, training_findings
+from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
 from causalprune.commands._lineage import recorded_hash, stale_checkpoints, stale_line
 from causalprune.commands._output import SCHEMA_VERSION, require_unaltered
 from causalprune.commands.info.results import check_results, describe_sweep
@@ -198,8 +198,17 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
             role: hashes.get(digest, digest[:12]) for role, digest in artifact.pop("inputs").items() if digest
         }
     evaluation = _evaluation(run, problems)
-    problems.warnings += evaluation_findings(evaluation) if evaluation else []
+    problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
     return {"artefacts": artifacts, "evaluation": evaluation, "sweep": sweep}  # codespell:ignore artefacts
+
+
+def _pruning_findings(run: RunPaths) -> list[str]:
+    """What pruning cost by the validation metrics in the headers, where nothing has been evaluated yet."""
+    try:
+        final, dense = (read_checkpoint_info(path).metrics.get("validation") for path in (run.final, run.pretrained))
+    except (CorruptError, DataError):
+        return []
+    return pruning_findings(final, dense, "validation")
 
 
 def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], str]:

@@ -68,8 +68,10 @@ def describe_sweep(paths: SweepPaths, problems: Problems, *, verify: bool) -> di
         _compare([step / DONE], problems)
         check_results(RunPaths(step), problems)
     rows = [{"cell": e["cell"], **measured[e["cell"]], **e["settings"]} for e in entries if e["cell"] in measured]
-    # A cell that is done is in the table a moment later, so a table that has fewer rows isn't altered.
-    if altered == len(problems.lines) and any(row not in rows for row in _table(paths)):
+    # A cell that is done is in the table a moment later, and one that somebody deleted is to be measured again.
+    missing = set(cells) - measured.keys()
+    table = [row for row in _table(paths) if not (isinstance(row, dict) and row.get("cell") in missing)]
+    if altered == len(problems.lines) and any(row not in rows for row in table):
         problems.add_damage([f"{paths.table} isn't what the cells say: run the same sweep again, which writes it anew"])
     if len(measured) < len(cells):
         problems.lines.append(
