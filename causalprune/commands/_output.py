@@ -227,10 +227,10 @@ def require_unaltered(path: Path) -> dict[str, Any]:
         StorageError: The file system refused.
     """
     value = read_json(path)
-    known = isinstance(value, dict) and isinstance(value.get("stage"), str) and isinstance(value.get("metrics"), dict)
-    if not known:
+    kinds = {"schema_version": int, "stage": str, "metrics": dict}
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in kinds.items()):
         return {}
-    if (value.get("schema_version") != 1 or _SEAL in value) and not is_sealed(value, _SEAL):
+    if (value["schema_version"] != 1 or _SEAL in value) and not is_sealed(value, _SEAL):
         raise CorruptError(
             f"{path}",
             expected=f"the result of {value['stage']} as it was written",
