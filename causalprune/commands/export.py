@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import LATENCY_BATCHES, flops, latency
+from causalprune.analysis.cost import LATENCY_BATCHES, latency
+from causalprune.analysis.flops import flops
 from causalprune.base.errors import UsageError
 from causalprune.base.files import atomic_file, make_directory, remove_partials
 from causalprune.base.json_files import sha256_file

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +14,7 @@ from .tables import counted, facts, notes, records, shown, spaced, table
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
 _MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
-_LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:.2%"}
+_LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:share"}
 
 
 def pretrain(result: Any) -> Any:
@@ -26,7 +26,7 @@ def pretrain(result: Any) -> Any:
     if v.get("r2") is not None:
         lines["validation R²"] = f"{v['r2']:.4f}"
     if result.sparsity:
-        lines["sparsity"] = f"{result.sparsity:.2%} of prunable weights"
+        lines["sparsity"] = f"{shown(result.sparsity, 'share')} of prunable weights"
     return lines
 
 
@@ -61,7 +61,7 @@ def run(result: Any) -> Any:
     columns = {"iteration": "iteration", "rows": "rows:,", "stored": "stored_bytes:bytes"}
     if any(line["num_nonzero"] is not None for line in result.iterations):
         columns |= {"R²": "r2:.3g", "nonzero γ": "num_nonzero:,"}
-    columns["sparsity"] = "sparsity:.2%"
+    columns["sparsity"] = "sparsity:share"
     return spaced(records(columns, result.iterations, named=False, pad_edge=True), evaluate(result))
 
 
@@ -81,8 +81,14 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         records(_LAYERS, result["layers"]),
         _flatness(result) if result.get("flatness_samples") else None,
         _cost(result["cost"]) if result.get("cost") else None,
-        notes(FLOPS_UNIT, NO_SPEEDUP),
+        notes(*_flops_notes(result.get("flops_uncounted")), NO_SPEEDUP),
     )
+
+
+def _flops_notes(uncounted: Sequence[str] | None) -> list[str]:
+    """What the FLOPs are, and which operations they lack."""
+    without = f" Not counted, because nothing tells how: {', '.join(uncounted)}." if uncounted else ""
+    return [f"{FLOPS_UNIT}{without}"]
 
 
 def _summary(result: Mapping[str, Any]) -> Table:
@@ -99,8 +105,8 @@ def _summary(result: Mapping[str, Any]) -> Table:
     metric("R²", "r2", ".4f")
     metric("mean absolute error", "mae", ".4g")
     metric("loss", "loss", ".4f")
-    made.add_row("sparsity over prunable weights", "", f"{result['sparsity_prunable']:.2%}")
-    made.add_row("sparsity over all parameters", "", f"{result['sparsity_all']:.2%}")
+    made.add_row("sparsity over prunable weights", "", shown(result["sparsity_prunable"], "share"))
+    made.add_row("sparsity over all parameters", "", shown(result["sparsity_all"], "share"))
     made.add_row("nonzero parameters", f"{result['parameters_total']:,}", f"{result['parameters_nonzero']:,}")
     made.add_row("FLOPs per sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
     if "bytes_csr" in result:
@@ -166,4 +172,8 @@ def export(result: Any) -> Any:
         lines[f"latency, batch {batch_size}"] = f"{times} ({seconds['before'] / seconds['after']:.2f}× as fast)"
     columns = {"layer": "name", "units": "units:,", "all weights pruned": "dead:,", "removed": "removed:,"}
     note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
-    return spaced(facts(result, lines), records(columns, c["layers"], pad_edge=True), notes(FLOPS_UNIT, note))
+    return spaced(
+        facts(result, lines),
+        records(columns, c["layers"], pad_edge=True),
+        notes(*_flops_notes(c.get("flops_uncounted")), note),
+    )

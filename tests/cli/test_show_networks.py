@@ -61,6 +61,14 @@ def test_both_sparsities_are_named_by_what_they_are_a_fraction_of():
     assert row(text, "sparsity over all parameters") == ["89.88%"]
 
 
+def test_a_sparsity_below_one_never_rounds_to_all():
+    layer = {"name": "fc1.weight", "shape": [1000, 1000], "total": 10**6, "kept": 7, "sparsity": 1 - 7e-6}
+    text = printed(classification(sparsity_prunable=0.99999937, sparsity_all=1.0, layers=[layer]))
+    assert row(text, "sparsity over prunable weights") == ["99.99994%"]
+    assert row(text, "sparsity over all parameters") == ["100.00%"]
+    assert row(text, "fc1.weight") == ["1,000,000", "7", "99.9993%"]
+
+
 def test_every_layer_has_a_line():
     text = printed(classification())
     assert row(text, "conv1.weight") == ["1,500", "375", "75.00%"]
@@ -73,6 +81,17 @@ def test_zeros_promise_no_speed():
 
 def test_what_a_flop_is() -> None:
     assert FLOPS_UNIT in printed(classification())
+
+
+def test_operations_that_are_not_counted_are_named() -> None:
+    text = " ".join(printed(classification(flops_uncounted=["_fft_r2c", "torchvision::deform_conv2d"])).split())
+    assert "Not counted, because nothing tells how: _fft_r2c, torchvision::deform_conv2d." in text
+    assert "Not counted" not in printed(classification(flops_uncounted=[]))
+
+
+def test_there_is_no_line_for_a_top5_of_few_classes() -> None:
+    reference = {"loss": 0.7999, "top1": 0.7312, "top5": None, "file_bytes": 2_628_000}
+    assert "top-5" not in printed(classification(top5=None, reference=reference))
 
 
 def test_peak_memory_says_what_it_leaves_out() -> None:
