@@ -64,9 +64,9 @@ def test_both_sparsities_are_named_by_what_they_are_a_fraction_of():
 def test_a_sparsity_below_one_never_rounds_to_all():
     layer = {"name": "fc1.weight", "shape": [1000, 1000], "total": 10**6, "kept": 7, "sparsity": 1 - 7e-6}
     text = printed(classification(sparsity_prunable=0.99999937, sparsity_all=1.0, layers=[layer]))
-    assert row(text, "sparsity over prunable weights") == ["99.99994%"]
+    assert row(text, "sparsity over prunable weights") == ["99.9999%"]
     assert row(text, "sparsity over all parameters") == ["100.00%"]
-    assert row(text, "fc1.weight") == ["1,000,000", "7", "99.9993%"]
+    assert row(text, "fc1.weight") == ["1,000,000", "7", "99.999%"]
 
 
 def test_every_layer_has_a_line():
