@@ -18,6 +18,7 @@ from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.models.export.formats import to_csr
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.wrappers import plain_copy
 from causalprune.pruning.compact import compact_model
 
 LATENCY_BATCHES = (1, 64)
@@ -55,7 +56,11 @@ def stored_bytes(weights: Mapping[str, torch.Tensor], keep: Mapping[str, torch.T
 
 
 def measure_cost(
-    model: nn.Module, index: ParameterIndex, keep: Mapping[str, torch.Tensor], input_shape: tuple[int, ...]
+    model: nn.Module,
+    index: ParameterIndex,
+    keep: Mapping[str, torch.Tensor],
+    samples: torch.Tensor,
+    held_out: torch.Tensor | None = None,
 ) -> dict[str, Any]:
     """Measure a network, and its compact version if it has one.
 
@@ -63,7 +68,8 @@ def measure_cost(
         model: The network with its pruned weights at zero; it stays as it is.
         index: Its prunable parameters.
         keep: Bool tensors by parameter name, True for unpruned.
-        input_shape: Shape of one sample.
+        samples: (N, …) normalized inputs; see :func:`causalprune.pruning.compact.compact_model`.
+        held_out: (M, …) others.
 
     Returns:
         ``device`` and ``threads``; ``latency``, seconds per forward pass, and ``peak_memory``, bytes of weights and
@@ -73,10 +79,12 @@ def measure_cost(
     """
     compact, reason = None, None
     try:
-        compact = compact_model(model, index, keep, input_shape).model
+        compact = compact_model(model, index, keep, samples, held_out).model
     except (DataError, MismatchError, UsageError) as error:
         reason = str(error)
-    models = [model] if compact is None else [model, compact]
+    # Both as their classes compute them, not one of them compiled.
+    models = [plain_copy(model), *([] if compact is None else [compact])]
+    input_shape = tuple(samples.shape[1:])
 
     def named(values: Sequence[float]) -> dict[str, float | None]:
         return {"dense": values[0], "compact": values[1] if len(values) > 1 else None}

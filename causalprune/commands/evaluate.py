@@ -16,7 +16,7 @@ from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import percent
-from causalprune.commands._network import load_network, set_up
+from causalprune.commands._network import load_network, samples_of, set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.config.evaluate import EvaluateConfig
@@ -101,7 +101,10 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         "cost": None,
     }
     if config.cost:
-        timed = measure_cost(model, info.index, mask.tensors(), info.model.input_shape)
+        samples, held_out = (
+            samples_of(data, split, device, num_workers=config.num_workers) for split in ("train", "test")
+        )
+        timed = measure_cost(model, info.index, mask.tensors(), samples, held_out)
         evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
     evaluation |= _measure_flatness(config, model, mask, data, device)
     result = EvaluateResult(**work.common(), evaluation=evaluation)

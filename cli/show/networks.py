@@ -52,8 +52,29 @@ def record(result: Any) -> Any:
 
 def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
-    lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
+    now, before = (shown(value, "share") for value in (result.sparsity, result.sparsity_before))
+    lines = {"sparsity": f"{now} of prunable weights (before: {before})"}
+    if result.frozen:
+        of_trained = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} trained weights"
+        lines["sparsity"] = f"{of_trained}, {lines['sparsity']}"
+        lines["left alone"] = f"{', '.join(result.frozen)} (frozen or never trained)"
+    if result.inseparable:
+        lines["kept whole"] = f"{', '.join(result.inseparable)} (their channels can't be removed one by one)"
+    if result.unmoved:
+        share = shown(result.unmoved / result.candidates, "share")
+        lines["never moved"] = f"{result.unmoved:,} weights ({share}): gradient 0, or steps lost in rounding"
+    if result.lasso is not None:
+        lines["kept by the Lasso"] = _lasso(result.lasso)
     return spaced(facts(result, lines), records(_LAYERS, result.layers, pad_edge=True))
+
+
+def _lasso(found: Mapping[str, Any]) -> str:
+    """How many columns have γ ≠ 0, and why there can't be more of them."""
+    kept = f"{found['nonzero']:,} of {found['columns']:,} {found['what']} (γ ≠ 0)"
+    if found["most"] is None:
+        return kept
+    bound = f"T = {found['rows']:,} rows" + (", per layer" if found["most"] > found["rows"] else "")
+    return f"{kept}; a Lasso keeps at most as many as it has rows, {bound}, so more --steps keep more"
 
 
 def run(result: Any) -> Any:
