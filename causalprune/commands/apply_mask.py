@@ -191,7 +191,7 @@ def _warn(
     if frozen:
         count = selection.mask.index.total - selection.candidates
         reporter.warn(
-            f"frozen or never trained, so left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)"
+            f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)"
         )
     if inseparable:
         reporter.warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
