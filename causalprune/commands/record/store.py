@@ -29,6 +29,7 @@ class DiscardingWriter:
     """
 
     rows_appended = 0
+    untrained: tuple[str, ...] = ()
 
     def __init__(self, columns: int) -> None:
         self._row = np.empty(columns, np.float32)
