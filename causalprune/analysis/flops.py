@@ -5,18 +5,21 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from torch._ops import HigherOrderOperator
+from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from causalprune.models.modes import evaluation_mode
+from causalprune.models.wrappers import prunable_weights
 
 _ATEN = torch.ops.aten
 
@@ -52,12 +55,25 @@ def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, tor
         input_shape: Shape of one sample.
         keep: Bool tensors by parameter name, True for unpruned; None for a dense network.
     """
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    counter = _Counter({name: (parameters[name].detach(), ~mask) for name, mask in (keep or {}).items()})
+    counter = _Counter()
     device = next(model.parameters()).device
-    with evaluation_mode(model), _unfused(), torch.no_grad(), counter:
+    with ExitStack() as stack:
+        for context in (evaluation_mode(model), _unfused(), torch.no_grad(), parametrize.cached()):
+            stack.enter_context(context)
+        for name, parameter, layer in prunable_weights(model)[0]:
+            if keep and name in keep:
+                counter.prune(parameter, ~keep[name])
+                # Under torch.nn.utils.prune and spectral normalization, the layer's weight is computed at every call.
+                computes = partial(_prune_computed, counter, ~keep[name])
+                stack.enter_context(layer.register_forward_pre_hook(computes))
+        stack.enter_context(counter)
         model(torch.zeros(1, *input_shape, device=device))
     return Flops(counter.dense, round(counter.theoretical), tuple(sorted(counter.uncounted)))
+
+
+def _prune_computed(counter: _Counter, mask: torch.Tensor, layer: nn.Module, _: Any) -> None:
+    if "weight" not in layer._parameters:
+        counter.prune(layer.weight, mask)  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -73,23 +89,22 @@ def _unfused() -> Iterator[None]:
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts what is computed while it is active.
-
-    Args:
-        pruned: A weight, and True for its pruned elements, by name.
-    """
+    """Counts what is computed while it is active."""
 
     supports_higher_order_operators = True
 
-    def __init__(self, pruned: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.dense, self.theoretical = 0, 0.0
         self.uncounted: set[str] = set()
-        self._pruned: dict[int, tuple[int, torch.Tensor]] = {}
-        for weight, mask in pruned.values():
-            # In the memory layout of the weight, so that a view of it is the same view of the mask.
-            layout = torch.empty_like(weight, dtype=torch.bool).copy_(mask)
-            self._pruned[weight.untyped_storage().data_ptr()] = (weight.storage_offset(), layout)
+        self._pruned: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def prune(self, weight: torch.Tensor, mask: torch.Tensor) -> None:
+        """Skip the elements of a weight where ``mask`` is True."""
+        # In the memory layout of the weight, so that a view of it is the same view of the mask. The weight is kept,
+        # or another tensor could take its place in memory.
+        layout = torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
+        self._pruned[weight.untyped_storage().data_ptr()] = (weight, layout)
 
     def __torch_dispatch__(
         self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
@@ -115,10 +130,11 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The share of an operand's elements that aren't pruned."""
         if operand.layout != torch.strided:
             return 1.0
-        offset, mask = self._pruned.get(operand.untyped_storage().data_ptr(), (0, None))
-        if mask is None:
+        found = self._pruned.get(operand.untyped_storage().data_ptr())
+        if found is None:
             return 1.0
-        part = mask.as_strided(operand.shape, operand.stride(), operand.storage_offset() - offset)
+        weight, mask = found
+        part = mask.as_strided(operand.shape, operand.stride(), operand.storage_offset() - weight.storage_offset())
         return 1 - int(part.count_nonzero()) / max(1, part.numel())
 
 

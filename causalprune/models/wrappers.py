@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -45,6 +46,10 @@ def plain_copy(model: nn.Module) -> nn.Module:
     A function that replaces ``forward`` of one object, as in ``model.forward = torch.compile(model.forward)``, would
     go on computing with the original's weights.
     """
+    for module in model.modules():
+        # Weights that a hook computes at every call; only leaves of the graph can be copied.
+        computed = {k: v.detach() for k, v in vars(module).items() if isinstance(v, torch.Tensor) and not v.is_leaf}
+        vars(module).update(computed)
     twin = uncompiled(copy.deepcopy(model)).eval()
     for module in twin.modules():
         if type(module).forward is not nn.Module.forward:

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations, prune
 
 from causalprune.analysis.flops import flops
 from causalprune.models.parameters import ParameterIndex
@@ -152,3 +153,19 @@ def test_the_layout_of_a_weight_does_not_matter():
     keep[:, 0] = False
     found = flops(model, (2, 5, 5), {"layers.0.weight": keep})
     assert (found.dense, found.theoretical) == (2 * 4 * 2 * 9 * 9, 2 * 4 * 9 * 9)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "uses", "more"),
+    [(lambda layer: prune.identity(layer, "weight"), 1, 0), (parametrizations.spectral_norm, 2, 2 * 5)],
+    ids=["torch prune", "spectral norm"],
+)
+def test_a_weight_that_is_computed_is_skipped_where_its_original_is_zero(wrap, uses, more):
+    """Spectral normalization multiplies a vector with the weight, and the five results with another one."""
+    torch.manual_seed(0)
+    model = nn.Sequential(wrap(nn.Linear(6, 5)), nn.Linear(5, 4))
+    keep = {entry.name: torch.rand(entry.shape) < 0.4 for entry in ParameterIndex.from_model(model)}
+    first, second = (int(mask.sum()) for mask in keep.values())
+    found = flops(model, (6,), keep)
+    assert found.dense == 2 * uses * 30 + more + 2 * 20
+    assert found.theoretical == 2 * uses * first + more + 2 * second

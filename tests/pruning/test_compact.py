@@ -298,3 +298,79 @@ def test_measured_cost_of_a_network_without_dead_units_says_why() -> None:
     assert cost["latency"]["64"]["dense"] > 0
     assert cost["latency"]["64"]["compact"] is None
     assert cost["peak_memory"]["64"]["dense"] > cost["peak_memory"]["1"]["dense"]
+
+
+class Gated(nn.Module):
+    """Multiplies its hidden units with what is positive in the mean of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+        nn.init.constant_(self.first.bias, 0.5)
+
+    def forward(self, inputs):
+        gate = torch.relu(inputs.mean(1, keepdim=True))
+        return self.second(torch.relu(self.first(inputs)) * gate) + inputs[:, :2]
+
+
+@pytest.fixture
+def gated():
+    torch.manual_seed(0)
+    model = Gated().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][:3] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    return model, index, keep
+
+
+def test_a_channel_that_some_sample_changes_stays(gated) -> None:
+    shut, one_open = -torch.rand(99, 4), torch.ones(1, 4)
+    assert sum(layer.removed for layer in compact_model(*gated, shut).layers) == 3
+    with pytest.raises(DataError, match="depend on the input nevertheless"):
+        compact_model(*gated, torch.cat([shut, one_open]))
+
+
+def test_the_networks_are_compared_on_other_samples_than_those_that_decided(gated) -> None:
+    shut, one_open = -torch.rand(99, 4), torch.ones(1, 4)
+    with pytest.raises(MismatchError, match=r"expected the outputs of the masked network, found a difference of"):
+        compact_model(*gated, shut, torch.cat([shut, one_open]))
+
+
+def test_constants_may_differ_in_their_last_bit() -> None:
+    """Vectorized kernels round some elements of a tensor otherwise than the rest."""
+
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            last_bits = 1 + torch.finfo(torch.float32).eps * torch.arange(len(inputs))[:, None]
+            return self.second(self.first(inputs) * last_bits)
+
+    torch.manual_seed(0)
+    model = Noisy().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][:3] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    assert [layer.removed for layer in compact_model(model, index, keep, samples((4,), 3)).layers] == [2, 0]
+
+
+def test_a_layer_whose_weight_a_function_uses_keeps_its_channels() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            return nn.functional.linear(self.first(inputs), self.second.weight, self.second.bias)
+
+    model = Functional().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][:3] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    with pytest.raises((DataError, MismatchError)):
+        compact_model(model, index, keep, samples((4,)))
