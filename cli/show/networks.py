@@ -73,8 +73,8 @@ def _lasso(found: Mapping[str, Any]) -> str:
     kept = f"{found['nonzero']:,} of {found['columns']:,} {found['what']} (γ ≠ 0)"
     if found["most"] is None:
         return kept
-    bound = f"T = {found['rows']:,} rows" + (", per layer" if found["most"] > found["rows"] else "")
-    return f"{kept}; a Lasso keeps at most as many as it has rows, {bound}, so more --steps keep more"
+    where = " in each layer" if found["most"] > found["rows"] else ""
+    return f"{kept}; a Lasso keeps at most T{where}, the {counted(found['rows'], 'row')} of its recording"
 
 
 def run(result: Any) -> Any:
