@@ -17,7 +17,7 @@ from causalprune.base.progress import SILENT, LabelledReporter, Reporter
 from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
-from causalprune.commands.apply_mask import apply_mask
+from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain

@@ -141,7 +141,7 @@ def compare_outputs(first: nn.Module, second: nn.Module, inputs: torch.Tensor) -
     The difference is infinite where the shapes differ, and NaN where an output is.
     """
     off, largest = torch.zeros(()), torch.zeros(())
-    for part in inputs.split(_BATCH):
+    for part in torch.split(inputs, _BATCH):
         expected, found = first(part), second(part)
         if expected.shape != found.shape:
             return float("inf"), float(expected.abs().max())
@@ -247,6 +247,6 @@ def _ranges(model: nn.Module, inputs: torch.Tensor) -> dict[nn.Module, tuple[tor
         for module in model.modules():
             if isinstance(module, PrunableLayer):
                 hooks.enter_context(module.register_forward_pre_hook(look))
-        for part in inputs.split(_BATCH):
+        for part in torch.split(inputs, _BATCH):
             model(part)
     return seen

@@ -16,11 +16,17 @@ from causalprune.base.paths import RunPaths, StoreUrl
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import resolve_device
 from causalprune.base.units import parse_bytes, percent
-from causalprune.commands._candidates import frozen_tensors, kept_by_lasso, listed, samples_to_try, unmoved
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct
-from causalprune.commands._rewinding import load_earlier
+from causalprune.commands.apply_mask.candidates import (
+    frozen_tensors,
+    kept_by_lasso,
+    listed,
+    samples_to_try,
+    unmoved,
+)
+from causalprune.commands.apply_mask.rewinding import load_earlier
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
@@ -33,7 +39,7 @@ from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
 from causalprune.trajectory import Fit, RecordingReader, Store
 
-_NOTHING_KNOWN = {"frozen": [], "inseparable": [], "unmoved": None, "lasso": None}
+_NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "inseparable": [], "unmoved": None, "lasso": None}
 
 OFF_TARGET = 0.01
 """How far the sparsity of whole groups may be from the target without a warning."""
