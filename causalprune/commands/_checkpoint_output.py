@@ -19,7 +19,7 @@ from causalprune.base.progress import Reporter
 from causalprune.base.runtime import processes
 from causalprune.base.signals import StopRequest, stop_requests
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, write_result
-from causalprune.commands._sources import changed_sources, current_sources
+from causalprune.commands.provenance.sources import changed_sources, current_sources
 from causalprune.models.checkpoint import (
     Checkpoint,
     CheckpointInfo,

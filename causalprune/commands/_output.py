@@ -24,8 +24,8 @@ from causalprune.base.json_files import decode_json, encode_json, is_sealed, rea
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import StoreUrl, lock_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.commands._sources import changed_sources, code_of
 from causalprune.commands.names import with_flags
+from causalprune.commands.provenance.sources import changed_sources, code_of
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 
 SCHEMA_VERSION = 2

@@ -11,8 +11,8 @@ from causalprune.base.runtime import keyed_seed, make_deterministic, resolve_dev
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import check_distinct
-from causalprune.commands._sources import sources_of
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
+from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import CheckpointInfo

@@ -18,7 +18,7 @@ from causalprune.base.progress import SILENT, LabelledReporter, Reporter
 from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
-from causalprune.commands.apply_mask import apply_mask
+from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
@@ -29,8 +29,8 @@ from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.groups import groups_per_tensor
+from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 
 

@@ -32,7 +32,9 @@ class ApplyMaskConfig(ComputeOptions):
     """
 
     sparsity: float | None = option(
-        None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
+        None,
+        "Fraction of prunable weights that are zero afterwards, in [0, 1); frozen ones don't count.",
+        check=fraction,
     )
     zero: bool = option(
         False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity by a criterion."
@@ -51,6 +53,11 @@ class ApplyMaskConfig(ComputeOptions):
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=SPARSITY_SCHEDULES)
     iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
     iterations: int = option(1, "Iterations of the schedule.", check=at_least(1))
+    prune_frozen: bool = option(
+        False,
+        "Also prune tensors that weren't trained while recording (frozen, outside the optimizer, or without a "
+        "gradient); they are left alone otherwise, and --sparsity is of the others.",
+    )
     rewind: str = option(
         "none", "Weights after the mask: as they are, as before the recording, or as pretrained.", check=one_of(REWINDS)
     )
@@ -84,8 +91,12 @@ class ApplyMaskConfig(ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect."""
-        return {name: value for name, value in super().written_out(stored).items() if name != "deterministic"}
+        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect.
+
+        ``prune_frozen`` is left out at its default, so that results of before it existed keep their identity.
+        """
+        known = super().written_out(stored).items()
+        return {name: value for name, value in known if name != "deterministic" and (name != "prune_frozen" or value)}
 
     def check(self) -> None:
         """Require exactly one of sparsity and zero, and an iteration within the schedule."""

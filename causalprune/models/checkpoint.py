@@ -61,7 +61,7 @@ class CheckpointInfo:
         digest: SHA-256 over all tensors.
         ancestors: Hashes, by :meth:`ParameterIndex.digest`, of the weights of all checkpoints from which it was made.
         sources: Hashes of the user's code and data files that it was made with, by what they are; see
-            :mod:`causalprune.commands._sources`.
+            :mod:`causalprune.commands.provenance.sources`.
         checksum: SHA-256 over the description as it was read; equal for equal files.
     """
 

@@ -17,6 +17,7 @@ from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.names import MODELS, check_model_name
+from causalprune.models.wrappers import uncompiled
 
 
 def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Module:
@@ -114,7 +115,8 @@ def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...],
         model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
     if not isinstance(model, nn.Module):
         raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
-    return model
+    # A wrapper would rename every tensor; training compiles the network itself if it is told to.
+    return uncompiled(model)
 
 
 @contextmanager

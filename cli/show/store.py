@@ -29,7 +29,7 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
     made.add_column("made from", overflow="fold")
     for a in details["artefacts"]:  # codespell:ignore artefacts
         made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
-        state = f"{a['sparsity']:.2%}" if "sparsity" in a else a["rows"]
+        state = shown(a["sparsity"], "share") if "sparsity" in a else a["rows"]
         made.add_row(a["name"], state, shown(a["bytes"], "bytes"), made_from)
     parts: list[Any] = [made] if details["artefacts"] else []  # codespell:ignore artefacts
     if details["sweep"] is not None:
@@ -47,11 +47,12 @@ def _sweep_lines(s: dict[str, Any]) -> dict[str, str]:
 
 
 def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
+    sparsity = shown(details["sparsity"], "share")
     lines = {
         "written by": details["stage"],
         "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
         "data": details["data"]["name"],
-        "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({details['sparsity']:.2%} sparse)",
+        "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
         "size": shown(details["file_bytes"], "bytes"),
         "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",
         "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),

@@ -47,13 +47,11 @@ def test_the_columns_of_a_wrapped_network_have_the_networks_names(folder, wrap):
     assert [entry["name"] for entry in index] == ["0.weight", "2.weight"]
 
 
-@pytest.mark.xfail(strict=True, reason="the copy of a compiled network has other names: KeyError, exit 1")
 def test_the_cost_of_a_compiled_network_is_measured(causalprune, pruned):
     result = causalprune("evaluate", "--cost", *pruned)
     assert result.code == 0, result.error
 
 
-@pytest.mark.xfail(strict=True, reason="the copy of a compiled network has other names: KeyError, exit 1")
 def test_a_compiled_network_is_exported_compact_or_refused(causalprune, pruned):
     result = causalprune("export", "--compact", *pruned)
     assert result.code == 0 or result.refuses("compact", codes=(3, 5)), result.error

@@ -105,7 +105,7 @@ def test_apply_mask_measures_what_it_can_and_needs_no_data(run, tmp_path, capsys
     def gone(*args, **kwargs):
         raise DataError("data set", found="nothing")
 
-    monkeypatch.setattr("causalprune.commands._measuring.load_data", gone)
+    monkeypatch.setattr("causalprune.commands.apply_mask.measuring.load_its_data", gone)
     said = call_json(capsys, *prune, "--run", tmp_path / "b")
     assert said["metrics"]["validation"] is None
     assert said["warnings"] == []

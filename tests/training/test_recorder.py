@@ -13,7 +13,8 @@ from torch.nn import functional
 from causalprune.base.errors import DataError, UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.training.recorder import Recorder, disable_dropout
+from causalprune.models.modes import disable_dropout
+from causalprune.training.recorder import Recorder
 from causalprune.trajectory import Store
 
 LR, STEPS, BATCH = 0.05, 6, 8

@@ -15,7 +15,6 @@ from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
-from causalprune.commands._lineage import recorded_hash, stale_checkpoints, stale_line
 from causalprune.commands._output import SCHEMA_VERSION, require_unaltered
 from causalprune.commands.info.results import check_results, describe_sweep
 from causalprune.commands.info.store_description import (
@@ -26,6 +25,7 @@ from causalprune.commands.info.store_description import (
     step_norms,
 )
 from causalprune.commands.names import with_flags
+from causalprune.commands.provenance.lineage import recorded_hash, stale_checkpoints, stale_line
 from causalprune.config.info import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.trajectory import Store

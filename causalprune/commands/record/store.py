@@ -30,6 +30,7 @@ class DiscardingWriter:
 
     rows_appended = 0
     end_weights = ""
+    untrained: tuple[str, ...] = ()
 
     def __init__(self, columns: int) -> None:
         self._row = np.empty(columns, np.float32)

@@ -11,7 +11,7 @@ from typing import Any
 
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.json_files import seal, write_json
-from causalprune.commands._sources import changed_sources
+from causalprune.commands.provenance.sources import changed_sources
 from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
 from causalprune.commands.sweep.steps import Recorded, Sources, Step, last_step
 from causalprune.config.sweep import SweepConfig

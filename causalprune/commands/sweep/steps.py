@@ -15,8 +15,8 @@ from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
 from causalprune.base.specs import DataSpec
 from causalprune.commands._plan import PipelinePlan
-from causalprune.commands._sources import sources_of
 from causalprune.commands.pretrain import data_spec_of
+from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex

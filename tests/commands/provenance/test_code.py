@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from causalprune.base.user_sources import code_digest
+from causalprune.commands.provenance.code import code_digest
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,8 +13,8 @@ from torch import nn
 from causalprune.base.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
 from causalprune.base.progress import logger
 from causalprune.base.runtime import resolve_device
+from causalprune.commands._network import load_its_data
 from causalprune.config.shared import ComputeOptions
-from causalprune.data.datasets import load_data
 from causalprune.data.splits import spread
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.training.metrics import evaluate_model
@@ -25,28 +26,24 @@ _NOT_AT_HAND = (UsageError, DataError, CorruptError, StorageError, MismatchError
 
 
 def validation_measure(
-    checkpoint: Checkpoint, config: ComputeOptions
+    checkpoint: Checkpoint, source: Path, config: ComputeOptions
 ) -> Callable[[nn.Module], dict[str, Any] | None] | None:
     """A function that measures a network, which is on the CPU and stays there, on at most :data:`MAX_SAMPLES` samples.
 
     Args:
         checkpoint: What the network comes from, with the data that it was trained on.
+        source: Its path, for messages.
         config: ``data_root``, ``trust_code``, ``device``, ``num_workers``.
 
     Returns:
         The function, which returns what :func:`evaluate_model` does or None where that fails; None if the data aren't
         at hand.
     """
-    info = checkpoint.info
-    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
     try:
         device = resolve_device(config.device)
-        data = load_data(spec, trust_code=config.trust_code)
+        data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
     except _NOT_AT_HAND as error:
         logger.debug("not measured: %s", error)
-        return None
-    if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
-        logger.debug("not measured: data set %s isn't the one that the network was trained on", spec.name)
         return None
     samples = data.validation.subset(spread(len(data.validation), MAX_SAMPLES))
     data = replace(data, validation=samples)

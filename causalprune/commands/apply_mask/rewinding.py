@@ -6,7 +6,7 @@ from pathlib import Path
 
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import RunPaths
-from causalprune.commands._lineage import checkpoints_by_hash, earlier_files
+from causalprune.commands.provenance.lineage import checkpoints_by_hash, earlier_files
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.trajectory import RecordingReader

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from causalprune.base.specs import DataSpec
-from causalprune.base.user_sources import code_digest
+from causalprune.commands.provenance.code import code_digest
 from causalprune.data.names import is_factory
 from causalprune.data.sources.identity import files_digest
 from causalprune.models.checkpoint import CheckpointInfo
