@@ -121,7 +121,13 @@ def stale_line(path: Path, reason: str) -> str:
 def recorded_hash(path: Path, info: CheckpointInfo) -> str:
     """The hash of a checkpoint as its result file has it; hashing a large file would take longer than users wait."""
     part = RunPaths(path.parent)
-    stage = {part.pretrained: "pretrain", part.recorded: "record", part.pruned: "apply-mask", part.final: "posttrain"}
+    stage = {
+        part.pretrained: "pretrain",
+        part.recorded: "record",
+        part.pruned: "apply-mask",
+        part.repaired: "repair",
+        part.final: "posttrain",
+    }
     # The training of an iteration isn't the posttrain of the run directory.
     result = path.with_name(path.name + ".json") if path == part.trained else part.result(stage[path])
     written = read_result(result)
@@ -141,6 +147,7 @@ def _parents(run: RunPaths) -> Iterator[tuple[Path, Path]]:
         before = part.pruned
     yield run.recorded, run.dense
     yield run.pruned, run.recorded
+    yield run.repaired, run.pruned
     yield run.final, run.pruned if run.pruned.exists() else before
 
 
