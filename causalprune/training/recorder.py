@@ -236,8 +236,6 @@ class Recorder:
                 found="one that does",
                 remedy="use same-batch, or causalprune.models.modes.disable_dropout(model)",
             )
-        if first:
-            self._state.leave_out_unused()
         self._row, self._measure = _Row(value, lr, epoch, batch, norm), measure
 
     def _measured(self, measure: Measure) -> float:
