@@ -1,4 +1,4 @@
-"""What a forward pass depends on besides weights and inputs, so that it can be repeated, and repeated without a trace."""
+"""What a forward pass depends on besides weights and inputs: saved, so that it can be repeated without a trace."""
 
 from __future__ import annotations
 
@@ -151,7 +151,9 @@ def _own_generators(modules: list[nn.Module]) -> Iterator[_Generator]:
             if isinstance(value, torch.Generator):
                 yield _Generator(value.get_state, value.set_state)
             elif isinstance(value, np.random.Generator):
-                yield _Generator(partial(getattr, value.bit_generator, "state"), partial(setattr, value.bit_generator, "state"))
+                yield _Generator(
+                    partial(getattr, value.bit_generator, "state"), partial(setattr, value.bit_generator, "state")
+                )
             elif isinstance(value, np.random.RandomState):
                 yield _Generator(value.get_state, value.set_state)
             elif isinstance(value, random.Random):

@@ -69,7 +69,7 @@ class Normalized(nn.Module):
 
 
 def _skip(module, x):
-    return module.layer(x) if random.random() < 0.5 else x  # noqa: S311
+    return module.layer(x) if random.random() < 0.5 else x
 
 
 NETWORKS = {
@@ -91,9 +91,7 @@ NETWORKS = {
     "noise of a numpy generator": lambda: Sequence(
         Noisy(lambda m, x: x + m.source.normal(), source=np.random.default_rng(0))
     ),
-    "noise of a python generator": lambda: Sequence(
-        Noisy(lambda m, x: x + m.source.random(), source=random.Random(0))  # noqa: S311
-    ),
+    "noise of a python generator": lambda: Sequence(Noisy(lambda m, x: x + m.source.random(), source=random.Random(0))),
     "spectral norm": lambda: Sequence(parametrizations.spectral_norm(nn.Linear(8, 8))),
     "old spectral norm": lambda: Sequence(spectral_norm(nn.Linear(8, 8))),
     "batch norm": lambda: Sequence(Normalized(nn.BatchNorm1d(6)), 6),

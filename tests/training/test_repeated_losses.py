@@ -85,13 +85,13 @@ def test_a_row_of_several_steps_is_measured_in_the_state_of_its_first(tmp_path, 
     # On the minibatch of the first step, whose mask is drawn again three steps later.
     model = build(name)
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
-    changes = []
+    before, changes = 0.0, []
     for first in (0, 3):
         for number, (inputs, targets) in enumerate(minibatches(6)[first : first + 3]):
             if not number:
                 begin, buffers = torch.get_rng_state(), [b.clone() for b in model.buffers()]
             loss = functional.cross_entropy(model(inputs), targets)
-            before = loss.item() if not number else before
+            before = before if number else loss.item()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
