@@ -30,8 +30,8 @@ def translate(error: BaseException) -> CausalpruneError | None:
         amount = _AMOUNT.search(text)
         known = StorageError(
             "memory of the GPU" if re.search("CUDA|CUBLAS|CUDNN", text) else "memory",
-            expected=f"{amount[1] if amount else 'some'} more",
-            found="too little",
+            expected=f"{amount[1]} more" if amount else "more",
+            found="too little" if amount else text[:120] or "too little",
             remedy="use a smaller `batch_size`, `memory` or network, or a machine with more",
         )
     elif isinstance(error, RuntimeError) and "can't start new thread" in text:

@@ -260,6 +260,7 @@ def _require_own_gpu(device: torch.device) -> None:
     Raises:
         UsageError: Two processes have the same one.
     """
+    import torch
     import torch.distributed as dist
 
     own, found = str(torch.cuda.get_device_properties(device).uuid), [""] * dist.get_world_size(_control[0])

@@ -68,9 +68,19 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         if config.deterministic:
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
+        mask = Mask.all(ParameterIndex.from_model(model))
         if config.init_from is not None:
-            load_initial_weights(model, config.init_from, key_map=config.key_map)
+            mask = load_initial_weights(
+                model,
+                config.init_from,
+                key_map=config.key_map,
+                ignore=config.ignore,
+                allow_mismatch=config.allow_mismatch,
+                keep_zeros=config.keep_zeros,
+                warn=reporter.warn,
+            )
         model.to(device)
-        index = ParameterIndex.from_model(model)
-        info = CheckpointInfo("pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=index)
-        return train_checkpoint(output, model, data, Mask.all(index), info, device, reporter)
+        info = CheckpointInfo(
+            "pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=mask.index
+        )
+        return train_checkpoint(output, model, data, mask, info, device, reporter)
