@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,12 @@ def fit_result_path(
     if store is not None:
         label += f"@{store.name[-40:]}-{hashlib.sha256(str(store).encode()).hexdigest()[:8]}"
     return run.result(stage if label == DEFAULT_FIT else f"{stage}.{label}")
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads, through symbolic links; one that leads nowhere, or in a circle, ends there."""
+    # Not Path.resolve, which Python 3.12 and older let raise RuntimeError for a circle.
+    return Path(os.path.realpath(path))
 
 
 def lock_path(output: Path) -> Path:

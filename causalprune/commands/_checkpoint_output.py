@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError
-from causalprune.base.files import append_line, make_directory, remove_file, remove_partials
+from causalprune.base.files import append_line, make_directory, remove_file, remove_partials, require_replaceable
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
@@ -104,6 +104,7 @@ class CheckpointOutput(Work):
 
             def enter() -> None:
                 make_directory(self.path.parent)
+                require_replaceable(self.path)
                 stack.enter_context(FileLock(lock_path(self.path)))
                 remove_partials(self.path.parent, self.path.name, self._progress.name)
 
@@ -219,7 +220,7 @@ class CheckpointOutput(Work):
         if self._is_same_work(info):
             return f"the {' and the '.join(changed_sources(info.sources, self.sources))} before a change"
         mine, theirs = self.config.identity_fields(), self.config.written_out(info.config)
-        names = [f"{k}={theirs[k]!r}" for k in mine if theirs[k] != mine[k]]
+        names = [f"{k}={theirs.get(k)!r}" for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
         if names:
             return "another configuration (" + ", ".join(names[:3]) + (", …" if len(names) > 3 else "") + ")"
         changed = [role for role, digest in self.inputs.items() if info.inputs.get(role) != digest]

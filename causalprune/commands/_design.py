@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.files import require_file
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.features import FeatureSource
@@ -100,6 +101,7 @@ def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | No
     if path is None:
         return None
     remedy = "write them with numpy.save or numpy.savetxt"
+    require_file(path, expected="a file of numbers", remedy=remedy)
     try:
         loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
         weights = np.asarray(loaded, np.float64)

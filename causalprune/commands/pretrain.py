@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
 from causalprune.base.json_files import sha256_file
@@ -75,11 +77,21 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         if config.deterministic:
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
+        mask = Mask.all(ParameterIndex.from_model(model))
         if config.init_from is not None:
-            load_initial_weights(model, config.init_from, key_map=config.key_map)
+            mask = load_initial_weights(
+                model,
+                config.init_from,
+                key_map=config.key_map,
+                ignore=config.ignore,
+                allow_mismatch=config.allow_mismatch,
+                keep_zeros=config.keep_zeros,
+                warn=partial(output.warn, reporter),
+            )
         model.to(device)
-        index = ParameterIndex.from_model(model)
         if config.init_from is not None:
-            output.add_ancestors(index.digest(model.state_dict()))
-        info = CheckpointInfo("pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=index)
-        return train_checkpoint(output, model, data, Mask.all(index), info, device, reporter)
+            output.add_ancestors(mask.index.digest(model.state_dict()))
+        info = CheckpointInfo(
+            "pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=mask.index
+        )
+        return train_checkpoint(output, model, data, mask, info, device, reporter)

@@ -158,7 +158,7 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
     exists = paths.run_config.exists()
     value = read_json(paths.run_config) if exists else {}
     earlier = config.written_out(value) if isinstance(value, dict) and value else {}
-    changed = [f"{name}={value!r}" for name, value in earlier.items() if value != mine[name]]
+    changed = [f"{n}={earlier.get(n)!r}" for n in {**mine, **earlier} if earlier.get(n) != mine.get(n)]
     if not done_already(
         f"{paths.root}",
         True,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, one_of, open_fraction, option
+from causalprune.base.options import Options, at_least, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
 from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, check_dataset
@@ -115,6 +115,9 @@ def usual_model(dataset: str) -> str:
     return default_model((1,) if dataset in TABLES else (1, 1, 1))
 
 
+_ADDED = ("ignore", "allow_mismatch", "keep_zeros")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The model; pretrain chooses it, later commands read it from the checkpoint."""
@@ -125,18 +128,35 @@ class ModelOptions(Options):
         check=check_model_name,
     )
     hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden)
-    init_from: Path | None = option(None, "Start from the weights in this .safetensors, .pt or .pth file.")
+    init_from: Path | None = option(
+        None,
+        "Start from the weights, and the masks, in this file: .safetensors, or .pt, .pth, .ckpt, .bin, .pth.tar of "
+        "torch.save.",
+    )
     key_map: tuple[str, ...] = option(
         (),
         "Rename weights of --init-from whose name starts with OLD: OLD=NEW; may be repeated.",
         metavar="OLD=NEW",
         repeated=True,
     )
+    ignore: tuple[str, ...] = option(
+        (),
+        "Leave out entries of --init-from with such names, as 'fc.*', and start these weights anew; may be repeated.",
+        metavar="PATTERN",
+        repeated=True,
+    )
+    allow_mismatch: bool = option(
+        False, "Start weights anew that have another shape in --init-from, such as a head for other classes."
+    )
+    keep_zeros: bool = option(False, "Take the weights that are 0 in --init-from for pruned ones, and hold them at 0.")
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """With the model that a named data set gets when none is said."""
-        values = super().written_out(stored)
+        """With the model that a named data set gets when none is said.
+
+        The options that earlier versions lacked are left out unless they are used: what those made stays the same.
+        """
+        values = {n: v for n, v in super().written_out(stored).items() if v or n not in _ADDED}
         return values | {"model": values["model"] or usual_model(values.get("dataset", ""))}
 
     def check(self) -> None:
@@ -145,5 +165,7 @@ class ModelOptions(Options):
         for rule in self.key_map:
             if "=" not in rule:
                 raise UsageError("--key-map", expected="OLD=NEW", found=repr(rule))
-        if self.key_map and self.init_from is None:
-            raise UsageError("--key-map", expected="--init-from FILE beside it", found="none")
+        for name in ("key_map", *_ADDED):
+            if getattr(self, name) and self.init_from is None:
+                flag = flag_of(self.option_fields()[name])
+                raise UsageError(flag, expected="--init-from FILE beside it", found="none")

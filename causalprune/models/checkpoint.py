@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalprune.base.errors import CorruptError, DataError, NewerFormatError, storage_errors
-from causalprune.base.files import write_atomic
+from causalprune.base.files import require_file, write_atomic
 from causalprune.base.json_files import sha256_file
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.parameters import ParameterIndex
@@ -283,14 +283,9 @@ def _reading_safetensors(path: Path, *, remedy: str = "") -> Iterator[None]:
     """Turn errors of safetensors, which checks a file before it allocates anything, into errors of causalprune."""
     from safetensors import SafetensorError
 
-    if not path.exists():
-        raise DataError(f"{path}", expected="a checkpoint", found="nothing", remedy=remedy)
-    if path.is_dir():
-        raise DataError(f"{path}", expected="a checkpoint file", found="a directory", remedy=remedy)
+    if require_file(path, expected="a checkpoint", remedy=remedy).st_size == 0:
+        raise DataError(f"{path}", expected="a checkpoint", found="an empty file", remedy=remedy)
     with storage_errors(path, "read"):
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise DataError(f"{path}", expected="a checkpoint", found="an empty file", remedy=remedy)
         try:
             yield
         except SafetensorError as error:

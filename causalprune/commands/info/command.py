@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.files import require_file
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
@@ -102,13 +103,13 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
 
 
 def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[str, dict[str, Any]]:
-    if not path.exists():
+    if not path.is_dir():
         remedy = "run a stage first, or name a path"
-        raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
+        require_file(path, expected="a store, a checkpoint or a run directory", remedy=remedy)
     is_store = (path / "zarr.json").exists()
     if (config.rows or config.param or config.plot) and not is_store:
         raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
-    if path.is_file():
+    if not path.is_dir():
         return "checkpoint", _describe_checkpoint(path, problems, verify=config.verify)
     if is_store:
         return "store", _describe_store(config, path, problems)
