@@ -34,6 +34,8 @@ def data_spec_of(config: PretrainConfig) -> DataSpec:
         validation_fraction=config.validation_fraction,
         split_seed=config.split_seed,
         augment=config.augment,  # type: ignore[arg-type]
+        channels=config.channels,
+        task=config.task,
     )
 
 
@@ -77,6 +79,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         if config.deterministic:
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
+        output.warn(reporter, *data.notes)
         mask = Mask.all(ParameterIndex.from_model(model))
         if config.init_from is not None:
             mask = load_initial_weights(
@@ -92,6 +95,11 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         if config.init_from is not None:
             output.add_ancestors(mask.index.digest(model.state_dict()))
         info = CheckpointInfo(
-            "pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=mask.index
+            "pretrain",
+            model=spec,
+            data=data_spec,
+            data_fingerprint=data.fingerprint,
+            index=mask.index,
+            classes=data.class_names,
         )
         return train_checkpoint(output, model, data, mask, info, device, reporter)

@@ -11,6 +11,7 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
+from causalprune.base.specs import CHANNELS, TASKS
 from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, check_dataset
 from causalprune.models.names import check_model_name, default_model
 
@@ -101,6 +102,14 @@ class DataOptions(Options):
     )
     split_seed: int = option(0, "Seed of the validation split.", check=at_least(0))
     augment: str = option("auto", "Training augmentation.", check=one_of(AUGMENTATIONS))
+    task: str = option(
+        "auto", "What the targets in an array are; auto: by their dtype and values.", check=one_of(TASKS)
+    )
+    channels: str = option(
+        "auto",
+        "Where images in an array have their channels: (N, C, H, W) first, (N, H, W, C) last; auto: by the shape.",
+        check=one_of(CHANNELS),
+    )
 
 
 def _hidden(value: str) -> str | None:
@@ -116,6 +125,7 @@ def usual_model(dataset: str) -> str:
 
 
 _ADDED = ("ignore", "allow_mismatch", "keep_zeros")
+_LATER = (*_ADDED, "channels", "task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +166,8 @@ class ModelOptions(Options):
 
         The options that earlier versions lacked are left out unless they are used: what those made stays the same.
         """
-        values = {n: v for n, v in super().written_out(stored).items() if v or n not in _ADDED}
+        unused: tuple[Any, ...] = (False, [], "auto")
+        values = {n: v for n, v in super().written_out(stored).items() if n not in _LATER or v not in unused}
         return values | {"model": values["model"] or usual_model(values.get("dataset", ""))}
 
     def check(self) -> None:

@@ -63,6 +63,8 @@ class CheckpointInfo:
         sources: Hashes of the user's code and data files that it was made with, by what they are; see
             :mod:`causalprune.commands.provenance.sources`.
         checksum: SHA-256 over the description as it was read; equal for equal files.
+        classes: What each output of a classifier stands for, in their order; empty for a regression, and in files of
+            versions that didn't write it.
     """
 
     stage: str
@@ -80,6 +82,7 @@ class CheckpointInfo:
     digest: str = ""
     ancestors: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
     checksum: str = field(default="", compare=False)
 
     @property
@@ -96,6 +99,7 @@ class CheckpointInfo:
             "data": self.data.to_json(),
             "parameters": self.index.to_json(),
             "kept": self.kept,
+            **({"classes": list(self.classes)} if self.classes else {}),
             **{name: getattr(self, name) for name in _PLAIN},
             **{name: getattr(self, name) for name in _OPTIONAL if getattr(self, name)},
         }
@@ -245,12 +249,18 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         for name, kind in (_PLAIN | _OPTIONAL).items():
             if name in others and not isinstance(others[name], kind):
                 raise ValueError(f"a malformed {name}")
+        classes = value.get("classes", [])
+        model = ModelSpec.from_json(value["model"], source)
+        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not named or len(classes) not in (0, model.num_outputs):
+            raise ValueError("malformed classes")
         return CheckpointInfo(
-            model=ModelSpec.from_json(value["model"], source),
+            model=model,
             data=DataSpec.from_json(value["data"], source),
             index=index,
             kept=kept,
             checksum=checksum,
+            classes=tuple(classes),
             **others,
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:

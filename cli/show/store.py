@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .networks import evaluation_table
-from .tables import counted, pairs, shown, table
+from .tables import classes_line, counted, pairs, shown, table
 
 
 def info(result: Any) -> Any:
@@ -52,6 +52,7 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "written by": details["stage"],
         "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
         "data": details["data"]["name"],
+        **classes_line(details["classes"]),
         "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
         "size": shown(details["file_bytes"], "bytes"),
         "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",

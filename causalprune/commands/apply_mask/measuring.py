@@ -15,7 +15,7 @@ from causalprune.base.progress import logger
 from causalprune.base.runtime import resolve_device
 from causalprune.commands._network import load_its_data
 from causalprune.config.shared import ComputeOptions
-from causalprune.data.splits import spread
+from causalprune.data.normalization import spread
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.training.metrics import evaluate_model
 

@@ -154,6 +154,7 @@ def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dic
         "stage": header.stage,
         "model": header.model.to_json(),
         "data": header.data.to_json(),
+        "classes": list(header.classes),
         "prunable": header.index.total,
         "kept": sum(header.kept.values()),
         "sparsity": header.sparsity,

@@ -11,6 +11,7 @@ from causalprune.base.errors import DataError, StorageError
 from causalprune.base.json_files import sha256_file
 from causalprune.base.specs import DataSpec
 from causalprune.data.names import dataset_form
+from causalprune.data.sources.listing import IMAGE_SUFFIXES
 
 _FOLLOWED = 2
 """Links to folders are followed where a part (``train``) or a class may be one, not inside a class."""
@@ -48,9 +49,6 @@ def _folder_digest(root: Path, *, contents: bool) -> str:
 
 def _images(folder: Path, prefix: str, depth: int) -> Iterator[tuple[str, int]]:
     """Relative names and sizes of the images in a folder and below, sorted by the names' bytes."""
-    # On demand, because it imports PyTorch.
-    from causalprune.data.sources.folders import IMAGE_SUFFIXES
-
     with os.scandir(folder) as entries:
         found = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: os.fsencode(e.name))
     for entry in found:
