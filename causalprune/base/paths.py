@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError
+from causalprune.base.text import masked
 
 DEFAULT_FIT = "default"
 """Name of a fit unless the user chooses one."""
@@ -186,7 +187,7 @@ def parse_place(text: str) -> Path | StoreUrl:
         return Path(text)
     match = _URL.fullmatch(text)
     if match is None or len(match[2].encode()) > _LONGEST_KEY or set(match[2].split("/")) & {"", ".", ".."}:
-        raise UsageError("store", expected=EXPECTED, found=repr(text)[:120])
+        raise UsageError("store", expected=EXPECTED, found=repr(masked(text))[:120])
     return StoreUrl(match[1], match[2])
 
 

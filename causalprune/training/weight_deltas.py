@@ -45,6 +45,15 @@ class WeightDeltas:
         """Hash of the weights as they are, by ``ParameterIndex.digest``."""
         return self._index.digest(self.parameters)
 
+    def last_digest(self) -> str:
+        """Hash of the weights after the last step, whatever became of them since; empty before the first one."""
+        if not self._versions:
+            return ""
+        flat = self._last
+        if self._active is not None:
+            flat = torch.zeros_like(self._flat).index_copy_(0, self._active, self._last)
+        return self._index.digest(self._index.split(flat))
+
     def begin(self) -> None:
         """Read the weights before the first step."""
         self._read(self._before)

@@ -65,7 +65,7 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
         raise DataError(
             f"recording {reader.name} in {layout.root}",
             expected="a finished recording",
-            found=f"{reader.num_rows} rows of up to {reader.schema.max_rows}",
+            found=f"an unfinished one of {reader.num_rows} rows",
             remedy="finish it with the same record command, or drop it",
         )
     if codec.mantissa_bits > own.mantissa_bits:
@@ -82,7 +82,7 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
         recording = RecordingReader(new, reader.name, reader.index)
         with RecordingWriter(recording, recording.read_log(), queue_bytes=LEAST_QUEUE) as writer:
             append_recording(reader, writer)
-            writer.end_weights = reader.end_weights
+            writer.end_weights = lambda: reader.end_weights
             writer.finish()
         for name in reader.fits:
             fit = reader.read_fit(name)

@@ -8,6 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.text import printable
+
 from .networks import evaluation_table
 from .tables import classes_line, counted, pairs, shown, table
 
@@ -18,7 +20,7 @@ def info(result: Any) -> Any:
     health = [Text("healthy", style="green")] if not result.problems else []
     health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
     health += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
-    return Group(Text(f"{result.kind} {result.path}"), *parts, *health)
+    return Group(Text(printable(f"{result.kind} {result.path}")), *parts, *health)
 
 
 def _run_info(details: dict[str, Any]) -> list[Any]:
@@ -30,7 +32,7 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
     for a in details["artefacts"]:  # codespell:ignore artefacts
         made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
         state = shown(a["sparsity"], "share") if "sparsity" in a else a["rows"]
-        made.add_row(a["name"], state, shown(a["bytes"], "bytes"), made_from)
+        made.add_row(printable(a["name"]), state, shown(a["bytes"], "bytes"), made_from)
     parts: list[Any] = [made] if details["artefacts"] else []  # codespell:ignore artefacts
     if details["sweep"] is not None:
         parts += [pairs(_sweep_lines(details["sweep"]))]
@@ -81,7 +83,8 @@ def _store_info(details: dict[str, Any]) -> list[Any]:
 
 def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     how, change = r["recorded"], r["loss_change"]
-    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,} rows of up to {r['max_rows']:,})"
+    expected = f" of {r['max_rows']:,}" if r["rows"] <= r["max_rows"] else ""
+    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,}{expected} rows)"
     raw, stored = r["raw_bytes"], r["stored_bytes"]
     ratio = f"1/{raw / stored:.2f} of" if stored else "of"
     lines = {

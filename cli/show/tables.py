@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.text import printable
 from causalprune.base.units import format_bytes, mean_and_spread, percent
 
 SHOWN_CLASSES = 10
@@ -26,7 +27,7 @@ def pairs(lines: dict[str, str]) -> Table:
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in lines.items():
-        made.add_row(name, Text(value))
+        made.add_row(printable(name), Text(printable(value)))
     return made
 
 
@@ -60,7 +61,7 @@ def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **sty
     made = table(*columns, **style)
     fields = [field.partition(":")[::2] for field in columns.values()]
     for row in rows:
-        made.add_row(*(Text(shown(row[name], form)) for name, form in fields))
+        made.add_row(*(Text(printable(shown(row[name], form))) for name, form in fields))
     return made
 
 

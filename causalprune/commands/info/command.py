@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, ExitCode, UsageError
 from causalprune.base.files import require_file
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path, progress_path
@@ -181,7 +181,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                     line, digest = _store_line(path, problems, verify=verify)
                 else:
                     line, digest = _checkpoint_line(path, problems, verify=verify)
-            except CausalpruneError as error:
+            except DAMAGE as error:
                 problems.add_damage([with_flags(str(error))])
                 continue
             artifacts.append({"name": str(path.relative_to(run.root)), **line})

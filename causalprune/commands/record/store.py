@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from causalprune.base.errors import CausalpruneError, CorruptError, MismatchError, StorageError
+from causalprune.base.errors import DAMAGE, CorruptError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.runtime import processes
@@ -29,7 +30,7 @@ class DiscardingWriter:
     """
 
     rows_appended = 0
-    end_weights = ""
+    end_weights: Callable[[], str] = str
     untrained: tuple[str, ...] = ()
 
     def __init__(self, columns: int) -> None:
@@ -105,7 +106,7 @@ class RecordStore:
         """
         try:
             self._store = Store.open(self.path) if self.location.exists() else None
-        except CausalpruneError:
+        except DAMAGE:
             if not self._output.config.overwrite:
                 raise
         return self._store is not None
@@ -131,7 +132,7 @@ class RecordStore:
                 return False
             reader = self._store.recording()
             _require_position(saved)
-        except CausalpruneError:
+        except DAMAGE:
             if overwrite:
                 return False
             raise
