@@ -146,6 +146,7 @@ class Recorder:
                 store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
             )
         self.writer = store
+        self._weights.hold()
         # A function, because the recording may be closed when the interpreter ends.
         self.writer.end_weights = self._weights.last_digest
         self._closed = False
