@@ -36,17 +36,17 @@ _REMEDIES = {
 class ExitCode(IntEnum):
     """Exit codes of the command line; scripts may rely on them."""
 
-    DONE = 0
-    INTERNAL = 1
-    USAGE = 2
-    DATA = 3
-    CORRUPT = 4
-    MISMATCH = 5
-    STORAGE = 6
-    LOCKED = 7
-    NUMERICAL = 8
-    INTERRUPTED = 75
-    KEYBOARD = 130
+    DONE = 0  # or nothing left to do
+    INTERNAL = 1  # a defect in causalprune
+    USAGE = 2  # an option, a value, or a variable of the environment
+    DATA = 3  # bad data: missing, empty, not finite, too few rows
+    CORRUPT = 4  # a file that is damaged or not trusted
+    MISMATCH = 5  # another model, mask, recording or configuration
+    STORAGE = 6  # input and output, or memory: no space, no permission
+    LOCKED = 7  # another writer
+    NUMERICAL = 8  # a solver that can't certify its result
+    INTERRUPTED = 75  # by a signal; the same command resumes it
+    KEYBOARD = 130  # the same, by the keyboard
 
 
 class CausalpruneError(Exception):
@@ -102,7 +102,7 @@ class MismatchError(CausalpruneError):
 
 
 class StorageError(CausalpruneError):
-    """The file system or object storage refused: no space, no permission."""
+    """The file system or object storage refused, or memory is used up: no space, no permission."""
 
     exit_code = ExitCode.STORAGE
 

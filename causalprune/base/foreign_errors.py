@@ -46,7 +46,7 @@ def translate(error: BaseException) -> CausalpruneError | None:
     elif type(error).__module__.startswith(_COMPILERS):
         missing = re.search(r"no working C\+\+ compiler|find C compiler|InvalidCxxCompiler", text, re.IGNORECASE)
         known = UsageError(
-            "`compile`",
+            "`compile`, or torch.compile in the network's own code",
             expected="a C++ compiler" if missing else "a network that torch.compile can compile",
             found="none" if missing else f"{type(error).__name__} {text}"[:150],
             remedy="leave it out" + (", or install one" if missing else ""),
