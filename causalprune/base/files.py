@@ -7,11 +7,13 @@ of their own (:func:`use`) to make any single change fail.
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import itertools
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -293,6 +295,57 @@ def append_line(path: Path, line: str) -> None:
             os.close(descriptor)
         if size == 0:
             sync_directory(path.parent)
+
+
+LOG_PATIENCE = 1.0
+"""Seconds to wait for another process that writes to the same log; then its line may get a second newline."""
+
+
+def log_line(path: Path, line: str) -> None:
+    """Append one line to a log that several processes write to, and sync it; the file is created if necessary.
+
+    It is one write behind all others, and nothing is ever cut off: what a full disk left of a line stays, and gets a
+    newline. A link isn't followed.
+
+    Args:
+        path: The file.
+        line: Text without a newline.
+
+    Raises:
+        StorageError: The file system refused, or this is no regular file.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with storage_errors(path):
+        descriptor = _disk.open(path, flags, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ENOTSUP, "not a regular file")
+            # Appending is atomic on a disk, but not on NFS, and another line must be seen whole to be told from a torn
+            # one.
+            _lock_briefly(descriptor)
+            size = os.fstat(descriptor).st_size
+            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            data = b"\n" * is_torn + line.encode() + b"\n"
+            if _disk.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _disk.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if size == 0:
+            sync_directory(path.parent)
+
+
+def _lock_briefly(descriptor: int) -> None:
+    """Lock an open file until it is closed; where that isn't possible in time, go on without."""
+    ends = time.monotonic() + LOG_PATIENCE
+    while time.monotonic() < ends:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            return None
+    return None
 
 
 def _end_of_last_line(descriptor: int, size: int) -> int:

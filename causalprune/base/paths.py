@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError
+from causalprune.base.text import masked
 
 DEFAULT_FIT = "default"
 """Name of a fit unless the user chooses one."""
@@ -34,6 +35,8 @@ class RunPaths:
         """Checkpoint after the recording."""
         self.pruned = root / "pruned.safetensors"
         """Checkpoint with the mask applied."""
+        self.repaired = root / "repaired.safetensors"
+        """Checkpoint with the kept weights set anew."""
         self.final = root / "final.safetensors"
         """Checkpoint of the trained, pruned network."""
         self.log = root / "log.jsonl"
@@ -52,7 +55,7 @@ class RunPaths:
 
     def artifacts(self) -> tuple[Path, ...]:
         """What the stages write here, in their order. The store is a directory, everything else a checkpoint."""
-        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
+        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.repaired, self.final)
 
     def result(self, stage: str) -> Path:
         """Result of a stage that writes its output to the run directory."""
@@ -193,7 +196,7 @@ def parse_place(text: str) -> Path | StoreUrl:
         return Path(text)
     match = _URL.fullmatch(text)
     if match is None or len(match[2].encode()) > _LONGEST_KEY or set(match[2].split("/")) & {"", ".", ".."}:
-        raise UsageError("store", expected=EXPECTED, found=repr(text)[:120])
+        raise UsageError("store", expected=EXPECTED, found=repr(masked(text))[:120])
     return StoreUrl(match[1], match[2])
 
 

@@ -36,6 +36,8 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
         validation_fraction=config.validation_fraction,
         split_seed=config.split_seed,
         augment=config.augment,  # type: ignore[arg-type]
+        channels=config.channels,
+        task=config.task,
     )
     data = load_data(data_spec)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
@@ -69,6 +71,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
         mask = Mask.all(ParameterIndex.from_model(model))
+        for note in data.notes:
+            reporter.warn(note)
         if config.init_from is not None:
             mask = load_initial_weights(
                 model,
@@ -81,6 +85,11 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
             )
         model.to(device)
         info = CheckpointInfo(
-            "pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=mask.index
+            "pretrain",
+            model=spec,
+            data=data_spec,
+            data_fingerprint=data.fingerprint,
+            index=mask.index,
+            classes=data.class_names,
         )
         return train_checkpoint(output, model, data, mask, info, device, reporter)

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path, parse_place, real_path
@@ -158,7 +158,7 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter = SILENT) -> StoreM
         merge = Merge.of([Store.open(source) for source in sources], config.codec)
         existing: RecordingReader | None = None
         if path.exists():
-            with suppress(CausalpruneError):
+            with suppress(*DAMAGE):
                 existing = Store.open(path).recording()
         already_done = done_already(
             f"{path}",

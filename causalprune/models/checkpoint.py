@@ -58,6 +58,8 @@ class CheckpointInfo:
         kept: Number of unpruned elements of each prunable parameter.
         versions: Versions of the software that wrote it.
         digest: SHA-256 over all tensors.
+        classes: What each output of a classifier stands for, in their order; empty for a regression, and in files of
+            versions that didn't write it.
     """
 
     stage: str
@@ -73,6 +75,7 @@ class CheckpointInfo:
     kept: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     digest: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -88,6 +91,7 @@ class CheckpointInfo:
             "data": self.data.to_json(),
             "parameters": self.index.to_json(),
             "kept": self.kept,
+            **({"classes": list(self.classes)} if self.classes else {}),
             **{name: getattr(self, name) for name in _PLAIN},
         }
 
@@ -229,11 +233,17 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         for name, kind in _PLAIN.items():
             if not isinstance(value[name], kind):
                 raise ValueError(f"a malformed {name}")
+        classes = value.get("classes", [])
+        model = ModelSpec.from_json(value["model"], source)
+        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not named or len(classes) not in (0, model.num_outputs):
+            raise ValueError("malformed classes")
         return CheckpointInfo(
-            model=ModelSpec.from_json(value["model"], source),
+            model=model,
             data=DataSpec.from_json(value["data"], source),
             index=index,
             kept=kept,
+            classes=tuple(classes),
             **{name: value[name] for name in _PLAIN},
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:

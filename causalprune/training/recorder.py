@@ -19,7 +19,9 @@ from causalprune.models.mask import Mask
 from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
 from causalprune.training.metrics import loss_value
-from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
+from causalprune.training.new_store import new_store
+from causalprune.trajectory import RecordingInfo, RecordingWriter
+from causalprune.trajectory.schema import EXPECTED_ROWS
 from causalprune.trajectory.steps import STEP_EXTRAS
 
 LossChange = Literal["same-batch", "next-batch"]
@@ -42,17 +44,18 @@ class _Row:
 class Recorder:
     """Takes the optimizer's steps and writes Δθ and ΔL of ΔL_t = Σ_k γ_k Δθ_tk² to a trajectory store.
 
-    Use it as a context manager, and call :meth:`step` instead of ``optimizer.step()``. Parameters may change in
-    :meth:`step` only. Dropout must be off (:func:`disable_dropout`), because it would differ between the two losses of
-    a step; dropout outside dropout modules goes unnoticed. BatchNorm normalizes the second forward pass by the
-    statistics of the minibatch, and its running averages stay as they are.
+    Use it as a context manager, or :meth:`close` it in the end, and call :meth:`step` instead of ``optimizer.step()``.
+    Parameters may change in :meth:`step` only. Dropout must be off (:func:`disable_dropout`), because it would differ
+    between the two losses of a step; dropout outside dropout modules goes unnoticed. BatchNorm normalizes the second
+    forward pass by the statistics of the minibatch, and its running averages stay as they are.
 
     Args:
         model: Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`.
         optimizer: With one parameter group; a fit is meaningful for SGD only.
         store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
             existing store.
-        max_rows: Upper bound on the number of rows.
+        max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
+            same; 0 if unknown.
         mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all.
         loss_change: ``same-batch``: the loss of this minibatch after the step minus the loss before, at the cost of
             another forward pass; ``next-batch``: the loss of the next minibatch minus the loss of this one.
@@ -60,9 +63,11 @@ class Recorder:
         codec: ``exact``, ``balanced`` or ``small``.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
+        overwrite: Whether to replace a store that is there already, also one that an earlier recorder of this process
+            has left open. If the constructor fails, no new store is left behind.
 
     Raises:
-        UsageError: Several parameter groups, or active dropout.
+        UsageError: Several parameter groups, active dropout, or a store that is there already.
         DataError: A loss or a delta isn't finite.
 
     Example:
@@ -71,7 +76,7 @@ class Recorder:
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> criterion = torch.nn.MSELoss()
-        >>> with Recorder(model, optimizer, "trajectory.zarr", max_rows=20) as recorder:
+        >>> with Recorder(model, optimizer, "trajectory.zarr") as recorder:
         ...     for inputs, targets in [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(20)]:
         ...         loss = criterion(model(inputs), targets)
         ...         optimizer.zero_grad()
@@ -94,6 +99,7 @@ class Recorder:
         codec: str = "balanced",
         batch_size: int = 1,
         seed: int = 0,
+        overwrite: bool = False,
     ) -> None:
         if len(optimizer.param_groups) != 1:
             raise UsageError("Recorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups")
@@ -101,8 +107,19 @@ class Recorder:
         self._index = ParameterIndex.from_model(model)
         self._mask = mask or Mask.all(self._index)
         self._loss_change, self._stride = loss_change, stride
-        group = optimizer.param_groups[0]
+        parameters = dict(model.named_parameters(remove_duplicate=False))
+        self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
+        device = next(iter(self._parameters.values())).device
+        self._active: torch.Tensor | None = None
+        if self._mask.num_kept < self._index.total:
+            self._active = self._mask.keep.nonzero()[:, 0].to(device)
+            self._flat = torch.empty(self._index.total, dtype=torch.float32, device=device)
+        self._hold = self._mask.bind(model)
+        self._before = torch.empty(self._mask.num_kept, dtype=torch.float32, device=device)
+        self._after = torch.empty_like(self._before)
+        # Behind everything that can fail.
         if isinstance(store, (str, Path, StoreUrl)):
+            group = optimizer.param_groups[0]
             info = RecordingInfo(
                 optimizer=type(optimizer).__name__.lower(),
                 lr=float(group["lr"]),
@@ -113,20 +130,13 @@ class Recorder:
                 seed=seed,
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
-            created = Store.create(store, index=self._index, model={}, start_sha256="")
-            store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
+            expected = max_rows or EXPECTED_ROWS
+            store = new_store(
+                store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
+            )
         self.writer = store
-        parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
-        device = next(iter(self._parameters.values())).device
-        self._active: torch.Tensor | None = None
-        if self._mask.num_kept < self._index.total:
-            self._active = self._mask.keep.nonzero()[:, 0].to(device)
-            self._flat = torch.empty(self._index.total, dtype=torch.float32, device=device)
-        self._hold = self._mask.bind(model)
+        self._closed = False
         self._hold()
-        self._before = torch.empty(self._mask.num_kept, dtype=torch.float32, device=device)
-        self._after = torch.empty_like(self._before)
         self._read_weights(self._before)
         self._row: _Row | None = None
         self._measure: Measure | None = None
@@ -199,6 +209,19 @@ class Recorder:
         if state:
             self._row = _Row(**state, delta=tensors["pending/delta"].to(self._before.device))
 
+    def close(self) -> None:
+        """Store everything, mark the recording as complete, and release the store; once more does nothing.
+
+        Raises:
+            DataError: No row was recorded.
+        """
+        if not self._closed:
+            self._closed = True
+            try:
+                self.writer.finish()
+            finally:
+                self.writer.close()
+
     def __enter__(self) -> Recorder:
         return self
 
@@ -206,8 +229,10 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.writer.finish()
-        self.writer.close()
+            self.close()
+        else:
+            self._closed = True
+            self.writer.close()
 
     def _read_weights(self, out: torch.Tensor) -> None:
         if self._active is None:

@@ -1,5 +1,7 @@
 import contextlib
 import errno
+import fcntl
+import json
 import os
 import signal
 import socket
@@ -116,6 +118,74 @@ def test_append_line_of_a_torn_file_without_any_newline(tmp_path):
     path.write_bytes(b"torn")
     files.append_line(path, "one")
     assert path.read_bytes() == b"one\n"
+
+
+def test_lines_of_several_processes_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.Disk, "fsync", staticmethod(lambda descriptor: None))
+    path, processes, lines = tmp_path / "log.jsonl", 4, 200
+    path.write_bytes(b"torn")
+
+    def line(process, number):
+        # Some are longer than a page.
+        return json.dumps([process, number, "x" * (37 * number)])
+
+    def write(process):
+        for number in range(lines):
+            files.log_line(path, line(process, number))
+
+    children = []
+    for process in range(processes):
+        child = os.fork()
+        if child == 0:
+            try:
+                write(process)
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    written = path.read_text()
+    assert written.startswith("torn\n")
+    assert written.endswith("\n")
+    assert sorted(written.splitlines()[1:]) == sorted(line(p, n) for p in range(processes) for n in range(lines))
+
+
+def test_a_log_is_one_write_a_line_and_is_never_cut(tmp_path):
+    path, disk = tmp_path / "log.jsonl", FaultyDisk()
+    with files.use(disk):
+        files.log_line(path, "one")
+        files.log_line(path, "two")
+    assert disk.changes == ["open", "write", "fsync", "fsync", "open", "write", "fsync"]
+    for number, left in ((1, b""), (2, b"thr"), (3, b"\nthree\n")):
+        before = path.read_bytes()
+        with files.use(FaultyDisk("ENOSPC", number)), pytest.raises(StorageError):
+            files.log_line(path, "three")
+        assert path.read_bytes() == before + left
+    files.log_line(path, "four")
+    assert path.read_bytes() == b"one\ntwo\nthr\nthree\nfour\n"
+
+
+def test_a_log_that_another_program_locks_is_written_nevertheless(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOG_PATIENCE", 0.01)
+    path = tmp_path / "log.jsonl"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        files.log_line(path, "one")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_a_log_is_a_file_of_its_own(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"kept")
+    (tmp_path / "link").symlink_to(secret)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name, found in (("link", "symbolic link"), ("fifo", "not a regular file"), ("folder", "is a directory")):
+        with pytest.raises(StorageError, match=found):
+            files.log_line(tmp_path / name, "line")
+    with pytest.raises(StorageError, match="not a regular file"):
+        files.log_line(Path("/dev/null"), "line")
+    assert secret.read_bytes() == b"kept"
 
 
 def test_names_may_be_hostile(tmp_path):
