@@ -11,8 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError
-from causalprune.base.foreign_errors import translate
+from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient

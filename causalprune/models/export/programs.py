@@ -17,8 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.errors import MismatchError, StorageError, UsageError
-from causalprune.base.foreign_errors import translate
+from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
 from causalprune.base.paths import utf8_path
 from causalprune.models.export.formats import (
     Compare,

@@ -3,8 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.base.errors import DataError, StorageError, UsageError
-from causalprune.base.foreign_errors import translate
+from causalprune.base.errors import DataError, StorageError, UsageError, translate
 
 
 def raised(action):
