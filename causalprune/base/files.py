@@ -19,7 +19,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from causalprune.base.errors import storage_errors
+from causalprune.base.errors import DataError, StorageError, storage_errors
 from causalprune.base.signals import uninterrupted
 
 PARTIAL = ".partial-"
@@ -56,6 +56,50 @@ def use(disk: Disk) -> Iterator[None]:
         _disk = previous
 
 
+def require_file(path: Path, *, expected: str = "a file", remedy: str = "") -> os.stat_result:
+    """Check that a path leads to a regular file: opening a pipe would wait, and reading a device might never end.
+
+    Args:
+        path: Where the file should be.
+        expected: What it should be, for the message.
+        remedy: What to do if it isn't there.
+
+    Returns:
+        Its status.
+
+    Raises:
+        DataError: Nothing is there, or a directory, device, pipe or socket, or a symbolic link that leads to itself.
+        StorageError: The file system refused.
+    """
+    with storage_errors(path, "read"):
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            found = "nothing"
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            found = "a circle of symbolic links"
+        else:
+            if stat.S_ISREG(status.st_mode):
+                return status
+            found = "a directory" if stat.S_ISDIR(status.st_mode) else "a special file (a device, pipe or socket)"
+    raise DataError(f"{path}", expected=expected, found=found, remedy=remedy)
+
+
+def require_replaceable(path: Path) -> None:
+    """Check that no device, pipe or socket lies where a file is to be written, because writing would replace it.
+
+    Raises:
+        StorageError: One does, or the file system refused.
+    """
+    with storage_errors(path), suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+            found = "a special file (a device, pipe or socket)"
+            raise StorageError(f"cannot write {path}", found=found, remedy="choose another path")
+
+
 def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, previous: Path | None = None) -> None:
     """Write a file durably, so that a crash leaves either the old content or all of ``data``.
 
@@ -87,6 +131,7 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
         StorageError: The file system refused, in the body or at the end.
     """
     path = Path(path)
+    require_replaceable(path)
     temporary = temporary_beside(path)
     with storage_errors(path):
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ class RunPaths:
         """Checkpoint after the recording."""
         self.pruned = root / "pruned.safetensors"
         """Checkpoint with the mask applied."""
+        self.repaired = root / "repaired.safetensors"
+        """Checkpoint with the kept weights set anew."""
         self.final = root / "final.safetensors"
         """Checkpoint of the trained, pruned network."""
         self.log = root / "log.jsonl"
@@ -50,7 +53,7 @@ class RunPaths:
 
     def artifacts(self) -> tuple[Path, ...]:
         """What the stages write here, in their order. The store is a directory, everything else a checkpoint."""
-        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
+        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.repaired, self.final)
 
     def result(self, stage: str) -> Path:
         """Result of a stage that writes its output to the run directory."""
@@ -132,6 +135,12 @@ def fit_result_path(
     if store is not None:
         label += f"@{store.name[-40:]}-{hashlib.sha256(str(store).encode()).hexdigest()[:8]}"
     return run.result(stage if label == DEFAULT_FIT else f"{stage}.{label}")
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads, through symbolic links; one that leads nowhere, or in a circle, ends there."""
+    # Not Path.resolve, which Python 3.12 and older let raise RuntimeError for a circle.
+    return Path(os.path.realpath(path))
 
 
 def lock_path(output: Path) -> Path:

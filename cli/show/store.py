@@ -11,7 +11,7 @@ from rich.text import Text
 from causalprune.base.text import printable
 
 from .networks import evaluation_table
-from .tables import counted, pairs, shown, table
+from .tables import classes_line, counted, pairs, shown, table
 
 
 def info(result: Any) -> Any:
@@ -41,6 +41,7 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "written by": details["stage"],
         "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
         "data": details["data"]["name"],
+        **classes_line(details["classes"]),
         "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({details['sparsity']:.2%} sparse)",
         "size": shown(details["file_bytes"], "bytes"),
         "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",

@@ -1,8 +1,11 @@
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import signal
+import socket
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from causalprune.base import files
-from causalprune.base.errors import InterruptedStage, StorageError
+from causalprune.base.errors import DataError, InterruptedStage, StorageError
 from causalprune.base.signals import stop_requests, stop_signals
 
 
@@ -55,6 +58,34 @@ def test_atomic_file_takes_numpy_and_short_writes(tmp_path):
     with files.use(ShortWrites()), files.atomic_file(tmp_path / "a.npy") as file:
         np.save(file, values)
     assert np.array_equal(np.load(tmp_path / "a.npy"), values)
+
+
+def special_files(folder):
+    os.mkfifo(folder / "pipe")
+    (folder / "here").symlink_to("there")
+    (folder / "there").symlink_to("here")
+    with socket.socket(socket.AF_UNIX) as unix, contextlib.chdir(folder):
+        unix.bind("socket")
+    names = {"pipe": "special file", "here": "circle", "socket": "special file", "missing": "nothing", ".": "directory"}
+    return {folder / name: found for name, found in names.items()} | {Path("/dev/zero"): "special file"}
+
+
+def test_only_regular_files_are_read(tmp_path):
+    for path, found in special_files(tmp_path).items():
+        with pytest.raises(DataError, match=rf"expected weights, found .*{found}.*; save them") as caught:
+            files.require_file(path, expected="weights", remedy="save them")
+        assert str(path) in str(caught.value)
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("file")
+    assert files.require_file(tmp_path / "link").st_size == 3
+
+
+def test_a_pipe_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="special file"):
+        files.write_atomic(tmp_path / "pipe", b"new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_errors_name_the_file_and_a_remedy(tmp_path):

@@ -24,6 +24,7 @@ from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
+from causalprune.models.modes import least_batch
 from causalprune.training.metrics import loss_function
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.recorder import Recorder, disable_dropout
@@ -104,6 +105,7 @@ def _record(
         augment=config.augment,
         num_workers=config.num_workers,
         group=group,
+        smallest=least_batch(model, training=True),
     )
     if mask.num_kept == 0:
         raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
