@@ -31,6 +31,8 @@ class RunPaths:
         """Checkpoint after the recording."""
         self.pruned = root / "pruned.safetensors"
         """Checkpoint with the mask applied."""
+        self.repaired = root / "repaired.safetensors"
+        """Checkpoint with the kept weights set anew."""
         self.final = root / "final.safetensors"
         """Checkpoint of the trained, pruned network."""
         self.log = root / "log.jsonl"
@@ -49,7 +51,7 @@ class RunPaths:
 
     def artifacts(self) -> tuple[Path, ...]:
         """What the stages write here, in their order. The store is a directory, everything else a checkpoint."""
-        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
+        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.repaired, self.final)
 
     def result(self, stage: str) -> Path:
         """Result of a stage that writes its output to the run directory."""

@@ -15,6 +15,7 @@ _COMMANDS = {
         "causalprune.config.apply_mask:ApplyMaskConfig",
         "causalprune.commands.apply_mask.command:apply_mask",
     ),
+    "repair": ("causalprune.config.repair:RepairConfig", "causalprune.commands.repair:repair"),
     "posttrain": ("causalprune.config.posttrain:PosttrainConfig", "causalprune.commands.posttrain:posttrain"),
     "evaluate": ("causalprune.config.evaluate:EvaluateConfig", "causalprune.commands.evaluate:evaluate"),
     "diagnose": ("causalprune.config.diagnose:DiagnoseConfig", "causalprune.commands.diagnose:diagnose"),

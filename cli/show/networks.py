@@ -77,6 +77,14 @@ def _lasso(found: Mapping[str, Any]) -> str:
     return f"{kept}; a Lasso keeps at most T{where}, the {counted(found['rows'], 'row')} of its recording"
 
 
+def repair(result: Any) -> Any:
+    """What the layers missed of the dense network's outputs, before and after."""
+    columns = {"layer": "name", "missed before": "before:.2%", "after": "after:.2%"}
+    lines = {"samples": f"{result.samples:,}", "sparsity": f"{shown(result.sparsity, 'share')} of prunable weights"}
+    note = "Missed: the part of the variance of the dense layer's outputs that the pruned one doesn't reproduce."
+    return spaced(facts(result, lines), records(columns, result.layers, pad_edge=True), notes(note))
+
+
 def run(result: Any) -> Any:
     """One line per iteration, with its fit if there was one, then dense against pruned."""
     columns = {"iteration": "iteration", "rows": "rows:,", "stored": "stored_bytes:bytes"}

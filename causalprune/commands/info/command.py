@@ -230,7 +230,13 @@ def _read_header(path: Path, *, verify: bool) -> CheckpointInfo:
 
 def _recorded_hash(run: RunPaths, path: Path, *, verify: bool) -> str:
     """The hash of a checkpoint as its result file has it; hashing a large file would take longer than users wait."""
-    stage = {run.pretrained: "pretrain", run.recorded: "record", run.pruned: "apply-mask", run.final: "posttrain"}
+    stage = {
+        run.pretrained: "pretrain",
+        run.recorded: "record",
+        run.pruned: "apply-mask",
+        run.repaired: "repair",
+        run.final: "posttrain",
+    }
     # The training of an iteration isn't the posttrain of the run directory.
     result = path.with_name(path.name + ".json") if path == run.trained else run.result(stage[path])
     written = "" if verify else read_result(result).get("sha256", "")
