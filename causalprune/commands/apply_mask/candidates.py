@@ -21,8 +21,6 @@ from causalprune.trajectory import Fit, RecordingReader
 _TRIED = 32
 """Samples on which it is tried out whether channels can be removed."""
 
-_MOST_NAMES = 6
-
 
 def frozen_tensors(model: nn.Module, mask: Mask, reader: RecordingReader | None, checkpoint: Checkpoint) -> list[str]:
     """Names of the prunable tensors that weren't trained: nothing is known about them, a score of 0 included.
@@ -81,9 +79,3 @@ def kept_by_lasso(fit: Fit) -> dict[str, Any]:
         "most": bound,
         "what": "groups" if fit.attributes["granularity"] != "parameter" else "columns" if lags else "weights",
     }
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in one line: all of a few, the first of many."""
-    shown = ", ".join(names[:_MOST_NAMES])
-    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"

@@ -15,14 +15,13 @@ from causalprune.base.errors import MismatchError
 from causalprune.base.paths import RunPaths, StoreUrl
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import resolve_device
-from causalprune.base.units import parse_bytes, percent
+from causalprune.base.units import listed, parse_bytes, percent
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands.apply_mask.candidates import (
     frozen_tensors,
     kept_by_lasso,
-    listed,
     samples_to_try,
     unmoved,
 )
