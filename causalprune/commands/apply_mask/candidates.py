@@ -15,7 +15,7 @@ from causalprune.commands._network import load_its_data, samples_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.pruning.criterion import CriterionInputs
+from causalprune.pruning.criterion import CriterionInputs, float64
 from causalprune.trajectory import Fit, RecordingReader
 
 _TRIED = 32
@@ -48,7 +48,7 @@ def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig
         return None
 
 
-def unmoved(inputs: CriterionInputs, mask: Mask, frozen: Sequence[str]) -> int | None:
+def unmoved(inputs: CriterionInputs, fit: Fit | None, mask: Mask, frozen: Sequence[str]) -> int | None:
     """Number of kept weights that were trained, but that no recorded step moved.
 
     Their gradient was 0 in every step, or each step was smaller than the rounding of the weight. None where the
@@ -56,8 +56,9 @@ def unmoved(inputs: CriterionInputs, mask: Mask, frozen: Sequence[str]) -> int |
     """
     if inputs.mean_squared_gradient is not None:
         still = inputs.mean_squared_gradient == 0
-    elif inputs.dual_correlation is not None and inputs.gamma is not None:
-        still = (np.atleast_2d(inputs.dual_correlation) == 0).all(0) & (np.atleast_2d(inputs.gamma) == 0).all(0)
+    elif fit is not None and fit.attributes["granularity"] == "parameter":
+        # Only a column of zeros has a KKT score of exactly 0.
+        still = (np.atleast_2d(float64(inputs.dual_correlation)) == 0).all(0)
     else:
         return None
     candidates = mask.numpy().copy()

@@ -176,7 +176,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "sparsity_candidates": selection.sparsity,
             "frozen": frozen,
             "inseparable": inseparable,
-            "unmoved": unmoved(inputs, mask, frozen),
+            "unmoved": unmoved(inputs, fit, mask, frozen),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
         info = replace(checkpoint.info, position={}, metrics=metrics)
