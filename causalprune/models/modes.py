@@ -9,7 +9,6 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-
 _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
 """Classes of torchvision and timm, which may not be installed, and take a second to import."""
 
@@ -30,9 +29,9 @@ def evaluation_mode(*models: nn.Module) -> Iterator[None]:
 def disable_dropout(model: nn.Module) -> None:
     """Switch off the dropout of layers that are known to have it; everything else keeps its mode.
 
-    ``nn.Dropout`` and its kin, ``nn.RReLU`` and stochastic depth (also timm's) go into evaluation mode; recurrent layers and
-    attention, also within encoder and decoder layers, get a probability of 0. What a network does by itself, by
-    ``functional.dropout`` or by adding noise, goes on.
+    ``nn.Dropout`` and its kin, ``nn.RReLU`` and stochastic depth (also timm's) go into evaluation mode; recurrent
+    layers and attention, also within encoder and decoder layers, get a probability of 0. What a network does by itself,
+    by ``functional.dropout`` or by adding noise, goes on.
     """
     for module in model.modules():
         if isinstance(module, (_DropoutNd, nn.RReLU)) or type(module).__name__ in _STOCHASTIC_DEPTH:

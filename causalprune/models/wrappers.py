@@ -86,7 +86,8 @@ def prunable_weights(model: nn.Module) -> tuple[list[tuple[str, nn.Parameter, nn
     Returns:
         Name, parameter and layer of each, also of a layer that is there twice; and the names of the layers left out.
     """
-    found, left_out = [], []
+    found: list[tuple[str, nn.Parameter, nn.Module]] = []
+    left_out: list[str] = []
     for prefix, layer in named_modules(model):
         if not isinstance(layer, _PRUNABLE):
             continue
@@ -106,7 +107,7 @@ def _source(layer: nn.Module) -> str | None:
     if "weight_orig" in layer._parameters:
         return "weight_orig"
     if parametrize.is_parametrized(layer, "weight"):
-        steps = layer.parametrizations["weight"]  # type: ignore[union-attr, index]
-        if all(isinstance(step, parametrizations._SpectralNorm) for step in steps):  # type: ignore[union-attr]
+        steps = layer.parametrizations["weight"]  # type: ignore[index]
+        if all(isinstance(step, parametrizations._SpectralNorm) for step in steps):
             return "parametrizations.weight.original"
     return None

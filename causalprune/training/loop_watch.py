@@ -58,11 +58,13 @@ class LoopWatch:
         self._handles: list[Any] = [model.register_forward_pre_hook(Hook(self._forward))]
         if hasattr(optimizer, "_optimizer_step_pre_hooks"):
             # Not so with a wrapper that only looks like an optimizer.
-            self._handles.append(optimizer.register_step_pre_hook(Hook(self._step)))  # type: ignore[arg-type]
+            self._handles.append(optimizer.register_step_pre_hook(Hook(self._step)))
         watched = [parameter for parameter in parameters if parameter.requires_grad]
         self._gradients = [0] * len(watched)
         self._gradient_handles = [
-            parameter.register_post_accumulate_grad_hook(Hook(partial(self._gradient, number)))
+            parameter.register_post_accumulate_grad_hook(  # type: ignore[no-untyped-call]
+                Hook(partial(self._gradient, number))
+            )
             for number, parameter in enumerate(watched)
         ]
 

@@ -1,4 +1,4 @@
-"""What a forward pass depends on besides weights and inputs, so that it can be repeated, and repeated without a trace."""
+"""What a forward pass depends on besides weights and inputs: saved, so that it can be repeated without a trace."""
 
 from __future__ import annotations
 
@@ -53,78 +53,72 @@ class PassState:
             for name, buffer in module._buffers.items()
             if buffer is not None and not _is_expanded(buffer)
         ]
-        self._generators = [*_torch_generators(model), *_own_generators(self._modules)]
-        self._torch_count = len(self._generators)
-        self._generators += [_Generator(random.getstate, random.setstate), _Generator(np.random.get_state, np.random.set_state)]
+        self._undecided = [
+            _Generator(random.getstate, random.setstate),
+            _Generator(np.random.get_state, np.random.set_state),
+        ]
+        self._generators = [*_torch_generators(model), *_own_generators(self._modules), *self._undecided]
         self._modes: list[bool] = []
-        self._states: list[Any] = []
+        self._states: list[tuple[_Generator, Any]] = []
         self._values: list[torch.Tensor] = []
 
     def save(self) -> None:
         """Note the state; a forward pass is about to begin."""
-        self._modes = self.modes()
-        self._states = [generator.get() for generator in self._generators]
-        self._values = [module._buffers[name].clone() for module, name in self._buffers]  # type: ignore[union-attr]
-
-    def modes(self) -> list[bool]:
-        """Whether each module is in training mode."""
-        return [module.training for module in self._modules]
+        self._modes, self._states, self._values = self._current()
 
     @property
     def same_modes(self) -> bool:
         """Whether every module is in the mode that it was in when the state was saved."""
-        return self._modes == self.modes()
-
-    @property
-    def saved(self) -> bool:
-        """Whether there is a saved state."""
-        return bool(self._modes)
-
-    def drop(self) -> None:
-        """Forget the saved state."""
-        self._modes, self._states, self._values = [], [], []
+        return self._modes == [module.training for module in self._modules]
 
     def drew(self) -> bool:
-        """Whether a generator has advanced since the state was saved; the global ones of Python and NumPy don't count."""
-        pairs = zip(self._generators[: self._torch_count], self._states, strict=False)
-        return not all(generator.stands_at(state) for generator, state in pairs)
-
-    def leave_out_unused(self) -> None:
-        """Leave Python's and NumPy's generators alone from now on, unless they have advanced since the state was saved."""
-        used = [
-            number < self._torch_count or not generator.stands_at(state)
-            for number, (generator, state) in enumerate(zip(self._generators, self._states, strict=True))
-        ]
-        self._generators = [generator for generator, keep in zip(self._generators, used, strict=True) if keep]
-        self._states = [state for state, keep in zip(self._states, used, strict=True) if keep]
+        """Whether a generator has advanced since the state was saved."""
+        self._leave_out_unused()
+        return not all(generator.stands_at(state) for generator, state in self._states)
 
     @contextmanager
     def repeated(self) -> Iterator[None]:
         """Let the body begin in the saved state; afterwards everything is as it was before the body."""
-        modes = self.modes()
-        states = [generator.get() for generator in self._generators]
-        buffers = [module._buffers[name] for module, name in self._buffers]
-        now = [buffer.clone() for buffer in buffers]  # type: ignore[union-attr]
+        now, tensors = self._current(), [module._buffers[name] for module, name in self._buffers]
         try:
-            self._set(self._modes, self._states, buffers, self._values)
+            self._set(self._modes, self._states, self._values, tensors)
             with frozen_batch_statistics(self._averaging):
                 yield
+            self._leave_out_unused()
         finally:
-            self._set(modes, states, buffers, now)
+            self._set(*now, tensors)
+
+    def _current(self) -> tuple[list[bool], list[tuple[_Generator, Any]], list[torch.Tensor]]:
+        return (
+            [module.training for module in self._modules],
+            [(generator, generator.get()) for generator in self._generators],
+            [module._buffers[name].clone() for module, name in self._buffers],  # type: ignore[union-attr]
+        )
 
     def _set(
-        self, modes: list[bool], states: list[Any], buffers: list[torch.Tensor | None], values: list[torch.Tensor]
+        self,
+        modes: list[bool],
+        states: list[tuple[_Generator, Any]],
+        values: list[torch.Tensor],
+        tensors: list[torch.Tensor | None],
     ) -> None:
-        if modes != self.modes():
-            for module, mode in zip(self._modules, modes, strict=True):
-                module.training = mode
-        for generator, state in zip(self._generators, states, strict=True):
+        for module, mode in zip(self._modules, modes, strict=True):
+            module.training = mode
+        for generator, state in states:
             generator.set(state)
         with torch.no_grad():
-            for (module, name), buffer, value in zip(self._buffers, buffers, values, strict=True):
+            for (module, name), tensor, value in zip(self._buffers, tensors, values, strict=True):
                 # A module may have replaced the tensor itself.
-                module._buffers[name] = buffer
-                buffer.copy_(value)  # type: ignore[union-attr]
+                module._buffers[name] = tensor
+                tensor.copy_(value)  # type: ignore[union-attr]
+
+    def _leave_out_unused(self) -> None:
+        """After the first pass: leave Python's and NumPy's generators alone, unless it drew from them."""
+        for generator, state in self._states:
+            if generator in self._undecided and generator.stands_at(state):
+                self._generators.remove(generator)
+        self._states = [pair for pair in self._states if pair[0] in self._generators]
+        self._undecided = []
 
 
 def _is_expanded(buffer: torch.Tensor) -> bool:
@@ -157,7 +151,9 @@ def _own_generators(modules: list[nn.Module]) -> Iterator[_Generator]:
             if isinstance(value, torch.Generator):
                 yield _Generator(value.get_state, value.set_state)
             elif isinstance(value, np.random.Generator):
-                yield _Generator(partial(getattr, value.bit_generator, "state"), partial(setattr, value.bit_generator, "state"))
+                yield _Generator(
+                    partial(getattr, value.bit_generator, "state"), partial(setattr, value.bit_generator, "state")
+                )
             elif isinstance(value, np.random.RandomState):
                 yield _Generator(value.get_state, value.set_state)
             elif isinstance(value, random.Random):

@@ -19,10 +19,10 @@ from causalprune.base.paths import StoreUrl
 from causalprune.base.precision import rounds_factors
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.models.wrappers import named_parameters
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.metrics import loss_value
 from causalprune.training.pass_state import PassState
+from causalprune.training.weight_deltas import WeightDeltas
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 from causalprune.trajectory.steps import STEP_EXTRAS
 
@@ -135,35 +135,21 @@ class Recorder:
             created = Store.create(store, index=self._index, model={}, start_sha256="")
             store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
         self.writer = store
-        parameters = named_parameters(model)
-        self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
         self._all_parameters = list(model.parameters())
-        first = next(iter(self._parameters.values()))
-        device = first.device
-        # Differences of float64 weights are formed before they are rounded to float32.
-        dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
-        self._active: torch.Tensor | None = None
-        if self._mask.num_kept < self._index.total:
-            self._active = self._mask.keep.nonzero()[:, 0].to(device)
-            self._flat = torch.empty(self._index.total, dtype=dtype, device=device)
-        self._hold = self._mask.bind(model)
-        self._hold()
-        self._before = torch.empty(self._mask.num_kept, dtype=dtype, device=device)
-        self._after = torch.empty_like(self._before)
-        self._started = False
-        self._last, self._versions = self._before, list[int]()
-        self._untrained = dict(self._parameters)
+        self._weights = WeightDeltas(model, self._mask)
+        self._untrained = dict(self._weights.parameters)
         if self.writer.rows_appended:
-            self._untrained = {name: self._parameters[name] for name in self.writer.untrained}
+            self._untrained = {name: self._untrained[name] for name in self.writer.untrained}
+        self._started = False
         self._row: _Row | None = None
         self._measure: Measure | None = None
         self._state = PassState(model)
-        self._watch = LoopWatch(model, optimizer, self._parameters.values(), self._state)
+        self._watch = LoopWatch(model, optimizer, self._weights.parameters.values(), self._state)
         weakref.finalize(self, self._watch.close).atexit = False
-        if rounds_factors(device.type):
+        if rounds_factors(self._weights.device.type):
             warnings.warn(
-                "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: switch it off for the "
-                "loop by causalprune.base.precision.full_precision()",
+                "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
+                "causalprune.base.precision.full_precision()",
                 stacklevel=2,
             )
 
@@ -191,54 +177,47 @@ class Recorder:
         if self._row is not None and self._row.steps == self._stride:
             self.complete(value)
         self._note_trained()
-        if self._row is None:
-            self._begin(value, measure, epoch, batch)
+        row = self._row or self._begin(value, measure, epoch, batch)
         self._require_one_minibatch()
-        assert self._row is not None
+        self._row, self._started, self._watch.keep_state = row, True, True
         with self._watch.own_step():
             self._optimizer.step()
-        self._hold()
-        self._row.steps += 1
-        self._read_weights(self._after)
-        self._note_weights(self._after)
-        if self._row.steps < self._stride:
+        self._weights.after_step()
+        row.steps += 1
+        if row.steps < self._stride:
             return
-        # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it. The two
-        # buffers swap roles, because new memory for each row would cost more than the subtraction.
-        on_cpu = self._before.device.type == "cpu"
-        out = torch.from_numpy(self.writer.row()) if on_cpu else self._before
-        self._row.delta = torch.sub(self._after, self._before, out=out)
-        self._before, self._after = self._after, self._before
+        # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it.
+        row.delta = self._weights.row(
+            torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
+        )
+        self._watch.keep_state = False
         if self._loss_change == "same-batch":
             assert self._measure is not None
             self.complete(self._measured(self._measure))
-        self._watch.keep_state = False
 
-    def _begin(self, value: float, measure: Measure | None, epoch: int, batch: int) -> None:
+    def _begin(self, value: float, measure: Measure | None, epoch: int, batch: int) -> _Row:
         """Begin a row, before its first step."""
         gradients = [p.grad for p in self._all_parameters if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients).item()
         lr = float(self._optimizer.param_groups[0]["lr"])
-        first, self._started = not self._started, True
         if self._loss_change == "same-batch":
             if measure is None:
                 raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
-            self._watch.keep_state = True
             if not self._watch.forwards:
                 self._state.save()
                 value = self._measured(measure)
-            if first:
+            if not self._started:
                 self._require_repeatable(value, measure, lr * norm**2)
         elif self._watch.forwards and self._state.drew():
             raise UsageError(
                 "network",
-                expected="one that draws no random numbers, because the two losses of a next-batch row can't share them",
+                expected="one that draws no random numbers, which the two losses of a next-batch row can't share",
                 found="one that does",
-                remedy="use same-batch, or causalprune.models.modes.disable_dropout(model)",
+                remedy="use `loss_change=same-batch`, or in a loop of your own, "
+                "causalprune.models.modes.disable_dropout(model)",
             )
-        if first:
-            self._state.leave_out_unused()
-        self._row, self._measure = _Row(value, lr, epoch, batch, norm), measure
+        self._measure = measure
+        return _Row(value, lr, epoch, batch, norm)
 
     def _measured(self, measure: Measure) -> float:
         """A loss in the saved state; nothing but the value remains of the pass."""
@@ -286,28 +265,11 @@ class Recorder:
                 found="a call of optimizer.step()",
                 remedy="leave it out, because Recorder.step calls it",
             )
-        if not self._started:
-            self._read_weights(self._before)
-            return
-        # Writing to ``data`` makes no new version: at the start of rows 1, 2, 4, 8 and so on, look at the values, too.
-        look = self._row is None and not self.rows & (self.rows - 1)
-        versions = [parameter._version for parameter in self._parameters.values()]
-        if versions == self._versions and not look:
-            return
-        now = torch.empty_like(self._last)
-        self._read_weights(now)
-        if not torch.equal(now, self._last) and not torch.equal(now.nan_to_num(), self._last.nan_to_num()):
-            raise UsageError(
-                "weights",
-                expected="those after the last recorded step",
-                found="others",
-                remedy="change weights in Recorder.step only, or go on in a new recording",
-            )
-
-    def _note_weights(self, weights: torch.Tensor) -> None:
-        """Note the weights after a step."""
-        self._last = weights
-        self._versions = [parameter._version for parameter in self._parameters.values()]
+        if self._started:
+            # At the start of rows 1, 2, 4, 8 and so on.
+            self._weights.require_unchanged(thoroughly=self._row is None and not self.rows & (self.rows - 1))
+        else:
+            self._weights.begin()
 
     def _note_trained(self) -> None:
         """Note which weights the coming step trains: those of the optimizer that have a gradient."""
@@ -315,11 +277,11 @@ class Recorder:
             return
         trained = {id(p) for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None}
         self._untrained = {name: p for name, p in self._untrained.items() if id(p) not in trained}
-        if len(self._untrained) == len(self._parameters):
+        if len(self._untrained) == len(self._index):
             raise UsageError(
                 "Recorder.step",
                 expected="a Linear or Conv weight that is trained",
-                found=f"{len(self._parameters)} that are frozen, have no gradient or aren't given to the optimizer",
+                found=f"{len(self._index)} that are frozen, have no gradient or aren't given to the optimizer",
                 remedy="call loss.backward() first, and look at requires_grad",
             )
         self.writer.untrained = tuple(self._untrained)
@@ -350,7 +312,7 @@ class Recorder:
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Restore what :meth:`pending` returned."""
         if state:
-            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._before.device))
+            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._weights.device))
 
     def __enter__(self) -> Recorder:
         return self
@@ -362,12 +324,6 @@ class Recorder:
         if kind is None:
             self.writer.finish()
         self.writer.close()
-
-    def _read_weights(self, out: torch.Tensor) -> None:
-        if self._active is None:
-            self._index.flatten(self._parameters, out=out)
-        else:
-            torch.index_select(self._index.flatten(self._parameters, out=self._flat), 0, self._active, out=out)
 
 
 def _finite(loss: torch.Tensor) -> float:

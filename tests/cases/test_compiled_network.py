@@ -31,7 +31,6 @@ def pruned(causalprune, folder):
     return ["--checkpoint", "run/pruned.safetensors", "--trust-code", "-q"]
 
 
-@pytest.mark.xfail(strict=True, reason="the columns are named by the wrapper: _orig_mod.0.weight, module.0.weight")
 @pytest.mark.parametrize("wrap", [partial(torch.compile, backend="eager"), nn.DataParallel], ids=["compile", "data"])
 def test_the_columns_of_a_wrapped_network_have_the_networks_names(folder, wrap):
     model = nn.Sequential(nn.Linear(20, 8), nn.ReLU(), nn.Linear(8, 2))

@@ -23,7 +23,6 @@ def frozen(folder):
     (folder / "frozen.py").write_text(NETWORKS)
 
 
-@pytest.mark.xfail(strict=True, reason="an optimizer without parameters ends pretrain with exit 1")
 def test_a_network_that_is_frozen_altogether_is_refused(causalprune, frozen):
     result = causalprune("pretrain", "--model", "frozen:everything", "--epochs", "1", "-q")
     assert result.refuses("froz") or result.refuses("requires_grad"), result.error
