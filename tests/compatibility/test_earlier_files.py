@@ -1,5 +1,6 @@
 """Files that earlier versions wrote are read, and give the numbers that they gave then."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -47,7 +48,11 @@ def test_info_says_what_it_said(earlier, path):
 
 @pytest.mark.parametrize("checkpoint", readings.CHECKPOINTS)
 def test_evaluate_measures_what_it_measured(earlier, checkpoint):
-    assert_contains(readings.evaluation(checkpoint), EXPECTED["evaluate"][checkpoint])
+    expected = copy.deepcopy(EXPECTED["evaluate"][checkpoint])
+    # With two classes it was the top-1; now there is none of five classes or fewer.
+    for metrics in (expected, expected["reference"]):
+        metrics.pop("top5")
+    assert_contains(readings.evaluation(checkpoint), expected)
 
 
 @pytest.mark.parametrize("store", readings.STORES)
