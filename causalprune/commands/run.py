@@ -24,6 +24,7 @@ from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
+from causalprune.commands.repair import repair
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
@@ -39,8 +40,8 @@ class RunResult(StageResult):
     """Result of run.
 
     Attributes:
-        iterations: For each iteration the metrics on the validation split before the recording, the rows recorded, R²
-            and nonzero γ of the fit (None if the criterion reads none), and the sparsity.
+        iterations: For each iteration the metrics on the validation split before the mask, the sparsity, and, None
+            where the criterion reads none, the rows recorded, and R² and nonzero γ of the fit.
         evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
     """
 
@@ -75,32 +76,34 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     # Its result isn't among the files that --overwrite deletes.
     evaluate_config = PipelinePlan(config).evaluate()
     evaluation_outputs(evaluate_config)
-    _require_groups(pretrain_config, [(fit, mask) for _, _, fit, mask in iterations])
+    _require_groups(pretrain_config, [(planned.fit, planned.mask) for planned in iterations])
     make_directory(paths.root)
     with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop:
         _claim(config, paths)
         first = pretrain(pretrain_config, reporter)
         stop.check()
         lines, all_done = [], first.already_done
-        for number, (train_config, record_config, fit_config, mask_config) in enumerate(iterations, start=1):
+        for number, planned in enumerate(iterations, start=1):
             label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
-            trained = posttrain(train_config, label)
+            trained = posttrain(planned.train, label)
             stop.check()
-            recorded = record(record_config, label)
+            recorded = record(planned.record, label) if planned.records else None
             stop.check()
-            fitted = None if fit_config is None else fit_gamma(fit_config, label)
+            fitted = None if planned.fit is None else fit_gamma(planned.fit, label)
             evidence = {} if fitted is None else fitted.evidence
-            masked = apply_mask(mask_config, label)
+            masked = apply_mask(planned.mask, label)
+            stop.check()
+            repaired = None if planned.repair is None else repair(planned.repair, label)
+            stop.check()
             all_done = all_done and masked.already_done
-            work.warnings += [f"{number}/{config.iterations} {w}" for w in _warnings(trained, recorded, fitted, masked)]
+            said = _warnings(trained, recorded, fitted, masked, repaired)
+            work.warnings += [f"{number}/{config.iterations} {warning}" for warning in said]
             lines.append(
                 {
                     "iteration": number,
                     "validation": trained.validation,
                     "sparsity": masked.sparsity,
-                    "rows": recorded.rows,
-                    "stored_bytes": recorded.stored_bytes,
-                    "mean_loss_change": recorded.mean_loss_change,
+                    **{name: getattr(recorded, name, None) for name in ("rows", "stored_bytes", "mean_loss_change")},
                     **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
                 }
             )

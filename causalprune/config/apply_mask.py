@@ -21,6 +21,9 @@ from causalprune.pruning.names import (
     check_mask_granularity,
 )
 
+_LATER = (("prune_frozen", False), ("samples", 1000))
+"""Options that earlier versions lacked, and what these did."""
+
 _ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
 
 
@@ -48,6 +51,9 @@ class ApplyMaskConfig(ComputeOptions):
         check=check_criterion,
     )
     ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
+    samples: int = option(
+        1000, "Training samples on which surgeon measures the layers; their labels aren't used.", check=at_least(1)
+    )
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=SPARSITY_SCHEDULES)
@@ -93,10 +99,10 @@ class ApplyMaskConfig(ComputeOptions):
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All but ``deterministic``: a mask is computed on the CPU, where it has no effect.
 
-        ``prune_frozen`` is left out at its default, so that results of before it existed keep their identity.
+        What came later is left out at its default, so that results of before it existed keep their identity.
         """
         known = super().written_out(stored).items()
-        return {name: value for name, value in known if name != "deterministic" and (name != "prune_frozen" or value)}
+        return {name: value for name, value in known if name != "deterministic" and (name, value) not in _LATER}
 
     def check(self) -> None:
         """Require exactly one of sparsity and zero, and an iteration within the schedule."""

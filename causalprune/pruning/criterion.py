@@ -191,6 +191,11 @@ class Criterion:
                 f"needs of criterion {self.name}", expected="some of " + ", ".join(NEEDS), found=", ".join(unknown)
             )
 
+    @property
+    def reads_recording(self) -> bool:
+        """Whether it needs anything that only a recording or its fit has."""
+        return bool(self.needs - {"layers", "project"})
+
     def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
         """The first need that a recording can't serve, whatever is fitted to it, and why; None if there is none.
 

@@ -33,6 +33,10 @@ class LayerStatistics:
     inputs: torch.Tensor
     gradients: torch.Tensor
 
+    def cpu(self) -> LayerStatistics:
+        """The same on the CPU."""
+        return LayerStatistics(self.inputs.cpu(), self.gradients.cpu())
+
 
 def layer_statistics(
     model: nn.Module, index: ParameterIndex, batches: Iterable[Inputs], task: Task, *, seed: int = 0

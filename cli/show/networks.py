@@ -89,7 +89,9 @@ def repair(result: Any) -> Any:
 
 def run(result: Any) -> Any:
     """One line per iteration, with its fit if there was one, then dense against pruned."""
-    columns = {"iteration": "iteration", "rows": "rows:,", "stored": "stored_bytes:bytes"}
+    columns = {"iteration": "iteration"}
+    if any(line["rows"] is not None for line in result.iterations):
+        columns |= {"rows": "rows:,", "stored": "stored_bytes:bytes"}
     if any(line["num_nonzero"] is not None for line in result.iterations):
         columns |= {"R²": "r2:.3g", "nonzero γ": "num_nonzero:,"}
     columns["sparsity"] = "sparsity:share"

@@ -27,7 +27,7 @@ from causalprune.commands.apply_mask.candidates import (
     samples_to_try,
     unmoved,
 )
-from causalprune.commands.apply_mask.measuring import validation_measure
+from causalprune.commands.apply_mask.measuring import measured_layers, validation_measure
 from causalprune.commands.apply_mask.rewinding import load_earlier
 from causalprune.commands.provenance.lineage import require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
@@ -107,7 +107,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     check_distinct(output.path, source)
     checkpoint = output.load_checkpoint(source, made_by="record")
     reader, fit = None, None
-    if criterion.needs:
+    if criterion.reads_recording:
         store_path = config.store or run.store
         store = Store.open(store_path)
         if store.index.fingerprint != checkpoint.info.index.fingerprint:
@@ -169,6 +169,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reader,
             fit,
             max_bytes=parse_bytes(config.memory),
+            layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
             project=lambda primary: choose(Scores(primary)).mask.numpy(),
             ridge=config.ridge,
             seed=config.seed,

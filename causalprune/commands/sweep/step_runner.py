@@ -23,7 +23,13 @@ from causalprune.commands.sweep.steps import Step
 from causalprune.models.checkpoint import read_checkpoint_info
 from causalprune.trajectory import Store
 
-_OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
+_OUTPUT = {
+    "pretrain": "dense",
+    "record": "recorded",
+    "apply_mask": "pruned",
+    "repair": "repaired",
+    "posttrain": "final",
+}
 """The checkpoint that each stage writes, as a property of :class:`RunPaths`."""
 
 CELL_ERRORS = (UsageError, DataError, MismatchError, NumericalError)

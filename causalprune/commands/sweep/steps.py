@@ -138,7 +138,8 @@ Sources = dict[tuple[str, DataSpec], dict[str, str]]
 def last_step(config: RunConfig, recorded: Recorded | None = None, known: Sources | None = None) -> Step:
     """The steps of a whole pipeline, in the order of :func:`causalprune.commands.run.run`; returns its evaluation.
 
-    A training of no epochs and a fit that the criterion doesn't read are left out.
+    A training of no epochs and a fit that the criterion doesn't read are left out. The recording is made for every
+    criterion, so that all of them prune the same network.
 
     Args:
         config: The pipeline.
@@ -158,7 +159,8 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Source
         known[made_with] = {} if recorded else sources_of(*made_with)
     dense = current = Step("pretrain", pretrain, (), common=True, given=given, sources=known[made_with])
     for number in range(config.iterations):
-        train, record, fit, mask = plan.iteration(number)
+        planned = plan.iteration(number)
+        train, record, fit, mask = planned.train, planned.record, planned.fit, planned.mask
         if recorded:
             recorded.require_served(mask)
         common = number == 0
@@ -173,6 +175,9 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Source
         if mask.rewind != "none":
             inputs.append(("rewind", trained if mask.rewind == "recording" else dense))
         current = Step("apply_mask", mask, tuple(inputs), common=False)
+        if planned.repair is not None:
+            # What was recorded is also trained on, so the network after it is the one that the mask is of.
+            current = Step("repair", planned.repair, (("checkpoint", current), ("dense", rows)), common=False)
     posttrain = plan.posttrain()
     if posttrain.epochs:
         current = Step("posttrain", posttrain, (("checkpoint", current),), common=False)
