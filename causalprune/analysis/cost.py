@@ -16,7 +16,7 @@ from torch.utils._pytree import tree_leaves
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.models.export.formats import to_csr
-from causalprune.models.modes import evaluation_mode
+from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import plain_copy
 from causalprune.pruning.compact import compact_model
@@ -85,6 +85,7 @@ def measure_cost(
     # Both as their classes compute them, not one of them compiled.
     models = [plain_copy(model), *([] if compact is None else [compact])]
     input_shape = tuple(samples.shape[1:])
+    batches = measured_batches(model)
 
     def named(values: Sequence[float]) -> dict[str, float | None]:
         return {"dense": values[0], "compact": values[1] if len(values) > 1 else None}
@@ -92,13 +93,17 @@ def measure_cost(
     return {
         "device": str(next(model.parameters()).device),
         "threads": torch.get_num_threads(),
-        "latency": {str(size): named(latency(models, input_shape, size)) for size in LATENCY_BATCHES},
-        "peak_memory": {
-            str(size): named([peak_memory(m, input_shape, size) for m in models]) for size in LATENCY_BATCHES
-        },
+        "latency": {str(size): named(latency(models, input_shape, size)) for size in batches},
+        "peak_memory": {str(size): named([peak_memory(m, input_shape, size) for m in models]) for size in batches},
         "bytes_deflate": sum(len(zlib.compress(t.cpu().numpy().tobytes(), 6)) for t in model.state_dict().values()),
         "no_compact": reason,
     }
+
+
+def measured_batches(model: nn.Module) -> list[int]:
+    """Those of :data:`LATENCY_BATCHES` that the network can take."""
+    least = least_batch(model, training=False)
+    return [size for size in LATENCY_BATCHES if size >= least]
 
 
 def latency(

@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from causalprune.models.modes import evaluation_mode
+from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.wrappers import prunable_weights
 
 _ATEN = torch.ops.aten
@@ -67,8 +67,9 @@ def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, tor
                 computes = partial(_prune_computed, counter, ~keep[name])
                 stack.enter_context(layer.register_forward_pre_hook(computes))
         stack.enter_context(counter)
-        model(torch.zeros(1, *input_shape, device=device))
-    return Flops(counter.dense, round(counter.theoretical), tuple(sorted(counter.uncounted)))
+        count = least_batch(model, training=False)
+        model(torch.zeros(count, *input_shape, device=device))
+    return Flops(counter.dense // count, round(counter.theoretical / count), tuple(sorted(counter.uncounted)))
 
 
 def _prune_computed(counter: _Counter, mask: torch.Tensor, layer: nn.Module, _: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import LATENCY_BATCHES, latency
+from causalprune.analysis.cost import latency, measured_batches
 from causalprune.analysis.flops import flops
 from causalprune.base.errors import UsageError
 from causalprune.base.files import atomic_file, make_directory, remove_partials
@@ -119,7 +119,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                 "flops_uncounted": list(before.uncounted),
                 "latency": {
                     str(batch_size): dict(zip(("before", "after"), latency(networks, shape, batch_size), strict=True))
-                    for batch_size in LATENCY_BATCHES
+                    for batch_size in measured_batches(model)
                 },
             }
         dead = sum(map(len, dead_units(mask.index, keep)))

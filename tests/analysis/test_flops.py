@@ -29,6 +29,13 @@ def test_pruned_operations_equal_a_count_weight_by_weight():
     assert flops(model, (2, 5, 5), keep).theoretical == expected
 
 
+def test_a_network_that_needs_two_samples_is_counted_for_one():
+    model = torch.nn.Sequential(torch.nn.Linear(5, 3), torch.nn.BatchNorm1d(3, track_running_stats=False))
+    keep = {"0.weight": torch.arange(15).view(3, 5) < 4}
+    found = flops(model, (5,), keep)
+    assert (found.dense, found.theoretical) == (2 * 15, 2 * 4)
+
+
 def test_the_model_stays_as_it_was():
     model = small_net().train()
     model[1].eval()
