@@ -143,7 +143,7 @@ class Campaign:
         prune = rng.choice([["--sparsity", "0.5"]] * 3 + [["--sparsity", "0.9"], ["--zero"], ["--sparsity", "0"]])
         granularity = rng.choice([[]] * 3 + [["--granularity", "channel"], ["--granularity", "neuron"]])
         export = rng.choice([["--format", f] for f in ("torch", "safetensors", "csr", "pt2")] + [["--compact"]])
-        rate = ["--lr", rng.choice(["0.01", "0.01", "0.1", "10", "1e30", "1e-30"])]
+        rate = ["--lr", rng.choice(["0.01", "0.01", "0.1", "10", "1e15", "1e-30"])]
         momentum = ["--momentum", rng.choice(["0", "0", "0", "0.9"])]
         yield ["pretrain", *start, "--epochs", rng.choice(["0", "1", "1"]), *batch]
         yield ["record", "--steps", rng.choice(["1", "2", "6", "6"]), *batch, *trust, *rate, *momentum]
