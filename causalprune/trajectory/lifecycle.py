@@ -87,15 +87,21 @@ def make_room(reader: RecordingReader, log: CommitLog, rows: int) -> None:
     reader.layout.delta_metadata.write_json(delta_document(reader.schema, rows))
 
 
-def finish_recording(reader: RecordingReader, log: CommitLog) -> None:
-    """Write the files that only a complete recording has; the log, written last, makes it complete."""
+def finish_recording(reader: RecordingReader, log: CommitLog, weights: str = "") -> None:
+    """Write the files that only a complete recording has; the log, written last, makes it complete.
+
+    Args:
+        reader: The recording.
+        log: Its log, which this process has claimed.
+        weights: Hash of the weights after the last row, if it is known.
+    """
     layout = reader.layout
     log.require_mine()
     if layout.steps.exists():
         layout.steps.remove_folder()
     layout.steps.build(lambda folder: write_array(folder, log.steps().to_matrix(), ("quantity", "row")))
     layout.delta_metadata.write_json(delta_document(reader.schema, log.rows))
-    log.rewrite(log.rows, finished=True)
+    log.rewrite(log.rows, finished=True, weights=weights)
 
 
 _open: dict[RecordingWriter, int] = {}
