@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage, StorageError
-from causalprune.base.foreign_errors import translate
+from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage, StorageError, translate
 
 from .commands import add_commands
 from .session import Session, end

@@ -77,6 +77,8 @@ class Options:
             if isinstance(value, Path) and is_url_taken_for_path(value):
                 place = EXPECTED if f.metadata["parse"] else "a path, because only a store can lie elsewhere"
                 raise UsageError(flag_of(f), expected=place, found=repr(str(value)))
+            if isinstance(value, Path) and "\0" in str(value):
+                raise UsageError(flag_of(f), expected="a path", found=repr(str(value)))
             test: Check | None = f.metadata["check"]
             if test is not None and not (value is None and f.default is None):
                 require(flag_of(f), value, test)

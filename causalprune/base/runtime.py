@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError
+from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError, translate
 from causalprune.base.launchers import read_launcher, set_meeting_point
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ class Processes:
                 action()
             except BaseException as error:
                 failure = error
-        code = int(getattr(failure, "exit_code", ExitCode.INTERNAL)) if failure is not None else 0
+        code = 0
+        if failure is not None:
+            code = int(getattr(translate(failure) or failure, "exit_code", ExitCode.INTERNAL))
         code = self._reduce_integers([code])[0]
         if failure is not None:
             raise failure

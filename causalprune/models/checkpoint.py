@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from causalprune.base.errors import CorruptError, DataError, NewerFormatError, storage_errors
 from causalprune.base.files import require_file, write_atomic
 from causalprune.base.json_files import sha256_file
+from causalprune.base.paths import utf8_path
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.parameters import ParameterIndex
 
@@ -280,8 +281,8 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     from safetensors.torch import load_file
 
-    with _reading_safetensors(path):
-        tensors: dict[str, torch.Tensor] = load_file(path)
+    with _reading_safetensors(path), utf8_path(path) as name:
+        tensors: dict[str, torch.Tensor] = load_file(name)
     for name, tensor in tensors.items():
         if tensor.is_complex() or str(tensor.dtype).endswith("_x2"):
             raise CorruptError(f"{name} in {path}", expected="real numbers", found=str(tensor.dtype))

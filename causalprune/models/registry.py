@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.errors import CorruptError, MismatchError, UsageError
-from causalprune.base.foreign_errors import translate
+from causalprune.base.errors import CorruptError, MismatchError, UsageError, translate
 from causalprune.base.registry import call_with
 from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pickle
 import warnings
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from causalprune.base.errors import CorruptError, DataError, UsageError, storage_errors
+from causalprune.base.errors import CorruptError, DataError, UsageError, storage_errors, translate
 from causalprune.base.files import require_file
-from causalprune.base.foreign_errors import translate
 from causalprune.models.checkpoint import load_tensors
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pt.tar", ".pth.tar")
@@ -48,7 +48,7 @@ def read_state_dicts(path: Path) -> list[Mapping[str, Any]]:
     if require_file(path, expected="a file of weights").st_size == 0:
         raise DataError(f"{path}", expected="a file of weights", found="an empty file")
     try:
-        with storage_errors(path, "read"), warnings.catch_warnings():
+        with storage_errors(path, "read"), warnings.catch_warnings(), torch.serialization.safe_globals([Namespace]):
             # What PyTorch plans for quantized tensors is of no use here.
             warnings.simplefilter("ignore")
             value: Any = torch.load(path, map_location="cpu", weights_only=True)

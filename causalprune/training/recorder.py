@@ -141,7 +141,7 @@ class Recorder:
                 start_weights=self._weights.digest(),
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
-            expected = max_rows or EXPECTED_ROWS
+            expected = int(max_rows) or EXPECTED_ROWS
             store = new_store(
                 store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
             )

@@ -42,6 +42,16 @@ class ShardFile:
     index_checksum: int
     chunks_checksum: int | None = None
 
+    def is_found(self, found: ShardFile) -> bool:
+        """Whether a file, of which everything is known, is this one."""
+        return found == (
+            self if self.chunks_checksum is not None else replace(self, chunks_checksum=found.chunks_checksum)
+        )
+
+    def __str__(self) -> str:
+        chunks = "" if self.chunks_checksum is None else f" ({self.chunks_checksum:08x} of its chunks')"
+        return f"{self.size} bytes with CRC32C {self.checksum:08x}{chunks}"
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
         record = {"bytes": self.size, "crc32c": f"{self.checksum:08x}", "index_crc32c": f"{self.index_checksum:08x}"}

@@ -13,7 +13,7 @@ from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.schema import RecordingSchema
-from causalprune.trajectory.shard import checksum_file
+from causalprune.trajectory.shard import identify_file
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.zarr_files import delta_document, group_document, write_array
 
@@ -67,10 +67,10 @@ def rewind_recording(reader: RecordingReader, log: CommitLog, rows: int) -> None
     file_of_last = None
     if kept:
         last = layout.shard(kept - 1)
-        found = checksum_file(last)
-        same = [file for file in log.candidates(kept - 1) if (file.size, file.checksum) == found]
+        found = identify_file(last, reader.schema.shape)
+        same = [file for file in log.candidates(kept - 1) if file.is_found(found)]
         if not same:
-            raise damaged(last, expected="the CRC32C in the commit log", found=f"{found[1]:08x}")
+            raise damaged(last, expected="the CRC32C in the commit log", found=found)
         file_of_last = same[0]
     if layout.steps.exists():
         layout.steps.remove_folder()

@@ -9,6 +9,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from causalprune.base.units import listed
+
 from .tables import classes_line, counted, facts, notes, records, shown, spaced, table
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
@@ -57,9 +59,9 @@ def apply_mask(result: Any) -> Any:
     if result.frozen:
         of_trained = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} trained weights"
         lines["sparsity"] = f"{of_trained}, {lines['sparsity']}"
-        lines["left alone"] = f"{', '.join(result.frozen)} (frozen or never trained)"
+        lines["left alone"] = f"{listed(result.frozen)} (frozen or never trained)"
     if result.inseparable:
-        lines["kept whole"] = f"{', '.join(result.inseparable)} (their channels can't be removed one by one)"
+        lines["kept whole"] = f"{listed(result.inseparable)} (their channels can't be removed one by one)"
     if result.unmoved:
         share = shown(result.unmoved / result.candidates, "share")
         lines["never moved"] = f"{result.unmoved:,} weights ({share}): gradient 0, or steps lost in rounding"
@@ -80,7 +82,7 @@ def _lasso(found: Mapping[str, Any]) -> str:
 def repair(result: Any) -> Any:
     """What the layers missed of the dense network's outputs, before and after."""
     columns = {"layer": "name", "missed before": "before:.2%", "after": "after:.2%"}
-    lines = {"samples": f"{result.samples:,}", "sparsity": f"{result.sparsity:.2%} of prunable weights"}
+    lines = {"samples": f"{result.samples:,}", "sparsity": f"{shown(result.sparsity, 'share')} of prunable weights"}
     note = "Missed: the part of the variance of the dense layer's outputs that the pruned one doesn't reproduce."
     return spaced(facts(result, lines), records(columns, result.layers, pad_edge=True), notes(note))
 

@@ -169,3 +169,21 @@ def test_a_weight_that_is_computed_is_skipped_where_its_original_is_zero(wrap, u
     found = flops(model, (6,), keep)
     assert found.dense == 2 * uses * 30 + more + 2 * 20
     assert found.theoretical == 2 * uses * first + more + 2 * second
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        (nn.LSTM(8, 16, 2, batch_first=True), 8 * 2 * (64 * (8 + 16) + 64 * (16 + 16))),
+        (nn.LSTM(8, 16, bidirectional=True, batch_first=True), 2 * 8 * 2 * 64 * (8 + 16)),
+        (nn.GRU(8, 16, batch_first=True), 8 * 2 * 48 * (8 + 16)),
+        (nn.TransformerEncoderLayer(8, 2, 32, batch_first=True), ENCODER),
+        (Function(lambda x: functional.scaled_dot_product_attention(x, x, x)), 2 * 2 * 8 * 8 * 8),
+    ],
+    ids=["LSTM", "both directions", "GRU", "encoder", "attention"],
+)
+def test_kernels_of_a_gpu_count_the_same(model, expected):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    assert flops(model.cuda(), (8, 8)).dense == expected

@@ -50,6 +50,12 @@ def test_what_fails_in_the_first_process_ends_the_others_with_its_exit_code():
     assert [(type(error), error.exit_code) for error in others] == [(PeerFailure, ExitCode.LOCKED)] * 2
 
 
+def test_memory_that_the_first_process_lacks_ends_the_others_with_its_exit_code():
+    first, other = in_threads(2, lambda own: own.first(lambda: bytearray(2**60)))
+    assert isinstance(first, MemoryError)
+    assert other.exit_code == ExitCode.STORAGE
+
+
 def test_what_the_first_process_does_is_done_once():
     done = []
     assert in_threads(3, lambda own: own.first(lambda: done.append(own.rank))) == [None] * 3

@@ -1,6 +1,7 @@
 import os
 import pickle
 import warnings
+from argparse import Namespace
 from collections import OrderedDict
 
 import pytest
@@ -65,6 +66,12 @@ def test_names_that_look_like_a_prefix_and_are_the_networks_own(tmp_path, name, 
     torch.save(wrap(saved).state_dict(), tmp_path / "weights.pt")
     load_initial_weights(model, tmp_path / "weights.pt")
     check_loaded(model, saved.state_dict())
+
+
+def test_the_options_that_training_scripts_save_are_no_obstacle(model, weights, tmp_path):
+    torch.save({"model": weights, "args": Namespace(lr=0.1, data=Namespace(name="a"))}, tmp_path / "weights.pth")
+    load_initial_weights(model, tmp_path / "weights.pth")
+    check_loaded(model, weights)
 
 
 def test_of_several_state_dicts_the_one_that_fits_is_read(model, weights, tmp_path):

@@ -15,13 +15,11 @@ from causalprune.commands._network import load_its_data, samples_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.pruning.criterion import CriterionInputs
+from causalprune.pruning.criterion import CriterionInputs, float64
 from causalprune.trajectory import Fit, RecordingReader
 
 _TRIED = 32
 """Samples on which it is tried out whether channels can be removed."""
-
-_MOST_NAMES = 6
 
 
 def frozen_tensors(model: nn.Module, mask: Mask, reader: RecordingReader | None, checkpoint: Checkpoint) -> list[str]:
@@ -50,7 +48,7 @@ def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig
         return None
 
 
-def unmoved(inputs: CriterionInputs, mask: Mask, frozen: Sequence[str]) -> int | None:
+def unmoved(inputs: CriterionInputs, fit: Fit | None, mask: Mask, frozen: Sequence[str]) -> int | None:
     """Number of kept weights that were trained, but that no recorded step moved.
 
     Their gradient was 0 in every step, or each step was smaller than the rounding of the weight. None where the
@@ -58,8 +56,9 @@ def unmoved(inputs: CriterionInputs, mask: Mask, frozen: Sequence[str]) -> int |
     """
     if inputs.mean_squared_gradient is not None:
         still = inputs.mean_squared_gradient == 0
-    elif inputs.dual_correlation is not None and inputs.gamma is not None:
-        still = (np.atleast_2d(inputs.dual_correlation) == 0).all(0) & (np.atleast_2d(inputs.gamma) == 0).all(0)
+    elif fit is not None and fit.attributes["granularity"] == "parameter":
+        # Only a column of zeros has a KKT score of exactly 0.
+        still = (np.atleast_2d(float64(inputs.dual_correlation)) == 0).all(0)
     else:
         return None
     candidates = mask.numpy().copy()
@@ -81,9 +80,3 @@ def kept_by_lasso(fit: Fit) -> dict[str, Any]:
         "most": bound,
         "what": "groups" if fit.attributes["granularity"] != "parameter" else "columns" if lags else "weights",
     }
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names in one line: all of a few, the first of many."""
-    shown = ", ".join(names[:_MOST_NAMES])
-    return shown if len(names) <= _MOST_NAMES else f"{shown} and {len(names) - _MOST_NAMES} more"

@@ -15,7 +15,7 @@ from causalprune.base.errors import MismatchError
 from causalprune.base.paths import RunPaths, StoreUrl, result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import resolve_device
-from causalprune.base.units import parse_bytes, percent
+from causalprune.base.units import listed, parse_bytes, percent
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._design import no_causal_reading
 from causalprune.commands._findings import pruning_findings
@@ -24,7 +24,6 @@ from causalprune.commands._output import StageResult, check_distinct, read_resul
 from causalprune.commands.apply_mask.candidates import (
     frozen_tensors,
     kept_by_lasso,
-    listed,
     samples_to_try,
     unmoved,
 )
@@ -194,7 +193,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "sparsity_candidates": selection.sparsity,
             "frozen": frozen,
             "inseparable": inseparable,
-            "unmoved": unmoved(inputs, mask, frozen),
+            "unmoved": unmoved(inputs, fit, mask, frozen),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
         info = replace(checkpoint.info, position={}, metrics=metrics)

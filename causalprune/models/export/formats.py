@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from causalprune.base.errors import MismatchError
+from causalprune.base.paths import utf8_path
 from causalprune.models.extra_state import decoded, encoded, is_extra_state
 
 Tensors = Mapping[str, torch.Tensor]
@@ -199,9 +200,17 @@ def _from_torch(path: Path) -> dict[str, torch.Tensor]:
 
 
 TORCH = weights_format(".pt", _torch_bytes, _from_torch, holds_masks=True)
-SAFETENSORS = weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), load_file, True)
+
+
+def _from_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    with utf8_path(path) as name:
+        tensors: dict[str, torch.Tensor] = load_file(name)
+    return tensors
+
+
+SAFETENSORS = weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), _from_safetensors, True)
 CSR = weights_format(
     ".csr.safetensors",
     lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
-    lambda path: from_csr(load_file(path)),
+    lambda path: from_csr(_from_safetensors(path)),
 )

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -117,3 +118,22 @@ def test_a_finished_mask_says_the_same_again(prune):
     first, _ = prune("--zero")
     again, _ = prune("--zero")
     assert {**again, "seconds": 0} == {**first, "seconds": 0}
+
+
+def test_channels_can_be_pruned_without_the_data_but_not_be_removed(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch_pruning")
+    monkeypatch.chdir(tmp_path)
+    labels = np.arange(90) % 3
+    np.savez("rows.npz", x=np.random.default_rng(0).normal(size=(90, 5)) + labels[:, None], y=labels)
+    checkpoint = ["--checkpoint", "run/pretrained.safetensors", "--quiet"]
+    assert (
+        call("pretrain", "--dataset", "npz:rows.npz", "--model", "mlp", "--hidden", "6,4", "--quiet", "--epochs", "1")
+        == 0
+    )
+    Path("rows.npz").rename("gone.npz")
+    channels = ["--criterion", "magnitude", "--granularity", "channel", "--sparsity", "0.5"]
+    assert call("apply-mask", *channels, *checkpoint) == 0
+    assert call("export", "--compact", "--checkpoint", "run/pruned.safetensors", "--quiet") == 3
+    assert "rows.npz" in capsys.readouterr().err
+    Path("gone.npz").rename("rows.npz")
+    assert call("export", "--compact", "--checkpoint", "run/pruned.safetensors", "--quiet") == 0
