@@ -22,6 +22,9 @@ DOCUMENTED = {0, 2, 3, 4, 5, 6, 7, 8}
 SECONDS = 120
 MEMORY = 3 * 2**30
 
+LOG = os.environ.get("CAUSALPRUNE_FUZZ_LOG")
+"""Whether to print every command."""
+
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
@@ -143,7 +146,7 @@ class Campaign:
         prune = rng.choice([["--sparsity", "0.5"]] * 3 + [["--sparsity", "0.9"], ["--zero"], ["--sparsity", "0"]])
         granularity = rng.choice([[]] * 3 + [["--granularity", "channel"], ["--granularity", "neuron"]])
         export = rng.choice([["--format", f] for f in ("torch", "safetensors", "csr", "pt2")] + [["--compact"]])
-        rate = ["--lr", rng.choice(["0.01", "0.01", "0.1", "10", "1e30", "1e-30"])]
+        rate = ["--lr", rng.choice(["0.01", "0.01", "0.1", "10", "1e15", "1e-30"])]
         momentum = ["--momentum", rng.choice(["0", "0", "0", "0.9"])]
         yield ["pretrain", *start, "--epochs", rng.choice(["0", "1", "1"]), *batch]
         yield ["record", "--steps", rng.choice(["1", "2", "6", "6"]), *batch, *trust, *rate, *momentum]
@@ -171,7 +174,7 @@ class Campaign:
         self.copy(place, before)
         result = self.execute(words, place, in_process=in_process)
         self.codes[result.code] = self.codes.get(result.code, 0) + 1
-        if os.environ.get("FUZZ_LOG"):
+        if LOG:
             print(f"{number} {result.seconds:.2f} s {result.code} {shell(words)[:150]}", flush=True)
         for kind, detail in self.wrong(words, place, result):
             self._note(kind, detail, words, before, number)

@@ -4,7 +4,7 @@
 
 ``CAUSALPRUNE_FUZZ_SECONDS`` is how long (60), ``CAUSALPRUNE_FUZZ_SEED`` the seed of the cases (the time), and
 ``CAUSALPRUNE_FUZZ_CASE`` the number of one case to repeat. What was found is printed as commands to copy; their files
-stay in ``CAUSALPRUNE_FUZZ_KEEP`` (a folder of pytest's).
+stay in ``CAUSALPRUNE_FUZZ_KEEP`` (a folder of pytest's). With ``CAUSALPRUNE_FUZZ_LOG=1`` every command is printed.
 """
 
 import itertools
