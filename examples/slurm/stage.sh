@@ -24,13 +24,21 @@ rm -r "$here"
 # By its plain number the last task of an array would take all others along.
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
-saved() { # Or the warning came before the stage listened: nothing was lost.
-  [ "$code" = 75 ] || [ "$code" = $((128 + $(kill -l USR1))) ]
-}
-goes_on() { # TERM is scancel, unless the stage was still saving at the time limit. Preemption queues it again itself.
-  [ -z "$ended" ] || scontrol show job "$job" | grep -q Reason=TimeLimit
-}
-if [ -n "$warned" ] && saved && goes_on; then
+says() { scontrol show job "$job" | grep -q "$1"; }
+case $code in
+  75 | $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) ;; # Saved, or stopped before there was anything to save.
+  *) exit "$code" ;;
+esac
+if [ -z "$ended" ]; then
+  again=$warned
+elif says Reason=TimeLimit; then
+  again=$warned # It was still saving.
+elif [ "${SLURM_RESTART_COUNT:-0}" != 0 ] && [ "$SECONDS" -lt 60 ] && says JobState=RUNNING; then
+  again=yes # Meant for the earlier start of this job, whose node was down and is back.
+else
+  again="" # Canceled; or preempted, and queued again by SLURM itself.
+fi
+if [ -n "$again" ]; then
   scontrol requeue "$job" || true
 fi
 exit "$code"

@@ -135,6 +135,9 @@ def slurm():
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
+CANCELED = "CANCELLED"  # codespell:ignore
+"""As SLURM spells it."""
+
 SMALL = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "8"]
 LONG = [*SMALL, "--epochs", "3000", "--checkpoint-every", "never"]
 
@@ -178,7 +181,7 @@ def test_a_job_warned_before_its_end_is_queued_again(slurm, tmp_path):
     job = submit(slurm, "pretrain.sbatch", *LONG, "--epochs", 10**6, "--run", tmp_path, to=to)
     slurm.wait_until(lambda: events(tmp_path) == [("interrupted", None), ("interrupted", "1")], job)
     slurm("scancel", job)
-    slurm.ended(job, "CANCELLED")
+    slurm.ended(job, CANCELED)
 
 
 def test_a_preempted_job_is_queued_again_and_ends_with_the_same_bytes(slurm, quiet, tmp_path):
@@ -196,10 +199,10 @@ def test_a_canceled_job_stays_canceled_and_a_new_one_goes_on(slurm, quiet, tmp_p
     at_work(slurm, job)
     slurm("scancel", job)
     slurm.wait_until(lambda: events(tmp_path) == [("interrupted", None)], job)
-    slurm.ended(job, "CANCELLED")
+    slurm.ended(job, CANCELED)
     slurm.ended(submit(slurm, "pretrain.sbatch", *LONG, "--run", tmp_path))
     assert events(tmp_path) == [("interrupted", None), ("finished", None)]
-    assert slurm.state(job) == "CANCELLED"
+    assert slurm.state(job) == CANCELED
     assert (tmp_path / "pretrained.safetensors").read_bytes() == quiet
 
 
