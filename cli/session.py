@@ -114,7 +114,7 @@ class _Printable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.content, options):
-            yield segment._replace(text=printable(segment.text, keep="\n"))
+            yield segment if segment.control else segment._replace(text=printable(segment.text, keep="\n"))
 
 
 class _TerminalReporter(TerminalReporter):

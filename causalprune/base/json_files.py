@@ -75,15 +75,15 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name}, which is not JSON")
 
 
-def seal(value: dict[str, Any]) -> dict[str, Any]:
+def seal(value: dict[str, Any], key: str = "sha256") -> dict[str, Any]:
     """Add the SHA-256 of a JSON object's content to it, so that :func:`is_sealed` notices any change."""
-    content = {name: inner for name, inner in value.items() if name != "sha256"}
-    return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+    content = {name: inner for name, inner in value.items() if name != key}
+    return {**content, key: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
-def is_sealed(value: dict[str, Any]) -> bool:
+def is_sealed(value: dict[str, Any], key: str = "sha256") -> bool:
     """Whether a JSON object is still what :func:`seal` returned."""
-    return value == seal(value)
+    return value == seal(value, key)
 
 
 def sha256_file(path: Path) -> str:

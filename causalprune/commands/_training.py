@@ -12,6 +12,7 @@ from torch import nn
 from causalprune.base.progress import Reporter
 from causalprune.base.runtime import processes
 from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._findings import training_findings
 from causalprune.commands._output import StageResult
 from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
@@ -92,7 +93,7 @@ def train_checkpoint(
     )
     trained = Checkpoint(replace(info, metrics=metrics), model.state_dict(), saved_mask)
     group.first(lambda: output.save(trained))
-    return output.publish(training_result(output, read_checkpoint_info(output.path)))
+    return output.publish(training_result(output, read_checkpoint_info(output.path), reporter))
 
 
 def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
@@ -100,8 +101,11 @@ def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, 
     return {name: (t.shape, t.dtype) for name, t in weights.items() if not is_extra_state(name)}
 
 
-def training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
-    """The result that the header of the checkpoint describes."""
+def training_result(
+    output: CheckpointOutput, info: CheckpointInfo, reporter: Reporter, *, already_done: bool = False
+) -> TrainingResult:
+    """The result that the header of the checkpoint describes; warns if the network has learned nothing."""
+    output.warn(reporter, *training_findings(info.metrics))
     return TrainingResult(
         **output.common(already_done=already_done),
         best_epoch=info.metrics["best_epoch"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from causalprune.base.options import Options, at_least, flag_of, one_of, open_fr
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
 from causalprune.base.specs import CHANNELS, TASKS
-from causalprune.data.names import AUGMENTATIONS, check_dataset
-from causalprune.models.names import check_model_name
+from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, check_dataset
+from causalprune.models.names import check_model_name, default_model
 
 
 def store_option(help: str, **declared: Any) -> Any:
@@ -78,6 +79,11 @@ class ComputeOptions(OutputOptions):
         affects_result=False,
     )
     data_root: str = option("", "Folder of the data set's files.", affects_result=False)
+    check_contents: bool = option(
+        False,
+        "Remember and compare what is in the files of an imagefolder, too, not only their names and sizes.",
+        affects_result=False,
+    )
     trust_code: bool = option(
         False, "Run the package.module:factory that an input checkpoint names.", affects_result=False
     )
@@ -111,7 +117,15 @@ def _hidden(value: str) -> str | None:
     return None if all(p.strip().isdigit() and int(p) > 0 for p in parts) else "sizes such as 300,100"
 
 
+def usual_model(dataset: str) -> str:
+    """The model of a data set unless another is said; empty where only its files tell."""
+    if not isinstance(dataset, str) or dataset not in DATASETS:
+        return ""
+    return default_model((1,) if dataset in TABLES else (1, 1, 1))
+
+
 _ADDED = ("ignore", "allow_mismatch", "keep_zeros")
+_LATER = (*_ADDED, "channels", "task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,9 +160,15 @@ class ModelOptions(Options):
     )
     keep_zeros: bool = option(False, "Take the weights that are 0 in --init-from for pruned ones, and hold them at 0.")
 
-    def identity_fields(self) -> dict[str, Any]:
-        """Without the options that earlier versions lacked, unless they are used: what those made stays the same."""
-        return {n: v for n, v in super().identity_fields().items() if v or n not in _ADDED}
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """With the model that a named data set gets when none is said.
+
+        The options that earlier versions lacked are left out unless they are used: what those made stays the same.
+        """
+        unused: tuple[Any, ...] = (False, [], "auto")
+        values = {n: v for n, v in super().written_out(stored).items() if n not in _LATER or v not in unused}
+        return values | {"model": values["model"] or usual_model(values.get("dataset", ""))}
 
     def check(self) -> None:
         """Require key maps to have the form OLD=NEW, and a file that they apply to."""

@@ -18,6 +18,7 @@ from causalprune.base.user_code import import_user_module
 from causalprune.models.extra_state import carry_extra_state
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.names import MODELS, check_model_name
+from causalprune.models.wrappers import uncompiled
 
 
 def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Module:
@@ -117,6 +118,8 @@ def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...],
         model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
     if not isinstance(model, nn.Module):
         raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
+    # A wrapper would rename every tensor; training compiles the network itself if it is told to.
+    model = uncompiled(model)
     carry_extra_state(model, f"`model` {name}")
     return model
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from causalprune.base.precision import full_precision
 from causalprune.base.runtime import resolve_device
 from causalprune.solver.source import Float32, Float64
 
@@ -90,12 +91,11 @@ class DeviceProducts:
 
         self._torch = torch
         self._device = resolve_device(device)
-        torch.backends.cuda.matmul.allow_tf32 = False
 
     def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:
         """See :meth:`HostProducts.correlate`."""
         torch = self._torch
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision():
             there = torch.from_numpy(block).to(self._device, non_blocking=True)
             found = []
             for request in requests:

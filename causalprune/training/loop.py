@@ -14,7 +14,7 @@ from torch import nn
 
 from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import keyed_seed, processes
+from causalprune.base.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
@@ -174,7 +174,7 @@ def train(
             loss_sum = torch.tensor(known, dtype=torch.float64, device=device)
             for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
                 # Each process has its own dropout; the first one's is the same as that of a single process.
-                torch.manual_seed(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank)
+                seed_generators(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank, device)
                 with autocast:
                     loss = compute_loss(forward(inputs), targets)
                 if group.count > 1:

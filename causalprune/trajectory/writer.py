@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -39,6 +41,9 @@ class RecordingWriter:
 
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
+        untrained: Names of the parameters that no row has trained so far; noted with each commit.
+        end_weights: Returns the hash of the weights after the last row, by ``ParameterIndex.digest``, or nothing; it
+            is called when the writer is closed, and the hash is noted.
 
     Args:
         recording: The recording.
@@ -65,11 +70,13 @@ class RecordingWriter:
         self._allocated = 0
         self._pinned = False
         self._free: list[RowBlock] = []
-        self._pending: deque[tuple[RowBlock, int]] = deque()
+        self._pending: deque[tuple[RowBlock, int, tuple[str, ...]]] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._closed = False
         self.rows_appended = self._committed = log.rows
+        self.untrained = log.untrained
+        self.end_weights: Callable[[], str] = str
         self._announced = max(schema.max_rows, log.rows)
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
@@ -169,7 +176,7 @@ class RecordingWriter:
             if self.flush() == 0:
                 where = f"recording {self._recording.path}"
                 raise DataError(where, expected="at least one row", found="none", remedy="record more steps")
-            finish_recording(self._recording, self._log)
+            finish_recording(self._recording, self._log, self.end_weights())
         finally:
             self.abort()
 
@@ -178,7 +185,8 @@ class RecordingWriter:
         if self._closed:
             return
         try:
-            self.flush()
+            if self.flush() and self._log.commits[-1].weights != (weights := self.end_weights()):
+                self._log.append_commit(replace(self._log.commits[-1], weights=weights))
         finally:
             self.abort()
 
@@ -242,7 +250,7 @@ class RecordingWriter:
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
-            self._pending.append((block, block.rows))
+            self._pending.append((block, block.rows, self.untrained))
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -263,13 +271,13 @@ class RecordingWriter:
             self._changed.wait_for(lambda: bool(self._pending) or self._closed or self._lacks_spare())
             if self._closed and not self._pending:
                 return False
-            block, rows = self._pending.popleft() if self._pending else (None, self._schema.shape.rows)
+            block, rows, untrained = self._pending.popleft() if self._pending else (None, self._schema.shape.rows, ())
         if block is None:
             block = self._allocate()
             # The first write to a page waits for the system to allocate it.
             block.values.fill(0)
         else:
-            self._commit(block, rows)
+            self._commit(block, rows, untrained)
         with self._changed:
             if rows == self._schema.shape.rows:
                 self._free.append(block)
@@ -280,7 +288,7 @@ class RecordingWriter:
         """Whether the second block is missing: made while the first one fills, it costs the caller no time."""
         return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
 
-    def _commit(self, block: RowBlock, rows: int) -> None:
+    def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...]) -> None:
         """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
@@ -304,7 +312,7 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars)))
+        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars), untrained))
         self._committed = first + rows
 
 

@@ -6,9 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import flops, latency, peak_memory
+from causalprune.analysis.cost import latency, peak_memory
+from causalprune.analysis.flops import flops
 from causalprune.models.export.programs import trace
-from causalprune.models.modes import evaluation_mode, frozen_batch_statistics, least_batch, reset_batchnorm
+from causalprune.models.modes import (
+    averaging_layers,
+    evaluation_mode,
+    frozen_batch_statistics,
+    least_batch,
+    reset_batchnorm,
+)
 
 
 @pytest.fixture
@@ -74,7 +81,7 @@ def test_frozen_statistics_normalize_as_in_training_and_average_nothing() -> Non
     model, frozen = net().train(), copy.deepcopy(net())
     frozen.load_state_dict(model.state_dict())
     before, images = copy.deepcopy(frozen.state_dict()), torch.randn(6, 1, 4, 4)
-    with frozen_batch_statistics(frozen):
+    with frozen_batch_statistics(averaging_layers(frozen)):
         outputs = frozen(images)
     assert torch.equal(outputs, model(images))
     assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())

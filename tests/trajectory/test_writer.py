@@ -246,3 +246,32 @@ def test_rows_arrive_in_bounded_memory(tmp_path):
         tmp_path / "t.zarr", rows=400, columns=64, block_rows=4, codec="exact", queue_bytes=3 * 1024
     )
     assert np.array_equal(Store.open(tmp_path / "t.zarr").recording().read_rows(0, 400), values)
+
+
+def test_untrained_parameters_are_those_of_the_last_commit(store):
+    values = make_rows(10, 10)
+    writer = begin(store)
+    writer.untrained = ("layer0.weight", "layer1.weight")
+    append_rows(writer, values, 0, 6)
+    writer.close()
+    assert store.recording().untrained == ("layer0.weight", "layer1.weight")
+    resumed = store.resume_recording("000", rows=6)
+    assert resumed.untrained == ("layer0.weight", "layer1.weight")
+    resumed.untrained = ("layer1.weight",)
+    append_rows(resumed, values, 6, 10)
+    resumed.finish()
+    assert store.recording().untrained == ("layer1.weight",)
+    assert store.verify() == []
+
+
+def test_a_recording_in_which_everything_is_trained_says_nothing_about_it(tmp_path, store):
+    paths = []
+    for name, untrained in (("a", ()), ("b", ("layer0.weight",))):
+        other = make_store(tmp_path / name, 6, 4)
+        with begin(other) as writer:
+            writer.untrained = untrained
+            append_rows(writer, make_rows(10, 10))
+            writer.finish()
+        paths.append(other.recording())
+    assert [b"untrained" in reader.layout.commit_log.path.read_bytes() for reader in paths] == [False, True]
+    assert paths[0].digest != paths[1].digest

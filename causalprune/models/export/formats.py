@@ -41,14 +41,18 @@ class Networks:
         checkpoint: The checkpoint's network.
         exported: The same network, or its compact copy.
         input_shape: Shape of one sample.
+        samples: Inputs to compare them on; random ones by default.
     """
 
     checkpoint: nn.Module
     exported: nn.Module
     input_shape: tuple[int, ...]
+    samples: torch.Tensor | None = None
 
     def inputs(self) -> torch.Tensor:
-        """Random inputs, the same in every call."""
+        """The inputs to compare the networks on, the same in every call."""
+        if self.samples is not None:
+            return self.samples
         return torch.randn(_PROBES, *self.input_shape, generator=torch.Generator().manual_seed(0))
 
     def outputs(self, model: nn.Module) -> torch.Tensor:

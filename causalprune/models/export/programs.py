@@ -6,7 +6,6 @@ same program as ONNX; ONNX Runtime reads it.
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 from collections.abc import Iterator
@@ -27,7 +26,7 @@ from causalprune.models.export.formats import (
     same_bits,
     saved_bytes,
 )
-from causalprune.models.modes import evaluation_mode
+from causalprune.models.wrappers import plain_copy
 
 Program = torch.export.ExportedProgram
 
@@ -45,11 +44,11 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
     Raises:
         UsageError: The operations depend on the values of the inputs or on the batch size, or aren't PyTorch's.
     """
-    twin = copy.deepcopy(model).cpu()
+    twin = plain_copy(model).cpu()
     # Two samples, because torch.export takes a batch size of 1 for a constant.
     example = torch.zeros(2, *input_shape)
     try:
-        with evaluation_mode(twin), _silence():
+        with _silence():
             program = torch.export.export(twin, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:
         known = translate(error)
