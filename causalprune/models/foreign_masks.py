@@ -29,7 +29,7 @@ class NamedWeights:
 def separate_masks(entries: Mapping[str, Any], own: Mapping[str, torch.Tensor], source: str) -> NamedWeights:
     """Tell masks from weights, where the network itself has no entries of such names.
 
-    Known are ``NAME_orig`` with ``NAME_mask``, as of ``torch.nn.utils.prune`` and ``export --masks``; ``NAME`` with
+    Known are ``NAME_orig`` with ``NAME_mask``, as of ``torch.nn.utils.prune`` and our exports with masks; ``NAME`` with
     ``NAME_mask``; ``mask/NAME``, as in our checkpoints; and ``NAME.crow_indices`` with its like, as ``export`` writes
     for ``csr``, where what isn't stored is masked.
 
