@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from causalprune.solver.products import (
     DeviceProducts,
@@ -43,3 +44,14 @@ def test_a_norm_that_overflows_float32_is_summed_in_float64():
     block[3, 1] = 1e25
     truth = np.linalg.norm(block.astype(np.float64), axis=0)
     np.testing.assert_allclose(column_norms(block), truth, rtol=1e-6)
+
+
+def test_products_leave_the_switches_of_pytorch_alone():
+    torch.set_float32_matmul_precision("high")
+    try:
+        products, vectors = DeviceProducts("cpu"), np.ones((1, 3), np.float32)
+        products.correlate(np.ones((3, 4), np.float32), [Request(0, 4, vectors)])
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
