@@ -40,6 +40,7 @@ class ExportResult(StageResult):
         max_difference: Largest difference on random inputs between the outputs of the checkpoint's network and those
             of the file's network, or of the network whose tensors the file holds.
         dead_units: Filters and neurons of the checkpoint whose weights are all pruned.
+        classes: What each output of a classifier stands for, in their order; empty where the checkpoint doesn't say.
         compact: With ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``flops`` and
             ``flops_before`` per sample, and ``latency``, seconds by batch size, ``before`` and ``after``; else None.
     """
@@ -53,6 +54,7 @@ class ExportResult(StageResult):
     max_difference: float
     dead_units: int = 0
     compact: dict[str, Any] | None
+    classes: tuple[str, ...] = ()
 
 
 def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
@@ -131,6 +133,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                 max_difference=difference,
                 dead_units=dead,
                 compact=compact,
+                classes=checkpoint.info.classes,
             )
             # Before the model, so that no crash leaves a model that the same command would take for another's.
             write_result(report, {**result.to_json(), "sha256": hashlib.sha256(data).hexdigest()})

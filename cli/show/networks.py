@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from .tables import counted, facts, notes, records, shown, spaced, table
+from .tables import classes_line, counted, facts, notes, records, shown, spaced, table
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
@@ -54,6 +54,14 @@ def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
     lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
     return spaced(facts(result, lines), records(_LAYERS, result.layers, pad_edge=True))
+
+
+def repair(result: Any) -> Any:
+    """What the layers missed of the dense network's outputs, before and after."""
+    columns = {"layer": "name", "missed before": "before:.2%", "after": "after:.2%"}
+    lines = {"samples": f"{result.samples:,}", "sparsity": f"{result.sparsity:.2%} of prunable weights"}
+    note = "Missed: the part of the variance of the dense layer's outputs that the pruned one doesn't reproduce."
+    return spaced(facts(result, lines), records(columns, result.layers, pad_edge=True), notes(note))
 
 
 def run(result: Any) -> Any:
@@ -150,6 +158,7 @@ def export(result: Any) -> Any:
         "parameters": f"{result.parameters:,} of {result.parameters_before:,}",
         "file": shown(result.file_bytes, "bytes"),
         "verified": how.get(result.verified, "no: ONNX Runtime is missing"),
+        **classes_line(result.classes),
     }
     if result.compact is None:
         note = NO_SPEEDUP

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.files import require_file
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
@@ -95,13 +96,13 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
 
 
 def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[str, dict[str, Any]]:
-    if not path.exists():
+    if not path.is_dir():
         remedy = "run a stage first, or name a path"
-        raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
+        require_file(path, expected="a store, a checkpoint or a run directory", remedy=remedy)
     is_store = (path / "zarr.json").exists()
     if (config.rows or config.param or config.plot) and not is_store:
         raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
-    if path.is_file():
+    if not path.is_dir():
         return "checkpoint", _describe_checkpoint(path, verify=config.verify)
     if is_store:
         return "store", _describe_store(config, path, problems)
@@ -143,6 +144,7 @@ def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
         "stage": header.stage,
         "model": header.model.to_json(),
         "data": header.data.to_json(),
+        "classes": list(header.classes),
         "prunable": header.index.total,
         "kept": sum(header.kept.values()),
         "sparsity": header.sparsity,
@@ -169,7 +171,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                     line, digest = _store_line(path, problems, verify=verify)
                 else:
                     line, digest = _checkpoint_line(part, path, verify=verify)
-            except CausalpruneError as error:
+            except DAMAGE as error:
                 problems.add_damage([with_flags(str(error))])
                 continue
             artifacts.append({"name": str(path.relative_to(run.root)), **line})
@@ -230,7 +232,13 @@ def _read_header(path: Path, *, verify: bool) -> CheckpointInfo:
 
 def _recorded_hash(run: RunPaths, path: Path, *, verify: bool) -> str:
     """The hash of a checkpoint as its result file has it; hashing a large file would take longer than users wait."""
-    stage = {run.pretrained: "pretrain", run.recorded: "record", run.pruned: "apply-mask", run.final: "posttrain"}
+    stage = {
+        run.pretrained: "pretrain",
+        run.recorded: "record",
+        run.pruned: "apply-mask",
+        run.repaired: "repair",
+        run.final: "posttrain",
+    }
     # The training of an iteration isn't the posttrain of the run directory.
     result = path.with_name(path.name + ".json") if path == run.trained else run.result(stage[path])
     written = "" if verify else read_result(result).get("sha256", "")
