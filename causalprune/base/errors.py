@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 
+from causalprune.base.text import masked, printable
+
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again",
     errno.EDQUOT: "free some of the quota, then run the same command again",
@@ -23,6 +25,7 @@ _REMEDIES = {
     errno.ENOTDIR: "choose another path: part of this one is a file",
     errno.EISDIR: "choose another path: this one is a directory",
     errno.EEXIST: "choose another path: a file has this name",
+    errno.ELOOP: "put a file in the place of the symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EIO: "check the disk, then run the same command again",
@@ -49,8 +52,8 @@ class ExitCode(IntEnum):
     KEYBOARD = 130
 
 
-class CausalpruneError(Exception):
-    """Base of the family: ``subject: expected …, found …; remedy`` on one line.
+class _OneLine(BaseException):
+    """``subject: expected …, found …; remedy`` on one line, without control characters or passwords.
 
     Args:
         subject: What the error is about: an option, a file, a tensor.
@@ -69,8 +72,12 @@ class CausalpruneError(Exception):
         details = [f"expected {expected}"] if expected else []
         details += [f"found {found}"] if found else []
         line = subject + (": " + ", ".join(details) if details else "") + (f"; {remedy}" if remedy else "")
-        # A path may hold a newline; a message may not.
-        super().__init__(line.replace("\n", "\\n").replace("\r", "\\r"))
+        # A path or a name in a file may hold a newline or an escape sequence; a message may not.
+        super().__init__(printable(masked(line)))
+
+
+class CausalpruneError(_OneLine, Exception):
+    """Base of the errors; each is one line."""
 
 
 class UsageError(CausalpruneError):
@@ -119,8 +126,12 @@ class NumericalError(CausalpruneError):
     exit_code = ExitCode.NUMERICAL
 
 
-class InterruptedStage(CausalpruneError):
-    """A signal stopped the stage after it saved its state; the same command resumes it."""
+class InterruptedStage(_OneLine):
+    """A signal stopped the stage after it saved its state; the same command resumes it.
+
+    Like Python's KeyboardInterrupt it isn't an ``Exception``: whoever goes on after an error of one file, one network
+    or one plug-in must not go on after a signal.
+    """
 
     exit_code = ExitCode.INTERRUPTED
 
@@ -128,6 +139,10 @@ class InterruptedStage(CausalpruneError):
         super().__init__(subject, remedy="run the same command again to resume")
         if keyboard:
             self.exit_code = ExitCode.KEYBOARD
+
+
+DAMAGE = (CorruptError, DataError, MismatchError)
+"""What is wrong with files, where each of several is looked at; storage that doesn't give them says nothing of them."""
 
 
 @contextmanager

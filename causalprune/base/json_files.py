@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CorruptError, DataError, storage_errors
-from causalprune.base.files import write_atomic
+from causalprune.base.errors import CorruptError, storage_errors
+from causalprune.base.files import require_file, write_atomic
 
 MAX_JSON_BYTES = 64 * 2**20
 """A larger JSON file is not one of ours."""
@@ -28,16 +27,10 @@ def read_bytes(path: Path, max_bytes: int, *, remedy: str = "") -> bytes:
         CorruptError: Larger than ``max_bytes``.
         StorageError: The file system refused.
     """
+    size = require_file(path, remedy=remedy).st_size
+    if size > max_bytes:
+        raise CorruptError(f"{path}", expected=f"at most {max_bytes} bytes", found=f"{size}")
     with storage_errors(path, "read"):
-        try:
-            status = Path(path).stat()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise DataError(f"{path}", expected="a file", found="nothing", remedy=remedy) from error
-        if not stat.S_ISREG(status.st_mode):
-            found = "a directory" if stat.S_ISDIR(status.st_mode) else "a special file"
-            raise DataError(f"{path}", expected="a file", found=found, remedy=remedy)
-        if status.st_size > max_bytes:
-            raise CorruptError(f"{path}", expected=f"at most {max_bytes} bytes", found=f"{status.st_size}")
         return Path(path).read_bytes()
 
 
@@ -89,12 +82,9 @@ def sha256_file(path: Path) -> str:
         DataError: Nothing there, or not a file.
         StorageError: The file system refused.
     """
-    with storage_errors(path, "read"):
-        try:
-            with Path(path).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise DataError(f"{path}", expected="a file", found="nothing that can be read") from error
+    require_file(path)
+    with storage_errors(path, "read"), Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError
+from causalprune.base.text import masked
 
 DEFAULT_FIT = "default"
 """Name of a fit unless the user chooses one."""
@@ -135,6 +137,12 @@ def fit_result_path(
     return run.result(stage if label == DEFAULT_FIT else f"{stage}.{label}")
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads, through symbolic links; one that leads nowhere, or in a circle, ends there."""
+    # Not Path.resolve, which Python 3.12 and older let raise RuntimeError for a circle.
+    return Path(os.path.realpath(path))
+
+
 def lock_path(output: Path) -> Path:
     """The lock of a stage that writes ``output``."""
     return output.with_name(f".{output.name}.lock")
@@ -179,7 +187,7 @@ def parse_place(text: str) -> Path | StoreUrl:
         return Path(text)
     match = _URL.fullmatch(text)
     if match is None or len(match[2].encode()) > _LONGEST_KEY or set(match[2].split("/")) & {"", ".", ".."}:
-        raise UsageError("store", expected=EXPECTED, found=repr(text)[:120])
+        raise UsageError("store", expected=EXPECTED, found=repr(masked(text))[:120])
     return StoreUrl(match[1], match[2])
 
 

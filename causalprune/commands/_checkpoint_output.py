@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError
-from causalprune.base.files import append_line, make_directory, remove_file, remove_partials
+from causalprune.base.files import log_line, make_directory, remove_file, remove_partials, require_replaceable
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
@@ -82,6 +82,7 @@ class CheckpointOutput(Work):
 
             def enter() -> None:
                 make_directory(self.path.parent)
+                require_replaceable(self.path)
                 stack.enter_context(FileLock(lock_path(self.path)))
                 remove_partials(self.path.parent, self.path.name, self._progress.name)
 
@@ -180,7 +181,7 @@ class CheckpointOutput(Work):
             **({"message": message} if message else {}),
             **batch_job(),
         }
-        append_line(run.log, json.dumps(line))
+        log_line(run.log, json.dumps(line))
 
     def _difference(self, info: CheckpointInfo) -> str:
         """What the work that made another checkpoint has that this work hasn't."""

@@ -22,7 +22,7 @@ from causalprune.base.errors import CausalpruneError, CorruptError, DataError, M
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import StoreUrl, lock_path
+from causalprune.base.paths import StoreUrl, lock_path, real_path
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 
 SCHEMA_VERSION = 1
@@ -216,6 +216,6 @@ def check_distinct(output: Path, *others: Path) -> None:
         UsageError: It is or does.
     """
     for path in others:
-        if output.resolve().is_relative_to(path.resolve()):
+        if real_path(output).is_relative_to(real_path(path)):
             expected = "neither an input nor another output"
             raise UsageError("output path", expected=expected, found=str(output), remedy="name another")

@@ -26,11 +26,13 @@ class TrainingResult(StageResult):
         best_epoch: The epoch (from 1) whose weights were kept; 0 if none was trained.
         validation: Metrics of these weights on the validation split.
         sparsity: Fraction of prunable weights that are pruned.
+        classes: What each output of a classifier stands for, in their order.
     """
 
     best_epoch: int
     validation: dict[str, Any]
     sparsity: float
+    classes: tuple[str, ...]
 
 
 def train_checkpoint(
@@ -99,4 +101,5 @@ def training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_d
         best_epoch=info.metrics["best_epoch"],
         validation=info.metrics["validation"],
         sparsity=info.sparsity,
+        classes=info.classes,
     )

@@ -31,7 +31,8 @@ class EvaluateResult(StageResult):
 
     Attributes:
         evaluation: What the tables and plots show: metrics on the test split (``loss``, ``top1``, ``top5``,
-            ``guessing``, ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
+            ``guessing``, ``per_class`` or ``r2``, ``mae``), ``classes``, what each number in ``per_class`` and each
+            output stands for (empty for a regression), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
             lack), ``file_bytes``, ``bytes_dense`` and ``bytes_csr``, ``reference``, the metrics of the dense network,
@@ -83,6 +84,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         **measured,
         "model": info.model.name,
         "dataset": info.data.name,
+        "classes": list(data.class_names),
         "samples": len(data.test),
         "reference": dense,
         "layers": [

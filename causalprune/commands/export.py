@@ -43,6 +43,7 @@ class ExportResult(StageResult):
             network, or of the network whose tensors the file holds; on random inputs, with ``--compact`` on samples of
             the test split.
         dead_units: Filters and neurons of the checkpoint whose weights are all pruned.
+        classes: What each output of a classifier stands for, in their order; empty where the checkpoint doesn't say.
         compact: With ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``samples`` (training
             samples that decided, and test samples that the networks were compared on, too), ``flops``,
             ``flops_before`` and ``flops_uncounted`` per sample, and ``latency``, seconds by batch size, ``before`` and
@@ -58,6 +59,7 @@ class ExportResult(StageResult):
     max_difference: float
     dead_units: int = 0
     compact: dict[str, Any] | None
+    classes: tuple[str, ...] = ()
 
 
 def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
@@ -140,6 +142,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                 max_difference=difference,
                 dead_units=dead,
                 compact=compact,
+                classes=checkpoint.info.classes,
             )
             # Before the model, so that no crash leaves a model that the same command would take for another's.
             write_result(report, {**result.to_json(), "sha256": hashlib.sha256(written).hexdigest()})

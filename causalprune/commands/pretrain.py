@@ -36,6 +36,8 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
         validation_fraction=config.validation_fraction,
         split_seed=config.split_seed,
         augment=config.augment,  # type: ignore[arg-type]
+        channels=config.channels,
+        task=config.task,
     )
     data = load_data(data_spec)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
@@ -68,9 +70,18 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         if config.deterministic:
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
+        for note in data.notes:
+            reporter.warn(note)
         if config.init_from is not None:
             load_initial_weights(model, config.init_from, key_map=config.key_map)
         model.to(device)
         index = ParameterIndex.from_model(model)
-        info = CheckpointInfo("pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=index)
+        info = CheckpointInfo(
+            "pretrain",
+            model=spec,
+            data=data_spec,
+            data_fingerprint=data.fingerprint,
+            index=index,
+            classes=data.class_names,
+        )
         return train_checkpoint(output, model, data, Mask.all(index), info, device, reporter)

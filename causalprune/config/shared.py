@@ -10,6 +10,7 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
+from causalprune.base.specs import CHANNELS, TASKS
 from causalprune.data.names import AUGMENTATIONS, check_dataset
 from causalprune.models.names import check_model_name
 
@@ -95,6 +96,14 @@ class DataOptions(Options):
     )
     split_seed: int = option(0, "Seed of the validation split.", check=at_least(0))
     augment: str = option("auto", "Training augmentation.", check=one_of(AUGMENTATIONS))
+    task: str = option(
+        "auto", "What the targets in an array are; auto: by their dtype and values.", check=one_of(TASKS)
+    )
+    channels: str = option(
+        "auto",
+        "Where images in an array have their channels: (N, C, H, W) first, (N, H, W, C) last; auto: by the shape.",
+        check=one_of(CHANNELS),
+    )
 
 
 def _hidden(value: str) -> str | None:

@@ -31,7 +31,7 @@ DATASET_FORMS = Registry(
     "form of data set",
     {
         "imagefolder:DIR": "causalprune.data.sources.folders:image_folder",
-        "npz:FILE": "causalprune.data.sources.arrays:npz",
+        "npz:FILE": "causalprune.data.sources.npz:npz",
     },
 )
 """The same for data sets that are named by a prefix and their location."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalprune.base.errors import CorruptError, DataError, NewerFormatError, storage_errors
-from causalprune.base.files import write_atomic
+from causalprune.base.files import require_file, write_atomic
 from causalprune.base.json_files import sha256_file
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.parameters import ParameterIndex
@@ -57,6 +57,8 @@ class CheckpointInfo:
         kept: Number of unpruned elements of each prunable parameter.
         versions: Versions of the software that wrote it.
         digest: SHA-256 over all tensors.
+        classes: What each output of a classifier stands for, in their order; empty for a regression, and in files of
+            versions that didn't write it.
     """
 
     stage: str
@@ -72,6 +74,7 @@ class CheckpointInfo:
     kept: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     digest: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def sparsity(self) -> float:
@@ -87,6 +90,7 @@ class CheckpointInfo:
             "data": self.data.to_json(),
             "parameters": self.index.to_json(),
             "kept": self.kept,
+            **({"classes": list(self.classes)} if self.classes else {}),
             **{name: getattr(self, name) for name in _PLAIN},
         }
 
@@ -228,11 +232,17 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         for name, kind in _PLAIN.items():
             if not isinstance(value[name], kind):
                 raise ValueError(f"a malformed {name}")
+        classes = value.get("classes", [])
+        model = ModelSpec.from_json(value["model"], source)
+        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not named or len(classes) not in (0, model.num_outputs):
+            raise ValueError("malformed classes")
         return CheckpointInfo(
-            model=ModelSpec.from_json(value["model"], source),
+            model=model,
             data=DataSpec.from_json(value["data"], source),
             index=index,
             kept=kept,
+            classes=tuple(classes),
             **{name: value[name] for name in _PLAIN},
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -265,14 +275,9 @@ def _reading_safetensors(path: Path, *, remedy: str = "") -> Iterator[None]:
     """Turn errors of safetensors, which checks a file before it allocates anything, into errors of causalprune."""
     from safetensors import SafetensorError
 
-    if not path.exists():
-        raise DataError(f"{path}", expected="a checkpoint", found="nothing", remedy=remedy)
-    if path.is_dir():
-        raise DataError(f"{path}", expected="a checkpoint file", found="a directory", remedy=remedy)
+    if require_file(path, expected="a checkpoint", remedy=remedy).st_size == 0:
+        raise DataError(f"{path}", expected="a checkpoint", found="an empty file", remedy=remedy)
     with storage_errors(path, "read"):
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise DataError(f"{path}", expected="a checkpoint", found="an empty file", remedy=remedy)
         try:
             yield
         except SafetensorError as error:

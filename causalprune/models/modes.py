@@ -66,6 +66,19 @@ def frozen_batch_statistics(layers: Iterable[nn.Module]) -> Iterator[None]:
             layer.track_running_stats = True  # type: ignore[assignment]
 
 
+def least_batch(model: nn.Module, *, training: bool) -> int:
+    """Samples that a batch must have: 2 if a batch normalization uses the statistics of the batch, else 1.
+
+    Args:
+        model: The network; its modes are put back.
+        training: Whether it is for training mode.
+    """
+    with evaluation_mode(model):
+        model.train(training)
+        layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        return 2 if any(layer.training or layer.running_mean is None for layer in layers) else 1
+
+
 def reset_batchnorm(model: nn.Module) -> None:
     """Reset the statistics and the affine parameters of every batch normalization to those of a new layer."""
     for module in model.modules():

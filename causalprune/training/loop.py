@@ -20,6 +20,7 @@ from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
+from causalprune.models.modes import least_batch
 from causalprune.training.metrics import evaluate_model, loss_function, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
@@ -119,6 +120,7 @@ def train(
     Raises:
         InterruptedStage: ``stop`` was set; the snapshot is saved.
         CorruptError: ``resume`` isn't a snapshot of this training.
+        UsageError: A batch of one sample for batch normalization.
         DataError: The training loss isn't finite.
     """
     group = processes()
@@ -131,6 +133,7 @@ def train(
         augment=data.spec.augment,
         num_workers=num_workers,
         group=group,
+        smallest=least_batch(model, training=True),
     )
     optimizer = build_optimizer(model, options)
     total = options.epochs * batches.steps_per_epoch

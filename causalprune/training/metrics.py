@@ -13,7 +13,7 @@ from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.specs import Task
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
-from causalprune.models.modes import evaluation_mode
+from causalprune.models.modes import evaluation_mode, least_batch
 
 
 def loss_function(task: Task, label_smoothing: float = 0.0) -> nn.Module:
@@ -80,7 +80,16 @@ def evaluate_model(
         DataError: The model's outputs aren't finite.
         MismatchError: The outputs have the wrong shape.
     """
-    batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
+    batches = Batches(
+        data,
+        split,
+        batch_size=batch_size,
+        device=device,
+        seed=0,
+        shuffle=False,
+        num_workers=num_workers,
+        smallest=least_batch(model, training=False),
+    )
     sums_of = _regression_sums if data.task == "regression" else _classification_sums
     totals: dict[str, torch.Tensor] = {}
     samples = 0

@@ -21,9 +21,11 @@ from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.metrics import loss_value
+from causalprune.training.new_store import new_store
 from causalprune.training.pass_state import PassState
 from causalprune.training.weight_deltas import WeightDeltas
-from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
+from causalprune.trajectory import RecordingInfo, RecordingWriter
+from causalprune.trajectory.schema import EXPECTED_ROWS
 from causalprune.trajectory.steps import STEP_EXTRAS
 
 LossChange = Literal["same-batch", "next-batch"]
@@ -53,8 +55,8 @@ class _Row:
 class Recorder:
     """Takes the optimizer's steps and writes Δθ and ΔL of ΔL_t = Σ_k γ_k Δθ_tk² to a trajectory store.
 
-    Use it as a context manager, and call :meth:`step` instead of ``optimizer.step()``. From the first row on, weights
-    may change in :meth:`step` only.
+    Use it as a context manager, or :meth:`close` it in the end, and call :meth:`step` instead of ``optimizer.step()``.
+    From the first row on, weights may change in :meth:`step` only.
 
     Both losses of a step are measured in the same state: the modules are in the same mode, and what the network draws,
     dropout of every kind or noise, it draws alike, from the generators of PyTorch, Python, NumPy and its own modules.
@@ -70,7 +72,8 @@ class Recorder:
         optimizer: With one parameter group; a fit is meaningful for SGD only.
         store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
             existing store.
-        max_rows: Upper bound on the number of rows.
+        max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
+            same; 0 if unknown.
         mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all but what
             ``torch.nn.utils.prune`` has pruned.
         loss_change: ``same-batch``: the loss of this minibatch after the step minus the loss before, at the cost of
@@ -80,9 +83,11 @@ class Recorder:
         codec: ``exact``, ``balanced`` or ``small``.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
+        overwrite: Whether to replace a store that is there already, also one that an earlier recorder of this process
+            has left open. If the constructor fails, no new store is left behind.
 
     Raises:
-        UsageError: Several parameter groups.
+        UsageError: Several parameter groups, or a store that is there already.
 
     Example:
         >>> import torch
@@ -90,7 +95,7 @@ class Recorder:
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> criterion = torch.nn.MSELoss()
-        >>> with Recorder(model, optimizer, "trajectory.zarr", max_rows=20) as recorder:
+        >>> with Recorder(model, optimizer, "trajectory.zarr") as recorder:
         ...     for inputs, targets in [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(20)]:
         ...         loss = criterion(model(inputs), targets)
         ...         optimizer.zero_grad()
@@ -113,6 +118,7 @@ class Recorder:
         codec: str = "balanced",
         batch_size: int = 1,
         seed: int = 0,
+        overwrite: bool = False,
     ) -> None:
         if len(optimizer.param_groups) != 1:
             raise UsageError("Recorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups")
@@ -120,8 +126,10 @@ class Recorder:
         self._index = ParameterIndex.from_model(model)
         self._mask = mask or Mask.of_model(model, self._index)
         self._loss_change, self._stride = loss_change, stride
-        group = optimizer.param_groups[0]
+        self._weights, self._state = WeightDeltas(model, self._mask), PassState(model)
+        # Behind everything that can fail.
         if isinstance(store, (str, Path, StoreUrl)):
+            group = optimizer.param_groups[0]
             info = RecordingInfo(
                 optimizer=type(optimizer).__name__.lower(),
                 lr=float(group["lr"]),
@@ -132,18 +140,20 @@ class Recorder:
                 seed=seed,
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
-            created = Store.create(store, index=self._index, model={}, start_sha256="")
-            store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
+            expected = max_rows or EXPECTED_ROWS
+            store = new_store(
+                store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
+            )
         self.writer = store
+        self._closed = False
+        self._weights.hold()
         self._all_parameters = list(model.parameters())
-        self._weights = WeightDeltas(model, self._mask)
         self._untrained = dict(self._weights.parameters)
         if self.writer.rows_appended:
             self._untrained = {name: self._untrained[name] for name in self.writer.untrained}
         self._started = False
         self._row: _Row | None = None
         self._measure: Measure | None = None
-        self._state = PassState(model)
         self._watch = LoopWatch(model, optimizer, self._weights.parameters.values(), self._state)
         weakref.finalize(self, self._watch.close).atexit = False
         if rounds_factors(self._weights.device.type):
@@ -314,16 +324,32 @@ class Recorder:
         if state:
             self._row = _Row(**state, delta=tensors["pending/delta"].to(self._weights.device))
 
+    def close(self) -> None:
+        """Store everything, mark the recording as complete, and release the store; once more does nothing.
+
+        Raises:
+            DataError: No row was recorded.
+        """
+        if not self._closed:
+            self._closed = True
+            self._watch.close()
+            try:
+                self.writer.finish()
+            finally:
+                self.writer.close()
+
     def __enter__(self) -> Recorder:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._watch.close()
         if kind is None:
-            self.writer.finish()
-        self.writer.close()
+            self.close()
+        else:
+            self._closed = True
+            self._watch.close()
+            self.writer.close()
 
 
 def _finite(loss: torch.Tensor) -> float:

@@ -14,12 +14,13 @@ class WeightDeltas:
     """Reads the weights after each step, and subtracts those before the row.
 
     Args:
-        model: The network; its pruned weights are set to zero, now and after each step.
+        model: The network; its pruned weights are set to zero after each step.
         mask: Which weights are read.
 
     Attributes:
         parameters: The weights by the names of the mask's index.
         device: Where they are.
+        hold: Sets the pruned weights to zero.
     """
 
     def __init__(self, model: nn.Module, mask: Mask) -> None:
@@ -34,8 +35,7 @@ class WeightDeltas:
         if mask.num_kept < mask.index.total:
             self._active = mask.keep.nonzero()[:, 0].to(self.device)
             self._flat = torch.empty(mask.index.total, dtype=dtype, device=self.device)
-        self._hold = mask.bind(model)
-        self._hold()
+        self.hold = mask.bind(model)
         self._before = torch.empty(mask.num_kept, dtype=dtype, device=self.device)
         self._after = torch.empty_like(self._before)
         self._last = self._before
@@ -48,7 +48,7 @@ class WeightDeltas:
 
     def after_step(self) -> None:
         """Read the weights after a step of the optimizer."""
-        self._hold()
+        self.hold()
         self._read(self._after)
         self._note(self._after)
 

@@ -32,23 +32,30 @@ class ShardFile:
         size: Length in bytes.
         checksum: CRC32C of the whole file.
         index_checksum: CRC32C of the shard's index, its last four bytes.
+        chunks_checksum: CRC32C of the table of the chunks' checksums; None for a shard of format version 1, which has
+            no table. Without it, everything here depends on the chunks' lengths alone: a CRC that is continued over
+            data and then over their own CRC has the same value whatever the data are.
     """
 
     size: int
     checksum: int
     index_checksum: int
+    chunks_checksum: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
-        return {"bytes": self.size, "crc32c": f"{self.checksum:08x}", "index_crc32c": f"{self.index_checksum:08x}"}
+        record = {"bytes": self.size, "crc32c": f"{self.checksum:08x}", "index_crc32c": f"{self.index_checksum:08x}"}
+        chunks = {} if self.chunks_checksum is None else {"chunks_crc32c": f"{self.chunks_checksum:08x}"}
+        return record | chunks
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ShardFile:
         """Read what :meth:`to_json` wrote, or raise ``ValueError``."""
-        size, checksum, index_checksum = record["bytes"], record["crc32c"], record["index_crc32c"]
+        size, chunks = record["bytes"], record.get("chunks_crc32c")
         if type(size) is not int or size < 0:
             raise ValueError(f"{size!r} bytes")
-        return cls(size, int(checksum, 16), int(index_checksum, 16))
+        chunks_checksum = None if chunks is None else int(chunks, 16)
+        return cls(size, int(record["crc32c"], 16), int(record["index_crc32c"], 16), chunks_checksum)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,14 +97,13 @@ class CommitLog:
         self._chain = seed
 
     @classmethod
-    def read(cls, location: Location, seed: int, block_rows: int, max_rows: int) -> CommitLog:
+    def read(cls, location: Location, seed: int, block_rows: int) -> CommitLog:
         """Read the log.
 
         Args:
             location: The file.
             seed: The recording's checksum, which starts the chain of checksums.
             block_rows: B.
-            max_rows: Largest number of rows.
 
         Raises:
             CorruptError: A line is damaged, missing or contradicts the others.
@@ -110,8 +116,6 @@ class CommitLog:
         for number, line in enumerate(data.split(b"\n")[:-1], 1):
             try:
                 log._take(line)
-                if log.rows > max_rows:
-                    raise ValueError(f"more than {max_rows} rows")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 where = f"{location} line {number}"
                 raise damaged(where, expected="a valid commit", found=f"{error}"[:120]) from error

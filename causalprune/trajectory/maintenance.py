@@ -64,7 +64,7 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
         raise DataError(
             f"recording {reader.name} in {layout.root}",
             expected="a finished recording",
-            found=f"{reader.num_rows} rows of up to {reader.schema.max_rows}",
+            found=f"an unfinished one of {reader.num_rows} rows",
             remedy="finish it with the same record command, or drop it",
         )
     if codec.mantissa_bits > own.mantissa_bits:

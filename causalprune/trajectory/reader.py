@@ -66,7 +66,7 @@ class RecordingReader:
         Raises:
             CorruptError: It is missing or damaged.
         """
-        return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows, self.schema.max_rows)
+        return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows)
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -292,6 +292,9 @@ class RecordingReader:
 
         Returns:
             One line per problem, naming the file; empty if there is none.
+
+        Raises:
+            StorageError: Storage refused, so that nobody knows.
         """
         return verify_recording(self)
 

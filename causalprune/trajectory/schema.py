@@ -104,7 +104,7 @@ class RecordingSchema:
     Attributes:
         info: How it was made.
         shape: How it is divided into shards and chunks.
-        max_rows: Largest number of rows.
+        max_rows: Number of rows that were expected; there may be more.
         codec: How deltas are stored.
         active_checksum: CRC32C of the (P,) bool mask's bytes, one byte per parameter.
     """
@@ -124,7 +124,7 @@ class RecordingSchema:
         Args:
             info: How it is made.
             active: (P,) bool, C-contiguous, the parameters to record.
-            max_rows: Largest number of rows.
+            max_rows: Number of rows that are expected.
             codec: Name of the codec.
             block_rows: Rows per shard; see :meth:`BlockShape.choose`.
             source: The store, for the error message.
@@ -186,6 +186,9 @@ MAX_CHUNK_BYTES = 2**28
 
 MAX_ROWS = 2**40
 
+EXPECTED_ROWS = 64
+"""Where nobody knows how many rows there will be: a whole block of the most rows."""
+
 
 @dataclass(frozen=True)
 class BlockShape:
@@ -203,14 +206,14 @@ class BlockShape:
 
     @classmethod
     def choose(cls, columns: int, max_rows: int, block_rows: int | None = None) -> BlockShape:
-        """Choose the shape for a recording of up to ``max_rows`` rows.
+        """Choose the shape for a recording of about ``max_rows`` rows.
 
         B is the largest power of two with B ≤ 64 and 4·B·P_active ≤ :data:`BLOCK_BYTES`, at least 1, and no larger
         than the smallest power of two ≥ ``max_rows``. C is 16384 if B ≥ 16, else 65536, and at most P_active.
 
         Args:
             columns: P_active ≥ 1.
-            max_rows: Largest number of rows, ≥ 1.
+            max_rows: Number of rows that are expected, ≥ 1.
             block_rows: B, to override the rule.
 
         Raises:

@@ -13,11 +13,12 @@ import numpy as np
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
 from causalprune.trajectory.commits import Commit, CommitLog
-from causalprune.trajectory.lifecycle import finish_recording
+from causalprune.trajectory.lifecycle import closed, finish_recording, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
+from causalprune.trajectory.storage.location import Location
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ class RecordingWriter:
     later one.
 
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
-    the recording as complete.
+    the recording as complete. What is still open when the interpreter ends is closed then.
 
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
@@ -71,6 +72,7 @@ class RecordingWriter:
         self._closed = False
         self.rows_appended = self._committed = log.rows
         self.untrained = log.untrained
+        self._announced = max(schema.max_rows, log.rows)
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
             self._block = self._allocate()
@@ -80,6 +82,12 @@ class RecordingWriter:
             self._block.rows = len(tail)
         self._thread = threading.Thread(target=self._run, name="causalprune-write", daemon=True)
         self._thread.start()
+        opened(self)
+
+    @property
+    def path(self) -> Location:
+        """The recording's folder."""
+        return self._recording.path
 
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
@@ -185,6 +193,7 @@ class RecordingWriter:
             self._pending.clear()
             self._changed.notify_all()
         self._thread.join()
+        closed(self)
         self._block = None
         self._free.clear()
         if self._lock is not None:
@@ -216,8 +225,6 @@ class RecordingWriter:
         self._require_alive()
         if self._block is not None:
             return self._block
-        if self.rows_appended >= self._schema.max_rows:
-            raise ValueError(f"the recording was made for {self._schema.max_rows} rows")
         shard = self.rows_appended // self._schema.shape.rows
         with self._changed:
             self._changed.wait_for(
@@ -242,6 +249,8 @@ class RecordingWriter:
 
     def _run(self) -> None:
         try:
+            # Imports what the codec needs; once the interpreter ends, that may be too late.
+            self._schema.codec.encode(np.zeros((1, 1), np.float32))
             while self._work():
                 pass
         except BaseException as error:
@@ -280,6 +289,10 @@ class RecordingWriter:
         scalars = block.scalars[:rows]
         for row, position in np.argwhere(~np.isfinite(scalars)):
             self._require_finite(float(scalars[row, position]), int(position), first + int(row))
+        if first + rows > self._announced:
+            # Twice as many, so that a recording of any length changes its shape a few times only.
+            self._announced = max(2 * self._announced, first + rows)
+            make_room(self._recording, self._log, self._announced)
         replaces = block.shard < len(self._log.commits)
         try:
             file = write_shard(

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from causalprune.base.units import listed
 
-from .tables import counted, facts, notes, records, shown, spaced, table
+from .tables import classes_line, counted, facts, notes, records, shown, spaced, table
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
@@ -187,6 +187,7 @@ def export(result: Any) -> Any:
         "parameters": f"{result.parameters:,} of {result.parameters_before:,}",
         "file": shown(result.file_bytes, "bytes"),
         "verified": how.get(result.verified, "no: ONNX Runtime is missing"),
+        **classes_line(result.classes),
     }
     if result.compact is None:
         note = NO_SPEEDUP

@@ -8,8 +8,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.text import printable
+
 from .networks import evaluation_table
-from .tables import counted, pairs, shown, table
+from .tables import classes_line, counted, pairs, shown, table
 
 
 def info(result: Any) -> Any:
@@ -17,7 +19,7 @@ def info(result: Any) -> Any:
     parts = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)
     health = [Text("healthy", style="green")] if not result.problems else []
     health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
-    return Group(Text(f"{result.kind} {result.path}"), *parts, *health)
+    return Group(Text(printable(f"{result.kind} {result.path}")), *parts, *health)
 
 
 def _run_info(details: dict[str, Any]) -> list[Any]:
@@ -29,7 +31,7 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
     for a in details["artefacts"]:  # codespell:ignore artefacts
         made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
         state = shown(a["sparsity"], "share") if "sparsity" in a else a["rows"]
-        made.add_row(a["name"], state, shown(a["bytes"], "bytes"), made_from)
+        made.add_row(printable(a["name"]), state, shown(a["bytes"], "bytes"), made_from)
     evaluation = details["evaluation"]
     return [made] if evaluation is None else [made, Text(), evaluation_table(evaluation)]
 
@@ -40,6 +42,7 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "written by": details["stage"],
         "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
         "data": details["data"]["name"],
+        **classes_line(details["classes"]),
         "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
         "size": shown(details["file_bytes"], "bytes"),
         "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",
@@ -68,7 +71,8 @@ def _store_info(details: dict[str, Any]) -> list[Any]:
 
 def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     how, change = r["recorded"], r["loss_change"]
-    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,} rows of up to {r['max_rows']:,})"
+    expected = f" of {r['max_rows']:,}" if r["rows"] <= r["max_rows"] else ""
+    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,}{expected} rows)"
     raw, stored = r["raw_bytes"], r["stored_bytes"]
     ratio = f"1/{raw / stored:.2f} of" if stored else "of"
     lines = {

@@ -115,6 +115,37 @@ def test_what_is_missing(capsys, tmp_path, monkeypatch, command, says):
     refused(capsys, 3, *command, "--quiet", says=says)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "circle", "/dev/zero"])
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        (["record"], "--checkpoint"),
+        (["evaluate"], "--checkpoint"),
+        (["info"], ""),
+        (["pretrain"], "--init-from"),
+        (["pretrain"], "--config"),
+        (["fit-gamma", "--name", "other"], "--row-weights"),
+        (["fit-gamma", "--name", "other"], "--store"),
+    ],
+)
+def test_what_is_no_regular_file_is_not_opened(capsys, run, tmp_path, kind, command, where):
+    """Opening a pipe would wait for a writer, and a device may have no end."""
+    path = {"pipe": tmp_path / "pipe.pt", "circle": tmp_path / "circle.pt"}.get(kind, kind)
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "circle.pt").symlink_to("circle.pt")
+    others = ["--output", tmp_path / "new.safetensors"] * (command[0] in ("pretrain", "record"))
+    refused(capsys, 3, *command, *others, *[where] * bool(where), path, "--run", run, "--quiet", says=str(path))
+
+
+def test_an_output_that_is_a_pipe_is_left_alone(capsys, run, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = ["posttrain", "--run", run, "--checkpoint", run / "recorded.safetensors", "--output", pipe, "--quiet"]
+    for more in ([], ["--overwrite"]):
+        refused(capsys, 6, *command, *more, says="special file")
+    assert pipe.is_fifo()
+
+
 def damage(path, kind):
     data = bytearray(path.read_bytes())
     if kind == "truncated":

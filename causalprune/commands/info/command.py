@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.files import require_file
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
@@ -95,13 +96,13 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
 
 
 def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[str, dict[str, Any]]:
-    if not path.exists():
+    if not path.is_dir():
         remedy = "run a stage first, or name a path"
-        raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
+        require_file(path, expected="a store, a checkpoint or a run directory", remedy=remedy)
     is_store = (path / "zarr.json").exists()
     if (config.rows or config.param or config.plot) and not is_store:
         raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
-    if path.is_file():
+    if not path.is_dir():
         return "checkpoint", _describe_checkpoint(path, verify=config.verify)
     if is_store:
         return "store", _describe_store(config, path, problems)
@@ -143,6 +144,7 @@ def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
         "stage": header.stage,
         "model": header.model.to_json(),
         "data": header.data.to_json(),
+        "classes": list(header.classes),
         "prunable": header.index.total,
         "kept": sum(header.kept.values()),
         "sparsity": header.sparsity,
@@ -169,7 +171,7 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                     line, digest = _store_line(path, problems, verify=verify)
                 else:
                     line, digest = _checkpoint_line(part, path, verify=verify)
-            except CausalpruneError as error:
+            except DAMAGE as error:
                 problems.add_damage([with_flags(str(error))])
                 continue
             artifacts.append({"name": str(path.relative_to(run.root)), **line})

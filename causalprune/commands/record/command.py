@@ -24,7 +24,7 @@ from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.models.modes import disable_dropout
+from causalprune.models.modes import disable_dropout, least_batch
 from causalprune.models.wrappers import named_parameters
 from causalprune.training.metrics import loss_function
 from causalprune.training.optimizers import restore_optimizer
@@ -108,6 +108,7 @@ def _record(
         augment=config.augment,
         num_workers=config.num_workers,
         group=group,
+        smallest=least_batch(model, training=True),
     )
     if mask.num_kept == 0:
         raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")

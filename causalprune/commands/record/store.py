@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from causalprune.base.errors import CausalpruneError, CorruptError, MismatchError, StorageError
+from causalprune.base.errors import DAMAGE, CorruptError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.runtime import processes
@@ -104,7 +104,7 @@ class RecordStore:
         """
         try:
             self._store = Store.open(self.path) if self.location.exists() else None
-        except CausalpruneError:
+        except DAMAGE:
             if not self._output.config.overwrite:
                 raise
         return self._store is not None
@@ -130,7 +130,7 @@ class RecordStore:
                 return False
             reader = self._store.recording()
             _require_position(saved)
-        except CausalpruneError:
+        except DAMAGE:
             if overwrite:
                 return False
             raise
