@@ -16,9 +16,11 @@ from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import percent
+from causalprune.commands._findings import evaluation_findings
 from causalprune.commands._network import load_network, samples_of, set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
+from causalprune.commands.provenance.lineage import stale_warnings
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
@@ -43,12 +45,12 @@ class EvaluateResult(StageResult):
     evaluation: dict[str, Any]
 
 
-def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateResult:  # noqa: ARG001
+def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateResult:
     """Measure accuracy, sparsity, cost and size of a checkpoint on the test split.
 
     Args:
         config: Which checkpoint, and which dense one to compare it with.
-        reporter: Not used; each command takes one.
+        reporter: Passes on warnings; silent when left out.
 
     Returns:
         The measurements; they are also written as JSON.
@@ -109,6 +111,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         timed = measure_cost(model, info.index, mask.tensors(), samples, held_out)
         evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
     evaluation |= _measure_flatness(config, model, mask, data, device)
+    work.warn(reporter, *stale_warnings(run, source), *evaluation_findings(evaluation))
     result = EvaluateResult(**work.common(), evaluation=evaluation)
     publish(outputs["result"], result, overwrite=config.overwrite)
     # The measurements are on the disk before anything is drawn.

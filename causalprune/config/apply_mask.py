@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,25 @@ class ApplyMaskConfig(ComputeOptions):
         "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
         affects_result=False,
     )
+    allow_other_weights: bool = option(
+        False,
+        "Take a recording that the checkpoint to prune neither started nor ended, nor comes from.",
+        affects_result=False,
+    )
+    measure: bool = option(
+        True,
+        "Measure the network on validation samples before and after, if the data set can be read.",
+        affects_result=False,
+    )
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
 
-    def identity_fields(self) -> dict[str, Any]:
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All but ``deterministic``: a mask is computed on the CPU, where it has no effect.
 
         ``prune_frozen`` is left out at its default, so that results of before it existed keep their identity.
         """
-        known = super().identity_fields().items()
+        known = super().written_out(stored).items()
         return {name: value for name, value in known if name != "deterministic" and (name != "prune_frozen" or value)}
 
     def check(self) -> None:

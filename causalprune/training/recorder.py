@@ -127,7 +127,7 @@ class Recorder:
         self._mask = mask or Mask.of_model(model, self._index)
         self._loss_change, self._stride = loss_change, stride
         self._weights, self._state = WeightDeltas(model, self._mask), PassState(model)
-        # Behind everything that can fail.
+        # After everything that can fail.
         if isinstance(store, (str, Path, StoreUrl)):
             group = optimizer.param_groups[0]
             info = RecordingInfo(
@@ -138,15 +138,18 @@ class Recorder:
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
+                start_weights=self._weights.digest(),
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
-            expected = max_rows or EXPECTED_ROWS
+            expected = int(max_rows) or EXPECTED_ROWS
             store = new_store(
                 store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
             )
         self.writer = store
-        self._closed = False
         self._weights.hold()
+        # A function, because the recording may be closed when the interpreter ends.
+        self.writer.end_weights = self._weights.last_digest
+        self._closed = False
         self._all_parameters = list(model.parameters())
         self._untrained = dict(self._weights.parameters)
         if self.writer.rows_appended:
@@ -347,8 +350,8 @@ class Recorder:
         if kind is None:
             self.close()
         else:
-            self._closed = True
             self._watch.close()
+            self._closed = True
             self.writer.close()
 
 

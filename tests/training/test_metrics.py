@@ -45,6 +45,13 @@ def test_classification(batch_size):
     assert json.loads(json.dumps(ours)) == ours
 
 
+def test_a_last_batch_of_one_is_no_obstacle_to_statistics_of_the_batch():
+    data = load_data(DataSpec())
+    model = nn.Sequential(linear(data), nn.BatchNorm1d(10, track_running_stats=False))
+    assert len(data.test) % 358 == 1
+    assert measure(model, data, 358)["samples"] == 359
+
+
 def test_there_is_no_top5_of_five_classes_or_fewer():
     labels, outputs = torch.arange(12) % 5, torch.randn(12, 5)
     found = [

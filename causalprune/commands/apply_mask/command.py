@@ -12,20 +12,24 @@ import numpy as np
 import torch
 
 from causalprune.base.errors import MismatchError
-from causalprune.base.paths import RunPaths, StoreUrl
+from causalprune.base.paths import RunPaths, StoreUrl, result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.runtime import resolve_device
 from causalprune.base.units import listed, parse_bytes, percent
 from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._design import no_causal_reading
+from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import load_network
-from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands._output import StageResult, check_distinct, read_result
 from causalprune.commands.apply_mask.candidates import (
     frozen_tensors,
     kept_by_lasso,
     samples_to_try,
     unmoved,
 )
+from causalprune.commands.apply_mask.measuring import validation_measure
 from causalprune.commands.apply_mask.rewinding import load_earlier
+from causalprune.commands.provenance.lineage import require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
@@ -53,6 +57,9 @@ class ApplyMaskResult(StageResult):
         sparsity_before: The same before this command.
         layers: ``name``, ``total``, ``kept`` and ``sparsity`` of each prunable tensor.
         rescued: Tensors that would have lost all weights and keep their best one.
+        validation: Metrics of the pruned network on validation samples, see
+            :func:`causalprune.commands.apply_mask.measuring.validation_measure`; None if they weren't measured.
+        validation_before: The same of the network before.
         candidates: Number of prunable weights that aren't frozen, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
         frozen: Tensors that weren't trained and are left alone.
@@ -72,6 +79,8 @@ class ApplyMaskResult(StageResult):
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    validation: dict[str, Any] | None = None
+    validation_before: dict[str, Any] | None = None
 
 
 def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMaskResult:
@@ -111,16 +120,22 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         reader = store.recording(config.recording)
         output.inputs["recording"] = reader.digest
         criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        allowed = config.allow_other_weights
+        foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
+        output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             output.inputs["fit"] = fit.digest
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
         output.inputs["rewind"] = earlier.sha256
+        output.add_ancestors(*earlier.info.ancestors, earlier.weights_digest)
     with output.exclusive():
         done = output.finished()
         if done is not None:
-            return output.publish(_result(output, done, already_done=True))
+            measured = _measured_then(output)
+            output.warn(reporter, *_cost(**measured))
+            return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
             raise MismatchError(
@@ -129,6 +144,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
+        measure = validation_measure(checkpoint, source, config) if config.measure else None
+        before = None if measure is None else measure(model)
         frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
         samples = samples_to_try(checkpoint, source, config)
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
@@ -158,7 +175,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         )
         scores = criterion.score(inputs)
         selection = choose(scores)
-        _warn(selection, frozen, inseparable, config.granularity, target, reporter)
+        _warn(selection, frozen, inseparable, config.granularity, target, partial(output.warn, reporter))
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
@@ -180,8 +197,11 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
         info = replace(checkpoint.info, position={}, metrics=metrics)
+        after = None if measure is None or config.reset_batchnorm else measure(model)
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
-        return output.publish(_result(output, saved))
+        measured = {"validation": after, "validation_before": before}
+        output.warn(reporter, *_cost(**measured))
+        return output.publish(replace(_result(output, saved), **measured))
 
 
 def _warn(
@@ -190,26 +210,39 @@ def _warn(
     inseparable: list[str],
     granularity: str,
     target: float | None,
-    reporter: Reporter,
+    warn: Callable[[str], None],
 ) -> None:
     """Say what is left alone, and warn where the mask differs from what was asked for."""
     if frozen:
         count = selection.mask.index.total - selection.candidates
-        reporter.warn(
-            f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)"
-        )
+        warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
     if inseparable:
-        reporter.warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
+        warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
     found = selection.sparsity
     if selection.newly_pruned == 0 and selection.num_pruned > selection.target:
-        reporter.warn(f"{percent(found, 2)}% of the weights are pruned already, more than asked for: nothing pruned")
+        warn(f"{percent(found, 2)}% of the weights are pruned already, more than asked for: nothing pruned")
     elif granularity != "parameter" and target is not None and abs(found - target) > OFF_TARGET:
-        reporter.warn(
+        warn(
             f"{percent(found, 2)}% of the weights are pruned, where {percent(target, 2)}% were asked for: "
             f"whole {granularity}s come no nearer"
         )
     for name in selection.guarded:
-        reporter.warn(f"layer {name} would have been emptied and keeps its best weight")
+        warn(f"layer {name} would have been emptied and keeps its best weight")
+
+
+def _cost(validation: dict[str, Any] | None, validation_before: dict[str, Any] | None) -> list[str]:
+    """What to say of a mask that cost more than it should, before any training that may follow."""
+    if validation is None:
+        return []
+    found = pruning_findings(validation, validation_before, "validation")
+    return [f"{finding} (measured before any further training)" for finding in found]
+
+
+def _measured_then(output: CheckpointOutput) -> dict[str, Any]:
+    """What was measured when the mask was made, as far as its result file is still there."""
+    run = RunPaths(output.config.run)
+    written = read_result(result_path(run, output.stage, output.path, output.default)).get("metrics", {})
+    return {name: written.get(name) for name in ("validation", "validation_before")}
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:

@@ -87,7 +87,7 @@ def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
         finished = output.finished()
         if store.open() and finished is not None:
             reader = store.reader()
-            if reader.info.identity == output.identity and reader.finished:
+            if reader.info.identity in (output.identity, finished.identity) and reader.finished:
                 return output.publish(_result(output, reader, already_done=True))
         return _record(output, store, start, source, reporter)
 

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
+from causalprune.base.paths import utf8_path
 from causalprune.models.export.formats import (
     Compare,
     ExportFormat,
@@ -50,6 +51,9 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
         with _silence():
             program = torch.export.export(twin, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:
+        known = translate(error)
+        if isinstance(known, StorageError):
+            raise known from error
         raise UsageError(
             "`format=pt2` or onnx",
             expected="a network that torch.export can trace with any batch size",
@@ -126,7 +130,8 @@ def _encode_onnx(networks: Networks, *_: object) -> tuple[bytes, Compare]:
             import onnxruntime
         except ImportError:
             return "not", 0.0
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        with utf8_path(path) as name:
+            session = onnxruntime.InferenceSession(name, providers=["CPUExecutionProvider"])
         found = torch.from_numpy(session.run(None, {"inputs": networks.inputs().numpy()})[0])
         expected = networks.outputs(networks.checkpoint)
         off, largest = difference(expected, found), float(expected.abs().max())
