@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from causalprune.solver.products import (
     DeviceProducts,
@@ -35,3 +36,14 @@ def test_norms_are_those_of_float64_at_any_size(size):
     found = column_norms(block)
     assert found[7] == 0
     np.testing.assert_allclose(found, truth, rtol=1e-14)
+
+
+def test_products_leave_the_switches_of_pytorch_alone():
+    torch.set_float32_matmul_precision("high")
+    try:
+        products, vectors = DeviceProducts("cpu"), np.ones((1, 3), np.float32)
+        products.correlate(np.ones((3, 4), np.float32), [Request(0, 4, vectors)])
+        assert torch.get_float32_matmul_precision() == "high"
+        assert torch.backends.cuda.matmul.allow_tf32
+    finally:
+        torch.set_float32_matmul_precision("highest")
