@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage, StorageError
+from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage, StorageError, translate
 
 from .commands import add_commands
 from .session import Session, end
@@ -70,5 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         if message is not None:
             text = (message() or "Missing command").rstrip(".")
             return end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
+        known = translate(error)
+        if known is not None:
+            return end(known, known.exit_code)
         remedy = "this is an internal error: run it with --debug and report it"
         return end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from causalprune.base.errors import ExitCode, UsageError
+from causalprune.base.json_files import json_text
 from causalprune.base.options import Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
 from causalprune.base.runtime import connected, launched, processes
@@ -76,8 +77,7 @@ class Session(Options):
             return
         if self.json:
             plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-            text = json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=plain)
-            print(printable(text, keep="\n"))
+            print(printable(json_text(result.to_json(), plain=plain), keep="\n"))
         else:
             from rich.console import Console
 
@@ -114,7 +114,7 @@ class _Printable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.content, options):
-            yield segment._replace(text=printable(segment.text, keep="\n"))
+            yield segment if segment.control else segment._replace(text=printable(segment.text, keep="\n"))
 
 
 class _TerminalReporter(TerminalReporter):
@@ -128,10 +128,18 @@ def end(error: BaseException, code: ExitCode | int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    elif launched().is_first or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
+    elif _speaks_for_all() or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
         # Other processes repeat what the first one says, except errors that may concern only their host.
         print_error(f"{error}", int(code))
     return int(code)
+
+
+def _speaks_for_all() -> bool:
+    """Whether this is the first process, or one that the launcher's variables don't tell from the others."""
+    try:
+        return launched().is_first
+    except UsageError:
+        return True
 
 
 class _JsonLines(logging.Formatter):

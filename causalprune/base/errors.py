@@ -2,12 +2,14 @@
 
 An error names its subject, what was expected, what was found, and what to do, on one line. A parameter that is an
 option of the command line is in backticks, with its value if it has one: `` `lr` ``, `` `momentum=0, stride=1` ``; the
-command line prints its flag instead. Any other exception that escapes is an internal error (exit code 1).
+command line prints its flag instead. Of other exceptions, :func:`translate` explains those that speak of the machine or
+of an option; any other that escapes is an internal error (exit code 1).
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
@@ -36,20 +38,31 @@ _REMEDIES = {
 }
 
 
+_MEMORY = re.compile(
+    r"out of memory|allocate memory|not enough memory|unable to allocate|_ALLOC_FAILED|bad_?\s?alloc", re.IGNORECASE
+)
+_AMOUNT = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+ (?:bytes|[KMGT]iB))", re.IGNORECASE)
+_DETERMINISM = re.compile(
+    r"([\w:.]+) does not have a deterministic implementation|not deterministic because it uses CuBLAS"
+)
+_COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+"""What the errors of Python, NumPy and PyTorch say."""
+
+
 class ExitCode(IntEnum):
     """Exit codes of the command line; scripts may rely on them."""
 
-    DONE = 0
-    INTERNAL = 1
-    USAGE = 2
-    DATA = 3
-    CORRUPT = 4
-    MISMATCH = 5
-    STORAGE = 6
-    LOCKED = 7
-    NUMERICAL = 8
-    INTERRUPTED = 75
-    KEYBOARD = 130
+    DONE = 0  # or nothing left to do
+    INTERNAL = 1  # a defect in causalprune
+    USAGE = 2  # an option, a value, or a variable of the environment
+    DATA = 3  # bad data: missing, empty, not finite, too few rows
+    CORRUPT = 4  # a file that is damaged or not trusted
+    MISMATCH = 5  # another model, mask, recording or configuration
+    STORAGE = 6  # input and output, or memory: no space, no permission
+    LOCKED = 7  # another writer
+    NUMERICAL = 8  # a solver that can't certify its result
+    INTERRUPTED = 75  # by a signal; the same command resumes it
+    KEYBOARD = 130  # the same, by the keyboard
 
 
 class _OneLine(BaseException):
@@ -109,7 +122,7 @@ class MismatchError(CausalpruneError):
 
 
 class StorageError(CausalpruneError):
-    """The file system or object storage refused: no space, no permission."""
+    """The file system or object storage refused, or memory is used up: no space, no permission."""
 
     exit_code = ExitCode.STORAGE
 
@@ -160,3 +173,43 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
         reason = f"{(error.strerror or str(error)).lower()} ({errno.errorcode.get(code, type(error).__name__)})"
         remedy = _REMEDIES.get(code, "check the file system, then run the same command again")
         raise StorageError(f"cannot {action} {path}", found=reason, remedy=remedy) from error
+
+
+def translate(error: BaseException) -> CausalpruneError | None:
+    """What an exception means for the user in one line; None if it says nothing about the machine or an option.
+
+    Memory that is used up, on the host or on a GPU, is a :class:`StorageError`. A kernel that isn't deterministic and
+    a network that can't be compiled are a :class:`UsageError`.
+    """
+    text = " ".join(str(error).split())
+    known: CausalpruneError | None = None
+    if isinstance(error, CausalpruneError):
+        return None
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(text)):
+        amount = _AMOUNT.search(text)
+        known = StorageError(
+            "memory of the GPU" if re.search("CUDA|CUBLAS|CUDNN", text) else "memory",
+            expected=f"{amount[1]} more" if amount else "more",
+            found="too little" if amount else text[:120] or "too little",
+            remedy="use a smaller `batch_size`, `memory` or network, or a machine with more",
+        )
+    elif isinstance(error, RuntimeError) and "can't start new thread" in text:
+        known = StorageError("threads", expected="one more", found="no room", remedy="raise the limit (ulimit -u)")
+    elif isinstance(error, RuntimeError) and (match := _DETERMINISM.search(text)):
+        known = UsageError(
+            "`deterministic`",
+            expected="operations with a deterministic kernel",
+            found=match[1] or "a CUBLAS_WORKSPACE_CONFIG that isn't",
+            remedy="leave it out, or use another layer or `device=cpu`" if match[1] else "unset it",
+        )
+    elif type(error).__module__.startswith(_COMPILERS):
+        missing = re.search(r"no working C\+\+ compiler|find C compiler|InvalidCxxCompiler", text, re.IGNORECASE)
+        known = UsageError(
+            "`compile`, or torch.compile in the network's own code",
+            expected="a C++ compiler" if missing else "a network that torch.compile can compile",
+            found="none" if missing else f"{type(error).__name__} {text}"[:150],
+            remedy="leave it out" + (", or install one" if missing else ""),
+        )
+    if known is not None:
+        known.__cause__ = error
+    return known

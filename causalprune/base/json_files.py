@@ -34,13 +34,24 @@ def read_bytes(path: Path, max_bytes: int, *, remedy: str = "") -> bytes:
         return Path(path).read_bytes()
 
 
-def encode_json(value: Any) -> bytes:
-    """Encode a value as JSON with sorted keys, indented by 2.
+def json_text(value: Any, *, plain: bool = False) -> str:
+    """A value as JSON with sorted keys, indented by 2.
+
+    Args:
+        value: What to write.
+        plain: Whether to write ASCII only.
 
     Raises:
         ValueError: A float that isn't finite, which JSON can't express: use ``None``.
     """
-    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=plain)
+    # The bytes of a path that are no UTF-8 are surrogates in Python, and \\udcXX in JSON, from which they come back.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def encode_json(value: Any) -> bytes:
+    """The bytes of a JSON file; raises as :func:`json_text` does."""
+    return (json_text(value) + "\n").encode()
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES, *, remedy: str = "") -> Any:
@@ -64,15 +75,15 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name}, which is not JSON")
 
 
-def seal(value: dict[str, Any]) -> dict[str, Any]:
+def seal(value: dict[str, Any], key: str = "sha256") -> dict[str, Any]:
     """Add the SHA-256 of a JSON object's content to it, so that :func:`is_sealed` notices any change."""
-    content = {name: inner for name, inner in value.items() if name != "sha256"}
-    return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+    content = {name: inner for name, inner in value.items() if name != key}
+    return {**content, key: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
-def is_sealed(value: dict[str, Any]) -> bool:
+def is_sealed(value: dict[str, Any], key: str = "sha256") -> bool:
     """Whether a JSON object is still what :func:`seal` returned."""
-    return value == seal(value)
+    return value == seal(value, key)
 
 
 def sha256_file(path: Path) -> str:

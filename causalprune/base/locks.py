@@ -54,6 +54,7 @@ class LockHolder:
         since: When it took the lock, ISO 8601.
         token: A random name of this acquisition.
         job: Its SLURM job, if any.
+        restarts: How often that job had been queued again.
     """
 
     host: str
@@ -64,6 +65,7 @@ class LockHolder:
     since: str
     token: str
     job: str = ""
+    restarts: str = ""
 
     @classmethod
     def current(cls) -> LockHolder:
@@ -77,13 +79,14 @@ class LockHolder:
             since=datetime.now(UTC).isoformat(timespec="seconds"),
             token=token_hex(8),
             job=os.environ.get("SLURM_JOB_ID", ""),
+            restarts=os.environ.get("SLURM_RESTART_COUNT", ""),
         )
 
     @classmethod
     def parse(cls, data: bytes) -> LockHolder | None:
         """Read what :meth:`encode` wrote; None if it is anything else."""
         try:
-            record = {"job": "", **json.loads(data)}
+            record = {"job": "", "restarts": "", **json.loads(data)}
             expected = {f.name: int if f.name == "pid" else str for f in fields(cls)}
             return cls(**record) if {key: type(value) for key, value in record.items()} == expected else None
         except (ValueError, TypeError, RecursionError):
@@ -100,9 +103,14 @@ class LockHolder:
 
     @property
     def is_known_dead(self) -> bool:
-        """Whether the process has certainly ended; for another host this can't be known."""
+        """Whether the process has certainly ended; for another host only SLURM can know it.
+
+        SLURM starts a job again when its earlier start has ended, or the node that it was on is down.
+        """
         rebooted = self.host == socket.gethostname() and self.boot != _read_text(_BOOT)
-        return rebooted or (self.is_here and self.start != _start_time(self.pid))
+        same_job = self.job != "" and self.job == os.environ.get("SLURM_JOB_ID")
+        started_again = same_job and self.restarts != os.environ.get("SLURM_RESTART_COUNT", "")
+        return rebooted or started_again or (self.is_here and self.start != _start_time(self.pid))
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host} since {self.since}" + (f", SLURM job {self.job}" * bool(self.job))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +143,13 @@ def real_path(path: Path) -> Path:
     """Where a path leads, through symbolic links; one that leads nowhere, or in a circle, ends there."""
     # Not Path.resolve, which Python 3.12 and older let raise RuntimeError for a circle.
     return Path(os.path.realpath(path))
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """While the body runs, a name of an existing file for libraries that take only UTF-8: usually its own."""
+    with path.open("rb") as file:
+        yield str(path) if os.fsencode(path).decode(errors="replace") == str(path) else f"/proc/self/fd/{file.fileno()}"
 
 
 def lock_path(output: Path) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError
+from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError, translate
+from causalprune.base.launchers import read_launcher, set_meeting_point
 
 if TYPE_CHECKING:
     import torch
@@ -53,9 +53,10 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
-    if device.type == "cuda" and device.index is None and processes().count > 1:
-        device = torch.device("cuda", processes().local)
     count = torch.cuda.device_count()
+    if device.type == "cuda" and device.index is None and processes().count > 1:
+        # Where the launcher shows each process its own GPUs only, as `srun --gpus-per-task`, they count from 0 again.
+        device = torch.device("cuda", processes().local % max(count, 1))
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UsageError("`device`", expected=f"one of {count} CUDA devices" if count else "cpu or auto", found=name)
     return device
@@ -85,7 +86,7 @@ class Processes:
     Attributes:
         rank: Its number, starting at 0.
         count: How many there are.
-        local: Its number on this host, which is also the number of its GPU.
+        local: Its number on this host, which is also the number of its GPU where all are visible.
     """
 
     rank: int = 0
@@ -112,7 +113,9 @@ class Processes:
                 action()
             except BaseException as error:
                 failure = error
-        code = int(getattr(failure, "exit_code", ExitCode.INTERNAL)) if failure is not None else 0
+        code = 0
+        if failure is not None:
+            code = int(getattr(translate(failure) or failure, "exit_code", ExitCode.INTERNAL))
         code = self._reduce_integers([code])[0]
         if failure is not None:
             raise failure
@@ -214,15 +217,12 @@ def processes() -> Processes:
 
 
 def launched() -> Processes:
-    """Return this process as torchrun or srun describes it in the environment; nothing is connected yet."""
-    environment = os.environ
-    if "TORCHELASTIC_RUN_ID" in environment or ("RANK" in environment and "WORLD_SIZE" in environment):
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-    else:
-        return Processes()
-    return Processes(*(int(environment.get(name, "0")) for name in names))
+    """Return this process as torchrun or srun describes it in the environment; nothing is connected yet.
+
+    Raises:
+        UsageError: A variable of the launcher is missing, or isn't a number that it can be.
+    """
+    return Processes(*read_launcher())
 
 
 @contextmanager
@@ -231,6 +231,10 @@ def connected(device: str) -> Iterator[Processes]:
 
     Args:
         device: ``cpu``, ``cuda`` or ``auto``: GPUs exchange data by NCCL, CPUs by gloo.
+
+    Raises:
+        UsageError: The launcher's variables don't say how to connect, or two processes would share a GPU.
+        StorageError: Another process is gone.
     """
     own = launched()
     if own.count == 1:
@@ -241,15 +245,16 @@ def connected(device: str) -> Iterator[Processes]:
     import torch
     import torch.distributed as dist
 
-    if "MASTER_ADDR" not in os.environ:
-        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = _slurm_meeting_point()
-    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if on_gpu:
-        torch.cuda.set_device(own.local)
+    set_meeting_point()
     try:
-        dist.init_process_group("nccl" if on_gpu else "gloo", rank=own.rank, world_size=own.count)
-        _control.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
         _current.append(own)
+        chosen = resolve_device(device)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=own.rank, world_size=own.count)
+        _control.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
+        if chosen.type == "cuda":
+            _require_own_gpu(chosen)
         yield own
     except (dist.DistError, RuntimeError) as error:
         if not isinstance(error, dist.DistError) and "onnection" not in str(error):
@@ -265,8 +270,22 @@ def connected(device: str) -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
-def _slurm_meeting_point() -> tuple[str, str]:
-    """Host of the first task, and a port derived from the job id."""
-    nodes = os.environ["SLURM_STEP_NODELIST"]
-    done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return done.stdout.split()[0], str(20000 + int(os.environ["SLURM_JOB_ID"]) % 20000)
+def _require_own_gpu(device: torch.device) -> None:
+    """Check that no other process computes on the same GPU, on which NCCL would fail.
+
+    Raises:
+        UsageError: Two processes have the same one.
+    """
+    import torch
+    import torch.distributed as dist
+
+    own, found = str(torch.cuda.get_device_properties(device).uuid), [""] * dist.get_world_size(_control[0])
+    dist.all_gather_object(found, own, group=_control[0])
+    if found.count(own) > 1:
+        sharing = [str(rank) for rank, other in enumerate(found) if other == own]
+        raise UsageError(
+            "`device`",
+            expected="a GPU for each process",
+            found=f"processes {', '.join(sharing)} on one GPU",
+            remedy="start as many processes as there are GPUs, or use `device=cpu`",
+        )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,19 @@ def _require_one_lr(reader: RecordingReader) -> None:
             found=f"{lr.min():g} to {lr.max():g}" if len(lr) > 1 else f"{lr[0]:g}",
             remedy="use --normalize none or column",
         )
+
+
+def no_causal_reading(reader: RecordingReader, needs: Collection[str] = ("gamma",)) -> str:
+    """Say that γ of a recording isn't a cause, where another optimizer than SGD made the steps; empty otherwise.
+
+    Args:
+        reader: The recording.
+        needs: What is read of it; without γ there is nothing to say.
+    """
+    odd = reader.info.update_rule.against_causality()
+    if not odd or not {"gamma", "dual_correlation"} & set(needs):
+        return ""
+    return f"recording {reader.path} has {odd}, not plain SGD: γ has no causal reading there, it only correlates"
 
 
 def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:

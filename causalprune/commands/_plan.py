@@ -44,6 +44,14 @@ class PipelinePlan:
         # Code that pretrain may run may also be run by all later stages of the same command.
         self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
 
+    def identity(self) -> list[dict[str, Any]]:
+        """What decides the result of each stage in order: equal for equal work, however its options were said."""
+        stages: list[Options | None] = [self.pretrain()]
+        for number in range(self._config.iterations):
+            stages += self.iteration(number)
+        stages += [self.posttrain(), self.evaluate()]
+        return [{} if stage is None else stage.identity_fields() for stage in stages]
+
     def pretrain(self) -> PretrainConfig:
         """The dense network."""
         return self._make(PretrainConfig, "pretrain", self._paths, epochs=self._config.pretrain_epochs)
@@ -69,7 +77,9 @@ class PipelinePlan:
         record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
         # Configured in any case, so that an option that can't be used is refused.
         fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
-        mask = self._make(ApplyMaskConfig, "apply-mask", here, seed=seed, iteration=number + 1, rewind_from=rewind_from)
+        # Not measured: a training follows, and the evaluation at the end says what all of it cost.
+        values = {"seed": seed, "iteration": number + 1, "rewind_from": rewind_from, "measure": False}
+        mask = self._make(ApplyMaskConfig, "apply-mask", here, **values)
         require_served(mask, record)
         fitted = load_criterion(mask.criterion).needs & {"gamma", "dual_correlation"}
         return train, record, fit if fitted else None, mask

@@ -204,7 +204,10 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     if not np.array_equal(mask.numpy(), reader.active):
         expected = f"the mask that recording {reader.name} was made with"
         raise MismatchError(f"{path}", expected=expected, found="another", remedy=remedy)
-    if reader.info.identity and checkpoint.info.identity != reader.info.identity:
+    ended, own = reader.info.identity, checkpoint.info.identity
+    if reader.end_weights:
+        ended, own = reader.end_weights, checkpoint.weights_digest
+    if ended and own != ended:
         reporter.warn(f"{path} isn't the checkpoint that recording {reader.name} ended with")
     samples = draw_samples(
         data,

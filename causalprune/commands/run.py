@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from causalprune.base.errors import CausalpruneError
 from causalprune.base.files import make_directory, remove_file, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
@@ -17,7 +18,7 @@ from causalprune.base.progress import SILENT, LabelledReporter, Reporter
 from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
-from causalprune.commands.apply_mask import apply_mask
+from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
@@ -28,8 +29,8 @@ from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.groups import groups_per_tensor
+from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 
 
@@ -87,9 +88,11 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
             stop.check()
             recorded = record(record_config, label)
             stop.check()
-            evidence = {} if fit_config is None else fit_gamma(fit_config, label).evidence
+            fitted = None if fit_config is None else fit_gamma(fit_config, label)
+            evidence = {} if fitted is None else fitted.evidence
             masked = apply_mask(mask_config, label)
             all_done = all_done and masked.already_done
+            work.warnings += [f"{number}/{config.iterations} {w}" for w in _warnings(trained, recorded, fitted, masked)]
             lines.append(
                 {
                     "iteration": number,
@@ -103,12 +106,17 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
             )
         final = posttrain(posttrain_config, reporter)
         stop.check()
-        evaluation = evaluate(evaluate_config, reporter).evaluation
+        evaluated = evaluate(evaluate_config, reporter)
+        work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
-        result = RunResult(**common, iterations=lines, evaluation=evaluation)
+        result = RunResult(**common, iterations=lines, evaluation=evaluated.evaluation)
         write_result(outputs["result"], result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
+
+
+def _warnings(*results: StageResult | None) -> list[str]:
+    return [warning for result in results if result is not None for warning in result.warnings]
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
@@ -149,17 +157,26 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
         return
     exists = paths.run_config.exists()
     value = read_json(paths.run_config) if exists else {}
-    earlier = {name: value.get(name) for name in mine} if isinstance(value, dict) else {}
-    changed = [f"{name}={value!r}" for name, value in earlier.items() if value != mine[name]]
+    earlier = config.written_out(value) if isinstance(value, dict) and value else {}
+    changed = [f"{n}={earlier.get(n)!r}" for n in {**mine, **earlier} if earlier.get(n) != mine.get(n)]
     if not done_already(
         f"{paths.root}",
-        mine,
-        earlier if exists else None,
+        True,
+        (earlier == mine or _same_stages(earlier, config)) if exists else None,
         expected="a run of this very configuration",
         found=f"one with {', '.join(changed[:3]) or 'none'}",
         remedy="pass --overwrite to start anew, or choose another --run",
     ):
         write_json(paths.run_config, mine)
+
+
+def _same_stages(earlier: dict[str, Any], config: RunConfig) -> bool:
+    """Whether another configuration of run has every stage do the same, as one that says a default does."""
+    try:
+        other = RunConfig(**earlier, run=config.run)
+        return bool(earlier) and PipelinePlan(other).identity() == PipelinePlan(config).identity()
+    except (CausalpruneError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _clear(paths: RunPaths) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ class ApplyMaskConfig(ComputeOptions):
     """
 
     sparsity: float | None = option(
-        None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
+        None,
+        "Fraction of prunable weights that are zero afterwards, in [0, 1); frozen ones don't count.",
+        check=fraction,
     )
     zero: bool = option(
         False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity by a criterion."
@@ -50,6 +53,11 @@ class ApplyMaskConfig(ComputeOptions):
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=SPARSITY_SCHEDULES)
     iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
     iterations: int = option(1, "Iterations of the schedule.", check=at_least(1))
+    prune_frozen: bool = option(
+        False,
+        "Also prune tensors that weren't trained while recording (frozen, outside the optimizer, or without a "
+        "gradient); they are left alone otherwise, and --sparsity is of the others.",
+    )
     rewind: str = option(
         "none", "Weights after the mask: as they are, as before the recording, or as pretrained.", check=one_of(REWINDS)
     )
@@ -69,11 +77,26 @@ class ApplyMaskConfig(ComputeOptions):
         "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
         affects_result=False,
     )
+    allow_other_weights: bool = option(
+        False,
+        "Take a recording that the checkpoint to prune neither started nor ended, nor comes from.",
+        affects_result=False,
+    )
+    measure: bool = option(
+        True,
+        "Measure the network on validation samples before and after, if the data set can be read.",
+        affects_result=False,
+    )
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
 
-    def identity_fields(self) -> dict[str, Any]:
-        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect."""
-        return {name: value for name, value in super().identity_fields().items() if name != "deterministic"}
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect.
+
+        ``prune_frozen`` is left out at its default, so that results of before it existed keep their identity.
+        """
+        known = super().written_out(stored).items()
+        return {name: value for name, value in known if name != "deterministic" and (name != "prune_frozen" or value)}
 
     def check(self) -> None:
         """Require exactly one of sparsity and zero, and an iteration within the schedule."""

@@ -27,6 +27,9 @@ DATASETS = Registry(
 )
 """The data sets that have a name; each is a function that takes a DataSpec and returns RawData."""
 
+TABLES = ("breast-cancer", "diabetes")
+"""Those of them whose samples are features; the others hold images."""
+
 DATASET_FORMS = Registry(
     "form of data set",
     {

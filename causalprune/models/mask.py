@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import MismatchError
+from causalprune.models.extra_state import is_extra_state
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import named_modules, named_parameters
 
@@ -220,7 +221,7 @@ def rewind(model: nn.Module, weights: Mapping[str, torch.Tensor], mask: Mask) ->
                 remedy="name a checkpoint of the same model",
             )
     for name, tensor in weights.items():
-        if tensor.shape != own[name].shape:
+        if tensor.shape != own[name].shape and not is_extra_state(name):
             raise MismatchError(
                 f"{name} to rewind to",
                 expected=f"shape {tuple(own[name].shape)}",

@@ -190,6 +190,20 @@ class ParameterIndex:
             flat[entry.offset : entry.stop].copy_(tensors[entry.name].detach().reshape(-1))
         return flat
 
+    def digest(self, tensors: Mapping[str, torch.Tensor]) -> str:
+        """SHA-256 over the named tensors as float32, in this order: equal for equal weights, whatever file has them.
+
+        Args:
+            tensors: As for :meth:`flatten`. A zero counts the same whatever its sign.
+        """
+        import torch
+
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for entry in self.entries:
+            values = tensors[entry.name].detach().to("cpu", torch.float32) + 0.0
+            digest.update(values.contiguous().numpy().reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
     def split(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views of a (P,) vector by parameter name, each in the parameter's shape."""
         return {e.name: flat[e.offset : e.stop].view(e.shape) for e in self.entries}

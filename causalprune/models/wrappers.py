@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
@@ -36,6 +38,23 @@ def uncompiled(model: nn.Module) -> nn.Module:
             if inner(child) is not None:
                 setattr(module, name, unwrapped(child))
     return model
+
+
+def plain_copy(model: nn.Module) -> nn.Module:
+    """A deep copy in evaluation mode that runs the code of its classes: not compiled, and nothing of the original.
+
+    A function that replaces ``forward`` of one object, as in ``model.forward = torch.compile(model.forward)``, would
+    go on computing with the original's weights.
+    """
+    for module in model.modules():
+        # Weights that a hook computes at every call; only leaves of the graph can be copied.
+        computed = {k: v.detach() for k, v in vars(module).items() if isinstance(v, torch.Tensor) and not v.is_leaf}
+        vars(module).update(computed)
+    twin = uncompiled(copy.deepcopy(model)).eval()
+    for module in twin.modules():
+        if type(module).forward is not nn.Module.forward:
+            module.__dict__.pop("forward", None)
+    return twin
 
 
 def named_modules(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:

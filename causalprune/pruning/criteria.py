@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError
+from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
@@ -143,7 +143,7 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
     except CausalpruneError:
         raise
     except Exception as error:  # another package's code may fail in any way
-        raise DataError(
+        raise translate(error) or DataError(
             who,
             expected="scores",
             found=f"that its own code raised {type(error).__name__}: {error}",

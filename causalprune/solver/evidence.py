@@ -112,8 +112,9 @@ class FitResult:
 
     Attributes:
         gamma: (P,) γ in units of loss per unit of X.
-        dual_correlation: (P,) |x̃_kᵀr − α(1−ρ)Tγ̃_k|/(T·α·ρ): 1 for active columns, at most 1 at the optimum;
-            0 throughout if α is 0 because no column correlates with y.
+        dual_correlation: (P,) |x̃_kᵀr − α(1−ρ)Tγ̃_k|/(T·α·ρ): 1 for active columns, at most 1 at the optimum; without
+            the absolute value where γ ≥ 0, and its negative where γ ≤ 0; 0 throughout if α is 0 because no column
+            correlates with y.
         evidence: Evidence of the whole fit; for several layers see :func:`combine`.
         layers: Name and evidence of each layer that was fitted by itself.
         extras: Further arrays by name: ``path_*`` (the coefficients at each α, rows of a sparse matrix),

@@ -238,8 +238,9 @@ class PlainSolver:
             warning=warning,
         )
         bound = T * penalty.l1
-        scores = np.abs(correlation) / bound if bound > 0 else np.zeros_like(gamma)
-        result = FitResult(gamma, scores.astype(np.float32), evidence)
+        scores = signed(correlation, problem.sign) / bound if bound > 0 else np.zeros_like(gamma)
+        with np.errstate(over="ignore"):
+            result = FitResult(gamma, scores.astype(np.float32), evidence)
         if self.certifies and not evidence.certified:
             one_pass = replace(result, evidence=replace(evidence, passes=1))
             raise NotCertifiedError(one_pass, problem.tol, 1, remedy="raise `tol`, or use `solver=lasso`")

@@ -13,10 +13,8 @@ import numpy.typing as npt
 from causalprune.base.errors import DataError, UsageError
 from causalprune.base.runtime import keyed_seed
 from causalprune.solver.certificate import Penalty
+from causalprune.solver.names import DEFAULT_ALPHA_RATIO
 from causalprune.solver.source import Float64
-
-DEFAULT_ALPHA_RATIO = 0.1
-"""α as a share of alpha_max when none is given."""
 
 SMALLEST_ALPHA_RATIO = 1e-12
 """α below this share of alpha_max is lost in the rounding of the residual: there is nothing left to penalize."""

@@ -126,8 +126,8 @@ class Recorder:
         self._index = ParameterIndex.from_model(model)
         self._mask = mask or Mask.of_model(model, self._index)
         self._loss_change, self._stride = loss_change, stride
-        self._weights, self._state = WeightDeltas(model, self._mask), PassState(model)
-        # Behind everything that can fail.
+        self._weights = WeightDeltas(model, self._mask)
+        # After everything that can fail.
         if isinstance(store, (str, Path, StoreUrl)):
             group = optimizer.param_groups[0]
             info = RecordingInfo(
@@ -138,15 +138,18 @@ class Recorder:
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
+                start_weights=self._weights.digest(),
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
-            expected = max_rows or EXPECTED_ROWS
+            expected = int(max_rows) or EXPECTED_ROWS
             store = new_store(
                 store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
             )
         self.writer = store
-        self._closed = False
         self._weights.hold()
+        # A function, because the recording may be closed when the interpreter ends.
+        self.writer.end_weights = self._weights.last_digest
+        self._closed = False
         self._all_parameters = list(model.parameters())
         self._untrained = dict(self._weights.parameters)
         if self.writer.rows_appended:
@@ -154,6 +157,7 @@ class Recorder:
         self._started = False
         self._row: _Row | None = None
         self._measure: Measure | None = None
+        self._state = PassState(model)
         self._watch = LoopWatch(model, optimizer, self._weights.parameters.values(), self._state)
         weakref.finalize(self, self._watch.close).atexit = False
         if rounds_factors(self._weights.device.type):
@@ -347,8 +351,8 @@ class Recorder:
         if kind is None:
             self.close()
         else:
-            self._closed = True
             self._watch.close()
+            self._closed = True
             self.writer.close()
 
 

@@ -14,7 +14,7 @@ class WeightDeltas:
     """Reads the weights after each step, and subtracts those before the row.
 
     Args:
-        model: The network; its pruned weights are set to zero after each step.
+        model: The network; its pruned weights are set to zero by ``hold``, and after each step.
         mask: Which weights are read.
 
     Attributes:
@@ -35,11 +35,27 @@ class WeightDeltas:
         if mask.num_kept < mask.index.total:
             self._active = mask.keep.nonzero()[:, 0].to(self.device)
             self._flat = torch.empty(mask.index.total, dtype=dtype, device=self.device)
+        self._mask = mask
         self.hold = mask.bind(model)
         self._before = torch.empty(mask.num_kept, dtype=dtype, device=self.device)
         self._after = torch.empty_like(self._before)
         self._last = self._before
         self._versions: list[int] = []
+
+    def digest(self) -> str:
+        """Hash of the weights as they are, by ``ParameterIndex.digest``; pruned ones count as 0."""
+        keeps = self._mask.tensors() if self._active is not None else {}
+        kept = {n: p.detach().where(keeps[n].to(p.device), 0.0) if keeps else p for n, p in self.parameters.items()}
+        return self._index.digest(kept)
+
+    def last_digest(self) -> str:
+        """Hash of the weights after the last step, whatever became of them since; empty before the first one."""
+        if not self._versions:
+            return ""
+        flat = self._last
+        if self._active is not None:
+            flat = torch.zeros_like(self._flat).index_copy_(0, self._active, self._last)
+        return self._index.digest(self._index.split(flat))
 
     def begin(self) -> None:
         """Read the weights before the first step."""

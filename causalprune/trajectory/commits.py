@@ -42,6 +42,16 @@ class ShardFile:
     index_checksum: int
     chunks_checksum: int | None = None
 
+    def is_found(self, found: ShardFile) -> bool:
+        """Whether a file, of which everything is known, is this one."""
+        return found == (
+            self if self.chunks_checksum is not None else replace(self, chunks_checksum=found.chunks_checksum)
+        )
+
+    def __str__(self) -> str:
+        chunks = "" if self.chunks_checksum is None else f" ({self.chunks_checksum:08x} of its chunks')"
+        return f"{self.size} bytes with CRC32C {self.checksum:08x}{chunks}"
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
         record = {"bytes": self.size, "crc32c": f"{self.checksum:08x}", "index_crc32c": f"{self.index_checksum:08x}"}
@@ -68,6 +78,7 @@ class Commit:
         file: The shard's bytes.
         steps: The scalars of these rows.
         untrained: Parameters that no step of the recording has trained up to here.
+        weights: Hash of the weights after the last of these rows, by ``ParameterIndex.digest``; empty if unknown.
     """
 
     shard: int
@@ -75,6 +86,7 @@ class Commit:
     file: ShardFile
     steps: Steps
     untrained: tuple[str, ...] = ()
+    weights: str = ""
 
 
 class CommitLog:
@@ -153,7 +165,10 @@ class CommitLog:
             untrained = record.get("untrained", [])
             if not isinstance(untrained, list) or not all(isinstance(name, str) for name in untrained):
                 raise ValueError(f"untrained {untrained!r}")
-            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows), tuple(untrained)))
+            steps, weights = Steps.from_json(record["steps"], rows), record.get("weights", "")
+            if not isinstance(weights, str):
+                raise ValueError(f"weights {weights!r}")
+            self._apply(Commit(shard, rows, file, steps, tuple(untrained), weights))
 
     def _is_next(self, shard: int, rows: int) -> bool:
         """Whether a commit can follow: of the shard after a full one, or of more rows of the last shard."""
@@ -207,7 +222,9 @@ class CommitLog:
         self._append(_commit_record(commit))
         self._apply(commit)
 
-    def rewrite(self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False) -> None:
+    def rewrite(
+        self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False, weights: str = ""
+    ) -> None:
         """Replace the file with one line per shard, in one atomic step.
 
         Where the log keeps writers apart, an unfinished log also gets a line that is unique to this writer, and what
@@ -218,12 +235,14 @@ class CommitLog:
             rows: Rows to keep, at most as many as there are.
             file_of_last: The bytes of the last kept shard's file, if they differ from its commit.
             finished: Whether to mark the recording as complete.
+            weights: Hash of the weights after the last row, if it is known.
         """
         kept = self.commits[: -(-rows // self.block_rows)]
         if kept:
             last = kept[-1]
             rest = rows - last.shard * self.block_rows
-            kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file_of_last or last.file)
+            file = file_of_last or last.file
+            kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file, weights=weights)
         records = [_commit_record(commit) for commit in kept]
         pending: list[tuple[int, ShardFile]] = []
         if finished:
@@ -268,5 +287,5 @@ def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
 
 def _commit_record(commit: Commit) -> dict[str, Any]:
     record = _prepare_record(commit.shard, commit.rows, commit.file)
-    untrained = {"untrained": list(commit.untrained)} if commit.untrained else {}
-    return {**record, "type": "commit", "steps": commit.steps.to_json(), **untrained}
+    known = {"untrained": list(commit.untrained), "weights": commit.weights}
+    return {**record, "type": "commit", "steps": commit.steps.to_json(), **{k: v for k, v in known.items() if v}}

@@ -13,7 +13,7 @@ from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.schema import RecordingSchema
-from causalprune.trajectory.shard import checksum_file
+from causalprune.trajectory.shard import identify_file
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.zarr_files import delta_document, group_document, write_array
 
@@ -67,10 +67,10 @@ def rewind_recording(reader: RecordingReader, log: CommitLog, rows: int) -> None
     file_of_last = None
     if kept:
         last = layout.shard(kept - 1)
-        found = checksum_file(last)
-        same = [file for file in log.candidates(kept - 1) if (file.size, file.checksum) == found]
+        found = identify_file(last, reader.schema.shape)
+        same = [file for file in log.candidates(kept - 1) if file.is_found(found)]
         if not same:
-            raise damaged(last, expected="the CRC32C in the commit log", found=f"{found[1]:08x}")
+            raise damaged(last, expected="the CRC32C in the commit log", found=found)
         file_of_last = same[0]
     if layout.steps.exists():
         layout.steps.remove_folder()
@@ -87,15 +87,21 @@ def make_room(reader: RecordingReader, log: CommitLog, rows: int) -> None:
     reader.layout.delta_metadata.write_json(delta_document(reader.schema, rows))
 
 
-def finish_recording(reader: RecordingReader, log: CommitLog) -> None:
-    """Write the files that only a complete recording has; the log, written last, makes it complete."""
+def finish_recording(reader: RecordingReader, log: CommitLog, weights: str = "") -> None:
+    """Write the files that only a complete recording has; the log, written last, makes it complete.
+
+    Args:
+        reader: The recording.
+        log: Its log, which this process has claimed.
+        weights: Hash of the weights after the last row, if it is known.
+    """
     layout = reader.layout
     log.require_mine()
     if layout.steps.exists():
         layout.steps.remove_folder()
     layout.steps.build(lambda folder: write_array(folder, log.steps().to_matrix(), ("quantity", "row")))
     layout.delta_metadata.write_json(delta_document(reader.schema, log.rows))
-    log.rewrite(log.rows, finished=True)
+    log.rewrite(log.rows, finished=True, weights=weights)
 
 
 _open: dict[RecordingWriter, int] = {}

@@ -116,6 +116,21 @@ class RecordingReader:
         """
         return self._log.untrained
 
+    @property
+    def end_weights(self) -> str:
+        """Hash of the weights after the last row; empty where the writer didn't know it or wasn't closed."""
+        return self._log.commits[-1].weights if self._log.commits else ""
+
+    @property
+    def known_weights(self) -> frozenset[str]:
+        """Hashes of the weights with which the recording, or a part of a merged one, started and ended."""
+        return frozenset({self.info.start_weights, self.end_weights, *self.info.of_parts("weights")} - {""})
+
+    @property
+    def known_checkpoints(self) -> frozenset[str]:
+        """Hashes of the checkpoint files from which the recording, or a part of a merged one, started."""
+        return frozenset({self.info.start_sha256, *self.info.of_parts("checkpoints")} - {""})
+
     @cached_property
     def steps(self) -> Steps:
         """The scalars of each row."""

@@ -129,23 +129,31 @@ def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> t
     return index.astype(np.int64), checksum
 
 
-def checksum_file(location: Location) -> tuple[int, int]:
-    """Length and CRC32C of a file.
+def identify_file(location: Location, shape: BlockShape) -> ShardFile:
+    """What identifies a shard, found by reading all of it.
+
+    ``chunks_checksum`` is that of the checksums which follow the chunks, whether or not the shard has a table of them.
 
     Raises:
-        CorruptError: There is no such file.
+        CorruptError: There is no such file, or its index is damaged.
         ReplacedError: The file was replaced meanwhile.
         StorageError: Storage refused.
     """
     checksum = 0
+    sums = np.zeros(CHECKSUM.size * shape.chunks, np.uint8)
     try:
         with location.open() as file:
+            index, index_checksum = read_index(file.tail(tail_bytes(shape)), file.size, shape, f"{location}")
+            # Where each byte of the checksums is, in the order of the file.
+            places = (index.sum(axis=1)[:, None] + np.arange(-CHECKSUM.size, 0)).ravel()
             size = file.size
             memory = np.empty(min(size, 4 * file.run_bytes), np.uint8)
             for begin in range(0, size, max(1, len(memory))):
                 data = file.read(begin, min(begin + len(memory), size), lambda count: memory[:count])
                 checksum = google_crc32c.extend(checksum, data)
-            return size, checksum
+                inside = (places >= begin) & (places < begin + len(data))
+                sums[inside] = data[places[inside] - begin]
+            return ShardFile(size, checksum, index_checksum, google_crc32c.value(sums))
     except FileNotFoundError as error:
         raise damaged(location, expected="a shard", found="no such file") from error
 

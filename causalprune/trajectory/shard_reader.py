@@ -236,7 +236,8 @@ class ShardReader:
 
 def _require_sum(data: np.ndarray, sums: bytes, chunk: int, path: str) -> None:
     """Check that a chunk is the one whose checksum the shard's table has."""
-    expected, found = sums[CHECKSUM.size * chunk :][: CHECKSUM.size], data[-CHECKSUM.size :].tobytes()
+    begin = CHECKSUM.size * chunk
+    expected, found = sums[begin : begin + CHECKSUM.size], data[-CHECKSUM.size :].tobytes()
     if sums and expected != found:
         raise damaged(f"{path} chunk {chunk}", expected=f"CRC32C {expected[::-1].hex()}", found=found[::-1].hex())
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from causalprune.base.errors import DAMAGE, CorruptError
-from causalprune.trajectory.commits import CommitLog
+from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import MAX_ROWS, RecordingSchema
-from causalprune.trajectory.shard import checksum_file
+from causalprune.trajectory.shard import identify_file
 from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage.location import ReplacedError, damaged
 from causalprune.trajectory.zarr_files import METADATA, delta_document, read_array, read_document, require_document
@@ -86,18 +86,18 @@ def _require_fit(reader: RecordingReader, name: str) -> None:
 
 
 def _require_shard(reader: RecordingReader, shard: int, log: CommitLog) -> None:
-    location, expected, found = reader.layout.shard(shard), log.candidates(shard), (0, 0)
+    location, expected = reader.layout.shard(shard), log.candidates(shard)
+    found: ShardFile | None = None
     for _ in range(_ATTEMPTS):
         with suppress(ReplacedError):
-            found = checksum_file(location)
-        if found in [(file.size, file.checksum) for file in expected]:
+            found = identify_file(location, reader.schema.shape)
+        if found is not None and any(file.is_found(found) for file in expected):
             return
         # A writer may have replaced the file since the log was read; before it does so, it says so in the log.
         before, expected = expected, reader.read_log().candidates(shard)
         if expected == before:
             break
-    allowed = " or ".join(f"{file.size} bytes with CRC32C {file.checksum:08x}" for file in expected) or "no file"
-    raise damaged(location, expected=allowed, found=f"{found[0]} with {found[1]:08x}")
+    raise damaged(location, expected=" or ".join(map(str, expected)) or "no file", found=found)
 
 
 def _require_known(layout: RecordingLayout, numbers: list[int], log: CommitLog) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -40,6 +42,8 @@ class RecordingWriter:
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
         untrained: Names of the parameters that no row has trained so far; noted with each commit.
+        end_weights: Returns the hash of the weights after the last row, by ``ParameterIndex.digest``, or nothing; it
+            is called when the writer is closed, and the hash is noted.
 
     Args:
         recording: The recording.
@@ -72,6 +76,7 @@ class RecordingWriter:
         self._closed = False
         self.rows_appended = self._committed = log.rows
         self.untrained = log.untrained
+        self.end_weights: Callable[[], str] = str
         self._announced = max(schema.max_rows, log.rows)
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
@@ -171,7 +176,7 @@ class RecordingWriter:
             if self.flush() == 0:
                 where = f"recording {self._recording.path}"
                 raise DataError(where, expected="at least one row", found="none", remedy="record more steps")
-            finish_recording(self._recording, self._log)
+            finish_recording(self._recording, self._log, self.end_weights())
         finally:
             self.abort()
 
@@ -180,7 +185,8 @@ class RecordingWriter:
         if self._closed:
             return
         try:
-            self.flush()
+            if self.flush() and self._log.commits[-1].weights != (weights := self.end_weights()):
+                self._log.append_commit(replace(self._log.commits[-1], weights=weights))
         finally:
             self.abort()
 

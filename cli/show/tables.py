@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.text import printable
-from causalprune.base.units import format_bytes, mean_and_spread
+from causalprune.base.units import format_bytes, mean_and_spread, percent
 
 SHOWN_CLASSES = 10
 """Up to this many classes are listed."""
@@ -54,7 +54,7 @@ def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **sty
     """A table with one row per record.
 
     Args:
-        columns: The field of each column and its format, such as ``sparsity:.2%``, by the column's title.
+        columns: The field of each column and its format, such as ``sparsity:share``, by the column's title.
         rows: The records.
         style: As for :func:`table`.
     """
@@ -70,10 +70,13 @@ def shown(value: Any, form: str = ".3g") -> str:
 
     Args:
         value: By default a number, of which three digits are shown.
-        form: As for :func:`format`, or ``bytes`` for a size or ``ms`` for seconds in milliseconds.
+        form: As for :func:`format`, or ``bytes`` for a size, ``ms`` for seconds in milliseconds, or ``share`` for a
+            fraction in percent, with as many digits as it takes not to round it to 100 %.
     """
     if value is None:
         return "–"
+    if form == "share":
+        return f"{percent(value, 2)}%"
     if form == "ms":
         return f"{1000 * value:.3g} ms"
     return format_bytes(value) if form == "bytes" else format(value, form)

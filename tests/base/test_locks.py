@@ -343,10 +343,25 @@ def test_who_is_known_to_be_dead():
     assert not replace(here, namespace="pid:[1]", start="1").is_known_dead
 
 
+def test_a_job_that_was_queued_again_knows_that_its_earlier_start_has_ended(monkeypatch):
+    """Its node may have died, and another one never sees that process end."""
+    monkeypatch.delenv("SLURM_RESTART_COUNT", raising=False)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    earlier = replace(LockHolder.current(), host="elsewhere")
+    assert not earlier.is_known_dead
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert earlier.is_known_dead
+    assert not replace(earlier, job="8").is_known_dead
+    assert not replace(earlier, job="").is_known_dead
+    monkeypatch.setenv("SLURM_JOB_ID", "")
+    assert not replace(earlier, job="").is_known_dead
+
+
 def test_a_record_of_a_lock_in_object_storage_survives_the_way_there():
     here = LockHolder.current()
     assert LockHolder.parse(here.encode()) == here
-    earlier = {key: value for key, value in asdict(here).items() if key != "job"}
-    assert LockHolder.parse(json.dumps(earlier).encode()) == here
+    for lacks in (("job",), ("job", "restarts"), ("restarts",)):
+        earlier = {key: value for key, value in asdict(here).items() if key not in lacks}
+        assert LockHolder.parse(json.dumps(earlier).encode()) == here
     assert LockHolder.parse(json.dumps({**asdict(here), "more": 1}).encode()) is None
     assert LockHolder.parse(json.dumps({**asdict(here), "pid": True}).encode()) is None

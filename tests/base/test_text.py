@@ -36,6 +36,8 @@ def test_json_stays_the_same_json():
         ("s3://KEY:se/cr+et=@bucket/t.zarr", "s3://***@bucket/t.zarr"),
         ("found 'http://token@host', and http://a:b@c", "found 'http://***@host', and http://***@c"),
         ("http://me:p@ss@host/x", "http://***@host/x"),
+        ("found 'https:/me:p@ss@host/x'", "found 'https:/***@host/x'"),
+        ("npz:/home/me@host/x.npz", "npz:/home/me@host/x.npz"),
         ("https://host:9000/a@b", "https://host:9000/a@b"),
         ("s3://bucket/a@b/t.zarr", "s3://bucket/a@b/t.zarr"),
         ("mail@host, user:secret", "mail@host, user:secret"),

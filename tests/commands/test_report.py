@@ -64,19 +64,33 @@ def run(tmp_path_factory):
     return run
 
 
-def test_the_page_holds_all_that_it_shows(run, capsys):
-    result = report(run, capsys, "--output", run / "again")
-    assert (run / "again/index.html").read_bytes() == (run / "report/index.html").read_bytes()
+SMALL = [*QUICK[6:], "--seeds", "1", "--sparsity", "0.5,0.8"]
+
+
+@pytest.fixture(scope="module")
+def small_once(tmp_path_factory):
+    """A sweep of two cells, whose report has few pictures."""
+    run = tmp_path_factory.mktemp("small") / "run"
+    assert call(run, *SMALL, "--criterion", "magnitude", "--vary", "iterations=1") == 0
+    assert main(["report", "--run", str(run), "--quiet"]) == 0
+    return run
+
+
+@pytest.fixture
+def small(small_once, tmp_path):
+    return shutil.copytree(small_once, tmp_path / "run")
+
+
+def test_the_page_holds_all_that_it_shows(run):
+    pictures = [path.name for path in (run / "report").glob("*.png")]
     page = (run / "report/index.html").read_text()
     reader = Reader()
     reader.feed(page)
     assert reader.open == []
-    assert len(reader.links) == len(result["pictures"]) == len(list((run / "report").glob("*.png")))
+    assert len(reader.links) == len(pictures)
     assert all(link.startswith("data:image/png;base64,") for link in reader.links)
     assert "http" not in re.sub(r"base64,[^\"]*", "", page)
-    kinds = {
-        re.sub(r"^\d+-|-[\d.]+$|-(effect|magnitude)$", "", name.removesuffix(".png")) for name in result["pictures"]
-    }
+    kinds = {re.sub(r"^\d+-|-[\d.]+$|-(effect|magnitude)$", "", name.removesuffix(".png")) for name in pictures}
     assert kinds == {"score", "loss", "layers", "gamma", "correlation", "overlap", "iterations"}
     for heading in (
         "apply-mask.scope = global",
@@ -92,18 +106,18 @@ def test_the_page_holds_all_that_it_shows(run, capsys):
     assert any("dense kernels compute with them all the same" in text for text in reader.texts)
 
 
-def test_only_an_earlier_page_is_replaced(run, tmp_path, capsys):
+def test_only_an_earlier_page_is_replaced(small_once, tmp_path, capsys):
     page = tmp_path / "index.html"
     page.write_text("<!DOCTYPE html>my own page")
-    assert main(["report", "--run", str(run), "--output", str(tmp_path), "--quiet"]) == 5
+    assert main(["report", "--run", str(small_once), "--output", str(tmp_path), "--quiet"]) == 5
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "--overwrite to replace it" in error
     assert [p.name for p in tmp_path.iterdir()] == ["index.html"]
     assert page.read_text() == "<!DOCTYPE html>my own page"
     for more in (["--overwrite"], []):
-        report(run, capsys, "--output", tmp_path, *more)
-        assert page.read_bytes() == (run / "report/index.html").read_bytes()
+        report(small_once, capsys, "--output", tmp_path, *more)
+        assert page.read_bytes() == (small_once / "report/index.html").read_bytes()
 
 
 def test_the_table_on_the_page_is_the_mean_over_the_seeds(run):
@@ -132,20 +146,19 @@ def test_the_table_on_the_terminal_is_the_mean_over_the_seeds(run, capsys, monke
     assert line.groups() == tuple(f"{s.mean():.1f} ±{s.std(ddof=1):.1f}" for s in scores.values())
 
 
-def test_pictures_of_an_earlier_report_go_and_no_others(tmp_path, capsys):
-    options = [*QUICK[6:], "--seeds", "1", "--sparsity", "0.5,0.8"]
-    one, both = ([*options, "--criterion", names] for names in ("magnitude", "magnitude,random"))
-    assert call(tmp_path, *one, "--vary", "iterations=1") == 0
-    alone = report(tmp_path, capsys)["pictures"]
-    mine = [tmp_path / "report" / name for name in ("score-of-mine.png", "overlap-of-mine.png")]
+def test_pictures_of_an_earlier_report_go_and_no_others(small, capsys):
+    folder = small / "report"
+    alone = {path.name for path in folder.glob("*.png")}
+    mine = [folder / name for name in ("score-of-mine.png", "overlap-of-mine.png")]
     for path in mine:
-        path.write_bytes((tmp_path / "report/score.png").read_bytes()[:-1])
+        path.write_bytes((folder / "score.png").read_bytes()[:-1])
     # With another number of iterations the page has two blocks, and other names of pictures.
-    assert call(tmp_path, *both, "--vary", "iterations=1,2") == 0
-    result = report(tmp_path, capsys)
-    assert not set(alone) & set(result["pictures"])
-    assert {p.name for p in (tmp_path / "report").glob("*.png")} == {*result["pictures"], *(p.name for p in mine)}
-    page = (tmp_path / "report/index.html").read_text()
+    assert call(small, *SMALL, "--criterion", "magnitude,random", "--vary", "iterations=1,2") == 0
+    result = report(small, capsys)
+    assert alone
+    assert not alone & set(result["pictures"])
+    assert {path.name for path in folder.glob("*.png")} == {*result["pictures"], *(path.name for path in mine)}
+    page = (folder / "index.html").read_text()
     assert "Pruned over 1 or 2 iterations, some trained afterwards" in page
 
 

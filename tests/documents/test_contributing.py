@@ -48,20 +48,36 @@ SECTIONS = dict(re.findall(r"\n### (An? [^\n]+)\n(.*?)(?=\n### |\Z)", DOCUMENT, 
 RECIPES = {title: Recipe(**RECIPE.search(section).groupdict()) for title, section in SECTIONS.items()}
 
 
-def run(command, folder, package):
+@dataclass(frozen=True)
+class Done:
+    code: int
+    output: str
+    error: str
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
     """Run a command line of the document with a copy of the package, in a process of its own."""
-    program, *arguments = command.split()
-    assert program == "causalprune"
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CAUSALPRUNE_")}
-    return subprocess.run(
-        [sys.executable, "-m", "causalprune", *arguments],
-        cwd=folder,
-        env={**inherited, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": ""},
-        capture_output=True,
-        text=True,
-        timeout=200,
-        check=False,
-    )
+    output = tmp_path_factory.mktemp("printed") / "output"
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("CAUSALPRUNE_", "PYTHONPATH"))}
+    python = subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("warm_python.py"))],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+    def run(command, folder, package):
+        program, *arguments = command.split()
+        assert program == "causalprune"
+        request = {"folder": str(folder), "package": str(package), "arguments": arguments, "output": str(output)}
+        print(json.dumps(request), file=python.stdin, flush=True)
+        code = int(python.stdout.readline())
+        return Done(code, output.read_text(), output.with_name("output.err").read_text())
+
+    with python:
+        try:
+            yield run
+        finally:
+            python.kill()
 
 
 def copy_of_the_package(folder):
@@ -79,13 +95,13 @@ def add_line(file, registry, line):
 
 
 @pytest.fixture(scope="module")
-def start(tmp_path_factory):
+def start(run, tmp_path_factory):
     """The files that the commands start from."""
     folder = tmp_path_factory.mktemp("start")
     block = re.search(r"start from the files of\n\n```sh\n(.*?)```", DOCUMENT, flags=re.DOTALL)[1]
     for command in block.splitlines():
         done = run(command, folder, ROOT)
-        assert done.returncode == 0, done.stderr
+        assert done.code == 0, done.error
     return folder
 
 
@@ -114,7 +130,7 @@ PROOFS = {
 
 
 @pytest.mark.parametrize("title", RECIPES)
-def test_a_recipe_needs_its_file_and_its_line_and_nothing_else(title, start, tmp_path):
+def test_a_recipe_needs_its_file_and_its_line_and_nothing_else(title, run, start, tmp_path):
     recipe = RECIPES[title]
     package = copy_of_the_package(tmp_path / "package")
     folder = shutil.copytree(start, tmp_path / "work")
@@ -122,18 +138,18 @@ def test_a_recipe_needs_its_file_and_its_line_and_nothing_else(title, start, tmp
 
     unknown = run(recipe.command, folder, package)
     assert not Path(cache_from_source(package / recipe.path)).exists()
-    assert unknown.returncode == 2, unknown.stderr
+    assert unknown.code == 2, unknown.error
     # Such as "expected one of sgd, adam, adamw, found 'sign-sgd'".
     assert re.search(
-        rf"expected (one of|a name ending in) .+{recipe.name}'|no such command '{recipe.name}'", unknown.stderr
+        rf"expected (one of|a name ending in) .+{recipe.name}'|no such command '{recipe.name}'", unknown.error
     )
 
     add_line(package / recipe.names, recipe.registry, recipe.line)
     done = run(recipe.command, folder, package)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.code == 0, done.error[-2000:]
     # Python keeps what it compiled of a file that it imports.
     assert Path(cache_from_source(package / recipe.path)).exists()
-    assert PROOFS[title](folder, done.stdout)
+    assert PROOFS[title](folder, done.output)
 
 
 def test_every_registry_has_a_recipe():

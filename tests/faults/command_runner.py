@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -30,16 +31,31 @@ class Runner:
             [sys.executable, str(HERE / "driver.py")],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=HERE,
         )  # fmt: skip
+        # What the driver still has to say: that it is ready, a command's process number, how it ended.
+        self._awaited = ["ready"]
 
-        assert json.loads(self._process.stdout.readline()) == "ready"
+    def _hear(self):
+        answer = json.loads(self._process.stdout.readline())
+        if self._awaited.pop(0) == "pid":
+            self._child = answer["pid"]
+        return answer
+
+    def _hear_out(self):
+        """Be ready for a command, even if a test that failed left one running."""
+        while self._awaited:
+            if self._awaited[0] == "end":
+                self.signal(signal.SIGKILL)
+            self._hear()
 
     def start(self, *args, **limits):
         """Begin a command; ``fault`` and ``fail_at``, ``folder``, ``memory`` (bytes) and ``seconds`` are for
         ``driver.py``."""
+        self._hear_out()
+        self._awaited += ["pid", "end"]
         request = {"args": [str(a) for a in args], **limits}
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-        self._child = json.loads(self._process.stdout.readline())["pid"]
+        self._hear()
 
     def signal(self, number):
         """Signal the command, if it hasn't ended."""
@@ -48,7 +64,7 @@ class Runner:
 
     def finish(self):
         """Wait for the command: exit code, changes to the disk (None when killed), stderr."""
-        result = json.loads(self._process.stdout.readline())
+        result = self._hear()
         self.output = result["output"]
         return result["code"], result["changes"], result["error"]
 
@@ -57,9 +73,14 @@ class Runner:
         return self.finish()
 
     def close(self):
-        self._process.stdin.close()
-        self._process.stdout.close()
-        assert self._process.wait(timeout=30) == 0
+        with self._process:
+            try:
+                self._hear_out()
+                self._process.stdin.close()
+                assert self._process.wait(timeout=30) == 0
+            except BaseException:
+                self._process.kill()
+                raise
 
 
 class Stages:

@@ -1,9 +1,19 @@
 """A runner of commands under faults and the states between the stages, shared by the session; the table of cases."""
 
 import pytest
+import torch
 from command_runner import Runner, Stages
 from faulty_disk import FAULTS
 from stage_cases import STAGE_OPTIONS
+
+
+@pytest.fixture(autouse=True)
+def _as_many_threads_as_the_runner_has():
+    """What runs in this process comes out with the bits of what runs there."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -40,6 +40,11 @@ STAGE_OPTIONS = {
     "report": [],
 }  # fmt: skip
 
+_PREPARATIONS = {
+    "small sweep": ["sweep", "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1", "--recorded", "{run}"],
+}
+"""Commands that only prepare others: a report of this sweep has few pictures."""
+
 BEFORE = {
     "pretrain": None,
     "record": "pretrain",
@@ -53,15 +58,17 @@ BEFORE = {
     "store compact": "fit-gamma",
     "store merge": "record",
     "run": None,
+    "small sweep": "record",
     "sweep": "record",
-    "report": "sweep",
+    "report": "small sweep",
 }
 """The stage whose run directory a stage starts from."""
 
 
 def command_of(stage, run):
     """The command line of a stage in a run directory."""
-    return [*stage.split(), *(option.format(run=run) for option in STAGE_OPTIONS[stage]), "--run", str(run)]
+    command = _PREPARATIONS.get(stage) or [*stage.split(), *STAGE_OPTIONS[stage]]
+    return [*(part.format(run=run) for part in command), "--run", str(run)]
 
 
 def without_times(value):

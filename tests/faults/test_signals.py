@@ -5,12 +5,13 @@ import signal
 import time
 
 import pytest
+from command_runner import Runner
 from stage_cases import artifacts, leftovers, require_whole
 
 RUN = [
-    "run", "--iterations", "2", "--sparsity", "0.6", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "32",
-    "--pretrain-epochs", "4", "--train-epochs", "2", "--record-epochs", "1", "--posttrain-epochs", "4",
-    "--batch-size", "32", "--quiet", "--run",
+    "run", "--iterations", "2", "--sparsity", "0.6", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4",
+    "--pretrain-epochs", "2", "--train-epochs", "1", "--record-epochs", "1", "--posttrain-epochs", "2",
+    "--batch-size", "128", "--quiet", "--run",
 ]  # fmt: skip
 STOPS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGINT)
 
@@ -72,3 +73,12 @@ def test_other_signals_can_be_chosen(runner, tmp_path):
     code, _, error = runner(*RUN, tmp_path, "--stop-signals", "TERM,KILL")
     assert (code, error.count("\n")) == (2, 1)
     assert "--stop-signals: expected signals out of TERM" in error
+
+
+def test_a_command_that_a_failed_test_left_running_disturbs_nobody(runner, tmp_path):
+    """Under load a test may run into its time limit while it waits for a command."""
+    runner.start(*RUN, tmp_path, "--pretrain-epochs", "100000")
+    assert runner("info", tmp_path / "nothing", "--quiet")[0] == 3
+    other = Runner()
+    other.start(*RUN, tmp_path / "other", "--pretrain-epochs", "100000")
+    other.close()

@@ -25,7 +25,7 @@ def untruths(folder, words, output):
         result = json.loads(output)
     except ValueError:
         return [*found, "stdout is not one JSON object"]
-    if words[0] == "fit-gamma":
+    if words[0] == "fit-gamma" and not result["already_done"]:
         found += _certificate(folder, result)
     if words[0] == "evaluate":
         found += _accuracy(folder, result)
@@ -53,7 +53,7 @@ def _certificate(folder, result):
     fit = group["fits"][metrics["name"]]
     attributes = fit.attrs["causalprune"]["attributes"]
     options, gamma = attributes["config"], fit["gamma"][:].astype(np.float64)
-    plain = (options["scope"], options["granularity"]) == ("global", "parameter") and len(gamma) == 1
+    plain = (options["scope"], options["granularity"]) == ("global", "parameter")
     if options["solver"] == "sgd":
         return ["the authors' solver is called certified"] if evidence["certified"] else []
     if not evidence["certified"]:
@@ -64,11 +64,14 @@ def _certificate(folder, result):
         return []
     before, after, lr = group["steps"][:][:3]
     unit = np.float32(lr[0]) if options["normalize"] == "lr" else np.float32(1)
-    X = (group["delta"][:] / unit) ** 2
+    delta = group["delta"][:] / unit
+    X, y = delta**2, after - before
+    if len(gamma) == 3:
+        X, y = np.concatenate([delta[1:] ** 2, delta[:-1] ** 2, delta[1:] * delta[:-1]], axis=1), y[1:]
     _, gap = true_gap(
         X,
-        after - before,
-        gamma[0] * np.float64(unit) ** 2,
+        y,
+        gamma.ravel() * np.float64(unit) ** 2,
         evidence["alpha"],
         l1_ratio=options["l1_ratio"],
         normalize=options["normalize"],

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import flops, latency, peak_memory
+from causalprune.analysis.cost import latency, peak_memory
+from causalprune.analysis.flops import flops
 from causalprune.models.export.programs import trace
 from causalprune.models.modes import (
     averaging_layers,

@@ -11,7 +11,7 @@ from causalprune.base.errors import DataError, MismatchError
 from causalprune.models import parameters
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.models.wrappers import named_parameters, uncompiled, unwrapped
+from causalprune.models.wrappers import named_parameters, plain_copy, uncompiled, unwrapped
 
 
 def compiled(module):
@@ -107,3 +107,36 @@ def test_the_mask_of_pytorchs_pruning_is_the_models():
 def test_another_model_is_still_told_by_its_names():
     with pytest.raises(MismatchError, match=r"expected a parameter 0\.weight"):
         Mask.all(ParameterIndex.from_model(plain())).bind(nn.Sequential(nn.Identity(), nn.Linear(4, 3)))
+
+
+def compiled_forward(model):
+    model.forward = torch.compile(model.forward, backend="eager")
+    return model
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda model: model,
+        lambda model: torch.compile(model, backend="eager"),
+        lambda model: nn.Sequential(torch.compile(model, backend="eager")),
+        compiled_forward,
+        nn.DataParallel,
+        lambda model: nn.Sequential(*(prune.l1_unstructured(layer, "weight", 0.5) for layer in model)),
+        lambda model: nn.Sequential(*map(spectral_norm, model)),
+        lambda model: nn.Sequential(*map(parametrizations.weight_norm, model)),
+    ],
+    ids=["plain", "compile", "part", "forward", "data parallel", "torch prune", "old spectral norm", "weight norm"],
+)
+def test_a_copy_has_real_names_and_weights_of_its_own(wrap):
+    torch.manual_seed(0)
+    model, inputs = wrap(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))).eval(), torch.randn(5, 4)
+    expected = model(inputs)
+    twin = plain_copy(model)
+    assert torch.equal(twin(inputs), expected)
+    assert not any("_orig_mod" in name or "module." in name for name, _ in twin.named_parameters())
+    with torch.no_grad():
+        for parameter in twin.parameters():
+            parameter.zero_()
+        assert torch.equal(model(inputs), expected)
+        assert not torch.equal(twin(inputs), expected)

@@ -1,7 +1,7 @@
-"""A stand-in for SLURM: ``sbatch`` and ``scontrol requeue`` on the PATH, and a queue that runs the scripts for real.
+"""A stand-in for SLURM: ``sbatch`` and ``scontrol`` on the PATH, and a queue that runs the scripts for real.
 
 It knows what the examples use: ``#SBATCH`` lines, ``--dependency afterok``, ``--array``, ``--signal B:…``, requeueing,
-and the environment that jobs see. Time limits are given by the test, for each start of each job.
+and the environment that jobs see, as in SLURM 22.05. What ends a job is given by the test, for each of its starts.
 """
 
 import json
@@ -11,7 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
+
+import torch
 
 SBATCH = f"""#!{sys.executable}
 import json, os, sys
@@ -33,8 +36,14 @@ print(number)
 """
 
 SCONTROL = """#!/bin/sh
-[ "$1" = requeue ] && touch "$STAND_IN_HOME/$2.requeue"
+case "$1" in
+  requeue) touch "$STAND_IN_HOME/$2.requeue" ;;
+  show) echo "   JobState=COMPLETING Reason=$(cat "$STAND_IN_HOME/$3.reason" 2>/dev/null) Dependency=(null)" ;;
+esac
 """
+
+CANCEL, TIME_LIMIT = "None", "TimeLimit"
+"""Reasons why SLURM sends SIGTERM to a job, as ``scontrol show job`` has them."""
 
 
 class Cluster:
@@ -42,11 +51,15 @@ class Cluster:
 
     Args:
         home: Where the queue lives.
-        time_limits: Seconds until each start of a job is signaled, by its stage; no limit where the list ends.
+        time_limits: Seconds until each start of a job is warned by its own ``--signal``, by its stage; none where the
+            list ends.
+        ends: What then comes: for each start of a job, the reason why it gets SIGTERM.
+        warns: Whether the warning is sent at all; else only SIGTERM is.
     """
 
-    def __init__(self, home, time_limits):
+    def __init__(self, home, time_limits, *, ends=(), warns=True):
         self.home, self.time_limits = home, {stage: list(limits) for stage, limits in time_limits.items()}
+        self.ends, self.warns = list(ends), warns
         self.history = []
         bin_directory = home / "bin"
         bin_directory.mkdir(parents=True)
@@ -61,7 +74,7 @@ class Cluster:
             "PATH": f"{bin_directory}:{os.environ['PATH']}",
             "STAND_IN_HOME": str(home),
             "PYTHONPATH": root,
-            "OMP_NUM_THREADS": "1",
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),
         }
 
     def submit(self, *command):
@@ -78,56 +91,88 @@ class Cluster:
             if needed and codes.get(int(needed)) != 0:
                 continue
             assert kind in ("", "afterok")
-            first, _, last = job["options"].get("array", "0-0").partition("-")
-            tasks = range(int(first), int(last) + 1)
+            tasks = tasks_of(job["options"].get("array", "0"))
             codes[int(path.stem)] = max(self._run_task(int(path.stem), job, task, tasks) for task in tasks)
         return codes
 
     def _run_task(self, number, job, task, tasks):
-        unique = str(number) if "array" not in job["options"] else f"{number}{task:03d}"
+        unique = name = str(number)
+        array = {}
+        if "array" in job["options"]:
+            # The last task keeps the number of the array.
+            unique, name = unique if task == tasks[-1] else f"{number}{task:03d}", f"{number}_{task}"
+            array = {"JOB_ID": number, "TASK_ID": task, "TASK_COUNT": len(tasks)}
+            array |= {"TASK_MIN": tasks[0], "TASK_MAX": tasks[-1], "TASK_STEP": getattr(tasks, "step", 1)}
         for restarts in range(20):
             environment = {**job["environment"], "SLURM_JOB_ID": unique, "SLURM_SUBMIT_DIR": str(self.home)}
             environment |= {"SLURM_CPUS_PER_TASK": job["options"]["cpus-per-task"]}
-            if "array" in job["options"]:
-                environment |= {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": str(len(tasks))}
+            environment |= {f"SLURM_ARRAY_{key}": str(value) for key, value in array.items()}
             if restarts:
                 environment["SLURM_RESTART_COUNT"] = str(restarts)
-            code = self._run_once(unique, job, environment)
-            requeue = self.home / f"{unique}.requeue"
+            code = self._run_once(name, job, environment)
+            assert not array or not (self.home / f"{number}.requeue").exists(), "the whole array is queued again"
+            requeue = self.home / f"{name}.requeue"
             self.history.append((job["options"]["job-name"].removeprefix("causalprune-"), code, requeue.exists()))
             if not requeue.exists():
                 return code
             requeue.unlink()
         raise AssertionError("queued again for ever")
 
-    def _run_once(self, unique, job, environment):
+    def _run_once(self, name, job, environment):
         # SLURM runs a copy of the script, from elsewhere.
-        spooled = self.home / "spool" / f"job{unique}" / "slurm_script"
+        spooled = self.home / "spool" / f"job{name}" / "slurm_script"
         shutil.rmtree(spooled.parent, ignore_errors=True)
         spooled.parent.mkdir(parents=True)
         spooled.write_text(job["script"])
         limits = self.time_limits.get(job["options"]["job-name"].removeprefix("causalprune-"), [])
-        with (self.home / f"{unique}.out").open("a") as output:
+        output = self.home / f"{name}.out"
+        with output.open("a") as file:
+            steps = _steps(output)
             process = subprocess.Popen(
                 ["bash", str(spooled), *job["arguments"]],
-                env=environment, cwd=self.home, stdout=output, stderr=output, start_new_session=True,
+                env=environment, cwd=self.home, stdout=file, stderr=file, start_new_session=True,
             )  # fmt: skip
+        try:
             if limits:
-                who, _, rest = job["options"]["signal"].partition(":")
-                assert who == "B"
-                self._wait_for_work(unique, process)
+                # Python takes seconds to start; limits count from the first line of progress.
+                _wait_for_steps(output, process, steps)
                 time.sleep(limits.pop(0))
-                if process.poll() is None:
-                    os.kill(process.pid, signal.Signals[f"SIG{rest.partition('@')[0]}"])
-            try:
-                return process.wait(timeout=120)
-            except subprocess.TimeoutExpired:
+                self._end(name, job, process)
+            return process.wait(timeout=120)
+        finally:
+            with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-                raise
+            process.wait()
 
-    def _wait_for_work(self, unique, process):
-        """Python takes seconds to start; limits count from the first line of progress."""
-        output = self.home / f"{unique}.out"
-        before = output.read_text().count(" steps\n")
-        while process.poll() is None and output.read_text().count(" steps\n") == before:
-            time.sleep(0.02)
+    def _end(self, name, job, process):
+        """Warn the script, which alone is sent that signal; then end it and all that it started."""
+        output = self.home / f"{name}.out"
+        steps = _steps(output)
+        who, _, rest = job["options"]["signal"].partition(":")
+        assert who == "B"
+        if process.poll() is None and self.warns:
+            os.kill(process.pid, signal.Signals[f"SIG{rest.partition('@')[0]}"])
+            if self.ends:
+                _wait_for_steps(output, process, steps)
+        if self.ends:
+            (self.home / f"{name}.reason").write_text(self.ends.pop(0))
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+
+
+def _steps(output):
+    return output.read_text().count(" steps\n")
+
+
+def _wait_for_steps(output, process, before):
+    while process.poll() is None and _steps(output) == before:
+        time.sleep(0.02)
+
+
+def tasks_of(array):
+    """The tasks of ``0-7``, ``3``, ``0-8:2`` or ``1,2,9``."""
+    if "," in array:
+        return [int(task) for task in array.split(",")]
+    ends, _, step = array.partition(":")
+    first, _, last = ends.partition("-")
+    return range(int(first), int(last or first) + 1, int(step or 1))

@@ -3,10 +3,11 @@
 import json
 import re
 import subprocess
+import sys
 
 import pytest
 from causalprune_cli.main import main
-from stand_in import Cluster
+from stand_in import CANCEL, TIME_LIMIT, Cluster
 
 from causalprune.commands.names import CONFIGS
 
@@ -58,14 +59,79 @@ def test_the_whole_pipeline_with_every_long_stage_stopped(tmp_path, scripts):
     assert (run / "results/evaluate.json").exists()
 
 
-def test_the_array_shares_the_sweep_out(tmp_path, scripts):
+STAGE = f"""#!{sys.executable} -IS
+import os, signal
+if "SLURM_RESTART_COUNT" in os.environ:
+    os._exit(0)
+def save(*_):
+    os._exit(75)
+signal.signal(signal.SIGTERM, save)
+signal.signal(signal.SIGUSR1, {{}})
+print("3 steps", flush=True)
+while True:
+    signal.pause()
+"""
+SAVES, STILL_SAVING, NOT_YET_LISTENING = map(
+    STAGE.format, ("save", "lambda *_: print('4 steps', flush=True)", "signal.SIG_DFL")
+)
+
+
+def stand_in_stage(cluster, text):
+    """Let another program be ``causalprune``."""
+    (cluster.home / "bin/causalprune").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("stage", "warns", "ends", "again"),
+    [
+        (SAVES, True, [], True),
+        (NOT_YET_LISTENING, True, [], True),
+        (SAVES, False, [CANCEL], False),
+        (STILL_SAVING, True, [CANCEL], False),
+        (STILL_SAVING, True, [TIME_LIMIT], True),
+        # Once it was to be queued again, but it had not asked for that.
+        (SAVES, False, [TIME_LIMIT], False),
+    ],
+    ids=["warned", "warned too early", "canceled", "canceled while saving", "saving at the limit", "never warned"],
+)
+def test_only_a_warning_queues_a_job_again(tmp_path, scripts, stage, warns, ends, again):
+    cluster = Cluster(tmp_path / "cluster", {"pretrain": [0.1]}, ends=ends, warns=warns)
+    cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
+    stand_in_stage(cluster, stage)
+    cluster.submit("sbatch", str(scripts / "pretrain.sbatch"))
+    code = 138 if stage == NOT_YET_LISTENING else 75
+    assert cluster.run() == {1: 0 if again else code}
+    assert cluster.history == [("pretrain", code, again)] + [("pretrain", 0, False)] * again
+
+
+@pytest.mark.parametrize(
+    ("array", "shards"),
+    [
+        ("0-2", ["0/3", "1/3", "2/3"]),
+        ("3", ["0/1"]),
+        ("1-2", ["0/2", "1/2"]),
+        ("2-6:2", ["0/3", "1/3", "2/3"]),
+        # Whoever has no place of its own does what is left; nothing is left out.
+        ("1,2,9", ["0/3", "1/3", "0/1"]),
+    ],
+)
+def test_the_array_shares_the_sweep_out(tmp_path, scripts, array, shards):
     cluster = Cluster(tmp_path / "cluster", {})
     calls = tmp_path / "calls"
-    (tmp_path / "cluster/bin/causalprune").write_text(f'#!/bin/sh\necho "$@" >> "{calls}"\n')
+    stand_in_stage(cluster, f'#!/bin/sh\necho "$@" >> "{calls}"\n')
     cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
-    cluster.submit("sbatch", "--array=0-2", str(scripts / "sweep.sbatch"), "my.toml")
+    cluster.submit("sbatch", f"--array={array}", str(scripts / "sweep.sbatch"), "my.toml")
     assert cluster.run() == {1: 0}
-    assert calls.read_text().splitlines() == [f"sweep my.toml --shard {i}/3" for i in range(3)]
+    assert calls.read_text().splitlines() == [f"sweep my.toml --shard {shard}" for shard in shards]
+
+
+def test_one_task_of_an_array_is_queued_again_alone(tmp_path, scripts):
+    cluster = Cluster(tmp_path / "cluster", {"sweep": [0.1, 0, 0.1]})
+    cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
+    stand_in_stage(cluster, SAVES)
+    cluster.submit("sbatch", "--array=0-1", str(scripts / "sweep.sbatch"))
+    assert cluster.run() == {1: 0}
+    assert cluster.history == [("sweep", 75, True), ("sweep", 0, False)] * 2
 
 
 def test_every_script_is_sound(scripts):

@@ -325,7 +325,7 @@ def test_a_constructor_that_fails_leaves_nothing_and_touches_nothing(tmp_path, m
             Recorder(model, sgd(model), tmp_path / "t.zarr", **options)
         assert list(tmp_path.iterdir()) == []
     # No memory for the blocks, when the store is there already.
-    monkeypatch.setattr(RecordingWriter, "__init__", lambda *_, **__: np.empty(2**50))
+    monkeypatch.setattr(RecordingWriter, "__init__", lambda *_, **__: np.empty(2**58))
     half = Mask(index, torch.arange(index.total) % 2 == 0)
     with pytest.raises(MemoryError):
         Recorder(model, sgd(model), tmp_path / "t.zarr", mask=half)

@@ -43,7 +43,9 @@ def test_a_shard_of_the_same_lengths_is_not_taken_for_another(tmp_path, columns)
     assert first != other
     # Same metadata, scalars and lengths; other shards.
     assert readers[0].digest != readers[1].digest
-    for mistaken in (other, second):
+    # One chunk of another recording, in a shard that is otherwise as it was.
+    length = int.from_bytes(first[-index:][8:16], "little")
+    for mistaken in (other, second, other[:length] + first[length:]):
         assert readers[0].verify() == []
         shards[0].write_bytes(mistaken)
         (problem,) = readers[0].verify()

@@ -30,15 +30,15 @@ def test_the_log_is_read_as_often_for_many_shards_as_for_few(tmp_path, monkeypat
 
 def test_a_signal_stops_it(tmp_path, monkeypatch):
     store, _ = make_recording(tmp_path / "t.zarr", rows=12, block_rows=2)
-    real, seen = verify.checksum_file, []
+    real, seen = verify.identify_file, []
 
-    def checksum_file(location):
+    def identify_file(location, shape):
         seen.append(location.name)
         if len(seen) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return real(location)
+        return real(location, shape)
 
-    monkeypatch.setattr(verify, "checksum_file", checksum_file)
+    monkeypatch.setattr(verify, "identify_file", identify_file)
     with pytest.raises(InterruptedStage, match="SIGTERM"), stop_signals():
         store.verify()
     assert seen == ["c.0.0", "c.1.0"]
@@ -47,9 +47,9 @@ def test_a_signal_stops_it(tmp_path, monkeypatch):
 def test_a_disk_that_refuses_says_nothing_about_the_files(tmp_path, monkeypatch):
     make_recording(tmp_path / "t.zarr", rows=4)
 
-    def checksum_file(location):
+    def identify_file(location, shape):
         raise StorageError(f"cannot read {location}", found="input/output error (EIO)")
 
-    monkeypatch.setattr(verify, "checksum_file", checksum_file)
+    monkeypatch.setattr(verify, "identify_file", identify_file)
     with pytest.raises(StorageError, match=r"c\.0\.0"):
         Store.open(tmp_path / "t.zarr").verify()

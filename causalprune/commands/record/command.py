@@ -87,7 +87,7 @@ def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
         finished = output.finished()
         if store.open() and finished is not None:
             reader = store.reader()
-            if reader.info.identity == output.identity and reader.finished:
+            if reader.info.identity in (output.identity, finished.identity) and reader.finished:
                 return output.publish(_result(output, reader, already_done=True))
         return _record(output, store, start, source, reporter)
 
@@ -155,10 +155,12 @@ def _record(
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
     loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
-    header = replace(start.info, position={}, metrics={"rows": rows})
 
     def save() -> None:
         writer.flush()
+        # For a criterion that doesn't read the recording.
+        untrained = {"untrained": list(writer.untrained)} if writer.untrained else {}
+        header = replace(start.info, position={}, metrics={"rows": rows, **untrained})
         output.save(Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
 
     with reporter.task("record", rows * config.stride) as bar, recorder:

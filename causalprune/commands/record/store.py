@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ class DiscardingWriter:
     """
 
     rows_appended = 0
+    end_weights: Callable[[], str] = str
     untrained: tuple[str, ...] = ()
 
     def __init__(self, columns: int) -> None:
@@ -209,6 +211,7 @@ class RecordStore:
             batch_size=config.batch_size,
             seed=config.seed,
             start_sha256=start.sha256,
+            start_weights=mask.index.digest(start.weights),
             identity=self._output.identity,
         )
         return self._store.create_recording(

@@ -57,19 +57,19 @@ def read_targets(arrays: Mapping[str, np.ndarray], source: str, *, class_names: 
         DataError: Targets that are neither labels nor numbers, a test label that isn't in the training data, or class
             names that don't go with the labels.
     """
-    whats = [f"{name} in {source}" for name in arrays]
-    columns = [_column(array, what) for array, what in zip(arrays.values(), whats, strict=True)]
+    subjects = [f"{name} in {source}" for name in arrays]
+    columns = [_column(array, what) for array, what in zip(arrays.values(), subjects, strict=True)]
     width = max(next(iter(arrays.values())).shape[1:], default=1)
     if width > 1:
         if task == "regression":
-            raise UsageError("`task`", expected=f"classification for {whats[0]}, which is one-hot", found=task)
-        labels, notes = list(range(width)), [f"{whats[0]}: one-hot, so its columns are the classes"]
+            raise UsageError("`task`", expected=f"classification for {subjects[0]}, which is one-hot", found=task)
+        labels, notes = list(range(width)), [f"{subjects[0]}: one-hot, so its columns are the classes"]
     else:
         labels = np.unique(columns[0]).tolist()
-        quantities, notes = _are_quantities(columns, labels, whats[0], task)
+        quantities, notes = _are_quantities(columns, labels, subjects[0], task)
         if quantities:
-            train = stored(columns[0][:, None], whats[0])[:, 0]
-            tests = (stored(c[:, None], w, train.dtype)[:, 0] for c, w in zip(columns[1:], whats[1:], strict=True))
+            train = stored(columns[0][:, None], subjects[0])[:, 0]
+            tests = (stored(c[:, None], w, train.dtype)[:, 0] for c, w in zip(columns[1:], subjects[1:], strict=True))
             return Targets((train, *tests), (), tuple(notes))
     names = None if class_names is None else _names(class_names, labels, source)
     numbers = {label: number for number, label in enumerate(labels)}
@@ -78,9 +78,9 @@ def read_targets(arrays: Mapping[str, np.ndarray], source: str, *, class_names: 
     elif names is not None and all(0 <= label < len(names) for label in labels):
         numbers = {number: number for number in range(len(names))}
     if any(label != number for label, number in numbers.items()):
-        notes.append(f"{whats[0]}: {_mapping(list(numbers))}")
+        notes.append(f"{subjects[0]}: {_mapping(list(numbers))}")
     known = "only labels that are in class_names" if names else "only labels of the training data"
-    values = (_encoded(column, numbers, what, known) for column, what in zip(columns, whats, strict=True))
+    values = (_encoded(column, numbers, what, known) for column, what in zip(columns, subjects, strict=True))
     return Targets(tuple(values), names or tuple(map(_text, labels)), tuple(notes))
 
 

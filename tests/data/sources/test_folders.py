@@ -1,6 +1,8 @@
 """Folders of images in the layouts that people have them in."""
 
 import os
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from causalprune.base.errors import DataError
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
+from causalprune.data.sources.listing import IMAGE_SUFFIXES
 
 CLASSES = ("ant", "bee")
 
@@ -90,6 +93,13 @@ def test_endings_in_any_case(tmp_path, ending):
     every = write(tmp_path, ending=ending)
     data = load(tmp_path)
     assert numbers(data.train) | numbers(data.validation) | numbers(data.test) == every
+
+
+def test_the_documents_list_the_endings():
+    text = (Path(__file__).parents[3] / "docs" / "data.md").read_text()
+    assert set(re.findall(r"`(\.[a-z]+)`", text.partition("Endings are")[2].partition(", in upper")[0])) == {
+        *IMAGE_SUFFIXES
+    }
 
 
 def test_what_is_left_out_is_counted_and_named(tmp_path):
