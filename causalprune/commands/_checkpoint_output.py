@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError
 from causalprune.base.files import log_line, make_directory, remove_file, remove_partials, require_replaceable
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import processes
 from causalprune.base.signals import StopRequest, stop_requests
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, write_result
 from causalprune.commands.provenance.sources import changed_sources, current_sources

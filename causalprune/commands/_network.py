@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.compute.runtime import make_deterministic, resolve_device
 from causalprune.base.errors import MismatchError
-from causalprune.base.runtime import make_deterministic, resolve_device
 from causalprune.config.shared import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import Checkpoint

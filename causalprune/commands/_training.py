@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.runtime import processes
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import processes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import training_findings
 from causalprune.commands._output import StageResult

@@ -13,10 +13,10 @@ from causalprune.analysis.diagnosis.findings import findings
 from causalprune.analysis.diagnosis.interventions import intervene
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
 from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.compute.runtime import keyed_seed, make_deterministic
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.paths import RunPaths, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import keyed_seed, make_deterministic
 from causalprune.base.units import parse_bytes
 from causalprune.commands._design import columns_of, penalty_of
 from causalprune.commands._network import set_up

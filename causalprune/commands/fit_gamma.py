@@ -12,11 +12,11 @@ import numpy.typing as npt
 
 from causalprune.analysis.curvature import curvature_table
 from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base.compute.runtime import processes, resolve_device
 from causalprune.base.errors import NumericalError, UsageError
 from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
 from causalprune.commands._design import columns_of, no_causal_reading, penalty_of, per_squared_delta, row_weights
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable

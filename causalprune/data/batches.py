@@ -7,8 +7,8 @@ from typing import cast
 
 import torch
 
+from causalprune.base.compute.runtime import Processes, keyed_seed
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.runtime import Processes, keyed_seed
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet, check_augmentation
 from causalprune.data.images import ImageFiles

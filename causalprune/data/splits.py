@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
-from causalprune.base.runtime import keyed_seed
 from causalprune.base.specs import Task
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation

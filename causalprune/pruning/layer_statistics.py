@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, MismatchError
-from causalprune.base.runtime import keyed_seed
 from causalprune.base.specs import Task
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex

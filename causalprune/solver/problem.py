@@ -10,8 +10,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, UsageError
-from causalprune.base.runtime import keyed_seed
 from causalprune.solver.certificate import Penalty
 from causalprune.solver.names import DEFAULT_ALPHA_RATIO
 from causalprune.solver.source import Float64

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.runtime import Processes, control_group
+from causalprune.base.compute.runtime import Processes, control_group
 from causalprune.solver.path import Task
 from causalprune.solver.source import Float32
 from causalprune.solver.working_set import SLAB, ColumnScales, Positions, WorkingSet

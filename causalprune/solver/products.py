@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.precision import full_precision
-from causalprune.base.runtime import resolve_device
+from causalprune.base.compute.precision import full_precision
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.solver.source import Float32, Float64
 
 FLOAT32_ROUNDING = 2.0**-24

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, NumericalError, UsageError
-from causalprune.base.runtime import keyed_seed
 from causalprune.base.units import format_bytes
 from causalprune.solver.evidence import FitResult
 from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.data.batches import Batches

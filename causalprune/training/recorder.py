@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from causalprune.base.compute.precision import rounds_factors
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
-from causalprune.base.precision import rounds_factors
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.training.loop_watch import LoopWatch
@@ -163,7 +163,7 @@ class Recorder:
         if rounds_factors(self._weights.device.type):
             warnings.warn(
                 "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
-                "causalprune.base.precision.full_precision()",
+                "causalprune.base.compute.precision.full_precision()",
                 stacklevel=2,
             )
 

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
+from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
-from causalprune.base.runtime import Processes
 from causalprune.base.specs import DataSpec
 from causalprune.data.augmentation import CropFlip, RandomCrops
 from causalprune.data.batches import Batches

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, MismatchError
-from causalprune.base.runtime import keyed_seed
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.layer_statistics import layer_statistics
 

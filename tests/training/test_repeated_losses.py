@@ -225,7 +225,7 @@ def test_the_last_row_of_a_next_batch_recording_leaves_no_trace(tmp_path):
 def test_on_a_gpu(tmp_path, name):
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
-    from causalprune.base.precision import full_precision
+    from causalprune.base.compute.precision import full_precision
 
     model = build(name).cuda()
     with full_precision():

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import RunPaths, StoreUrl, result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import resolve_device
 from causalprune.base.units import listed, parse_bytes, percent
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._design import no_causal_reading

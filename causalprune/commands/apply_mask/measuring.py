@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
 from causalprune.base.progress import logger
-from causalprune.base.runtime import resolve_device
 from causalprune.commands._network import load_its_data
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.shared import ComputeOptions

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from causalprune.base.compute.precision import full_precision
+from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import DataError
 from causalprune.base.paths import RunPaths
-from causalprune.base.precision import full_precision
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import processes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct

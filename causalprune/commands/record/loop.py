@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.progress import Bar
-from causalprune.base.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig

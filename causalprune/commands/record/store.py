@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import DAMAGE, CorruptError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
-from causalprune.base.runtime import processes
 from causalprune.base.units import format_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig

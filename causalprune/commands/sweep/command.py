@@ -10,6 +10,7 @@ from typing import Any
 
 from causalprune.analysis.report.phase import sparsities_to_add
 from causalprune.analysis.report.series import blocks_of
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CausalpruneError, LockedError, storage_errors
 from causalprune.base.files import PARTIAL, make_directory, remove_partials, remove_tree
 from causalprune.base.json_files import read_json
@@ -17,7 +18,6 @@ from causalprune.base.leases import Lease
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, Reporter, logger
-from causalprune.base.runtime import resolve_device
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
 from causalprune.commands.sweep.cell import measure_cell

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from causalprune.base import runtime
+from causalprune.base.compute.runtime import PeerFailure, Processes, processes, resolve_device
 from causalprune.base.errors import ExitCode, LockedError, UsageError
-from causalprune.base.runtime import PeerFailure, Processes, processes, resolve_device
 
 
 def in_threads(count, action):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import backends
 
-from causalprune.base.precision import full_precision, rounds_factors
+from causalprune.base.compute.precision import full_precision, rounds_factors
 
 READERS = {
     "matmul": lambda: torch.get_float32_matmul_precision(),

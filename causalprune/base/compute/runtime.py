@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+from causalprune.base.compute.launchers import read_launcher, set_meeting_point
 from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError, translate
-from causalprune.base.launchers import read_launcher, set_meeting_point
 
 if TYPE_CHECKING:
     import torch

@@ -4,8 +4,8 @@ import subprocess
 
 import pytest
 
+from causalprune.base.compute.launchers import first_host, read_launcher, set_meeting_point
 from causalprune.base.errors import UsageError
-from causalprune.base.launchers import first_host, read_launcher, set_meeting_point
 
 NAMES = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
