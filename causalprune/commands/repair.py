@@ -54,12 +54,13 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
     check_distinct(output.path, source, original)
     pruned = output.load_checkpoint(source, made_by="apply-mask")
     whole = output.load_checkpoint(original, made_by="pretrain", role="dense")
-    if whole.info.index.fingerprint != pruned.info.index.fingerprint:
+    # Checkpoints of version 0.1 don't know their ancestors.
+    if pruned.info.ancestors and whole.weights_digest not in pruned.info.ancestors:
         raise MismatchError(
             f"{original}",
-            expected=f"the network that {source} was before pruning",
+            expected=f"a network that {source} was before it was pruned",
             found=f"another, {whole.info.model.name}",
-            remedy="name its --dense checkpoint",
+            remedy="name it with --dense",
         )
     with output.exclusive():
         done = output.finished()

@@ -144,7 +144,8 @@ def _parents(run: RunPaths) -> Iterator[tuple[Path, Path]]:
         yield part.trained, before
         yield part.recorded, part.trained
         yield part.pruned, part.recorded
-        before = part.pruned
+        yield part.repaired, part.pruned
+        before = part.repaired if part.repaired.exists() else part.pruned
     yield run.recorded, run.dense
     yield run.pruned, run.recorded
     yield run.repaired, run.pruned
