@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from causalprune.base.compute.runtime import connected, launched, processes
-from causalprune.base.errors import ExitCode, UsageError
+from causalprune.base.errors import ExitCode, UsageError, masked, printable
 from causalprune.base.json_files import json_text
 from causalprune.base.options import Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
 from causalprune.base.signals import stop_signals
-from causalprune.base.text import masked, printable
 from causalprune.commands import names
 from causalprune.config.shared import RuntimeOptions
 

@@ -9,13 +9,12 @@ of an option; any other that escapes is an internal error (exit code 1).
 from __future__ import annotations
 
 import errno
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
-
-from causalprune.base.text import masked, printable
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again",
@@ -63,6 +62,26 @@ class ExitCode(IntEnum):
     NUMERICAL = 8  # a solver that can't certify its result
     INTERRUPTED = 75  # by a signal; the same command resumes it
     KEYBOARD = 130  # the same, by the keyboard
+
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+"""What moves a cursor, changes colors or ends a line on a terminal, and what turns the direction of writing."""
+
+_USER = re.compile(r"(?<=://)(?:[^/\s]*|[^/\s:]*:(?!\d+/)\S*)@")
+"""The user and the password in a URL. A password may hold a slash; a host with a port is none."""
+
+_USER_IN_PATH = re.compile(r"(?<=\bhttp:/)(?!/)\S*@|(?<=\bhttps:/)(?!/)\S*@|(?<=\bs3:/)(?!/)\S*@")
+"""The same in a URL that was taken for a path, which made one slash of two."""
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""Text with its control characters spelled as in JSON, such as ``\u001b``, except those to ``keep``."""
+    return _CONTROL.sub(lambda match: match[0] if match[0] in keep else json.dumps(match[0])[1:-1], text)
+
+
+def masked(text: str) -> str:
+    """Text without the users and passwords in its URLs: ``https://***@host``."""
+    return _USER_IN_PATH.sub("***@", _USER.sub("***@", text))
 
 
 class _OneLine(BaseException):

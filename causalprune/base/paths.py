@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.errors import UsageError
-from causalprune.base.text import masked
+from causalprune.base.errors import UsageError, masked
 
 DEFAULT_FIT = "default"
 """Name of a fit unless the user chooses one."""

@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.base.text import printable
+from causalprune.base.errors import printable
 
 from .tables import facts, pairs, shown, spaced, table
 

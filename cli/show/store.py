@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.base.text import printable
+from causalprune.base.errors import printable
 
 from .networks import evaluation_table
 from .tables import classes_line, counted, pairs, shown, table

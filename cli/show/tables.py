@@ -9,7 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.base.text import printable
+from causalprune.base.errors import printable
 from causalprune.base.units import format_bytes, mean_and_spread, percent
 
 SHOWN_CLASSES = 10

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from causalprune.base.errors import UsageError
-from causalprune.base.text import masked, printable
+from causalprune.base.errors import UsageError, masked, printable
 
 
 @pytest.mark.parametrize(
