@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from causalprune.base.errors import CausalpruneError, ExitCode, StorageError
+from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage, StorageError, translate
 
 from .commands import add_commands
 from .session import Session, end
@@ -55,7 +55,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         code = app(arguments, standalone_mode=False)
         return code if isinstance(code, int) else ExitCode.DONE
-    except CausalpruneError as error:
+    except (CausalpruneError, InterruptedStage) as error:
         return end(error, error.exit_code)
     except KeyboardInterrupt:
         return end(KeyboardInterrupt("interrupted; run the same command again"), ExitCode.KEYBOARD)
@@ -70,5 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         if message is not None:
             text = (message() or "Missing command").rstrip(".")
             return end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
+        known = translate(error)
+        if known is not None:
+            return end(known, known.exit_code)
         remedy = "this is an internal error: run it with --debug and report it"
         return end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)

@@ -6,20 +6,26 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from causalprune.base.errors import ExitCode, InterruptedStage, UsageError
+from causalprune.base.compute.runtime import connected, launched, processes
+from causalprune.base.errors import ExitCode, UsageError
+from causalprune.base.json_files import json_text
 from causalprune.base.options import Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
-from causalprune.base.runtime import connected, launched, processes
 from causalprune.base.signals import stop_signals
+from causalprune.base.text import masked, printable
 from causalprune.commands import names
 from causalprune.config.shared import RuntimeOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.segment import Segment
 
 logger = logging.getLogger("causalprune")
 
@@ -61,7 +67,7 @@ class Session(Options):
             try:
                 self._run(name, config, reporter, show)
             except Exception as error:
-                if stop.raised and not isinstance(error, InterruptedStage):
+                if stop.raised:
                     raise stop.error("nothing half-written") from error
                 raise
 
@@ -71,7 +77,7 @@ class Session(Options):
             return
         if self.json:
             plain = (sys.stdout.encoding or "").lower().replace("-", "") != "utf8"
-            print(json.dumps(result.to_json(), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=plain))
+            print(printable(json_text(result.to_json(), plain=plain), keep="\n"))
         else:
             from rich.console import Console
 
@@ -81,7 +87,7 @@ class Session(Options):
                 Console(stderr=True, highlight=False).print(
                     f"{name}: nothing to do, the result of this configuration is there already{hint}", soft_wrap=True
                 )
-            Console(highlight=False).print(show(result))
+            Console(highlight=False, markup=False, emoji=False).print(_Printable(show(result)))
         if code := getattr(result, "exit_code", ExitCode.DONE):
             import typer
 
@@ -100,9 +106,20 @@ class Session(Options):
         return LogReporter()
 
 
+@dataclass(frozen=True)
+class _Printable:
+    """Something for rich, without the control characters of names that come from files."""
+
+    content: Any
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        for segment in console.render(self.content, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, keep="\n"))
+
+
 class _TerminalReporter(TerminalReporter):
     def warn(self, message: str) -> None:
-        super().warn(with_flags(message))
+        super().warn(printable(masked(with_flags(message))))
 
 
 def end(error: BaseException, code: ExitCode | int) -> int:
@@ -111,10 +128,18 @@ def end(error: BaseException, code: ExitCode | int) -> int:
         import traceback
 
         traceback.print_exception(error)
-    elif launched().is_first or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
+    elif _speaks_for_all() or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
         # Other processes repeat what the first one says, except errors that may concern only their host.
         print_error(f"{error}", int(code))
     return int(code)
+
+
+def _speaks_for_all() -> bool:
+    """Whether this is the first process, or one that the launcher's variables don't tell from the others."""
+    try:
+        return launched().is_first
+    except UsageError:
+        return True
 
 
 class _JsonLines(logging.Formatter):
@@ -127,7 +152,7 @@ class _JsonLines(logging.Formatter):
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }
-        return json.dumps(line, ensure_ascii=False)
+        return printable(json.dumps(line, ensure_ascii=False))
 
 
 def start_logging(level: int, *, as_json: bool) -> None:
@@ -154,5 +179,5 @@ def with_flags(message: str) -> str:
 
 
 def _name_flags(record: logging.LogRecord) -> bool:
-    record.msg, record.args = with_flags(record.getMessage()), ()
+    record.msg, record.args = printable(masked(with_flags(record.getMessage()))), ()
     return True

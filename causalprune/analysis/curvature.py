@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from threadpoolctl import threadpool_limits
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
-from causalprune.base.runtime import keyed_seed
 from causalprune.base.units import format_bytes
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.features import FeatureSource

@@ -2,16 +2,20 @@
 
 An error names its subject, what was expected, what was found, and what to do, on one line. A parameter that is an
 option of the command line is in backticks, with its value if it has one: `` `lr` ``, `` `momentum=0, stride=1` ``; the
-command line prints its flag instead. Any other exception that escapes is an internal error (exit code 1).
+command line prints its flag instead. Of other exceptions, :func:`translate` explains those that speak of the machine or
+of an option; any other that escapes is an internal error (exit code 1).
 """
 
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+
+from causalprune.base.text import masked, printable
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, then run the same command again",
@@ -23,6 +27,7 @@ _REMEDIES = {
     errno.ENOTDIR: "choose another path: part of this one is a file",
     errno.EISDIR: "choose another path: this one is a directory",
     errno.EEXIST: "choose another path: a file has this name",
+    errno.ELOOP: "put a file in the place of the symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
     errno.EIO: "check the disk, then run the same command again",
@@ -33,24 +38,35 @@ _REMEDIES = {
 }
 
 
+_MEMORY = re.compile(
+    r"out of memory|allocate memory|not enough memory|unable to allocate|_ALLOC_FAILED|bad_?\s?alloc", re.IGNORECASE
+)
+_AMOUNT = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+ (?:bytes|[KMGT]iB))", re.IGNORECASE)
+_DETERMINISM = re.compile(
+    r"([\w:.]+) does not have a deterministic implementation|not deterministic because it uses CuBLAS"
+)
+_COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
+"""What the errors of Python, NumPy and PyTorch say."""
+
+
 class ExitCode(IntEnum):
     """Exit codes of the command line; scripts may rely on them."""
 
-    DONE = 0
-    INTERNAL = 1
-    USAGE = 2
-    DATA = 3
-    CORRUPT = 4
-    MISMATCH = 5
-    STORAGE = 6
-    LOCKED = 7
-    NUMERICAL = 8
-    INTERRUPTED = 75
-    KEYBOARD = 130
+    DONE = 0  # or nothing left to do
+    INTERNAL = 1  # a defect in causalprune
+    USAGE = 2  # an option, a value, or a variable of the environment
+    DATA = 3  # bad data: missing, empty, not finite, too few rows
+    CORRUPT = 4  # a file that is damaged or not trusted
+    MISMATCH = 5  # another model, mask, recording or configuration
+    STORAGE = 6  # input and output, or memory: no space, no permission
+    LOCKED = 7  # another writer
+    NUMERICAL = 8  # a solver that can't certify its result
+    INTERRUPTED = 75  # by a signal; the same command resumes it
+    KEYBOARD = 130  # the same, by the keyboard
 
 
-class CausalpruneError(Exception):
-    """Base of the family: ``subject: expected …, found …; remedy`` on one line.
+class _OneLine(BaseException):
+    """``subject: expected …, found …; remedy`` on one line, without control characters or passwords.
 
     Args:
         subject: What the error is about: an option, a file, a tensor.
@@ -69,8 +85,12 @@ class CausalpruneError(Exception):
         details = [f"expected {expected}"] if expected else []
         details += [f"found {found}"] if found else []
         line = subject + (": " + ", ".join(details) if details else "") + (f"; {remedy}" if remedy else "")
-        # A path may hold a newline; a message may not.
-        super().__init__(line.replace("\n", "\\n").replace("\r", "\\r"))
+        # A path or a name in a file may hold a newline or an escape sequence; a message may not.
+        super().__init__(printable(masked(line)))
+
+
+class CausalpruneError(_OneLine, Exception):
+    """Base of the errors; each is one line."""
 
 
 class UsageError(CausalpruneError):
@@ -102,7 +122,7 @@ class MismatchError(CausalpruneError):
 
 
 class StorageError(CausalpruneError):
-    """The file system or object storage refused: no space, no permission."""
+    """The file system or object storage refused, or memory is used up: no space, no permission."""
 
     exit_code = ExitCode.STORAGE
 
@@ -119,8 +139,12 @@ class NumericalError(CausalpruneError):
     exit_code = ExitCode.NUMERICAL
 
 
-class InterruptedStage(CausalpruneError):
-    """A signal stopped the stage after it saved its state; the same command resumes it."""
+class InterruptedStage(_OneLine):
+    """A signal stopped the stage after it saved its state; the same command resumes it.
+
+    Like Python's KeyboardInterrupt it isn't an ``Exception``: whoever goes on after an error of one file, one network
+    or one plug-in must not go on after a signal.
+    """
 
     exit_code = ExitCode.INTERRUPTED
 
@@ -128,6 +152,10 @@ class InterruptedStage(CausalpruneError):
         super().__init__(subject, remedy="run the same command again to resume")
         if keyboard:
             self.exit_code = ExitCode.KEYBOARD
+
+
+DAMAGE = (CorruptError, DataError, MismatchError)
+"""What is wrong with files, where each of several is looked at; storage that doesn't give them says nothing of them."""
 
 
 @contextmanager
@@ -145,3 +173,43 @@ def storage_errors(path: Path, action: str = "write") -> Iterator[None]:
         reason = f"{(error.strerror or str(error)).lower()} ({errno.errorcode.get(code, type(error).__name__)})"
         remedy = _REMEDIES.get(code, "check the file system, then run the same command again")
         raise StorageError(f"cannot {action} {path}", found=reason, remedy=remedy) from error
+
+
+def translate(error: BaseException) -> CausalpruneError | None:
+    """What an exception means for the user in one line; None if it says nothing about the machine or an option.
+
+    Memory that is used up, on the host or on a GPU, is a :class:`StorageError`. A kernel that isn't deterministic and
+    a network that can't be compiled are a :class:`UsageError`.
+    """
+    text = " ".join(str(error).split())
+    known: CausalpruneError | None = None
+    if isinstance(error, CausalpruneError):
+        return None
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _MEMORY.search(text)):
+        amount = _AMOUNT.search(text)
+        known = StorageError(
+            "memory of the GPU" if re.search("CUDA|CUBLAS|CUDNN", text) else "memory",
+            expected=f"{amount[1]} more" if amount else "more",
+            found="too little" if amount else text[:120] or "too little",
+            remedy="use a smaller `batch_size`, `memory` or network, or a machine with more",
+        )
+    elif isinstance(error, RuntimeError) and "can't start new thread" in text:
+        known = StorageError("threads", expected="one more", found="no room", remedy="raise the limit (ulimit -u)")
+    elif isinstance(error, RuntimeError) and (match := _DETERMINISM.search(text)):
+        known = UsageError(
+            "`deterministic`",
+            expected="operations with a deterministic kernel",
+            found=match[1] or "a CUBLAS_WORKSPACE_CONFIG that isn't",
+            remedy="leave it out, or use another layer or `device=cpu`" if match[1] else "unset it",
+        )
+    elif type(error).__module__.startswith(_COMPILERS):
+        missing = re.search(r"no working C\+\+ compiler|find C compiler|InvalidCxxCompiler", text, re.IGNORECASE)
+        known = UsageError(
+            "`compile`, or torch.compile in the network's own code",
+            expected="a C++ compiler" if missing else "a network that torch.compile can compile",
+            found="none" if missing else f"{type(error).__name__} {text}"[:150],
+            remedy="leave it out" + (", or install one" if missing else ""),
+        )
+    if known is not None:
+        known.__cause__ = error
+    return known

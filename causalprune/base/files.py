@@ -7,16 +7,19 @@ of their own (:func:`use`) to make any single change fail.
 from __future__ import annotations
 
 import errno
+import fcntl
 import io
 import itertools
 import os
 import shutil
+import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from causalprune.base.errors import storage_errors
+from causalprune.base.errors import DataError, StorageError, storage_errors
 from causalprune.base.signals import uninterrupted
 
 PARTIAL = ".partial-"
@@ -53,6 +56,50 @@ def use(disk: Disk) -> Iterator[None]:
         _disk = previous
 
 
+def require_file(path: Path, *, expected: str = "a file", remedy: str = "") -> os.stat_result:
+    """Check that a path leads to a regular file: opening a pipe would wait, and reading a device might never end.
+
+    Args:
+        path: Where the file should be.
+        expected: What it should be, for the message.
+        remedy: What to do if it isn't there.
+
+    Returns:
+        Its status.
+
+    Raises:
+        DataError: Nothing is there, or a directory, device, pipe or socket, or a symbolic link that leads to itself.
+        StorageError: The file system refused.
+    """
+    with storage_errors(path, "read"):
+        try:
+            status = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            found = "nothing"
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            found = "a circle of symbolic links"
+        else:
+            if stat.S_ISREG(status.st_mode):
+                return status
+            found = "a directory" if stat.S_ISDIR(status.st_mode) else "a special file (a device, pipe or socket)"
+    raise DataError(f"{path}", expected=expected, found=found, remedy=remedy)
+
+
+def require_replaceable(path: Path) -> None:
+    """Check that no device, pipe or socket lies where a file is to be written, because writing would replace it.
+
+    Raises:
+        StorageError: One does, or the file system refused.
+    """
+    with storage_errors(path), suppress(FileNotFoundError):
+        mode = os.lstat(path).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+            found = "a special file (a device, pipe or socket)"
+            raise StorageError(f"cannot write {path}", found=found, remedy="choose another path")
+
+
 def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, previous: Path | None = None) -> None:
     """Write a file durably, so that a crash leaves either the old content or all of ``data``.
 
@@ -84,6 +131,7 @@ def atomic_file(path: Path, *, previous: Path | None = None) -> Iterator[BinaryI
         StorageError: The file system refused, in the body or at the end.
     """
     path = Path(path)
+    require_replaceable(path)
     temporary = temporary_beside(path)
     with storage_errors(path):
         try:
@@ -247,6 +295,57 @@ def append_line(path: Path, line: str) -> None:
             os.close(descriptor)
         if size == 0:
             sync_directory(path.parent)
+
+
+LOG_PATIENCE = 1.0
+"""Seconds to wait for another process that writes to the same log; then its line may get a second newline."""
+
+
+def log_line(path: Path, line: str) -> None:
+    """Append one line to a log that several processes write to, and sync it; the file is created if necessary.
+
+    It is one write behind all others, and nothing is ever cut off: what a full disk left of a line stays, and gets a
+    newline. A link isn't followed.
+
+    Args:
+        path: The file.
+        line: Text without a newline.
+
+    Raises:
+        StorageError: The file system refused, or this is no regular file.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with storage_errors(path):
+        descriptor = _disk.open(path, flags, 0o666)
+        try:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise OSError(errno.ENOTSUP, "not a regular file")
+            # Appending is atomic on a disk, but not on NFS, and another line must be seen whole to be told from a torn
+            # one.
+            _lock_briefly(descriptor)
+            size = os.fstat(descriptor).st_size
+            is_torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            data = b"\n" * is_torn + line.encode() + b"\n"
+            if _disk.write(descriptor, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            _disk.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if size == 0:
+            sync_directory(path.parent)
+
+
+def _lock_briefly(descriptor: int) -> None:
+    """Lock an open file until it is closed; where that isn't possible in time, go on without."""
+    ends = time.monotonic() + LOG_PATIENCE
+    while time.monotonic() < ends:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            return None
+    return None
 
 
 def _end_of_last_line(descriptor: int, size: int) -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import stat
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CorruptError, DataError, storage_errors
-from causalprune.base.files import write_atomic
+from causalprune.base.errors import CorruptError, storage_errors
+from causalprune.base.files import require_file, write_atomic
 
 MAX_JSON_BYTES = 64 * 2**20
 """A larger JSON file is not one of ours."""
@@ -28,26 +27,31 @@ def read_bytes(path: Path, max_bytes: int, *, remedy: str = "") -> bytes:
         CorruptError: Larger than ``max_bytes``.
         StorageError: The file system refused.
     """
+    size = require_file(path, remedy=remedy).st_size
+    if size > max_bytes:
+        raise CorruptError(f"{path}", expected=f"at most {max_bytes} bytes", found=f"{size}")
     with storage_errors(path, "read"):
-        try:
-            status = Path(path).stat()
-        except (FileNotFoundError, NotADirectoryError) as error:
-            raise DataError(f"{path}", expected="a file", found="nothing", remedy=remedy) from error
-        if not stat.S_ISREG(status.st_mode):
-            found = "a directory" if stat.S_ISDIR(status.st_mode) else "a special file"
-            raise DataError(f"{path}", expected="a file", found=found, remedy=remedy)
-        if status.st_size > max_bytes:
-            raise CorruptError(f"{path}", expected=f"at most {max_bytes} bytes", found=f"{status.st_size}")
         return Path(path).read_bytes()
 
 
-def encode_json(value: Any) -> bytes:
-    """Encode a value as JSON with sorted keys, indented by 2.
+def json_text(value: Any, *, plain: bool = False) -> str:
+    """A value as JSON with sorted keys, indented by 2.
+
+    Args:
+        value: What to write.
+        plain: Whether to write ASCII only.
 
     Raises:
         ValueError: A float that isn't finite, which JSON can't express: use ``None``.
     """
-    return (json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=False) + "\n").encode()
+    text = json.dumps(value, sort_keys=True, indent=2, allow_nan=False, ensure_ascii=plain)
+    # The bytes of a path that are no UTF-8 are surrogates in Python, and \\udcXX in JSON, from which they come back.
+    return text.encode(errors="backslashreplace").decode()
+
+
+def encode_json(value: Any) -> bytes:
+    """The bytes of a JSON file; raises as :func:`json_text` does."""
+    return (json_text(value) + "\n").encode()
 
 
 def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES, *, remedy: str = "") -> Any:
@@ -71,15 +75,15 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name}, which is not JSON")
 
 
-def seal(value: dict[str, Any]) -> dict[str, Any]:
+def seal(value: dict[str, Any], key: str = "sha256") -> dict[str, Any]:
     """Add the SHA-256 of a JSON object's content to it, so that :func:`is_sealed` notices any change."""
-    content = {name: inner for name, inner in value.items() if name != "sha256"}
-    return {**content, "sha256": hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
+    content = {name: inner for name, inner in value.items() if name != key}
+    return {**content, key: hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()}
 
 
-def is_sealed(value: dict[str, Any]) -> bool:
+def is_sealed(value: dict[str, Any], key: str = "sha256") -> bool:
     """Whether a JSON object is still what :func:`seal` returned."""
-    return value == seal(value)
+    return value == seal(value, key)
 
 
 def sha256_file(path: Path) -> str:
@@ -89,12 +93,9 @@ def sha256_file(path: Path) -> str:
         DataError: Nothing there, or not a file.
         StorageError: The file system refused.
     """
-    with storage_errors(path, "read"):
-        try:
-            with Path(path).open("rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise DataError(f"{path}", expected="a file", found="nothing that can be read") from error
+    require_file(path)
+    with storage_errors(path, "read"), Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_json(path: Path, value: Any) -> None:

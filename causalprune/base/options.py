@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
@@ -77,6 +77,8 @@ class Options:
             if isinstance(value, Path) and is_url_taken_for_path(value):
                 place = EXPECTED if f.metadata["parse"] else "a path, because only a store can lie elsewhere"
                 raise UsageError(flag_of(f), expected=place, found=repr(str(value)))
+            if isinstance(value, Path) and "\0" in str(value):
+                raise UsageError(flag_of(f), expected="a path", found=repr(str(value)))
             test: Check | None = f.metadata["check"]
             if test is not None and not (value is None and f.default is None):
                 require(flag_of(f), value, test)
@@ -101,8 +103,23 @@ class Options:
         return cls(**values)
 
     def identity_fields(self) -> dict[str, Any]:
-        """The options that affect the result, JSON-ready."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.metadata.get("affects_result")}
+        """The options that affect the result, JSON-ready, with every default written out."""
+        return self.written_out({f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.metadata})
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Options as a file has them, in the form of :meth:`identity_fields`: equal for equal work.
+
+        Subclasses add what an option stands for that is left out.
+
+        Args:
+            stored: By name; an earlier version may have lacked some, and had others.
+        """
+        return {
+            f.name: _same_number(f, stored.get(f.name, _plain(f.default)))
+            for f in fields(cls)
+            if f.metadata.get("affects_result")
+        }
 
 
 def option_text(value: Any) -> str:
@@ -136,6 +153,11 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
+def _same_number(f: Field[Any], value: Any) -> Any:
+    """1.0 for the 1 that a caller gave where a float belongs: as JSON they differ."""
+    return float(value) if type(value) is int and str(f.type).startswith("float") else value
+
+
 def require(name: str, value: Any, check: Check) -> None:
     """Raise a UsageError about ``name`` if the check refuses the value."""
     expected = check(value)
@@ -154,6 +176,8 @@ def _number(is_valid: Callable[[float], bool], expected: str) -> Check:
 
 positive = _number(lambda v: v > 0, "a finite number above 0")
 not_negative = _number(lambda v: v >= 0, "a finite number of at least 0")
+rate = _number(lambda v: 0 < v <= 1e18, "a number above 0, at most 1e18")
+rate_or_zero = _number(lambda v: 0 <= v <= 1e18, "a number of at least 0, at most 1e18")
 
 
 def at_least(minimum: int) -> Check:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError
+from causalprune.base.text import masked
 
 DEFAULT_FIT = "default"
 """Name of a fit unless the user chooses one."""
@@ -31,6 +35,8 @@ class RunPaths:
         """Checkpoint after the recording."""
         self.pruned = root / "pruned.safetensors"
         """Checkpoint with the mask applied."""
+        self.repaired = root / "repaired.safetensors"
+        """Checkpoint with the kept weights set anew."""
         self.final = root / "final.safetensors"
         """Checkpoint of the trained, pruned network."""
         self.log = root / "log.jsonl"
@@ -49,7 +55,7 @@ class RunPaths:
 
     def artifacts(self) -> tuple[Path, ...]:
         """What the stages write here, in their order. The store is a directory, everything else a checkpoint."""
-        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.final)
+        return (self.pretrained, self.trained, self.store, self.recorded, self.pruned, self.repaired, self.final)
 
     def result(self, stage: str) -> Path:
         """Result of a stage that writes its output to the run directory."""
@@ -133,6 +139,19 @@ def fit_result_path(
     return run.result(stage if label == DEFAULT_FIT else f"{stage}.{label}")
 
 
+def real_path(path: Path) -> Path:
+    """Where a path leads, through symbolic links; one that leads nowhere, or in a circle, ends there."""
+    # Not Path.resolve, which Python 3.12 and older let raise RuntimeError for a circle.
+    return Path(os.path.realpath(path))
+
+
+@contextmanager
+def utf8_path(path: Path) -> Iterator[str]:
+    """While the body runs, a name of an existing file for libraries that take only UTF-8: usually its own."""
+    with path.open("rb") as file:
+        yield str(path) if os.fsencode(path).decode(errors="replace") == str(path) else f"/proc/self/fd/{file.fileno()}"
+
+
 def lock_path(output: Path) -> Path:
     """The lock of a stage that writes ``output``."""
     return output.with_name(f".{output.name}.lock")
@@ -177,7 +196,7 @@ def parse_place(text: str) -> Path | StoreUrl:
         return Path(text)
     match = _URL.fullmatch(text)
     if match is None or len(match[2].encode()) > _LONGEST_KEY or set(match[2].split("/")) & {"", ".", ".."}:
-        raise UsageError("store", expected=EXPECTED, found=repr(text)[:120])
+        raise UsageError("store", expected=EXPECTED, found=repr(masked(text))[:120])
     return StoreUrl(match[1], match[2])
 
 

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from causalprune.base.errors import CorruptError, UsageError
 
 Task = Literal["classification", "regression"]
 
+CHANNELS = ("auto", "first", "last")
+"""Where an image in an array has its channels; ``auto`` decides by the shape."""
+
+TASKS = ("auto", *get_args(Task))
+"""What targets in an array are; ``auto`` decides by their dtype and values."""
+
 MAX_SIZE = 2**31
 """No layer, channel or image side is this large; a file that claims so is damaged."""
+
+
+_LATER = {"channels": CHANNELS, "task": TASKS}
+"""Fields of a data set that were added to the format, and their values."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,8 @@ class DataSpec:
         validation_fraction: Share of the training set held out for validation, in (0, 1).
         split_seed: Seed of that split; two stages with the same seed see the same split.
         augment: Random crop and flip of training images: ``auto`` is what the data set's literature does.
+        channels: Axis of the channels in an array of images, one of :data:`CHANNELS`.
+        task: What the targets in an array are, one of :data:`TASKS`.
     """
 
     name: str = "digits"
@@ -33,6 +46,8 @@ class DataSpec:
     validation_fraction: float = 0.1
     split_seed: int = 0
     augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
+    channels: str = "auto"
+    task: str = "auto"
 
     def folder(self) -> Path:
         """Where the files of a named data set are.
@@ -42,22 +57,23 @@ class DataSpec:
         """
         if not self.root:
             raise UsageError("`data_root`", expected=f"the folder of the files of {self.name}", found="nothing")
-        return Path(self.root).expanduser()
+        return _expanded(self.root)
 
     def location(self) -> Path:
         """The path after the prefix of ``imagefolder:DIR`` or ``npz:FILE``; relative to the root, if there is one."""
-        return Path(self.root).expanduser() / Path(self.name.partition(":")[2]).expanduser()
+        return _expanded(self.root) / _expanded(self.name.partition(":")[2])
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; :meth:`from_json` reads it back."""
-        return asdict(self)
+        """A JSON-ready dictionary; :meth:`from_json` reads it back. Earlier files lack what is left out here."""
+        return {name: v for name, v in asdict(self).items() if not (name in _LATER and v == "auto")}
 
     @classmethod
     def from_json(cls, value: Any, source: str) -> DataSpec:
         """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
-        _check_fields(cls, value, source)
+        _check_fields(cls, value, source, optional=_LATER)
         types = {"download": bool, "validation_fraction": float, "split_seed": int}
-        if any(type(value[f.name]) is not types.get(f.name, str) for f in fields(cls)):
+        known = all(value.get(name, "auto") in choices for name, choices in _LATER.items())
+        if not known or any(type(v) is not types.get(name, str) for name, v in value.items()):
             raise CorruptError(source, expected="a data set's specification", found=f"{value}"[:100])
         return cls(**value)
 
@@ -94,8 +110,18 @@ class ModelSpec:
         return cls(name, tuple(shape), outputs, tuple(hidden))
 
 
-def _check_fields(cls: type, value: Any, source: str) -> None:
+def _expanded(text: str) -> Path:
+    if "\0" in text:
+        raise UsageError("`dataset` or `data_root`", expected="a path", found=repr(text))
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:
+        # A user that this machine doesn't know: the shell would leave it as it is, too.
+        return Path(text)
+
+
+def _check_fields(cls: type, value: Any, source: str, *, optional: Collection[str] = ()) -> None:
     names = {f.name for f in fields(cls)}
-    if not isinstance(value, dict) or set(value) != names:
+    if not isinstance(value, dict) or not names - set(optional) <= set(value) <= names:
         found = sorted(value) if isinstance(value, dict) else type(value).__name__
         raise CorruptError(f"{cls.__name__} in {source}", expected=f"the fields {sorted(names)}", found=str(found))

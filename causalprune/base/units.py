@@ -57,6 +57,17 @@ def percent(fraction: float, digits: int | None = None) -> str:
     return text
 
 
+def listed(names: Sequence[str], most: int = 6) -> str:
+    """Names in one line: all of a few, the first of many.
+
+    Example:
+        >>> listed(["a", "b"]), listed(["a", "b", "c", "d"], 2)
+        ('a, b', 'a, b and 2 more')
+    """
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
+
+
 def moments(values: Sequence[float]) -> dict[str, float | None]:
     """``mean`` and ``std`` of a sample (with n − 1 in the denominator); None where there are too few values."""
     from statistics import mean, stdev

@@ -10,15 +10,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError
-from causalprune.base.files import append_line, make_directory, remove_file, remove_partials
+from causalprune.base.files import log_line, make_directory, remove_file, remove_partials, require_replaceable
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import processes
 from causalprune.base.signals import StopRequest, stop_requests
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, write_result
+from causalprune.commands.provenance.sources import changed_sources, current_sources
 from causalprune.models.checkpoint import (
     Checkpoint,
     CheckpointInfo,
@@ -27,6 +28,7 @@ from causalprune.models.checkpoint import (
     save_checkpoint,
     software_versions,
 )
+from causalprune.models.names import default_model
 
 R = TypeVar("R", bound=StageResult)
 
@@ -39,11 +41,15 @@ class CheckpointOutput(Work):
         default: Where the checkpoint goes unless ``output`` names another file.
         path: Where it goes.
         stop: Whether a signal came while this output was :meth:`exclusive`.
+        ancestors: Hashes of the weights of all checkpoints that it is made from, the latest last.
+        sources: Hashes of the user's code and data files that it is made with.
     """
 
     default: Path
     path: Path = field(init=False)
     stop: StopRequest = field(default_factory=StopRequest, init=False)
+    ancestors: list[str] = field(default_factory=list, init=False)
+    sources: dict[str, str] = field(default_factory=dict, init=False)
     _sha256: str = field(default="", init=False)
 
     def __post_init__(self) -> None:
@@ -52,22 +58,38 @@ class CheckpointOutput(Work):
         # The newest saved state, and the one before it in case that one is damaged.
         self._progress, self._fallback = progress_path(self.path), fallback_path(self.path)
 
+    def load_checkpoint(self, path: Path, *, made_by: str = "", role: str = "checkpoint") -> Checkpoint:
+        """Load an input as :meth:`Work.load_checkpoint` does; it becomes an ancestor of the output."""
+        checkpoint = super().load_checkpoint(path, made_by=made_by, role=role)
+        self.add_ancestors(*checkpoint.info.ancestors, checkpoint.weights_digest)
+        if role == "checkpoint":
+            self.sources = current_sources(checkpoint.info, self.config)
+        return checkpoint
+
+    def add_ancestors(self, *weights: str) -> None:
+        """Add hashes of weights that the output is made from."""
+        self.ancestors += [one for one in dict.fromkeys(weights) if one not in self.ancestors]
+
     def finished(self) -> CheckpointInfo | None:
         """The header of the output if the very same work is done already, else None.
 
         Raises:
-            MismatchError: The output exists and is the result of other work.
+            MismatchError: The output exists and is the result of other work, or of other code or data.
         """
         exists = self.path.exists() and not self.config.overwrite
         info = read_checkpoint_info(self.path) if exists else None
+        changed = [] if info is None else changed_sources(info.sources, self.sources)
         done_already(
             f"{self.path}",
-            self.identity,
-            info and info.identity,
+            True,
+            info and self._is_same_work(info) and not changed,
             found=f"a result of {self._difference(info)}" if info else "",
             remedy="pass --overwrite to replace it, or choose another --run",
         )
         return info
+
+    def _is_same_work(self, info: CheckpointInfo) -> bool:
+        return self.is_done_by(vars(info), model=default_model(info.model.input_shape))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -82,6 +104,7 @@ class CheckpointOutput(Work):
 
             def enter() -> None:
                 make_directory(self.path.parent)
+                require_replaceable(self.path)
                 stack.enter_context(FileLock(lock_path(self.path)))
                 remove_partials(self.path.parent, self.path.name, self._progress.name)
 
@@ -113,7 +136,7 @@ class CheckpointOutput(Work):
             except (CorruptError, DataError) as error:
                 reporter.warn(f"{error}; not resuming from it")
                 continue
-            if checkpoint.info.identity != self.identity:
+            if not self._is_same_work(checkpoint.info):
                 if self.config.overwrite:
                     continue
                 raise MismatchError(
@@ -129,6 +152,8 @@ class CheckpointOutput(Work):
             changed = [f"{name} {then.get(name)} → {now[name]}" for name in now if then.get(name) != now[name]]
             if changed:
                 reporter.warn(f"resuming with other versions, so not bit for bit: {', '.join(changed)}")
+            for what in changed_sources(checkpoint.info.sources, self.sources):
+                reporter.warn(f"the {what} has changed since {path} was saved: the rest is made with what is there now")
             return checkpoint
         return None
 
@@ -148,6 +173,8 @@ class CheckpointOutput(Work):
             config=self.config.identity_fields(),
             identity=self.identity,
             inputs=self.inputs,
+            ancestors=self.ancestors,
+            sources=self.sources,
         )
         return replace(checkpoint, info=info)
 
@@ -162,7 +189,11 @@ class CheckpointOutput(Work):
     def _publish(self, result: StageResult) -> None:
         path = result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
         if not (result.already_done and path.exists()):
-            write_result(path, {**result.to_json(), "sha256": self._sha256 or sha256_file(self.path)})
+            hashes = {
+                "sha256": self._sha256 or sha256_file(self.path),
+                "header": read_checkpoint_info(self.path).checksum,
+            }
+            write_result(path, {**result.to_json(), **hashes})
             self._log("finished")
         # The older state first: alone, it would look like the newest.
         for saved in (self._fallback, self._progress):
@@ -180,14 +211,16 @@ class CheckpointOutput(Work):
             **({"message": message} if message else {}),
             **batch_job(),
         }
-        append_line(run.log, json.dumps(line))
+        log_line(run.log, json.dumps(line))
 
     def _difference(self, info: CheckpointInfo) -> str:
         """What the work that made another checkpoint has that this work hasn't."""
         if info.stage != self.stage:
             return f"the stage {info.stage or 'unknown'}"
-        mine = self.config.identity_fields()
-        names = [f"{k}={info.config.get(k)!r}" for k in mine if info.config.get(k) != mine[k]]
+        if self._is_same_work(info):
+            return f"the {' and the '.join(changed_sources(info.sources, self.sources))} before a change"
+        mine, theirs = self.config.identity_fields(), self.config.written_out(info.config)
+        names = [f"{k}={theirs.get(k)!r}" for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
         if names:
             return "another configuration (" + ", ".join(names[:3]) + (", …" if len(names) > 3 else "") + ")"
         changed = [role for role, digest in self.inputs.items() if info.inputs.get(role) != digest]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
 
 from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.files import require_file
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.pruning.groups import group_ids
 from causalprune.solver.features import FeatureSource
@@ -24,7 +26,12 @@ def columns_of(
 
     Returns:
         The columns; (name, first column, stop) of each layer if each is fitted by itself; columns per parameter.
+
+    Raises:
+        MismatchError: Columns to be divided by a learning rate that changed, or was 0.
     """
+    if divides_by_lr(config):
+        _require_one_lr(reader)
     lags = config.lags if config.lags is not None else int(reader.info.momentum > 0)
     num_lags = 3 if lags else 1
     # The group of each unpruned parameter, in the order of the parameters.
@@ -64,16 +71,32 @@ def per_squared_delta(gamma: Float64, config: FitGammaConfig, reader: RecordingR
     """γ per Δθ², also where the columns of the fit were Δθ²/η²."""
     if not divides_by_lr(config):
         return gamma
+    scaled: Float64 = gamma / reader.steps.lr[0] ** 2
+    return scaled
+
+
+def _require_one_lr(reader: RecordingReader) -> None:
     lr = np.unique(reader.steps.lr)
-    if len(lr) > 1:
+    if len(lr) > 1 or not np.all(lr > 0):
         raise MismatchError(
             f"recording {reader.name}",
-            expected="one learning rate, to divide the columns by its square",
-            found=f"{lr.min():g} to {lr.max():g}",
+            expected="one learning rate above 0, to divide the columns by its square",
+            found=f"{lr.min():g} to {lr.max():g}" if len(lr) > 1 else f"{lr[0]:g}",
             remedy="use --normalize none or column",
         )
-    scaled: Float64 = gamma / lr[0] ** 2
-    return scaled
+
+
+def no_causal_reading(reader: RecordingReader, needs: Collection[str] = ("gamma",)) -> str:
+    """Say that γ of a recording isn't a cause, where another optimizer than SGD made the steps; empty otherwise.
+
+    Args:
+        reader: The recording.
+        needs: What is read of it; without γ there is nothing to say.
+    """
+    odd = reader.info.update_rule.against_causality()
+    if not odd or not {"gamma", "dual_correlation"} & set(needs):
+        return ""
+    return f"recording {reader.path} has {odd}, not plain SGD: γ has no causal reading there, it only correlates"
 
 
 def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:
@@ -86,6 +109,7 @@ def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | No
     if path is None:
         return None
     remedy = "write them with numpy.save or numpy.savetxt"
+    require_file(path, expected="a file of numbers", remedy=remedy)
     try:
         loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
         weights = np.asarray(loaded, np.float64)

@@ -8,14 +8,18 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.compute.runtime import make_deterministic, resolve_device
 from causalprune.base.errors import MismatchError
-from causalprune.base.runtime import make_deterministic, resolve_device
 from causalprune.config.shared import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import rebuild_model
+
+SAMPLES = 256
+"""Samples of a split on which it is decided whether a channel is constant, and others on which that is verified."""
 
 
 def set_up(
@@ -38,10 +42,21 @@ def set_up(
     device = resolve_device(config.device)
     if config.deterministic:
         make_deterministic()
+    data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
+    return device, data, *load_network(checkpoint, source, device, trust_code=config.trust_code)
+
+
+def load_its_data(checkpoint: Checkpoint, source: Path, *, data_root: str, trust_code: bool) -> DataSet:
+    """Load the data on which the network of a checkpoint was trained.
+
+    Raises:
+        MismatchError: Other data.
+    """
     info = checkpoint.info
-    # A checkpoint can't permit a download, only the user can.
-    spec = replace(info.data, root=config.data_root or info.data.root, download=False)
-    data = load_data(spec, trust_code=config.trust_code)
+    # The targets were classes or quantities when the network was made. Only the user can permit a download.
+    task = "regression" if info.model.num_outputs == 1 else "classification"
+    spec = replace(info.data, root=data_root or info.data.root, download=False, task=task)
+    data = load_data(spec, trust_code=trust_code)
     if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
         raise MismatchError(
             f"data set {spec.name}",
@@ -49,7 +64,15 @@ def set_up(
             found="other contents",
             remedy="pass the --data-root that pretrain had",
         )
-    return device, data, *load_network(checkpoint, source, device, trust_code=config.trust_code)
+    return data
+
+
+def samples_of(
+    data: DataSet, split: str, device: torch.device, *, count: int = SAMPLES, num_workers: int = 0
+) -> torch.Tensor:
+    """Some normalized inputs of a split, (N, …): those on which it is decided whether a channel can be removed."""
+    parts = draw_samples(data, split, count=count, batch_size=count, device=device, seed=0, num_workers=num_workers)
+    return torch.cat([inputs for inputs, _ in parts])
 
 
 def load_network(

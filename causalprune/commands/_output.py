@@ -20,12 +20,18 @@ from typing import Any
 
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.files import make_directory, remove_partials
-from causalprune.base.json_files import read_json, write_json
+from causalprune.base.json_files import decode_json, encode_json, is_sealed, read_json, seal, write_json
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import StoreUrl, lock_path
+from causalprune.base.paths import StoreUrl, lock_path, real_path
+from causalprune.base.progress import SILENT, Reporter
+from causalprune.commands.names import with_flags
+from causalprune.commands.provenance.sources import changed_sources, code_of
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""Version of ``--json`` and of result files; since 2, a file carries a seal and a result its warnings."""
+
+_SEAL = "seal"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +44,7 @@ class StageResult:
         outputs: Path of each output by its role.
         already_done: Whether the outputs existed, made by the same configuration from the same inputs.
         seconds: Wall time.
+        warnings: What the user should know about the result, with options named by their flags.
     """
 
     stage: str
@@ -45,14 +52,16 @@ class StageResult:
     outputs: dict[str, str]
     already_done: bool = False
     seconds: float = 0.0
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of ``--json`` and of the result file."""
         metrics = asdict(self)
-        common = {name: metrics.pop(name) for name in ("stage", "inputs", "outputs", "already_done")}
+        common = {name: metrics.pop(name) for name in ("stage", "inputs", "outputs", "already_done", "warnings")}
         return {
             "schema_version": SCHEMA_VERSION,
             **common,
+            "warnings": list(common["warnings"]),
             "timings": {"seconds": round(metrics.pop("seconds"), 3)},
             "metrics": metrics,
             "versions": software_versions(),
@@ -70,6 +79,7 @@ class Work:
         inputs: Hash of each input by its role.
         outputs: Path of each output by its role.
         started: :func:`time.monotonic` at the start.
+        warnings: What the user was warned of, see :meth:`warn`.
     """
 
     stage: str
@@ -77,12 +87,38 @@ class Work:
     inputs: dict[str, str] = field(default_factory=dict)
     outputs: Mapping[str, Path | StoreUrl] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, reporter: Reporter, *messages: str) -> None:
+        """Warn the user of the result, now and in the result itself."""
+        for message in messages:
+            reporter.warn(message)
+            self.warnings.append(with_flags(message))
 
     @property
     def identity(self) -> str:
         """Hash of everything that decides the result: the command's name, its configuration, its inputs."""
         value = {"stage": self.stage, "config": self.config.identity_fields(), "inputs": self.inputs}
         return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+    def is_done_by(self, stored: Mapping[str, Any], **unsaid: Any) -> bool:
+        """Whether a result was made by the very same work, though its options may be said in another way.
+
+        An earlier version may have lacked options that have their defaults now.
+
+        Args:
+            stored: ``stage``, ``identity``, ``config`` and ``inputs`` as a checkpoint or a fit has them.
+            unsaid: What options stand for that are left out, where the inputs decide that.
+        """
+        if stored["identity"] == self.identity:
+            return True
+        if stored["stage"] != self.stage or stored["inputs"] != self.inputs or not isinstance(stored["config"], dict):
+            return False
+        both = [self.config.written_out(stored["config"]), self.config.identity_fields()]
+        first, second = (
+            {name: unsaid.get(name) if value in (None, "") else value for name, value in one.items()} for one in both
+        )
+        return first == second
 
     @property
     def seconds(self) -> float:
@@ -104,6 +140,8 @@ class Work:
         remedy = f"run `causalprune {made_by}` first, or name a --checkpoint" if made_by else ""
         checkpoint = load_checkpoint(path, remedy=remedy)
         self.inputs[role] = checkpoint.sha256
+        for what in changed_sources(checkpoint.info.sources, code_of(checkpoint.info)):
+            self.warn(SILENT, f"the {what} has changed since {path} was made: it may be another network now")
         return checkpoint
 
     def common(self, *, already_done: bool = False) -> dict[str, Any]:
@@ -114,6 +152,7 @@ class Work:
             "outputs": {role: str(path) for role, path in self.outputs.items()},
             "already_done": already_done,
             "seconds": self.seconds,
+            "warnings": tuple(self.warnings),
         }
 
 
@@ -153,28 +192,52 @@ def done_already(
 
 
 def write_result(path: Path, value: dict[str, Any]) -> None:
-    """Write a result file; the caller holds the lock of the output that it describes.
+    """Write a result file with a seal; the caller holds the lock of the output that it describes.
 
     Raises:
         StorageError: The file system refused.
     """
     make_directory(path.parent)
     remove_partials(path.parent, path.name)
-    write_json(path, value)
+    # Through JSON once, so that the seal is over what a reader gets.
+    write_json(path, seal(decode_json(encode_json(value), f"{path}"), _SEAL))
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Read the result of a command; empty if there is no file or another kind of file.
+    """Read the result of a command; empty if there is no file, another kind of file, or an altered result.
 
     Raises:
         StorageError: The file system refused.
     """
     try:
-        value = read_json(path)
+        return require_unaltered(path)
     except (CorruptError, DataError):
         return {}
-    known = isinstance(value, dict) and isinstance(value.get("stage"), str) and isinstance(value.get("metrics"), dict)
-    return value if known else {}
+
+
+def require_unaltered(path: Path) -> dict[str, Any]:
+    """Read the result of a command and compare it with its seal, which files of schema version 1 don't have.
+
+    Returns:
+        The result; empty if the file is of another kind.
+
+    Raises:
+        DataError: No file.
+        CorruptError: Not JSON, or a result that was altered.
+        StorageError: The file system refused.
+    """
+    value = read_json(path)
+    kinds = {"schema_version": int, "stage": str, "metrics": dict}
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in kinds.items()):
+        return {}
+    if (value["schema_version"] != 1 or _SEAL in value) and not is_sealed(value, _SEAL):
+        raise CorruptError(
+            f"{path}",
+            expected=f"the result of {value['stage']} as it was written",
+            found="an altered one",
+            remedy="restore it, or delete it and run the same command again",
+        )
+    return dict(value)
 
 
 def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
@@ -216,6 +279,6 @@ def check_distinct(output: Path, *others: Path) -> None:
         UsageError: It is or does.
     """
     for path in others:
-        if output.resolve().is_relative_to(path.resolve()):
+        if real_path(output).is_relative_to(real_path(path)):
             expected = "neither an input nor another output"
             raise UsageError("output path", expected=expected, found=str(output), remedy="name another")

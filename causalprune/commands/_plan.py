@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from causalprune.base.errors import UsageError
@@ -13,6 +15,7 @@ from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
+from causalprune.config.repair import RepairConfig
 from causalprune.config.run import RunConfig
 from causalprune.pruning.criteria import load_criterion
 from causalprune.trajectory.steps import UpdateRule
@@ -22,9 +25,31 @@ C = TypeVar("C", bound=Options)
 _OF_RUN_ALONE = {
     "record": {"augment"},
     "fit-gamma": {"device", "scope", "granularity"},
+    "repair": {"batch_size"},
     "evaluate": {"batch_size"},
 }
 """Options of a stage that mean something else than those of run with the same name; all others are passed on."""
+
+
+@dataclass(frozen=True)
+class IterationPlan:
+    """The stages of one iteration.
+
+    Attributes:
+        train: The training before the recording.
+        record: The recording.
+        fit: The fit of γ; None if the criterion reads none.
+        mask: The mask.
+        repair: The repair after it, if there is one.
+        records: Whether the criterion reads the recording.
+    """
+
+    train: PosttrainConfig
+    record: RecordConfig
+    fit: FitGammaConfig | None
+    mask: ApplyMaskConfig
+    repair: RepairConfig | None
+    records: bool
 
 
 class PipelinePlan:
@@ -44,14 +69,24 @@ class PipelinePlan:
         # Code that pretrain may run may also be run by all later stages of the same command.
         self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
 
+    def identity(self) -> list[dict[str, Any]]:
+        """What decides the result of each stage in order: equal for equal work, however its options were said."""
+        stages: list[Options | None] = [self.pretrain()]
+        for number in range(self._config.iterations):
+            plan = self.iteration(number)
+            stages += [plan.train, plan.record if plan.records else None, plan.fit, plan.mask]
+            stages += [plan.repair] if plan.repair else []
+        stages += [self.posttrain(), self.evaluate()]
+        return [{} if stage is None else stage.identity_fields() for stage in stages]
+
     def pretrain(self) -> PretrainConfig:
         """The dense network."""
         return self._make(PretrainConfig, "pretrain", self._paths, epochs=self._config.pretrain_epochs)
 
-    def iteration(self, number: int) -> tuple[PosttrainConfig, RecordConfig, FitGammaConfig | None, ApplyMaskConfig]:
-        """Train, record, fit (None if the criterion reads none) and mask of iteration ``number`` (from 0)."""
+    def iteration(self, number: int) -> IterationPlan:
+        """The stages of iteration ``number`` (from 0)."""
         c, here = self._config, self._paths.iteration(number)
-        before = self._paths.pretrained if number == 0 else self._paths.iteration(number - 1).pruned
+        before = self._paths.pretrained if number == 0 else self._last(number - 1)
         # A seed per iteration, or all iterations would see the batches in the same order.
         seed = c.seed * 1000 + number + 1
         rewind_from = {"none": None, "recording": here.trained, "pretrained": self._paths.pretrained}[c.rewind]
@@ -69,14 +104,27 @@ class PipelinePlan:
         record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
         # Configured in any case, so that an option that can't be used is refused.
         fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
-        mask = self._make(ApplyMaskConfig, "apply-mask", here, seed=seed, iteration=number + 1, rewind_from=rewind_from)
+        # Not measured: a training follows, and the evaluation at the end says what all of it cost.
+        values = {"seed": seed, "iteration": number + 1, "rewind_from": rewind_from, "measure": False}
+        mask = self._make(ApplyMaskConfig, "apply-mask", here, **values)
         require_served(mask, record)
-        fitted = load_criterion(mask.criterion).needs & {"gamma", "dual_correlation"}
-        return train, record, fit if fitted else None, mask
+        criterion = load_criterion(mask.criterion)
+        start = here.recorded if criterion.reads_recording else here.trained
+        mask = replace(mask, checkpoint=mask.checkpoint or start)
+        # Without any training, all repairs are towards the first network; a trained one is repaired towards itself.
+        reference = start if criterion.reads_recording or train.epochs else self._paths.pretrained
+        repair = self._make(RepairConfig, "repair", here, seed=seed, dense=reference) if c.repair else None
+        fitted = criterion.needs & {"gamma", "dual_correlation"}
+        return IterationPlan(train, record, fit if fitted else None, mask, repair, criterion.reads_recording)
+
+    def _last(self, number: int) -> Path:
+        """The checkpoint that an iteration ends with."""
+        here = self._paths.iteration(number)
+        return here.repaired if self._config.repair else here.pruned
 
     def posttrain(self) -> PosttrainConfig:
         """The training after the last mask."""
-        last = self._paths.iteration(self._config.iterations - 1).pruned
+        last = self._last(self._config.iterations - 1)
         epochs = self._config.posttrain_epochs
         return self._make(PosttrainConfig, "posttrain", self._paths, checkpoint=last, epochs=epochs)
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import nn
 
+from causalprune.base.compute.runtime import processes
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import processes
 from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._findings import training_findings
 from causalprune.commands._output import StageResult
 from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
+from causalprune.models.extra_state import is_extra_state
 from causalprune.models.mask import Mask
 from causalprune.training.loop import TrainingSnapshot, train
 
@@ -26,11 +29,13 @@ class TrainingResult(StageResult):
         best_epoch: The epoch (from 1) whose weights were kept; 0 if none was trained.
         validation: Metrics of these weights on the validation split.
         sparsity: Fraction of prunable weights that are pruned.
+        classes: What each output of a classifier stands for, in their order.
     """
 
     best_epoch: int
     validation: dict[str, Any]
     sparsity: float
+    classes: tuple[str, ...]
 
 
 def train_checkpoint(
@@ -54,11 +59,10 @@ def train_checkpoint(
         reporter: Shows progress.
     """
     config = output.config
-    shapes = {name: (t.shape, t.dtype) for name, t in model.state_dict().items()}
+    shapes = _shapes(model.state_dict())
 
     def fits(saved: Checkpoint) -> bool:
-        same_weights = {name: (t.shape, t.dtype) for name, t in saved.weights.items()} == shapes
-        return same_weights and saved.info.data_fingerprint == info.data_fingerprint
+        return _shapes(saved.weights) == shapes and saved.info.data_fingerprint == info.data_fingerprint
 
     group = processes()
     saved = output.resume(reporter, fits)
@@ -89,14 +93,23 @@ def train_checkpoint(
     )
     trained = Checkpoint(replace(info, metrics=metrics), model.state_dict(), saved_mask)
     group.first(lambda: output.save(trained))
-    return output.publish(training_result(output, read_checkpoint_info(output.path)))
+    return output.publish(training_result(output, read_checkpoint_info(output.path), reporter))
 
 
-def training_result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> TrainingResult:
-    """The result that the header of the checkpoint describes."""
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, tuple[torch.Size, torch.dtype]]:
+    """Shape and type of each tensor, except extra states, whose length may change."""
+    return {name: (t.shape, t.dtype) for name, t in weights.items() if not is_extra_state(name)}
+
+
+def training_result(
+    output: CheckpointOutput, info: CheckpointInfo, reporter: Reporter, *, already_done: bool = False
+) -> TrainingResult:
+    """The result that the header of the checkpoint describes; warns if the network has learned nothing."""
+    output.warn(reporter, *training_findings(info.metrics))
     return TrainingResult(
         **output.common(already_done=already_done),
         best_epoch=info.metrics["best_epoch"],
         validation=info.metrics["validation"],
         sparsity=info.sparsity,
+        classes=info.classes,
     )

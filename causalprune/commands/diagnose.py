@@ -13,10 +13,10 @@ from causalprune.analysis.diagnosis.findings import findings
 from causalprune.analysis.diagnosis.interventions import intervene
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
 from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.compute.runtime import keyed_seed, make_deterministic
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.paths import RunPaths, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import keyed_seed, make_deterministic
 from causalprune.base.units import parse_bytes
 from causalprune.commands._design import columns_of, penalty_of
 from causalprune.commands._network import set_up
@@ -204,7 +204,10 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     if not np.array_equal(mask.numpy(), reader.active):
         expected = f"the mask that recording {reader.name} was made with"
         raise MismatchError(f"{path}", expected=expected, found="another", remedy=remedy)
-    if reader.info.identity and checkpoint.info.identity != reader.info.identity:
+    ended, own = reader.info.identity, checkpoint.info.identity
+    if reader.end_weights:
+        ended, own = reader.end_weights, checkpoint.weights_digest
+    if ended and own != ended:
         reporter.warn(f"{path} isn't the checkpoint that recording {reader.name} ended with")
     samples = draw_samples(
         data,

@@ -9,14 +9,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import flops, measure_cost, parameter_counts, stored_bytes
+from causalprune.analysis.cost import measure_cost, parameter_counts, stored_bytes
 from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
+from causalprune.analysis.flops import flops
 from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.commands._network import load_network, set_up
+from causalprune.base.units import percent
+from causalprune.commands._findings import evaluation_findings
+from causalprune.commands._network import load_network, samples_of, set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
+from causalprune.commands.provenance.lineage import stale_warnings
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
@@ -29,22 +33,24 @@ class EvaluateResult(StageResult):
 
     Attributes:
         evaluation: What the tables and plots show: metrics on the test split (``loss``, ``top1``, ``top5``,
-            ``guessing``, ``per_class`` or ``r2``, ``mae``), ``layers``, ``sparsity_prunable`` (over prunable weights),
+            ``guessing``, ``per_class`` or ``r2``, ``mae``), ``classes``, what each number in ``per_class`` and each
+            output stands for (empty for a regression), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
-            ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``file_bytes``, ``bytes_dense`` and
-            ``bytes_csr``, ``reference``, the metrics of the dense network, what :func:`_measure_flatness` adds, and
-            ``cost``, see :func:`causalprune.analysis.cost.measure_cost`, where it was asked for.
+            ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
+            lack), ``file_bytes``, ``bytes_dense`` and ``bytes_csr``, ``reference``, the metrics of the dense network,
+            what :func:`_measure_flatness` adds, and ``cost``, see :func:`causalprune.analysis.cost.measure_cost`,
+            where it was asked for.
     """
 
     evaluation: dict[str, Any]
 
 
-def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateResult:  # noqa: ARG001
+def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateResult:
     """Measure accuracy, sparsity, cost and size of a checkpoint on the test split.
 
     Args:
         config: Which checkpoint, and which dense one to compare it with.
-        reporter: Not used; each command takes one.
+        reporter: Passes on warnings; silent when left out.
 
     Returns:
         The measurements; they are also written as JSON.
@@ -80,6 +86,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         **measured,
         "model": info.model.name,
         "dataset": info.data.name,
+        "classes": list(data.class_names),
         "samples": len(data.test),
         "reference": dense,
         "layers": [
@@ -92,14 +99,19 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         "parameters_nonzero": unpruned,
         "flops_dense": cost.dense,
         "flops_theoretical": cost.theoretical,
+        "flops_uncounted": list(cost.uncounted),
         "file_bytes": source.stat().st_size,
         **stored_bytes(model.state_dict(), mask.tensors()),
         "cost": None,
     }
     if config.cost:
-        timed = measure_cost(model, info.index, mask.tensors(), info.model.input_shape)
+        samples, held_out = (
+            samples_of(data, split, device, num_workers=config.num_workers) for split in ("train", "test")
+        )
+        timed = measure_cost(model, info.index, mask.tensors(), samples, held_out)
         evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
     evaluation |= _measure_flatness(config, model, mask, data, device)
+    work.warn(reporter, *stale_warnings(run, source), *evaluation_findings(evaluation))
     result = EvaluateResult(**work.common(), evaluation=evaluation)
     publish(outputs["result"], result, overwrite=config.overwrite)
     # The measurements are on the disk before anything is drawn.
@@ -183,7 +195,7 @@ def _draw(evaluation: dict[str, Any], outputs: dict[str, Path]) -> None:
     if "landscape" in outputs:
         from causalprune.analysis.flatness.landscape import plot_landscape
 
-        title = f"Loss around the network, {evaluation['sparsity_prunable']:.2%} pruned"
+        title = f"Loss around the network, {percent(evaluation['sparsity_prunable'], 2)}% pruned"
         plot_landscape(evaluation["landscape"], title, outputs["landscape"])
     if "plot" in outputs:
         from causalprune.analysis.plots.network import plot_evaluation

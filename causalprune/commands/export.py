@@ -10,18 +10,20 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import LATENCY_BATCHES, flops, latency
+from causalprune.analysis.cost import latency, measured_batches
+from causalprune.analysis.flops import flops
 from causalprune.base.errors import UsageError
 from causalprune.base.files import atomic_file, make_directory, remove_partials
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path, result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.commands._network import load_network
+from causalprune.commands._network import load_its_data, load_network, samples_of
 from causalprune.commands._output import StageResult, Work, check_distinct, done_already, read_result, write_result
 from causalprune.config.export import ExportConfig
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.names import EXPORT_FORMATS
+from causalprune.models.wrappers import plain_copy
 from causalprune.pruning.compact import compact_model, dead_units
 
 
@@ -37,11 +39,15 @@ class ExportResult(StageResult):
         parameters_before: The same of the checkpoint's.
         verified: How the file was compared after reading it back: ``bits`` (of the tensors, or of a PyTorch network's
             outputs), ``outputs`` (an ONNX network's, up to rounding), or ``not`` where ONNX Runtime is missing.
-        max_difference: Largest difference on random inputs between the outputs of the checkpoint's network and those
-            of the file's network, or of the network whose tensors the file holds.
+        max_difference: Largest difference between the outputs of the checkpoint's network and those of the file's
+            network, or of the network whose tensors the file holds; on random inputs, with ``--compact`` on samples of
+            the test split.
         dead_units: Filters and neurons of the checkpoint whose weights are all pruned.
-        compact: With ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``flops`` and
-            ``flops_before`` per sample, and ``latency``, seconds by batch size, ``before`` and ``after``; else None.
+        classes: What each output of a classifier stands for, in their order; empty where the checkpoint doesn't say.
+        compact: With ``--compact``: ``layers`` (``name``, ``units``, ``dead``, ``removed``), ``samples`` (training
+            samples that decided, and test samples that the networks were compared on, too), ``flops``,
+            ``flops_before`` and ``flops_uncounted`` per sample, and ``latency``, seconds by batch size, ``before`` and
+            ``after``; else None.
     """
 
     identity: str
@@ -53,6 +59,7 @@ class ExportResult(StageResult):
     max_difference: float
     dead_units: int = 0
     compact: dict[str, Any] | None
+    classes: tuple[str, ...] = ()
 
 
 def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
@@ -96,27 +103,31 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
         model, mask = load_network(checkpoint, source, torch.device("cpu"), trust_code=config.trust_code)
         model.eval()
         shape, keep = checkpoint.info.model.input_shape, mask.tensors()
-        exported, compact = model, None
+        exported, compact, held_out = model, None, None
         if config.compact:
-            compacted = compact_model(model, mask.index, keep, shape)
+            data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
+            samples, held_out = (samples_of(data, split, torch.device("cpu")) for split in ("train", "test"))
+            compacted = compact_model(model, mask.index, keep, samples, held_out)
             exported = compacted.model
+            before, after = flops(model, shape), flops(exported, shape)
+            networks = [plain_copy(model), exported]
             compact = {
                 "layers": [vars(layer) for layer in compacted.layers],
-                "flops_before": flops(model, shape).dense,
-                "flops": flops(exported, shape).dense,
+                "samples": [len(samples), len(held_out)],
+                "flops_before": before.dense,
+                "flops": after.dense,
+                "flops_uncounted": list(before.uncounted),
                 "latency": {
-                    str(batch_size): dict(
-                        zip(("before", "after"), latency([model, exported], shape, batch_size), strict=True)
-                    )
-                    for batch_size in LATENCY_BATCHES
+                    str(batch_size): dict(zip(("before", "after"), latency(networks, shape, batch_size), strict=True))
+                    for batch_size in measured_batches(model)
                 },
             }
         dead = sum(map(len, dead_units(mask.index, keep)))
         if config.compact:
             keep = {entry.name: exported.get_parameter(entry.name).detach() != 0 for entry in mask.index}
-        data, compare = format.encode(Networks(model, exported, shape), keep, config.masks)
+        written, compare = format.encode(Networks(model, exported, shape, held_out), keep, config.masks)
         with atomic_file(path) as file:
-            file.write(data)
+            file.write(written)
             verified, difference = compare(Path(file.name))
             if verified == "not":
                 reporter.warn("the ONNX file wasn't compared: pip install 'causalprune[onnx]' for ONNX Runtime")
@@ -124,16 +135,17 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
                 **work.common(),
                 identity=work.identity,
                 format=config.format,
-                file_bytes=len(data),
+                file_bytes=len(written),
                 parameters=_count(exported),
                 parameters_before=_count(model),
                 verified=verified,
                 max_difference=difference,
                 dead_units=dead,
                 compact=compact,
+                classes=checkpoint.info.classes,
             )
             # Before the model, so that no crash leaves a model that the same command would take for another's.
-            write_result(report, {**result.to_json(), "sha256": hashlib.sha256(data).hexdigest()})
+            write_result(report, {**result.to_json(), "sha256": hashlib.sha256(written).hexdigest()})
         return result
 
 

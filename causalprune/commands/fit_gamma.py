@@ -12,13 +12,13 @@ import numpy.typing as npt
 
 from causalprune.analysis.curvature import curvature_table
 from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base.compute.runtime import processes, resolve_device
 from causalprune.base.errors import NumericalError, UsageError
 from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import processes, resolve_device
 from causalprune.base.units import parse_bytes
-from causalprune.commands._design import columns_of, penalty_of, per_squared_delta, row_weights
+from causalprune.commands._design import columns_of, no_causal_reading, penalty_of, per_squared_delta, row_weights
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.config.fit_gamma import FitGammaConfig
@@ -75,18 +75,23 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     reader = store.recording(config.recording)
     work.outputs = _outputs(config, path, reader)
     work.inputs["recording"] = reader.digest
+    work.warn(reporter, *filter(None, [no_causal_reading(reader)]))
     weights = row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
     exists = not config.overwrite and config.name in reader.fits
     stored = reader.read_fit(config.name).attributes if exists else {}
+    # Which recording it is the inputs say.
+    unsaid = {"recording": reader.name, "lags": int(reader.info.momentum > 0)}
+    known = {"stage": work.stage, "identity": "", "config": {}, "inputs": {}} | stored
     if done_already(
         f"fit {config.name} in {path}",
-        work.identity,
-        stored.get("identity", "") if exists else None,
+        True,
+        work.is_done_by(known, **unsaid) if exists else None,
         expected="no such fit, or one of this configuration and recording",
         remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
     ):
+        work.warn(reporter, *_choice_at_an_end(config, stored))
         result = _result(work, reader, stored, already_done=True)
         if processes().is_first:
             _publish(work, result)
@@ -124,7 +129,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         except NotCertifiedError as error:
             uncertified, solution, name = error, error.result, f"{config.name}.uncertified"
     if solution.evidence.warning:
-        reporter.warn(solution.evidence.warning)
+        work.warn(reporter, solution.evidence.warning)
 
     def by_lag(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """(lags, P) of values whose lag columns lie side by side for each parameter, as in X."""
@@ -147,6 +152,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         "evidence": solution.evidence.to_json(),
         "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
     }
+    work.warn(reporter, *_choice_at_an_end(config, attributes))
     if config.granularity != "parameter":
         table, found = curvature_table(
             reader,
@@ -158,7 +164,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         )
         arrays |= found
         if table.get("warning"):
-            reporter.warn(table["warning"])
+            work.warn(reporter, table["warning"])
         attributes["curvature"] = table | {key: with_flags(table[key]) for key in ("unavailable",) if key in table}
 
     def write() -> None:
@@ -199,6 +205,35 @@ def _outputs(config: FitGammaConfig, store: Path | StoreUrl, reader: RecordingRe
         return {"store": store, "result": path}
     require_matplotlib()
     return {"store": store, "result": path, "plot": config.plot}
+
+
+def _choice_at_an_end(config: FitGammaConfig, fit: dict[str, Any]) -> list[str]:
+    """Say that cross-validation chose the first or the last α, beyond which a better one may lie."""
+    if not config.cv:
+        return []
+    first, last = [], []
+    for name, evidence in (fit["layers"] or {"": fit["evidence"]}).items():
+        alphas = [point["alpha"] for point in evidence["path"]]
+        if len(alphas) > 1 and evidence["alpha"] == min(alphas):
+            last.append(name)
+        elif len(alphas) > 1 and evidence["alpha"] == max(alphas):
+            first.append(name)
+    found = []
+    if last:
+        found.append(
+            f"cross-validation chose the last α, the smallest{_of_layers(last)}: a smaller one may be better; lower "
+            f"`alpha_min_ratio` (now {config.alpha_min_ratio:g})"
+        )
+    if first:
+        found.append(
+            f"cross-validation chose the first α, alpha_max{_of_layers(first)}: no γ predicts better than γ = 0; "
+            "record more steps"
+        )
+    return found
+
+
+def _of_layers(names: list[str]) -> str:
+    return f", for {', '.join(names)}" if any(names) else ""
 
 
 def _other_name(config: FitGammaConfig) -> str:

@@ -11,7 +11,11 @@ _COMMANDS = {
     "pretrain": ("causalprune.config.pretrain:PretrainConfig", "causalprune.commands.pretrain:pretrain"),
     "record": ("causalprune.config.record:RecordConfig", "causalprune.commands.record.command:record"),
     "fit-gamma": ("causalprune.config.fit_gamma:FitGammaConfig", "causalprune.commands.fit_gamma:fit_gamma"),
-    "apply-mask": ("causalprune.config.apply_mask:ApplyMaskConfig", "causalprune.commands.apply_mask:apply_mask"),
+    "apply-mask": (
+        "causalprune.config.apply_mask:ApplyMaskConfig",
+        "causalprune.commands.apply_mask.command:apply_mask",
+    ),
+    "repair": ("causalprune.config.repair:RepairConfig", "causalprune.commands.repair:repair"),
     "posttrain": ("causalprune.config.posttrain:PosttrainConfig", "causalprune.commands.posttrain:posttrain"),
     "evaluate": ("causalprune.config.evaluate:EvaluateConfig", "causalprune.commands.evaluate:evaluate"),
     "diagnose": ("causalprune.config.diagnose:DiagnoseConfig", "causalprune.commands.diagnose:diagnose"),

@@ -34,7 +34,7 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingR
     with output.exclusive():
         done = output.finished()
         if done is not None:
-            return output.publish(training_result(output, done, already_done=True))
+            return output.publish(training_result(output, done, reporter, already_done=True))
         device, data, model, mask = set_up(start, source, config)
         info = replace(start.info, position={}, metrics={})
         return train_checkpoint(output, model, data, mask, info, device, reporter)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import nn
 
+from causalprune.base.compute.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import check_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
+from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import CheckpointInfo
@@ -22,6 +25,20 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model
 
 
+def data_spec_of(config: PretrainConfig) -> DataSpec:
+    """The data set that the options name."""
+    return DataSpec(
+        name=config.dataset,
+        root=config.data_root,
+        download=config.download,
+        validation_fraction=config.validation_fraction,
+        split_seed=config.split_seed,
+        augment=config.augment,  # type: ignore[arg-type]
+        channels=config.channels,
+        task=config.task,
+    )
+
+
 def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:
     """The data and the untrained network that the options name.
 
@@ -29,14 +46,7 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
         UsageError: An unknown model or data set, or a model that can't take this data.
         DataError: Data that is missing or can't be used.
     """
-    data_spec = DataSpec(
-        name=config.dataset,
-        root=config.data_root,
-        download=config.download,
-        validation_fraction=config.validation_fraction,
-        split_seed=config.split_seed,
-        augment=config.augment,  # type: ignore[arg-type]
-    )
+    data_spec = data_spec_of(config)
     data = load_data(data_spec)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
     spec = ModelSpec(config.model or default_model(data.input_shape), data.input_shape, data.num_outputs, hidden)
@@ -60,17 +70,36 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
     if config.init_from is not None:
         check_distinct(output.path, config.init_from)
         output.inputs["init_from"] = sha256_file(config.init_from)
+    output.sources = sources_of(config.model, data_spec_of(config), contents=config.check_contents)
     with output.exclusive():
         done = output.finished()
         if done is not None:
-            return output.publish(training_result(output, done, already_done=True))
+            return output.publish(training_result(output, done, reporter, already_done=True))
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
+        output.warn(reporter, *data.notes)
+        mask = Mask.all(ParameterIndex.from_model(model))
         if config.init_from is not None:
-            load_initial_weights(model, config.init_from, key_map=config.key_map)
+            mask = load_initial_weights(
+                model,
+                config.init_from,
+                key_map=config.key_map,
+                ignore=config.ignore,
+                allow_mismatch=config.allow_mismatch,
+                keep_zeros=config.keep_zeros,
+                warn=partial(output.warn, reporter),
+            )
         model.to(device)
-        index = ParameterIndex.from_model(model)
-        info = CheckpointInfo("pretrain", model=spec, data=data_spec, data_fingerprint=data.fingerprint, index=index)
-        return train_checkpoint(output, model, data, Mask.all(index), info, device, reporter)
+        if config.init_from is not None:
+            output.add_ancestors(mask.index.digest(model.state_dict()))
+        info = CheckpointInfo(
+            "pretrain",
+            model=spec,
+            data=data_spec,
+            data_fingerprint=data.fingerprint,
+            index=mask.index,
+            classes=data.class_names,
+        )
+        return train_checkpoint(output, model, data, mask, info, device, reporter)

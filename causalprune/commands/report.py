@@ -17,7 +17,7 @@ from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._output import StageResult, Work, done_already
-from causalprune.commands.sweep.grid import read_grid
+from causalprune.commands.sweep.files import read_grid
 from causalprune.commands.sweep.table import ResultTable, read_mask
 from causalprune.config.report import ReportConfig
 

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from causalprune.base.errors import CausalpruneError
 from causalprune.base.files import make_directory, remove_file, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
@@ -17,19 +18,20 @@ from causalprune.base.progress import SILENT, LabelledReporter, Reporter
 from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
-from causalprune.commands.apply_mask import apply_mask
+from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
+from causalprune.commands.repair import repair
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.channels import prunable_producers
 from causalprune.pruning.groups import groups_per_tensor
+from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 
 
@@ -38,8 +40,8 @@ class RunResult(StageResult):
     """Result of run.
 
     Attributes:
-        iterations: For each iteration the metrics on the validation split before the recording, the rows recorded, R²
-            and nonzero γ of the fit (None if the criterion reads none), and the sparsity.
+        iterations: For each iteration the metrics on the validation split before the mask, the sparsity, and, None
+            where the criterion reads none, the rows recorded, and R² and nonzero γ of the fit.
         evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
     """
 
@@ -74,41 +76,50 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     # Its result isn't among the files that --overwrite deletes.
     evaluate_config = PipelinePlan(config).evaluate()
     evaluation_outputs(evaluate_config)
-    _require_groups(pretrain_config, [(fit, mask) for _, _, fit, mask in iterations])
+    _require_groups(pretrain_config, [(planned.fit, planned.mask) for planned in iterations])
     make_directory(paths.root)
     with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop:
         _claim(config, paths)
         first = pretrain(pretrain_config, reporter)
         stop.check()
         lines, all_done = [], first.already_done
-        for number, (train_config, record_config, fit_config, mask_config) in enumerate(iterations, start=1):
+        for number, planned in enumerate(iterations, start=1):
             label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
-            trained = posttrain(train_config, label)
+            trained = posttrain(planned.train, label)
             stop.check()
-            recorded = record(record_config, label)
+            recorded = record(planned.record, label) if planned.records else None
             stop.check()
-            evidence = {} if fit_config is None else fit_gamma(fit_config, label).evidence
-            masked = apply_mask(mask_config, label)
+            fitted = None if planned.fit is None else fit_gamma(planned.fit, label)
+            evidence = {} if fitted is None else fitted.evidence
+            masked = apply_mask(planned.mask, label)
+            stop.check()
+            repaired = None if planned.repair is None else repair(planned.repair, label)
+            stop.check()
             all_done = all_done and masked.already_done
+            said = _warnings(trained, recorded, fitted, masked, repaired)
+            work.warnings += [f"{number}/{config.iterations} {warning}" for warning in said]
             lines.append(
                 {
                     "iteration": number,
                     "validation": trained.validation,
                     "sparsity": masked.sparsity,
-                    "rows": recorded.rows,
-                    "stored_bytes": recorded.stored_bytes,
-                    "mean_loss_change": recorded.mean_loss_change,
+                    **{name: getattr(recorded, name, None) for name in ("rows", "stored_bytes", "mean_loss_change")},
                     **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
                 }
             )
         final = posttrain(posttrain_config, reporter)
         stop.check()
-        evaluation = evaluate(evaluate_config, reporter).evaluation
+        evaluated = evaluate(evaluate_config, reporter)
+        work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
-        result = RunResult(**common, iterations=lines, evaluation=evaluation)
+        result = RunResult(**common, iterations=lines, evaluation=evaluated.evaluation)
         write_result(outputs["result"], result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
+
+
+def _warnings(*results: StageResult | None) -> list[str]:
+    return [warning for result in results if result is not None for warning in result.warnings]
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
@@ -149,17 +160,26 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
         return
     exists = paths.run_config.exists()
     value = read_json(paths.run_config) if exists else {}
-    earlier = {name: value.get(name) for name in mine} if isinstance(value, dict) else {}
-    changed = [f"{name}={value!r}" for name, value in earlier.items() if value != mine[name]]
+    earlier = config.written_out(value) if isinstance(value, dict) and value else {}
+    changed = [f"{n}={earlier.get(n)!r}" for n in {**mine, **earlier} if earlier.get(n) != mine.get(n)]
     if not done_already(
         f"{paths.root}",
-        mine,
-        earlier if exists else None,
+        True,
+        (earlier == mine or _same_stages(earlier, config)) if exists else None,
         expected="a run of this very configuration",
         found=f"one with {', '.join(changed[:3]) or 'none'}",
         remedy="pass --overwrite to start anew, or choose another --run",
     ):
         write_json(paths.run_config, mine)
+
+
+def _same_stages(earlier: dict[str, Any], config: RunConfig) -> bool:
+    """Whether another configuration of run has every stage do the same, as one that says a default does."""
+    try:
+        other = RunConfig(**earlier, run=config.run)
+        return bool(earlier) and PipelinePlan(other).identity() == PipelinePlan(config).identity()
+    except (CausalpruneError, TypeError, ValueError, AttributeError):
+        return False
 
 
 def _clear(paths: RunPaths) -> None:

@@ -6,10 +6,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import RunPaths, lock_path, parse_place
+from causalprune.base.paths import RunPaths, lock_path, parse_place, real_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import parse_range
 from causalprune.commands._output import StageResult, Work, done_already
@@ -149,7 +149,7 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter = SILENT) -> StoreM
     assert path is not None
     work = Work(stage="store merge", config=config, outputs={"store": path})
     sources = [parse_place(store) for store in config.stores]
-    if path.resolve() in [source.resolve() for source in sources if isinstance(source, Path)]:
+    if real_path(path) in [real_path(source) for source in sources if isinstance(source, Path)]:
         raise UsageError("--output", expected="another path than the stores'", found=f"{path}")
     make_directory(path.parent)
     with FileLock(lock_path(path)):
@@ -158,7 +158,7 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter = SILENT) -> StoreM
         merge = Merge.of([Store.open(source) for source in sources], config.codec)
         existing: RecordingReader | None = None
         if path.exists():
-            with suppress(CausalpruneError):
+            with suppress(*DAMAGE):
                 existing = Store.open(path).recording()
         already_done = done_already(
             f"{path}",

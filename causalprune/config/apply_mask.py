@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ from causalprune.pruning.names import (
     check_mask_granularity,
 )
 
+_LATER = (("prune_frozen", False), ("samples", 1000))
+"""Options that earlier versions lacked, and what these did."""
+
 _ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
 
 
@@ -31,7 +35,9 @@ class ApplyMaskConfig(ComputeOptions):
     """
 
     sparsity: float | None = option(
-        None, "Fraction of prunable weights that are zero afterwards, in [0, 1).", check=fraction
+        None,
+        "Fraction of prunable weights that are zero afterwards, in [0, 1); frozen ones don't count.",
+        check=fraction,
     )
     zero: bool = option(
         False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity by a criterion."
@@ -45,11 +51,19 @@ class ApplyMaskConfig(ComputeOptions):
         check=check_criterion,
     )
     ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
+    samples: int = option(
+        1000, "Training samples on which surgeon measures the layers; their labels aren't used.", check=at_least(1)
+    )
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=SPARSITY_SCHEDULES)
     iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
     iterations: int = option(1, "Iterations of the schedule.", check=at_least(1))
+    prune_frozen: bool = option(
+        False,
+        "Also prune tensors that weren't trained while recording (frozen, outside the optimizer, or without a "
+        "gradient); they are left alone otherwise, and --sparsity is of the others.",
+    )
     rewind: str = option(
         "none", "Weights after the mask: as they are, as before the recording, or as pretrained.", check=one_of(REWINDS)
     )
@@ -69,11 +83,26 @@ class ApplyMaskConfig(ComputeOptions):
         "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
         affects_result=False,
     )
+    allow_other_weights: bool = option(
+        False,
+        "Take a recording that the checkpoint to prune neither started nor ended, nor comes from.",
+        affects_result=False,
+    )
+    measure: bool = option(
+        True,
+        "Measure the network on validation samples before and after, if the data set can be read.",
+        affects_result=False,
+    )
     output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
 
-    def identity_fields(self) -> dict[str, Any]:
-        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect."""
-        return {name: value for name, value in super().identity_fields().items() if name != "deterministic"}
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect.
+
+        What came later is left out at its default, so that results of before it existed keep their identity.
+        """
+        known = super().written_out(stored).items()
+        return {name: value for name, value in known if name != "deterministic" and (name, value) not in _LATER}
 
     def check(self) -> None:
         """Require exactly one of sparsity and zero, and an iteration within the schedule."""

@@ -32,6 +32,7 @@ class ExportConfig(OutputOptions):
     )
     checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", affects_result=False)
     output: Path | None = option(None, "File to write [run/exported.pt, .onnx, …].", affects_result=False)
+    data_root: str = option("", "Folder of the data set's files; --compact reads some samples.", affects_result=False)
     trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", affects_result=False)
 
     def check(self) -> None:

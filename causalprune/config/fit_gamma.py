@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, fraction, one_of, open_fraction, option, png_file, unit_interval
@@ -12,7 +14,7 @@ from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
 from causalprune.config.shared import LeaseOptions, OutputOptions, check_device, store_option
 from causalprune.pruning.names import GRANULARITIES, SCOPES
-from causalprune.solver.names import NORMALIZATIONS, SGD_PRESETS, SOLVERS
+from causalprune.solver.names import DEFAULT_ALPHA_RATIO, NORMALIZATIONS, SGD_PRESETS, SOLVERS
 
 
 def _device(value: str) -> str | None:
@@ -91,6 +93,14 @@ class FitGammaConfig(LeaseOptions, OutputOptions):
     plot: Path | None = option(
         None, "Draw the path of --alphas into this PNG file.", check=png_file, affects_result=False
     )
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """With the α that is taken when none is said."""
+        values = super().written_out(stored)
+        said = [values[name] for name in ("alpha", "alpha_ratio", "alphas", "target_nonzero", "target_sparsity")]
+        # The authors' presets have an α of their own.
+        return values if any(said) or values["solver"] == "sgd" else values | {"alpha_ratio": DEFAULT_ALPHA_RATIO}
 
     def check(self) -> None:
         """Reject more than one way to choose α, and options without those that they need."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.options import at_least, fraction, one_of, option, positive
+from causalprune.base.options import at_least, fraction, one_of, option, rate
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
 from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
@@ -25,7 +25,7 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     epochs: int = option(5, "Epochs to record.", check=at_least(1))
     steps: int | None = option(None, "Optimizer steps to record, instead of epochs.", check=at_least(1))
     batch_size: int = option(64, "Minibatch size.", check=at_least(1))
-    lr: float = option(0.01, "Learning rate of the recording.", check=positive)
+    lr: float = option(0.01, "Learning rate of the recording.", check=rate)
     momentum: float = option(0.0, "Momentum of the recording; above 0 the fit needs lags.", check=fraction)
     loss_change: str = option(
         "same-batch", "Loss change of a step: on the same minibatch, or to the next one.", check=one_of(LOSS_CHANGES)

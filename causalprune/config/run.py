@@ -14,6 +14,7 @@ from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
+from causalprune.config.repair import RepairConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
 from causalprune.config.values import convert, known
 from causalprune.pruning.names import (
@@ -30,6 +31,7 @@ RUN_STAGES: dict[str, type[Options]] = {
     "record": RecordConfig,
     "fit-gamma": FitGammaConfig,
     "apply-mask": ApplyMaskConfig,
+    "repair": RepairConfig,
     "posttrain": PosttrainConfig,
     "evaluate": EvaluateConfig,
 }
@@ -101,7 +103,7 @@ class Setting:
 class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
 
-    γ is fitted only for a criterion that reads it.
+    γ is fitted only for a criterion that reads it, and nothing is recorded for one that reads no recording.
 
     Example: causalprune run --iterations 5 --sparsity 0.98
     """
@@ -113,6 +115,9 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     rewind: str = option("none", "Weights after each mask; see apply-mask --help.", check=one_of(REWINDS))
+    repair: bool = option(
+        False, "After each mask, set the kept weights anew so that each layer does what it did; see repair --help."
+    )
     pretrain_epochs: int = option(30, "Epochs of pretraining.", check=at_least(0))
     train_epochs: int = option(2, "Epochs of training before each recording.", check=at_least(0))
     record_epochs: int = option(5, "Epochs of each recording.", check=at_least(1))

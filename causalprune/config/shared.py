@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, one_of, open_fraction, option
+from causalprune.base.options import Options, at_least, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.data.names import AUGMENTATIONS, check_dataset
-from causalprune.models.names import check_model_name
+from causalprune.base.specs import CHANNELS, TASKS
+from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, check_dataset
+from causalprune.models.names import check_model_name, default_model
 
 
 def store_option(help: str, **declared: Any) -> Any:
@@ -77,6 +79,11 @@ class ComputeOptions(OutputOptions):
         affects_result=False,
     )
     data_root: str = option("", "Folder of the data set's files.", affects_result=False)
+    check_contents: bool = option(
+        False,
+        "Remember and compare what is in the files of an imagefolder, too, not only their names and sizes.",
+        affects_result=False,
+    )
     trust_code: bool = option(
         False, "Run the package.module:factory that an input checkpoint names.", affects_result=False
     )
@@ -95,11 +102,30 @@ class DataOptions(Options):
     )
     split_seed: int = option(0, "Seed of the validation split.", check=at_least(0))
     augment: str = option("auto", "Training augmentation.", check=one_of(AUGMENTATIONS))
+    task: str = option(
+        "auto", "What the targets in an array are; auto: by their dtype and values.", check=one_of(TASKS)
+    )
+    channels: str = option(
+        "auto",
+        "Where images in an array have their channels: (N, C, H, W) first, (N, H, W, C) last; auto: by the shape.",
+        check=one_of(CHANNELS),
+    )
 
 
 def _hidden(value: str) -> str | None:
     parts = value.split(",") if value else []
     return None if all(p.strip().isdigit() and int(p) > 0 for p in parts) else "sizes such as 300,100"
+
+
+def usual_model(dataset: str) -> str:
+    """The model of a data set unless another is said; empty where only its files tell."""
+    if not isinstance(dataset, str) or dataset not in DATASETS:
+        return ""
+    return default_model((1,) if dataset in TABLES else (1, 1, 1))
+
+
+_ADDED = ("ignore", "allow_mismatch", "keep_zeros")
+_LATER = (*_ADDED, "channels", "task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,13 +138,37 @@ class ModelOptions(Options):
         check=check_model_name,
     )
     hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden)
-    init_from: Path | None = option(None, "Start from the weights in this .safetensors, .pt or .pth file.")
+    init_from: Path | None = option(
+        None,
+        "Start from the weights, and the masks, in this file: .safetensors, or .pt, .pth, .ckpt, .bin, .pth.tar of "
+        "torch.save.",
+    )
     key_map: tuple[str, ...] = option(
         (),
         "Rename weights of --init-from whose name starts with OLD: OLD=NEW; may be repeated.",
         metavar="OLD=NEW",
         repeated=True,
     )
+    ignore: tuple[str, ...] = option(
+        (),
+        "Leave out entries of --init-from with such names, as 'fc.*', and start these weights anew; may be repeated.",
+        metavar="PATTERN",
+        repeated=True,
+    )
+    allow_mismatch: bool = option(
+        False, "Start weights anew that have another shape in --init-from, such as a head for other classes."
+    )
+    keep_zeros: bool = option(False, "Take the weights that are 0 in --init-from for pruned ones, and hold them at 0.")
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """With the model that a named data set gets when none is said.
+
+        The options that earlier versions lacked are left out unless they are used: what those made stays the same.
+        """
+        unused: tuple[Any, ...] = (False, [], "auto")
+        values = {n: v for n, v in super().written_out(stored).items() if n not in _LATER or v not in unused}
+        return values | {"model": values["model"] or usual_model(values.get("dataset", ""))}
 
     def check(self) -> None:
         """Require key maps to have the form OLD=NEW, and a file that they apply to."""
@@ -126,5 +176,7 @@ class ModelOptions(Options):
         for rule in self.key_map:
             if "=" not in rule:
                 raise UsageError("--key-map", expected="OLD=NEW", found=repr(rule))
-        if self.key_map and self.init_from is None:
-            raise UsageError("--key-map", expected="--init-from FILE beside it", found="none")
+        for name in ("key_map", *_ADDED):
+            if getattr(self, name) and self.init_from is None:
+                flag = flag_of(self.option_fields()[name])
+                raise UsageError(flag, expected="--init-from FILE beside it", found="none")

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_origin
 
-from causalprune.base.errors import DataError, UsageError, storage_errors
+from causalprune.base.errors import UsageError, storage_errors
+from causalprune.base.files import require_file
 from causalprune.base.options import Options, option_text
 from causalprune.config.run import RUN_STAGES, Setting
 from causalprune.config.sweep_values import Axis
@@ -92,8 +93,7 @@ def _entries(contents: Mapping[str, Any], tables: Mapping[str, Any], file: Path)
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
-    if not file.is_file():
-        raise DataError(f"{file}", expected="a TOML file", found="a directory" if file.is_dir() else "nothing")
+    require_file(file, expected="a TOML file")
     try:
         with storage_errors(file, "read"):
             return tomllib.loads(file.read_text(encoding="utf-8"))

@@ -85,7 +85,7 @@ class Axis:
             name = said.replace("-", "_")
             if name in _OWN:
                 raise UsageError(source, expected=f"{_OWN[name]} for it", found="--vary")
-            if name not in RunConfig().identity_fields():
+            if not getattr(RunConfig.option_fields().get(name), "metadata", {}).get("affects_result"):
                 expected = "an option of run that decides its result, or STAGE.OPTION"
                 raise UsageError(source, expected=expected, found=name)
         settings = tuple(Setting.of(stage, said, v, f"{key}={option_text(v)}", source) for v in values)

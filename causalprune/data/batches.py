@@ -7,8 +7,8 @@ from typing import cast
 
 import torch
 
-from causalprune.base.errors import DataError, MismatchError
-from causalprune.base.runtime import Processes, keyed_seed
+from causalprune.base.compute.runtime import Processes, keyed_seed
+from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.data.augmentation import CropFlip
 from causalprune.data.datasets import DataSet, check_augmentation
 from causalprune.data.images import ImageFiles
@@ -30,6 +30,8 @@ class Batches:
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
         batch_size: Samples per batch; the last batch of an epoch may be smaller.
+        smallest: Least samples that a process can do with, 2 for batch normalization. If the last batch of an epoch
+            has fewer for one of the processes, its samples join the batch before.
         device: Device of the batches. Splits in memory are copied there once, as they are stored.
         seed: Seed of the order and the augmentation.
         shuffle: Whether to draw a new order in each epoch, instead of the order of the split.
@@ -43,8 +45,8 @@ class Batches:
         steps_per_epoch: Number of batches in an epoch.
 
     Raises:
-        UsageError: Features can't be cropped.
-        DataError: The split has no sample.
+        UsageError: Features can't be cropped, or ``batch_size`` is too small for ``smallest``.
+        DataError: The split has no sample, or too few for ``smallest``.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Batches:
         augment: str = "none",
         num_workers: int = 0,
         group: Processes = ALONE,
+        smallest: int = 1,
     ) -> None:
         check_augmentation(augment, data.input_shape)
         self._split = data.split(split)
@@ -69,9 +72,13 @@ class Batches:
         self._normalization = data.normalization.to(self._device)
         target = data.target_normalization
         self._target_normalization = None if target is None else target.to(self._device)
-        self.steps_per_epoch = -(-len(self._split) // batch_size)
-        if self.steps_per_epoch == 0:
+        count = len(self._split)
+        if count == 0:
             raise DataError(f"{split} split", expected="at least one sample", found="none")
+        self.steps_per_epoch = -(-count // batch_size)
+        if smallest > 1:
+            self._require(smallest * group.count, split)
+            self.steps_per_epoch -= 0 < count % batch_size < smallest * group.count
 
     def weight(self, step: int) -> float:
         """Weight n_r·R/n of the mean over this process's part of a batch, in the mean over the R processes.
@@ -84,8 +91,21 @@ class Batches:
         share: int = part.stop - part.start
         return share * self._group.count / length
 
+    def _require(self, samples: int, split: str) -> None:
+        why = "each process needs 2, to normalize by the batch"
+        if self._batch_size < samples:
+            raise UsageError("`batch_size`", expected=f"at least {samples}: {why}", found=f"{self._batch_size}")
+        if len(self._split) < samples:
+            expected = f"at least {samples} samples: {why}"
+            raise DataError(f"{split} split", expected=expected, found=f"{len(self._split)}")
+
     def _batch_length(self, step: int) -> int:
-        return min(self._batch_size, len(self._split) - step * self._batch_size)
+        begin = step * self._batch_size
+        return len(self._split) - begin if step == self.steps_per_epoch - 1 else self._batch_size
+
+    def _indices(self, order: torch.Tensor, step: int) -> torch.Tensor:
+        begin = step * self._batch_size
+        return order[begin : begin + self._batch_length(step)]
 
     def _part(self, step: int) -> slice:
         part = self._group.share(self._batch_length(step))
@@ -123,9 +143,9 @@ class Batches:
         self, epoch: int, steps: range, order: torch.Tensor
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         all_inputs, all_targets = self._split.on(self._device)
-        parts = torch.split(order.to(self._device), self._batch_size)
+        order = order.to(self._device)
         for step in steps:
-            indices = parts[step]
+            indices = self._indices(order, step)
             inputs, targets = all_inputs[indices], all_targets[indices]
             if self._augmentation != "none":
                 generator = _generator(self._seed, "augment", epoch, step)
@@ -136,9 +156,13 @@ class Batches:
 
     def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
-        parts = torch.split(order, self._batch_size)
         jobs = [
-            BatchJob(parts[step], self._augmentation, keyed_seed(self._seed, "augment", epoch, step), self._part(step))
+            BatchJob(
+                self._indices(order, step),
+                self._augmentation,
+                keyed_seed(self._seed, "augment", epoch, step),
+                self._part(step),
+            )
             for step in steps
         ]
         pin = self._device.type == "cuda"

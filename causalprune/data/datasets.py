@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from causalprune.base.errors import DataError, UsageError
-from causalprune.base.options import open_fraction, require
-from causalprune.base.specs import DataSpec, Task
+from causalprune.base.options import one_of, open_fraction, require
+from causalprune.base.specs import CHANNELS, TASKS, DataSpec, Task
 from causalprune.data.names import DATASET_FORMS, DATASETS, Augmentation, check_dataset, dataset_form, is_factory
+from causalprune.data.normalization import Normalization, training_statistics
 from causalprune.data.sources.arrays import read_factory
-from causalprune.data.splits import Normalization, RawData, Split, holdout, training_statistics
+from causalprune.data.splits import RawData, Split, holdout
 
 TEST_FRACTION = 0.2
 """Fraction cut off as the test split of a data set that has none."""
@@ -34,12 +35,14 @@ class DataSet:
         num_outputs: Number of classes, at least 2; 1 for a regression.
         class_names: One per class, in label order; empty for a regression.
         train: Training split, without the validation split.
-        validation: Cut from the published training data by ``spec.validation_fraction`` and ``spec.split_seed``.
+        validation: The published validation split; if there is none, cut from the published training data by
+            ``spec.validation_fraction`` and ``spec.split_seed``.
         test: The published test split; if there is none, 20 % of the data, cut with a fixed seed.
         normalization: Normalization of the inputs, computed from ``train`` alone.
         target_normalization: Normalization of the targets of a regression, likewise; None for a classification.
         augmentation: The training augmentation that ``auto`` stands for.
         fingerprint: SHA-256 of the arrays, or of the names and sizes of the files; independent of the splits.
+        notes: What was decided about the data that the user didn't say, a line each.
     """
 
     spec: DataSpec
@@ -54,6 +57,7 @@ class DataSet:
     target_normalization: Normalization | None
     augmentation: Augmentation
     fingerprint: str
+    notes: tuple[str, ...] = ()
 
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""
@@ -77,7 +81,7 @@ def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
         trust_code: Whether a ``package.module:factory`` may be imported and called.
 
     Raises:
-        UsageError: The name, the fraction or the augmentation can't be used.
+        UsageError: The name, the fraction, the augmentation, the task or the channels can't be used.
         DataError: Data are missing, empty, not finite, constant or too few to split, or a label is out of range.
         CorruptError: A file is damaged, or the data set is user code and ``trust_code`` is False.
         StorageError: A file can't be read or written.
@@ -86,7 +90,10 @@ def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
     kept = _kept.get({})
     if (spec, trust_code) not in kept:
         kept.clear()
-        kept[spec, trust_code] = _load(spec, trust_code=trust_code)
+        data = _load(spec, trust_code=trust_code)
+        # Later stages know the task, and ask for that.
+        for same in (spec, replace(spec, task=data.task)):
+            kept[same, trust_code] = data
     return kept[spec, trust_code]
 
 
@@ -106,23 +113,32 @@ def last_data_kept() -> Iterator[None]:
 def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     require("`dataset`", spec.name, check_dataset)
     require("`validation_fraction`", spec.validation_fraction, open_fraction)
+    require("`channels`", spec.channels, one_of(CHANNELS))
+    require("`task`", spec.task, one_of(TASKS))
     form = dataset_form(spec.name)
     # Sources are imported on demand, because scikit-learn and torchvision take seconds to import.
     if form is None and is_factory(spec.name):
-        raw = read_factory(spec.name, trust_code=trust_code)
+        raw = read_factory(spec, trust_code=trust_code)
     else:
         raw = (DATASET_FORMS.load(form) if form else DATASETS.load(spec.name))(spec)
+        if spec.channels != "auto" and form != "npz:FILE":
+            raise UsageError("`channels`", expected=f"auto for {spec.name}, which isn't an array", found=spec.channels)
+    if spec.task not in ("auto", raw.task):
+        raise UsageError("`task`", expected=f"{raw.task} for {spec.name}", found=spec.task)
     what = f"data set {spec.name}"
     stratify = raw.task == "classification"
-    for name, split in (("training", raw.train), ("test", raw.test)):
+    for name, split in (("training", raw.train), ("validation", raw.validation), ("test", raw.test)):
         if split is not None:
             _check_split(split, raw, f"{what}, {name} split")
     rest, test = raw.train, raw.test
     if test is None:
         kept, cut = holdout(rest.targets, TEST_FRACTION, TEST_SEED, stratify=stratify, part="test")
         rest, test = rest.subset(kept), rest.subset(cut)
-    kept, held = holdout(rest.targets, spec.validation_fraction, spec.split_seed, stratify=stratify, part="validation")
-    train, validation = rest.subset(kept), rest.subset(held)
+    train, validation = rest, raw.validation
+    if validation is None:
+        fraction, seed = spec.validation_fraction, spec.split_seed
+        kept, held = holdout(rest.targets, fraction, seed, stratify=stratify, part="validation")
+        train, validation = rest.subset(kept), rest.subset(held)
     input_shape = tuple(train.inputs.shape[1:]) if isinstance(train.inputs, torch.Tensor) else train.inputs.shape
     check_augmentation(spec.augment, input_shape)
     return DataSet(
@@ -138,6 +154,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
         target_normalization=None if stratify else _target_statistics(train.targets, what),
         augmentation=raw.augmentation,
         fingerprint=raw.fingerprint,
+        notes=raw.notes,
     )
 
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,8 +30,15 @@ THREADED_PIXELS = 96 * 96
 MAX_PROPORTION = 100
 """Largest ratio of the sides; the memory for resizing a longer strip would be unbounded."""
 
+GRAY_MODES = ("1", "L", "LA")
+"""Pillow's modes of images without colors."""
+
 ImageTransform = Callable[["Image", int], "Image"]
 """Takes a decoded image and its position in the batch, and returns the image in the wanted size."""
+
+
+class ColorError(DataError):
+    """An image with colors among images that are read as gray."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +82,7 @@ class ImageFiles:
             (B, C, H, W) uint8.
 
         Raises:
+            ColorError: An image has colors, and C is 1.
             CorruptError: A file can't be decoded; the message names it.
             DataError: A file is missing, has more than 8 bits per channel, or is a long strip.
             StorageError: A file can't be read.
@@ -86,7 +95,7 @@ class ImageFiles:
         def decode(some: list[tuple[int, int]]) -> None:
             for place, index in some:
                 path = self.path(index)
-                image = fit(_open(path, lambda image: _decoded(image, channels)), place)
+                image = fit(_open(path, partial(_decoded, channels=channels, path=path)), place)
                 batch[place] = np.asarray(image).reshape(height, width, channels)
 
         threads = 1 if height * width < THREADED_PIXELS or get_worker_info() else min(len(os.sched_getaffinity(0)), 8)
@@ -105,7 +114,7 @@ def image_header(path: Path) -> tuple[int, int, bool]:
     Raises:
         CausalpruneError: As :meth:`ImageFiles.read`.
     """
-    return _open(path, lambda image: (*image.size, image.mode not in ("1", "L", "LA")))
+    return _open(path, lambda image: (*image.size, image.mode not in GRAY_MODES))
 
 
 def fit_center(image: Image, size: tuple[int, int]) -> Image:
@@ -125,8 +134,11 @@ def fit_center(image: Image, size: tuple[int, int]) -> Image:
     return image.crop((left, top, left + width, top + height))
 
 
-def _decoded(image: Image, channels: int) -> Image:
+def _decoded(image: Image, channels: int, path: Path) -> Image:
     """8-bit gray (1 channel) or RGB (3); an alpha channel is dropped."""
+    if channels == 1 and image.mode not in GRAY_MODES:
+        remedy = "convert it to gray, or the others to colors"
+        raise ColorError(f"image {path}", expected="a gray image, as others are", found="colors", remedy=remedy)
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     converted = image.convert("L" if channels == 1 else "RGB")

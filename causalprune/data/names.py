@@ -27,11 +27,14 @@ DATASETS = Registry(
 )
 """The data sets that have a name; each is a function that takes a DataSpec and returns RawData."""
 
+TABLES = ("breast-cancer", "diabetes")
+"""Those of them whose samples are features; the others hold images."""
+
 DATASET_FORMS = Registry(
     "form of data set",
     {
         "imagefolder:DIR": "causalprune.data.sources.folders:image_folder",
-        "npz:FILE": "causalprune.data.sources.arrays:npz",
+        "npz:FILE": "causalprune.data.sources.npz:npz",
     },
 )
 """The same for data sets that are named by a prefix and their location."""

@@ -1,4 +1,4 @@
-"""The splits of a data set: how they are cut, and the normalization measured on the training split."""
+"""The splits of a data set, and how they are cut."""
 
 from __future__ import annotations
 
@@ -9,16 +9,14 @@ from dataclasses import dataclass, field
 
 import torch
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
-from causalprune.base.runtime import keyed_seed
 from causalprune.base.specs import Task
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation
+from causalprune.data.normalization import Normalization
 
 Inputs = torch.Tensor | ImageFiles
-
-SAMPLED_FILES = 1024
-"""For image files that don't fit in memory, statistics are computed from this many of the training split."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +24,9 @@ class Split:
     """One part of a data set: training, validation or test.
 
     Attributes:
-        inputs: (N, C, H, W) uint8 or float32 images, or (N, F) float32 features, in memory; or image files.
-        targets: (N,) int64 labels, or (N,) float32 values in original units.
+        inputs: (N, C, H, W) uint8 or float images, or (N, F) float features, in memory; or image files. Floats are
+            float32, or float64 where float32 would cost digits.
+        targets: (N,) int64 labels, or (N,) float32 or float64 values in original units.
     """
 
     inputs: Inputs
@@ -52,40 +51,18 @@ class Split:
 
 
 @dataclass(frozen=True, eq=False)
-class Normalization:
-    """z = (x − mean)/std for each channel, feature or target, in the units of the stored values.
-
-    Attributes:
-        mean: (C,) or (F,) float32; (1,) for targets.
-        std: Same shape, positive; 1 where the training split is constant.
-    """
-
-    mean: torch.Tensor
-    std: torch.Tensor
-
-    def to(self, device: torch.device) -> Normalization:
-        """A copy on another device."""
-        return Normalization(self.mean.to(device), self.std.to(device))
-
-    def __call__(self, values: torch.Tensor) -> torch.Tensor:
-        """Normalize (N, C, …) values of any dtype to float32."""
-        shape = (1, -1) + (1,) * (values.ndim - 2)
-        # A copy even of float32 values, because the next line works in place.
-        result = values.to(torch.float32, copy=True)
-        return result.sub_(self.mean.view(shape)).div_(self.std.view(shape))
-
-
-@dataclass(frozen=True, eq=False)
 class RawData:
     """A data set as its source reads it, before the validation split is cut.
 
     Attributes:
-        train: All training samples, including the future validation split.
+        train: All training samples, including the future validation split unless there is one.
         test: The test split, or None to cut it from ``train``.
         class_names: One per class, in label order; empty for a regression.
         fingerprint: SHA-256 of the contents of the data set, or of the names and sizes of its files.
         augmentation: The augmentation that ``auto`` stands for.
         normalization: Published constants, if the literature fixes them.
+        validation: The validation split, or None to cut it from ``train``.
+        notes: What was decided about the data that the user didn't say, a line each.
     """
 
     train: Split
@@ -94,6 +71,8 @@ class RawData:
     fingerprint: str
     augmentation: Augmentation = "none"
     normalization: Normalization | None = None
+    validation: Split | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def task(self) -> Task:
@@ -154,50 +133,19 @@ def _quotas(sizes: torch.Tensor, fraction: float, total: int) -> torch.Tensor:
     return torch.minimum(quota, (sizes - 1).clamp(min=0))
 
 
-def training_statistics(inputs: Inputs) -> Normalization:
-    """Population mean and standard deviation of each channel or feature, computed in float64.
-
-    Args:
-        inputs: Inputs of the training split. For image files, a sample of :data:`SAMPLED_FILES` is decoded.
-
-    Returns:
-        Mean and standard deviation, float32; the standard deviation is 1 where all values are equal, as in
-        scikit-learn's ``StandardScaler``.
-    """
-    if isinstance(inputs, ImageFiles):
-        inputs = inputs.read(spread(len(inputs), SAMPLED_FILES))
-    if inputs.dtype == torch.uint8:
-        return _byte_statistics(inputs)
-    axes = [axis for axis in range(inputs.ndim) if axis != 1]
-    values = inputs.double()
-    constant = values.amax(axes) == values.amin(axes)
-    std, mean = torch.std_mean(values, axes, correction=0)
-    return Normalization(mean.float(), torch.where(constant, 1.0, std).float())
-
-
-def spread(count: int, wanted: int) -> torch.Tensor:
-    """Up to ``wanted`` indices, int64, spread evenly over ``count``."""
-    wanted = min(count, wanted)
-    return torch.arange(wanted) * count // wanted
-
-
-def _byte_statistics(images: torch.Tensor) -> Normalization:
-    # Histograms make the sums exact and need no float copy of the images.
-    levels = torch.arange(256, dtype=torch.float64)
-    means, stds = [], []
-    for channel in images.unbind(1):
-        shares = torch.bincount(channel.reshape(-1), minlength=256).double() / channel.numel()
-        mean = (shares * levels).sum()
-        means.append(mean)
-        stds.append((shares * (levels - mean) ** 2).sum().sqrt() if (shares > 0).sum() > 1 else torch.ones_like(mean))
-    return Normalization(torch.stack(means).float(), torch.stack(stds).float())
-
-
 def data_in_memory(
-    train: Split, test: Split | None, class_names: tuple[str, ...], augmentation: Augmentation = "none"
+    train: Split,
+    test: Split | None,
+    class_names: tuple[str, ...],
+    augmentation: Augmentation = "none",
+    *,
+    validation: Split | None = None,
+    notes: tuple[str, ...] = (),
 ) -> RawData:
     """A data set of splits in memory; its fingerprint covers names, dtypes, shapes, bytes and the class names."""
     splits = {"": train} if test is None else {"_train": train, "_test": test}
+    if validation is not None:
+        splits["_validation"] = validation
     tensors: dict[str, torch.Tensor] = {}
     for name, split in splits.items():
         assert isinstance(split.inputs, torch.Tensor)
@@ -206,4 +154,5 @@ def data_in_memory(
     digest = hashlib.sha256(json.dumps([header, class_names]).encode())
     for tensor in tensors.values():
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
-    return RawData(train, test, class_names, digest.hexdigest(), augmentation)
+    fingerprint = digest.hexdigest()
+    return RawData(train, test, class_names, fingerprint, augmentation, validation=validation, notes=notes)

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from causalprune.base.errors import CorruptError, DataError, NewerFormatError, storage_errors
-from causalprune.base.files import write_atomic
+from causalprune.base.files import require_file, write_atomic
 from causalprune.base.json_files import sha256_file
+from causalprune.base.paths import utf8_path
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.parameters import ParameterIndex
 
@@ -35,6 +36,8 @@ _METADATA_KEY = "causalprune"
 _PLAIN: dict[str, type] = dict.fromkeys(("config", "inputs", "position", "metrics", "versions"), dict)
 _PLAIN |= dict.fromkeys(("stage", "data_fingerprint", "identity", "digest"), str)
 """Fields of :class:`CheckpointInfo` that the header holds unchanged, with their types."""
+_OPTIONAL: dict[str, type] = {"ancestors": list, "sources": dict}
+"""Those that the header has only if they aren't empty; version 0.1 didn't know them."""
 PREFIXES = ("mask/", "optimizer/", "best/", "pending/")
 """Prefixes of the names of all tensors but the weights."""
 
@@ -57,6 +60,12 @@ class CheckpointInfo:
         kept: Number of unpruned elements of each prunable parameter.
         versions: Versions of the software that wrote it.
         digest: SHA-256 over all tensors.
+        ancestors: Hashes, by :meth:`ParameterIndex.digest`, of the weights of all checkpoints from which it was made.
+        sources: Hashes of the user's code and data files that it was made with, by what they are; see
+            :mod:`causalprune.commands.provenance.sources`.
+        checksum: SHA-256 over the description as it was read; equal for equal files.
+        classes: What each output of a classifier stands for, in their order; empty for a regression, and in files of
+            versions that didn't write it.
     """
 
     stage: str
@@ -72,6 +81,10 @@ class CheckpointInfo:
     kept: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     digest: str = ""
+    ancestors: list[str] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
+    checksum: str = field(default="", compare=False)
 
     @property
     def sparsity(self) -> float:
@@ -87,7 +100,9 @@ class CheckpointInfo:
             "data": self.data.to_json(),
             "parameters": self.index.to_json(),
             "kept": self.kept,
+            **({"classes": list(self.classes)} if self.classes else {}),
             **{name: getattr(self, name) for name in _PLAIN},
+            **{name: getattr(self, name) for name in _OPTIONAL if getattr(self, name)},
         }
 
 
@@ -108,6 +123,11 @@ class Checkpoint:
     mask: Mask | None = None
     extra: dict[str, torch.Tensor] = field(default_factory=dict)
     sha256: str = ""
+
+    @property
+    def weights_digest(self) -> str:
+        """Hash of its prunable weights."""
+        return self.info.index.digest(self.weights)
 
 
 def software_versions() -> dict[str, str]:
@@ -219,21 +239,30 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
                 found=f"version {value['format_version']}",
                 remedy="install a newer causalprune",
             )
-        if value.pop("checksum") != _checksum(value):
+        checksum = value.pop("checksum")
+        if checksum != _checksum(value):
             raise ValueError("that doesn't match its checksum")
         index = ParameterIndex.from_json(value["parameters"], source)
         kept = {e.name: int(value["kept"][e.name]) for e in index}
         if not all(0 <= kept[e.name] <= e.size for e in index):
             raise ValueError("more kept weights than there are")
-        for name, kind in _PLAIN.items():
-            if not isinstance(value[name], kind):
+        others = {name: value[name] for name in _PLAIN} | {n: value[n] for n in _OPTIONAL if n in value}
+        for name, kind in (_PLAIN | _OPTIONAL).items():
+            if name in others and not isinstance(others[name], kind):
                 raise ValueError(f"a malformed {name}")
+        classes = value.get("classes", [])
+        model = ModelSpec.from_json(value["model"], source)
+        named = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not named or len(classes) not in (0, model.num_outputs):
+            raise ValueError("malformed classes")
         return CheckpointInfo(
-            model=ModelSpec.from_json(value["model"], source),
+            model=model,
             data=DataSpec.from_json(value["data"], source),
             index=index,
             kept=kept,
-            **{name: value[name] for name in _PLAIN},
+            checksum=checksum,
+            classes=tuple(classes),
+            **others,
         )
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise CorruptError(
@@ -252,8 +281,8 @@ def load_tensors(path: Path) -> dict[str, torch.Tensor]:
     """
     from safetensors.torch import load_file
 
-    with _reading_safetensors(path):
-        tensors: dict[str, torch.Tensor] = load_file(path)
+    with _reading_safetensors(path), utf8_path(path) as name:
+        tensors: dict[str, torch.Tensor] = load_file(name)
     for name, tensor in tensors.items():
         if tensor.is_complex() or str(tensor.dtype).endswith("_x2"):
             raise CorruptError(f"{name} in {path}", expected="real numbers", found=str(tensor.dtype))
@@ -265,14 +294,9 @@ def _reading_safetensors(path: Path, *, remedy: str = "") -> Iterator[None]:
     """Turn errors of safetensors, which checks a file before it allocates anything, into errors of causalprune."""
     from safetensors import SafetensorError
 
-    if not path.exists():
-        raise DataError(f"{path}", expected="a checkpoint", found="nothing", remedy=remedy)
-    if path.is_dir():
-        raise DataError(f"{path}", expected="a checkpoint file", found="a directory", remedy=remedy)
+    if require_file(path, expected="a checkpoint", remedy=remedy).st_size == 0:
+        raise DataError(f"{path}", expected="a checkpoint", found="an empty file", remedy=remedy)
     with storage_errors(path, "read"):
-        with path.open("rb") as file:
-            if not file.read(1):
-                raise DataError(f"{path}", expected="a checkpoint", found="an empty file", remedy=remedy)
         try:
             yield
         except SafetensorError as error:

@@ -12,7 +12,9 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import MismatchError
+from causalprune.models.extra_state import is_extra_state
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.wrappers import named_modules, named_parameters
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,19 @@ class Mask:
     def all(cls, index: ParameterIndex) -> Mask:
         """The mask of a dense network, which keeps everything."""
         return cls(index, torch.ones(index.total, dtype=torch.bool))
+
+    @classmethod
+    def of_model(cls, model: nn.Module, index: ParameterIndex) -> Mask:
+        """The mask that ``torch.nn.utils.prune`` has put into a model; one that keeps everything if there is none."""
+        mask = cls.all(index)
+        buffers = {
+            f"{prefix}.weight_orig" if prefix else "weight_orig": module._buffers.get("weight_mask")
+            for prefix, module in named_modules(model)
+        }
+        for name, keep in mask.tensors().items():
+            if (found := buffers.get(name)) is not None:
+                keep.copy_(found != 0)
+        return cls(index, mask.keep)
 
     @classmethod
     def from_tensors(cls, index: ParameterIndex, tensors: Mapping[str, torch.Tensor]) -> Mask:
@@ -137,7 +152,7 @@ class Mask:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
         """
         held: list[tuple[nn.Parameter, torch.Tensor]] = []
-        parameters = dict(model.named_parameters(remove_duplicate=False))
+        parameters = named_parameters(model)
         for entry in self.index:
             parameter = parameters.get(entry.name)
             if parameter is None or tuple(parameter.shape) != entry.shape:
@@ -206,7 +221,7 @@ def rewind(model: nn.Module, weights: Mapping[str, torch.Tensor], mask: Mask) ->
                 remedy="name a checkpoint of the same model",
             )
     for name, tensor in weights.items():
-        if tensor.shape != own[name].shape:
+        if tensor.shape != own[name].shape and not is_extra_state(name):
             raise MismatchError(
                 f"{name} to rewind to",
                 expected=f"shape {tuple(own[name].shape)}",

@@ -1,12 +1,16 @@
-"""Temporary evaluation mode, and the state of batch normalization."""
+"""Temporary evaluation mode, dropout, and the state of batch normalization."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
+
+_STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
+"""Classes of torchvision and timm, which may not be installed, and take a second to import."""
 
 
 @contextmanager
@@ -22,17 +26,57 @@ def evaluation_mode(*models: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+def disable_dropout(model: nn.Module) -> None:
+    """Switch off the dropout of layers that are known to have it; everything else keeps its mode.
+
+    ``nn.Dropout`` and its kin, ``nn.RReLU`` and stochastic depth (also timm's) go into evaluation mode; recurrent
+    layers and attention, also within encoder and decoder layers, get a probability of 0. What a network does by itself,
+    by ``functional.dropout`` or by adding noise, goes on.
+    """
+    for module in model.modules():
+        if isinstance(module, (_DropoutNd, nn.RReLU)) or type(module).__name__ in _STOCHASTIC_DEPTH:
+            module.eval()
+        elif isinstance(module, (nn.RNNBase, nn.MultiheadAttention)):
+            module.dropout = 0.0
+
+
+def averaging_layers(model: nn.Module) -> list[nn.Module]:
+    """The layers whose averages :func:`frozen_batch_statistics` can leave alone: PyTorch's batch normalizations.
+
+    Not those of derived classes, which may do something else with their averages.
+    """
+    own = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+    return [module for module in model.modules() if type(module) in own]
+
+
 @contextmanager
-def frozen_batch_statistics(model: nn.Module) -> Iterator[None]:
-    """Normalize by the statistics of the batch, as in training, without updating the running averages."""
-    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    for layer in layers:
-        layer.track_running_stats = False
+def frozen_batch_statistics(layers: Iterable[nn.Module]) -> Iterator[None]:
+    """Normalize by the statistics of the batch, as in training, without updating the running averages.
+
+    Args:
+        layers: See :func:`averaging_layers`.
+    """
+    changed = [layer for layer in layers if layer.training and layer.track_running_stats]
+    for layer in changed:
+        layer.track_running_stats = False  # type: ignore[assignment]
     try:
         yield
     finally:
-        for layer in layers:
-            layer.track_running_stats = True
+        for layer in changed:
+            layer.track_running_stats = True  # type: ignore[assignment]
+
+
+def least_batch(model: nn.Module, *, training: bool) -> int:
+    """Samples that a batch must have: 2 if a batch normalization uses the statistics of the batch, else 1.
+
+    Args:
+        model: The network; its modes are put back.
+        training: Whether it is for training mode.
+    """
+    with evaluation_mode(model):
+        model.train(training)
+        layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+        return 2 if any(layer.training or layer.running_mean is None for layer in layers) else 1
 
 
 def reset_batchnorm(model: nn.Module) -> None:

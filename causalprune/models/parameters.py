@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.progress import logger
 
 if TYPE_CHECKING:
     import torch
@@ -55,8 +56,10 @@ class ParameterEntry:
 
     @property
     def layer(self) -> str:
-        """Name of the module that owns the tensor, such as ``"conv1"``."""
-        return self.name.rpartition(".")[0]
+        """Name of the layer whose weight it is, such as ``"conv1"``."""
+        # The original of a parametrized weight is two modules below its layer.
+        owner, _, _ = self.name.rpartition(".")
+        return f".{owner}".removesuffix(".parametrizations.weight").removeprefix(".")
 
 
 @dataclass(frozen=True)
@@ -72,31 +75,37 @@ class ParameterIndex:
     def from_model(cls, model: nn.Module) -> ParameterIndex:
         """List the weights of all Linear and Conv layers; biases and normalization parameters are not prunable.
 
+        Names are those without the wrappers of ``torch.compile`` and DataParallel; of a weight that is computed from
+        another tensor, as under ``torch.nn.utils.prune``, that of the tensor (:func:`prunable_weights`).
+
         Raises:
             DataError: The model has no such layer.
         """
-        from torch import nn
         from torch.nn.modules.conv import _ConvTransposeNd
 
-        prunable = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _ConvTransposeNd)
+        from causalprune.models.wrappers import prunable_weights
+
         entries: list[ParameterEntry] = []
         seen: set[int] = set()
         offset = 0
-        for module_name, module in model.named_modules():
-            if not isinstance(module, prunable) or id(module.weight) in seen:
+        weights, computed = prunable_weights(model)
+        for name, weight, layer in weights:
+            if id(weight) in seen:
                 continue
-            seen.add(id(module.weight))
-            name = f"{module_name}.weight" if module_name else "weight"
-            axis = 1 if isinstance(module, _ConvTransposeNd) else 0
-            entries.append(ParameterEntry(name, tuple(module.weight.shape), offset, axis))
+            seen.add(id(weight))
+            axis = 1 if isinstance(layer, _ConvTransposeNd) else 0
+            entries.append(ParameterEntry(name, tuple(weight.shape), offset, axis))
             offset = entries[-1].stop
         if not entries:
             raise DataError(
                 f"model {type(model).__name__}",
                 expected="at least one Linear or Conv layer to prune",
-                found="none",
+                found="weights computed from other tensors, which can't be pruned" if computed else "none",
                 remedy="use another model",
             )
+        if computed:
+            count = f"layer {computed[0]}" if len(computed) == 1 else f"{len(computed)} layers such as {computed[0]}"
+            logger.warning("%s can't be pruned: the weight is computed from other tensors", count)
         return cls(tuple(entries))
 
     @cached_property
@@ -180,6 +189,20 @@ class ParameterIndex:
         for entry in self.entries:
             flat[entry.offset : entry.stop].copy_(tensors[entry.name].detach().reshape(-1))
         return flat
+
+    def digest(self, tensors: Mapping[str, torch.Tensor]) -> str:
+        """SHA-256 over the named tensors as float32, in this order: equal for equal weights, whatever file has them.
+
+        Args:
+            tensors: As for :meth:`flatten`. A zero counts the same whatever its sign.
+        """
+        import torch
+
+        digest = hashlib.sha256(self.fingerprint.encode())
+        for entry in self.entries:
+            values = tensors[entry.name].detach().to("cpu", torch.float32) + 0.0
+            digest.update(values.contiguous().numpy().reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
 
     def split(self, flat: torch.Tensor) -> dict[str, torch.Tensor]:
         """Views of a (P,) vector by parameter name, each in the parameter's shape."""

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.errors import CorruptError, MismatchError, UsageError
+from causalprune.base.errors import CorruptError, MismatchError, UsageError, translate
 from causalprune.base.registry import call_with
 from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module
+from causalprune.models.extra_state import carry_extra_state
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.names import MODELS, check_model_name
+from causalprune.models.wrappers import uncompiled
 
 
 def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Module:
@@ -69,7 +71,9 @@ def rebuild_model(
                 shapes = {key: value.shape for key, value in _build(factory, spec).state_dict().items()}
         except (UsageError, RuntimeError, OverflowError, ValueError) as error:
             found = f"{error}".splitlines()[0][:150]
-            raise CorruptError(source, expected=f"a model {name} that can be built", found=found) from error
+            raise translate(error) or CorruptError(
+                source, expected=f"a model {name} that can be built", found=found
+            ) from error
         if shapes != {key: value.shape for key, value in weights.items()}:
             raise MismatchError(
                 source, expected=f"the weights of {name}", found="others", remedy="use the file that a stage wrote"
@@ -114,6 +118,9 @@ def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...],
         model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
     if not isinstance(model, nn.Module):
         raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
+    # A wrapper would rename every tensor; training compiles the network itself if it is told to.
+    model = uncompiled(model)
+    carry_extra_state(model, f"`model` {name}")
     return model
 
 
@@ -123,7 +130,7 @@ def _user_errors(name: str, expected: str) -> Iterator[None]:
         yield
     except (Exception, SystemExit) as error:
         found = f"{type(error).__name__}: {error}"
-        raise UsageError(f"`model` {name}", expected=expected, found=found) from error
+        raise translate(error) or UsageError(f"`model` {name}", expected=expected, found=found) from error
 
 
 def _check_output(model: nn.Module, spec: ModelSpec) -> None:
@@ -133,7 +140,7 @@ def _check_output(model: nn.Module, spec: ModelSpec) -> None:
             output = model(torch.zeros(2, *spec.input_shape))
     except Exception as error:
         shape = "×".join(map(str, spec.input_shape))
-        raise UsageError(
+        raise translate(error) or UsageError(
             f"model {spec.name}", expected=f"a network that takes {shape}", found=f"{error}"[:150]
         ) from error
     if not isinstance(output, torch.Tensor) or output.shape != (2, spec.num_outputs):

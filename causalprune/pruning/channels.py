@@ -13,14 +13,21 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from causalprune.base.errors import MismatchError, UsageError
-from causalprune.base.specs import ModelSpec
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.groups import groups_per_tensor
 
-_Layer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+PrunableLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+"""The layers that torch-pruning takes units from."""
 
-_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, KeyError, AssertionError, ZeroDivisionError)
-"""What torch-pruning raises on a network that it can't follow."""
+FAILURES = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    AssertionError,
+    ZeroDivisionError,
+)
+"""What torch-pruning raises on a network that it can't follow, and a network whose code doesn't fit what is left."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +80,14 @@ class ChannelGraph:
         self._numbers = {layer: number for number, layer in enumerate(self._layers)}
         inputs = probes(model, input_shape)[:1]
         try:
-            # Its guesses need no warnings: the network is compared with the original after a removal.
+            # Its guesses need no warnings: :mod:`causalprune.pruning.removable` tries them.
             with warnings.catch_warnings(action="ignore", category=UserWarning):
                 self._graph = torch_pruning.DependencyGraph().build_dependency(model, inputs, verbose=False)
-        except _FAILURES as error:
+        except FAILURES as error:
             raise MismatchError(
                 f"{wanted_by} of {type(model).__name__}",
                 expected="a network whose channels torch-pruning can follow",
-                found=str(error).splitlines()[0] if str(error) else type(error).__name__,
+                found=reason(error),
                 remedy="do without it",
             ) from error
 
@@ -105,7 +112,7 @@ class ChannelGraph:
             number: Number of its weight in the parameter index.
         """
         layer = self._layers[number]
-        if not isinstance(layer, _Layer):
+        if not isinstance(layer, PrunableLayer):
             return None
         units = list(range(_units(layer)))
         # One unit first: where many layers are joined, as in some transformers, all units would take minutes.
@@ -128,7 +135,7 @@ class ChannelGraph:
         consumers: dict[nn.Module, list[torch.Tensor]] = {}
         for position, item in enumerate(group):
             module, consumes = item.dep.target.module, "in_channels" in item.dep.handler.__name__
-            if isinstance(module, _Layer):
+            if isinstance(module, PrunableLayer):
                 if getattr(module, "groups", 1) != 1 and not _is_depthwise(module):
                     return None
                 if consumes and position > 0:
@@ -157,6 +164,11 @@ class ChannelGraph:
             return self._graph.get_pruning_group(layer, prune, idxs=units)
 
 
+def reason(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
+
+
 def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...]) -> int:
     """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs."""
     called: list[int] = []
@@ -174,7 +186,7 @@ def probes(model: nn.Module, input_shape: tuple[int, ...], count: int = 4) -> to
     return torch.randn(count, *input_shape, generator=generator).to(next(model.parameters()).device)
 
 
-def _is_depthwise(layer: _Layer) -> bool:
+def _is_depthwise(layer: PrunableLayer) -> bool:
     """Whether a layer is a convolution that computes each channel from one channel."""
     return not isinstance(layer, nn.Linear) and layer.groups == layer.in_channels == layer.out_channels
 
@@ -191,32 +203,3 @@ def _by_channel(item: Any, count: int) -> torch.Tensor | None:
     if not torch.equal(torch.bincount(roots, minlength=count), torch.full((count,), len(roots) // count)):
         return None
     return columns[torch.argsort(roots, stable=True)].view(count, -1)
-
-
-def prunable_producers(
-    granularity: str, model: nn.Module, index: ParameterIndex, spec: ModelSpec
-) -> list[tuple[int, ...]] | None:
-    """The layers whose filters, neurons or channels may be pruned; layers that produce the same channels are one item.
-
-    Raises:
-        UsageError: A library is missing.
-        MismatchError: The network has no such layer.
-    """
-    shape = spec.input_shape
-    if granularity == "channel":
-        graph = ChannelGraph(model.eval(), index, shape, wanted_by="`granularity=channel`")
-        producers = [channels.producers for channels in graph]
-    elif granularity in ("filter", "neuron"):
-        groups_per_tensor(index, granularity)
-        outputs = last_layer(model.eval(), index, shape)
-        producers = [(number,) for number in range(len(index)) if number != outputs]
-    else:
-        return None
-    if not producers:
-        raise MismatchError(
-            f"`granularity={granularity}`",
-            expected=f"a network with a {granularity} that can be pruned",
-            found=f"outputs only in {spec.name}",
-            remedy="use `granularity=parameter`",
-        )
-    return producers

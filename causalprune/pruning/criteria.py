@@ -11,9 +11,9 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError
+from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
+from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, MeasuredLayers, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.groups import group_ids
 from causalprune.pruning.names import CRITERIA, added_criteria, check_criterion
@@ -143,7 +143,7 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
     except CausalpruneError:
         raise
     except Exception as error:  # another package's code may fail in any way
-        raise DataError(
+        raise translate(error) or DataError(
             who,
             expected="scores",
             found=f"that its own code raised {type(error).__name__}: {error}",
@@ -167,6 +167,7 @@ def read_inputs(
     fit: Fit | None,
     *,
     max_bytes: int,
+    layers: MeasuredLayers | None = None,
     project: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.bool_]] | None = None,
     ridge: float = CriterionInputs.ridge,
     seed: int = 0,
@@ -180,6 +181,7 @@ def read_inputs(
         reader: A recording of these parameters.
         fit: A fit to this recording.
         max_bytes: Largest gradient matrix to hold in memory; a larger one is read from the store in each pass.
+        layers: See :class:`CriterionInputs`.
         project: See :class:`CriterionInputs`.
         ridge: See :class:`CriterionInputs`.
         seed: See :class:`CriterionInputs`.
@@ -206,7 +208,7 @@ def read_inputs(
             )
         if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, lr.tolist()):
             values["learning_rate"] = float(lr[0])
-    return CriterionInputs(theta=theta, project=project, ridge=ridge, seed=seed, **values)
+    return CriterionInputs(theta=theta, layers=layers, project=project, ridge=ridge, seed=seed, **values)
 
 
 def _expand(

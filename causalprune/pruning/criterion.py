@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.gradients import GradientMatrix
 from causalprune.trajectory.steps import UpdateRule
+
+if TYPE_CHECKING:
+    from causalprune.pruning.layer_statistics import LayerStatistics
 
 Vector = npt.NDArray[np.floating]
 
@@ -43,6 +48,7 @@ NEEDS: dict[str, Need] = {
     "dual_correlation": Need("the KKT scores of a fit", "run fit-gamma first"),
     "mean_squared_gradient": _GRADIENTS,
     "gradients": _GRADIENTS,
+    "layers": Need("the second moments of the layers", "use it with the data set at hand"),
     "project": Need("the number of weights to keep", "use it with apply-mask `sparsity`"),
     "learning_rate": Need(
         "a same-batch recording of plain SGD without weight decay, at one learning rate and stride 1",
@@ -51,6 +57,21 @@ NEEDS: dict[str, Need] = {
     ),
 }
 """Everything that a criterion may need, by the field of :class:`CriterionInputs` that holds it."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredLayers:
+    """What was measured of the layers of a network.
+
+    Attributes:
+        index: The prunable parameters.
+        keep: (P,) bool, the mask so far.
+        statistics: By the name of the weight; see :mod:`causalprune.pruning.layer_statistics`.
+    """
+
+    index: ParameterIndex
+    keep: npt.NDArray[np.bool_]
+    statistics: Mapping[str, LayerStatistics]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +88,7 @@ class CriterionInputs:
         mean_squared_gradient: (P,) mean over the recorded steps of g², see
             :func:`causalprune.pruning.gradients.mean_squared_gradient`.
         gradients: The recorded minibatch gradients.
+        layers: Second moments of the inputs and of the output gradients of each layer.
         project: Takes (P,) finite scores and returns the (P,) bool mask that the selection makes of them: the
             projection onto the supports that sparsity, scope and granularity allow.
         learning_rate: η of a recording in which γ = −1/η + h/2.
@@ -83,6 +105,7 @@ class CriterionInputs:
     dual_correlation: Vector | None = None
     mean_squared_gradient: Vector | None = None
     gradients: GradientMatrix | None = None
+    layers: MeasuredLayers | None = None
     project: Callable[[Vector], npt.NDArray[np.bool_]] | None = None
     learning_rate: float | None = None
     ridge: float = 0.01
@@ -167,6 +190,11 @@ class Criterion:
             raise UsageError(
                 f"needs of criterion {self.name}", expected="some of " + ", ".join(NEEDS), found=", ".join(unknown)
             )
+
+    @property
+    def reads_recording(self) -> bool:
+        """Whether it needs anything that only a recording or its fit has."""
+        return bool(self.needs - {"layers", "project"})
 
     def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
         """The first need that a recording can't serve, whatever is fitted to it, and why; None if there is none.

@@ -252,14 +252,19 @@ def choose_groups(groups: Groups, tensors: Sequence[int], count: int) -> tuple[n
     return groups.members(chosen), sorted(guarded)
 
 
-def zero_groups(groups: Groups) -> tuple[npt.NDArray[np.bool_], int, list[int]]:
+def zero_groups(groups: Groups, tensors: Sequence[int]) -> tuple[npt.NDArray[np.bool_], int, list[int]]:
     """Choose the groups whose mean score is zero, except the best group of a tensor that would be emptied.
+
+    Args:
+        groups: The ranked groups.
+        tensors: Numbers of the tensors to choose from.
 
     Returns:
         The parameters to prune, (P,) bool; their number without the guard; the numbers of the tensors that the guard
         kept from being emptied.
     """
-    zero = groups.order[groups.score[groups.order] == 0]
+    order = groups.order[np.isin(groups.tensor[groups.order], tensors)]
+    zero = order[groups.score[order] == 0]
     best = groups.best_of_tensors()
     guarded = {t for t, g in best.items() if g in zero}
     chosen = zero[~np.isin(zero, [best[t] for t in guarded])]

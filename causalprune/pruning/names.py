@@ -18,6 +18,7 @@ CRITERIA = Registry(
         "fisher": "causalprune.pruning.criteria:FISHER",
         "obd": "causalprune.pruning.criteria:OBD",
         "chita": "causalprune.pruning.chita:CHITA",
+        "surgeon": "causalprune.pruning.surgeon:SURGEON",
     },
 )
 """The built-in criteria, each a :class:`causalprune.pruning.criterion.Criterion`."""

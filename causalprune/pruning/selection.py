@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy.typing as npt
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.base.options import at_least, fraction, one_of, require
 from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import Keys, choose_groups, group, highest, lowest, rank, zero_groups
 from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES, SPARSITY_SCHEDULES
@@ -28,12 +29,21 @@ class Selection:
         newly_pruned: Number of parameters that this selection pruned.
         guarded: Names of the tensors that the layer-collapse guard kept from being emptied; they keep their best weight
             (or group).
+        candidates: Number of parameters of the tensors that aren't frozen, pruned ones included.
+        num_pruned: How many of these are pruned now.
     """
 
     mask: Mask
     target: int
     newly_pruned: int
     guarded: tuple[str, ...]
+    candidates: int
+    num_pruned: int
+
+    @property
+    def sparsity(self) -> float:
+        """Fraction of the candidates that are pruned."""
+        return self.num_pruned / self.candidates
 
 
 def select(
@@ -44,12 +54,13 @@ def select(
     scope: str = "global",
     granularity: str = "parameter",
     producers: Sequence[Sequence[int]] | None = None,
+    frozen: Collection[str] = (),
 ) -> Selection:
     """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
 
     The target is round(S·P) parameters, with halves rounded to even as in ``torch.nn.utils.prune``. Parameters that
     were pruned before count toward it and stay pruned; their scores are ignored. Among equal scores, the lower index
-    is pruned first.
+    is pruned first. Frozen tensors are left as they are and don't count: P is the number of all other parameters.
 
     No layer is emptied: each keeps its best weight, and the next-lowest weight of another layer is pruned instead, so
     the target is met as long as layers have more than one weight. With ``scope="layer"``, round(S·size) weights of each
@@ -69,12 +80,14 @@ def select(
         granularity: ``parameter``, ``filter`` (or ``neuron``), ``channel`` or ``layer``.
         producers: For filters, neurons and channels: the numbers of the tensors whose units are pruned together, for
             all units that may be pruned. By default, the units of each tensor are pruned by themselves; ``channel``
-            needs the producers of a :class:`causalprune.pruning.channels.ChannelGraph`.
+            needs the producers of a :class:`causalprune.pruning.channels.ChannelGraph`. Units that are pruned together
+            with those of a frozen tensor aren't pruned.
+        frozen: Names of tensors that aren't pruned.
 
     Raises:
         UsageError: A value outside its range.
-        MismatchError: The number of scores isn't P.
-        DataError: Scores that aren't finite, or everything is pruned already.
+        MismatchError: The number of scores isn't that of the prunable parameters.
+        DataError: Scores that aren't finite; everything is pruned already, or frozen.
     """
     require("`sparsity`", sparsity, fraction)
     require("`scope`", scope, one_of(SCOPES))
@@ -83,18 +96,19 @@ def select(
         raise UsageError(
             "`granularity=layer`", expected="`scope=global`, which ranks the layers", found="`scope=layer`"
         )
-    kept = _checked(scores, mask)
+    free, producers = _candidates(mask.index, producers, frozen)
+    kept = _checked(scores, mask, free)
     entries = mask.index.entries
-    spans: Sequence[Sequence[int]] = [range(len(entries))]
+    spans: Sequence[Sequence[int]] = [free]
     if scope == "layer":
-        spans = [range(n, n + 1) for n in range(len(entries))] if producers is None else producers
+        spans = [[n] for n in free] if producers is None else producers
     targets = [round(sparsity * sum(entries[n].size for n in span)) for span in spans]
 
     pruned = np.zeros(mask.index.total, dtype=bool)
     guarded: list[str] = []
     groups = None if granularity == "parameter" else group(scores.keys, mask, granularity, producers)
     for span, target in zip(spans, targets, strict=True):
-        count = target - sum(int(np.count_nonzero(~kept[entries[n].offset : entries[n].stop])) for n in span)
+        count = target - sum(_num_pruned(kept, entries[n]) for n in span)
         if count <= 0:
             continue
         if groups is None:
@@ -108,11 +122,16 @@ def select(
             chosen, emptied = choose_groups(groups, span, count)
             pruned |= chosen
             guarded += [entries[n].name for n in emptied]
-    return _selection(mask, pruned, sum(targets), guarded)
+    return _selection(mask, free, pruned, sum(targets), guarded)
 
 
 def select_zero(
-    scores: Scores, mask: Mask, *, granularity: str = "parameter", producers: Sequence[Sequence[int]] | None = None
+    scores: Scores,
+    mask: Mask,
+    *,
+    granularity: str = "parameter",
+    producers: Sequence[Sequence[int]] | None = None,
+    frozen: Collection[str] = (),
 ) -> Selection:
     """Prune every parameter with γ_k = 0 in all lags: the rule of the paper.
 
@@ -123,16 +142,19 @@ def select_zero(
         mask: The mask so far.
         granularity: Groups larger than a parameter are pruned when the γ of all their kept members is zero.
         producers: See :func:`select`.
+        frozen: Names of tensors that aren't pruned.
 
     Raises:
         UsageError: An unknown granularity.
-        MismatchError: The number of scores isn't P.
-        DataError: Scores that aren't finite, or everything is pruned already.
+        MismatchError: The number of scores isn't that of the prunable parameters.
+        DataError: Scores that aren't finite; everything is pruned already, or frozen.
     """
-    kept = _checked(scores, mask)
+    free, producers = _candidates(mask.index, producers, frozen)
+    kept = _checked(scores, mask, free)
+    before = sum(_num_pruned(mask.numpy(), mask.index.entries[n]) for n in free)
     if granularity == "parameter":
         pruned = kept & (scores.primary == 0)
-        target = mask.num_pruned + int(np.count_nonzero(pruned))
+        target = before + int(np.count_nonzero(pruned))
         emptied = []
         for number, entry in enumerate(mask.index):
             part = slice(entry.offset, entry.stop)
@@ -141,9 +163,9 @@ def select_zero(
                 pruned[entry.offset + highest([key[part] for key in scores.keys], kept[part])] = False
     else:
         groups = group(scores.keys, mask, granularity, producers)
-        pruned, target, emptied = zero_groups(groups)
-        target += mask.num_pruned
-    return _selection(mask, pruned, target, [mask.index.entries[i].name for i in emptied])
+        pruned, target, emptied = zero_groups(groups, free)
+        target += before
+    return _selection(mask, free, pruned, target, [mask.index.entries[i].name for i in emptied])
 
 
 def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], count: int) -> tuple[Bools, list[int]]:
@@ -168,17 +190,39 @@ def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], c
     return chosen, [n for n, position in best.items() if count > available or rank(keys, position) < last]
 
 
-def _checked(scores: Scores, mask: Mask) -> Bools:
-    """Check scores and mask, and return the kept parameters."""
+def _candidates(
+    index: ParameterIndex, producers: Sequence[Sequence[int]] | None, frozen: Collection[str]
+) -> tuple[list[int], list[Sequence[int]] | None]:
+    """The numbers of the tensors that aren't frozen, and the producers without those that have a frozen one."""
+    free = [number for number, entry in enumerate(index) if entry.name not in frozen]
+    chosen = None if producers is None else [family for family in producers if all(n in free for n in family)]
+    if not free or (producers and not chosen):
+        raise DataError(
+            "mask",
+            expected="weights to prune that aren't frozen",
+            found="none" if free else "every prunable weight frozen",
+            remedy="train them first, or pass `prune_frozen`",
+        )
+    return free, chosen
+
+
+def _num_pruned(kept: Bools, entry: ParameterEntry) -> int:
+    return int(np.count_nonzero(~kept[entry.offset : entry.stop]))
+
+
+def _checked(scores: Scores, mask: Mask, free: Sequence[int]) -> Bools:
+    """Check scores and mask, and return the kept parameters of the tensors that aren't frozen."""
     if scores.primary.shape != (mask.index.total,):
         raise MismatchError(
             "scores", expected=f"{mask.index.total}, one per prunable parameter", found=str(scores.primary.size)
         )
-    if mask.num_kept == 0:
+    kept = np.zeros(mask.index.total, dtype=bool)
+    for entry in (mask.index.entries[number] for number in free):
+        kept[entry.offset : entry.stop] = mask.numpy()[entry.offset : entry.stop]
+    if not kept.any():
         raise DataError(
             "mask", expected="parameters left to prune", found="every one pruned already", remedy="start from another"
         )
-    kept = mask.numpy()
     for key in scores.keys:
         bad = kept & ~np.isfinite(key)
         if bad.any():
@@ -188,10 +232,12 @@ def _checked(scores: Scores, mask: Mask) -> Bools:
     return kept
 
 
-def _selection(mask: Mask, pruned: Bools, target: int, guarded: list[str]) -> Selection:
+def _selection(mask: Mask, free: Sequence[int], pruned: Bools, target: int, guarded: list[str]) -> Selection:
     newly = int(np.count_nonzero(pruned))
     new = Mask.from_numpy(mask.index, mask.numpy() & ~pruned) if newly else mask
-    return Selection(new, target, newly, tuple(guarded))
+    entries = [mask.index.entries[number] for number in free]
+    now = sum(_num_pruned(new.numpy(), entry) for entry in entries)
+    return Selection(new, target, newly, tuple(guarded), sum(entry.size for entry in entries), now)
 
 
 def target_sparsity(schedule: str, iteration: int, iterations: int, sparsity: float) -> float:

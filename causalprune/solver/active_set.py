@@ -82,10 +82,12 @@ class ActiveSet:
         self._capacity = capacity
 
     def load(self, ids: Positions, coefficients: Float64) -> None:
-        """Start from these coefficients, less those of columns outside the working set."""
+        """Start from these coefficients, less those of columns outside the working set, or in rows without weight."""
         self.size = self._factored = 0
         places = self._working_set.places(ids)
         found = places >= 0
+        if self._factor is not None:
+            found[found] = (self._working_set.raw_columns(places[found]) * self._factor).any(axis=1)
         self._join(places[found], np.sign(coefficients[found]))
         self._g[: self.size] = coefficients[found]
 

@@ -49,7 +49,7 @@ class Gap:
 
     Attributes:
         objective: P(g).
-        gap: P(g) − D(u) ≥ P(g) − min P.
+        gap: P(g) − D(u) ≥ P(g) − min P ≥ 0; where rounding would make it negative, 0.
     """
 
     objective: float
@@ -78,7 +78,7 @@ def duality_gap(target: Float64, residual: Float64, coefficients: Float64, penal
     along = float(target @ residual)
     limit = T * penalty.l1 / peak if peak > 0 else np.inf
     c = min(limit, max(0.0, along / augmented)) if augmented > 0 else 0.0
-    return Gap(objective, objective - (c * along - 0.5 * c * c * augmented) / T)
+    return Gap(objective, max(0.0, objective - (c * along - 0.5 * c * c * augmented) / T))
 
 
 def allowed_peak(target: Float64, residual: Float64, coefficients: Float64, penalty: Penalty, goal: float) -> float:
@@ -93,6 +93,25 @@ def allowed_peak(target: Float64, residual: Float64, coefficients: Float64, pena
         else:
             high = middle
     return low
+
+
+def gap_rounding(found: Gap, target: Float64, sizes: Float64, bound: float, largest_norm: float) -> float:
+    """How far the computed gap may be from that of the coefficients as they are stored, by rounding in float64.
+
+    The residual is off by about e = 2⁻⁵²·(‖y‖ + Σ‖x̃_j‖|g_j|): nothing, unless columns cancel, or the bound Tλ₁ is near
+    it, as with an α near 0. That moves P by at most e‖y‖/T, yᵀr likewise, and the peak by e‖x̃‖.
+
+    Args:
+        found: The computed objective and gap.
+        target: (T,) y; ‖r‖ ≤ ‖y‖ at a solution.
+        sizes: (n,) ‖x̃_j‖·|g_j|.
+        bound: Tλ₁.
+        largest_norm: The largest ‖x̃_j‖.
+    """
+    length = float(np.linalg.norm(target))
+    error = 2.0**-52 * (length + float(sizes.sum()))
+    of_dual = max(0.0, found.objective - found.gap) * min(1.0, error * largest_norm / bound)
+    return float(2 * error * length / len(target) + of_dual)
 
 
 def certify(

@@ -112,8 +112,9 @@ class FitResult:
 
     Attributes:
         gamma: (P,) γ in units of loss per unit of X.
-        dual_correlation: (P,) |x̃_kᵀr − α(1−ρ)Tγ̃_k|/(T·α·ρ): 1 for active columns, at most 1 at the optimum;
-            0 throughout if α is 0 because no column correlates with y.
+        dual_correlation: (P,) |x̃_kᵀr − α(1−ρ)Tγ̃_k|/(T·α·ρ): 1 for active columns, at most 1 at the optimum; without
+            the absolute value where γ ≥ 0, and its negative where γ ≤ 0; 0 throughout if α is 0 because no column
+            correlates with y.
         evidence: Evidence of the whole fit; for several layers see :func:`combine`.
         layers: Name and evidence of each layer that was fitted by itself.
         extras: Further arrays by name: ``path_*`` (the coefficients at each α, rows of a sparse matrix),
@@ -137,16 +138,27 @@ class NotCertifiedError(NumericalError):
         result: The fit, not certified.
         tol: The required relative gap.
         passes: The allowed passes.
+        remedy: What to do.
     """
 
-    def __init__(self, result: FitResult, tol: float, passes: float) -> None:
+    def __init__(
+        self,
+        result: FitResult,
+        tol: float,
+        passes: float,
+        remedy: str = "raise `max_passes`, `memory`, `tol` or `alpha_ratio`",
+    ) -> None:
         self.result = result
         e = result.evidence
+        # The fit itself may be fine.
+        gap = (
+            "more for one that judges it (held-out steps, folds, resamples)" if e.certified else f"{e.relative_gap:.3g}"
+        )
         super().__init__(
             "fit",
             expected=f"a relative duality gap of {tol:g}",
-            found=f"{e.relative_gap:.3g} after {e.passes:.3g} of at most {passes:g} passes",
-            remedy="raise `max_passes`, `memory`, `tol` or `alpha_ratio`",
+            found=f"{gap} after {e.passes:.3g} of at most {passes:g} passes",
+            remedy=remedy,
         )
 
 
@@ -176,7 +188,7 @@ def sparse_path(
     }
 
 
-SOLVER_VERSION = "2"
+SOLVER_VERSION = "3"
 """Changes whenever the exact solver may give different numbers."""
 
 

@@ -164,6 +164,8 @@ class _ExactFit:
         self._scanner.first_pass()
         if all(region.alpha_max == 0 for region in self._regions):
             raise no_correlation() if any(region.moved for region in self._regions) else no_movement()
+        for region in self._regions:
+            self.problem.check_alpha(region.alpha_max)
         certified = self._scanner.certify()
         if self._rows.folds:
             for region in self._regions:

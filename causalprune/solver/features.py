@@ -99,10 +99,11 @@ class FeatureSource(ColumnSource):
         """Features of the recording's columns ``first`` to ``last``."""
         deltas = pool.take(self._reader.num_rows, last - first)
         if self._lags == 0 and self._lr is None:
-            return self._reader.read_columns(first, last, deltas, kernel=lambda v, out: np.multiply(v, v, out=out))
+            return self._reader.read_columns(first, last, deltas, kernel=_square)
         self._reader.read_columns(first, last, deltas)
         return self._features(deltas, self._lr, pool)
 
+    @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _features(self, deltas: Float32, lr: Float32 | None, pool: BufferPool) -> Float32:
         """Features of consecutive rows of deltas; overwrites the deltas."""
         if lr is not None:
@@ -126,7 +127,7 @@ class FeatureSource(ColumnSource):
             end = min(begin + self._reader.block_width, stop)
             features = self._parameters(begin, end, pool).reshape(self.num_rows, end - begin, self._each)
             self._groups.add(features, begin, first, sums)
-        return sums.reshape(self.num_rows, -1).astype(np.float32)
+        return _narrow(sums)
 
     def map_blocks(
         self,
@@ -163,9 +164,20 @@ class FeatureSource(ColumnSource):
             if self._groups is not None and len(features):
                 sums = np.zeros((len(features), self._groups.count, self._each))
                 self._groups.add(features.reshape(len(features), -1, self._each), 0, 0, sums)
-                features = sums.reshape(len(features), -1).astype(np.float32)
+                features = _narrow(sums)
             if len(features):
                 yield max(0, first - self._lags), features
+
+
+@np.errstate(over="ignore")
+def _square(values: Float32, out: Float32) -> None:
+    """A square that overflows is found by its column's norm, which names it."""
+    np.multiply(values, values, out=out)
+
+
+@np.errstate(over="ignore")
+def _narrow(sums: Float64) -> Float32:
+    return sums.reshape(len(sums), -1).astype(np.float32)
 
 
 class _Groups:

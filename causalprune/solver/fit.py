@@ -10,15 +10,21 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from causalprune.base.errors import DataError, UsageError
+from causalprune.base.errors import UsageError
 from causalprune.solver.certificate import Penalty, certify, signed
 from causalprune.solver.evidence import FitEvidence, FitResult, NotCertifiedError, combine, spearman
 from causalprune.solver.names import SOLVERS
-from causalprune.solver.problem import LassoProblem, SolverOptions, check_target, no_correlation, no_movement
+from causalprune.solver.problem import (
+    LassoProblem,
+    SolverOptions,
+    check_target,
+    no_correlation,
+    no_movement,
+    not_finite,
+)
 from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.source import ColumnRange, ColumnSource, Float64
 from causalprune.solver.streaming import Notify
-from causalprune.solver.working_set import NORM_FLOOR
 
 Ranges = Sequence[tuple[str, int, int]]
 """(name, first column, stop) of each layer to fit by itself."""
@@ -102,15 +108,12 @@ def scan(source: ColumnSource, normalize: str) -> Scan:
         norm[part] = np.sqrt(np.einsum("ij,ij->j", wide, wide))
         correlation[part] = y @ wide
     if not np.isfinite(norm).all():
-        raise DataError(
-            f"column {int(np.flatnonzero(~np.isfinite(norm))[0])} of X", expected="finite numbers",
-            found="NaN or infinity",
-        )  # fmt: skip
+        raise not_finite(int(np.flatnonzero(~np.isfinite(norm))[0]))
     scale = np.zeros_like(norm)
     if normalize == "none":
         scale[norm > 0] = 1.0
     elif norm.any():
-        np.divide(1.0, np.maximum(norm, NORM_FLOOR * norm.max()), where=norm > 0, out=scale)
+        np.divide(1.0, norm, where=norm > 0, out=scale)
     return Scan(scale, correlation * scale)
 
 
@@ -197,6 +200,7 @@ class PlainSolver:
         alpha_max = max(0.0, float(signed(scanned.correlation, problem.sign).max())) / (T * problem.l1_ratio)
         warning = ""
         if alpha_max > 0:
+            problem.check_alpha(alpha_max)
             attempt = self.solve(source, problem, options, scanned, alpha_max)
             if self.certifies and attempt.alpha >= alpha_max:
                 warning = f"alpha {attempt.alpha:.4g} is not below alpha_max {alpha_max:.4g}: every γ is 0"
@@ -234,8 +238,10 @@ class PlainSolver:
             warning=warning,
         )
         bound = T * penalty.l1
-        scores = np.abs(correlation) / bound if bound > 0 else np.zeros_like(gamma)
-        result = FitResult(gamma, scores.astype(np.float32), evidence)
+        scores = signed(correlation, problem.sign) / bound if bound > 0 else np.zeros_like(gamma)
+        with np.errstate(over="ignore"):
+            result = FitResult(gamma, scores.astype(np.float32), evidence)
         if self.certifies and not evidence.certified:
-            raise NotCertifiedError(replace(result, evidence=replace(evidence, passes=1)), problem.tol, 1)
+            one_pass = replace(result, evidence=replace(evidence, passes=1))
+            raise NotCertifiedError(one_pass, problem.tol, 1, remedy="raise `tol`, or use `solver=lasso`")
         return result

@@ -41,9 +41,9 @@ class KktScores:
         """The solution that the scores belong to."""
         return None if self.place is None or not self._task.solutions else self._task.solutions[self.place]
 
-    def note(self, part: BlockPart, correlations: Float32) -> None:
-        """Store |x̃_jᵀz| of a part's columns, z being ``part.ranked``."""
-        self._values[part.start : part.stop] = correlations
+    def note(self, part: BlockPart, shares: Float32) -> None:
+        """Store |x̃_jᵀz|/``part.ranking_unit`` of a part's columns, z being ``part.ranked``."""
+        self._values[part.start : part.stop] = shares
 
     def errors(self) -> dict[int, float]:
         """Upper bounds on the errors of the scores by block number, for the columns that aren't in memory."""
@@ -59,6 +59,12 @@ class KktScores:
 
     def collect(self, exchange: Exchange) -> None:
         """Gather at the first process the scores of the other processes' columns."""
+        if self.solution is not None:
+            bound = len(self.solution.residual) * self.solution.penalty.l1
+            # α may be so far above alpha_max that the scores vanish in float32.
+            with np.errstate(over="ignore", under="ignore"):
+                for part in self._parts.values():
+                    self._values[part.start : part.stop] *= part.ranking_unit / bound
         (self._error,) = exchange.group.maximum(max(self.errors().values(), default=0.0))
         exchange.collect(self._values)
 
@@ -68,9 +74,10 @@ class KktScores:
         if solution is None:
             return self._values, 0.0
         T, penalty = len(solution.residual), solution.penalty
-        self._values[self._working_set.ids] = signed(self._correlations(solution), self._task.sign)
-        self._values[solution.ids] -= T * penalty.l2 * np.abs(solution.coefficients)
-        self._values /= T * penalty.l1
+        found = signed(self._correlations(solution), self._task.sign)
+        found[self._working_set.places(solution.ids)] -= T * penalty.l2 * np.abs(solution.coefficients)
+        with np.errstate(under="ignore"):
+            self._values[self._working_set.ids] = found / (T * penalty.l1)
         return self._values, self._error
 
     def at_bound(self, tolerance: float) -> Positions:

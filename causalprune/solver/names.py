@@ -24,5 +24,8 @@ SGD_PRESETS = Registry(
 )
 """The authors' variants of ``sgd``, each a :class:`causalprune.solver.reference.TruncatedGradientPreset`."""
 
+DEFAULT_ALPHA_RATIO = 0.1
+"""α as a share of alpha_max when none is given."""
+
 NORMALIZATIONS = ("none", "lr", "column")
 """Scalings of the columns of X."""

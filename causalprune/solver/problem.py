@@ -10,13 +10,20 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, UsageError
-from causalprune.base.runtime import keyed_seed
 from causalprune.solver.certificate import Penalty
+from causalprune.solver.names import DEFAULT_ALPHA_RATIO
 from causalprune.solver.source import Float64
 
-DEFAULT_ALPHA_RATIO = 0.1
-"""α as a share of alpha_max when none is given."""
+SMALLEST_ALPHA_RATIO = 1e-12
+"""α below this share of alpha_max is lost in the rounding of the residual: there is nothing left to penalize."""
+
+_PENALTIES = (1e-200, 1e200)
+"""λ₁ and λ₂ of the scaled problem are within these, so that nothing overflows: beyond them γ is 0, or α is refused."""
+
+_LOSS_CHANGES = (1e-140, 1e140)
+"""Between these the squares of loss changes are floating-point numbers."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +67,10 @@ class LassoProblem:
                 raise UsageError(f"`{name}`", expected="a finite number above 0", found=str(value))
         if self.l1_ratio > 1 or (self.alpha_ratio or 0) > 1 or self.alpha_min_ratio >= 1:
             raise UsageError("`l1_ratio`, `alpha_ratio` and `alpha_min_ratio`", expected="at most 1", found="more")
+        for name in ("alpha_ratio", "alpha_min_ratio"):
+            value = getattr(self, name)
+            if value is not None and value < SMALLEST_ALPHA_RATIO:
+                raise UsageError(f"`{name}`", expected=f"at least {SMALLEST_ALPHA_RATIO:g}", found=f"{value:g}")
         given = [
             f"`{name}`"
             for name in ("alpha", "alpha_ratio", "num_alphas", "target_nonzero", "target_sparsity")
@@ -75,6 +86,19 @@ class LassoProblem:
         if self.num_alphas:
             return [float(a) for a in alpha_max * np.geomspace(1.0, self.alpha_min_ratio, self.num_alphas)]
         return [(self.alpha_ratio or DEFAULT_ALPHA_RATIO) * alpha_max]
+
+    def check_alpha(self, alpha_max: float) -> None:
+        """Reject an α that is nothing beside alpha_max.
+
+        Raises:
+            UsageError: α is below ``SMALLEST_ALPHA_RATIO`` of alpha_max.
+        """
+        if self.alpha is not None and self.alpha < SMALLEST_ALPHA_RATIO * alpha_max:
+            raise UsageError(
+                "`alpha`",
+                expected=f"at least {SMALLEST_ALPHA_RATIO:g} of alpha_max, which is {alpha_max:.4g}",
+                found=f"{self.alpha:g}",
+            )
 
     def wanted_nonzero(self, num_rows: int, num_columns: int) -> int | None:
         """The number of nonzero γ to search for, or None.
@@ -110,7 +134,8 @@ class Scaling:
 
     def penalty(self, alpha: float, l1_ratio: float) -> Penalty:
         """λ₁ and λ₂ of the scaled problem for α and ρ of the problem as stated."""
-        return Penalty(alpha * l1_ratio * self.unit / self.target_norm, alpha * (1.0 - l1_ratio) * self.unit**2)
+        l1, l2 = alpha * l1_ratio * (self.unit / self.target_norm), alpha * (1.0 - l1_ratio) * self.unit**2
+        return Penalty(min(max(l1, _PENALTIES[0]), _PENALTIES[1]), min(l2, _PENALTIES[1]))
 
     def alpha(self, l1: float, l1_ratio: float) -> float:
         """α of the problem as stated for λ₁ of the scaled problem."""
@@ -151,7 +176,7 @@ def check_target(y: Float64) -> None:
     """Check that y can be fitted.
 
     Raises:
-        DataError: Fewer than two rows, a constant y, NaN or infinity.
+        DataError: Fewer than two rows, a constant y, NaN or infinity, or nothing whose square is a number.
     """
     if len(y) < 2:
         raise DataError("rows of the recording", expected="at least 2", found=str(len(y)), remedy="record more steps")
@@ -159,6 +184,8 @@ def check_target(y: Float64) -> None:
         raise DataError("loss change", expected="finite numbers", found="NaN or infinity")
     if np.ptp(y) == 0:
         raise DataError("loss change", expected="a loss that changes from step to step", found=f"{y[0]:g} in every row")
+    if not _LOSS_CHANGES[0] <= (largest := float(np.abs(y).max())) <= _LOSS_CHANGES[1]:
+        raise DataError("loss change", expected="its largest between 1e-140 and 1e140", found=f"{largest:g}")
 
 
 def no_movement() -> DataError:
@@ -173,6 +200,16 @@ def no_correlation() -> DataError:
         expected="a column that correlates with the loss change",
         found="none",
         remedy="record more steps, or leave out `positive` and `negative`",
+    )
+
+
+def not_finite(column: int) -> DataError:
+    """The error if a column of X isn't finite: steps whose squares overflow, since the store holds finite ones only."""
+    return DataError(
+        f"column {column} of X",
+        expected="steps whose squares are finite in float32, below 1.8e19",
+        found="NaN or infinity",
+        remedy="record at a lower `lr`",
     )
 
 

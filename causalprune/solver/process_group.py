@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.runtime import Processes, control_group
+from causalprune.base.compute.runtime import Processes, control_group
 from causalprune.solver.path import Task
 from causalprune.solver.source import Float32
 from causalprune.solver.working_set import SLAB, ColumnScales, Positions, WorkingSet
@@ -189,7 +189,7 @@ class Exchange:
         working = self._working_set
         held = self.group.receive(sender, np.int64)
         working.keep((self._division.owners(working.ids) != sender) | np.isin(working.ids, held))
-        ids, norms = self.group.receive(sender, np.int64), self.group.receive(sender, np.float32)
+        ids, norms = self.group.receive(sender, np.int64), self.group.receive(sender, np.float64)
         score = self.group.receive(sender, np.float64)
         self._scales.norm[ids] = norms
         scale, scaled_norm = self._scales.of(ids)

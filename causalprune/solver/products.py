@@ -2,17 +2,19 @@
 
 The error of a sum of n products in float32, in any order and with or without fused multiply-add, is at most
 n·u/(1 − n·u)·Σ|x_t·v_t| ≤ n·u/(1 − n·u)·‖x‖·‖v‖ with u = 2⁻²⁴ (Higham, Accuracy and Stability of Numerical Algorithms,
-section 3.1). Panels of 64 rows are summed first and their sums added up, so that n is 64 + T/64 rather than T.
+section 3.1). Panels of 64 rows are summed first and their sums added up, so that n is 64 + T/64 rather than T. That
+holds where no product leaves the range of float32: for columns of a :func:`usual` norm, and vectors of a moderate one.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from causalprune.base.runtime import resolve_device
+from causalprune.base.compute.precision import full_precision
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.solver.source import Float32, Float64
 
 FLOAT32_ROUNDING = 2.0**-24
@@ -20,7 +22,14 @@ FLOAT32_ROUNDING = 2.0**-24
 
 PANEL_ROWS = 64
 
-_SLAB = 512
+USUAL_NORMS = (2.0**-90, 2.0**60)
+"""Products of columns between these norms with vectors between :data:`VECTOR_NORMS` stay within float32's range."""
+
+VECTOR_NORMS = (2.0**-20, 2.0**60)
+"""Norms of vectors that float32 can correlate with columns of a usual norm."""
+
+_TILE = 16, 2048
+"""Rows and columns that are converted to float64 at a time: they stay in the processor's cache."""
 
 
 def correlation_error(num_rows: int) -> float:
@@ -31,9 +40,9 @@ def correlation_error(num_rows: int) -> float:
     return 1.01 * (PANEL_ROWS + num_rows / PANEL_ROWS + 4) * FLOAT32_ROUNDING
 
 
-def norm_error(num_rows: int) -> float:
-    """Largest relative error of a column's norm computed by :func:`column_norms` and rounded to float32."""
-    return 1.01 * (num_rows + 4) * FLOAT32_ROUNDING
+def usual(norms: Float64) -> npt.NDArray[np.bool_]:
+    """(n,) True for the norms of columns that float32 products, within :func:`correlation_error`, are good for."""
+    return (norms >= USUAL_NORMS[0]) & (norms <= USUAL_NORMS[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,13 +65,14 @@ class HostProducts:
             requests: Which columns with which vectors.
 
         Returns:
-            For each request the (K, n) array x_jᵀv.
+            For each request the (K, n) array x_jᵀv; worth nothing for a column whose norm isn't :func:`usual`.
         """
         found = [np.zeros((len(request.vectors), request.stop - request.start), np.float32) for request in requests]
-        for first in range(0, len(block), PANEL_ROWS):
-            panel = block[first : first + PANEL_ROWS]
-            for request, total in zip(requests, found, strict=True):
-                total += request.vectors[:, first : first + PANEL_ROWS] @ panel[:, request.start : request.stop]
+        with np.errstate(all="ignore"):
+            for first in range(0, len(block), PANEL_ROWS):
+                panel = block[first : first + PANEL_ROWS]
+                for request, total in zip(requests, found, strict=True):
+                    total += request.vectors[:, first : first + PANEL_ROWS] @ panel[:, request.start : request.stop]
         return found
 
 
@@ -81,12 +91,11 @@ class DeviceProducts:
 
         self._torch = torch
         self._device = resolve_device(device)
-        torch.backends.cuda.matmul.allow_tf32 = False
 
     def correlate(self, block: Float32, requests: list[Request]) -> list[Float32]:
         """See :meth:`HostProducts.correlate`."""
         torch = self._torch
-        with torch.inference_mode():
+        with torch.inference_mode(), full_precision():
             there = torch.from_numpy(block).to(self._device, non_blocking=True)
             found = []
             for request in requests:
@@ -105,24 +114,11 @@ Products = HostProducts | DeviceProducts
 
 
 def column_norms(block: Float32) -> Float64:
-    """‖x_j‖ of each column, (w,) float64, summed in float32 after scaling by a power of two, which is exact.
-
-    Entries are of the order of 1e-12, so that their squares would leave the range of float32. Columns out of range even
-    after scaling are summed in float64.
-    """
-    largest = float(block[:PANEL_ROWS].max(initial=0.0))
-    unit = 2.0 ** -math.floor(math.log2(largest)) if 0 < largest < math.inf else 1.0
-    squares = np.zeros(block.shape[1], np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for first in range(0, len(block), PANEL_ROWS):
-            panel = block[first : first + PANEL_ROWS] * np.float32(unit)
-            squares += np.einsum("ij,ij->j", panel, panel)
-    norms = np.sqrt(squares.astype(np.float64)) / unit
-    odd = np.flatnonzero(~((squares > 1e-30) & (squares < 1e30)))
-    for first in range(0, len(odd), _SLAB):
-        part = odd[first : first + _SLAB]
-        values = block[:, part]
-        if values.any():
-            wide = values.astype(np.float64)
-            norms[part] = np.sqrt(np.einsum("ij,ij->j", wide, wide))
-    return norms
+    """‖x_j‖ of each column, (w,), summed in float64, where no square of a float32 number over- or underflows."""
+    rows, columns = _TILE
+    squares = np.zeros(block.shape[1])
+    for start in range(0, block.shape[1], columns):
+        for first in range(0, len(block), rows):
+            wide = block[first : first + rows, start : start + columns].astype(np.float64)
+            squares[start : start + columns] += np.einsum("ij,ij->j", wide, wide)
+    return np.sqrt(squares)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, NumericalError, UsageError
-from causalprune.base.runtime import keyed_seed
 from causalprune.base.units import format_bytes
 from causalprune.solver.evidence import FitResult
 from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
@@ -47,7 +47,9 @@ def solve_sklearn(
     size = float(np.abs(columns).max()) or 1.0
     lift = 2.0 ** -np.floor(np.log2(size))
     columns *= lift if problem.sign >= 0 else -lift
-    l1, l2 = lift * alpha * problem.l1_ratio, lift**2 * alpha * (1 - problem.l1_ratio)
+    # Beyond alpha_max γ is 0 whatever α is, which might overflow.
+    lifted = lift * min(alpha, 2 * alpha_max)
+    l1, l2 = lifted * problem.l1_ratio, lift * lifted * (1 - problem.l1_ratio)
     # scikit-learn's stopping rule is relative to ‖y‖², with the same scaling of the objective.
     net = ElasticNet(
         alpha=l1 + l2,

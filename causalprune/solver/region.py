@@ -9,13 +9,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from causalprune.base.errors import DataError
-from causalprune.solver.certificate import allowed_peak, duality_gap, signed
+from causalprune.solver.certificate import allowed_peak, duality_gap, gap_rounding, signed
 from causalprune.solver.kkt_scores import KktScores
 from causalprune.solver.path import PathSolver, Solution, Task
-from causalprune.solver.problem import Scaling
+from causalprune.solver.problem import Scaling, not_finite
 from causalprune.solver.process_group import Division, Exchange
-from causalprune.solver.products import correlation_error
+from causalprune.solver.products import VECTOR_NORMS, correlation_error, usual
 from causalprune.solver.screening import BlockPart, Reference, Screening, upper_limits
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.working_set import ColumnScales, Positions
@@ -91,19 +90,26 @@ class Region:
         if norms is not None:
             if not np.isfinite(norms).all():
                 at = self.start + part.start + int(np.flatnonzero(~np.isfinite(norms))[0])
-                raise DataError(f"column {at} of X", expected="finite numbers", found="NaN or infinity")
+                raise not_finite(at)
             self._scales.measure(part.start, norms)
         part.reference, part.peak = reference, np.zeros(len(reference.norms))
         if reference.ranking is not None:
-            part.ranked = reference.vectors[:, reference.ranking] * reference.units[reference.ranking]
+            part.ranking_unit = float(reference.units[reference.ranking])
+            part.ranked = reference.vectors[:, reference.ranking] * part.ranking_unit
         if not self.moved:
             return
         ids = np.arange(part.start, part.stop)
         scale, scaled_norm = self._scales.of(ids)
+        extreme = (scale > 0) & ~usual(self._scales.norm[ids])
         shares = signed(products, self._sign)
-        shares *= scale.astype(np.float32)
+        # A share that overflows becomes infinite: a column to keep, and a bound that rules nothing out.
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            shares *= scale.astype(np.float32)
+            if extreme.any():
+                columns = block[:, extreme].astype(np.float64) * scale[extreme]
+                shares[:, extreme] = signed(reference.vectors.T @ columns, self._sign)
         if reference.ranking is not None:
-            self.ranking.note(part, shares[reference.ranking] * reference.units[reference.ranking])
+            self.ranking.note(part, shares[reference.ranking])
         outside = ~self._screening.held[ids]
         lead = int(reference.owner[0] < 0)
         score = np.zeros(len(ids))
@@ -119,7 +125,7 @@ class Region:
         score[~outside] = -np.inf
         taken = self._screening.choose(score)
         outside[taken] = False
-        shares *= outside
+        shares[:, ~outside] = 0.0
         slack = self._error * float((scaled_norm * outside).max(initial=0.0))
         # part.peak may already cover columns that have just left the working set.
         np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, part.peak, out=part.peak)
@@ -175,18 +181,6 @@ class Region:
     def _scaling(self) -> Scaling:
         return Scaling(1.0 if self._scales.by_norm else self._scales.unit, self._target_norm)
 
-    def finish_first_pass(self) -> None:
-        """Finish the scales, now that the largest norm is known, and with them alpha_max."""
-        if not self._scales.by_norm:
-            return
-        self._working_set.rescale(*self._scales.of(self._working_set.ids))
-        for part in self.parts.values():
-            if self._scales.any_floored(part.start, part.stop):
-                # The floor may have been lower when it was ranked.
-                part.ranked = None
-        exact = self._working_set.exact_correlation(self._lead)
-        (self._largest_correlation,) = self._group.maximum(float(signed(exact, self._sign).max(initial=0.0)))
-
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
         """Solve all tasks over the working set, and correlate the next blocks with what isn't certified then."""
         self.exchange.gather()
@@ -222,8 +216,12 @@ class Region:
                     ranking = len(vectors)
                 elif task.done(solution):
                     continue
-                unit = self._rows * solution.penalty.l1
-                vectors.append(task.vector(solution) / unit)
+                vector = task.vector(solution)
+                norm, unit = float(np.linalg.norm(vector)), self._rows * solution.penalty.l1
+                if norm > 0:
+                    # For an α that has nothing to do with alpha_max they are no shares, but no zeros or infinities.
+                    unit = min(max(unit, norm / VECTOR_NORMS[1]), norm / VECTOR_NORMS[0])
+                vectors.append(vector / unit)
                 units.append(unit)
                 owner.append(t)
         stacked = np.stack(vectors, axis=1) if vectors else np.empty((self._rows, 0))
@@ -246,10 +244,14 @@ class Region:
                 (peak,) = self._group.maximum(max(bound, solution.peak, *limits.values()))
                 facts = (task.weighted_target, solution.residual, solution.coefficients, solution.penalty)
                 # Processors may differ in the last bit, but must agree on what is certified.
-                (gap,) = self._group.maximum(duality_gap(*facts, peak).gap)
+                found = duality_gap(*facts, peak)
+                norms, weight = self._scales.of(solution.ids)[1], 1.0 if task.factor is None else task.factor.max()
+                sizes = weight * norms * np.abs(solution.coefficients)
+                rounding = gap_rounding(found, task.weighted_target, sizes, bound, weight * self._scales.largest_scaled)
+                (gap,) = self._group.maximum(found.gap + rounding)
                 task.solutions[place] = replace(solution, gap=gap)
                 if gap > task.goal:
-                    allowed = allowed_peak(*facts, task.goal)
+                    allowed = allowed_peak(*facts, task.goal - rounding)
                     needed |= {number for number, limit in limits.items() if limit > allowed}
         self.choose_reference()
         return needed

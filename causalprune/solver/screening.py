@@ -58,6 +58,7 @@ class BlockPart:
         reference: What it was last correlated with; None before the first time.
         peak: (K,) upper bounds on the correlations of its columns outside the working set with the reference's vectors.
         ranked: (T,) the residual with which the KKT scores of its columns were computed; None if they weren't.
+        ranking_unit: What those were divided by, the bound at that time.
     """
 
     start: int
@@ -65,6 +66,7 @@ class BlockPart:
     reference: Reference | None = None
     peak: Float64 | None = None
     ranked: Float64 | None = None
+    ranking_unit: float = 1.0
 
 
 def upper_limits(

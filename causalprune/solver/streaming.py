@@ -111,8 +111,6 @@ class Scanner:
         """Read every block once and solve."""
         self._scan(self._by_block, first_pass=True)
         self._synchronize()
-        for region in self._regions:
-            region.finish_first_pass()
         self.solve()
 
     def solve(self, regions: Sequence[Region] | None = None, *, exactly: bool = True, first_pass: bool = False) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from causalprune.base.errors import UsageError
 from causalprune.base.units import format_bytes
-from causalprune.solver.products import FLOAT32_ROUNDING, norm_error
+from causalprune.solver.products import FLOAT32_ROUNDING, USUAL_NORMS
 from causalprune.solver.source import ColumnSource, Float32, Float64
 
 Positions = npt.NDArray[np.int64]
@@ -24,6 +24,8 @@ KKT_MARGIN = 1e-10
 
 class WorkingSet:
     """Columns x_j of X in float32, each with the scale s_j of x̃_j = s_j·x_j.
+
+    Columns near the ends of float32's range are held times a power of two, so that products with them stay within it.
 
     Args:
         num_rows: T.
@@ -39,6 +41,7 @@ class WorkingSet:
         self.size = 0
         self._values = np.empty((capacity, num_rows), np.float32)
         self._ids = np.empty(capacity, np.int64)
+        self._lift = np.empty(capacity, np.int64)
         self._scale = np.empty(capacity)
         self._norm = np.empty(capacity)
         self._score = np.empty(capacity)
@@ -66,14 +69,18 @@ class WorkingSet:
         first, stop = self.size, self.size + len(ids)
         self._values[first:stop] = values.T
         self._ids[first:stop] = ids
-        self._scale[first:stop], self._norm[first:stop], self._score[first:stop] = scale, norm, score
+        lift = self._lift[first:stop] = _lifts(values)
+        for row in np.flatnonzero(lift):
+            self._values[first + row] = np.ldexp(self._values[first + row], lift[row])
+        self._norm[first:stop], self._score[first:stop] = norm, score
         self.size = stop
+        self._scale[first:stop] = np.ldexp(scale, -lift)
 
     def reserve(self, room: int) -> None:
         """Raise the capacity until ``room`` more columns fit."""
         if self.size + room > self.capacity:
             self.capacity = max(2 * self.capacity, self.size + room)
-            for name in ("_values", "_ids", "_scale", "_norm", "_score"):
+            for name in ("_values", "_ids", "_lift", "_scale", "_norm", "_score"):
                 held = getattr(self, name)
                 larger = np.empty((self.capacity, *held.shape[1:]), held.dtype)
                 larger[: self.size] = held[: self.size]
@@ -82,7 +89,8 @@ class WorkingSet:
     def copy_to(self, other: WorkingSet, rows: Positions) -> None:
         """Add the columns at places ``rows`` to another working set."""
         other.reserve(len(rows))
-        other.add(self._values[rows].T, self._ids[rows], self._scale[rows], self._norm[rows], self._score[rows])
+        scale = np.ldexp(self._scale[rows], self._lift[rows])
+        other.add(self.raw_columns(rows).T, self._ids[rows], scale, self._norm[rows], self._score[rows])
 
     def places(self, ids: Positions) -> Positions:
         """Places of columns by their position in X; −1 for those that it doesn't hold."""
@@ -94,7 +102,7 @@ class WorkingSet:
 
     def rescale(self, scale: Float64, norm: Float64) -> None:
         """Replace s_j and ‖x̃_j‖ of all columns."""
-        self._scale[: self.size], self._norm[: self.size] = scale, norm
+        self._scale[: self.size], self._norm[: self.size] = np.ldexp(scale, -self._lift[: self.size]), norm
 
     def keep(self, keep: npt.NDArray[np.bool_]) -> None:
         """Drop the columns where ``keep`` (size,) is False; the others keep their order."""
@@ -102,7 +110,7 @@ class WorkingSet:
         for start in range(0, len(rows), SLAB):
             part = rows[start : start + SLAB]
             self._values[start : start + len(part)] = self._values[part]
-        for array in (self._ids, self._scale, self._norm, self._score):
+        for array in (self._ids, self._lift, self._scale, self._norm, self._score):
             array[: len(rows)] = array[rows]
         self.size = len(rows)
 
@@ -112,7 +120,10 @@ class WorkingSet:
 
     def raw_columns(self, rows: Positions) -> Float32:
         """The columns of X at places ``rows`` of the working set, (len(rows), T), as they were added."""
-        return self._values[rows]
+        values, lift = self._values[rows], self._lift[rows]
+        for row in np.flatnonzero(lift):
+            values[row] = np.ldexp(values[row], -lift[row])
+        return values
 
     def correlations(self, vectors: Float64) -> tuple[Float64, Float64]:
         """x̃_jᵀv for all columns and several v, in float32.
@@ -124,14 +135,16 @@ class WorkingSet:
             (size, K) correlations and (size, K) bounds of their errors.
         """
         values = np.empty((self.size, vectors.shape[1]))
-        narrow = vectors.astype(np.float32)
+        norms = np.linalg.norm(vectors, axis=0)
+        # Residuals may be so small that their products would underflow.
+        narrow = np.divide(vectors, norms, where=norms > 0, out=np.zeros_like(vectors)).astype(np.float32)
         for start in range(0, self.size, 8 * SLAB):
             part = slice(start, min(start + 8 * SLAB, self.size))
             values[part] = self._values[part] @ narrow
-        values *= self._scale[: self.size, None]
+        values *= self._scale[: self.size, None] * norms
         # Unlike those of ``products``, these sums run over the whole column at once.
         share = (self.num_rows + 4) * FLOAT32_ROUNDING
-        return values, share * self._norm[: self.size, None] * np.linalg.norm(vectors, axis=0)
+        return values, share * self._norm[: self.size, None] * norms
 
     def exact_correlations(self, rows: Positions, vectors: Float64) -> Float64:
         """x̃_jᵀv in float64 for the columns at places ``rows``: (len(rows), K)."""
@@ -152,8 +165,14 @@ class WorkingSet:
             correlations[doubtful] = self.exact_correlations(doubtful, vector[:, None])[:, 0]
 
 
-NORM_FLOOR = 1e-9
-"""Columns whose norm is below this share of the largest one are scaled by that floor: unit norm would amplify noise."""
+_LIFTED = 60
+"""Columns whose largest entry isn't within 2^±60 are held times a power of two."""
+
+
+def _lifts(values: Float32) -> npt.NDArray[np.int64]:
+    """(n,) the exponent of the power of two that each column of (T, n) is held times; 0 for nearly all."""
+    _, exponent = np.frexp(np.abs(values).max(axis=0, initial=0.0))
+    return np.where(np.abs(exponent) > _LIFTED, -exponent, 0).astype(np.int64)
 
 
 class ColumnScales:
@@ -166,43 +185,43 @@ class ColumnScales:
 
     Attributes:
         by_norm: Whether each column is scaled by its norm.
-        norm: (n,) float32 ‖x_j‖; 0 for columns that haven't been read.
+        norm: (n,) ‖x_j‖; 0 for columns that haven't been read.
         largest_norm: The largest ‖x_j‖ read so far.
         unit: The power of two; 0 until a nonzero column has been read.
     """
 
     def __init__(self, num_rows: int, num_columns: int, normalize: str) -> None:
         self.by_norm = normalize == "column"
-        self.norm = np.zeros(num_columns, np.float32)
+        self.norm = np.zeros(num_columns)
         self.largest_norm = 0.0
         self.unit = 0.0
-        self._norm_error = norm_error(num_rows)
+        self._upper = 1 + (num_rows + 4) * 2.0**-52
 
     def measure(self, start: int, norms: Float64) -> None:
         """Set ‖x_j‖ of the columns from ``start`` on."""
         self.norm[start : start + len(norms)] = norms
         largest = float(norms.max(initial=0.0))
         if self.unit == 0.0 and largest > 0:
-            self.unit = 2.0 ** -math.floor(math.log2(largest))
+            # Columns to come may be far larger than a block of tiny ones.
+            self.unit = 2.0 ** -math.floor(math.log2(min(max(largest, USUAL_NORMS[0]), USUAL_NORMS[1])))
         self.largest_norm = max(self.largest_norm, largest)
 
     def of(self, ids: Positions | slice) -> tuple[Float64, Float64]:
         """s_j and an upper bound on ‖x̃_j‖."""
-        norm = self.norm[ids].astype(np.float64)
+        norm = self.norm[ids]
         if self.by_norm:
-            floored = np.maximum(norm, NORM_FLOOR * self.largest_norm)
-            scale = np.divide(1.0, floored, where=norm > 0, out=np.zeros_like(norm))
+            scale = np.divide(1.0, norm, where=norm > 0, out=np.zeros_like(norm))
         else:
             scale = np.where(norm > 0, self.unit, 0.0)
-        return scale, scale * norm * (1 + self._norm_error)
+        return scale, scale * norm * self._upper
 
-    def any_floored(self, start: int, stop: int) -> bool:
-        """Whether the norm of any of these columns is below the floor."""
-        norm = self.norm[start:stop]
-        return bool(((norm > 0) & (norm < NORM_FLOOR * self.largest_norm)).any())
+    @property
+    def largest_scaled(self) -> float:
+        """The largest ‖x̃_j‖."""
+        return 1.0 if self.by_norm else self.unit * self.largest_norm
 
 
-_COLUMN_BYTES = 26
+_COLUMN_BYTES = 30
 """Per column: norm, KKT score, membership in the working set; γ and the KKT score in the result; copies of these."""
 
 _SMALLEST_SET = 128

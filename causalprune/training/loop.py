@@ -12,14 +12,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import keyed_seed, processes
 from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
+from causalprune.models.modes import least_batch
 from causalprune.training.metrics import evaluate_model, loss_function, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
@@ -119,6 +120,7 @@ def train(
     Raises:
         InterruptedStage: ``stop`` was set; the snapshot is saved.
         CorruptError: ``resume`` isn't a snapshot of this training.
+        UsageError: A batch of one sample for batch normalization.
         DataError: The training loss isn't finite.
     """
     group = processes()
@@ -131,6 +133,7 @@ def train(
         augment=data.spec.augment,
         num_workers=num_workers,
         group=group,
+        smallest=least_batch(model, training=True),
     )
     optimizer = build_optimizer(model, options)
     total = options.epochs * batches.steps_per_epoch
@@ -171,7 +174,7 @@ def train(
             loss_sum = torch.tensor(known, dtype=torch.float64, device=device)
             for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
                 # Each process has its own dropout; the first one's is the same as that of a single process.
-                torch.manual_seed(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank)
+                seed_generators(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank, device)
                 with autocast:
                     loss = compute_loss(forward(inputs), targets)
                 if group.count > 1:

@@ -13,7 +13,7 @@ from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.specs import Task
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
-from causalprune.models.modes import evaluation_mode
+from causalprune.models.modes import evaluation_mode, least_batch
 
 
 def loss_function(task: Task, label_smoothing: float = 0.0) -> nn.Module:
@@ -64,8 +64,8 @@ def evaluate_model(
         squared error of the standardized targets, which is what training minimizes. For a classification also:
 
         - ``top1``: Top-1 accuracy in [0, 1]; among equal outputs the lowest index wins.
-        - ``top5``: Share of samples whose label has one of the k largest outputs, k = max(1, min(5, classes − 1)):
-          over all classes it would always be 1.
+        - ``top5``: Share of samples whose label has one of the 5 largest outputs; None with at most 5 classes, where
+          it would always be 1.
         - ``guessing``: Top-1 accuracy of always predicting the split's most frequent class.
         - ``per_class``: Top-1 accuracy within each class, in label order; None for a class without samples.
 
@@ -80,7 +80,16 @@ def evaluate_model(
         DataError: The model's outputs aren't finite.
         MismatchError: The outputs have the wrong shape.
     """
-    batches = Batches(data, split, batch_size=batch_size, device=device, seed=0, shuffle=False, num_workers=num_workers)
+    batches = Batches(
+        data,
+        split,
+        batch_size=batch_size,
+        device=device,
+        seed=0,
+        shuffle=False,
+        num_workers=num_workers,
+        smallest=least_batch(model, training=False),
+    )
     sums_of = _regression_sums if data.task == "regression" else _classification_sums
     totals: dict[str, torch.Tensor] = {}
     samples = 0
@@ -119,7 +128,7 @@ def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[st
     rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
     return {
         "loss": functional.cross_entropy(outputs, labels, reduction="sum"),
-        "top_k": (rank < max(1, min(5, classes - 1))).sum(),
+        "top5": (rank < 5).sum(),
         "correct": torch.bincount(labels[rank == 0], minlength=classes),
         "sizes": torch.bincount(labels, minlength=classes),
     }
@@ -128,7 +137,7 @@ def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[st
 def _classification_metrics(sums: dict[str, Any], samples: int) -> dict[str, Any]:
     return {
         "top1": sum(sums["correct"]) / samples,
-        "top5": sums["top_k"] / samples,
+        "top5": sums["top5"] / samples if len(sums["sizes"]) > 5 else None,
         "guessing": max(sums["sizes"]) / samples,
         "per_class": [c / n if n else None for c, n in zip(sums["correct"], sums["sizes"], strict=True)],
     }

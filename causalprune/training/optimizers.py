@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler, MultiStepLR, OneCycleLR
 
-from causalprune.base.errors import CorruptError
+from causalprune.base.errors import CorruptError, UsageError
 from causalprune.base.registry import call_with
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.training.options import TrainingOptions
@@ -22,9 +22,17 @@ def build_optimizer(model: nn.Module, options: TrainingOptions) -> Optimizer:
     """Build the optimizer that ``options`` names, for all trainable parameters of the model.
 
     Raises:
-        UsageError: No optimizer has this name.
+        UsageError: No optimizer has this name; or there are epochs to train, but all parameters are frozen.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters and options.epochs:
+        raise UsageError(
+            f"model {type(model).__name__}",
+            expected="a parameter to train",
+            found="all of them frozen (requires_grad=False)",
+            remedy="use `epochs=0` to leave it as it is",
+        )
+    parameters = parameters or list(model.parameters())
     optimizer: Optimizer = call_with(OPTIMIZERS.load(options.optimizer), parameters, **vars(options))
     return optimizer
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from causalprune.base.options import Options, at_least, fraction, not_negative, one_of, option, positive
+from causalprune.base.options import Options, at_least, fraction, one_of, option, rate, rate_or_zero, unit_interval
 from causalprune.base.units import check_interval
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 
@@ -26,12 +26,12 @@ class TrainingOptions(Options):
     epochs: int = option(30, "Epochs.", check=at_least(0))
     batch_size: int = option(64, "Minibatch size.", check=at_least(1))
     optimizer: str = option("sgd", "Optimizer.", check=OPTIMIZERS)
-    lr: float = option(0.05, "Peak learning rate.", check=positive)
+    lr: float = option(0.05, "Peak learning rate.", check=rate)
     momentum: float = option(0.9, "Momentum of sgd.", check=fraction)
     nesterov: bool = option(True, "Nesterov momentum with sgd.")
-    weight_decay: float = option(5e-4, "Weight decay.", check=not_negative)
+    weight_decay: float = option(5e-4, "Weight decay.", check=rate_or_zero)
     lr_schedule: str = option("cosine", "Learning-rate schedule.", check=LR_SCHEDULES)
-    lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=positive)
+    lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=unit_interval)
     decay_at: str = option(
         "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,20 +12,31 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.nn.modules.dropout import _DropoutNd
 from torch.optim import Optimizer
 
+from causalprune.base.compute.precision import rounds_factors
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
-from causalprune.models.modes import frozen_batch_statistics
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.metrics import loss_value
-from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
+from causalprune.training.new_store import new_store
+from causalprune.training.pass_state import PassState
+from causalprune.training.weight_deltas import WeightDeltas
+from causalprune.trajectory import RecordingInfo, RecordingWriter
+from causalprune.trajectory.schema import EXPECTED_ROWS
 from causalprune.trajectory.steps import STEP_EXTRAS
 
 LossChange = Literal["same-batch", "next-batch"]
 Measure = Callable[[], torch.Tensor]
+
+REPEATABLE_SHARE = 0.01
+"""By how much of η‖g‖², the change that a step of SGD brings about, the same loss may differ when it is measured
+twice."""
+
+ROUNDING = 16 * torch.finfo(torch.float32).eps
+"""By how much it may differ in any case, relative to a loss above 1."""
 
 
 @dataclass
@@ -42,28 +55,39 @@ class _Row:
 class Recorder:
     """Takes the optimizer's steps and writes Δθ and ΔL of ΔL_t = Σ_k γ_k Δθ_tk² to a trajectory store.
 
-    Use it as a context manager, and call :meth:`step` instead of ``optimizer.step()``. Parameters may change in
-    :meth:`step` only. Dropout must be off (:func:`disable_dropout`), because it would differ between the two losses of
-    a step; dropout outside dropout modules goes unnoticed. BatchNorm normalizes the second forward pass by the
-    statistics of the minibatch, and its running averages stay as they are.
+    Use it as a context manager, or :meth:`close` it in the end, and call :meth:`step` instead of ``optimizer.step()``.
+    From the first row on, weights may change in :meth:`step` only.
+
+    Both losses of a step are measured in the same state: the modules are in the same mode, and what the network draws,
+    dropout of every kind or noise, it draws alike, from the generators of PyTorch, Python, NumPy and its own modules.
+    The state is that in which the step's first forward pass through ``model`` began; if there was none, because the
+    loop calls something else, the loss before the step is measured once more. The second measurement leaves no trace in
+    buffers, such as averages of BatchNorm or vectors of spectral normalization, and draws nothing from the generators
+    that the loop will draw from. Before the first step the same loss is measured again: when the two differ by more
+    than rounding and :data:`REPEATABLE_SHARE` of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
 
     Args:
-        model: Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`.
+        model: What the loop calls. Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`;
+            their names don't change when ``torch.compile``, DataParallel or DistributedDataParallel wraps the network.
         optimizer: With one parameter group; a fit is meaningful for SGD only.
         store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
             existing store.
-        max_rows: Upper bound on the number of rows.
-        mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all.
+        max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
+            same; 0 if unknown.
+        mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all but what
+            ``torch.nn.utils.prune`` has pruned.
         loss_change: ``same-batch``: the loss of this minibatch after the step minus the loss before, at the cost of
-            another forward pass; ``next-batch``: the loss of the next minibatch minus the loss of this one.
+            another forward pass; ``next-batch``: the loss of the next minibatch minus the loss of this one, where the
+            network must draw nothing, because two minibatches can't share it.
         stride: Optimizer steps per row: Δθ is over all of them, ΔL on the minibatch of the first.
         codec: ``exact``, ``balanced`` or ``small``.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
+        overwrite: Whether to replace a store that is there already, also one that an earlier recorder of this process
+            has left open. If the constructor fails, no new store is left behind.
 
     Raises:
-        UsageError: Several parameter groups, or active dropout.
-        DataError: A loss or a delta isn't finite.
+        UsageError: Several parameter groups, or a store that is there already.
 
     Example:
         >>> import torch
@@ -71,7 +95,7 @@ class Recorder:
         >>> model = torch.nn.Linear(4, 1)
         >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         >>> criterion = torch.nn.MSELoss()
-        >>> with Recorder(model, optimizer, "trajectory.zarr", max_rows=20) as recorder:
+        >>> with Recorder(model, optimizer, "trajectory.zarr") as recorder:
         ...     for inputs, targets in [(torch.randn(8, 4), torch.randn(8, 1)) for _ in range(20)]:
         ...         loss = criterion(model(inputs), targets)
         ...         optimizer.zero_grad()
@@ -94,15 +118,18 @@ class Recorder:
         codec: str = "balanced",
         batch_size: int = 1,
         seed: int = 0,
+        overwrite: bool = False,
     ) -> None:
         if len(optimizer.param_groups) != 1:
             raise UsageError("Recorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups")
         self._model, self._optimizer = model, optimizer
         self._index = ParameterIndex.from_model(model)
-        self._mask = mask or Mask.all(self._index)
+        self._mask = mask or Mask.of_model(model, self._index)
         self._loss_change, self._stride = loss_change, stride
-        group = optimizer.param_groups[0]
+        self._weights = WeightDeltas(model, self._mask)
+        # After everything that can fail.
         if isinstance(store, (str, Path, StoreUrl)):
+            group = optimizer.param_groups[0]
             info = RecordingInfo(
                 optimizer=type(optimizer).__name__.lower(),
                 lr=float(group["lr"]),
@@ -111,25 +138,34 @@ class Recorder:
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
+                start_weights=self._weights.digest(),
                 extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
             )
-            created = Store.create(store, index=self._index, model={}, start_sha256="")
-            store = created.create_recording(info, self._mask.numpy(), max_rows=max_rows, codec=codec)
+            expected = int(max_rows) or EXPECTED_ROWS
+            store = new_store(
+                store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
+            )
         self.writer = store
-        parameters = dict(model.named_parameters(remove_duplicate=False))
-        self._parameters = {entry.name: parameters[entry.name] for entry in self._index}
-        device = next(iter(self._parameters.values())).device
-        self._active: torch.Tensor | None = None
-        if self._mask.num_kept < self._index.total:
-            self._active = self._mask.keep.nonzero()[:, 0].to(device)
-            self._flat = torch.empty(self._index.total, dtype=torch.float32, device=device)
-        self._hold = self._mask.bind(model)
-        self._hold()
-        self._before = torch.empty(self._mask.num_kept, dtype=torch.float32, device=device)
-        self._after = torch.empty_like(self._before)
-        self._read_weights(self._before)
+        self._weights.hold()
+        # A function, because the recording may be closed when the interpreter ends.
+        self.writer.end_weights = self._weights.last_digest
+        self._closed = False
+        self._all_parameters = list(model.parameters())
+        self._untrained = dict(self._weights.parameters)
+        if self.writer.rows_appended:
+            self._untrained = {name: self._untrained[name] for name in self.writer.untrained}
+        self._started = False
         self._row: _Row | None = None
         self._measure: Measure | None = None
+        self._state = PassState(model)
+        self._watch = LoopWatch(model, optimizer, self._weights.parameters.values(), self._state)
+        weakref.finalize(self, self._watch.close).atexit = False
+        if rounds_factors(self._weights.device.type):
+            warnings.warn(
+                "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
+                "causalprune.base.compute.precision.full_precision()",
+                stacklevel=2,
+            )
 
     @property
     def rows(self) -> int:
@@ -140,47 +176,140 @@ class Recorder:
         """Take and record one optimizer step; call it after ``loss.backward()``.
 
         Args:
-            loss: Loss of the minibatch before the step, a scalar.
+            loss: Loss of the minibatch before the step, a scalar; of all minibatches whose gradients were added up.
             measure: Computes the same loss again; called without gradients, for ``same-batch`` only.
             epoch: Only noted in the recording.
             batch: Number of the minibatch in the epoch, only noted in the recording.
+
+        Raises:
+            UsageError: The weights changed since the last step, other than by it; no recorded weight has a gradient;
+                gradients of more minibatches than are measured; or a loss that can't be measured again.
+            DataError: A loss or a delta isn't finite.
         """
         value = _finite(loss)
+        self._require_unchanged_weights()
         if self._row is not None and self._row.steps == self._stride:
             self.complete(value)
-        if self._row is None:
-            if self._loss_change == "same-batch" and measure is None:
-                raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
-            if any(isinstance(m, _DropoutNd) and m.training and m.p > 0 for m in self._model.modules()):
-                raise UsageError(
-                    "dropout",
-                    expected="off while recording, because it differs between the two losses of a step",
-                    found="on",
-                    remedy="call causalprune.training.recorder.disable_dropout(model)",
-                )
-            gradients = [p.grad for p in self._model.parameters() if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients).item()
-            lr = float(self._optimizer.param_groups[0]["lr"])
-            self._row, self._measure = _Row(value, lr, epoch, batch, norm), measure
-        self._optimizer.step()
-        self._hold()
-        self._row.steps += 1
-        if self._row.steps < self._stride:
+        self._note_trained()
+        row = self._row or self._begin(value, measure, epoch, batch)
+        self._require_one_minibatch()
+        self._row, self._started, self._watch.keep_state = row, True, True
+        with self._watch.own_step():
+            self._optimizer.step()
+        self._weights.after_step()
+        row.steps += 1
+        if row.steps < self._stride:
             return
-        self._read_weights(self._after)
-        # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it. The two
-        # buffers swap roles, because new memory for each row would cost more than the subtraction.
-        on_cpu = self._before.device.type == "cpu"
-        out = torch.from_numpy(self.writer.row()) if on_cpu else self._before
-        self._row.delta = torch.sub(self._after, self._before, out=out)
-        self._before, self._after = self._after, self._before
+        # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it.
+        row.delta = self._weights.row(
+            torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
+        )
+        self._watch.keep_state = False
         if self._loss_change == "same-batch":
             assert self._measure is not None
-            with torch.no_grad(), frozen_batch_statistics(self._model):
-                self.complete(_finite(self._measure()))
+            self.complete(self._measured(self._measure))
 
-    def complete(self, loss_after: float) -> None:
-        """Finish the current row with its loss after the step; only the last ``next-batch`` row needs this call."""
+    def _begin(self, value: float, measure: Measure | None, epoch: int, batch: int) -> _Row:
+        """Begin a row, before its first step."""
+        gradients = [p.grad for p in self._all_parameters if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients).item()
+        lr = float(self._optimizer.param_groups[0]["lr"])
+        if self._loss_change == "same-batch":
+            if measure is None:
+                raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
+            if not self._watch.forwards:
+                self._state.save()
+                value = self._measured(measure)
+            if not self._started:
+                self._require_repeatable(value, measure, lr * norm**2)
+        elif self._watch.forwards and self._state.drew():
+            raise UsageError(
+                "network",
+                expected="one that draws no random numbers, which the two losses of a next-batch row can't share",
+                found="one that does",
+                remedy="use `loss_change=same-batch`, or in a loop of your own, "
+                "causalprune.models.modes.disable_dropout(model)",
+            )
+        self._measure = measure
+        return _Row(value, lr, epoch, batch, norm)
+
+    def _measured(self, measure: Measure) -> float:
+        """A loss in the saved state; nothing but the value remains of the pass."""
+        with torch.no_grad(), self._watch.measuring(), self._state.repeated():
+            value = _finite(measure())
+        if self._watch.other_mode:
+            raise UsageError(
+                "measure",
+                expected="the same loss as before the step",
+                found="modules in another mode",
+                remedy="call neither train() nor eval() in it",
+            )
+        return value
+
+    def _require_repeatable(self, value: float, measure: Measure, change: float) -> None:
+        again = self._measured(measure)
+        if abs(again - value) > max(REPEATABLE_SHARE * change, ROUNDING * max(1.0, abs(value))):
+            raise UsageError(
+                "loss while recording",
+                expected=f"{value:.9g} again when it is measured a second time without a step",
+                found=f"{again:.9g}",
+                remedy="let `measure` compute the same loss of the same minibatch, with the same autocast and scale, "
+                "and the network draw from generators of PyTorch, Python or NumPy",
+            )
+
+    def _require_one_minibatch(self) -> None:
+        """Refuse gradients of more passes than the loss is measured by."""
+        watch = self._watch
+        measured = watch.measured if self._loss_change == "same-batch" else 1
+        if watch.backwards > 1 and measured < min(watch.backwards, watch.forwards or watch.backwards):
+            remedy = "pass the sum of their losses, and a `measure` that computes it from all of them"
+            raise UsageError(
+                "Recorder.step",
+                expected="the loss of all minibatches whose gradients were added up",
+                found=f"{watch.backwards} backward passes and a loss of {measured} forward passes",
+                remedy=remedy if watch.forwards else "let the loop call the model that Recorder was made with",
+            )
+
+    def _require_unchanged_weights(self) -> None:
+        """Check that the weights are those after the last step; before the first one, note them."""
+        if self._watch.unrecorded:
+            raise UsageError(
+                "Recorder.step",
+                expected="to take every step of the optimizer",
+                found="a call of optimizer.step()",
+                remedy="leave it out, because Recorder.step calls it",
+            )
+        if self._started:
+            # At the start of rows 1, 2, 4, 8 and so on.
+            self._weights.require_unchanged(thoroughly=self._row is None and not self.rows & (self.rows - 1))
+        else:
+            self._weights.begin()
+
+    def _note_trained(self) -> None:
+        """Note which weights the coming step trains: those of the optimizer that have a gradient."""
+        if not self._untrained:
+            return
+        trained = {id(p) for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None}
+        self._untrained = {name: p for name, p in self._untrained.items() if id(p) not in trained}
+        if len(self._untrained) == len(self._index):
+            raise UsageError(
+                "Recorder.step",
+                expected="a Linear or Conv weight that is trained",
+                found=f"{len(self._index)} that are frozen, have no gradient or aren't given to the optimizer",
+                remedy="call loss.backward() first, and look at requires_grad",
+            )
+        self.writer.untrained = tuple(self._untrained)
+
+    def complete(self, loss_after: float | Measure) -> None:
+        """Finish the current row with its loss after the step; only the last ``next-batch`` row needs this call.
+
+        Args:
+            loss_after: The loss of another minibatch, or what computes it: called without gradients, and nothing but
+                the value remains of the forward pass.
+        """
+        if callable(loss_after):
+            self._state.save()
+            loss_after = self._measured(loss_after)
         row, self._row, self._measure = self._row, None, None
         if row is None or row.delta is None:
             return
@@ -197,7 +326,21 @@ class Recorder:
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Restore what :meth:`pending` returned."""
         if state:
-            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._before.device))
+            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._weights.device))
+
+    def close(self) -> None:
+        """Store everything, mark the recording as complete, and release the store; once more does nothing.
+
+        Raises:
+            DataError: No row was recorded.
+        """
+        if not self._closed:
+            self._closed = True
+            self._watch.close()
+            try:
+                self.writer.finish()
+            finally:
+                self.writer.close()
 
     def __enter__(self) -> Recorder:
         return self
@@ -206,21 +349,11 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.writer.finish()
-        self.writer.close()
-
-    def _read_weights(self, out: torch.Tensor) -> None:
-        if self._active is None:
-            self._index.flatten(self._parameters, out=out)
+            self.close()
         else:
-            torch.index_select(self._index.flatten(self._parameters, out=self._flat), 0, self._active, out=out)
-
-
-def disable_dropout(model: nn.Module) -> None:
-    """Put each dropout module into evaluation mode; the other modules keep their mode."""
-    for module in model.modules():
-        if isinstance(module, _DropoutNd):
-            module.eval()
+            self._watch.close()
+            self._closed = True
+            self.writer.close()
 
 
 def _finite(loss: torch.Tensor) -> float:

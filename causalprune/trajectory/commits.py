@@ -32,33 +32,61 @@ class ShardFile:
         size: Length in bytes.
         checksum: CRC32C of the whole file.
         index_checksum: CRC32C of the shard's index, its last four bytes.
+        chunks_checksum: CRC32C of the table of the chunks' checksums; None for a shard of format version 1, which has
+            no table. Without it, everything here depends on the chunks' lengths alone: a CRC that is continued over
+            data and then over their own CRC has the same value whatever the data are.
     """
 
     size: int
     checksum: int
     index_checksum: int
+    chunks_checksum: int | None = None
+
+    def is_found(self, found: ShardFile) -> bool:
+        """Whether a file, of which everything is known, is this one."""
+        return found == (
+            self if self.chunks_checksum is not None else replace(self, chunks_checksum=found.chunks_checksum)
+        )
+
+    def __str__(self) -> str:
+        chunks = "" if self.chunks_checksum is None else f" ({self.chunks_checksum:08x} of its chunks')"
+        return f"{self.size} bytes with CRC32C {self.checksum:08x}{chunks}"
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
-        return {"bytes": self.size, "crc32c": f"{self.checksum:08x}", "index_crc32c": f"{self.index_checksum:08x}"}
+        record = {"bytes": self.size, "crc32c": f"{self.checksum:08x}", "index_crc32c": f"{self.index_checksum:08x}"}
+        chunks = {} if self.chunks_checksum is None else {"chunks_crc32c": f"{self.chunks_checksum:08x}"}
+        return record | chunks
 
     @classmethod
     def from_json(cls, record: dict[str, Any]) -> ShardFile:
         """Read what :meth:`to_json` wrote, or raise ``ValueError``."""
-        size, checksum, index_checksum = record["bytes"], record["crc32c"], record["index_crc32c"]
+        size, chunks = record["bytes"], record.get("chunks_crc32c")
         if type(size) is not int or size < 0:
             raise ValueError(f"{size!r} bytes")
-        return cls(size, int(checksum, 16), int(index_checksum, 16))
+        chunks_checksum = None if chunks is None else int(chunks, 16)
+        return cls(size, int(record["crc32c"], 16), int(record["index_crc32c"], 16), chunks_checksum)
 
 
 @dataclass(frozen=True, eq=False)
 class Commit:
-    """The first ``rows`` rows of a shard, durably stored."""
+    """The first ``rows`` rows of a shard, durably stored.
+
+    Attributes:
+        shard: Its number.
+        rows: How many.
+        file: The shard's bytes.
+        steps: The scalars of these rows.
+        untrained: Parameters that no step of the recording has trained up to here.
+        weights: Hash of the weights after the last of these rows, by ``ParameterIndex.digest``; empty if unknown.
+    """
 
     shard: int
     rows: int
     file: ShardFile
     steps: Steps
+    untrained: tuple[str, ...] = ()
+    weights: str = ""
 
 
 class CommitLog:
@@ -81,14 +109,13 @@ class CommitLog:
         self._chain = seed
 
     @classmethod
-    def read(cls, location: Location, seed: int, block_rows: int, max_rows: int) -> CommitLog:
+    def read(cls, location: Location, seed: int, block_rows: int) -> CommitLog:
         """Read the log.
 
         Args:
             location: The file.
             seed: The recording's checksum, which starts the chain of checksums.
             block_rows: B.
-            max_rows: Largest number of rows.
 
         Raises:
             CorruptError: A line is damaged, missing or contradicts the others.
@@ -101,8 +128,6 @@ class CommitLog:
         for number, line in enumerate(data.split(b"\n")[:-1], 1):
             try:
                 log._take(line)
-                if log.rows > max_rows:
-                    raise ValueError(f"more than {max_rows} rows")
             except (ValueError, KeyError, TypeError, RecursionError) as error:
                 where = f"{location} line {number}"
                 raise damaged(where, expected="a valid commit", found=f"{error}"[:120]) from error
@@ -137,7 +162,13 @@ class CommitLog:
         if prepares:
             self.pending.append((rows, file))
         else:
-            self._apply(Commit(shard, rows, file, Steps.from_json(record["steps"], rows)))
+            untrained = record.get("untrained", [])
+            if not isinstance(untrained, list) or not all(isinstance(name, str) for name in untrained):
+                raise ValueError(f"untrained {untrained!r}")
+            steps, weights = Steps.from_json(record["steps"], rows), record.get("weights", "")
+            if not isinstance(weights, str):
+                raise ValueError(f"weights {weights!r}")
+            self._apply(Commit(shard, rows, file, steps, tuple(untrained), weights))
 
     def _is_next(self, shard: int, rows: int) -> bool:
         """Whether a commit can follow: of the shard after a full one, or of more rows of the last shard."""
@@ -155,6 +186,11 @@ class CommitLog:
     def rows(self) -> int:
         """T, the number of recorded rows."""
         return (len(self.commits) - 1) * self.block_rows + self.commits[-1].rows if self.commits else 0
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Parameters that none of these rows has trained."""
+        return self.commits[-1].untrained if self.commits else ()
 
     def steps(self) -> Steps:
         """The scalars of all recorded rows."""
@@ -186,7 +222,9 @@ class CommitLog:
         self._append(_commit_record(commit))
         self._apply(commit)
 
-    def rewrite(self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False) -> None:
+    def rewrite(
+        self, rows: int, file_of_last: ShardFile | None = None, *, finished: bool = False, weights: str = ""
+    ) -> None:
         """Replace the file with one line per shard, in one atomic step.
 
         Where the log keeps writers apart, an unfinished log also gets a line that is unique to this writer, and what
@@ -197,12 +235,14 @@ class CommitLog:
             rows: Rows to keep, at most as many as there are.
             file_of_last: The bytes of the last kept shard's file, if they differ from its commit.
             finished: Whether to mark the recording as complete.
+            weights: Hash of the weights after the last row, if it is known.
         """
         kept = self.commits[: -(-rows // self.block_rows)]
         if kept:
             last = kept[-1]
             rest = rows - last.shard * self.block_rows
-            kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file_of_last or last.file)
+            file = file_of_last or last.file
+            kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file, weights=weights)
         records = [_commit_record(commit) for commit in kept]
         pending: list[tuple[int, ShardFile]] = []
         if finished:
@@ -247,4 +287,5 @@ def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
 
 def _commit_record(commit: Commit) -> dict[str, Any]:
     record = _prepare_record(commit.shard, commit.rows, commit.file)
-    return {**record, "type": "commit", "steps": commit.steps.to_json()}
+    known = {"untrained": list(commit.untrained), "weights": commit.weights}
+    return {**record, "type": "commit", "steps": commit.steps.to_json(), **{k: v for k, v in known.items() if v}}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
-from causalprune.base.errors import CausalpruneError, DataError, UsageError, storage_errors
+from causalprune.base.errors import DAMAGE, DataError, UsageError, storage_errors
 from causalprune.base.files import atomic_file, sync_tree, temporary_beside
 from causalprune.trajectory.names import RECORDING_FORMATS
 from causalprune.trajectory.reader import RecordingReader, recut
@@ -143,7 +143,7 @@ def is_exported(path: Path) -> bool:
     """Whether a directory is a complete slice that :func:`write_zarr` wrote."""
     try:
         read_attributes(locate(path) / METADATA, _KIND)
-    except CausalpruneError:
+    except DAMAGE:
         return False
     return True
 

@@ -1,16 +1,24 @@
-"""Beginning, rewinding and finishing a recording; every step leaves a recording that can be read and rewound again."""
+"""Beginning, rewinding, finishing and leaving a recording; each step leaves one that can be read and rewound again."""
 
 from __future__ import annotations
 
+import atexit
+import os
+from typing import TYPE_CHECKING
+
 import numpy as np
 
+from causalprune.base.progress import logger
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.schema import RecordingSchema
-from causalprune.trajectory.shard import checksum_file
+from causalprune.trajectory.shard import identify_file
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.zarr_files import delta_document, group_document, write_array
+
+if TYPE_CHECKING:
+    from causalprune.trajectory.writer import RecordingWriter
 
 
 def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np.ndarray) -> None:
@@ -59,26 +67,83 @@ def rewind_recording(reader: RecordingReader, log: CommitLog, rows: int) -> None
     file_of_last = None
     if kept:
         last = layout.shard(kept - 1)
-        found = checksum_file(last)
-        same = [file for file in log.candidates(kept - 1) if (file.size, file.checksum) == found]
+        found = identify_file(last, reader.schema.shape)
+        same = [file for file in log.candidates(kept - 1) if file.is_found(found)]
         if not same:
-            raise damaged(last, expected="the CRC32C in the commit log", found=f"{found[1]:08x}")
+            raise damaged(last, expected="the CRC32C in the commit log", found=found)
         file_of_last = same[0]
     if layout.steps.exists():
         layout.steps.remove_folder()
     log.rewrite(rows, file_of_last)
-    layout.delta_metadata.write_json(delta_document(reader.schema, reader.schema.max_rows))
+    layout.delta_metadata.write_json(delta_document(reader.schema, max(reader.schema.max_rows, rows)))
     for number in layout.shard_numbers():
         if number >= kept:
             layout.shard(number).remove()
 
 
-def finish_recording(reader: RecordingReader, log: CommitLog) -> None:
-    """Write the files that only a complete recording has; the log, written last, makes it complete."""
+def make_room(reader: RecordingReader, log: CommitLog, rows: int) -> None:
+    """Make an unfinished recording ``rows`` long; before there are as many, so that no reader finds more than that."""
+    log.require_mine()
+    reader.layout.delta_metadata.write_json(delta_document(reader.schema, rows))
+
+
+def finish_recording(reader: RecordingReader, log: CommitLog, weights: str = "") -> None:
+    """Write the files that only a complete recording has; the log, written last, makes it complete.
+
+    Args:
+        reader: The recording.
+        log: Its log, which this process has claimed.
+        weights: Hash of the weights after the last row, if it is known.
+    """
     layout = reader.layout
     log.require_mine()
     if layout.steps.exists():
         layout.steps.remove_folder()
     layout.steps.build(lambda folder: write_array(folder, log.steps().to_matrix(), ("quantity", "row")))
     layout.delta_metadata.write_json(delta_document(reader.schema, log.rows))
-    log.rewrite(log.rows, finished=True)
+    log.rewrite(log.rows, finished=True, weights=weights)
+
+
+_open: dict[RecordingWriter, int] = {}
+"""How many rows the recording of each had when it was opened."""
+
+
+def opened(writer: RecordingWriter) -> None:
+    """Remember a writer until :func:`closed`, so that what it was given is committed when the interpreter ends."""
+    _open[writer] = writer.rows_appended
+
+
+def closed(writer: RecordingWriter) -> None:
+    """Forget a writer."""
+    _open.pop(writer, None)
+
+
+def abort_writers(store: Location) -> None:
+    """Abort the writers of this process that record into a store which is about to be replaced."""
+    inside = f"{store.resolve()}/"
+    for writer in list(_open):
+        if f"{writer.path.resolve()}".startswith(inside):
+            writer.abort()
+
+
+@atexit.register
+def _close_all() -> None:
+    # Threads that run already still run here, and each writer has its own; no new one can be started any more.
+    for writer, before in list(_open.items()):
+        rows, path = writer.rows_appended, writer.path
+        try:
+            writer.close()
+        except Exception as error:
+            logger.warning("recording %s wasn't closed, and its last rows are lost: %s", path, error)
+            continue
+        if rows > before:
+            logger.warning(
+                "recording %s wasn't closed: its %d rows are committed, but it isn't marked as finished; use the "
+                "recorder in a with statement, or call its close()",
+                path,
+                rows,
+            )
+
+
+# A fork has a copy of the writer, but not its thread; the rows are the parent's to write.
+os.register_at_fork(after_in_child=_open.clear)

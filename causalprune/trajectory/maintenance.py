@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
         raise DataError(
             f"recording {reader.name} in {layout.root}",
             expected="a finished recording",
-            found=f"{reader.num_rows} rows of up to {reader.schema.max_rows}",
+            found=f"an unfinished one of {reader.num_rows} rows",
             remedy="finish it with the same record command, or drop it",
         )
     if codec.mantissa_bits > own.mantissa_bits:
@@ -81,6 +82,7 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
         recording = RecordingReader(new, reader.name, reader.index)
         with RecordingWriter(recording, recording.read_log(), queue_bytes=LEAST_QUEUE) as writer:
             append_recording(reader, writer)
+            writer.end_weights = lambda: reader.end_weights
             writer.finish()
         for name in reader.fits:
             fit = reader.read_fit(name)
@@ -91,6 +93,10 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
 
 def append_recording(reader: RecordingReader, writer: RecordingWriter) -> None:
     """Append all rows of a recording with the same columns, decoding them into the writer's own memory."""
+    untrained = reader.untrained
+    if writer.rows_appended:
+        untrained = tuple(name for name in untrained if name in writer.untrained)
+    writer.untrained = untrained
     row = 0
     while row < reader.num_rows:
         room = writer.room()
@@ -209,11 +215,16 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
                 raise MismatchError(
                     where, expected=f"{name} {there}, as in {first.path}", found=f"{here}", remedy="leave it out"
                 )
-    parts = [{"digest": reader.digest, "rows": reader.num_rows, "seed": reader.info.seed} for reader in readers]
+    parts: list[dict[str, Any]] = []
+    for reader in readers:
+        part = {"digest": reader.digest, "rows": reader.num_rows, "seed": reader.info.seed}
+        known = {"weights": reader.known_weights, "checkpoints": reader.known_checkpoints}
+        parts.append(part | {kind: sorted(hashes) for kind, hashes in known.items() if hashes})
     starts = {reader.info.start_sha256 for reader in readers}
     return replace(
         first.info,
         start_sha256=first.info.start_sha256 if len(starts) == 1 else "",
+        start_weights="",
         identity="",
         extra={**first.info.extra, "merged": parts},
     )

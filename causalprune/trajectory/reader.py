@@ -66,7 +66,7 @@ class RecordingReader:
         Raises:
             CorruptError: It is missing or damaged.
         """
-        return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows, self.schema.max_rows)
+        return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows)
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -102,9 +102,34 @@ class RecordingReader:
     def digest(self) -> str:
         """SHA-256 of the recording: equal digests mean equal metadata, shards and scalars."""
         files = [[commit.rows, *commit.file.to_json().values()] for commit in self._log.commits]
-        digest = hashlib.sha256(canonical_bytes([self.schema.to_json(), self.index.to_json(), files]))
+        untrained = [self.untrained] if self.untrained else []
+        digest = hashlib.sha256(canonical_bytes([self.schema.to_json(), self.index.to_json(), files, *untrained]))
         digest.update(self.steps.to_matrix().tobytes())
         return digest.hexdigest()
+
+    @property
+    def untrained(self) -> tuple[str, ...]:
+        """Names of the parameters that no recorded step trained; their columns are 0, which says nothing about them.
+
+        They were frozen, not given to the optimizer, or never got a gradient. Recordings of version 0.1 don't say;
+        here it is empty.
+        """
+        return self._log.untrained
+
+    @property
+    def end_weights(self) -> str:
+        """Hash of the weights after the last row; empty where the writer didn't know it or wasn't closed."""
+        return self._log.commits[-1].weights if self._log.commits else ""
+
+    @property
+    def known_weights(self) -> frozenset[str]:
+        """Hashes of the weights with which the recording, or a part of a merged one, started and ended."""
+        return frozenset({self.info.start_weights, self.end_weights, *self.info.of_parts("weights")} - {""})
+
+    @property
+    def known_checkpoints(self) -> frozenset[str]:
+        """Hashes of the checkpoint files from which the recording, or a part of a merged one, started."""
+        return frozenset({self.info.start_sha256, *self.info.of_parts("checkpoints")} - {""})
 
     @cached_property
     def steps(self) -> Steps:
@@ -282,6 +307,9 @@ class RecordingReader:
 
         Returns:
             One line per problem, naming the file; empty if there is none.
+
+        Raises:
+            StorageError: Storage refused, so that nobody knows.
         """
         return verify_recording(self)
 

@@ -30,6 +30,8 @@ class RecordingInfo:
         batch_size: Samples per minibatch, ≥ 1.
         seed: Seed of the recording.
         start_sha256: Hash of the checkpoint from which it started; empty if there is none.
+        start_weights: Hash of the weights with which it started, by ``ParameterIndex.digest``; empty if unknown, as in
+            recordings of version 0.1.
         identity: Hash of the configuration that made it; only the same one continues an interrupted recording. Empty
             if it doesn't matter.
         extra: Anything else, JSON-ready, such as the optimizer's settings of
@@ -40,6 +42,7 @@ class RecordingInfo:
     batch_size: int
     seed: int
     start_sha256: str = ""
+    start_weights: str = ""
     identity: str = ""
     optimizer: str = "sgd"
     momentum: float = 0.0
@@ -70,7 +73,17 @@ class RecordingInfo:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
-        return asdict(self)
+        return {k: v for k, v in asdict(self).items() if v or k != "start_weights"}
+
+    def of_parts(self, kind: str) -> set[str]:
+        """The hashes that a merged recording has of its parts.
+
+        Args:
+            kind: ``weights`` at their start and end, or ``checkpoints`` from which they started.
+        """
+        parts = self.extra.get("merged", [])
+        lists = [p.get(kind) for p in parts if isinstance(p, dict)] if isinstance(parts, list) else []
+        return {h for hashes in lists if isinstance(hashes, list) for h in hashes if isinstance(h, str)}
 
     @classmethod
     def from_json(cls, value: Any, source: str) -> RecordingInfo:
@@ -87,7 +100,7 @@ class RecordingInfo:
             "seed": int,
         }
         try:
-            if set(value) != {f.name for f in fields(cls)}:
+            if {"start_weights", *value} != {f.name for f in fields(cls)}:
                 raise ValueError(f"fields {sorted(value)}")
             for name, item in value.items():
                 if isinstance(item, bool) or not isinstance(item, kinds.get(name, dict if name == "extra" else str)):
@@ -104,7 +117,7 @@ class RecordingSchema:
     Attributes:
         info: How it was made.
         shape: How it is divided into shards and chunks.
-        max_rows: Largest number of rows.
+        max_rows: Number of rows that were expected; there may be more.
         codec: How deltas are stored.
         active_checksum: CRC32C of the (P,) bool mask's bytes, one byte per parameter.
     """
@@ -124,7 +137,7 @@ class RecordingSchema:
         Args:
             info: How it is made.
             active: (P,) bool, C-contiguous, the parameters to record.
-            max_rows: Largest number of rows.
+            max_rows: Number of rows that are expected.
             codec: Name of the codec.
             block_rows: Rows per shard; see :meth:`BlockShape.choose`.
             source: The store, for the error message.
@@ -186,6 +199,9 @@ MAX_CHUNK_BYTES = 2**28
 
 MAX_ROWS = 2**40
 
+EXPECTED_ROWS = 64
+"""Where nobody knows how many rows there will be: a whole block of the most rows."""
+
 
 @dataclass(frozen=True)
 class BlockShape:
@@ -203,14 +219,14 @@ class BlockShape:
 
     @classmethod
     def choose(cls, columns: int, max_rows: int, block_rows: int | None = None) -> BlockShape:
-        """Choose the shape for a recording of up to ``max_rows`` rows.
+        """Choose the shape for a recording of about ``max_rows`` rows.
 
         B is the largest power of two with B ≤ 64 and 4·B·P_active ≤ :data:`BLOCK_BYTES`, at least 1, and no larger
         than the smallest power of two ≥ ``max_rows``. C is 16384 if B ≥ 16, else 65536, and at most P_active.
 
         Args:
             columns: P_active ≥ 1.
-            max_rows: Largest number of rows, ≥ 1.
+            max_rows: Number of rows that are expected, ≥ 1.
             block_rows: B, to override the rule.
 
         Raises:

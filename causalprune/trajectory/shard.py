@@ -1,4 +1,4 @@
-"""One shard: the chunks of a block of rows one after the other, then Zarr's index of them."""
+"""One shard: the chunks of a block of rows one after the other, a table of their checksums, Zarr's index of them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ PIECE_ROWS = 8
 def index_bytes(shape: BlockShape) -> int:
     """Length of a shard's index: offset and length of each chunk, and a CRC32C."""
     return 16 * shape.chunks + CHECKSUM.size
+
+
+def tail_bytes(shape: BlockShape) -> int:
+    """Length of what follows a shard's chunks: the table of their CRC32Cs, and the index."""
+    return CHECKSUM.size * shape.chunks + index_bytes(shape)
 
 
 class NonFiniteError(Exception):
@@ -60,6 +65,7 @@ def write_shard(
     chunk = np.zeros((shape.rows, shape.width), np.float32)
     chunk[rows:] = np.nan
     index = np.empty((shape.chunks, 2), "<u8")
+    table = []
     checksum, position = 0, 0
     with location.writing(fence) as file:
         for number in range(shape.chunks):
@@ -77,14 +83,14 @@ def write_shard(
                 file.write(data)
                 checksum = google_crc32c.extend(checksum, data)
                 position += len(data)
+            table.append(data[-CHECKSUM.size :])
             index[number] = begin, position - begin
-        table = index.tobytes()
-        index_checksum = google_crc32c.value(table)
-        for data in (table, CHECKSUM.pack(index_checksum)):
-            file.write(data)
-            checksum = google_crc32c.extend(checksum, data)
-            position += len(data)
-        identity = ShardFile(position, checksum, index_checksum)
+        sums, entries = b"".join(table), index.tobytes()
+        index_checksum = google_crc32c.value(entries)
+        end = sums + entries + CHECKSUM.pack(index_checksum)
+        file.write(end)
+        checksum = google_crc32c.extend(checksum, end)
+        identity = ShardFile(position + len(end), checksum, index_checksum, google_crc32c.value(sums))
         if announce is not None:
             announce(identity)
     return identity
@@ -101,7 +107,7 @@ def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> t
     """Decode a shard's index.
 
     Args:
-        data: The last :func:`index_bytes` of the shard.
+        data: The last :func:`index_bytes` of the shard, or more.
         size: Length of the shard in bytes.
         shape: The shape of the recording.
         source: The shard's name, for the error message.
@@ -115,7 +121,7 @@ def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> t
     length = index_bytes(shape)
     if len(data) < length:
         raise damaged(source, expected=f"at least {length} bytes", found=len(data))
-    body, checksum = checked_body(data, f"{source} index")
+    body, checksum = checked_body(data[-length:], f"{source} index")
     index = body.view("<u8").reshape(-1, 2)
     ends_at = size - length
     if (index > ends_at).any() or (index.sum(axis=1) > ends_at).any():
@@ -123,23 +129,31 @@ def read_index(data: np.ndarray, size: int, shape: BlockShape, source: str) -> t
     return index.astype(np.int64), checksum
 
 
-def checksum_file(location: Location) -> tuple[int, int]:
-    """Length and CRC32C of a file.
+def identify_file(location: Location, shape: BlockShape) -> ShardFile:
+    """What identifies a shard, found by reading all of it.
+
+    ``chunks_checksum`` is that of the checksums which follow the chunks, whether or not the shard has a table of them.
 
     Raises:
-        CorruptError: There is no such file.
+        CorruptError: There is no such file, or its index is damaged.
         ReplacedError: The file was replaced meanwhile.
         StorageError: Storage refused.
     """
     checksum = 0
+    sums = np.zeros(CHECKSUM.size * shape.chunks, np.uint8)
     try:
         with location.open() as file:
+            index, index_checksum = read_index(file.tail(tail_bytes(shape)), file.size, shape, f"{location}")
+            # Where each byte of the checksums is, in the order of the file.
+            places = (index.sum(axis=1)[:, None] + np.arange(-CHECKSUM.size, 0)).ravel()
             size = file.size
             memory = np.empty(min(size, 4 * file.run_bytes), np.uint8)
             for begin in range(0, size, max(1, len(memory))):
                 data = file.read(begin, min(begin + len(memory), size), lambda count: memory[:count])
                 checksum = google_crc32c.extend(checksum, data)
-            return size, checksum
+                inside = (places >= begin) & (places < begin + len(data))
+                sums[inside] = data[places[inside] - begin]
+            return ShardFile(size, checksum, index_checksum, google_crc32c.value(sums))
     except FileNotFoundError as error:
         raise damaged(location, expected="a shard", found="no such file") from error
 
@@ -166,4 +180,4 @@ def estimate_bytes(delta: np.ndarray, *, rows: int, codec: str = "balanced") -> 
     length = max(shape.width, chosen.block_bytes // 4)
     chunks = (rounded[start : start + length] for start in range(0, len(delta), length))
     row_bytes = sum(len(part) for chunk in chunks for part in chosen.encode(chunk))
-    return rows * row_bytes + shape.shards(rows) * index_bytes(shape)
+    return rows * row_bytes + shape.shards(rows) * tail_bytes(shape)

@@ -9,13 +9,15 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+import google_crc32c
 import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError
+from causalprune.trajectory.codec import CHECKSUM
 from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import RecordingSchema
-from causalprune.trajectory.shard import index_bytes, read_index
+from causalprune.trajectory.shard import index_bytes, read_index, tail_bytes
 from causalprune.trajectory.storage.location import OpenFile, ReplacedError, damaged
 from causalprune.trajectory.threads import BufferPool
 
@@ -36,6 +38,21 @@ class _Piece:
     out: np.ndarray
     kernel: Kernel | None
     scratch: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Index:
+    """What the end of a shard says of its chunks.
+
+    Attributes:
+        version: Version of the file.
+        chunks: (chunks, 2) int64, offset and length of each.
+        sums: The CRC32C of each, four bytes a chunk; empty in a shard of format version 1.
+    """
+
+    version: Hashable
+    chunks: np.ndarray
+    sums: bytes
 
 
 class ShardReader:
@@ -66,8 +83,7 @@ class ShardReader:
         self._log = log
         self._reload = reload
         self._describe = describe
-        # For each shard, the version of its file and the index.
-        self._indices: dict[int, tuple[Hashable, np.ndarray]] = {}
+        self._indices: dict[int, _Index] = {}
         self._lock = threading.Lock()
         self._scratch = BufferPool(_FREE_BUFFERS)
         self._encoded = BufferPool(_FREE_BUFFERS)
@@ -117,15 +133,17 @@ class ShardReader:
         path = f"{self.layout.shard(piece.shard)}"
         first, stop = piece.columns.start // width, -(-piece.columns.stop // width)
         with self._open(piece.shard) as (file, index):
-            for chunks in _runs(index[first:stop], first, file.run_bytes):
-                part = index[chunks.start : chunks.stop]
+            for chunks in _runs(index.chunks[first:stop], first, file.run_bytes):
+                part = index.chunks[chunks.start : chunks.stop]
                 begin, end = int(part[:, 0].min()), int(part.sum(axis=1).max())
                 started = time.perf_counter()
                 encoded = file.read(begin, end, self._buffer)
                 arrived = time.perf_counter()
                 for chunk in chunks:
-                    offset, length = index[chunk]
-                    self._decode(encoded[offset - begin : offset - begin + length], chunk, piece, path)
+                    offset, length = index.chunks[chunk]
+                    data = encoded[offset - begin : offset - begin + length]
+                    _require_sum(data, index.sums, chunk, path)
+                    self._decode(data, chunk, piece, path)
                 with self._lock:
                     self.bytes_read += end - begin
                     self.read_seconds += arrived - started
@@ -160,14 +178,14 @@ class ShardReader:
             np.copyto(target, values)
 
     @contextmanager
-    def _open(self, number: int) -> Iterator[tuple[OpenFile, np.ndarray]]:
-        """Open a shard, and check its index against the commit log."""
+    def _open(self, number: int) -> Iterator[tuple[OpenFile, _Index]]:
+        """Open a shard, and check its end against the commit log."""
         location = self.layout.shard(number)
         for attempt in itertools.count():
             log, known = self._log, self._indices.get(number)
             with ExitStack() as stack:
                 try:
-                    file = stack.enter_context(location.open(known and known[0]))
+                    file = stack.enter_context(location.open(known and known.version))
                     index = self._identify(number, file, log.candidates(number))
                 except (CorruptError, FileNotFoundError) as error:
                     self._explain(number, error, log, attempt)
@@ -192,21 +210,36 @@ class ShardReader:
             shard = self.layout.shard(number)
             raise damaged(shard, expected="a shard of the commit log", found="no such file") from error
 
-    def _identify(self, number: int, file: OpenFile, candidates: list[ShardFile]) -> np.ndarray:
+    def _identify(self, number: int, file: OpenFile, candidates: list[ShardFile]) -> _Index:
         """Index of an open shard, which must be one of the log's candidates."""
         known = self._indices.get(number)
-        if known is not None and known[0] == file.version:
-            return known[1]
+        if known is not None and known.version == file.version:
+            return known
         path = self.layout.shard(number)
-        data = file.tail(index_bytes(self.shape))
+        data = file.tail(tail_bytes(self.shape))
         candidates = [c for c in candidates if c.size == file.size]
         if not candidates:
             raise damaged(path, expected="the length in the commit log", found=f"{file.size} bytes")
         chunks, checksum = read_index(data, file.size, self.shape, f"{path}")
-        if all(c.index_checksum != checksum for c in candidates):
+        candidates = [c for c in candidates if c.index_checksum == checksum]
+        if not candidates:
             raise damaged(f"{path} index", expected="the CRC32C in the commit log", found=f"{checksum:08x}")
-        self._indices[number] = file.version, chunks
-        return chunks
+        sums = data[: -index_bytes(self.shape)].tobytes()
+        found = google_crc32c.value(sums)
+        if all(c.chunks_checksum not in (None, found) for c in candidates):
+            expected = "the CRC32C in the commit log"
+            raise damaged(f"{path} table of checksums", expected=expected, found=f"{found:08x}")
+        has_table = any(c.chunks_checksum == found for c in candidates)
+        self._indices[number] = index = _Index(file.version, chunks, sums if has_table else b"")
+        return index
+
+
+def _require_sum(data: np.ndarray, sums: bytes, chunk: int, path: str) -> None:
+    """Check that a chunk is the one whose checksum the shard's table has."""
+    begin = CHECKSUM.size * chunk
+    expected, found = sums[begin : begin + CHECKSUM.size], data[-CHECKSUM.size :].tobytes()
+    if sums and expected != found:
+        raise damaged(f"{path} chunk {chunk}", expected=f"CRC32C {expected[::-1].hex()}", found=found[::-1].hex())
 
 
 def _runs(index: np.ndarray, first: int, run_bytes: int) -> Iterator[range]:

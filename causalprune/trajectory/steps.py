@@ -146,6 +146,16 @@ class UpdateRule:
             odd.append(f"learning rates from {low:g} to {high:g}")
         return ", ".join(odd)
 
+    def against_causality(self) -> str:
+        """What gives γ no causal reading, in words; empty for SGD, where momentum is modeled by lags.
+
+        γ says how much of the loss change each step's gradient caused, so a row must be made of gradients alone.
+        """
+        odd = self._differences()
+        if self.optimizer == "sgd" and not self.nesterov:
+            odd = [one for one in odd if not one.startswith("momentum ")]
+        return ", ".join(one for one in odd if not one.startswith("stride "))
+
     def _differences(self) -> list[str]:
         odd = [
             f"optimizer {self.optimizer}" if self.optimizer != "sgd" else "",

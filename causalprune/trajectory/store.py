@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.locks import Lock, LockHolder
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
@@ -17,7 +17,7 @@ from causalprune.trajectory.fits import FitStore
 from causalprune.trajectory.layout import StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording, rewind_recording
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
+from causalprune.trajectory.schema import EXPECTED_ROWS, RecordingInfo, RecordingSchema
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.writer import QUEUE_BYTES, RecordingWriter
@@ -211,7 +211,7 @@ class Store:
         info: RecordingInfo,
         active: np.ndarray,
         *,
-        max_rows: int,
+        max_rows: int = EXPECTED_ROWS,
         codec: str = "balanced",
         block_rows: int | None = None,
         queue_bytes: int = QUEUE_BYTES,
@@ -222,7 +222,7 @@ class Store:
         Args:
             info: How it is made.
             active: (P,) bool, the parameters to record: those that aren't pruned.
-            max_rows: Largest number of rows; memory and metadata are sized for it.
+            max_rows: How many rows are expected, which sizes the blocks in memory. More are recorded all the same.
             codec: A name of :data:`~causalprune.trajectory.names.CODECS`.
             block_rows: Rows per shard; by default :meth:`BlockShape.choose` decides.
             queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
@@ -330,11 +330,14 @@ class Store:
 
         Returns:
             One line per problem, naming the file; empty if there is none.
+
+        Raises:
+            StorageError: Storage refused, so that nobody knows.
         """
         problems = []
         for name in self.recordings:
             try:
                 problems += self.recording(name).verify()
-            except CausalpruneError as error:
+            except DAMAGE as error:
                 problems.append(f"{error}")
         return problems

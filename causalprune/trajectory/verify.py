@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalprune.base.errors import CausalpruneError, CorruptError
-from causalprune.trajectory.commits import CommitLog
+from causalprune.base.errors import DAMAGE, CorruptError
+from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
-from causalprune.trajectory.schema import RecordingSchema
-from causalprune.trajectory.shard import checksum_file
+from causalprune.trajectory.schema import MAX_ROWS, RecordingSchema
+from causalprune.trajectory.shard import identify_file
 from causalprune.trajectory.steps import STEP_FIELDS
-from causalprune.trajectory.storage.location import damaged
+from causalprune.trajectory.storage.location import ReplacedError, damaged
 from causalprune.trajectory.zarr_files import METADATA, delta_document, read_array, read_document, require_document
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _require_delta(layout: RecordingLayout, schema: RecordingSchema, log: Commit
     file = layout.delta_metadata
     shape = read_document(file, "array").get("shape")
     rows = shape[0] if isinstance(shape, list) and shape and type(shape[0]) is int else -1
-    if not log.rows <= rows <= (log.rows if log.finished else schema.max_rows):
+    if not log.rows <= rows <= (log.rows if log.finished else MAX_ROWS):
         raise damaged(file, expected=f"{log.rows} rows, as in the commit log", found=f"{shape}"[:80])
     require_document(file, delta_document(schema, rows))
     if log.finished or not layout.steps.exists():
@@ -66,7 +67,7 @@ def verify_recording(reader: RecordingReader) -> list[str]:
     # The files are listed before the log is read: then it misses at most the shard that was being committed.
     numbers = layout.shard_numbers()
     log = reader.read_log()
-    checks += [partial(_require_shard, reader, commit.shard) for commit in log.commits]
+    checks += [partial(_require_shard, reader, commit.shard, log) for commit in log.commits]
     checks.append(partial(_require_known, layout, numbers, log))
     if log.finished:
         checks.append(partial(_require_steps, layout, log))
@@ -74,7 +75,7 @@ def verify_recording(reader: RecordingReader) -> list[str]:
     for check in checks:
         try:
             check()
-        except CausalpruneError as error:
+        except DAMAGE as error:
             problems.append(f"{error}")
     return problems
 
@@ -84,17 +85,19 @@ def _require_fit(reader: RecordingReader, name: str) -> None:
         pass
 
 
-def _require_shard(reader: RecordingReader, shard: int) -> None:
-    location = reader.layout.shard(shard)
+def _require_shard(reader: RecordingReader, shard: int, log: CommitLog) -> None:
+    location, expected = reader.layout.shard(shard), log.candidates(shard)
+    found: ShardFile | None = None
     for _ in range(_ATTEMPTS):
-        expected = reader.read_log().candidates(shard)
-        found = checksum_file(location)
-        if found in [(file.size, file.checksum) for file in expected]:
+        with suppress(ReplacedError):
+            found = identify_file(location, reader.schema.shape)
+        if found is not None and any(file.is_found(found) for file in expected):
             return
-        if reader.read_log().candidates(shard) == expected:
+        # A writer may have replaced the file since the log was read; before it does so, it says so in the log.
+        before, expected = expected, reader.read_log().candidates(shard)
+        if expected == before:
             break
-    allowed = " or ".join(f"{file.size} bytes with CRC32C {file.checksum:08x}" for file in expected) or "no file"
-    raise damaged(location, expected=allowed, found=f"{found[0]} with {found[1]:08x}")
+    raise damaged(location, expected=" or ".join(map(str, expected)) or "no file", found=found)
 
 
 def _require_known(layout: RecordingLayout, numbers: list[int], log: CommitLog) -> None:

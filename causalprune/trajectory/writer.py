@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -13,11 +15,12 @@ import numpy as np
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
 from causalprune.trajectory.commits import Commit, CommitLog
-from causalprune.trajectory.lifecycle import finish_recording
+from causalprune.trajectory.lifecycle import closed, finish_recording, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
+from causalprune.trajectory.storage.location import Location
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +37,13 @@ class RecordingWriter:
     later one.
 
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
-    the recording as complete.
+    the recording as complete. What is still open when the interpreter ends is closed then.
 
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
+        untrained: Names of the parameters that no row has trained so far; noted with each commit.
+        end_weights: Returns the hash of the weights after the last row, by ``ParameterIndex.digest``, or nothing; it
+            is called when the writer is closed, and the hash is noted.
 
     Args:
         recording: The recording.
@@ -64,11 +70,14 @@ class RecordingWriter:
         self._allocated = 0
         self._pinned = False
         self._free: list[RowBlock] = []
-        self._pending: deque[tuple[RowBlock, int]] = deque()
+        self._pending: deque[tuple[RowBlock, int, tuple[str, ...]]] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._closed = False
         self.rows_appended = self._committed = log.rows
+        self.untrained = log.untrained
+        self.end_weights: Callable[[], str] = str
+        self._announced = max(schema.max_rows, log.rows)
         self._block: RowBlock | None = None
         if tail is not None and len(tail):
             self._block = self._allocate()
@@ -78,6 +87,12 @@ class RecordingWriter:
             self._block.rows = len(tail)
         self._thread = threading.Thread(target=self._run, name="causalprune-write", daemon=True)
         self._thread.start()
+        opened(self)
+
+    @property
+    def path(self) -> Location:
+        """The recording's folder."""
+        return self._recording.path
 
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
@@ -161,7 +176,7 @@ class RecordingWriter:
             if self.flush() == 0:
                 where = f"recording {self._recording.path}"
                 raise DataError(where, expected="at least one row", found="none", remedy="record more steps")
-            finish_recording(self._recording, self._log)
+            finish_recording(self._recording, self._log, self.end_weights())
         finally:
             self.abort()
 
@@ -170,7 +185,8 @@ class RecordingWriter:
         if self._closed:
             return
         try:
-            self.flush()
+            if self.flush() and self._log.commits[-1].weights != (weights := self.end_weights()):
+                self._log.append_commit(replace(self._log.commits[-1], weights=weights))
         finally:
             self.abort()
 
@@ -183,6 +199,7 @@ class RecordingWriter:
             self._pending.clear()
             self._changed.notify_all()
         self._thread.join()
+        closed(self)
         self._block = None
         self._free.clear()
         if self._lock is not None:
@@ -214,8 +231,6 @@ class RecordingWriter:
         self._require_alive()
         if self._block is not None:
             return self._block
-        if self.rows_appended >= self._schema.max_rows:
-            raise ValueError(f"the recording was made for {self._schema.max_rows} rows")
         shard = self.rows_appended // self._schema.shape.rows
         with self._changed:
             self._changed.wait_for(
@@ -235,11 +250,13 @@ class RecordingWriter:
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
-            self._pending.append((block, block.rows))
+            self._pending.append((block, block.rows, self.untrained))
             self._changed.notify_all()
 
     def _run(self) -> None:
         try:
+            # Imports what the codec needs; once the interpreter ends, that may be too late.
+            self._schema.codec.encode(np.zeros((1, 1), np.float32))
             while self._work():
                 pass
         except BaseException as error:
@@ -254,13 +271,13 @@ class RecordingWriter:
             self._changed.wait_for(lambda: bool(self._pending) or self._closed or self._lacks_spare())
             if self._closed and not self._pending:
                 return False
-            block, rows = self._pending.popleft() if self._pending else (None, self._schema.shape.rows)
+            block, rows, untrained = self._pending.popleft() if self._pending else (None, self._schema.shape.rows, ())
         if block is None:
             block = self._allocate()
             # The first write to a page waits for the system to allocate it.
             block.values.fill(0)
         else:
-            self._commit(block, rows)
+            self._commit(block, rows, untrained)
         with self._changed:
             if rows == self._schema.shape.rows:
                 self._free.append(block)
@@ -271,13 +288,17 @@ class RecordingWriter:
         """Whether the second block is missing: made while the first one fills, it costs the caller no time."""
         return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
 
-    def _commit(self, block: RowBlock, rows: int) -> None:
+    def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...]) -> None:
         """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
         scalars = block.scalars[:rows]
         for row, position in np.argwhere(~np.isfinite(scalars)):
             self._require_finite(float(scalars[row, position]), int(position), first + int(row))
+        if first + rows > self._announced:
+            # Twice as many, so that a recording of any length changes its shape a few times only.
+            self._announced = max(2 * self._announced, first + rows)
+            make_room(self._recording, self._log, self._announced)
         replaces = block.shard < len(self._log.commits)
         try:
             file = write_shard(
@@ -291,7 +312,7 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars)))
+        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars), untrained))
         self._committed = first + rows
 
 

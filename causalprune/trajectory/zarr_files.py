@@ -18,8 +18,8 @@ from causalprune.trajectory.storage.location import Location, damaged
 METADATA = "zarr.json"
 """The file that describes a Zarr v3 group or array."""
 
-FORMAT_VERSION = 1
-"""Version of everything in a store; a reader refuses newer ones."""
+FORMAT_VERSIONS = {"store": 1, "recording": 2, "fit": 1, "slice": 1}
+"""Version of each kind of group; a reader refuses newer ones, and reads all older ones."""
 
 NAMESPACE = "causalprune"
 """The key of our attributes; other tools may add theirs beside it."""
@@ -44,7 +44,7 @@ def group_document(kind: str, content: dict[str, Any]) -> dict[str, Any]:
         kind: ``store``, ``recording`` or ``fit``.
         content: The attributes; a format version and a checksum are added.
     """
-    attributes = {"kind": kind, "format_version": FORMAT_VERSION, **content}
+    attributes = {"kind": kind, "format_version": FORMAT_VERSIONS[kind], **content}
     attributes["checksum"] = f"{attributes_checksum(attributes):08x}"
     return {"zarr_format": 3, "node_type": "group", "attributes": {NAMESPACE: attributes}}
 
@@ -117,10 +117,10 @@ def read_attributes(file: Location, kind: str) -> dict[str, Any]:
     if not isinstance(attributes, dict) or attributes.get("kind") != kind:
         raise damaged(file, expected=f"attributes of a {kind} of causalprune", found="none")
     version = attributes.get("format_version")
-    if type(version) is int and version > FORMAT_VERSION:
+    if type(version) is int and version > FORMAT_VERSIONS[kind]:
         raise NewerFormatError(
             f"{file}",
-            expected=f"format version {FORMAT_VERSION} or older",
+            expected=f"format version {FORMAT_VERSIONS[kind]} or older",
             found=f"{version}",
             remedy="update causalprune",
         )

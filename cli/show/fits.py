@@ -8,6 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.text import printable
+
 from .tables import facts, pairs, shown, spaced, table
 
 
@@ -55,7 +57,7 @@ def _curvature(found: dict[str, Any]) -> Any:
         between = f"{shown(g['low'])} … {shown(g['high'])}" if g["low"] is not None else "–"
         top = "∞" if g["step_high"] is None else shown(g["step_high"])
         steps = f"{shown(g['step_low'])} … {top}" if g["step_low"] is not None else "–"
-        label = Text("\n".join(filter(None, (g["name"], g["remark"]))))
+        label = Text("\n".join(filter(None, (printable(g["name"]), g["remark"]))))
         made.add_row(label, shown(g["curvature"]), between, shown(g["step_size"]), steps)
     how = f"curvature h = 2(γ + 1/η), step size 1/h, by {found['estimator']}, η = {found['learning_rate']:g}; "
     how += f"{found['resamples']:,} resamples of the steps"

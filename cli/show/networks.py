@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 
-from .tables import counted, facts, notes, records, shown, spaced, table
+from causalprune.base.units import listed
+
+from .tables import classes_line, counted, facts, notes, records, shown, spaced, table
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
 _MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
-_LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:.2%"}
+_LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:share"}
 
 
 def pretrain(result: Any) -> Any:
@@ -26,7 +28,7 @@ def pretrain(result: Any) -> Any:
     if v.get("r2") is not None:
         lines["validation R²"] = f"{v['r2']:.4f}"
     if result.sparsity:
-        lines["sparsity"] = f"{result.sparsity:.2%} of prunable weights"
+        lines["sparsity"] = f"{shown(result.sparsity, 'share')} of prunable weights"
     return lines
 
 
@@ -52,16 +54,47 @@ def record(result: Any) -> Any:
 
 def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
-    lines = {"sparsity": f"{result.sparsity:.2%} of prunable weights (before: {result.sparsity_before:.2%})"}
+    now, before = (shown(value, "share") for value in (result.sparsity, result.sparsity_before))
+    lines = {"sparsity": f"{now} of prunable weights (before: {before})"}
+    if result.frozen:
+        of_trained = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} trained weights"
+        lines["sparsity"] = f"{of_trained}, {lines['sparsity']}"
+        lines["left alone"] = f"{listed(result.frozen)} (frozen or never trained)"
+    if result.inseparable:
+        lines["kept whole"] = f"{listed(result.inseparable)} (their channels can't be removed one by one)"
+    if result.unmoved:
+        share = shown(result.unmoved / result.candidates, "share")
+        lines["never moved"] = f"{result.unmoved:,} weights ({share}): gradient 0, or steps lost in rounding"
+    if result.lasso is not None:
+        lines["kept by the Lasso"] = _lasso(result.lasso)
     return spaced(facts(result, lines), records(_LAYERS, result.layers, pad_edge=True))
+
+
+def _lasso(found: Mapping[str, Any]) -> str:
+    """How many columns have γ ≠ 0, and why there can't be more of them."""
+    kept = f"{found['nonzero']:,} of {found['columns']:,} {found['what']} (γ ≠ 0)"
+    if found["most"] is None:
+        return kept
+    where = " in each layer" if found["most"] > found["rows"] else ""
+    return f"{kept}; a Lasso keeps at most T{where}, the {counted(found['rows'], 'row')} of its recording"
+
+
+def repair(result: Any) -> Any:
+    """What the layers missed of the dense network's outputs, before and after."""
+    columns = {"layer": "name", "missed before": "before:.2%", "after": "after:.2%"}
+    lines = {"samples": f"{result.samples:,}", "sparsity": f"{shown(result.sparsity, 'share')} of prunable weights"}
+    note = "Missed: the part of the variance of the dense layer's outputs that the pruned one doesn't reproduce."
+    return spaced(facts(result, lines), records(columns, result.layers, pad_edge=True), notes(note))
 
 
 def run(result: Any) -> Any:
     """One line per iteration, with its fit if there was one, then dense against pruned."""
-    columns = {"iteration": "iteration", "rows": "rows:,", "stored": "stored_bytes:bytes"}
+    columns = {"iteration": "iteration"}
+    if any(line["rows"] is not None for line in result.iterations):
+        columns |= {"rows": "rows:,", "stored": "stored_bytes:bytes"}
     if any(line["num_nonzero"] is not None for line in result.iterations):
         columns |= {"R²": "r2:.3g", "nonzero γ": "num_nonzero:,"}
-    columns["sparsity"] = "sparsity:.2%"
+    columns["sparsity"] = "sparsity:share"
     return spaced(records(columns, result.iterations, named=False, pad_edge=True), evaluate(result))
 
 
@@ -81,8 +114,14 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         records(_LAYERS, result["layers"]),
         _flatness(result) if result.get("flatness_samples") else None,
         _cost(result["cost"]) if result.get("cost") else None,
-        notes(FLOPS_UNIT, NO_SPEEDUP),
+        notes(*_flops_notes(result.get("flops_uncounted")), NO_SPEEDUP),
     )
+
+
+def _flops_notes(uncounted: Sequence[str] | None) -> list[str]:
+    """What the FLOPs are, and which operations they lack."""
+    without = f" Not counted, because nothing tells how: {', '.join(uncounted)}." if uncounted else ""
+    return [f"{FLOPS_UNIT}{without}"]
 
 
 def _summary(result: Mapping[str, Any]) -> Table:
@@ -99,8 +138,8 @@ def _summary(result: Mapping[str, Any]) -> Table:
     metric("R²", "r2", ".4f")
     metric("mean absolute error", "mae", ".4g")
     metric("loss", "loss", ".4f")
-    made.add_row("sparsity over prunable weights", "", f"{result['sparsity_prunable']:.2%}")
-    made.add_row("sparsity over all parameters", "", f"{result['sparsity_all']:.2%}")
+    made.add_row("sparsity over prunable weights", "", shown(result["sparsity_prunable"], "share"))
+    made.add_row("sparsity over all parameters", "", shown(result["sparsity_all"], "share"))
     made.add_row("nonzero parameters", f"{result['parameters_total']:,}", f"{result['parameters_nonzero']:,}")
     made.add_row("FLOPs per sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
     if "bytes_csr" in result:
@@ -150,6 +189,7 @@ def export(result: Any) -> Any:
         "parameters": f"{result.parameters:,} of {result.parameters_before:,}",
         "file": shown(result.file_bytes, "bytes"),
         "verified": how.get(result.verified, "no: ONNX Runtime is missing"),
+        **classes_line(result.classes),
     }
     if result.compact is None:
         note = NO_SPEEDUP
@@ -166,4 +206,8 @@ def export(result: Any) -> Any:
         lines[f"latency, batch {batch_size}"] = f"{times} ({seconds['before'] / seconds['after']:.2f}× as fast)"
     columns = {"layer": "name", "units": "units:,", "all weights pruned": "dead:,", "removed": "removed:,"}
     note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
-    return spaced(facts(result, lines), records(columns, c["layers"], pad_edge=True), notes(FLOPS_UNIT, note))
+    return spaced(
+        facts(result, lines),
+        records(columns, c["layers"], pad_edge=True),
+        notes(*_flops_notes(c.get("flops_uncounted")), note),
+    )

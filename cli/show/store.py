@@ -8,8 +8,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.text import printable
+
 from .networks import evaluation_table
-from .tables import counted, pairs, shown, table
+from .tables import classes_line, counted, pairs, shown, table
 
 
 def info(result: Any) -> Any:
@@ -17,7 +19,8 @@ def info(result: Any) -> Any:
     parts = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)
     health = [Text("healthy", style="green")] if not result.problems else []
     health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
-    return Group(Text(f"{result.kind} {result.path}"), *parts, *health)
+    health += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
+    return Group(Text(printable(f"{result.kind} {result.path}")), *parts, *health)
 
 
 def _run_info(details: dict[str, Any]) -> list[Any]:
@@ -28,18 +31,31 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
     made.add_column("made from", overflow="fold")
     for a in details["artefacts"]:  # codespell:ignore artefacts
         made_from = ", ".join(name.removesuffix(".safetensors") for name in a["made_from"].values())
-        state = f"{a['sparsity']:.2%}" if "sparsity" in a else a["rows"]
-        made.add_row(a["name"], state, shown(a["bytes"], "bytes"), made_from)
-    evaluation = details["evaluation"]
-    return [made] if evaluation is None else [made, Text(), evaluation_table(evaluation)]
+        state = shown(a["sparsity"], "share") if "sparsity" in a else a["rows"]
+        made.add_row(printable(a["name"]), state, shown(a["bytes"], "bytes"), made_from)
+    parts: list[Any] = [made] if details["artefacts"] else []  # codespell:ignore artefacts
+    if details["sweep"] is not None:
+        parts += [pairs(_sweep_lines(details["sweep"]))]
+    if details["evaluation"] is not None:
+        parts += [Text(), evaluation_table(details["evaluation"])]
+    return parts
+
+
+def _sweep_lines(s: dict[str, Any]) -> dict[str, str]:
+    lines = {"sweep": f"{s['rows']:,} of {s['points']:,} rows, {s['done']:,} of {counted(s['cells'], 'cell')}"}
+    lines |= {name: ", ".join(values) for name, values in s["settings"].items()}
+    lines["shared steps"] = ", ".join(f"{count} × {stage}" for stage, count in s["steps"].items()) or "none"
+    return lines | ({"not done yet": ", ".join(s["unfinished"])} if s["unfinished"] else {})
 
 
 def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
+    sparsity = shown(details["sparsity"], "share")
     lines = {
         "written by": details["stage"],
         "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
         "data": details["data"]["name"],
-        "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({details['sparsity']:.2%} sparse)",
+        **classes_line(details["classes"]),
+        "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
         "size": shown(details["file_bytes"], "bytes"),
         "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()) or "nothing",
         "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
@@ -67,7 +83,8 @@ def _store_info(details: dict[str, Any]) -> list[Any]:
 
 def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     how, change = r["recorded"], r["loss_change"]
-    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,} rows of up to {r['max_rows']:,})"
+    expected = f" of {r['max_rows']:,}" if r["rows"] <= r["max_rows"] else ""
+    unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,}{expected} rows)"
     raw, stored = r["raw_bytes"], r["stored_bytes"]
     ratio = f"1/{raw / stored:.2f} of" if stored else "of"
     lines = {
@@ -77,6 +94,8 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
         f"batch {how['batch_size']}, {how['loss_change']}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
+    if r["no_causal_reading"]:
+        lines["causal reading"] = f"none: γ only correlates in a recording with {r['no_causal_reading']}"
     if change is not None:
         lines["loss change"] = (
             f"mean {change['mean']:.3g} ± {change['std']:.2g}, {change['min']:.3g} to {change['max']:.3g}, "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from causalprune.base.units import format_bytes, mean_and_spread
+from causalprune.base.text import printable
+from causalprune.base.units import format_bytes, mean_and_spread, percent
+
+SHOWN_CLASSES = 10
+"""Up to this many classes are listed."""
 
 
 def facts(result: Any, lines: dict[str, str]) -> Table:
@@ -23,7 +27,7 @@ def pairs(lines: dict[str, str]) -> Table:
     made.add_column(style="bold", no_wrap=True)
     made.add_column(overflow="fold")
     for name, value in lines.items():
-        made.add_row(name, Text(value))
+        made.add_row(printable(name), Text(printable(value)))
     return made
 
 
@@ -50,14 +54,14 @@ def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **sty
     """A table with one row per record.
 
     Args:
-        columns: The field of each column and its format, such as ``sparsity:.2%``, by the column's title.
+        columns: The field of each column and its format, such as ``sparsity:share``, by the column's title.
         rows: The records.
         style: As for :func:`table`.
     """
     made = table(*columns, **style)
     fields = [field.partition(":")[::2] for field in columns.values()]
     for row in rows:
-        made.add_row(*(Text(shown(row[name], form)) for name, form in fields))
+        made.add_row(*(Text(printable(shown(row[name], form))) for name, form in fields))
     return made
 
 
@@ -66,10 +70,13 @@ def shown(value: Any, form: str = ".3g") -> str:
 
     Args:
         value: By default a number, of which three digits are shown.
-        form: As for :func:`format`, or ``bytes`` for a size or ``ms`` for seconds in milliseconds.
+        form: As for :func:`format`, or ``bytes`` for a size, ``ms`` for seconds in milliseconds, or ``share`` for a
+            fraction in percent, with as many digits as it takes not to round it to 100 %.
     """
     if value is None:
         return "–"
+    if form == "share":
+        return f"{percent(value, 2)}%"
     if form == "ms":
         return f"{1000 * value:.3g} ms"
     return format_bytes(value) if form == "bytes" else format(value, form)
@@ -78,6 +85,14 @@ def shown(value: Any, form: str = ".3g") -> str:
 def counted(count: int, noun: str) -> str:
     """A number of things: ``1 row``, ``2 rows``."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def classes_line(classes: Sequence[str]) -> dict[str, str]:
+    """A line that says which class each output is; none if they are called by their numbers."""
+    if list(classes) == [str(number) for number in range(len(classes))]:
+        return {}
+    first = [f"{number} = {name!r}" for number, name in enumerate(classes[:SHOWN_CLASSES])]
+    return {"classes": ", ".join(first) + (f", … ({len(classes)})" if len(classes) > SHOWN_CLASSES else "")}
 
 
 def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:

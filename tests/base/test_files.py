@@ -1,6 +1,11 @@
+import contextlib
 import errno
+import fcntl
+import json
 import os
 import signal
+import socket
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from causalprune.base import files
-from causalprune.base.errors import InterruptedStage, StorageError
+from causalprune.base.errors import DataError, InterruptedStage, StorageError
 from causalprune.base.signals import stop_requests, stop_signals
 
 
@@ -55,6 +60,34 @@ def test_atomic_file_takes_numpy_and_short_writes(tmp_path):
     assert np.array_equal(np.load(tmp_path / "a.npy"), values)
 
 
+def special_files(folder):
+    os.mkfifo(folder / "pipe")
+    (folder / "here").symlink_to("there")
+    (folder / "there").symlink_to("here")
+    with socket.socket(socket.AF_UNIX) as unix, contextlib.chdir(folder):
+        unix.bind("socket")
+    names = {"pipe": "special file", "here": "circle", "socket": "special file", "missing": "nothing", ".": "directory"}
+    return {folder / name: found for name, found in names.items()} | {Path("/dev/zero"): "special file"}
+
+
+def test_only_regular_files_are_read(tmp_path):
+    for path, found in special_files(tmp_path).items():
+        with pytest.raises(DataError, match=rf"expected weights, found .*{found}.*; save them") as caught:
+            files.require_file(path, expected="weights", remedy="save them")
+        assert str(path) in str(caught.value)
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to("file")
+    assert files.require_file(tmp_path / "link").st_size == 3
+
+
+def test_a_pipe_is_never_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="special file"):
+        files.write_atomic(tmp_path / "pipe", b"new")
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
 def test_errors_name_the_file_and_a_remedy(tmp_path):
     with pytest.raises(StorageError, match=r"cannot write .*missing/a.*create the directory"):
         files.write_atomic(tmp_path / "missing" / "a", b"")
@@ -85,6 +118,74 @@ def test_append_line_of_a_torn_file_without_any_newline(tmp_path):
     path.write_bytes(b"torn")
     files.append_line(path, "one")
     assert path.read_bytes() == b"one\n"
+
+
+def test_lines_of_several_processes_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr(files.Disk, "fsync", staticmethod(lambda descriptor: None))
+    path, processes, lines = tmp_path / "log.jsonl", 4, 200
+    path.write_bytes(b"torn")
+
+    def line(process, number):
+        # Some are longer than a page.
+        return json.dumps([process, number, "x" * (37 * number)])
+
+    def write(process):
+        for number in range(lines):
+            files.log_line(path, line(process, number))
+
+    children = []
+    for process in range(processes):
+        child = os.fork()
+        if child == 0:
+            try:
+                write(process)
+            finally:
+                os._exit(0)
+        children.append(child)
+    for child in children:
+        os.waitpid(child, 0)
+    written = path.read_text()
+    assert written.startswith("torn\n")
+    assert written.endswith("\n")
+    assert sorted(written.splitlines()[1:]) == sorted(line(p, n) for p in range(processes) for n in range(lines))
+
+
+def test_a_log_is_one_write_a_line_and_is_never_cut(tmp_path):
+    path, disk = tmp_path / "log.jsonl", FaultyDisk()
+    with files.use(disk):
+        files.log_line(path, "one")
+        files.log_line(path, "two")
+    assert disk.changes == ["open", "write", "fsync", "fsync", "open", "write", "fsync"]
+    for number, left in ((1, b""), (2, b"thr"), (3, b"\nthree\n")):
+        before = path.read_bytes()
+        with files.use(FaultyDisk("ENOSPC", number)), pytest.raises(StorageError):
+            files.log_line(path, "three")
+        assert path.read_bytes() == before + left
+    files.log_line(path, "four")
+    assert path.read_bytes() == b"one\ntwo\nthr\nthree\nfour\n"
+
+
+def test_a_log_that_another_program_locks_is_written_nevertheless(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "LOG_PATIENCE", 0.01)
+    path = tmp_path / "log.jsonl"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        files.log_line(path, "one")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_a_log_is_a_file_of_its_own(tmp_path):
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"kept")
+    (tmp_path / "link").symlink_to(secret)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    for name, found in (("link", "symbolic link"), ("fifo", "not a regular file"), ("folder", "is a directory")):
+        with pytest.raises(StorageError, match=found):
+            files.log_line(tmp_path / name, "line")
+    with pytest.raises(StorageError, match="not a regular file"):
+        files.log_line(Path("/dev/null"), "line")
+    assert secret.read_bytes() == b"kept"
 
 
 def test_names_may_be_hostile(tmp_path):

@@ -1,4 +1,3 @@
-import json
 import os
 
 import pytest
@@ -18,11 +17,7 @@ JSON = st.recursive(
 @given(JSON)
 def test_json_round_trips(tmp_path_factory, value):
     path = tmp_path_factory.mktemp("json") / "a.json"
-    try:
-        write_json(path, value)
-    except UnicodeEncodeError:
-        assert any("\ud800" <= c <= "\udfff" for c in json.dumps(value, ensure_ascii=False))
-        return
+    write_json(path, value)
     assert read_json(path) == value
     assert path.read_bytes().endswith(b"\n")
 

@@ -2,10 +2,11 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import pytest
 
-from causalprune.base.errors import InterruptedStage
+from causalprune.base.errors import CausalpruneError, InterruptedStage
 from causalprune.base.signals import parse_signals, stop_requests, stop_signals
 
 
@@ -94,3 +95,18 @@ def test_names_of_signals():
     for wrong in ("KILL", "STOP", "SEGV", "TERM USR1", "15"):
         with pytest.raises(ValueError, match=wrong):
             parse_signals(wrong)
+
+
+def test_whoever_handles_errors_does_not_go_on_after_a_signal():
+    def look_at_each():
+        looked = []
+        with stop_signals():
+            for number in range(3):
+                with suppress(Exception):
+                    looked.append(number)
+                    send(signal.SIGTERM)
+                    raise CausalpruneError("of this one only")
+        return looked
+
+    with pytest.raises(InterruptedStage, match="SIGTERM"):
+        look_at_each()

@@ -28,7 +28,6 @@ def groups(input_shape, num_outputs):
 PRUNE = ["--criterion", "magnitude", "--granularity", "channel", "--scope", "layer", "--sparsity", "0.5"]
 
 
-@pytest.mark.xfail(strict=True, reason="such channels are pruned, and only export --compact finds that they can't go")
 @pytest.mark.parametrize("name", ["glu", "shuffle", "groups"])
 def test_what_is_pruned_by_channels_can_be_compacted(causalprune, folder, name):
     pytest.importorskip("torch_pruning")

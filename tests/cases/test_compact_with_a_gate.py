@@ -24,7 +24,6 @@ def net(input_shape, num_outputs):
 PRUNE = ["--criterion", "magnitude", "--granularity", "channel", "--scope", "layer", "--sparsity", "0.5"]
 
 
-@pytest.mark.xfail(strict=True, reason="whether a dead channel is constant is told from four random inputs")
 def test_a_compact_network_computes_what_the_masked_one_does(causalprune, folder):
     pytest.importorskip("torch_pruning")
     (folder / "gates.py").write_text(NETWORK)

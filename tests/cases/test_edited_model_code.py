@@ -11,8 +11,6 @@ def net(input_shape, num_outputs):
 
 PRETRAIN = ["pretrain", "--model", "edited:net", "--epochs", "2"]
 
-pytestmark = pytest.mark.xfail(strict=True, reason="the code of a user's factory is no part of a result's identity")
-
 
 @pytest.fixture
 def trained_then_edited(causalprune, folder):
@@ -23,9 +21,10 @@ def trained_then_edited(causalprune, folder):
 
 def test_the_same_command_does_not_take_it_for_done(causalprune, trained_then_edited):
     again = causalprune(*PRETRAIN)
-    assert again.code != 0 or "edited:net" in again.error
+    assert again.code == 5
+    assert "found a result of the code of edited:net before a change" in again.error
 
 
 def test_evaluate_refuses_or_warns(causalprune, trained_then_edited):
     result = causalprune("evaluate", "--checkpoint", "run/pretrained.safetensors", "--trust-code")
-    assert result.code != 0 or "edited:net" in result.error
+    assert result.code != 0 or "the code of edited:net has changed since" in result.error

@@ -1,7 +1,5 @@
 """A module with ``get_extra_state`` puts more than tensors into its state dict."""
 
-import pytest
-
 NETWORK = """
 from torch import nn
 
@@ -24,7 +22,6 @@ def net(input_shape, num_outputs):
 """
 
 
-@pytest.mark.xfail(strict=True, reason="a dict in a state dict is taken for a tensor: exit 1")
 def test_extra_state_is_carried_or_refused(causalprune, folder):
     (folder / "extra.py").write_text(NETWORK)
     result = causalprune("pretrain", "--model", "extra:net", "--epochs", "1", "-q")

@@ -50,26 +50,22 @@ def test_a_prefix_of_a_wrapper_that_the_network_lacks_is_stripped(start, state):
     assert start({f"module.{name}": tensor for name, tensor in state.items()}).code == 0
 
 
-@pytest.mark.xfail(strict=True, reason="'module.' is stripped although the network has it")
 def test_a_network_with_an_attribute_called_module_reads_its_own_state_dict(start, state):
     result = start({f"module.{name}": tensor for name, tensor in state.items()}, model="wrapped")
     assert result.code == 0, result.error
 
 
-@pytest.mark.xfail(strict=True, reason="int8 weights are taken for float ones without a word")
 def test_integers_for_floats_are_refused(start, state):
     integers = {n: (t * 100).to(torch.int8) if t.is_floating_point() else t for n, t in state.items()}
     assert start(integers).refuses("int8")
 
 
-@pytest.mark.xfail(strict=True, reason="only a few names of a state dict within a checkpoint are known")
 @pytest.mark.parametrize("key", ["model_state_dict", "net"])
 def test_a_state_dict_within_a_checkpoint_is_found(start, state, key):
     result = start({"epoch": 1, key: state})
     assert result.code == 0, result.error
 
 
-@pytest.mark.xfail(strict=True, reason="num_batches_tracked is demanded, which PyTorch itself doesn't")
 def test_a_state_dict_of_old_without_num_batches_tracked(start, state):
     result = start({name: tensor for name, tensor in state.items() if "num_batches" not in name})
     assert result.code == 0, result.error

@@ -23,13 +23,11 @@ def frozen(folder):
     (folder / "frozen.py").write_text(NETWORKS)
 
 
-@pytest.mark.xfail(strict=True, reason="an optimizer without parameters ends pretrain with exit 1")
 def test_a_network_that_is_frozen_altogether_is_refused(causalprune, frozen):
     result = causalprune("pretrain", "--model", "frozen:everything", "--epochs", "1", "-q")
     assert result.refuses("froz") or result.refuses("requires_grad"), result.error
 
 
-@pytest.mark.xfail(strict=True, reason="frozen weights never move, so their score is 0 and they are pruned first")
 def test_frozen_weights_are_left_alone(causalprune, frozen):
     assert causalprune("pretrain", "--model", "frozen:backbone", "--epochs", "5", "-q").code == 0
     assert causalprune("record", "--steps", "30", "--trust-code", "-q").code == 0

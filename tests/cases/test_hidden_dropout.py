@@ -43,8 +43,6 @@ encoder_with, encoder_without = encoder(0.1), encoder(0.0)
 depth_with, depth_without = depth(0.5), depth(0.0)
 """
 
-stays_on = pytest.mark.xfail(strict=True, reason="only nn.Dropout is turned off: dropout within other layers stays on")
-
 
 @pytest.mark.parametrize(
     "name",
@@ -52,9 +50,9 @@ stays_on = pytest.mark.xfail(strict=True, reason="only nn.Dropout is turned off:
         "lstm_without",
         "encoder_without",
         "depth_without",
-        pytest.param("lstm_with", marks=stays_on),
-        pytest.param("encoder_with", marks=stays_on),
-        pytest.param("depth_with", marks=stays_on),
+        "lstm_with",
+        "encoder_with",
+        "depth_with",
     ],
 )
 def test_the_loss_changes_only_as_the_weights_do(causalprune, folder, name):

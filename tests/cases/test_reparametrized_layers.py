@@ -26,7 +26,6 @@ def prune_half(layer):
     return prune.l1_unstructured(layer, "weight", 0.5)
 
 
-@pytest.mark.xfail(strict=True, reason="a mask that nobody gave is blamed: exit 5")
 @pytest.mark.parametrize("name", ["weight_norm", "spectral", "old_spectral", "pruned"])
 def test_pretrain_skips_such_a_layer_or_says_that_it_cannot_be_pruned(causalprune, folder, name):
     (folder / "reparametrized.py").write_text(NETWORKS)
@@ -34,7 +33,6 @@ def test_pretrain_skips_such_a_layer_or_says_that_it_cannot_be_pruned(causalprun
     assert result.code == 0 or result.refuses("can't be pruned", codes=(2, 3, 5)), result.error
 
 
-@pytest.mark.xfail(strict=True, reason="the recorder looks for the weight among the parameters: KeyError")
 @pytest.mark.parametrize("wrap", [parametrizations.weight_norm, prune_half], ids=["weight_norm", "pruned"])
 def test_the_recorder_skips_such_a_layer_or_says_that_it_cannot_be_pruned(folder, wrap):
     model = nn.Sequential(wrap(nn.Linear(20, 8)), nn.Linear(8, 2))

@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 NETWORK = """
 from torch import nn
 
@@ -28,7 +26,6 @@ def test_one_process_trains_it(causalprune, folder):
     assert causalprune(*COMMAND).code == 0
 
 
-@pytest.mark.xfail(strict=True, reason="DistributedDataParallel waits for the gradient of every layer: exit 1")
 def test_two_processes_train_it_or_refuse_it_in_a_line(folder):
     (folder / "unused_layer.py").write_text(NETWORK)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "--", "causalprune"]

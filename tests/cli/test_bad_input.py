@@ -54,7 +54,10 @@ def refused(capsys, code, *args, says=""):
         (["pretrain", "--model", "no_such_package.models:net"], "no_such_package"),
         (["pretrain", "--dataset", "digit"], "did you mean 'digits'"),
         (["pretrain", "--lr", "0"], "above 0"),
-        (["pretrain", "--lr", "inf"], "finite"),
+        (["pretrain", "--lr", "inf"], "above 0"),
+        (["pretrain", "--lr", "1e300"], "at most 1e18"),
+        (["pretrain", "--weight-decay", "1e300"], "at most 1e18"),
+        (["pretrain", "--lr-decay", "1e300"], "(0, 1]"),
         (["pretrain", "--batch-size", "0"], "at least 1"),
         (["pretrain", "--device", "cuda:7"], "--device"),
         (["pretrain", "--device", "tpu"], "--device"),
@@ -113,6 +116,37 @@ def test_usage(capsys, run, tmp_path, command, says):
 def test_what_is_missing(capsys, tmp_path, monkeypatch, command, says):
     monkeypatch.chdir(tmp_path)
     refused(capsys, 3, *command, "--quiet", says=says)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "circle", "/dev/zero"])
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [
+        (["record"], "--checkpoint"),
+        (["evaluate"], "--checkpoint"),
+        (["info"], ""),
+        (["pretrain"], "--init-from"),
+        (["pretrain"], "--config"),
+        (["fit-gamma", "--name", "other"], "--row-weights"),
+        (["fit-gamma", "--name", "other"], "--store"),
+    ],
+)
+def test_what_is_no_regular_file_is_not_opened(capsys, run, tmp_path, kind, command, where):
+    """Opening a pipe would wait for a writer, and a device may have no end."""
+    path = {"pipe": tmp_path / "pipe.pt", "circle": tmp_path / "circle.pt"}.get(kind, kind)
+    os.mkfifo(tmp_path / "pipe.pt")
+    (tmp_path / "circle.pt").symlink_to("circle.pt")
+    others = ["--output", tmp_path / "new.safetensors"] * (command[0] in ("pretrain", "record"))
+    refused(capsys, 3, *command, *others, *[where] * bool(where), path, "--run", run, "--quiet", says=str(path))
+
+
+def test_an_output_that_is_a_pipe_is_left_alone(capsys, run, tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = ["posttrain", "--run", run, "--checkpoint", run / "recorded.safetensors", "--output", pipe, "--quiet"]
+    for more in ([], ["--overwrite"]):
+        refused(capsys, 6, *command, *more, says="special file")
+    assert pipe.is_fifo()
 
 
 def damage(path, kind):

@@ -68,7 +68,7 @@ def test_version(capsys):
 def test_json_is_alone_on_stdout(tmp_path, capsys):
     assert main(["pretrain", "--epochs", "1", "--run", str(tmp_path), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["schema_version"] == 1
+    assert result["schema_version"] == 2
     assert {"stage", "inputs", "outputs", "metrics", "timings", "versions"} <= set(result)
 
 

@@ -1,7 +1,8 @@
 import io
+from types import SimpleNamespace
 
 import pytest
-from causalprune_cli.show.networks import FLOPS_UNIT, NO_SPEEDUP, evaluation_table
+from causalprune_cli.show.networks import FLOPS_UNIT, NO_SPEEDUP, apply_mask, evaluation_table
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -61,6 +62,14 @@ def test_both_sparsities_are_named_by_what_they_are_a_fraction_of():
     assert row(text, "sparsity over all parameters") == ["89.88%"]
 
 
+def test_a_sparsity_below_one_never_rounds_to_all():
+    layer = {"name": "fc1.weight", "shape": [1000, 1000], "total": 10**6, "kept": 7, "sparsity": 1 - 7e-6}
+    text = printed(classification(sparsity_prunable=0.99999937, sparsity_all=1.0, layers=[layer]))
+    assert row(text, "sparsity over prunable weights") == ["99.9999%"]
+    assert row(text, "sparsity over all parameters") == ["100.00%"]
+    assert row(text, "fc1.weight") == ["1,000,000", "7", "99.999%"]
+
+
 def test_every_layer_has_a_line():
     text = printed(classification())
     assert row(text, "conv1.weight") == ["1,500", "375", "75.00%"]
@@ -73,6 +82,17 @@ def test_zeros_promise_no_speed():
 
 def test_what_a_flop_is() -> None:
     assert FLOPS_UNIT in printed(classification())
+
+
+def test_operations_that_are_not_counted_are_named() -> None:
+    text = " ".join(printed(classification(flops_uncounted=["_fft_r2c", "torchvision::deform_conv2d"])).split())
+    assert "Not counted, because nothing tells how: _fft_r2c, torchvision::deform_conv2d." in text
+    assert "Not counted" not in printed(classification(flops_uncounted=[]))
+
+
+def test_there_is_no_line_for_a_top5_of_few_classes() -> None:
+    reference = {"loss": 0.7999, "top1": 0.7312, "top5": None, "file_bytes": 2_628_000}
+    assert "top-5" not in printed(classification(top5=None, reference=reference))
 
 
 def test_peak_memory_says_what_it_leaves_out() -> None:
@@ -122,3 +142,49 @@ def test_text_in_brackets_is_text():
 
 def test_without_a_terminal_there_are_no_escape_codes():
     assert "\x1b" not in printed(classification())
+
+
+def mask_result(**changes):
+    found = {
+        "outputs": {},
+        "sparsity": 0.1,
+        "sparsity_before": 0.0,
+        "layers": [],
+        "frozen": [],
+        "inseparable": [],
+        "candidates": 200,
+        "sparsity_candidates": 0.5,
+        "unmoved": None,
+        "lasso": None,
+    }
+    return SimpleNamespace(**found | changes)
+
+
+def printed_mask(**changes):
+    stream = io.StringIO()
+    Console(file=stream, width=300).print(apply_mask(mask_result(**changes)))
+    return [" ".join(line.split()) for line in stream.getvalue().splitlines()]
+
+
+def test_a_mask_names_what_it_left_alone():
+    lines = printed_mask(frozen=["a.weight", "b.weight"], inseparable=["c.weight"], unmoved=20)
+    assert lines[:4] == [
+        "sparsity 50.00% of 200 trained weights, 10.00% of prunable weights (before: 0.00%)",
+        "left alone a.weight, b.weight (frozen or never trained)",
+        "kept whole c.weight (their channels can't be removed one by one)",
+        "never moved 20 weights (10.00%): gradient 0, or steps lost in rounding",
+    ]
+    assert printed_mask()[0] == "sparsity 10.00% of prunable weights (before: 0.00%)"
+
+
+@pytest.mark.parametrize(
+    ("most", "ends"),
+    [
+        (12, "; a Lasso keeps at most T, the 12 rows of its recording"),
+        (36, "; a Lasso keeps at most T in each layer, the 12 rows of its recording"),
+        (None, ""),
+    ],
+)
+def test_a_mask_of_zeros_says_how_many_a_lasso_can_keep(most, ends):
+    lasso = {"nonzero": 6, "columns": 1300, "rows": 12, "most": most, "what": "weights"}
+    assert f"kept by the Lasso 6 of 1,300 weights (γ ≠ 0){ends}" in printed_mask(lasso=lasso)

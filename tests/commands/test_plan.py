@@ -4,8 +4,10 @@ import pytest
 from causalprune_cli.main import main
 from commands import call, call_json
 
+from causalprune.base.json_files import sha256_file
 from causalprune.commands._plan import PipelinePlan
 from causalprune.config.run import RunConfig
+from causalprune.models.checkpoint import read_checkpoint_info
 from causalprune.pruning.names import CRITERIA
 from causalprune.trajectory import Store
 
@@ -15,8 +17,10 @@ TINY_RUN += ["--posttrain-epochs", "1"]
 
 
 def test_what_all_stages_share_reaches_all_of_them():
-    plan = PipelinePlan(RunConfig(overwrite=True, stop_signals="HUP"))
-    configs = [plan.pretrain(), *plan.iteration(0), plan.posttrain(), plan.evaluate()]
+    plan = PipelinePlan(RunConfig(overwrite=True, stop_signals="HUP", repair=True))
+    first = plan.iteration(0)
+    configs = [plan.pretrain(), first.train, first.record, first.fit, first.mask, first.repair, plan.posttrain()]
+    configs.append(plan.evaluate())
     assert {(config.overwrite, config.stop_signals) for config in configs} == {(True, "HUP")}
 
 
@@ -33,7 +37,7 @@ def test_where_the_kernel_knows_who_is_dead_there_is_no_lock_to_break(capsys, co
     assert "--break-lock" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--criterion", "magnitude"], ["--set", "apply-mask.criterion=random"]])
+@pytest.mark.parametrize("options", [["--criterion", "obd"], ["--set", "apply-mask.criterion=fisher"]])
 def test_no_fit_is_made_for_a_criterion_that_reads_none(tmp_path, capsys, options):
     run = tmp_path / "run"
     # A fit that could not be made: no α of a path has so many nonzero γ.
@@ -50,8 +54,34 @@ def test_no_fit_is_made_for_a_criterion_that_reads_none(tmp_path, capsys, option
 
 
 def test_the_criteria_that_read_a_fit():
-    fitted = {c for c in CRITERIA if PipelinePlan(RunConfig(criterion=c)).iteration(0)[2] is not None}
+    fitted = {c for c in CRITERIA if PipelinePlan(RunConfig(criterion=c)).iteration(0).fit is not None}
     assert fitted == {"gamma", "effect", "curvature"}
+
+
+def test_nothing_is_recorded_for_a_criterion_that_reads_no_recording(tmp_path, capsys):
+    run = tmp_path / "run"
+    options = ["--criterion", "surgeon", "--repair", "--train-epochs", "0", "--run", run]
+    result = call_json(capsys, *TINY_RUN, *options)
+    assert [line["rows"] for line in result["metrics"]["iterations"]] == [None, None]
+    assert not list(run.glob("*/trajectory.zarr"))
+    headers = {n: read_checkpoint_info(run / f"iteration-00{n}/repaired.safetensors") for n in range(2)}
+    dense = read_checkpoint_info(run / "pretrained.safetensors")
+    for info in headers.values():
+        assert info.inputs["dense"] == sha256_file(run / "pretrained.safetensors")
+    # The second mask is of the network that the first repair left.
+    trained = read_checkpoint_info(run / "iteration-001/trained.safetensors")
+    assert trained.inputs["checkpoint"] == sha256_file(run / "iteration-000/repaired.safetensors")
+    assert headers[1].sparsity > headers[0].sparsity > dense.sparsity == 0
+    assert main([*map(str, TINY_RUN), *map(str, options), "--quiet"]) == 0
+    assert "stored" not in capsys.readouterr().out
+
+
+def test_a_trained_network_is_repaired_towards_itself():
+    for criterion, epochs, dense in (("effect", 1, "recorded"), ("magnitude", 1, "trained"), ("magnitude", 0, None)):
+        config = RunConfig(criterion=criterion, train_epochs=epochs, repair=True, run="r")
+        repair = PipelinePlan(config).iteration(1).repair
+        expected = f"r/iteration-001/{dense}.safetensors" if dense else "r/pretrained.safetensors"
+        assert str(repair.dense) == expected
 
 
 def test_a_typo_in_the_options_of_a_fit_that_is_not_made_shows(capsys):

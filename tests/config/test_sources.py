@@ -373,3 +373,8 @@ def test_deterministic_kernels_decide_what_runs_the_network_and_no_mask():
 def test_only_what_writes_has_options_about_what_is_there():
     reading = {name for name, kind in CONFIGS.items() if not {"overwrite", "break_lock"} & kind.option_fields().keys()}
     assert reading == {"info", "store verify"}
+
+
+def test_a_path_that_no_file_system_takes(toml):
+    with pytest.raises(UsageError, match=r"--init-from: expected a path, found 'a.*b'"):
+        resolve("pretrain", {}, toml('init-from = "a\\u0000b"'))

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import functional
 
+from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.data.augmentation import CropFlip, RandomCrops
@@ -186,6 +187,55 @@ def test_a_split_without_samples_is_refused(digits):
     empty = dataclasses.replace(digits, test=digits.test.subset(torch.arange(0)))
     with pytest.raises(DataError, match="test split: expected at least one sample, found none"):
         batches(empty, "test")
+
+
+def sizes(data, batch_size, smallest, count=1, rank=0):
+    walk = batches(data, batch_size=batch_size, smallest=smallest, group=Processes(rank, count))
+    found = [len(targets) for _, targets in walk.epoch(0)]
+    assert len(found) == walk.steps_per_epoch
+    return found
+
+
+@pytest.mark.parametrize(
+    ("samples", "batch_size", "expected"),
+    [(21, 10, [10, 11]), (22, 10, [10, 10, 2]), (20, 10, [10, 10]), (11, 10, [11]), (2, 10, [2]), (5, 2, [2, 3])],
+)
+def test_a_last_batch_of_one_joins_the_batch_before(digits, samples, batch_size, expected):
+    data = dataclasses.replace(digits, train=digits.train.subset(torch.arange(samples)))
+    assert sizes(data, batch_size, 2) == expected
+    # What needs no second sample gets the batches that it always had.
+    assert sizes(data, batch_size, 1) == [len(part) for part in torch.arange(samples).split(batch_size)]
+    merged, plain = batches(data, batch_size=batch_size, smallest=2), batches(data, batch_size=batch_size)
+    assert torch.cat([y for _, y in merged.epoch(1)]).equal(torch.cat([y for _, y in plain.epoch(1)]))
+    assert same(merged.epoch(1, start=len(expected) - 1), list(merged.epoch(1))[-1:])
+
+
+@pytest.mark.parametrize("samples", range(48, 56))
+def test_no_process_is_left_with_one_sample(digits, samples):
+    data = dataclasses.replace(digits, train=digits.train.subset(torch.arange(samples)))
+    shares = [sizes(data, 16, 2, count=3, rank=rank) for rank in range(3)]
+    assert min(map(min, shares)) >= 2
+    assert sum(map(sum, shares)) == samples
+    walks = [batches(data, batch_size=16, smallest=2, group=Processes(rank, 3)) for rank in range(3)]
+    for step, counts in enumerate(zip(*shares, strict=True)):
+        weights = [walk.weight(step) for walk in walks]
+        assert weights == pytest.approx([3 * count / sum(counts) for count in counts])
+
+
+def test_files_are_batched_as_memory_is(photos):
+    assert len(photos.train) == 17
+    assert sizes(photos, 8, 2) == [8, 9]
+    assert sizes(photos, 8, 1) == [8, 8, 1]
+
+
+def test_batches_that_are_too_small_are_refused_by_name(digits):
+    with pytest.raises(UsageError, match=r"^`batch_size`: expected at least 2: .*, found 1$"):
+        batches(digits, batch_size=1, smallest=2)
+    with pytest.raises(UsageError, match=r"^`batch_size`: expected at least 8: .*, found 4$"):
+        batches(digits, batch_size=4, smallest=2, group=Processes(0, 4))
+    single = dataclasses.replace(digits, train=digits.train.subset(torch.arange(1)))
+    with pytest.raises(DataError, match=r"train split: expected at least 2 samples.*found 1"):
+        batches(single, smallest=2)
 
 
 def test_a_start_beyond_the_epoch(digits):

@@ -1,13 +1,14 @@
 """Bad data: the right type, hence exit code, on one line that names the culprit."""
 
 import io
+import os
 import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from causalprune.base.errors import CorruptError, DataError, UsageError
+from causalprune.base.errors import CorruptError, DataError, StorageError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
 
@@ -31,6 +32,10 @@ def fails(error, spec, *words, **options):
         (DataSpec(name="mnist"), ("`data_root`",)),
         (DataSpec(validation_fraction=1.5), ("`validation_fraction`", "1.5")),
         (DataSpec(name="diabetes", augment="crop"), ("`augment`",)),
+        (DataSpec(name="diabetes", task="classification"), ("`task`", "regression for diabetes")),
+        (DataSpec(task="clusters"), ("`task`", "'clusters'")),
+        (DataSpec(channels="last"), ("`channels`", "digits")),
+        (DataSpec(name="npz:a\0b"), ("`dataset`",)),
         (DataSpec(name="no_such_module_here:make"), ("no_such_module_here",)),
         (DataSpec(name="json:no_such_function"), ("no_such_function",)),
     ],
@@ -55,6 +60,9 @@ def test_damaged_mnist(tmp_path):
         for kind in ("images-idx3", "labels-idx1"):
             (raw / f"{part}-{kind}-ubyte").write_bytes(b"\0\0\x08\x03\0\0\xff\xff")
     fails(CorruptError, DataSpec(name="mnist", root=str(tmp_path)), str(raw))
+    (raw / "t10k-labels-idx1-ubyte").unlink()
+    os.mkfifo(raw / "t10k-labels-idx1-ubyte")
+    fails(DataError, DataSpec(name="mnist", root=str(tmp_path)), "a special file")
 
 
 @pytest.mark.parametrize(
@@ -65,15 +73,24 @@ def test_damaged_mnist(tmp_path):
         ({"x": X[:0], "y": Y[:0]}, DataError, ("at least one sample",)),
         ({"x": np.where(X == 3, np.nan, X), "y": Y}, DataError, ("1 NaN", "sample 1")),
         ({"x": X * 1e300, "y": Y}, DataError, ("infinite",)),
-        ({"x": X, "y": Y - 1}, DataError, ("-1",)),
-        ({"x": X, "y": Y * 10**9}, DataError, ("1000000000",)),
+        ({"x": X, "y": np.arange(40) * 3}, DataError, ("40 different", "`task=classification`")),
+        ({"x": X, "y": np.arange(40).astype(str)}, DataError, ("40 different", "`task=classification`")),
+        ({"x": X, "y": np.eye(40)[:, :3]}, DataError, ("one-hot", "row 3")),
+        ({"x": X, "y": np.ones((40, 2, 1))}, DataError, ("shape (40, 2, 1)",)),
+        ({"x": X, "y": np.full((40, 2), "a")}, DataError, ("shape (40, 2)",)),
+        ({"x": X, "y": np.array([b"\xff", b"b"])[Y]}, DataError, ("UTF-8",)),
+        ({"x": X, "y": np.array([np.nan, 1])[Y]}, DataError, ("20 NaN",)),
+        ({"x": X, "y": X[:, 0].astype("M8[s]")}, DataError, ("datetime64",)),
+        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y.astype(str)}, DataError, ("y_test like y_train",)),
+        ({"x": X, "y": np.array(["a", "b"])[Y], "class_names": np.array(["a", "c"])}, DataError, ("'b'",)),
+        ({"x": X, "y": np.array(["a", "b"])[Y], "class_names": np.array(["a", "a"])}, DataError, ("each once",)),
         ({"x": X, "y": Y * 0}, DataError, ("2 classes",)),
         ({"x": X, "y": Y * 0.0}, DataError, ("vary",)),
         ({"x": X[:, 0], "y": Y}, DataError, ("shape (40,)",)),
         ({"x": np.full((40, 8, 8), 256), "y": Y}, DataError, ("256",)),
         ({"x": X.astype(str), "y": Y}, DataError, ("dtype",)),
         ({"x": X, "y": Y.astype(object)}, CorruptError, ("pickle",)),
-        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, DataError, ("label 2", "test split")),
+        ({"x_train": X, "y_train": Y, "x_test": X, "y_test": Y + 1}, DataError, ("label 2", "y_test")),
         ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, DataError, ("x_test",)),
         ({"x": X, "y": Y, "class_names": np.array(["a"])}, DataError, ("2 strings",)),
     ],
@@ -100,6 +117,15 @@ def test_npz_files(tmp_path):
     path.unlink()
     path.mkdir()
     fails(DataError, spec, "a directory")
+    path.rmdir()
+    os.mkfifo(path)
+    fails(DataError, spec, "a special file")
+    path.unlink()
+    path.symlink_to(path)
+    fails(DataError, spec, "a circle")
+    fails(DataError, DataSpec(name="npz:/dev/zero"), "a special file")
+    fails(DataError, DataSpec(name="npz:~nobody-of-this-name/d.npz"), "~nobody-of-this-name")
+    fails(StorageError, DataSpec(name=f"npz:{'a' * 300}"), "too long")
 
 
 @pytest.mark.parametrize("shape", ["(1000000000000000000,)", "(40, 3)", "(-1, -80)"])

@@ -15,7 +15,11 @@ HERE = Path(__file__).parent
 
 
 class Runner:
-    """Talks to ``driver.py``."""
+    """Talks to ``driver.py``.
+
+    Attributes:
+        output: What the last command wrote on stdout.
+    """
 
     def __init__(self):
         environment = {n: v for n, v in os.environ.items() if not n.startswith(("CAUSALPRUNE_", "SLURM_"))}
@@ -44,10 +48,12 @@ class Runner:
             self._hear()
 
     def start(self, *args, **limits):
-        """Begin a command; ``fault`` and ``fail_at``, ``memory`` (bytes) and ``seconds`` are for ``driver.py``."""
+        """Begin a command; ``fault`` and ``fail_at``, ``folder``, ``memory`` (bytes) and ``seconds`` are for
+        ``driver.py``."""
         self._hear_out()
         self._awaited += ["pid", "end"]
-        self._process.stdin.write(json.dumps({"args": [str(a) for a in args], **limits}) + "\n")
+        request = {"args": [str(a) for a in args], **limits}
+        self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
         self._hear()
 
@@ -59,6 +65,7 @@ class Runner:
     def finish(self):
         """Wait for the command: exit code, changes to the disk (None when killed), stderr."""
         result = self._hear()
+        self.output = result["output"]
         return result["code"], result["changes"], result["error"]
 
     def __call__(self, *args, **limits):

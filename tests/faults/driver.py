@@ -1,9 +1,10 @@
 """Runs commands in children of a process that has loaded everything, a tenth of a second each instead of seconds.
 
 It says ``"ready"`` first. A line of JSON on stdin is ``{"args": […], "fault": "EIO", "fail_at": 7}``; the answer on
-stdout is ``{"pid": …}`` at once and ``{"code": …, "changes": […], "error": …}`` when the child has ended. A child that
-was killed has the negative number of the signal as its code. With ``"watch": directory`` the changes are those below it
-that the faulty disk doesn't see. With ``"in_storage": true`` it is object storage that fails, not the disk.
+stdout is ``{"pid": …}`` at once and ``{"code": …, "changes": […], "output": …, "error": …}`` when the child has ended.
+A child that was killed has the negative number of the signal as its code. With ``"watch": directory`` the changes are
+those below it that the faulty disk doesn't see. With ``"in_storage": true`` it is object storage that fails, not the
+disk. With ``"folder": directory`` the command runs in that folder.
 """
 
 import gc
@@ -31,6 +32,7 @@ def child(request, directory):
     """Run the command; never returns."""
     limit(request.get("memory"), request.get("seconds"))
     os.environ.update(request.get("environment", {}))
+    os.chdir(request.get("folder", "."))
     in_storage = request.get("in_storage")
     where = (FaultyStorage if in_storage else FaultyDisk)(request.get("fault", ""), request.get("fail_at", 0))
     if in_storage:
@@ -88,6 +90,7 @@ with tempfile.TemporaryDirectory() as directory:
         if os.path.exists(changes):  # noqa: PTH110
             with open(changes) as file:  # noqa: PTH123
                 result["changes"] = json.load(file)
-        with open(f"{directory}/err") as file:  # noqa: PTH123
-            result["error"] = file.read()
+        for name, key in (("out", "output"), ("err", "error")):
+            with open(f"{directory}/{name}", errors="surrogateescape") as file:  # noqa: PTH123
+                result[key] = file.read()
         answer(result)

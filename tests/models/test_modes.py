@@ -6,9 +6,16 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.analysis.cost import flops, latency, peak_memory
+from causalprune.analysis.cost import latency, peak_memory
+from causalprune.analysis.flops import flops
 from causalprune.models.export.programs import trace
-from causalprune.models.modes import evaluation_mode, frozen_batch_statistics, reset_batchnorm
+from causalprune.models.modes import (
+    averaging_layers,
+    evaluation_mode,
+    frozen_batch_statistics,
+    least_batch,
+    reset_batchnorm,
+)
 
 
 @pytest.fixture
@@ -74,8 +81,41 @@ def test_frozen_statistics_normalize_as_in_training_and_average_nothing() -> Non
     model, frozen = net().train(), copy.deepcopy(net())
     frozen.load_state_dict(model.state_dict())
     before, images = copy.deepcopy(frozen.state_dict()), torch.randn(6, 1, 4, 4)
-    with frozen_batch_statistics(frozen):
+    with frozen_batch_statistics(averaging_layers(frozen)):
         outputs = frozen(images)
     assert torch.equal(outputs, model(images))
     assert all(torch.equal(value, before[name]) for name, value in frozen.state_dict().items())
     assert not torch.equal(model.state_dict()["1.running_mean"], before["1.running_mean"])
+
+
+class Frozen(nn.BatchNorm1d):
+    """Stays in evaluation mode, as in fine-tuning."""
+
+    def train(self, mode=True):
+        return super().train(False)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.Linear(4, 4),
+        nn.LayerNorm(4),
+        Frozen(4),
+        nn.BatchNorm1d(4),
+        nn.SyncBatchNorm(4),
+        nn.BatchNorm1d(4, track_running_stats=False),
+    ],
+)
+def test_least_batch_is_what_pytorch_accepts(layer):
+    model = nn.Sequential(nn.Linear(4, 4), layer).train()
+    before = modes(model)
+    for training in (True, False):
+        model.train(training)
+        try:
+            model(torch.zeros(1, 4))
+            works = True
+        except ValueError as error:
+            works = "more than 1 value" not in str(error) and "GPU" not in str(error)
+        assert least_batch(model, training=training) == (1 if works else 2)
+    model.train()
+    assert modes(model) == before

@@ -7,6 +7,8 @@ import sys
 import pytest
 from commands import call, call_json
 
+from causalprune.base.json_files import seal
+
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 QUICK_DIAGNOSIS = ["--placebo", "0", "--interventions", "2", "--samples", "50"]
 
@@ -61,7 +63,7 @@ def test_a_crash_between_a_fit_and_its_result_is_repaired(run, capsys, left):
     result.unlink()
     if left != "nothing":
         stale = {**expected, "metrics": {**expected["metrics"], "evidence": {"r2": 0.0}}}
-        result.write_text(json.dumps(stale))
+        result.write_text(json.dumps(seal(stale, "seal")))
     assert call_json(capsys, "fit-gamma", "--run", run)["already_done"]
     repaired = json.loads(result.read_text())
     assert {**repaired["metrics"], "part_seconds": 0} == {**expected["metrics"], "part_seconds": 0}

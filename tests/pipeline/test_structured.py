@@ -5,7 +5,7 @@ import torch
 from commands import QUICK_RUN, call, call_json
 
 from causalprune.base.progress import Reporter
-from causalprune.commands.apply_mask import apply_mask
+from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import load_checkpoint
 

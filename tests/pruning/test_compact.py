@@ -19,6 +19,11 @@ from causalprune.pruning.selection import select
 SHAPES = {"lenet": (1, 8, 8), "lenet unpadded": (3, 20, 20), "mlp": (13,), "mlpnet": (1, 8, 8), "resnet20": (3, 16, 16)}
 
 
+def samples(shape, count=8):
+    """Inputs, the same in every call."""
+    return torch.randn(count, *shape, generator=torch.Generator().manual_seed(0))
+
+
 def network(name):
     """With biases and BatchNorm statistics that no initialization would leave at zero."""
     torch.manual_seed(0)
@@ -52,7 +57,7 @@ def test_the_compact_network_computes_the_same(name) -> None:
     model = network(name)
     index, keep = prune(model)
     before = copy.deepcopy(model.state_dict())
-    result = compact_model(model, index, keep, SHAPES[name])
+    result = compact_model(model, index, keep, samples(SHAPES[name]))
     inputs = torch.randn(32, *SHAPES[name])
     with torch.no_grad():
         assert torch.allclose(model(inputs), result.model(inputs), rtol=1e-4, atol=1e-5)
@@ -76,7 +81,7 @@ def test_the_compact_network_computes_the_same(name) -> None:
 def test_units_that_a_residual_connection_shares_stay() -> None:
     model = network("resnet20")
     index, keep = prune(model)
-    layers = {layer.name: layer for layer in compact_model(model, index, keep, SHAPES["resnet20"]).layers}
+    layers = {layer.name: layer for layer in compact_model(model, index, keep, samples(SHAPES["resnet20"])).layers}
     assert layers["blocks.4.conv2.weight"].dead > 0
     assert layers["blocks.4.conv2.weight"].removed == layers["conv1.weight"].removed == 0
     assert layers["blocks.4.conv1.weight"].removed > 0
@@ -120,7 +125,7 @@ def test_channels_across_a_residual_connection_are_pruned_and_removed_in_all_lay
     options = {"sparsity": 0.5, "scope": "layer", "granularity": "channel", "producers": producers}
     mask = select(scores, Mask.all(index), **options).mask
     mask.apply_(model)
-    result = compact_model(model, index, mask.tensors(), (3, 12, 12))
+    result = compact_model(model, index, mask.tensors(), samples((3, 12, 12)))
     # One of the dead channels stays for the constants of the others.
     assert {layer.name: (layer.dead, layer.removed) for layer in result.layers} == {
         "stem.0.weight": (4, 3),
@@ -161,7 +166,7 @@ def test_a_dead_channel_of_a_depthwise_convolution_is_removed_with_its_padding()
     keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
     keep["0.weight"][1:4] = keep["3.weight"][1:4] = False
     Mask.from_tensors(index, keep).apply_(model)
-    result = compact_model(model, index, keep, (2, 5, 5))
+    result = compact_model(model, index, keep, samples((2, 5, 5)))
     assert [layer.removed for layer in result.layers] == [2, 2, 0, 0]
     inputs = torch.randn(7, 2, 5, 5)
     assert torch.allclose(model(inputs), result.model(inputs), atol=1e-6)
@@ -174,7 +179,7 @@ def test_a_layer_without_a_living_unit_keeps_one() -> None:
     keep["layers.0.weight"][:] = False
     nn.init.zeros_(model.layers[0].bias)
     Mask.from_tensors(index, keep).apply_(model)
-    smaller = compact_model(model, index, keep, (5,)).model
+    smaller = compact_model(model, index, keep, samples((5,))).model
     assert smaller.layers[0].out_features == 1
     inputs = torch.randn(7, 5)
     assert torch.allclose(model(inputs), smaller(inputs))
@@ -199,7 +204,7 @@ def test_constants_that_only_some_consumers_see() -> None:
     keep["first.weight"][:5] = False
     model.first.bias.data[:5] = torch.tensor([-1.0, -0.5, 0.25, 0.5, 0.0])
     Mask.from_tensors(index, keep).apply_(model)
-    result = compact_model(model, index, keep, (6,))
+    result = compact_model(model, index, keep, samples((6,)))
     inputs = torch.randn(9, 6)
     assert torch.allclose(model(inputs), result.model(inputs), atol=1e-6)
     assert result.layers[0].removed == 4
@@ -210,10 +215,10 @@ def test_nothing_that_could_be_removed() -> None:
     index = ParameterIndex.from_model(model)
     keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
     with pytest.raises(DataError, match=r"with every weight pruned, found none; .*`granularity=channel`"):
-        compact_model(model, index, keep, (13,))
+        compact_model(model, index, keep, samples((13,)))
     keep["layers.2.weight"][1] = False
     with pytest.raises(DataError, match=r"found none among 1 dead filters and neurons .*`granularity=channel`"):
-        compact_model(model, index, keep, (13,))
+        compact_model(model, index, keep, samples((13,)))
 
 
 def test_a_network_that_would_compute_something_else() -> None:
@@ -232,7 +237,7 @@ def test_a_network_that_would_compute_something_else() -> None:
     keep["first.weight"][2] = False
     Mask.from_tensors(index, keep).apply_(model)
     with pytest.raises((MismatchError, DataError)):
-        compact_model(model, index, keep, (4,))
+        compact_model(model, index, keep, samples((4,)))
 
 
 def test_the_outputs_are_compared_by_their_own_size() -> None:
@@ -254,7 +259,7 @@ def test_the_outputs_are_compared_by_their_own_size() -> None:
     Mask.from_tensors(index, keep).apply_(model)
     nn.init.zeros_(model.first.bias)
     with pytest.raises(MismatchError, match="found a difference of"):
-        compact_model(model, index, keep, (4,))
+        compact_model(model, index, keep, samples((4,)))
 
 
 def test_stored_bytes_have_a_closed_form() -> None:
@@ -288,8 +293,84 @@ def test_measured_cost_of_a_network_without_dead_units_says_why() -> None:
     model = network("mlpnet")
     index = ParameterIndex.from_model(model)
     keep = {e.name: torch.rand(e.shape) < 0.5 for e in index}
-    cost = measure_cost(model, index, keep, SHAPES["mlpnet"])
+    cost = measure_cost(model, index, keep, samples(SHAPES["mlpnet"]))
     assert "found none" in cost["no_compact"]
     assert cost["latency"]["64"]["dense"] > 0
     assert cost["latency"]["64"]["compact"] is None
     assert cost["peak_memory"]["64"]["dense"] > cost["peak_memory"]["1"]["dense"]
+
+
+class Gated(nn.Module):
+    """Multiplies its hidden units with what is positive in the mean of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+        nn.init.constant_(self.first.bias, 0.5)
+
+    def forward(self, inputs):
+        gate = torch.relu(inputs.mean(1, keepdim=True))
+        return self.second(torch.relu(self.first(inputs)) * gate) + inputs[:, :2]
+
+
+@pytest.fixture
+def gated():
+    torch.manual_seed(0)
+    model = Gated().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][:3] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    return model, index, keep
+
+
+def test_a_channel_that_some_sample_changes_stays(gated) -> None:
+    shut, one_open = -torch.rand(99, 4), torch.ones(1, 4)
+    assert sum(layer.removed for layer in compact_model(*gated, shut).layers) == 3
+    with pytest.raises(DataError, match="depend on the input nevertheless"):
+        compact_model(*gated, torch.cat([shut, one_open]))
+
+
+def test_the_networks_are_compared_on_other_samples_than_those_that_decided(gated) -> None:
+    shut, one_open = -torch.rand(99, 4), torch.ones(1, 4)
+    with pytest.raises(MismatchError, match=r"expected the outputs of the masked network, found a difference of"):
+        compact_model(*gated, shut, torch.cat([shut, one_open]))
+
+
+def test_constants_may_differ_in_their_last_bit() -> None:
+    """Vectorized kernels round some elements of a tensor otherwise than the rest."""
+
+    class Noisy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            last_bits = 1 + torch.finfo(torch.float32).eps * torch.arange(len(inputs))[:, None]
+            return self.second(self.first(inputs) * last_bits)
+
+    torch.manual_seed(0)
+    model = Noisy().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][:3] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    assert [layer.removed for layer in compact_model(model, index, keep, samples((4,), 3)).layers] == [2, 0]
+
+
+def test_a_layer_whose_weight_a_function_uses_keeps_its_channels() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, inputs):
+            return nn.functional.linear(self.first(inputs), self.second.weight, self.second.bias)
+
+    model = Functional().eval()
+    index = ParameterIndex.from_model(model)
+    keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
+    keep["first.weight"][:3] = False
+    Mask.from_tensors(index, keep).apply_(model)
+    with pytest.raises((DataError, MismatchError)):
+        compact_model(model, index, keep, samples((4,)))

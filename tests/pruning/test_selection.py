@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 
 import numpy as np
 import pytest
@@ -435,3 +437,64 @@ def test_one_shot_is_there_at_once() -> None:
 def test_schedules_refuse_values_outside_their_ranges(schedule: str, i: int, n: int, sparsity: float) -> None:
     with pytest.raises(UsageError):
         target_sparsity(schedule, i, n, sparsity)
+
+
+# Frozen tensors -------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    problems(),
+    st.sets(st.integers(0, 3)),
+    st.sampled_from(["global", "layer"]),
+    st.sampled_from(["parameter", "neuron", "layer"]),
+)
+def test_a_frozen_tensor_is_as_good_as_absent(problem, frozen: set[int], scope: str, granularity: str) -> None:
+    """The others are pruned as in a network that consists of them alone."""
+    scores, mask, sparsity = problem
+    entries = mask.index.entries
+    free = [n for n in range(len(entries)) if n not in frozen]
+    assume(free and not scope == granularity == "layer")
+    places = np.concatenate([np.arange(entries[n].offset, entries[n].stop) for n in free])
+    offsets = np.cumsum([0, *(entries[n].size for n in free)])
+    small = ParameterIndex(tuple(replace(entries[n], offset=int(o)) for n, o in zip(free, offsets, strict=False)))
+    assume(mask.numpy()[places].any())
+    alone = Mask.from_numpy(small, mask.numpy()[places].copy())
+    keys = [key[places] for key in scores.keys]
+    names = [entries[n].name for n in frozen if n < len(entries)]
+    for choose in (
+        partial(select, sparsity=sparsity, scope=scope, granularity=granularity),
+        partial(select_zero, granularity=granularity),
+    ):
+        expected, found = choose(Scores(*keys), alone), choose(scores, mask, frozen=names)
+        assert np.array_equal(found.mask.numpy()[places], expected.mask.numpy())
+        assert (found.guarded, found.target, found.sparsity) == (
+            expected.guarded,
+            expected.target,
+            expected.mask.sparsity,
+        )
+        others = np.setdiff1d(np.arange(mask.index.total), places)
+        assert np.array_equal(found.mask.numpy()[others], mask.numpy()[others])
+
+
+def test_channels_that_a_frozen_layer_produces_stay_in_all_layers() -> None:
+    index = index_of((2, 3), (3, 2), (2, 3))
+    options = {"granularity": "channel", "producers": [(0, 1), (2,)], "sparsity": 0.5}
+    mask = select(Scores(np.arange(18.0)), Mask.all(index), frozen=["layer1.weight"], **options).mask
+    assert [layer.kept for layer in mask.per_layer()] == [6, 6, 3]
+
+
+def test_nothing_but_frozen_tensors() -> None:
+    index = index_of((2, 3), (2, 2))
+    names = [entry.name for entry in index]
+    with pytest.raises(DataError, match=r"every prunable weight frozen; .*`prune_frozen`"):
+        select(Scores(np.zeros(10)), Mask.all(index), sparsity=0.5, frozen=names)
+    with pytest.raises(DataError, match="that aren't frozen, found none"):
+        select(
+            Scores(np.zeros(10)),
+            Mask.all(index),
+            sparsity=0.5,
+            producers=[(0,)],
+            granularity="neuron",
+            frozen=names[:1],
+        )

@@ -126,7 +126,7 @@ def test_overwriting_and_other_configurations(run, s3, capsys):
 
 
 def test_a_dry_run_asks_nobody(run, monkeypatch, capsys):
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://127.0.0.1:1")
     result = call_json(capsys, "record", *RECORD, "--run", run, "--store", "s3://nowhere/t.zarr", "--dry-run")
     assert result["metrics"]["rows"] == 40
 

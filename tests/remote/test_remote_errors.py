@@ -105,7 +105,63 @@ def test_no_credentials(answering, s3, capsys, monkeypatch):
 
 def test_plain_http_must_be_meant(s3, capsys, monkeypatch):
     monkeypatch.delenv("AWS_ALLOW_HTTP")
-    assert "AWS_ALLOW_HTTP=true" in refuse(capsys, 6, "info", f"{s3}/t.zarr")
+    assert "AWS_ALLOW_HTTP=true" in refuse(capsys, 2, "info", f"{s3}/t.zarr")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("AWS_ENDPOINT_URL", "127.0.0.1:9000", "expected http:// or https://, a host"),
+        ("AWS_ENDPOINT_URL", "minio", "found minio"),
+        ("AWS_ENDPOINT_URL", "me:secret@minio:9000", "found minio:9000"),
+        ("AWS_ENDPOINT_URL", "", "found nothing"),
+        ("AWS_ENDPOINT_URL", "http://", "a host"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:99999", "found http://127.0.0.1:99999"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1:port", "found http://127.0.0.1:port"),
+        ("AWS_ENDPOINT_URL", "http://me:secret@127.0.0.1:x", "found 127.0.0.1:x"),
+        ("AWS_ENDPOINT_URL", "http://[::1", "found http://[::1"),
+        ("AWS_ENDPOINT_URL", "http://127.0.0.1 ", "a space"),
+        ("AWS_ENDPOINT_URL_S3", "minio:9000", "found minio:9000"),
+        ("AWS_ENDPOINT", "ftp://minio", "found ftp://minio"),
+        ("AWS_METADATA_ENDPOINT", "minio", "found minio"),
+        ("AWS_ACCESS_KEY_ID", "secret\n", "a line end"),
+        ("AWS_ACCESS_KEY_ID", "", "found nothing"),
+        ("AWS_SECRET_ACCESS_KEY", "sec\nret", "a line end"),
+        ("AWS_SESSION_TOKEN", "secret\r", "a line end"),
+        ("AWS_REGION", "eu\n", "a line end"),
+        ("AWS_SKIP_SIGNATURE", "perhaps", "failed to parse"),
+        ("AWS_SECRET_ACCESS_KEY", None, "Missing SecretAccessKey"),
+    ],
+)
+def test_a_mistake_in_the_environment(s3, capfd, monkeypatch, name, value, said):
+    monkeypatch.delenv(name, raising=False)
+    if value is not None:
+        monkeypatch.setenv(name, value)
+    error = refuse(capfd, 2, "info", f"{s3}/t.zarr")
+    assert (name if value is not None and name != "AWS_SKIP_SIGNATURE" else "AWS_*") in error
+    assert said in error
+    assert "secret" not in error
+    assert "\n" not in error.rstrip("\n")
+
+
+def test_what_else_the_library_cannot_stand_is_a_line(s3, capsys, monkeypatch):
+    class PanicException(BaseException):
+        pass
+
+    def panic(*_, **__):
+        raise PanicException("called `Result::unwrap()`")
+
+    import obstore
+
+    monkeypatch.setattr(obstore, "list", panic)
+    assert "Result::unwrap()" in refuse(capsys, 6, "info", f"{s3}/t.zarr")
+
+
+def test_a_password_in_the_endpoint_is_not_shown(s3, capsys, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://me:secret@127.0.0.1:1")
+    error = refuse(capsys, 6, "info", f"{s3}/t.zarr")
+    assert "no answer from http://***@127.0.0.1:1" in error
+    assert "secret" not in error
 
 
 def test_the_extra_is_missing(s3, capsys, monkeypatch):
@@ -126,7 +182,9 @@ def test_the_extra_is_missing(s3, capsys, monkeypatch):
 def test_an_address_that_cannot_be_one(text, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert "a path or s3://BUCKET/KEY" in refuse(capsys, 2, "record", "--store", text)
-    assert "a path or s3://BUCKET/KEY" in refuse(capsys, 2, "info", text)
+    error = refuse(capsys, 2, "info", text)
+    assert "a path or s3://BUCKET/KEY" in error
+    assert "secret" not in error
     assert list(tmp_path.iterdir()) == []
 
 

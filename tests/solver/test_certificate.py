@@ -23,8 +23,8 @@ def test_the_gap_bounds_the_suboptimality_of_any_coefficients():
 
 def test_the_allowed_peak_is_the_largest_with_which_the_gap_is_within_the_goal():
     rng = np.random.default_rng(6)
-    y, g = rng.normal(size=20), 0.1 * rng.normal(size=5)
-    facts = (y, y / 2, g, Penalty(0.3, 0.1))
+    X, y, g = rng.normal(size=(20, 5)), rng.normal(size=20), 0.01 * rng.normal(size=5)
+    facts = (y, y - X @ g, g, Penalty(0.3, 0.1))
     bound = 20 * 0.3
     assert allowed_peak(*facts, duality_gap(*facts, 1.5 * bound).gap) == pytest.approx(1.5 * bound)
     assert allowed_peak(*facts, duality_gap(*facts, bound).gap - 1e-6) == 0.0

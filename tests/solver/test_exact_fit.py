@@ -9,6 +9,7 @@ from causalprune.base.errors import NumericalError, UsageError
 from causalprune.solver import exact_fit
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import fit_exactly
+from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource
 from causalprune.solver.working_set import MemoryPlan
@@ -109,6 +110,16 @@ def test_signs_are_kept_and_the_optimum_is_that_of_scikit_learn(sign):
     assert result.evidence.alpha_max == pytest.approx((wide.T @ y).max() / len(y))
 
 
+@pytest.mark.parametrize("sign", [-1, 0, 1])
+def test_kkt_scores_have_the_same_sign_with_every_solver(sign):
+    X, y = causal_problem(columns=100)
+    y -= y.mean()
+    problem = LassoProblem(sign=sign, normalize="column")
+    scores = [fit(ArraySource(X, y), problem, PLAIN, solver=name).dual_correlation for name in ("lasso", "sklearn")]
+    assert (scores[0] >= 0).all() == (sign == 0)
+    np.testing.assert_allclose(*scores, atol=2e-3)
+
+
 def test_row_weights_are_those_of_scikit_learn():
     X, y = causal_problem()
     weights = np.random.default_rng(1).uniform(0, 2, len(y))
@@ -181,6 +192,18 @@ def test_selection_probabilities_are_those_of_the_resamples():
     assert np.mean(np.abs(probability - truth / 12)) < 0.005
     again = fit_exactly(ArraySource(X, y), LassoProblem(alpha_ratio=0.1), options)
     np.testing.assert_array_equal(again.extras["selection_probability"], probability)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_weight_that_moved_in_a_step_that_no_resample_draws_is_not_selected_by_it():
+    X, y = causal_problem(rows=12, columns=40)
+    X[:, :20] = np.where(np.arange(12)[:, None] == np.arange(20) % 12, X[:, :20], 0)
+    problem = LassoProblem(alpha_ratio=0.01, normalize="column")
+    result = fit_exactly(ArraySource(X, y), problem, SolverOptions(held_out=0, resamples=20))
+    chosen = result.extras["selection_probability"][:20][result.gamma[:20] != 0]
+    assert result.evidence.certified
+    assert len(chosen)
+    assert 0 < chosen.min() <= chosen.max() < 1
 
 
 def test_columns_that_could_take_another_s_place_are_named():

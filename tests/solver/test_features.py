@@ -108,6 +108,20 @@ def test_groups_that_are_none(recorded, groups):
         FeatureSource(recorded[0], groups=groups)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("options", [{}, {"lags": 1}, {"lr_scale": True}, {"groups": np.arange(30) // 2}])
+def test_a_square_that_overflows_is_infinite_without_a_warning(tmp_path, monkeypatch, options):
+    import store_builders
+
+    values = store_builders.make_rows(9, 30)
+    values[5, 21] = 1e25
+    monkeypatch.setattr(store_builders, "make_rows", lambda *_: values)
+    store, _ = make_recording(tmp_path / "t.zarr", 9, 30, 4)
+    source = FeatureSource(store.recording(), **options)
+    assert np.isinf(source.read(0, source.num_columns)).any()
+    assert any(np.isinf(block).any() for _, block in source.row_blocks(4))
+
+
 def test_a_stored_value_that_is_not_finite_is_named(tmp_path, monkeypatch):
     """Nothing of ours writes one; a store from elsewhere may hold it."""
     import causalprune.trajectory.shard as shard

@@ -12,8 +12,8 @@ import pytest
 from kkt import kkt_violation
 from test_exact_fit import causal_problem, rows_of_path
 
+from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import DataError
-from causalprune.base.runtime import Processes
 from causalprune.solver import exact_fit
 from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import assist, fit_exactly

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, NumericalError
-from causalprune.base.runtime import keyed_seed
 from causalprune.solver.fit import fit
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.reference import (

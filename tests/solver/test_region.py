@@ -41,7 +41,6 @@ def test_bounds_hold_whatever_joins_and_leaves_the_working_set(seed, normalize):
     )
     for number in rng.permutation(COLUMNS // WIDTH):
         add_block(region, X, int(number), first_pass=True)
-    region.finish_first_pass()
     for turn in range(30):
         if turn % 5 == 0:
             region.solve(exactly=True)

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.base.errors import DataError, UsageError
+from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.training.recorder import Recorder, disable_dropout
-from causalprune.trajectory import Store
+from causalprune.training.recorder import Recorder
+from causalprune.trajectory import RecordingWriter, Store
 
 LR, STEPS, BATCH = 0.05, 6, 8
 
@@ -209,22 +209,22 @@ def test_a_row_of_a_stride_is_the_movement_over_its_steps(tmp_path, stride):
     assert reader.steps.loss_before.tolist() == losses[: rows * stride : stride].tolist()
 
 
-def test_active_dropout_is_refused_before_the_step_and_can_be_switched_off(tmp_path):
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64], ids=str)
+def test_deltas_of_other_float_types_are_the_differences_of_the_weights(tmp_path, dtype):
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4), nn.Dropout(0.5), nn.Linear(4, 3))
-    before = flat_weights(model)
-    with pytest.raises(UsageError, match=r"^dropout: .*disable_dropout\(model\)$"):
-        record(tmp_path / "a.zarr", model, sgd(model), minibatches())
-    assert flat_weights(model).tobytes() == before.tobytes()
-    disable_dropout(model)
-    assert model[1].training
-    assert record(tmp_path / "b.zarr", model, sgd(model), minibatches()).num_rows == STEPS
-
-
-def test_dropout_with_probability_zero_is_no_obstacle(tmp_path):
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Flatten(), nn.Dropout(0.0), nn.Linear(36, 3))
-    assert record(tmp_path / "t.zarr", model, sgd(model), minibatches(2)).num_rows == 2
+    model, batches = nn.Sequential(nn.Flatten(), nn.Linear(36, 3)).to(dtype), minibatches(3)
+    optimizer, weights = sgd(model, lr=1e-8 if dtype == torch.float64 else LR), [model[1].weight.detach().clone()]
+    with Recorder(model, optimizer, tmp_path / "t.zarr", max_rows=3, codec="exact") as recorder:
+        for inputs, targets in batches:
+            loss = functional.cross_entropy(model(inputs.to(dtype)).float(), targets)
+            optimizer.zero_grad()
+            loss.backward()
+            recorder.step(loss, lambda x=inputs, y=targets: functional.cross_entropy(model(x.to(dtype)).float(), y))
+            weights.append(model[1].weight.detach().clone())
+    moved = torch.stack(weights).double().diff(dim=0).flatten(1)
+    # A step of 1e-8 would be lost in the rounding of the weights to float32, a difference isn't.
+    assert np.array_equal(all_rows(Store.open(tmp_path / "t.zarr").recording()), moved.float().numpy())
+    assert moved.any()
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
@@ -278,6 +278,89 @@ def test_several_parameter_groups_are_refused(tmp_path):
     with pytest.raises(UsageError, match="expected one parameter group, found 2 groups"):
         Recorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
     assert not (tmp_path / "t.zarr").exists()
+
+
+def step(recorder, model, optimizer, batch):
+    inputs, targets = batch
+    loss = functional.cross_entropy(model(inputs), targets)
+    optimizer.zero_grad()
+    loss.backward()
+    recorder.step(loss, lambda: functional.cross_entropy(model(inputs), targets))
+
+
+@pytest.mark.parametrize(("steps", "options"), [(66, {}), (9, {"max_rows": 2})])
+def test_more_steps_than_expected_lose_no_row(tmp_path, steps, options):
+    model, batches = conv_net(), minibatches(steps)
+    other = copy.deepcopy(model)
+    weights, _, losses = plain_loop(other, sgd(other), batches)
+    optimizer = sgd(model)
+    recorder = Recorder(model, optimizer, tmp_path / "t.zarr", codec="exact", **options)
+    for batch in batches:
+        step(recorder, model, optimizer, batch)
+    recorder.close()
+    recorder.close()
+    store = Store.open(tmp_path / "t.zarr")
+    reader = store.recording()
+    assert reader.finished
+    assert all_rows(reader).tobytes() == (weights[1:] - weights[:-1]).tobytes()
+    assert reader.steps.loss_before.tolist() == losses.tolist()
+    assert store.verify() == []
+    assert store.writer is None
+
+
+def test_a_constructor_that_fails_leaves_nothing_and_touches_nothing(tmp_path, monkeypatch):
+    model = conv_net()
+    index = ParameterIndex.from_model(model)
+    other = ParameterIndex.from_model(nn.Sequential(nn.Linear(index.total, 1)))
+    none = Mask(index, torch.zeros(index.total, dtype=torch.bool))
+    before = flat_weights(model)
+    for options, error in (
+        ({"codec": "zip"}, UsageError),
+        ({"max_rows": -1}, UsageError),
+        ({"stride": 0}, UsageError),
+        ({"mask": Mask.all(other)}, MismatchError),
+        ({"mask": none}, DataError),
+    ):
+        with pytest.raises(error):
+            Recorder(model, sgd(model), tmp_path / "t.zarr", **options)
+        assert list(tmp_path.iterdir()) == []
+    # No memory for the blocks, when the store is there already.
+    monkeypatch.setattr(RecordingWriter, "__init__", lambda *_, **__: np.empty(2**58))
+    half = Mask(index, torch.arange(index.total) % 2 == 0)
+    with pytest.raises(MemoryError):
+        Recorder(model, sgd(model), tmp_path / "t.zarr", mask=half)
+    assert list(tmp_path.iterdir()) == []
+    assert flat_weights(model).tobytes() == before.tobytes()
+
+
+def test_a_notebook_cell_can_run_twice(tmp_path):
+    """Also when the first run ended in the middle, and its recorder is still open."""
+    batches, path = minibatches(3), tmp_path / "t.zarr"
+    kept = []
+    for rows in (2, 3):
+        model = conv_net()
+        optimizer = sgd(model)
+        recorder = Recorder(model, optimizer, path, codec="exact", overwrite=True)
+        for batch in batches[:rows]:
+            step(recorder, model, optimizer, batch)
+        kept.append(recorder)
+    with pytest.raises(UsageError, match="nothing there yet"):
+        Recorder(model, optimizer, path)
+    with pytest.raises(ValueError, match="closed"):
+        step(kept[0], model, optimizer, batches[0])
+    recorder.close()
+    assert Store.open(path).recording().num_rows == 3
+    # A finished one, too; but nothing that isn't a store, and nothing for the sake of options that can't be.
+    with pytest.raises(UsageError, match="codec"):
+        Recorder(model, optimizer, path, codec="zip", overwrite=True)
+    assert Store.open(path).recording().num_rows == 3
+    Recorder(model, optimizer, path, overwrite=True).writer.close()
+    assert Store.open(path).recording().num_rows == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis").write_text("years")
+    with pytest.raises(DataError, match="a trajectory store to replace"):
+        Recorder(model, optimizer, tmp_path / "mine", overwrite=True)
+    assert (tmp_path / "mine/thesis").read_text() == "years"
 
 
 def test_a_row_that_waits_for_its_loss_survives_a_restart(tmp_path):

@@ -12,14 +12,16 @@ from causalprune.trajectory import Store
 ROWS, COLUMNS, CHECKPOINT = 10, 20, 6
 
 
-def record(path, values):
+def record(path, values, expected_rows=ROWS):
     """Make a store, record with a checkpoint in the middle of a shard, finish; continue whatever there is already."""
     store = Store.open(path) if path.exists() else make_store(path, COLUMNS)
     if store.recordings:
         committed = store.recording().num_rows
         writer = store.resume_recording("000", rows=CHECKPOINT if committed >= CHECKPOINT else 0)
     else:
-        writer = store.create_recording(INFO, np.ones(COLUMNS, bool), max_rows=ROWS, codec="exact", block_rows=4)
+        writer = store.create_recording(
+            INFO, np.ones(COLUMNS, bool), max_rows=expected_rows, codec="exact", block_rows=4
+        )
     with writer:
         append_rows(writer, values, writer.rows_appended, max(CHECKPOINT, writer.rows_appended))
         writer.flush()
@@ -35,17 +37,17 @@ def changes_that_need_space(tmp_path, action):
     return [number for number, name in enumerate(disk.changes, 1) if name not in FREEING]
 
 
-@pytest.mark.parametrize("full", [False, True])
-def test_no_space_at_any_change_of_a_recording(tmp_path, full):
+@pytest.mark.parametrize(("full", "rows"), [(False, ROWS), (True, ROWS), (False, 2)])
+def test_no_space_at_any_change_of_a_recording(tmp_path, full, rows):
     values = make_rows(ROWS, COLUMNS)
-    numbers = changes_that_need_space(tmp_path, lambda path: record(path, values))
+    numbers = changes_that_need_space(tmp_path, lambda path: record(path, values, rows))
     expected = tree(tmp_path / "counted")
     assert len(numbers) > 40
     for number in numbers:
         path = tmp_path / f"{number}"
         error = pytest.raises(StorageError, match="no space left on device")
         with files.use(FaultyDisk("ENOSPC", number, full=full)), error:
-            record(path, values)
+            record(path, values, rows)
         if path.exists():
             store = Store.open(path)
             assert store.verify() == []
@@ -53,7 +55,7 @@ def test_no_space_at_any_change_of_a_recording(tmp_path, full):
             for name in store.recordings:
                 reader = store.recording(name)
                 assert np.array_equal(reader.read_rows(0, reader.num_rows), values[: reader.num_rows])
-        record(path, values)
+        record(path, values, rows)
         assert tree(path) == expected, number
 
 

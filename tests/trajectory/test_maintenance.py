@@ -155,6 +155,18 @@ def test_a_merged_store_is_its_parts_stacked(tmp_path_factory, rows, blocks, cod
     assert np.array_equal(source.target, np.concatenate([reader.loss_change for reader in readers]))
 
 
+def test_what_was_not_trained_is_known_after_recoding_and_merging(tmp_path):
+    for name, untrained in (("a", ("layer0.weight", "layer1.weight")), ("b", ("layer1.weight", "layer2.weight"))):
+        store = make_store(tmp_path / name, 4, 3, 3)
+        with store.create_recording(INFO, np.ones(10, bool), codec="exact", max_rows=6) as writer:
+            writer.untrained = untrained
+            append_rows(writer, make_rows(6, 10))
+            writer.finish()
+    recode(store, "000", "small")
+    assert store.recording().untrained == ("layer1.weight", "layer2.weight")
+    assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "c").untrained == ("layer1.weight",)
+
+
 def test_what_can_not_be_merged(tmp_path):
     values = make_rows(6, 10)
     for name, info in {

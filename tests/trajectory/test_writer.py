@@ -9,6 +9,7 @@ from store_builders import INFO, append_rows, make_recording, make_rows, make_st
 import causalprune.trajectory.writer as writer_module
 from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
 from causalprune.trajectory import Store
+from causalprune.trajectory.commits import CommitLog
 
 
 @pytest.fixture
@@ -159,12 +160,40 @@ def test_a_closed_writer_takes_nothing(store):
         writer.flush()
 
 
-def test_more_rows_than_announced(store):
-    writer = begin(store, max_rows=4)
-    with pytest.raises(ValueError, match="made for 4 rows"):
-        append_rows(writer, make_rows(5, 10))
-    writer.finish()
-    assert store.recording().num_rows == 4
+def test_more_rows_than_expected_make_the_recording_longer_before_they_are_committed(store, monkeypatch):
+    real, seen = CommitLog.append_commit, []
+
+    def append_commit(log, commit):
+        shape = store.zarr()["recordings/000/delta"].shape
+        real(log, commit)
+        seen.append((log.rows, shape[0]))
+        assert store.recording().num_rows == log.rows
+
+    monkeypatch.setattr(CommitLog, "append_commit", append_commit)
+    values = make_rows(21, 10)
+    with begin(store, max_rows=4, block_rows=2, codec="exact") as writer:
+        append_rows(writer, values)
+        assert writer.flush() == 21
+        assert np.array_equal(store.recording().read_rows(0, 21), values)
+    assert seen == [
+        (2, 4),
+        (4, 4),
+        (6, 8),
+        (8, 8),
+        *((rows, 16) for rows in range(10, 17, 2)),
+        (18, 32),
+        (20, 32),
+        (21, 32),
+    ]
+    assert store.verify() == []
+    # Taken up again before and behind the number that was expected, it ends as any other recording.
+    for kept in (3, 13):
+        with store.resume_recording("000", rows=kept) as writer:
+            append_rows(writer, values, kept)
+            writer.finish()
+        assert store.zarr()["recordings/000/delta"].shape == (21, 10)
+        assert np.array_equal(store.recording().read_rows(0, 21), values)
+        assert store.verify() == []
 
 
 def test_a_recording_needs_a_row(store):
@@ -217,3 +246,32 @@ def test_rows_arrive_in_bounded_memory(tmp_path):
         tmp_path / "t.zarr", rows=400, columns=64, block_rows=4, codec="exact", queue_bytes=3 * 1024
     )
     assert np.array_equal(Store.open(tmp_path / "t.zarr").recording().read_rows(0, 400), values)
+
+
+def test_untrained_parameters_are_those_of_the_last_commit(store):
+    values = make_rows(10, 10)
+    writer = begin(store)
+    writer.untrained = ("layer0.weight", "layer1.weight")
+    append_rows(writer, values, 0, 6)
+    writer.close()
+    assert store.recording().untrained == ("layer0.weight", "layer1.weight")
+    resumed = store.resume_recording("000", rows=6)
+    assert resumed.untrained == ("layer0.weight", "layer1.weight")
+    resumed.untrained = ("layer1.weight",)
+    append_rows(resumed, values, 6, 10)
+    resumed.finish()
+    assert store.recording().untrained == ("layer1.weight",)
+    assert store.verify() == []
+
+
+def test_a_recording_in_which_everything_is_trained_says_nothing_about_it(tmp_path, store):
+    paths = []
+    for name, untrained in (("a", ()), ("b", ("layer0.weight",))):
+        other = make_store(tmp_path / name, 6, 4)
+        with begin(other) as writer:
+            writer.untrained = untrained
+            append_rows(writer, make_rows(10, 10))
+            writer.finish()
+        paths.append(other.recording())
+    assert [b"untrained" in reader.layout.commit_log.path.read_bytes() for reader in paths] == [False, True]
+    assert paths[0].digest != paths[1].digest

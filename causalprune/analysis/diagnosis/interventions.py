@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import Samples, mean_loss
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.progress import Reporter
-from causalprune.base.runtime import keyed_seed
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import GAMMA, read_inputs

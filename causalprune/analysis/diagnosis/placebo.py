@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
-from causalprune.base.runtime import keyed_seed
 from causalprune.solver.exact_fit import SIDE_TOL, fit_exactly
 from causalprune.solver.problem import LassoProblem, Rows, SolverOptions, held_out_tail, r_squared
 from causalprune.solver.source import ArraySource, ColumnSource, Float64

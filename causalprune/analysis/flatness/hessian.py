@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples
+from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, NumericalError, UsageError
-from causalprune.base.runtime import keyed_seed
 
 DENSE_UP_TO = 64
 """Up to this dimension, or up to 2K, the whole matrix is formed, because ARPACK finds only some of its eigenvalues."""

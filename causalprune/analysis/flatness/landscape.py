@@ -12,7 +12,7 @@ from torch import nn
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples, mean_loss
 from causalprune.analysis.plots.figures import INK, figure, save
-from causalprune.base.runtime import keyed_seed
+from causalprune.base.compute.runtime import keyed_seed
 
 SIGMAS = tuple(float(f"{s:.2g}") for s in np.logspace(-5, -1, 9))
 """1e-5 to 1e-1, two per decade."""

@@ -28,6 +28,10 @@ def draw_samples(
     inputs, targets = found[-1]
     surplus = sum(len(x) for x, _ in found) - count
     found[-1] = inputs[: len(inputs) - surplus], targets[: len(inputs) - surplus]
+    if len(found) > 1 and len(found[-1][0]) == 1:
+        # A batch normalization without running averages can't do with one sample.
+        (inputs, targets), (last_input, last_target) = found[-2:]
+        found[-2:] = [(torch.cat([inputs, last_input]), torch.cat([targets, last_target]))]
     return found
 
 

@@ -52,7 +52,7 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     rows = [
         (name, evaluation[score], dense.get(score), show(evaluation[score]), show(dense[score]) if dense else ""),
         ("prunable\nweights", kept / total, 1.0, f"{count(kept)}", f"{count(total)}"),
-        ("FLOPs\n(theoretical)", flops / dense_flops, 1.0, f"{count(flops)}", f"{count(dense_flops)}"),
+        ("FLOPs\n(theoretical)", flops / max(1, dense_flops), 1.0, f"{count(flops)}", f"{count(dense_flops)}"),
     ]
     for y, (_, pruned_value, dense_value, pruned_text, dense_text) in enumerate(rows):
         bars = ((dense_value, dense_text, -0.2, GRAY), (pruned_value, pruned_text, 0.2, BLUE))

@@ -116,6 +116,26 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
     return Drop(float(best.x[0]), WIDTH_FACTOR * float(best.x[1]), inside)
 
 
+def sparsities_to_add(sparsities: Sequence[float], reason: str) -> list[float]:
+    """Sparsities at which a drop may be found that wasn't among the sampled ones.
+
+    Args:
+        sparsities: Those that were sampled.
+        reason: Why there is no drop, as :func:`phase_shift` says it.
+
+    Returns:
+        New ones, ascending: beyond the largest, where each keeps half of the weights of the one before, or below the
+        smallest. Empty if others wouldn't help.
+    """
+    low, kept = min(sparsities), 1 - max(sparsities)
+    found: list[float] = []
+    if "below" in reason:
+        found += [low * share for share in (0.25, 0.5, 0.75)]
+    if "beyond" in reason or "fewer" in reason:
+        found += [1 - kept / 2, 1 - kept / 4, 1 - kept / 8]
+    return sorted({round(one, 6) for one in found} - set(sparsities))
+
+
 def phase_shift(found: Sequence[Drop | str]) -> PhaseShift | str:
     """Mean and spread over the seeds that have a drop; or in words why none has.
 

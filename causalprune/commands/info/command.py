@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.errors import DAMAGE, CorruptError, DataError, ExitCode, UsageError
+from causalprune.base.files import require_file
 from causalprune.base.json_files import sha256_file
-from causalprune.base.paths import RunPaths, StoreUrl, fallback_path, progress_path
+from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.commands._output import SCHEMA_VERSION, read_result
+from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
+from causalprune.commands._output import SCHEMA_VERSION, require_unaltered
+from causalprune.commands.info.results import check_results, describe_sweep
 from causalprune.commands.info.store_description import (
     Problems,
     describe_parameter,
@@ -23,6 +26,7 @@ from causalprune.commands.info.store_description import (
     step_norms,
 )
 from causalprune.commands.names import with_flags
+from causalprune.commands.provenance.lineage import recorded_hash, stale_checkpoints, stale_line
 from causalprune.config.info import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.trajectory import Store
@@ -37,6 +41,7 @@ class InfoResult:
         path: What was described.
         details: The description.
         problems: What is wrong with it; empty when healthy.
+        warnings: What isn't wrong with it, but should be known.
         exit_code: Exit code of the command: that of damage if any was found.
         seconds: Wall time.
     """
@@ -45,6 +50,7 @@ class InfoResult:
     path: str
     details: dict[str, Any]
     problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     exit_code: ExitCode = ExitCode.DONE
     seconds: float = 0.0
     already_done: bool = False
@@ -59,6 +65,7 @@ class InfoResult:
             "details": self.details,
             "healthy": not self.problems,
             "problems": self.problems,
+            "warnings": self.warnings,
             "timings": {"seconds": round(self.seconds, 3)},
         }
 
@@ -89,22 +96,25 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
         path=str(path),
         details=details,
         problems=problems.lines,
+        warnings=[with_flags(warning) for warning in problems.warnings],
         exit_code=ExitCode.CORRUPT if problems.damaged else ExitCode.DONE,
         seconds=time.monotonic() - started,
     )
 
 
 def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[str, dict[str, Any]]:
-    if not path.exists():
+    if not path.is_dir():
         remedy = "run a stage first, or name a path"
-        raise DataError(f"{path}", expected="a store, a checkpoint or a run directory", found="nothing", remedy=remedy)
+        require_file(path, expected="a store, a checkpoint or a run directory", remedy=remedy)
     is_store = (path / "zarr.json").exists()
     if (config.rows or config.param or config.plot) and not is_store:
         raise UsageError("--rows, --param and --plot", expected="a trajectory store to look into", found=f"{path}")
-    if path.is_file():
-        return "checkpoint", _describe_checkpoint(path, verify=config.verify)
+    if not path.is_dir():
+        return "checkpoint", _describe_checkpoint(path, problems, verify=config.verify)
     if is_store:
         return "store", _describe_store(config, path, problems)
+    if SweepPaths(path).grid.is_file():
+        path = path.resolve().parent if path.resolve().name == RunPaths(path).sweep.root.name else path
     return "run", _describe_run(RunPaths(path), problems, verify=config.verify)
 
 
@@ -137,12 +147,14 @@ def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
     return details
 
 
-def _describe_checkpoint(path: Path, *, verify: bool) -> dict[str, Any]:
+def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dict[str, Any]:
     header = _read_header(path, verify=verify)
+    problems.warnings += training_findings(header.metrics)
     return {
         "stage": header.stage,
         "model": header.model.to_json(),
         "data": header.data.to_json(),
+        "classes": list(header.classes),
         "prunable": header.index.total,
         "kept": sum(header.kept.values()),
         "sparsity": header.sparsity,
@@ -168,13 +180,16 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
                 if path.is_dir():
                     line, digest = _store_line(path, problems, verify=verify)
                 else:
-                    line, digest = _checkpoint_line(part, path, verify=verify)
-            except CausalpruneError as error:
+                    line, digest = _checkpoint_line(path, problems, verify=verify)
+            except DAMAGE as error:
                 problems.add_damage([with_flags(str(error))])
                 continue
             artifacts.append({"name": str(path.relative_to(run.root)), **line})
             hashes[digest] = artifacts[-1]["name"]
-    if not artifacts and not problems.lines:
+    problems.lines += [stale_line(path, reason) for path, reason in stale_checkpoints(run).items()]
+    check_results(run, problems)
+    sweep = describe_sweep(run.sweep, problems, verify=verify) if run.sweep.grid.exists() else None
+    if not artifacts and not problems.lines and sweep is None:
         raise CorruptError(
             f"{run.root}",
             expected="a run directory, a store or a checkpoint",
@@ -184,7 +199,18 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         artifact["made_from"] = {
             role: hashes.get(digest, digest[:12]) for role, digest in artifact.pop("inputs").items() if digest
         }
-    return {"artefacts": artifacts, "evaluation": _evaluation(run, problems)}  # codespell:ignore artefacts
+    evaluation = _evaluation(run, problems)
+    problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
+    return {"artefacts": artifacts, "evaluation": evaluation, "sweep": sweep}  # codespell:ignore artefacts
+
+
+def _pruning_findings(run: RunPaths) -> list[str]:
+    """What pruning cost by the validation metrics in the headers, where nothing has been evaluated yet."""
+    try:
+        final, dense = (read_checkpoint_info(path).metrics.get("validation") for path in (run.final, run.pretrained))
+    except (CorruptError, DataError):
+        return []
+    return pruning_findings(final, dense, "validation")
 
 
 def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], str]:
@@ -198,9 +224,10 @@ def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[s
     return line | {"rows": rows, "fits": fits, "bytes": last["stored_bytes"]}, last["digest"]
 
 
-def _checkpoint_line(run: RunPaths, path: Path, *, verify: bool) -> tuple[dict[str, Any], str]:
+def _checkpoint_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], str]:
     """A line on a checkpoint, and its hash."""
     header = _read_header(path, verify=verify)
+    problems.warnings += [f"{path}: {finding}" for finding in training_findings(header.metrics)]
     line = {
         "stage": header.stage,
         "inputs": header.inputs,
@@ -209,14 +236,20 @@ def _checkpoint_line(run: RunPaths, path: Path, *, verify: bool) -> tuple[dict[s
         "model": header.model.name,
         "dataset": header.data.name,
     }
-    return line, _recorded_hash(run, path, verify=verify)
+    return line, sha256_file(path) if verify else recorded_hash(path, header)
 
 
 def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:
     path = run.result("evaluate")
     if not path.exists():
         return None
-    result = read_result(path)
+    try:
+        result = require_unaltered(path)
+    except CorruptError:
+        # Among the results that were compared already, unless it isn't one.
+        result = {}
+        if path in problems.altered:
+            return None
     evaluation = result.get("metrics", {}).get("evaluation")
     if result.get("stage") == "evaluate" and isinstance(evaluation, dict):
         return evaluation
@@ -226,12 +259,3 @@ def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:
 
 def _read_header(path: Path, *, verify: bool) -> CheckpointInfo:
     return load_checkpoint(path).info if verify else read_checkpoint_info(path)
-
-
-def _recorded_hash(run: RunPaths, path: Path, *, verify: bool) -> str:
-    """The hash of a checkpoint as its result file has it; hashing a large file would take longer than users wait."""
-    stage = {run.pretrained: "pretrain", run.recorded: "record", run.pruned: "apply-mask", run.final: "posttrain"}
-    # The training of an iteration isn't the posttrain of the run directory.
-    result = path.with_name(path.name + ".json") if path == run.trained else run.result(stage[path])
-    written = "" if verify else read_result(result).get("sha256", "")
-    return str(written) or sha256_file(path)

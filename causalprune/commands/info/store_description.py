@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +24,14 @@ class Problems:
     Attributes:
         lines: One line per problem.
         damaged: Whether one of the problems is damage, rather than something unfinished.
+        warnings: What isn't wrong, but should be known.
+        altered: Result files that somebody altered.
     """
 
     lines: list[str] = field(default_factory=list)
     damaged: bool = False
+    warnings: list[str] = field(default_factory=list)
+    altered: set[Path] = field(default_factory=set)
 
     def add_damage(self, lines: Iterable[str]) -> None:
         """Add damaged files, one line each."""
@@ -74,6 +79,8 @@ def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
     return {
         "name": reader.name,
         "recorded": reader.info.to_json(),
+        "no_causal_reading": reader.info.update_rule.against_causality(),
+        "end_weights": reader.end_weights,
         "codec": reader.codec,
         "rows": reader.num_rows,
         "max_rows": reader.schema.max_rows,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,10 +10,11 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from causalprune.base.compute.precision import full_precision
+from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import DataError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.runtime import processes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
@@ -24,9 +24,12 @@ from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
+from causalprune.models.modes import disable_dropout, least_batch
+from causalprune.models.wrappers import named_parameters
 from causalprune.training.metrics import loss_function
 from causalprune.training.optimizers import restore_optimizer
-from causalprune.training.recorder import Recorder, disable_dropout
+from causalprune.training.pass_state import PassState
+from causalprune.training.recorder import Recorder
 from causalprune.trajectory import RecordingReader
 from causalprune.trajectory.shard import estimate_bytes
 
@@ -84,11 +87,12 @@ def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
         finished = output.finished()
         if store.open() and finished is not None:
             reader = store.reader()
-            if reader.info.identity == output.identity and reader.finished:
+            if reader.info.identity in (output.identity, finished.identity) and reader.finished:
                 return output.publish(_result(output, reader, already_done=True))
         return _record(output, store, start, source, reporter)
 
 
+@full_precision()
 def _record(
     output: CheckpointOutput, store: RecordStore, start: Checkpoint, source: Path, reporter: Reporter
 ) -> RecordResult:
@@ -104,9 +108,13 @@ def _record(
         augment=config.augment,
         num_workers=config.num_workers,
         group=group,
+        smallest=least_batch(model, training=True),
     )
     if mask.num_kept == 0:
         raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
+    parameters = named_parameters(model)
+    if not any(parameters[entry.name].requires_grad for entry in mask.index):
+        raise DataError(f"{source}", expected="a weight to train", found="all of them frozen (requires_grad=False)")
     steps = config.steps or config.epochs * batches.steps_per_epoch
     rows = steps // config.stride
     # A fit with lags can't use the first row.
@@ -147,10 +155,12 @@ def _record(
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
     loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
-    header = replace(start.info, position={}, metrics={"rows": rows})
 
     def save() -> None:
         writer.flush()
+        # For a criterion that doesn't read the recording.
+        untrained = {"untrained": list(writer.untrained)} if writer.untrained else {}
+        header = replace(start.info, position={}, metrics={"rows": rows, **untrained})
         output.save(Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
 
     with reporter.task("record", rows * config.stride) as bar, recorder:
@@ -165,20 +175,24 @@ def _record(
 def _predict(
     config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: nn.Module, rows: int
 ) -> tuple[int, float]:
-    """Predict the bytes of the recording and the seconds per step from a real first step on a copy of the model."""
-    trial = copy.deepcopy(model)
-    trial.train()
-    disable_dropout(trial)
+    """Predict the bytes of the recording and the seconds per step from the gradient of a real first step."""
+    model.train()
+    disable_dropout(model)
+    parameters = named_parameters(model)
     inputs, targets = next(iter(batches.epoch(0)))
-    started = time.monotonic()
-    compute_loss(trial(inputs), targets).backward()
-    with torch.no_grad():
-        compute_loss(trial(inputs), targets)
-    seconds = time.monotonic() - started
-    parameters = dict(trial.named_parameters(remove_duplicate=False))
+    state = PassState(model)
+    state.save()
+    with state.repeated():
+        started = time.monotonic()
+        compute_loss(model(inputs), targets).backward()
+        with torch.no_grad():
+            compute_loss(model(inputs), targets)
+        seconds = time.monotonic() - started
     gradients = {entry.name: parameters[entry.name].grad for entry in mask.index}
     present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
-    delta = -config.lr * mask.index.flatten(present).cpu().numpy()[mask.numpy()]
+    flat = torch.empty(mask.index.total, device=inputs.device)
+    delta = -config.lr * mask.index.flatten(present, out=flat).cpu().numpy()[mask.numpy()]
+    model.zero_grad(set_to_none=True)
     return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
 
 

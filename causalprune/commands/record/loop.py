@@ -12,16 +12,17 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.progress import Bar
-from causalprune.base.runtime import keyed_seed, processes
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
+from causalprune.models.modes import disable_dropout
 from causalprune.training.optimizers import optimizer_tensors
-from causalprune.training.recorder import Recorder, disable_dropout
+from causalprune.training.recorder import Recorder
 
 
 @dataclass
@@ -46,7 +47,7 @@ class RecordLoop:
         disable_dropout(self.model)
         bar.advance(step)
         for epoch, batch, inputs, targets in self._samples(step, steps):
-            torch.manual_seed(keyed_seed(config.seed, "step", epoch, batch) + group.rank)
+            seed_generators(keyed_seed(config.seed, "step", epoch, batch) + group.rank, inputs.device)
             weight = self.batches.weight(batch)
             loss = self._loss(forward, inputs, targets, weight)
             self.optimizer.zero_grad(set_to_none=True)
@@ -66,8 +67,7 @@ class RecordLoop:
                     raise self.output.stop.error(f"step {step} of {steps} saved")
         if config.loss_change == "next-batch":
             for _, batch, inputs, targets in self._samples(steps, steps + 1):
-                with torch.no_grad():
-                    self.recorder.complete(float(self._mean_loss(inputs, targets, self.batches.weight(batch))))
+                self.recorder.complete(partial(self._mean_loss, inputs, targets, self.batches.weight(batch)))
 
     def _loss(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
         # In float64, because ΔL is a small difference of two losses.

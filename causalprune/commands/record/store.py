@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from causalprune.base.errors import CausalpruneError, CorruptError, MismatchError, StorageError
+from causalprune.base.compute.runtime import processes
+from causalprune.base.errors import DAMAGE, CorruptError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
-from causalprune.base.runtime import processes
 from causalprune.base.units import format_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig
@@ -29,6 +30,8 @@ class DiscardingWriter:
     """
 
     rows_appended = 0
+    end_weights: Callable[[], str] = str
+    untrained: tuple[str, ...] = ()
 
     def __init__(self, columns: int) -> None:
         self._row = np.empty(columns, np.float32)
@@ -103,7 +106,7 @@ class RecordStore:
         """
         try:
             self._store = Store.open(self.path) if self.location.exists() else None
-        except CausalpruneError:
+        except DAMAGE:
             if not self._output.config.overwrite:
                 raise
         return self._store is not None
@@ -129,7 +132,7 @@ class RecordStore:
                 return False
             reader = self._store.recording()
             _require_position(saved)
-        except CausalpruneError:
+        except DAMAGE:
             if overwrite:
                 return False
             raise
@@ -208,6 +211,7 @@ class RecordStore:
             batch_size=config.batch_size,
             seed=config.seed,
             start_sha256=start.sha256,
+            start_weights=mask.index.digest(start.weights),
             identity=self._output.identity,
         )
         return self._store.create_recording(

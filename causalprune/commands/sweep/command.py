@@ -8,13 +8,16 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+from causalprune.analysis.report.phase import sparsities_to_add
+from causalprune.analysis.report.series import blocks_of
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CausalpruneError, LockedError, storage_errors
 from causalprune.base.files import PARTIAL, make_directory, remove_partials, remove_tree
 from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
+from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, Reporter, logger
-from causalprune.base.runtime import resolve_device
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
 from causalprune.commands.sweep.cell import measure_cell
@@ -96,6 +99,7 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
             found=error.found,
             remedy=error.remedy or "leave it out in another sweep; the other cells are done",
         ) from error
+    work.warn(reporter, *(_without_a_shift(grid, rows) if len(rows) == len(grid.points) else []))
     return SweepResult(
         **work.common(already_done=bool(cells) and not worker.cells_made),
         points=len(grid.points),
@@ -105,6 +109,25 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         steps_made=dict(sorted(steps.made.items())),
         summary=table.summary(),
     )
+
+
+def _without_a_shift(grid: Grid, rows: list[dict[str, Any]]) -> list[str]:
+    """Which sparsities to add for each criterion of which no phase shift is seen."""
+    further = [name for name in grid.points[0].settings if name not in ("sparsity", "criterion", "seed")]
+    found: dict[str, list[str]] = {}
+    for block in blocks_of(rows, further):
+        for series in block.series:
+            shift = series.phase_shift()
+            if not isinstance(shift, str):
+                continue
+            where = " ".join([series.criterion, *(f"{name}={value}" for name, value in block.settings.items())])
+            more = sparsities_to_add(series.sparsities, shift)
+            remedy = "train the dense network better"
+            if more:
+                every = sorted({*series.sparsities, *more})
+                remedy = f"add sparsities, such as `sparsity` {option_text(every)}"
+            found.setdefault(f"{shift}; {remedy}", []).append(where)
+    return [f"no phase shift of {', '.join(names)}: {text}" for text, names in found.items()]
 
 
 @dataclass

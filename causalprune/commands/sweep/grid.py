@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CorruptError, MismatchError, UsageError
-from causalprune.base.json_files import is_sealed, read_json, seal, write_json
-from causalprune.commands.sweep.steps import Recorded, Step, last_step
+from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.json_files import seal, write_json
+from causalprune.commands.provenance.sources import changed_sources
+from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
+from causalprune.commands.sweep.steps import Recorded, Sources, Step, last_step
 from causalprune.config.sweep import SweepConfig
-
-FORMAT = "causalprune-sweep"
-FORMAT_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,12 @@ class Grid:
             DataError: A given recording doesn't exist.
             MismatchError: A given recording doesn't meet the needs of a criterion.
         """
-        return cls(json.loads(json.dumps(config.identity_fields())), tuple(_points(config)))
+        points = tuple(_points(config))
+        sources = {
+            what: digest for point in points for s in point.last.ancestry() for what, digest in s.sources.items()
+        }
+        said = config.identity_fields() | ({"sources": sources} if sources else {})
+        return cls(json.loads(json.dumps(said)), points)
 
     def claim(self, path: Path) -> None:
         """Write the grid, unless an earlier one has a cell that this one lacks.
@@ -81,6 +85,9 @@ class Grid:
             if lost:
                 changed = [k for k in self.config if earlier["config"].get(k) != self.config[k]]
                 values = [f"{k} {_short(earlier['config'].get(k))} → {_short(self.config[k])}" for k in changed[:3]]
+                if "sources" in changed:
+                    then, now = earlier["config"].get("sources", {}), self.config["sources"]
+                    values = [f"the {what} changed" for what in changed_sources(then, now)] or values
                 raise MismatchError(
                     f"{path}",
                     expected=f"a sweep with all of its {len(earlier['cells'])} cells, and perhaps more",
@@ -92,42 +99,16 @@ class Grid:
         write_json(path, value)
 
 
-def read_grid(path: Path) -> dict[str, Any]:
-    """Read what :meth:`Grid.claim` wrote: ``config``, and ``cells``, each with ``cell`` and ``settings``.
-
-    Raises:
-        DataError: Nothing there.
-        CorruptError: Something else.
-        MismatchError: A newer format.
-    """
-    value = read_json(path, remedy="run `causalprune sweep` first, or name another --run")
-    ours = isinstance(value, dict) and value.get("format") == FORMAT and isinstance(value.get("format_version"), int)
-    if ours and value["format_version"] > FORMAT_VERSION:
-        raise MismatchError(
-            f"{path}",
-            expected=f"format version {FORMAT_VERSION} or older",
-            found=f"version {value['format_version']}",
-            remedy="install a newer causalprune",
-        )
-    if not ours or not is_sealed(value):
-        raise CorruptError(
-            f"{path}",
-            expected="the grid of a sweep as it was written",
-            found="another",
-            remedy="restore it, or sweep elsewhere",
-        )
-    return dict(value)
-
-
 def _points(config: SweepConfig) -> Iterator[Point]:
     axes = config.axes()
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
     further = [axis.key for axis in axes[:-3]]
+    known: Sources = {}
     for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}
         settings = {name: values[name] for name in ("sparsity", "criterion", "seed", *further)}
         try:
-            yield Point(settings, last_step(config.cell(setting for _, setting in chosen), recorded))
+            yield Point(settings, last_step(config.cell(setting for _, setting in chosen), recorded, known))
         except UsageError as error:
             if not further:
                 raise

@@ -11,21 +11,26 @@ from typing import Any, cast
 
 import numpy as np
 
-from causalprune.base.errors import CausalpruneError, DataError, MismatchError, NumericalError, UsageError
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, NumericalError, UsageError
 from causalprune.base.files import make_directory, remove_partials
-from causalprune.base.json_files import read_json, write_json
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import Reporter
+from causalprune.commands._output import require_unaltered, write_result
 from causalprune.commands.names import FUNCTIONS
+from causalprune.commands.sweep.files import DONE
 from causalprune.commands.sweep.steps import Step
 from causalprune.models.checkpoint import read_checkpoint_info
 from causalprune.trajectory import Store
 
-_OUTPUT = {"pretrain": "dense", "record": "recorded", "apply_mask": "pruned", "posttrain": "final"}
+_OUTPUT = {
+    "pretrain": "dense",
+    "record": "recorded",
+    "apply_mask": "pruned",
+    "repair": "repaired",
+    "posttrain": "final",
+}
 """The checkpoint that each stage writes, as a property of :class:`RunPaths`."""
-
-_DONE = "done.json"
 
 CELL_ERRORS = (UsageError, DataError, MismatchError, NumericalError)
 """Errors caused by the settings of a cell, and not by the place where the sweep works."""
@@ -75,15 +80,15 @@ class StepRunner:
             CausalpruneError: Whatever the stage raises.
         """
         folder = self.folder(step, cell)
-        if step.given or (folder / _DONE).exists():
+        if step.given or (folder / DONE).exists():
             return folder
         if step.key in self.failed:
             raise self.failed[step.key]
         inputs = {role: self.run(source, cell, reporter) for role, source in step.inputs}
         make_directory(folder)
         with self._leases(step, folder):
-            if not (folder / _DONE).exists():
-                remove_partials(folder, _DONE)
+            if not (folder / DONE).exists():
+                remove_partials(folder, DONE)
                 fits = step.stage == "fit_gamma"
                 config: Any = replace(cast(Any, step.config), run=folder, **self._sources(step, inputs))
                 try:
@@ -95,7 +100,7 @@ class StepRunner:
                     raise
                 if fits:
                     result["gamma"] = _gamma_summary(inputs["store"], result["metrics"]["recording"], config.name)
-                write_json(folder / _DONE, result)
+                write_result(folder / DONE, result)
                 self.made[step.stage] += 1
         return folder
 
@@ -117,7 +122,11 @@ class StepRunner:
             if step.key not in self.given:
                 self.given[step.key] = _given_metrics(step.stage, RunPaths(step.given[0]))
             return {"metrics": self.given[step.key]}
-        return dict(read_json(self.folder(step, cell) / _DONE))
+        path = self.folder(step, cell) / DONE
+        result = require_unaltered(path)
+        if not result:
+            raise CorruptError(f"{path}", expected=f"the result of {step.stage}", found="something else")
+        return result
 
     def checkpoint(self, step: Step, cell: str) -> Path:
         """The path of the checkpoint of a step that is done."""

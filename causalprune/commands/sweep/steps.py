@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,10 @@ from typing import Any
 from causalprune.base.json_files import sha256_file
 from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
+from causalprune.base.specs import DataSpec
 from causalprune.commands._plan import PipelinePlan
+from causalprune.commands.pretrain import data_spec_of
+from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
@@ -34,6 +37,7 @@ class Step:
             evaluation of the dense network.
         common: Whether it comes before the first mask, so that cells with other sparsities and criteria share it.
         given: Run directory that has the result already, and the hash of the result; None for a step to be run.
+        sources: Hashes of the user's code and data that a pretraining is made with.
     """
 
     stage: str
@@ -41,6 +45,7 @@ class Step:
     inputs: tuple[tuple[str, Step], ...]
     common: bool
     given: tuple[Path, str] | None = None
+    sources: dict[str, str] = field(default_factory=dict)
 
     @cached_property
     def key(self) -> str:
@@ -48,6 +53,8 @@ class Step:
         inputs = {role: step.key for role, step in self.inputs}
         value: dict[str, Any] = {"stage": self.stage, "inputs": inputs}
         value |= {"given": self.given[1]} if self.given else {"config": self.config.identity_fields()}
+        if self.sources:
+            value["sources"] = self.sources
         return f"{self.stage}-{hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]}"
 
     def input(self, role: str) -> Step:
@@ -125,25 +132,35 @@ class Recorded:
             groups_per_tensor(self.index, mask.granularity)
 
 
-def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
+Sources = dict[tuple[str, DataSpec], dict[str, str]]
+
+
+def last_step(config: RunConfig, recorded: Recorded | None = None, known: Sources | None = None) -> Step:
     """The steps of a whole pipeline, in the order of :func:`causalprune.commands.run.run`; returns its evaluation.
 
-    A training of no epochs and a fit that the criterion doesn't read are left out.
+    A training of no epochs and a fit that the criterion doesn't read are left out. The recording is made for every
+    criterion, so that all of them prune the same network.
 
     Args:
         config: The pipeline.
         recorded: Replaces the pretraining and the first recording.
+        known: Keeps what was found out of code and data files for other cells.
 
     Raises:
         UsageError: An option that can't be used.
         MismatchError: The given recording doesn't meet the needs of the criterion.
     """
     plan = PipelinePlan(config)
-    dense = current = Step(
-        "pretrain", plan.pretrain(), (), common=True, given=(recorded.folder, recorded.dense) if recorded else None
-    )
+    pretrain = plan.pretrain()
+    given = (recorded.folder, recorded.dense) if recorded else None
+    made_with = (pretrain.model, data_spec_of(pretrain))
+    known = {} if known is None else known
+    if made_with not in known:
+        known[made_with] = {} if recorded else sources_of(*made_with)
+    dense = current = Step("pretrain", pretrain, (), common=True, given=given, sources=known[made_with])
     for number in range(config.iterations):
-        train, record, fit, mask = plan.iteration(number)
+        planned = plan.iteration(number)
+        train, record, fit, mask = planned.train, planned.record, planned.fit, planned.mask
         if recorded:
             recorded.require_served(mask)
         common = number == 0
@@ -158,6 +175,9 @@ def last_step(config: RunConfig, recorded: Recorded | None = None) -> Step:
         if mask.rewind != "none":
             inputs.append(("rewind", trained if mask.rewind == "recording" else dense))
         current = Step("apply_mask", mask, tuple(inputs), common=False)
+        if planned.repair is not None:
+            # What was recorded is also trained on, so the network after it is the one that the mask is of.
+            current = Step("repair", planned.repair, (("checkpoint", current), ("dense", rows)), common=False)
     posttrain = plan.posttrain()
     if posttrain.epochs:
         current = Step("posttrain", posttrain, (("checkpoint", current),), common=False)

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from causalprune.analysis.report.series import grouped
 from causalprune.base.errors import CorruptError, storage_errors
 from causalprune.base.files import write_atomic
-from causalprune.base.json_files import is_sealed, read_json, sha256_file
+from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import SweepPaths
 from causalprune.base.units import moments
-from causalprune.commands.sweep.grid import read_grid
+from causalprune.commands.sweep.files import read_cell, read_grid
 
 Row = dict[str, Any]
 
@@ -44,7 +44,7 @@ class ResultTable:
         for entry in read_grid(self._paths.grid)["cells"]:
             cell = entry["cell"]
             if cell not in self._cells and self._paths.cell(cell).exists():
-                self._cells[cell] = _read_cell(self._paths, cell)["measured"]
+                self._cells[cell] = read_cell(self._paths, cell)["measured"]
             if cell in self._cells:
                 rows.append({"cell": cell, **self._cells[cell], **entry["settings"]})
         return rows
@@ -86,7 +86,7 @@ def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
     path = paths.mask(cell)
     if not path.exists():
         return None
-    if sha256_file(path) != _read_cell(paths, cell)["mask_sha256"]:
+    if sha256_file(path) != read_cell(paths, cell)["mask_sha256"]:
         raise CorruptError(
             f"{path}",
             expected="the mask of a cell as it was written",
@@ -96,17 +96,3 @@ def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:
     with storage_errors(path, "read"), safe_open(path, framework="numpy") as file:
         total, packed = int(file.metadata()["parameters"]), file.get_tensor("keep")
     return Mask.unpacked(packed, total)
-
-
-def _read_cell(paths: SweepPaths, cell: str) -> Row:
-    path = paths.cell(cell)
-    value = read_json(path)
-    ours = isinstance(value, dict) and value.get("cell") == cell
-    if not ours or not is_sealed(value):
-        raise CorruptError(
-            f"{path}",
-            expected="the result of a cell as it was measured",
-            found="an altered one" if ours else "something else",
-            remedy="delete it and run the same sweep again",
-        )
-    return dict(value)

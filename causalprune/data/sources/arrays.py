@@ -1,86 +1,44 @@
-"""Arrays of the user, from an ``.npz`` file or a factory, checked and turned into a data set."""
+"""Arrays of the user, checked and turned into a data set."""
 
 from __future__ import annotations
 
 import math
-import zipfile
-import zlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, StorageError, UsageError
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.base.user_code import import_user_module
+from causalprune.data.normalization import stored
+from causalprune.data.sources.targets import read_targets
 from causalprune.data.splits import RawData, Split, data_in_memory
 
-CUT_KEYS = ("x", "y")
-SPLIT_KEYS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION = ("val", "valid", "validation")
+"""What the arrays of a validation split are called after ``x_`` and ``y_``."""
+
+EXPECTED = "the arrays x_train, y_train, x_test, y_test, or x and y"
 CLASS_NAMES_KEY = "class_names"
 
-DEFLATE_LIMIT = 1032
-"""Deflate expands one byte to at most this many (RFC 1951: 258 bytes take at least two bits)."""
+MOST_CHANNELS = 4
+"""An axis of 1 to 4 is taken for channels: gray, gray with alpha, RGB, RGB with alpha."""
 
 
-def npz(spec: DataSpec) -> RawData:
-    """Read ``npz:FILE``, written by ``numpy.savez`` (compressed or not), with the arrays of :func:`read_arrays`.
+class Layout(Protocol):
+    """What the layout of a data set is checked by: an array, or the header of one."""
 
-    Pickles are never loaded, and declared sizes are checked against the file before anything is allocated.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of the axes."""
 
-    Raises:
-        DataError: The file is missing or empty, or its arrays aren't a data set.
-        CorruptError: The file isn't an npz file, is damaged, or holds objects.
-        StorageError: The file can't be read.
-    """
-    path = spec.location()
-    source = str(path)
-    if path.is_dir():
-        raise DataError(source, expected="an .npz file", found="a directory")
-    try:
-        size = path.stat().st_size
-        if size == 0:
-            raise DataError(source, expected="an .npz file", found="an empty file")
-        with zipfile.ZipFile(path) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            wanted = [key for key in (*SPLIT_KEYS, *CUT_KEYS, CLASS_NAMES_KEY) if key in members]
-            arrays = {key: _read_member(archive, members[key], size, f"{key} in {source}") for key in wanted}
-    except FileNotFoundError as error:
-        raise DataError(source, expected="an .npz file", found="nothing", remedy="check the path") from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise CorruptError(source, expected="an intact .npz file", found=str(error)[:120]) from error
-    except OSError as error:
-        raise StorageError(source, expected="a readable file", found=error.strerror or str(error)) from error
-    return read_arrays(arrays or dict.fromkeys(members), source)
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the items."""
 
 
-def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, file_size: int, what: str) -> np.ndarray:
-    if info.file_size > DEFLATE_LIMIT * file_size:
-        raise CorruptError(
-            what, expected=f"at most {DEFLATE_LIMIT} times the file's {file_size} bytes", found=f"{info.file_size}"
-        )
-    try:
-        with archive.open(info) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = getattr(np.lib.format, f"read_array_header_{version[0]}_{version[1]}", None)
-            if read_header is None:
-                raise ValueError(f"npy version {version[0]}.{version[1]}")
-            shape, _, dtype = read_header(file)
-            if dtype.hasobject:
-                raise CorruptError(
-                    what, expected="numbers", found="Python objects (a pickle)", remedy="save it with a numeric dtype"
-                )
-            declared = file.tell() + math.prod(shape) * dtype.itemsize
-        if declared != info.file_size:
-            raise ValueError(f"{declared} bytes declared, {info.file_size} stored")
-        with archive.open(info) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, TypeError, SyntaxError, OverflowError) as error:
-        raise CorruptError(what, expected="an intact array", found=str(error)[:120]) from error
-
-
-def read_factory(name: str, *, trust_code: bool) -> RawData:
+def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
     """Call ``package.module:factory`` without arguments and read the mapping of arrays that it returns.
 
     The module is imported by :func:`causalprune.base.user_code.import_user_module`. The mapping is what
@@ -91,7 +49,7 @@ def read_factory(name: str, *, trust_code: bool) -> RawData:
         UsageError: The module or the function doesn't exist.
         DataError: The module or the function fails, or the function doesn't return a data set.
     """
-    subject = f"data set {name}"
+    subject = f"data set {spec.name}"
     if not trust_code:
         raise CorruptError(
             subject,
@@ -99,7 +57,7 @@ def read_factory(name: str, *, trust_code: bool) -> RawData:
             found="a function",
             remedy="pass `trust_code` if you trust it",
         )
-    module_name, _, function_name = name.partition(":")
+    module_name, _, function_name = spec.name.partition(":")
     try:
         module = import_user_module(module_name)
     except ModuleNotFoundError as error:
@@ -119,135 +77,173 @@ def read_factory(name: str, *, trust_code: bool) -> RawData:
     except Exception as error:
         raise DataError(subject, expected="arrays", found=_summary(error)) from error
     if not isinstance(arrays, Mapping):
-        expected = f"a mapping with the keys {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}"
-        raise DataError(subject, expected=expected, found=type(arrays).__name__)
-    return read_arrays(arrays, subject)
+        raise DataError(subject, expected=f"a mapping of {EXPECTED}", found=type(arrays).__name__)
+    return read_arrays(arrays, subject, channels=spec.channels, task=spec.task)
 
 
 def _summary(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:200]
 
 
-def read_arrays(arrays: Mapping[str, Any], source: str) -> RawData:
+def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto", task: str = "auto") -> RawData:
     """Check arrays and convert them to the layout of a data set.
 
-    Inputs of shape (N, F) are features. (N, H, W) are gray images; in (N, C, H, W) or (N, H, W, C), the channels are
-    the smaller of the axes 1 and 3 (axis 1 if they are equal). Whole numbers in 0..255 become uint8 images, floats
-    become float32 images. Targets have shape (N,) or (N, 1): whole numbers are labels 0..K−1, each of which must occur
-    in the training data; floats make it a regression.
+    Inputs of shape (N, F) are features, (N, H, W) gray images. In four axes, images have their channels in axis 1,
+    as in PyTorch, or in axis 3. If exactly one of the two has 1 to 4 entries, these are the channels; otherwise the one
+    that leaves square images; otherwise axis 1. A note says which it is. Whole numbers in 0..255 become uint8 images,
+    floats float images. Floats are stored as :func:`causalprune.data.normalization.stored` decides for the training
+    data. Targets are what :func:`causalprune.data.sources.targets.read_targets` describes.
 
     Args:
         arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, from which a test split is cut;
-            optionally ``class_names`` (K,). Other keys are ignored.
+            beside the four, ``x_val`` and ``y_val`` are the validation split, and without a test split they are the
+            test split; optionally ``class_names`` (K,). Other keys are ignored.
         source: Where the arrays come from, for the error.
+        channels: ``first`` for axis 1, ``last`` for axis 3; ``auto`` for the rule.
+        task: ``classification`` or ``regression``; ``auto`` for the rule of the targets.
 
     Raises:
-        DataError: An array is missing, empty, not finite, or has a wrong length or shape, or a label is out of range.
+        UsageError: ``channels`` is given for inputs without four axes, or ``task`` can't be.
+        DataError: An array is missing, empty, not finite, or has a wrong length or shape, or targets can't be used.
     """
-    keys = SPLIT_KEYS if "x_train" in arrays else CUT_KEYS
-    missing = [key for key in keys if key not in arrays]
-    if missing:
-        raise DataError(
-            source,
-            expected=f"the arrays {', '.join(SPLIT_KEYS)}, or {' and '.join(CUT_KEYS)}",
-            found=", ".join(sorted(map(str, arrays)))[:200] or "none",
+    splits = data_keys(arrays, source)
+    keys = [key for pair in splits.values() for key in pair]
+    parts = {key: _array(arrays[key], f"{key} in {source}") for key in keys}
+    check_layout(parts, source)
+    axis, notes = _channel_axis(parts[keys[0]].shape, f"{keys[0]} in {source}", channels)
+    inputs: list[torch.Tensor] = []
+    for key in keys[::2]:
+        dtype = inputs[0].dtype if inputs else None
+        inputs.append(_inputs(parts[key], f"{key} in {source}", axis, dtype))
+    y = {key: parts[key] for key in keys[1::2]}
+    targets = read_targets(y, source, class_names=arrays.get(CLASS_NAMES_KEY), task=task)
+    found = dict(zip(splits, map(Split, inputs, targets.values), strict=True))
+    if "validation" in found:
+        said = (
+            "is the validation split; `validation_fraction` has no effect" if "test" in found else "is the test split"
         )
-    tensors = {key: (_inputs if key.startswith("x") else _targets)(arrays[key], f"{key} in {source}") for key in keys}
-    x, y = tensors[keys[0]], tensors[keys[1]]
+        notes.append(f"{splits['validation'][0]} in {source}: {said}")
+        if "test" not in found:
+            found["test"] = found.pop("validation")
+    return data_in_memory(
+        found["train"],
+        found.get("test"),
+        targets.class_names,
+        validation=found.get("validation"),
+        notes=(*notes, *targets.notes),
+    )
+
+
+def data_keys(arrays: Mapping[str, Any], source: str) -> dict[str, tuple[str, str]]:
+    """The names of inputs and targets by split: ``train``, and unless that is to be cut, ``validation`` or ``test``.
+
+    Raises:
+        DataError: One is missing.
+    """
+    splits = {"train": ("x", "y")}
+    if "x_train" in arrays:
+        splits = {"train": ("x_train", "y_train")}
+        validation = [name for name in VALIDATION if f"x_{name}" in arrays]
+        if len(validation) > 1:
+            raise DataError(source, expected="one validation split", found=" and ".join(f"x_{n}" for n in validation))
+        if validation:
+            splits["validation"] = (f"x_{validation[0]}", f"y_{validation[0]}")
+        if "x_test" in arrays or not validation:
+            splits["test"] = ("x_test", "y_test")
+    if any(key not in arrays for pair in splits.values() for key in pair):
+        found = ", ".join(sorted(map(str, arrays)))[:200] or "none"
+        raise DataError(source, expected=EXPECTED, found=found)
+    return splits
+
+
+def check_layout(parts: Mapping[str, Layout], source: str) -> None:
+    """Check what shapes and dtypes tell, which is known before an array is read.
+
+    Args:
+        parts: Inputs and targets, in turn.
+        source: Where they come from, for the error.
+
+    Raises:
+        DataError: An array is empty, isn't numbers (or strings, for targets), or doesn't go with the others.
+    """
+    keys = tuple(parts)
+    for key, array in parts.items():
+        what, is_input = f"{key} in {source}", key in keys[::2]
+        if array.dtype.kind not in ("buif" if is_input else "buifSU"):
+            expected = "numbers" if is_input else "numbers or strings"
+            raise DataError(what, expected=expected, found=f"dtype {array.dtype}")
+        if len(array.shape) not in ((2, 3, 4) if is_input else (1, 2)):
+            shapes = "(N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)" if is_input else "(N,) or one-hot (N, K)"
+            raise DataError(what, expected=f"shape {shapes}", found=f"shape {array.shape}")
+        if array.dtype.kind in "SU" and math.prod(array.shape[1:]) > 1:
+            raise DataError(what, expected="shape (N,) for strings", found=f"shape {array.shape}")
+        if math.prod(array.shape) == 0:
+            raise DataError(what, expected="at least one sample", found=f"shape {array.shape}")
     for inputs, targets in zip(keys[::2], keys[1::2], strict=True):
-        if len(tensors[inputs]) != len(tensors[targets]):
+        lengths = parts[inputs].shape[0], parts[targets].shape[0]
+        if lengths[0] != lengths[1]:
+            raise DataError(
+                source, expected=f"{inputs} and {targets} of one length", found=f"{lengths[0]} and {lengths[1]}"
+            )
+    for tested in keys[2:]:
+        is_input = tested in keys[::2]
+        trained = keys[0 if is_input else 1]
+        old, new = parts[trained], parts[tested]
+        mixed = (old.dtype.kind in "SU") != (new.dtype.kind in "SU")
+        if is_input:
+            # Images of whole numbers are stored as bytes; features are floats, whatever they come as.
+            mixed = len(old.shape) > 2 and (old.dtype.kind == "f") != (new.dtype.kind == "f")
+        if mixed or (is_input and old.shape[1:] != new.shape[1:]):
             raise DataError(
                 source,
-                expected=f"{inputs} and {targets} of one length",
-                found=f"{len(tensors[inputs])} and {len(tensors[targets])}",
+                expected=f"{tested} like {trained} ({old.dtype}, samples of {old.shape[1:]})",
+                found=f"{new.dtype}, samples of {new.shape[1:]}",
             )
-    train, test = Split(x, y), None
-    if keys == SPLIT_KEYS:
-        test = Split(tensors["x_test"], tensors["y_test"])
-        for trained, tested in zip(SPLIT_KEYS[:2], SPLIT_KEYS[2:], strict=True):
-            old, new = tensors[trained], tensors[tested]
-            if old.shape[1:] != new.shape[1:] or old.dtype != new.dtype:
-                raise DataError(
-                    source,
-                    expected=f"{tested} like {trained} ({old.dtype}, samples of {tuple(old.shape[1:])})",
-                    found=f"{new.dtype}, samples of {tuple(new.shape[1:])}",
-                )
-    class_names = () if y.is_floating_point() else _class_names(arrays, y, source)
-    return data_in_memory(train, test, class_names)
 
 
 def _array(value: Any, what: str) -> np.ndarray:
     try:
-        array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+        if isinstance(value, torch.Tensor):
+            # NumPy has no bfloat16.
+            value = (value.float() if value.dtype == torch.bfloat16 else value).detach().cpu().numpy()
+        array = np.asarray(value)
+        if array.dtype.kind == "O":
+            # A column of pandas, for example; None and mixtures stay objects, which are refused.
+            kinds = {isinstance(item, str) for item in array.ravel().tolist()}
+            array = np.asarray(array.tolist()) if len(kinds) == 1 else array
+        return array
     except (TypeError, ValueError, RuntimeError) as error:
         raise DataError(what, expected="an array of numbers", found=str(error)[:120]) from error
-    if array.dtype.kind not in "buif":
-        raise DataError(what, expected="numbers", found=f"dtype {array.dtype}")
-    if array.size == 0:
-        raise DataError(what, expected="at least one sample", found=f"shape {array.shape}")
-    return array
 
 
-def _inputs(value: Any, what: str) -> torch.Tensor:
-    array = _array(value, what)
+def _channel_axis(shape: tuple[int, ...], what: str, channels: str) -> tuple[int, list[str]]:
+    """The axis of the channels, and a note if that was decided here."""
+    if len(shape) != 4:
+        if channels != "auto":
+            raise UsageError("`channels`", expected=f"auto for {what}, of shape {shape}", found=channels)
+        return 1, []
+    if channels != "auto":
+        return (1 if channels == "first" else 3), []
+    few = [axis for axis in (1, 3) if shape[axis] <= MOST_CHANNELS]
+    square = [axis for axis, sides in ((1, shape[2:]), (3, shape[1:3])) if sides[0] == sides[1]]
+    axis = next((found[0] for found in (few, square) if len(found) == 1), 1)
+    said, other = ("first", "last") if axis == 1 else ("last", "first")
+    note = f"{what}: of {shape}, axis {axis} is taken for the channels ({said}); if it isn't, pass `channels={other}`"
+    return axis, [note]
+
+
+def _inputs(array: np.ndarray, what: str, channel_axis: int, dtype: torch.dtype | None) -> torch.Tensor:
+    """(N, F) or (N, C, H, W); in ``dtype``, if the training data has decided that."""
     if array.ndim == 3:
         array = array[:, None]
-    elif array.ndim == 4 and array.shape[3] < array.shape[1]:
-        array = array.transpose(0, 3, 1, 2)
-    elif array.ndim not in (2, 4):
-        raise DataError(
-            what, expected="shape (N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)", found=f"shape {array.shape}"
-        )
+    array = np.moveaxis(array, channel_axis, 1)
     if array.ndim == 2 or array.dtype.kind == "f":
-        return _finite(array, what)
+        return stored(array, what, dtype)
     if array.dtype != np.uint8 and array.dtype.kind != "b" and (array.min() < 0 or array.max() > 255):
-        raise DataError(what, expected="whole pixel values in 0..255", found=f"{array.min()}..{array.max()}")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.uint8))
-
-
-def _targets(value: Any, what: str) -> torch.Tensor:
-    array = _array(value, what)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise DataError(what, expected="shape (N,)", found=f"shape {array.shape}")
-    if array.dtype.kind == "f":
-        return _finite(array, what)
-    # Without the limit, an unsigned label beyond int64 would wrap around; it is out of range either way.
-    return torch.from_numpy(np.minimum(array, np.iinfo(np.int64).max).astype(np.int64))
-
-
-def _finite(array: np.ndarray, what: str) -> torch.Tensor:
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(array, dtype=np.float32)
-    bad = ~np.isfinite(values)
-    if bad.any():
-        nan = int(np.isnan(values).sum())
         raise DataError(
             what,
-            expected="finite float32 numbers",
-            found=f"{nan} NaN and {int(bad.sum()) - nan} infinite or too large, "
-            f"the first in sample {int(np.argwhere(bad)[0, 0])}",
+            expected="whole pixel values in 0..255",
+            found=f"{array.min()}..{array.max()}",
+            remedy="make them floats",
         )
-    return torch.from_numpy(values)
-
-
-def _class_names(arrays: Mapping[str, Any], labels: torch.Tensor, source: str) -> tuple[str, ...]:
-    present = torch.unique(labels)
-    missing = torch.nonzero(present != torch.arange(len(present)))
-    if len(missing):
-        raise DataError(
-            f"labels in {source}",
-            expected="0 to classes-1, each in the training data",
-            found=f"{present[missing[0]].item()} where {missing[0].item()} is next",
-        )
-    if CLASS_NAMES_KEY not in arrays:
-        return tuple(map(str, range(len(present))))
-    names = np.asarray(arrays[CLASS_NAMES_KEY])
-    if names.shape != (len(present),) or names.dtype.kind not in "UO" or not all(isinstance(n, str) for n in names):
-        raise DataError(
-            f"{CLASS_NAMES_KEY} in {source}",
-            expected=f"{len(present)} strings",
-            found=f"dtype {names.dtype}, shape {names.shape}",
-        )
-    return tuple(map(str, names))
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.uint8))

@@ -5,19 +5,26 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
-from causalprune.base.errors import CorruptError, DataError, StorageError
+from causalprune.base.errors import CorruptError, DataError, storage_errors
+from causalprune.base.files import require_file
 from causalprune.base.specs import DataSpec
-from causalprune.data.images import ImageFiles, image_header
+from causalprune.data.images import ColorError, ImageFiles, image_header
 from causalprune.data.names import Augmentation
-from causalprune.data.splits import Normalization, RawData, Split, spread
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".tif", ".tiff", ".webp")
+from causalprune.data.normalization import Normalization, spread
+from causalprune.data.sources.listing import (
+    ImageFile,
+    Skipped,
+    find_parts,
+    is_flat,
+    list_classes,
+    list_images,
+)
+from causalprune.data.splits import RawData, Split
 
 IN_MEMORY_BYTES = 2 * 2**30
 """Image files that need no more than this are decoded once and kept; larger sets are decoded on each use."""
@@ -37,24 +44,46 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def image_folder(spec: DataSpec) -> RawData:
-    """Read ``imagefolder:ROOT``: ``ROOT/train/<class>/*.jpg``, and ``ROOT/test`` or ``ROOT/val`` if it exists.
+    """Read ``imagefolder:ROOT``: ``ROOT/train/<class>/*.jpg`` and the same in other folders for other splits.
+
+    These are ``test`` and ``val`` (or ``valid``, ``validation``). If there is only one of them, it is the test split. A
+    folder of images without classes isn't used. Without a folder ``train``, ``ROOT`` holds the classes, and all other
+    splits are cut from them. What is decided is said, and what is left out is counted and named.
 
     The size is found from the headers of :data:`SAMPLED_HEADERS` training images. If all have the same size, with sides
     of up to 256 pixels, that size is used; otherwise squares with the median of the shorter sides, up to 224. Images
-    are gray if all sampled ones are. An image of another size is resized and cropped at the center
-    (:func:`causalprune.data.images.fit_center`).
+    are gray if all are; one with colors makes all RGB, or is refused if there are too many to be kept in memory. An
+    image of another size is resized and cropped at the center (:func:`causalprune.data.images.fit_center`).
 
     Raises:
-        DataError: A folder is missing or empty, or a test class has no training images.
+        DataError: A folder is missing or empty, a test class has no training images, or an image can't be used.
         CorruptError: An image can't be decoded.
         StorageError: A file or folder can't be read.
     """
     root = spec.location()
-    class_names, train = _list_class_folders(root, "train")
-    part = next((part for part in ("test", "val") if (root / part).is_dir()), None)
-    test = None if part is None else _list_class_folders(root, part, class_names)[1]
+    skipped, notes = Skipped(root), list[str]()
+    parts = find_parts(root, skipped)
+    class_names, train = list_classes(root, parts.get("train", ""), skipped)
+    if not parts:
+        notes.append(f"{root}: no folder train, so its folders are the classes, and all splits are cut from them")
+    listings = {"train": train}
+    for part in ("validation", "test"):
+        if part in parts and is_flat(root / parts[part]):
+            notes.append(f"{root / parts[part]}: not used, because without folders of classes it has no labels")
+        elif part in parts:
+            listings[part] = list_classes(root, parts[part], skipped, class_names)[1]
+    if "validation" in listings and "test" in listings:
+        notes.append(f"{root / parts['validation']}: is the validation split; `validation_fraction` has no effect")
+    elif "validation" in listings:
+        notes.append(f"{root / parts['validation']}: is the test split; the validation split is cut from the others")
+        listings["test"] = listings.pop("validation")
     shape = _common_shape(root, train)
-    return _read(root, train, test, class_names, shape, "crop-flip" if shape[0] == 3 else "none")
+    notes += skipped.notes()
+    try:
+        return _read(root, listings, class_names, shape, "none" if shape[0] == 1 else "crop-flip", notes=notes)
+    except ColorError as error:
+        notes.append(f"{error.subject}: has colors, so the other images, which are gray, are read as RGB, too")
+        return _read(root, listings, class_names, (3, *shape[1:]), "crop-flip", notes=notes)
 
 
 def imagenet(spec: DataSpec) -> RawData:
@@ -66,11 +95,13 @@ def imagenet(spec: DataSpec) -> RawData:
         CausalpruneError: As :func:`image_folder`.
     """
     root = spec.folder()
-    class_names, train = _list_class_folders(root, "train")
-    _, test = _list_class_folders(root, "val", class_names)
+    skipped = Skipped(root)
+    class_names, train = list_classes(root, "train", skipped)
+    _, test = list_classes(root, "val", skipped, class_names)
     normalization = Normalization(255 * torch.tensor(IMAGENET_MEAN), 255 * torch.tensor(IMAGENET_STD))
     shape = (3, STANDARD_SIDE, STANDARD_SIDE)
-    return _read(root, train, test, class_names, shape, "crop-flip", normalization)
+    listings = {"train": train, "test": test}
+    return _read(root, listings, class_names, shape, "crop-flip", normalization, notes=skipped.notes())
 
 
 def tiny_imagenet(spec: DataSpec) -> RawData:
@@ -86,17 +117,18 @@ def tiny_imagenet(spec: DataSpec) -> RawData:
     root = spec.folder()
     inner = root / "tiny-imagenet-200"
     root = inner if inner.is_dir() else root
-    class_names, train = _list_class_folders(root, "train")
+    skipped = Skipped(root)
+    class_names, train = list_classes(root, "train", skipped)
     numbers = {name: number for number, name in enumerate(class_names)}
     path = root / "val" / "val_annotations.txt"
+    require_file(path, expected="the annotations", remedy="check `data_root`")
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError as error:
-        raise DataError(str(path), expected="the annotations", found="nothing", remedy="check `data_root`") from error
+        with storage_errors(path, "read"):
+            lines = path.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise CorruptError(str(path), expected="text", found=str(error)[:80]) from error
-    sizes = dict(_list_images(root / "val" / "images"))
-    test: list[_File] = []
+    sizes = dict(list_images(root / "val" / "images", "", skipped))
+    test: list[ImageFile] = []
     for number, line in enumerate(lines, 1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
@@ -104,13 +136,14 @@ def tiny_imagenet(spec: DataSpec) -> RawData:
             raise DataError(
                 f"{path} line {number}", expected="an image in val/images and its class", found=repr(line[:80])
             )
-        test.append(_File(f"val/images/{name}", numbers[wnid], sizes[name]))
+        test.append(ImageFile(f"val/images/{name}", numbers[wnid], sizes[name]))
     if not test:
         raise DataError(str(path), expected="at least one image", found="none")
-    return _read(root, train, test, class_names, (3, 64, 64), "crop-flip")
+    listings = {"train": train, "test": test}
+    return _read(root, listings, class_names, (3, 64, 64), "crop-flip", notes=skipped.notes())
 
 
-def _common_shape(root: Path, train: list[_File]) -> tuple[int, int, int]:
+def _common_shape(root: Path, train: list[ImageFile]) -> tuple[int, int, int]:
     headers = [image_header(root / train[i].name) for i in spread(len(train), SAMPLED_HEADERS).tolist()]
     channels = 3 if any(color for _, _, color in headers) else 1
     sizes = {(height, width) for width, height, _ in headers}
@@ -124,102 +157,35 @@ def _common_shape(root: Path, train: list[_File]) -> tuple[int, int, int]:
 
 def _read(
     root: Path,
-    train: list[_File],
-    test: list[_File] | None,
+    listings: Mapping[str, list[ImageFile]],
     class_names: tuple[str, ...],
     shape: tuple[int, int, int],
     augmentation: Augmentation,
     normalization: Normalization | None = None,
+    *,
+    notes: Iterable[str],
 ) -> RawData:
-    listings = {"train": train} if test is None else {"train": train, "test": test}
     in_memory = sum(map(len, listings.values())) * math.prod(shape) <= IN_MEMORY_BYTES
 
-    def split(listing: list[_File]) -> Split:
+    def split(listing: list[ImageFile]) -> Split:
         files = ImageFiles.from_names(root, [file.name for file in listing], shape)
         inputs = files.read(torch.arange(len(files))) if in_memory else files
         return Split(inputs, torch.tensor([file.label for file in listing]))
 
     splits = {part: split(listing) for part, listing in listings.items()}
-    fingerprint = _fingerprint(listings, class_names)
-    return RawData(splits["train"], splits.get("test"), class_names, fingerprint, augmentation, normalization)
+    return RawData(
+        splits["train"],
+        splits.get("test"),
+        class_names,
+        _fingerprint(listings, class_names),
+        augmentation,
+        normalization,
+        validation=splits.get("validation"),
+        notes=tuple(notes),
+    )
 
 
-class _File(NamedTuple):
-    """An image file.
-
-    Attributes:
-        name: File name relative to the data set's folder.
-        label: Its class.
-        size: Its size in bytes.
-    """
-
-    name: str
-    label: int
-    size: int
-
-
-def _list_class_folders(
-    root: Path, part: str, classes: tuple[str, ...] | None = None
-) -> tuple[tuple[str, ...], list[_File]]:
-    """List ``root/part/<class>/**/<image>``: classes and files, each sorted by the bytes of their names.
-
-    Hidden files and files that aren't images are skipped; links to folders inside a class aren't followed.
-
-    Args:
-        root: The data set's folder.
-        part: ``train``, ``test`` or ``val``.
-        classes: Class names in label order; the names of the subfolders by default.
-
-    Returns:
-        The class names and the files.
-
-    Raises:
-        DataError: The folder is missing, has no classes, a class without images, or one that isn't in ``classes``.
-        StorageError: A folder can't be read.
-    """
-    folder = root / part
-    found = tuple(sorted((e.name for e in _entries(folder) if e.is_dir()), key=os.fsencode))
-    unknown = [name for name in found if classes is not None and name not in classes]
-    if unknown:
-        raise DataError(
-            str(folder),
-            expected="only classes that have a folder in the training set",
-            found=repr(unknown[0]),
-            remedy="check the folder",
-        )
-    numbers = {name: number for number, name in enumerate(classes or found)}
-    files: list[_File] = []
-    for name in found:
-        inside = [_File(f"{part}/{name}/{path}", numbers[name], size) for path, size in _list_images(folder / name)]
-        if not inside:
-            raise DataError(str(folder / name), expected="at least one image", found="none", remedy="remove it")
-        files += inside
-    if not files:
-        raise DataError(
-            str(folder),
-            expected=f"one folder of images per class, {part}/<class>/*.jpg",
-            found="no folder",
-            remedy="check `dataset` or `data_root`",
-        )
-    return classes or found, files
-
-
-def _list_images(folder: Path) -> Iterator[tuple[str, int]]:
-    """Names (relative to ``folder``) and sizes of all images in a folder and below, sorted by the names' bytes.
-
-    Raises:
-        DataError: The folder doesn't exist.
-        StorageError: The folder can't be read.
-    """
-    for entry in sorted(_entries(folder), key=lambda entry: os.fsencode(entry.name)):
-        if entry.is_dir(follow_symlinks=False):
-            for name, size in _list_images(Path(entry.path)):
-                yield f"{entry.name}/{name}", size
-        elif entry.name.lower().endswith(IMAGE_SUFFIXES) and entry.is_file():
-            yield entry.name, entry.stat().st_size
-
-
-def _fingerprint(listings: Mapping[str, list[_File]], class_names: tuple[str, ...]) -> str:
+def _fingerprint(listings: Mapping[str, list[ImageFile]], class_names: tuple[str, ...]) -> str:
     """SHA-256 over the class names and the name, label and size of each file; contents aren't read."""
     digest = hashlib.sha256()
     for name in class_names:
@@ -229,17 +195,3 @@ def _fingerprint(listings: Mapping[str, list[_File]], class_names: tuple[str, ..
         for name, label, size in listing:
             digest.update(os.fsencode(name) + f"\0{label}\0{size}\0".encode())
     return digest.hexdigest()
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What a folder holds, without hidden files."""
-    try:
-        with os.scandir(folder) as entries:
-            return [entry for entry in entries if not entry.name.startswith(".")]
-    except (FileNotFoundError, NotADirectoryError) as error:
-        found = "a file" if isinstance(error, NotADirectoryError) else "nothing"
-        raise DataError(
-            str(folder), expected="a folder", found=found, remedy="check `dataset` or `data_root`"
-        ) from error
-    except OSError as error:
-        raise StorageError(str(folder), expected="a readable folder", found=error.strerror or str(error)) from error

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from causalprune.base.errors import CorruptError, DataError, StorageError
+from causalprune.base.files import require_file
 from causalprune.base.specs import DataSpec
 from causalprune.data.names import Augmentation
 from causalprune.data.splits import RawData, Split, data_in_memory
@@ -96,6 +97,9 @@ def _load(class_name: str, root: Path, marker: str, *, train: bool, download: bo
             found="no such file",
             remedy="pass the folder that holds them as `data_root`, or `download`",
         )
+    for file in path.parent.iterdir() if path.parent.is_dir() else ():
+        if not file.is_dir():
+            require_file(file, expected="a file of the data set", remedy="remove it")
     try:
         return getattr(torchvision.datasets, class_name)(str(root), train=train, download=download)
     except PermissionError as error:

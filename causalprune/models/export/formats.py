@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,8 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from causalprune.base.errors import MismatchError
+from causalprune.base.paths import utf8_path
+from causalprune.models.extra_state import decoded, encoded, is_extra_state
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -40,14 +41,18 @@ class Networks:
         checkpoint: The checkpoint's network.
         exported: The same network, or its compact copy.
         input_shape: Shape of one sample.
+        samples: Inputs to compare them on; random ones by default.
     """
 
     checkpoint: nn.Module
     exported: nn.Module
     input_shape: tuple[int, ...]
+    samples: torch.Tensor | None = None
 
     def inputs(self) -> torch.Tensor:
-        """Random inputs, the same in every call."""
+        """The inputs to compare the networks on, the same in every call."""
+        if self.samples is not None:
+            return self.samples
         return torch.randn(_PROBES, *self.input_shape, generator=torch.Generator().manual_seed(0))
 
     def outputs(self, model: nn.Module) -> torch.Tensor:
@@ -184,12 +189,28 @@ def from_csr(parts: Tensors) -> dict[str, torch.Tensor]:
     return weights
 
 
-TORCH = weights_format(
-    ".pt", lambda weights, _: saved_bytes(torch.save, dict(weights)), partial(torch.load, weights_only=True), True
-)
-SAFETENSORS = weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), load_file, True)
+def _torch_bytes(weights: Tensors, _: Tensors) -> bytes:
+    """A state dict as PyTorch would have saved it, with extra states as they were."""
+    values = {name: decoded(value) if is_extra_state(name) else value for name, value in weights.items()}
+    return saved_bytes(torch.save, values)
+
+
+def _from_torch(path: Path) -> dict[str, torch.Tensor]:
+    return {name: encoded(value, f"{name} in {path}") for name, value in torch.load(path, weights_only=True).items()}
+
+
+TORCH = weights_format(".pt", _torch_bytes, _from_torch, holds_masks=True)
+
+
+def _from_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    with utf8_path(path) as name:
+        tensors: dict[str, torch.Tensor] = load_file(name)
+    return tensors
+
+
+SAFETENSORS = weights_format(".safetensors", lambda weights, _: safetensors_bytes(weights), _from_safetensors, True)
 CSR = weights_format(
     ".csr.safetensors",
     lambda weights, keep: safetensors_bytes(to_csr(weights, keep)),
-    lambda path: from_csr(load_file(path)),
+    lambda path: from_csr(_from_safetensors(path)),
 )

@@ -6,7 +6,6 @@ same program as ONNX; ONNX Runtime reads it.
 
 from __future__ import annotations
 
-import copy
 import io
 import logging
 from collections.abc import Iterator
@@ -17,7 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
+from causalprune.base.paths import utf8_path
 from causalprune.models.export.formats import (
     Compare,
     ExportFormat,
@@ -26,7 +26,7 @@ from causalprune.models.export.formats import (
     same_bits,
     saved_bytes,
 )
-from causalprune.models.modes import evaluation_mode
+from causalprune.models.wrappers import plain_copy
 
 Program = torch.export.ExportedProgram
 
@@ -44,13 +44,16 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
     Raises:
         UsageError: The operations depend on the values of the inputs or on the batch size, or aren't PyTorch's.
     """
-    twin = copy.deepcopy(model).cpu()
+    twin = plain_copy(model).cpu()
     # Two samples, because torch.export takes a batch size of 1 for a constant.
     example = torch.zeros(2, *input_shape)
     try:
-        with evaluation_mode(twin), _silence():
+        with _silence():
             program = torch.export.export(twin, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
     except Exception as error:
+        known = translate(error)
+        if isinstance(known, StorageError):
+            raise known from error
         raise UsageError(
             "`format=pt2` or onnx",
             expected="a network that torch.export can trace with any batch size",
@@ -127,7 +130,8 @@ def _encode_onnx(networks: Networks, *_: object) -> tuple[bytes, Compare]:
             import onnxruntime
         except ImportError:
             return "not", 0.0
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+        with utf8_path(path) as name:
+            session = onnxruntime.InferenceSession(name, providers=["CPUExecutionProvider"])
         found = torch.from_numpy(session.run(None, {"inputs": networks.inputs().numpy()})[0])
         expected = networks.outputs(networks.checkpoint)
         off, largest = difference(expected, found), float(expected.abs().max())

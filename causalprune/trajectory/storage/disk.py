@@ -27,6 +27,7 @@ from causalprune.base.files import (
 )
 from causalprune.base.json_files import read_bytes
 from causalprune.base.locks import FileLock, LockHolder, lock_holder
+from causalprune.base.paths import real_path
 from causalprune.trajectory.storage.location import Buffer, Fence, Location, LogFile, OpenFile, Sink, damaged
 
 
@@ -44,7 +45,7 @@ class DiskLocation(Location):
 
     def resolve(self) -> Self:
         """Follow symbolic links, so that deleting a store deletes the store and not the link."""
-        return type(self)(self.path.resolve())
+        return type(self)(real_path(self.path))
 
     def is_folder(self) -> bool:
         """Whether there is a directory."""
@@ -99,7 +100,8 @@ class DiskLocation(Location):
         del version
         descriptor = -1
         with storage_errors(self.path, "read"), suppress(FileNotFoundError, NotADirectoryError):
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            # Opening a pipe would wait for a writer; so it is empty.
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         if descriptor < 0:
             raise FileNotFoundError(f"{self}")
         try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from causalprune.base.errors import CorruptError, DataError, StorageError, UsageError
+from causalprune.trajectory.storage.object_environment import allows_http, check_environment
 
 Result = TypeVar("Result")
 
@@ -21,6 +22,11 @@ REQUEST_TIMEOUT = "300s"
 FIRST_RETRIES = 3
 """For the first request, so that a wrong address fails in about a second. Later ones are retried for three minutes."""
 
+_CUT_ATTEMPTS = 5
+"""Of a request whose answer breaks off; the library repeats only those that get none, and the ranges of an object."""
+
+_CUT_WAIT_SECONDS = 0.2
+
 _AGAIN = "then run the same command again"
 
 
@@ -30,6 +36,10 @@ class ConflictError(Exception):
 
 class NoAnswerError(StorageError):
     """No answer came, so nobody knows whether the request took effect."""
+
+
+class CutAnswerError(NoAnswerError):
+    """The answer broke off."""
 
 
 @dataclass(frozen=True)
@@ -114,18 +124,18 @@ class ObjectClient:
             info = _info(result.meta)
             return memoryview(b"" if limit is not None and info.size > limit else result.bytes()), info
 
-        return self._request("read", key, call)
+        return self._repeated("read", key, call)
 
     def head(self, key: str) -> ObjectInfo | None:
         """Description of an object; None if there is none."""
         try:
-            return _info(self._request("read", key, lambda obstore, store: obstore.head(store, key)))
+            return _info(self._repeated("read", key, lambda obstore, store: obstore.head(store, key)))
         except FileNotFoundError:
             return None
 
     def put(self, key: str, data: Any) -> None:
         """Write an object, replacing any that exists."""
-        self._request("write", key, lambda obstore, store: obstore.put(store, key, data, use_multipart=False))
+        self._repeated("write", key, lambda obstore, store: obstore.put(store, key, data, use_multipart=False))
 
     def put_if(self, key: str, data: Any, version: str | None) -> str:
         """Write an object if the existing one has this version; with ``None``, only if there is none.
@@ -143,12 +153,12 @@ class ObjectClient:
 
     def copy(self, source: str, target: str) -> None:
         """Copy an object within the bucket."""
-        self._request("write", target, lambda obstore, store: obstore.copy(store, source, target))
+        self._repeated("write", target, lambda obstore, store: obstore.copy(store, source, target))
 
     def delete(self, *keys: str) -> None:
         """Delete objects; missing ones are no error."""
         if keys:
-            self._request("delete", keys[0], lambda obstore, store: obstore.delete(store, list(keys)))
+            self._repeated("delete", keys[0], lambda obstore, store: obstore.delete(store, list(keys)))
 
     def below(self, key: str, first: int | None = None) -> list[ObjectInfo]:
         """Objects whose key begins with ``key/``, ordered by key; all, or only the ``first`` few."""
@@ -157,13 +167,22 @@ class ObjectClient:
             pages = obstore.list(store, key, chunk_size=first or 1000)
             return list(next(iter(pages), [])) if first else [entry for page in pages for entry in page]
 
-        return [_info(entry) for entry in self._request("list", key, call)]
+        return [_info(entry) for entry in self._repeated("list", key, call)]
 
     def children(self, key: str) -> tuple[list[str], dict[str, int]]:
         """Names of the folders, and names and lengths of the objects, directly below ``key/``."""
-        found = self._request("list", key, lambda obstore, store: obstore.list_with_delimiter(store, key))
+        found = self._repeated("list", key, lambda obstore, store: obstore.list_with_delimiter(store, key))
         folders = [name.rpartition("/")[2] for name in found["common_prefixes"]]
         return folders, {entry["path"].rpartition("/")[2]: entry["size"] for entry in found["objects"]}
+
+    def _repeated(self, action: str, key: str, call: Callable[[Any, Any], Result]) -> Result:
+        """A request that may be made twice, until its answer is whole."""
+        for attempt in range(_CUT_ATTEMPTS - 1):
+            try:
+                return self._request(action, key, call)
+            except CutAnswerError:
+                time.sleep(_CUT_WAIT_SECONDS * 2**attempt)
+        return self._request(action, key, call)
 
     def _request(self, action: str, key: str, call: Callable[[Any, Any], Result]) -> Result:
         import obstore
@@ -185,8 +204,7 @@ def client_of(bucket: str) -> ObjectClient:
     """The client of a bucket, one per process.
 
     Raises:
-        UsageError: obstore isn't installed.
-        StorageError: The environment variables can't be used.
+        UsageError: obstore isn't installed, or the environment variables can't be used.
     """
     return ObjectClient(bucket)
 
@@ -198,10 +216,13 @@ def _connect(bucket: str, retry: Any) -> Any:
         raise UsageError(
             f"s3://{bucket}", expected="obstore", found=str(error), remedy="pip install 'causalprune[s3]'"
         ) from error
-    allow_http = os.environ.get("AWS_ALLOW_HTTP", "").lower() in ("1", "true", "yes", "on")
-    options: Any = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allow_http}
-    with _translated("reach", f"s3://{bucket}", bucket):
+    check_environment()
+    options: Any = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allows_http()}
+    try:
         return obstore.store.S3Store(bucket, client_options=options, retry_config=retry)
+    except (obstore.exceptions.BaseError, ValueError) as error:
+        found, remedy = f"{error}".partition("\n")[0][:160], "set them again, or unset them"
+        raise UsageError("variables AWS_*", expected="values that fit", found=found, remedy=remedy) from error
 
 
 def _info(entry: Any) -> ObjectInfo:
@@ -222,6 +243,11 @@ def _translated(action: str, url: str, bucket: str) -> Iterator[None]:
             raise FileNotFoundError(url) from error
         raise _storage_error(action, url, bucket, str(error)) from error
     except (exceptions.BaseError, ValueError, OSError) as error:
+        raise _storage_error(action, url, bucket, str(error)) from error
+    except BaseException as error:
+        # A panic of the library, which is no Exception.
+        if type(error).__name__ != "PanicException":
+            raise
         raise _storage_error(action, url, bucket, str(error)) from error
 
 
@@ -246,6 +272,8 @@ def _storage_error(action: str, url: str, bucket: str, text: str) -> StorageErro
         found, remedy = f"plain http at {host}", "set AWS_ALLOW_HTTP=true if that is meant"
     elif status:
         found, remedy = reason, "see to the storage"
+    elif re.search(r"body error|Got invalid \w+ response", line):
+        kind, found, remedy = CutAnswerError, "an answer that breaks off", "check the network and AWS_ENDPOINT_URL"
     elif "error sending request" in line or "HTTP error" in line:
         kind, found, remedy = NoAnswerError, f"no answer from {host}", "check the network and AWS_ENDPOINT_URL"
     else:

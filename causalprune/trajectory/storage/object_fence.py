@@ -28,7 +28,7 @@ class ObjectLock(Lock):
 
     Raises:
         LockedError: On entering, when another process holds the lock, or this one already does.
-        StorageError: Storage refused, or ignores conditions on writes.
+        StorageError: Storage refused or doesn't answer, or ignores conditions on writes.
     """
 
     def __init__(self, client: ObjectClient, key: str, *, break_lock: bool = False) -> None:
@@ -40,6 +40,7 @@ class ObjectLock(Lock):
     def _take(self) -> None:
         mine = LockHolder.current()
         data = mine.encode()
+        last: Exception | None = None
         for _ in range(_LOCK_ATTEMPTS):
             holder, version = self._read()
             if holder != mine:
@@ -47,8 +48,9 @@ class ObjectLock(Lock):
                     self._require_abandoned(holder)
                 try:
                     self._client.put_if(self._key, data, version)
-                except (ConflictError, NoAnswerError):
+                except (ConflictError, NoAnswerError) as error:
                     # Somebody was faster, or the answer was lost: reading the object again tells.
+                    last = error
                     continue
             try:
                 self._require_conditions(data)
@@ -58,7 +60,9 @@ class ObjectLock(Lock):
                 raise
             self._mine = mine
             return
-        raise LockedError(self._subject, expected="an answer, or no other writer", found="neither")
+        if isinstance(last, NoAnswerError):
+            raise last
+        raise LockedError(self._subject, expected="no other writer", found="one that is faster every time")
 
     def _give_back(self) -> None:
         if self._read()[0] == self._mine:

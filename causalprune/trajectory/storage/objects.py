@@ -27,7 +27,6 @@ from causalprune.trajectory.storage.location import (
     OpenFile,
     ReplacedError,
     Sink,
-    damaged,
 )
 from causalprune.trajectory.storage.object_client import ConflictError, NoAnswerError, ObjectClient, ObjectInfo
 from causalprune.trajectory.storage.object_fence import ObjectLock, ObjectLog
@@ -245,7 +244,9 @@ class _OpenObject:
                 f"{location}", expected="an object that stays while it is read", found="another one, or none"
             ) from error
         if len(data) != end - begin:
-            raise damaged(location, expected=f"{end - begin} bytes at {begin}", found=len(data))
+            remedy = "check the network, then run the same command again"
+            expected = f"{end - begin} bytes at {begin}"
+            raise StorageError(f"cannot read {location}", expected=expected, found=f"{len(data)}", remedy=remedy)
         return np.frombuffer(data, np.uint8)
 
     def tail(self, length: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from torch import nn
 
 from causalprune.analysis.flatness.landscape import filter_normalized_direction, loss_landscape, plot_landscape
 from causalprune.analysis.flatness.samples import ParameterVector, mean_loss
-from causalprune.base.runtime import keyed_seed
+from causalprune.base.compute.runtime import keyed_seed
 
 
 def test_a_direction_has_the_filters_lengths_and_no_pruned_part():

@@ -16,7 +16,9 @@ def test_the_mean_is_over_samples_however_they_are_batched():
     assert mean_loss(model, loss, samples) == pytest.approx(loss(model(inputs), targets).item())
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(5, [5]), (40, [16, 16, 8]), (48, [16, 16, 16]), (10**6, None)])
+@pytest.mark.parametrize(
+    ("count", "sizes"), [(5, [5]), (33, [16, 17]), (40, [16, 16, 8]), (48, [16, 16, 16]), (10**6, None)]
+)
 def test_as_many_samples_are_drawn_as_asked_for_or_all(count, sizes):
     data = load_data(DataSpec(name="breast-cancer"))
     found = draw_samples(data, "test", count=count, batch_size=16, device=torch.device("cpu"), seed=3)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from causalprune.analysis.report.phase import WIDTH_FACTOR, Drop, decades, find_drop, phase_shift
+from causalprune.analysis.report.phase import WIDTH_FACTOR, Drop, decades, find_drop, phase_shift, sparsities_to_add
 
 SPARSITY = [0.5, 0.7, 0.8, 0.9, 0.93, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999]
 
@@ -87,3 +87,18 @@ def test_seeds_without_a_drop_leave_the_others():
     assert (shift.seeds, shift.curves, shift.undetermined) == (2, 3, "beyond 99 % in 1 of 3 seeds")
     assert phase_shift(["beyond 99 %", "beyond 99 %"]) == "beyond 99 %"
     assert phase_shift(["beyond 99 %", "below 50 %"]) == "beyond 99 % in 1 of 2 seeds, below 50 % in 1 of 2 seeds"
+
+
+@pytest.mark.parametrize(
+    ("sparsities", "reason", "expected"),
+    [
+        ([0.5, 0.8], "beyond 80 %", [0.9, 0.95, 0.975]),
+        ([0.5, 0.8], "fewer than three sparsities", [0.9, 0.95, 0.975]),
+        ([0.4, 0.8], "below 40 %", [0.1, 0.2, 0.3]),
+        ([0.4, 0.8], "below 40 % in 1 of 2 seeds, beyond 80 % in 1 of 2 seeds", [0.1, 0.2, 0.3, 0.9, 0.95, 0.975]),
+        ([0.0, 0.5], "below 0 %", []),
+        ([0.5, 0.8], "no better than guessing", []),
+    ],
+)
+def test_sparsities_that_would_show_a_drop(sparsities, reason, expected):
+    assert sparsities_to_add(sparsities, reason) == pytest.approx(expected)

@@ -3,6 +3,7 @@
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from causalprune.base import runtime
+from causalprune.base.compute.runtime import PeerFailure, Processes, processes, resolve_device
 from causalprune.base.errors import ExitCode, LockedError, UsageError
-from causalprune.base.runtime import PeerFailure, Processes, launched, processes
 
 
 def in_threads(count, action):
@@ -46,6 +48,12 @@ def test_what_fails_in_the_first_process_ends_the_others_with_its_exit_code():
     first, *others = in_threads(3, action)
     assert isinstance(first, LockedError)
     assert [(type(error), error.exit_code) for error in others] == [(PeerFailure, ExitCode.LOCKED)] * 2
+
+
+def test_memory_that_the_first_process_lacks_ends_the_others_with_its_exit_code():
+    first, other = in_threads(2, lambda own: own.first(lambda: bytearray(2**60)))
+    assert isinstance(first, MemoryError)
+    assert other.exit_code == ExitCode.STORAGE
 
 
 def test_what_the_first_process_does_is_done_once():
@@ -83,19 +91,31 @@ def test_one_process_alone_needs_no_connection():
     own.require_agreement("anything", object)
 
 
-@pytest.mark.parametrize(
-    ("environment", "expected"),
-    [
-        ({}, Processes()),
-        ({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}, Processes(1, 2, 1)),
-        ({"RANK": "3"}, Processes()),
-        ({"SLURM_PROCID": "5", "SLURM_STEP_NUM_TASKS": "8", "SLURM_LOCALID": "1"}, Processes(5, 8, 1)),
-        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1"}, Processes()),
-    ],
-)
-def test_the_launcher_is_read_from_the_environment(monkeypatch, environment, expected):
-    for name in ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert launched() == expected
+def gpus(monkeypatch, *uuids, own):
+    """As if each process computed on the GPU of such an identifier, and this one on ``own``."""
+
+    def gather(found, mine, group):
+        assert mine == own
+        found[:] = uuids
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(uuid=own))
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda group: len(uuids))
+    monkeypatch.setattr(torch.distributed, "all_gather_object", gather)
+    monkeypatch.setattr(runtime, "_control", [None])
+
+
+def test_two_processes_on_one_gpu_are_refused(monkeypatch):
+    gpus(monkeypatch, "a", "b", "a", own="a")
+    with pytest.raises(UsageError, match=r"`device`: expected a GPU for each process, found processes 0, 2 on one GPU"):
+        runtime._require_own_gpu(torch.device("cuda", 0))
+    gpus(monkeypatch, "a", "b", "c", own="b")
+    runtime._require_own_gpu(torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize(("visible", "expected"), [(1, 0), (2, 1), (4, 3)])
+def test_a_process_that_sees_only_its_own_gpus_counts_them_from_zero(monkeypatch, visible, expected):
+    """As with srun --gpus-per-task=1, where the fourth task of a host sees one GPU, its own."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: visible)
+    monkeypatch.setattr(runtime, "_current", [Processes(3, 4, 3)])
+    assert resolve_device("auto") == resolve_device("cuda") == torch.device("cuda", expected)

@@ -5,8 +5,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from causalprune.base.compute.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.base.errors import UsageError
-from causalprune.base.runtime import keyed_seed, make_deterministic, resolve_device
 
 KEYS = st.lists(st.integers() | st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=4)
 

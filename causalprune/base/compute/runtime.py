@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError
+from causalprune.base.compute.launchers import read_launcher, set_meeting_point
+from causalprune.base.errors import CausalpruneError, ExitCode, StorageError, UsageError, translate
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +29,19 @@ def keyed_seed(*keys: int | str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed PyTorch's generators on the CPU and on one device, as ``torch.manual_seed`` does.
+
+    That one takes half a millisecond while no GPU is in use, because it also keeps a stack trace.
+    """
+    import torch
+
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        torch.cuda.default_generators[index].manual_seed(seed)
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of a name; ``auto`` is the first GPU, or the CPU if there is none.
 
@@ -39,9 +53,10 @@ def resolve_device(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     device = torch.device(name)
-    if device.type == "cuda" and device.index is None and processes().count > 1:
-        device = torch.device("cuda", processes().local)
     count = torch.cuda.device_count()
+    if device.type == "cuda" and device.index is None and processes().count > 1:
+        # Where the launcher shows each process its own GPUs only, as `srun --gpus-per-task`, they count from 0 again.
+        device = torch.device("cuda", processes().local % max(count, 1))
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UsageError("`device`", expected=f"one of {count} CUDA devices" if count else "cpu or auto", found=name)
     return device
@@ -71,7 +86,7 @@ class Processes:
     Attributes:
         rank: Its number, starting at 0.
         count: How many there are.
-        local: Its number on this host, which is also the number of its GPU.
+        local: Its number on this host, which is also the number of its GPU where all are visible.
     """
 
     rank: int = 0
@@ -98,7 +113,9 @@ class Processes:
                 action()
             except BaseException as error:
                 failure = error
-        code = int(getattr(failure, "exit_code", ExitCode.INTERNAL)) if failure is not None else 0
+        code = 0
+        if failure is not None:
+            code = int(getattr(translate(failure) or failure, "exit_code", ExitCode.INTERNAL))
         code = self._reduce_integers([code])[0]
         if failure is not None:
             raise failure
@@ -134,13 +151,18 @@ class Processes:
         return slice(samples * self.rank // self.count, samples * (self.rank + 1) // self.count)
 
     def parallel(self, model: nn.Module) -> nn.Module:
-        """The model, with gradients averaged over the processes."""
+        """The model, with gradients averaged over the processes; parameters without a gradient have none afterwards."""
         if self.count == 1:
             return model
         from torch.nn.parallel import DistributedDataParallel
 
         device = next(model.parameters()).device
-        return DistributedDataParallel(model, device_ids=[device] if device.type == "cuda" else None)
+        # Looking for unused parameters takes time in each step, so it is left out where there are none.
+        known = type(model).__module__.split(".")[0] in ("causalprune", "torchvision")
+        warnings.filterwarnings("ignore", message="find_unused_parameters=True was specified")
+        return DistributedDataParallel(
+            model, device_ids=[device] if device.type == "cuda" else None, find_unused_parameters=not known
+        )
 
     def require_agreement(self, subject: str, value: Any) -> None:
         """Check that all processes found the same, such as the state to resume from.
@@ -195,15 +217,12 @@ def processes() -> Processes:
 
 
 def launched() -> Processes:
-    """Return this process as torchrun or srun describes it in the environment; nothing is connected yet."""
-    environment = os.environ
-    if "TORCHELASTIC_RUN_ID" in environment or ("RANK" in environment and "WORLD_SIZE" in environment):
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
-    elif int(environment.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-    else:
-        return Processes()
-    return Processes(*(int(environment.get(name, "0")) for name in names))
+    """Return this process as torchrun or srun describes it in the environment; nothing is connected yet.
+
+    Raises:
+        UsageError: A variable of the launcher is missing, or isn't a number that it can be.
+    """
+    return Processes(*read_launcher())
 
 
 @contextmanager
@@ -212,6 +231,10 @@ def connected(device: str) -> Iterator[Processes]:
 
     Args:
         device: ``cpu``, ``cuda`` or ``auto``: GPUs exchange data by NCCL, CPUs by gloo.
+
+    Raises:
+        UsageError: The launcher's variables don't say how to connect, or two processes would share a GPU.
+        StorageError: Another process is gone.
     """
     own = launched()
     if own.count == 1:
@@ -222,15 +245,16 @@ def connected(device: str) -> Iterator[Processes]:
     import torch
     import torch.distributed as dist
 
-    if "MASTER_ADDR" not in os.environ:
-        os.environ["MASTER_ADDR"], os.environ["MASTER_PORT"] = _slurm_meeting_point()
-    on_gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
-    if on_gpu:
-        torch.cuda.set_device(own.local)
+    set_meeting_point()
     try:
-        dist.init_process_group("nccl" if on_gpu else "gloo", rank=own.rank, world_size=own.count)
-        _control.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
         _current.append(own)
+        chosen = resolve_device(device)
+        if chosen.type == "cuda":
+            torch.cuda.set_device(chosen)
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=own.rank, world_size=own.count)
+        _control.append(dist.new_group(backend="gloo", timeout=_PATIENCE))
+        if chosen.type == "cuda":
+            _require_own_gpu(chosen)
         yield own
     except (dist.DistError, RuntimeError) as error:
         if not isinstance(error, dist.DistError) and "onnection" not in str(error):
@@ -246,8 +270,22 @@ def connected(device: str) -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
-def _slurm_meeting_point() -> tuple[str, str]:
-    """Host of the first task, and a port derived from the job id."""
-    nodes = os.environ["SLURM_STEP_NODELIST"]
-    done = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return done.stdout.split()[0], str(20000 + int(os.environ["SLURM_JOB_ID"]) % 20000)
+def _require_own_gpu(device: torch.device) -> None:
+    """Check that no other process computes on the same GPU, on which NCCL would fail.
+
+    Raises:
+        UsageError: Two processes have the same one.
+    """
+    import torch
+    import torch.distributed as dist
+
+    own, found = str(torch.cuda.get_device_properties(device).uuid), [""] * dist.get_world_size(_control[0])
+    dist.all_gather_object(found, own, group=_control[0])
+    if found.count(own) > 1:
+        sharing = [str(rank) for rank, other in enumerate(found) if other == own]
+        raise UsageError(
+            "`device`",
+            expected="a GPU for each process",
+            found=f"processes {', '.join(sharing)} on one GPU",
+            remedy="start as many processes as there are GPUs, or use `device=cpu`",
+        )

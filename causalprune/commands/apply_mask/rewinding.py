@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from causalprune.base.errors import MismatchError
-from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
+from causalprune.commands.provenance.lineage import checkpoints_by_hash, earlier_files
 from causalprune.config.apply_mask import ApplyMaskConfig
-from causalprune.models.checkpoint import Checkpoint, load_checkpoint, read_checkpoint_info
+from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.trajectory import RecordingReader
 
 _NAME_IT = "name the checkpoint to go back to with --rewind-from"
@@ -64,7 +64,7 @@ def _start_of_recording(
         earlier = load_checkpoint(path, remedy=_NAME_IT)
         if earlier.sha256 == start or not start:
             return earlier
-    found = _checkpoints(run, source).get(start)
+    found = checkpoints_by_hash(run, source).get(start)
     raise MismatchError(
         f"{candidates[-1]}",
         expected=f"what the recording started from, {start[:12]}…",
@@ -75,28 +75,19 @@ def _start_of_recording(
 
 def _require_ancestor(earlier: Checkpoint, run: RunPaths, source: Path, checkpoint: Checkpoint) -> None:
     """Follow the hashes of the inputs from ``checkpoint`` back to ``earlier``, through the files that exist."""
-    at, info, sha256 = source, checkpoint.info, checkpoint.sha256
-    files: dict[str, Path] | None = None
-    while sha256 != earlier.sha256:
-        sha256 = info.inputs.get("checkpoint", "")
+    sha256, at = checkpoint.sha256, source
+    if sha256 == earlier.sha256:
+        return
+    for earlier_hash, named_by in earlier_files(checkpoint, run, source):
+        sha256, at = earlier_hash, named_by
         if sha256 == earlier.sha256:
             return
-        files = _checkpoints(run, source) if files is None else files
-        if not sha256 or sha256 not in files:
-            raise MismatchError(
-                f"{run.pretrained}",
-                expected=f"what {source} comes from",
-                found=f"no proof: {at} was made from {sha256[:12]}…, which isn't there"
-                if sha256
-                else f"another: that comes from {at}",
-                remedy=_NAME_IT if sha256 else f"pass --rewind-from {at}",
-            )
-        at = files[sha256]
-        info = read_checkpoint_info(at)
-
-
-def _checkpoints(run: RunPaths, source: Path) -> dict[str, Path]:
-    """Files that may be checkpoints, by their hash: in the run directory, in its iterations and beside ``source``."""
-    folders = dict.fromkeys([run.root, *(part.root for part in run.iterations()), source.parent])
-    paths = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
-    return {sha256_file(path): path for path in reversed(paths) if path.is_file() and not path.name.startswith(".")}
+    first = checkpoints_by_hash(run, source).get(sha256)
+    raise MismatchError(
+        f"{run.pretrained}",
+        expected=f"what {source} comes from",
+        found=f"another: that comes from {first}"
+        if first
+        else f"no proof: {at} was made from {sha256[:12]}…, which isn't there",
+        remedy=f"pass --rewind-from {first}" if first else _NAME_IT,
+    )

@@ -1,0 +1,1 @@
+"""Where and how to compute: devices, seeds, precision, and the processes that share a job."""

@@ -1,0 +1,282 @@
+"""``apply-mask``: turn a fit, or another criterion, into a mask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from causalprune.base.compute.runtime import resolve_device
+from causalprune.base.errors import MismatchError
+from causalprune.base.paths import RunPaths, StoreUrl, result_path
+from causalprune.base.progress import SILENT, Reporter
+from causalprune.base.units import listed, parse_bytes, percent
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._design import no_causal_reading
+from causalprune.commands._findings import pruning_findings
+from causalprune.commands._network import load_network
+from causalprune.commands._output import StageResult, check_distinct, read_result
+from causalprune.commands.apply_mask.candidates import (
+    frozen_tensors,
+    kept_by_lasso,
+    samples_to_try,
+    unmoved,
+)
+from causalprune.commands.apply_mask.measuring import measured_layers, validation_measure
+from causalprune.commands.apply_mask.rewinding import load_earlier
+from causalprune.commands.provenance.lineage import require_own_weights
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
+from causalprune.models.mask import rewind
+from causalprune.models.modes import reset_batchnorm
+from causalprune.pruning.criteria import load_criterion, read_inputs
+from causalprune.pruning.criterion import Scores
+from causalprune.pruning.removable import prunable_producers
+from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
+from causalprune.solver.fit import Solver
+from causalprune.solver.names import SOLVERS
+from causalprune.trajectory import Fit, RecordingReader, Store
+
+_NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "inseparable": [], "unmoved": None, "lasso": None}
+
+OFF_TARGET = 0.01
+"""How far the sparsity of whole groups may be from the target without a warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApplyMaskResult(StageResult):
+    """Result of apply-mask.
+
+    Attributes:
+        sparsity: Fraction of prunable weights that are pruned now.
+        sparsity_before: The same before this command.
+        layers: ``name``, ``total``, ``kept`` and ``sparsity`` of each prunable tensor.
+        rescued: Tensors that would have lost all weights and keep their best one.
+        validation: Metrics of the pruned network on validation samples, see
+            :func:`causalprune.commands.apply_mask.measuring.validation_measure`; None if they weren't measured.
+        validation_before: The same of the network before.
+        candidates: Number of prunable weights that aren't frozen, those pruned before included.
+        sparsity_candidates: Fraction of them that are pruned now; what was asked for.
+        frozen: Tensors that weren't trained and are left alone.
+        inseparable: Tensors whose channels can't be removed one by one and are left alone.
+        unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
+        lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
+            can keep at all (None without such a bound); else None.
+    """
+
+    sparsity: float
+    sparsity_before: float
+    layers: list[dict[str, Any]]
+    rescued: list[str]
+    candidates: int
+    sparsity_candidates: float
+    frozen: list[str]
+    inseparable: list[str]
+    unmoved: int | None
+    lasso: dict[str, Any] | None
+    validation: dict[str, Any] | None = None
+    validation_before: dict[str, Any] | None = None
+
+
+def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMaskResult:
+    """Prune the parameters of a checkpoint that a criterion ranks lowest, or those with γ = 0.
+
+    A pruned parameter stays pruned.
+
+    Args:
+        config: What to prune, how much, by which criterion.
+        reporter: Passes on warnings; silent when left out.
+
+    Returns:
+        The sparsity reached, overall and per layer.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    criterion = load_criterion("gamma" if config.zero else config.criterion)
+    if criterion.reweights:
+        config.check_no_rewind(criterion.name)
+    run = RunPaths(config.run)
+    source = config.checkpoint or run.recorded
+    output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
+    check_distinct(output.path, source)
+    checkpoint = output.load_checkpoint(source, made_by="record")
+    reader, fit = None, None
+    if criterion.reads_recording:
+        store_path = config.store or run.store
+        store = Store.open(store_path)
+        if store.index.fingerprint != checkpoint.info.index.fingerprint:
+            raise MismatchError(
+                f"{store_path}",
+                expected=f"a recording of {checkpoint.info.model.name} as in {source}",
+                found="a store of another model",
+                remedy="name the --store that belongs to the checkpoint",
+            )
+        reader = store.recording(config.recording)
+        output.inputs["recording"] = reader.digest
+        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        allowed = config.allow_other_weights
+        foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
+        output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))
+        if "gamma" in criterion.needs:
+            fit = _read_fit(reader, config.fit, store_path)
+            output.inputs["fit"] = fit.digest
+    earlier = load_earlier(config, run, source, checkpoint, reader)
+    if earlier is not None:
+        output.inputs["rewind"] = earlier.sha256
+        output.add_ancestors(*earlier.info.ancestors, earlier.weights_digest)
+    with output.exclusive():
+        done = output.finished()
+        if done is not None:
+            measured = _measured_then(output)
+            output.warn(reporter, *_cost(**measured))
+            return output.publish(replace(_result(output, done, already_done=True), **measured))
+        model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
+        if reader is not None and not np.array_equal(reader.active, mask.numpy()):
+            raise MismatchError(
+                f"{source}",
+                expected=f"the mask that recording {reader.name} was made with",
+                found="another",
+                remedy="name the --checkpoint and the --store of the same iteration",
+            )
+        measure = validation_measure(checkpoint, source, config) if config.measure else None
+        before = None if measure is None else measure(model)
+        frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        samples = samples_to_try(checkpoint, source, config)
+        producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
+        inseparable = [mask.index.entries[number].name for family in stuck for number in family]
+        groups: dict[str, Any] = {
+            "mask": mask,
+            "granularity": config.granularity,
+            "producers": producers,
+            "frozen": frozen,
+        }
+        # None for --zero, whose target is γ.
+        target: float | None = None
+        choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
+        if config.sparsity is not None:
+            target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
+            choose = partial(select, sparsity=target, scope=config.scope, **groups)
+        inputs = read_inputs(
+            criterion,
+            mask.index.flatten(checkpoint.weights).numpy(),
+            mask.index,
+            reader,
+            fit,
+            max_bytes=parse_bytes(config.memory),
+            layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
+            project=lambda primary: choose(Scores(primary)).mask.numpy(),
+            ridge=config.ridge,
+            seed=config.seed,
+        )
+        scores = criterion.score(inputs)
+        selection = choose(scores)
+        _warn(selection, frozen, inseparable, config.granularity, target, partial(output.warn, reporter))
+        if earlier is not None:
+            rewind(model, earlier.weights, selection.mask)
+        else:
+            if scores.theta is not None:
+                for name, values in mask.index.split(torch.from_numpy(scores.theta)).items():
+                    if name not in frozen:
+                        model.get_parameter(name).detach().copy_(values)
+            selection.mask.apply_(model)
+        if config.reset_batchnorm:
+            reset_batchnorm(model)
+        metrics = {
+            "sparsity_before": mask.sparsity,
+            "rescued": list(selection.guarded),
+            "candidates": selection.candidates,
+            "sparsity_candidates": selection.sparsity,
+            "frozen": frozen,
+            "inseparable": inseparable,
+            "unmoved": unmoved(inputs, fit, mask, frozen),
+            "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
+        }
+        info = replace(checkpoint.info, position={}, metrics=metrics)
+        after = None if measure is None or config.reset_batchnorm else measure(model)
+        saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
+        measured = {"validation": after, "validation_before": before}
+        output.warn(reporter, *_cost(**measured))
+        return output.publish(replace(_result(output, saved), **measured))
+
+
+def _warn(
+    selection: Selection,
+    frozen: list[str],
+    inseparable: list[str],
+    granularity: str,
+    target: float | None,
+    warn: Callable[[str], None],
+) -> None:
+    """Say what is left alone, and warn where the mask differs from what was asked for."""
+    if frozen:
+        count = selection.mask.index.total - selection.candidates
+        warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
+    if inseparable:
+        warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
+    found = selection.sparsity
+    if selection.newly_pruned == 0 and selection.num_pruned > selection.target:
+        warn(f"{percent(found, 2)}% of the weights are pruned already, more than asked for: nothing pruned")
+    elif granularity != "parameter" and target is not None and abs(found - target) > OFF_TARGET:
+        warn(
+            f"{percent(found, 2)}% of the weights are pruned, where {percent(target, 2)}% were asked for: "
+            f"whole {granularity}s come no nearer"
+        )
+    for name in selection.guarded:
+        warn(f"layer {name} would have been emptied and keeps its best weight")
+
+
+def _cost(validation: dict[str, Any] | None, validation_before: dict[str, Any] | None) -> list[str]:
+    """What to say of a mask that cost more than it should, before any training that may follow."""
+    if validation is None:
+        return []
+    found = pruning_findings(validation, validation_before, "validation")
+    return [f"{finding} (measured before any further training)" for finding in found]
+
+
+def _measured_then(output: CheckpointOutput) -> dict[str, Any]:
+    """What was measured when the mask was made, as far as its result file is still there."""
+    run = RunPaths(output.config.run)
+    written = read_result(result_path(run, output.stage, output.path, output.default)).get("metrics", {})
+    return {name: written.get(name) for name in ("validation", "validation_before")}
+
+
+def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
+    if name not in reader.fits:
+        raise MismatchError(
+            f"{store}",
+            expected=f"a fit named {name}",
+            found=", ".join(reader.fits) or "no fit",
+            remedy="run `causalprune fit-gamma` first, or name a --fit",
+        )
+    fit = reader.read_fit(name)
+    evidence = fit.attributes["evidence"]
+    # The authors' solver is followed by the name of its variant.
+    solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
+    if solver.certifies and not evidence["certified"]:
+        raise MismatchError(
+            f"fit {name} in {store}",
+            expected="a certified fit",
+            found=f"one that the solver gave up, at a relative gap of {evidence['relative_gap']:.3g}",
+            remedy="fit again with more --max-passes or --memory",
+        )
+    return fit
+
+
+def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
+    layers = [
+        {"name": e.name, "total": e.size, "kept": info.kept[e.name], "sparsity": 1 - info.kept[e.name] / e.size}
+        for e in info.index
+    ]
+    return ApplyMaskResult(
+        **output.common(already_done=already_done),
+        sparsity=info.sparsity,
+        layers=layers,
+        # A checkpoint of an earlier version lacks what came later.
+        **({"candidates": info.index.total, "sparsity_candidates": info.sparsity} | _NOTHING_KNOWN | info.metrics),
+    )

@@ -1,0 +1,1 @@
+"""What results are made from: checkpoints, recordings, and code and data of the user; compared by their hashes."""

@@ -1,0 +1,125 @@
+"""``repair``: set the kept weights of a pruned network so that its layers compute again what the dense one's did."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.errors import CorruptError, MismatchError
+from causalprune.base.paths import RunPaths
+from causalprune.base.progress import SILENT, Reporter
+from causalprune.base.units import Interval
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._network import load_network, set_up
+from causalprune.commands._output import StageResult, check_distinct
+from causalprune.config.repair import RepairConfig
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
+from causalprune.pruning.repair import RepairedLayer, layers_to_repair, repair_layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairResult(StageResult):
+    """Result of repair.
+
+    Attributes:
+        samples: Training samples that were used.
+        layers: ``name``, and ``before`` and ``after``: the part of the dense layer's variance that the pruned one
+            misses, in the order of the repair.
+        sparsity: Fraction of prunable weights that are pruned.
+    """
+
+    samples: int
+    layers: list[dict[str, Any]]
+    sparsity: float
+
+
+def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
+    """Repair the network of a checkpoint by :func:`causalprune.pruning.repair.repair_layers`.
+
+    Args:
+        config: Which checkpoint, the dense one that it comes from, and from how many samples.
+        reporter: Shows progress; silent when left out.
+
+    Returns:
+        How near each layer was to the dense network's before and is now.
+
+    Raises:
+        CausalpruneError: See :mod:`causalprune.base.errors` for the family.
+    """
+    run = RunPaths(config.run)
+    source, original = config.checkpoint or run.pruned, config.dense or run.dense
+    output = CheckpointOutput(stage="repair", config=config, default=run.repaired)
+    check_distinct(output.path, source, original)
+    pruned = output.load_checkpoint(source, made_by="apply-mask")
+    whole = output.load_checkpoint(original, made_by="pretrain", role="dense")
+    if whole.info.index.fingerprint != pruned.info.index.fingerprint:
+        raise MismatchError(
+            f"{original}",
+            expected=f"the network that {source} was before pruning",
+            found=f"another, {whole.info.model.name}",
+            remedy="name its --dense checkpoint",
+        )
+    with output.exclusive():
+        done = output.finished()
+        if done is not None:
+            return output.publish(_result(output, done, already_done=True))
+        device, data, model, mask = set_up(pruned, source, config)
+        dense, _ = load_network(whole, original, device, trust_code=config.trust_code)
+        names = layers_to_repair(mask)
+        layers: list[RepairedLayer] = []
+        saved = output.resume(reporter, lambda state: state.info.data_fingerprint == data.fingerprint)
+        if saved is not None:
+            layers = _layers(saved, set(names))
+            model.load_state_dict(saved.weights)
+        samples = draw_samples(
+            data,
+            "train",
+            count=config.samples,
+            batch_size=config.batch_size,
+            device=device,
+            seed=config.seed,
+            num_workers=config.num_workers,
+        )
+        info = replace(pruned.info, position={}, metrics={})
+        every, last_save, since = Interval.parse(config.checkpoint_every), time.monotonic(), 0
+        with reporter.task(output.stage, len(names)) as bar:
+            bar.advance(len(layers))
+            left = [name for name in names if name not in {layer.name for layer in layers}]
+            for layer in repair_layers(model, dense, mask, [x for x, _ in samples], ridge=config.ridge, names=left):
+                layers.append(layer)
+                bar.advance(1)
+                bar.describe(layer.name)
+                since += 1
+                due = since >= every.steps or time.monotonic() - last_save >= every.seconds
+                if (output.stop or due) and len(layers) < len(names):
+                    header = replace(info, position={"layers": [asdict(layer) for layer in layers]})
+                    output.save_progress(Checkpoint(header, model.state_dict(), mask))
+                    last_save, since = time.monotonic(), 0
+                    if output.stop:
+                        raise output.stop.error(f"{len(layers)} of {len(names)} layers saved")
+        count = sum(len(x) for x, _ in samples)
+        metrics = {"samples": count, "layers": [asdict(layer) for layer in layers]}
+        repaired = output.save(Checkpoint(replace(info, metrics=metrics), model.state_dict(), mask))
+        return output.publish(_result(output, repaired))
+
+
+def _layers(saved: Checkpoint, known: set[str]) -> list[RepairedLayer]:
+    """The layers that an interrupted attempt had repaired."""
+    try:
+        layers = [RepairedLayer(**layer) for layer in saved.info.position["layers"]]
+        if not {layer.name for layer in layers} <= known:
+            raise ValueError("a layer of another mask")
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptError("saved state", expected="the repaired layers", found=f"{error}"[:100]) from error
+    return layers
+
+
+def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> RepairResult:
+    return RepairResult(
+        **output.common(already_done=already_done),
+        samples=info.metrics["samples"],
+        layers=info.metrics["layers"],
+        sparsity=info.sparsity,
+    )

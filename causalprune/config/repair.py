@@ -1,0 +1,36 @@
+"""Options of ``repair``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from causalprune.base.options import at_least, option, positive
+from causalprune.base.units import check_interval
+from causalprune.config.shared import ComputeOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig(ComputeOptions):
+    """Set the weights that a mask kept, layer by layer, so that the network computes again what the dense one did.
+
+    Example: causalprune repair --samples 2000
+    """
+
+    samples: int = option(1000, "Training samples to repair with; their labels aren't used.", check=at_least(1))
+    ridge: float = option(
+        0.001,
+        "Penalty on the change of the weights, a multiple of the mean squared input of a layer.",
+        check=positive,
+    )
+    batch_size: int = option(
+        500, "Samples in one forward pass; all of them are held at once.", check=at_least(1), affects_result=False
+    )
+    checkpoint_every: str = option(
+        "5min", "How often to save for a resume: 10min or never.", check=check_interval, affects_result=False
+    )
+    checkpoint: Path | None = option(None, "Checkpoint to repair [run/pruned.safetensors].", affects_result=False)
+    dense: Path | None = option(
+        None, "Checkpoint of the network before pruning [run/pretrained.safetensors].", affects_result=False
+    )
+    output: Path | None = option(None, "Checkpoint to write [run/repaired.safetensors].", affects_result=False)

@@ -1,0 +1,159 @@
+"""Second moments of each layer's inputs and output gradients: what the cost of a weight within its layer depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from causalprune.base.compute.runtime import keyed_seed
+from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.specs import Task
+from causalprune.models.modes import evaluation_mode
+from causalprune.models.parameters import ParameterIndex
+from causalprune.pruning.layer_calls import Convolution, Inputs, LayerCall, WeightUses, forward, plain_attention
+from causalprune.pruning.least_squares import Moments
+from causalprune.pruning.patches import input_rows, output_rows, sample_slices, weight_rows
+
+
+@dataclass(frozen=True, eq=False)
+class LayerStatistics:
+    """The statistics of one layer over N samples.
+
+    Attributes:
+        inputs: (groups, inputs, inputs) float64: G = (1/N) Σ uuᵀ over samples and positions, about the mean input if
+            the layer has a bias.
+        gradients: (groups, outputs) float64: the mean of δ² over samples and positions, where δ is the gradient of a
+            sample's loss by an output.
+    """
+
+    inputs: torch.Tensor
+    gradients: torch.Tensor
+
+    def cpu(self) -> LayerStatistics:
+        """The same on the CPU."""
+        return LayerStatistics(self.inputs.cpu(), self.gradients.cpu())
+
+
+def layer_statistics(
+    model: nn.Module, index: ParameterIndex, batches: Iterable[Inputs], task: Task, *, seed: int = 0
+) -> dict[str, LayerStatistics]:
+    """Measure all prunable layers in evaluation mode, with labels drawn from the network's own outputs.
+
+    With drawn labels, G ⊗ E[δδᵀ] is the Kronecker-factored Fisher matrix of a layer (Martens & Grosse, arXiv
+    1503.05671; with G summed over the positions of a convolution, Grosse & Martens, arXiv 1602.01407). Memory: G of all
+    layers, in float64.
+
+    Args:
+        model: The network; not changed.
+        index: Its prunable parameters.
+        batches: Inputs.
+        task: ``classification``, whose outputs are logits (N, classes), or ``regression``.
+        seed: Of the labels.
+
+    Returns:
+        By the name of the weight.
+
+    Raises:
+        DataError: No samples.
+        MismatchError: A layer that no forward pass reaches.
+    """
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    sums = _Sums({entry.name: parameters[entry.name] for entry in index})
+    generator = torch.Generator().manual_seed(keyed_seed(seed, "labels"))
+    with evaluation_mode(model), plain_attention(), torch.enable_grad(), sums.watch():
+        for batch in batches:
+            # The gradient by the inputs is what makes the first layer's weight meet a gradient.
+            inputs, leaves = _differentiable(batch)
+            outputs = forward(model, inputs)
+            loss = _LOSSES[task](outputs, generator)
+            sums.samples += len(outputs)
+            leaves += [p for p in parameters.values() if p.requires_grad]
+            torch.autograd.grad(loss, leaves, allow_unused=True)
+    return sums.statistics()
+
+
+class _Sums:
+    """What is summed up for each layer while a network runs forward and backward."""
+
+    def __init__(self, weights: dict[str, torch.Tensor]) -> None:
+        self.samples = 0
+        self._weights = weights
+        self._moments: dict[str, Moments] = {}
+        self._squares: dict[str, torch.Tensor] = {}
+        self._rows: dict[str, int] = dict.fromkeys(weights, 0)
+        self._how: dict[str, Convolution | None] = {}
+
+    def watch(self) -> WeightUses:
+        """Sum up while this is entered."""
+        return WeightUses(self._weights, self._inputs, self._gradient)
+
+    def _inputs(self, call: LayerCall, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+        weight = self._weights[call.name]
+        if call.name not in self._moments:
+            self._how[call.name] = call.convolution
+            inputs = weight_rows(weight, call.groups, transposed=call.transposed).shape[2]
+            free = call.bias is not None
+            self._moments[call.name] = Moments(call.groups, inputs, 0, free_bias=free, device=weight.device)
+        for samples in sample_slices(call, weight):
+            u = input_rows(call, weight, samples)
+            self._moments[call.name].add(u, u[..., :0])
+        return compute()
+
+    def _gradient(self, name: str, gradient: torch.Tensor) -> None:
+        rows = output_rows(gradient, self._how[name], slice(None))
+        self._squares[name] = self._squares.get(name, 0) + rows.square().sum(1, dtype=torch.float64)
+        self._rows[name] += rows.shape[1]
+
+    def statistics(self) -> dict[str, LayerStatistics]:
+        if not self.samples:
+            raise DataError("samples to measure layers on", expected="at least one batch", found="none")
+        for name in self._weights:
+            if name not in self._squares:
+                raise MismatchError(
+                    f"layer {name}",
+                    expected="to be reached in a forward and backward pass",
+                    found="that nothing multiplies by it",
+                    remedy="choose another criterion",
+                )
+        return {
+            name: LayerStatistics(moments.second_moment() / self.samples, self._squares[name] / self._rows[name])
+            for name, moments in self._moments.items()
+        }
+
+
+def _drawn_classes(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Cross-entropy, summed over samples, of labels drawn from the softmax."""
+    chances = logits.detach().double().softmax(1).cpu()
+    labels = torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
+    return functional.cross_entropy(logits, labels, reduction="sum")
+
+
+def _drawn_values(outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Half the squared error, summed, of targets drawn with variance 1 about the outputs."""
+    noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float32).to(outputs)
+    return (outputs - (outputs.detach() + noise)).square().sum() / 2
+
+
+_LOSSES = {"classification": _drawn_classes, "regression": _drawn_values}
+"""Draws labels, and returns the loss of each task."""
+
+
+def _differentiable(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
+    """The same inputs, and those of their tensors by which one can differentiate."""
+    leaves: list[torch.Tensor] = []
+
+    def copy(tensor: torch.Tensor) -> torch.Tensor:
+        if not tensor.is_floating_point():
+            return tensor
+        leaves.append(tensor.detach().requires_grad_())
+        return leaves[-1]
+
+    if isinstance(inputs, torch.Tensor):
+        return copy(inputs), leaves
+    if isinstance(inputs, Mapping):
+        return {name: copy(tensor) for name, tensor in inputs.items()}, leaves
+    return [copy(tensor) for tensor in inputs], leaves

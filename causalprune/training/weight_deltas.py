@@ -1,0 +1,113 @@
+"""The recorded weights, flat: what a row of steps does to them, and whether anything else has changed them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from causalprune.base.errors import UsageError
+from causalprune.models.mask import Mask
+from causalprune.models.wrappers import named_parameters
+
+
+class WeightDeltas:
+    """Reads the weights after each step, and subtracts those before the row.
+
+    Args:
+        model: The network; its pruned weights are set to zero by ``hold``, and after each step.
+        mask: Which weights are read.
+
+    Attributes:
+        parameters: The weights by the names of the mask's index.
+        device: Where they are.
+        hold: Sets the pruned weights to zero.
+    """
+
+    def __init__(self, model: nn.Module, mask: Mask) -> None:
+        named = named_parameters(model)
+        self._index = mask.index
+        self.parameters = {entry.name: named[entry.name] for entry in mask.index}
+        first = next(iter(self.parameters.values()))
+        self.device = first.device
+        # Differences of float64 weights are formed before they are rounded to float32.
+        dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+        self._active: torch.Tensor | None = None
+        if mask.num_kept < mask.index.total:
+            self._active = mask.keep.nonzero()[:, 0].to(self.device)
+            self._flat = torch.empty(mask.index.total, dtype=dtype, device=self.device)
+        self._mask = mask
+        self.hold = mask.bind(model)
+        self._before = torch.empty(mask.num_kept, dtype=dtype, device=self.device)
+        self._after = torch.empty_like(self._before)
+        self._last = self._before
+        self._versions: list[int] = []
+
+    def digest(self) -> str:
+        """Hash of the weights as they are, by ``ParameterIndex.digest``; pruned ones count as 0."""
+        keeps = self._mask.tensors() if self._active is not None else {}
+        kept = {n: p.detach().where(keeps[n].to(p.device), 0.0) if keeps else p for n, p in self.parameters.items()}
+        return self._index.digest(kept)
+
+    def last_digest(self) -> str:
+        """Hash of the weights after the last step, whatever became of them since; empty before the first one."""
+        if not self._versions:
+            return ""
+        flat = self._last
+        if self._active is not None:
+            flat = torch.zeros_like(self._flat).index_copy_(0, self._active, self._last)
+        return self._index.digest(self._index.split(flat))
+
+    def begin(self) -> None:
+        """Read the weights before the first step."""
+        self._read(self._before)
+        self._note(self._before)
+
+    def after_step(self) -> None:
+        """Read the weights after a step of the optimizer."""
+        self.hold()
+        self._read(self._after)
+        self._note(self._after)
+
+    def row(self, out: torch.Tensor | None) -> torch.Tensor:
+        """Δθ (P_active,) of the steps since the row began, which ends.
+
+        Args:
+            out: Where to put it, float32; None for a tensor that is valid until the next step.
+        """
+        # The two buffers swap roles, because new memory for each row would cost more than the subtraction.
+        delta = torch.sub(self._after, self._before, out=self._before if out is None else out)
+        self._before, self._after = self._after, self._before
+        return delta
+
+    def require_unchanged(self, *, thoroughly: bool) -> None:
+        """Check that the weights are those after the last step.
+
+        Args:
+            thoroughly: Compare them; otherwise only if PyTorch has counted a change. It counts none to ``data``.
+
+        Raises:
+            UsageError: They are others.
+        """
+        if not thoroughly and self._versions == self._current_versions():
+            return
+        now = torch.empty_like(self._last)
+        self._read(now)
+        if not torch.equal(now, self._last) and not torch.equal(now.nan_to_num(), self._last.nan_to_num()):
+            raise UsageError(
+                "weights",
+                expected="those after the last recorded step",
+                found="others",
+                remedy="change weights in Recorder.step only, or go on in a new recording",
+            )
+
+    def _read(self, out: torch.Tensor) -> None:
+        if self._active is None:
+            self._index.flatten(self.parameters, out=out)
+        else:
+            torch.index_select(self._index.flatten(self.parameters, out=self._flat), 0, self._active, out=out)
+
+    def _note(self, weights: torch.Tensor) -> None:
+        self._last, self._versions = weights, self._current_versions()
+
+    def _current_versions(self) -> list[int]:
+        return [parameter._version for parameter in self.parameters.values()]

@@ -1,0 +1,39 @@
+"""A grid names its cells by what decides them: the user's code is part of that, the way to say a default isn't."""
+
+import sys
+
+import pytest
+
+from causalprune.base.errors import MismatchError
+from causalprune.commands.sweep.grid import Grid
+from causalprune.config.run import RunConfig, Setting
+from causalprune.config.sweep import SweepConfig
+
+
+def grid(*said, **options):
+    base = RunConfig(dataset="breast-cancer", set=tuple(Setting.parse(one) for one in said), **options)
+    return Grid.of(SweepConfig(base=base, sparsity=(0.5, 0.9), criterion=("effect",), seeds=1))
+
+
+def cells(found):
+    return [point.cell for point in found.points]
+
+
+def test_a_default_that_is_said_is_the_same_cell():
+    assert cells(grid("fit-gamma.alpha-ratio=0.1", "record.momentum=0", model="mlp")) == cells(grid())
+    assert cells(grid("fit-gamma.alpha-ratio=0.2")) != cells(grid())
+
+
+def test_edited_code_makes_other_cells_and_touches_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "grid.json"
+    (tmp_path / "mine.py").write_text("def net(input_shape, num_outputs): ...\n")
+    grid(model="mine:net").claim(path)
+    written = path.read_bytes()
+    grid(model="mine:net").claim(path)
+    assert path.read_bytes() == written
+    (tmp_path / "mine.py").write_text("def net(input_shape, num_outputs): return 1\n")
+    sys.path_importer_cache.clear()
+    with pytest.raises(MismatchError, match=r"one without 2 of them .the code of mine:net changed"):
+        grid(model="mine:net").claim(path)
+    assert path.read_bytes() == written
