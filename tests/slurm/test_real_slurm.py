@@ -107,7 +107,7 @@ class OneNode:
     def state(self, job):
         return re.search(r"JobState=(\w+)", self("scontrol", "show", "job", job)).group(1)
 
-    def wait_until(self, reached, job, *, hurry=True, seconds=400):
+    def wait_until(self, reached, job, *, hurry=True, seconds=1000):
         """Wait for something; a job that was queued again, for which SLURM waits two minutes, is started at once."""
         deadline = time.monotonic() + seconds
         while not reached():
@@ -133,13 +133,13 @@ def slurm():
         node.stop()
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3000)]
 
 CANCELED = "CANCELLED"  # codespell:ignore
 """As SLURM spells it."""
 
 SMALL = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "8"]
-LONG = [*SMALL, "--epochs", "3000", "--checkpoint-every", "never"]
+LONG = [*SMALL, "--epochs", "1500", "--checkpoint-every", "never"]
 
 
 def events(run):
