@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from causalprune.base import runtime
+from causalprune.base.compute import runtime
 from causalprune.base.compute.runtime import PeerFailure, Processes, processes, resolve_device
 from causalprune.base.errors import ExitCode, LockedError, UsageError
 
