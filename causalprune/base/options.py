@@ -176,8 +176,8 @@ def _number(is_valid: Callable[[float], bool], expected: str) -> Check:
 
 positive = _number(lambda v: v > 0, "a finite number above 0")
 not_negative = _number(lambda v: v >= 0, "a finite number of at least 0")
-rate = _number(lambda v: 0 < v <= 1e18, "a number above 0, at most 1e18")
-rate_or_zero = _number(lambda v: 0 <= v <= 1e18, "a number of at least 0, at most 1e18")
+rate = _number(lambda v: 0 < v <= 1e18, "a finite number above 0, at most 1e18")
+rate_or_zero = _number(lambda v: 0 <= v <= 1e18, "a finite number of at least 0, at most 1e18")
 
 
 def at_least(minimum: int) -> Check:

@@ -127,10 +127,11 @@ def test_a_chunk_that_decompresses_beyond_its_declared_size(capsys, tmp_path):
     log = store / "recordings/000/delta/commits.log"
     blosc.use_threads = False
     bomb = blosc.compress(np.zeros(2**24, np.float32), b"lz4", 5, blosc.BITSHUFFLE)
-    bomb += google_crc32c.value(bomb).to_bytes(4, "little")
+    table = google_crc32c.value(bomb).to_bytes(4, "little")
+    bomb += table
     index = (0).to_bytes(8, "little") + len(bomb).to_bytes(8, "little")
     checksum = google_crc32c.value(index)
-    shard = bomb + index + checksum.to_bytes(4, "little")
+    shard = bomb + table + index + checksum.to_bytes(4, "little")
     (store / "recordings/000/delta/c.0.0").write_bytes(shard)
     chain = int(
         json.loads((store / "recordings/000/zarr.json").read_text())["attributes"]["causalprune"]["checksum"], 16
@@ -139,8 +140,8 @@ def test_a_chunk_that_decompresses_beyond_its_declared_size(capsys, tmp_path):
     for line in log.read_text().splitlines():
         record = json.loads(line[9:])
         if record.get("shard") == 0:
-            sums = {"crc32c": f"{google_crc32c.value(shard):08x}", "index_crc32c": f"{checksum:08x}"}
-            record |= {"bytes": len(shard), **sums}
+            sums = {"crc32c": shard, "chunks_crc32c": table, "index_crc32c": index}
+            record |= {"bytes": len(shard)} | {k: f"{google_crc32c.value(v):08x}" for k, v in sums.items()}
         text = json.dumps(record, sort_keys=True, separators=(",", ":"))
         chain = google_crc32c.extend(chain, text.encode())
         lines.append(f"{chain:08x} {text}\n")

@@ -76,7 +76,8 @@ def test_fit_gamma_finds_the_same_gamma(earlier, way):
     found, expected = readings.gamma(way), EXPECTED["fit-gamma"][way]
     assert found["columns"] == expected["columns"]
     largest = max(map(abs, expected["values"]))
-    assert found["values"] == pytest.approx(expected["values"], rel=1e-9, abs=1e-9 * largest)
+    # Two fits within the same certified gap need not be the same to the last digit.
+    assert found["values"] == pytest.approx(expected["values"], rel=1e-9, abs=2e-6 * largest)
     assert_contains(found["evidence"], expected["evidence"])
 
 

@@ -81,6 +81,10 @@ with tempfile.TemporaryDirectory() as directory:
         changes = f"{directory}/changes"
         if os.path.exists(changes):  # noqa: PTH110
             os.unlink(changes)  # noqa: PTH108
+        # A command may be killed before it says anything.
+        for name in ("out", "err"):
+            with open(f"{directory}/{name}", "w"):  # noqa: PTH123
+                pass
         pid = os.fork()
         if pid == 0:
             child(json.loads(line), directory)

@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criteria import GAMMA, load_criterion
-from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
+from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, MeasuredLayers, Scores
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
+from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
 from causalprune.trajectory.steps import UpdateRule
 
@@ -22,6 +25,11 @@ FULL = {
     "dual_correlation": RNG.random(P),
     "mean_squared_gradient": RNG.random(P),
     "gradients": GradientMatrix.from_array(RNG.normal(size=(4, P))),
+    "layers": MeasuredLayers(
+        ParameterIndex((ParameterEntry("weight", (2, 3), 0),)),
+        np.ones(P, bool),
+        {"weight": LayerStatistics(torch.eye(3, dtype=torch.float64)[None], torch.ones(1, 2, dtype=torch.float64))},
+    ),
     "project": lambda scores: scores >= np.median(scores),
     "learning_rate": 0.1,
 }

@@ -231,7 +231,7 @@ def test_no_epochs_leave_the_weights_and_still_measure_them(data):
 @pytest.mark.parametrize("checkpoint_every", ["never", "1steps"])
 def test_a_training_loss_that_is_not_finite_ends_the_training(data, checkpoint_every):
     with pytest.raises(DataError, match=r"^training loss: expected a finite number, found (nan|inf); lower `lr`"):
-        run(net(), data, options(lr=1e38, checkpoint_every=checkpoint_every, nesterov=False))
+        run(net(), data, options(lr=1e18, checkpoint_every=checkpoint_every, nesterov=False))
 
 
 def test_one_step_of_plain_sgd_is_the_textbook_one(data):

@@ -306,8 +306,8 @@ def test_a_sweep_file_that_can_not_be_used(tmp_path, capsys, text, code, says):
 
 def test_a_cell_that_fails_leaves_the_others_alone(tmp_path, capsys):
     options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1"]
-    assert call(tmp_path, *options, "--vary", "record.lr=0.01,1e30") == 3
-    assert "cell sparsity=0.5 criterion=magnitude seed=0 record.lr=1e+30" in capsys.readouterr().err
+    assert call(tmp_path, *options, "--vary", "record.lr=0.01,1e18") == 3
+    assert "cell sparsity=0.5 criterion=magnitude seed=0 record.lr=1e+18" in capsys.readouterr().err
     assert [row["record.lr"] for row in table(tmp_path)] == [0.01]
 
 
@@ -331,7 +331,7 @@ def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(FUNCTIONS, "load", counted)
     options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", "magnitude,random", "--seeds", "1"]
-    assert call(tmp_path, *options, "--set", "record.lr=1e30") == 3
+    assert call(tmp_path, *options, "--set", "record.lr=1e18") == 3
     assert tried == {"sweep": 1, "pretrain": 1, "record": 1}
 
 
