@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+# Threads that wait must not spin while other processes of the suite need the core. OpenMP reads this when PyTorch is
+# imported, also in the processes that tests start.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch):
