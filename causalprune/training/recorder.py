@@ -126,7 +126,13 @@ class Recorder:
         self._index = ParameterIndex.from_model(model)
         self._mask = mask or Mask.of_model(model, self._index)
         self._loss_change, self._stride = loss_change, stride
-        self._weights = WeightDeltas(model, self._mask)
+        self._weights, self._state = WeightDeltas(model, self._mask), PassState(model)
+        if rounds_factors(self._weights.device.type):
+            warnings.warn(
+                "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
+                "causalprune.base.compute.precision.full_precision()",
+                stacklevel=2,
+            )
         # After everything that can fail.
         if isinstance(store, (str, Path, StoreUrl)):
             group = optimizer.param_groups[0]
@@ -157,15 +163,8 @@ class Recorder:
         self._started = False
         self._row: _Row | None = None
         self._measure: Measure | None = None
-        self._state = PassState(model)
         self._watch = LoopWatch(model, optimizer, self._weights.parameters.values(), self._state)
         weakref.finalize(self, self._watch.close).atexit = False
-        if rounds_factors(self._weights.device.type):
-            warnings.warn(
-                "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
-                "causalprune.base.compute.precision.full_precision()",
-                stacklevel=2,
-            )
 
     @property
     def rows(self) -> int:

@@ -26,7 +26,7 @@ def keyed_seed(*keys: int | str) -> int:
     Equal keys give equal seeds, and different keys give independent streams, so a resume has nothing to replay.
     """
     text = "\0".join(f"{type(key).__name__}:{key}" for key in keys)
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
+    return int.from_bytes(hashlib.sha256(text.encode(errors="surrogatepass")).digest()[:8], "little") >> 1
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
