@@ -195,6 +195,11 @@ def png_file(value: Path) -> str | None:
     return None if value.suffix.lower() == ".png" else "a file name that ends in .png"
 
 
+def writable(value: Path) -> str | None:
+    """A path that ends in a name."""
+    return None if value.name and value.name != ".." else "a path that ends in a name"
+
+
 def one_of(choices: Sequence[str]) -> Check:
     """One of the given words, with the nearest one as a hint."""
 

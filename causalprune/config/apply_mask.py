@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, flag_of, fraction, one_of, option, positive
+from causalprune.base.options import at_least, flag_of, fraction, one_of, option, positive, writable
 from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
 from causalprune.config.shared import ComputeOptions, store_option
@@ -93,7 +93,9 @@ class ApplyMaskConfig(ComputeOptions):
         "Measure the network on validation samples before and after, if the data set can be read.",
         affects_result=False,
     )
-    output: Path | None = option(None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False)
+    output: Path | None = option(
+        None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False, check=writable
+    )
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:

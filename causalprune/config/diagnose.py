@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, one_of, option, unit_interval
+from causalprune.base.options import at_least, one_of, option, unit_interval, writable
 from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
 from causalprune.config.shared import ComputeOptions, store_option
@@ -53,6 +53,7 @@ class DiagnoseConfig(ComputeOptions):
         "Result to write [run/results/diagnose.json; of another --fit, diagnose.NAME.json; beside a --store, "
         "STORE.NAME.diagnose.json].",
         affects_result=False,
+        check=writable,
     )
 
     def check(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.options import at_least, one_of, option, png_file
+from causalprune.base.options import at_least, one_of, option, png_file, writable
 from causalprune.config.shared import ComputeOptions
 
 
@@ -39,5 +39,7 @@ class EvaluateConfig(ComputeOptions):
         "Also measure latency and peak memory at batch 1 and 64, of a compact copy, too, where filters or neurons are "
         "wholly pruned, and bytes when compressed.",
     )
-    output: Path | None = option(None, "Result to write [run/results/evaluate.json].", affects_result=False)
+    output: Path | None = option(
+        None, "Result to write [run/results/evaluate.json].", affects_result=False, check=writable
+    )
     plot: Path | None = option(None, "Draw the result into this PNG file.", check=png_file, affects_result=False)

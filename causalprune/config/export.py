@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import option
+from causalprune.base.options import option, writable
 from causalprune.config.shared import OutputOptions
 from causalprune.models.names import EXPORT_FORMATS
 
@@ -31,7 +31,9 @@ class ExportConfig(OutputOptions):
         False, "Keep the masks, by the names of torch.nn.utils.prune: weight_orig and weight_mask (torch, safetensors)."
     )
     checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", affects_result=False)
-    output: Path | None = option(None, "File to write [run/exported.pt, .onnx, …].", affects_result=False)
+    output: Path | None = option(
+        None, "File to write [run/exported.pt, .onnx, …].", affects_result=False, check=writable
+    )
     data_root: str = option("", "Folder of the data set's files; --compact reads some samples.", affects_result=False)
     trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", affects_result=False)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.options import option
+from causalprune.base.options import option, writable
 from causalprune.config.shared import ComputeOptions
 from causalprune.training.options import TrainingOptions
 
@@ -18,4 +18,6 @@ class PosttrainConfig(TrainingOptions, ComputeOptions):
     """
 
     checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False)
-    output: Path | None = option(None, "Checkpoint to write [run/final.safetensors].", affects_result=False)
+    output: Path | None = option(
+        None, "Checkpoint to write [run/final.safetensors].", affects_result=False, check=writable
+    )

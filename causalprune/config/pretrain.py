@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.options import option
+from causalprune.base.options import option, writable
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
 from causalprune.training.options import TrainingOptions
 
@@ -17,4 +17,6 @@ class PretrainConfig(ModelOptions, DataOptions, TrainingOptions, ComputeOptions)
     Example: causalprune pretrain --dataset digits --epochs 30
     """
 
-    output: Path | None = option(None, "Checkpoint to write [run/pretrained.safetensors].", affects_result=False)
+    output: Path | None = option(
+        None, "Checkpoint to write [run/pretrained.safetensors].", affects_result=False, check=writable
+    )

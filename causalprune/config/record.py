@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.options import at_least, fraction, one_of, option, rate
+from causalprune.base.options import at_least, fraction, one_of, option, rate, writable
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
 from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
@@ -43,7 +43,10 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         "Trajectory store to write, a path or s3://BUCKET/KEY [run/trajectory.zarr]."
     )
     output: Path | None = option(
-        None, "Checkpoint to write: the weights after the recording [run/recorded.safetensors].", affects_result=False
+        None,
+        "Checkpoint to write: the weights after the recording [run/recorded.safetensors].",
+        affects_result=False,
+        check=writable,
     )
     dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", affects_result=False)
     force: bool = option(False, "Start although the disk seems too small.", affects_result=False)

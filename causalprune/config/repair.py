@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.options import at_least, option, positive
+from causalprune.base.options import at_least, option, positive, writable
 from causalprune.base.units import check_interval
 from causalprune.config.shared import ComputeOptions
 
@@ -33,4 +33,6 @@ class RepairConfig(ComputeOptions):
     dense: Path | None = option(
         None, "Checkpoint of the network before pruning [run/pretrained.safetensors].", affects_result=False
     )
-    output: Path | None = option(None, "Checkpoint to write [run/repaired.safetensors].", affects_result=False)
+    output: Path | None = option(
+        None, "Checkpoint to write [run/repaired.safetensors].", affects_result=False, check=writable
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from causalprune.base.options import option
+from causalprune.base.options import option, writable
 from causalprune.config.shared import OutputOptions
 
 
@@ -19,5 +19,5 @@ class ReportConfig(OutputOptions):
     Example: causalprune report --run run
     """
 
-    output: Path | None = option(None, "Folder to write [run/report].", affects_result=False)
+    output: Path | None = option(None, "Folder to write [run/report].", affects_result=False, check=writable)
     title: str = option("", "Title of the page [model on data set].")

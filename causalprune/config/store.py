@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import option
+from causalprune.base.options import option, writable
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.base.units import check_range
 from causalprune.config.shared import LeaseOptions, OutputOptions, RuntimeOptions, store_option
@@ -31,7 +31,9 @@ class StoreExportConfig(OutputOptions):
     """
 
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].", flag="STORE")
-    output: Path | None = option(None, "File to write, ending in .npz, .safetensors or .zarr (a directory).")
+    output: Path | None = option(
+        None, "File to write, ending in .npz, .safetensors or .zarr (a directory).", check=writable
+    )
     format: str | None = option(None, "Its format [the one that its name ends in].", check=RECORDING_FORMATS)
     recording: str | None = option(None, "Name of the recording [the last one].")
     rows: str | None = option(None, "Rows, such as 0:64 [all].", check=check_range)
@@ -78,7 +80,7 @@ class StoreMergeConfig(OutputOptions):
     stores: tuple[str, ...] = option(
         (), "Trajectory stores of one model and mask, in order.", flag="STORE...", repeated=True
     )
-    output: Path | None = option(None, "Store to write.")
+    output: Path | None = option(None, "Store to write.", check=writable)
     codec: str | None = option(None, "Codec of the result [as many bits as the parts have].", check=CODECS)
 
     def check(self) -> None:

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -192,7 +192,8 @@ def _is_depthwise(layer: PrunableLayer) -> bool:
 
 
 def _units(layer: nn.Module) -> int:
-    return int(layer.get_parameter("weight").shape[0])
+    # No parameter where it is computed, as under spectral normalization.
+    return int(cast(torch.Tensor, layer.weight).shape[0])
 
 
 def _by_channel(item: Any, count: int) -> torch.Tensor | None:

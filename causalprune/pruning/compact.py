@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import nn
@@ -194,7 +195,7 @@ class Removal:
                 # Every consumer takes from the kept channel what it took from this one.
                 for consumer, value in constants[channel].items():
                     if value:
-                        weight, columns = consumer.get_parameter("weight").detach(), channels.consumers[consumer]
+                        weight, columns = cast(torch.Tensor, consumer.weight).detach(), channels.consumers[consumer]
                         weight[:, columns[kept]] += weight[:, columns[channel]] * (value / constants[kept][consumer])
         if len(going) == channels.count:
             going = going[1:]

@@ -13,8 +13,9 @@ def _surgeon(inputs: CriterionInputs) -> Scores:
     """½·w_k²/[(G_SS + λI)⁻¹]_kk·E[δ_o²]: the rise of the loss when w_k goes and the unit's other kept weights adapt.
 
     G is the second moment of the layer's inputs summed over positions, S the kept inputs of the unit o, δ_o the
-    gradient of the loss at its output, with labels drawn from the network: to second order, with the Kronecker-factored
-    Fisher matrix G ⊗ diag(E[δ²]) of the layer as its curvature. λ is 10⁻³ of the mean of the diagonal of G.
+    gradient of the loss at its output, with labels drawn as in :mod:`.layer_statistics`: to second order, with the
+    Kronecker-factored Fisher matrix G ⊗ diag(E[δ²]) of the layer as its curvature. λ is 10⁻³ of the mean of the
+    diagonal of G.
 
     Source: Optimal Brain Surgeon (Hassibi & Stork 1992) within one layer, as in Dong et al. (arXiv 1705.07565) and
     Frantar & Alistarh (arXiv 2208.11580). The factor E[δ²], which makes layers comparable, is derived here from the

@@ -42,6 +42,12 @@ def test_a_shortcut_that_pads_channels_has_none_that_can_be_removed() -> None:
     assert list(channels_of(ResNet20((3, 16, 16), 10), (3, 16, 16))) == [f"blocks.{n}.conv1" for n in range(9)]
 
 
+def test_layers_whose_weight_is_computed_are_counted_too() -> None:
+    computed = nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 3))
+    model = nn.Sequential(computed, nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten())
+    assert channels_of(model, (1, 6, 6)).keys() <= {"0.parametrizations.weight", "0"}
+
+
 def test_torchvisions_resnet_is_coupled_by_stages() -> None:
     from torchvision.models import resnet18
 
