@@ -176,7 +176,8 @@ def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, 
         for number, entry in enumerate(index):
             layer = model.get_submodule(entry.layer)
             hooks.enter_context(layer.register_forward_hook(lambda *_, number=number: called.append(number)))
-        model(probes(model, input_shape)[:1])
+        # Two samples: normalization may refuse a single one.
+        model(probes(model, input_shape, 2))
     return called[-1]
 
 

@@ -59,7 +59,7 @@ def refused(capsys, code, *args, says=""):
         (["pretrain", "--weight-decay", "1e300"], "at most 1e18"),
         (["pretrain", "--lr-decay", "1e300"], "(0, 1]"),
         (["pretrain", "--batch-size", "0"], "at least 1"),
-        (["pretrain", "--output", "."], "ends in a name"),
+        (["evaluate", "--output", "."], "ends in a name"),
         (["store", "merge", "a.zarr", "b.zarr", "--output", ".."], "ends in a name"),
         (["pretrain", "--device", "cuda:7"], "--device"),
         (["pretrain", "--device", "tpu"], "--device"),
