@@ -98,7 +98,7 @@ def test_only_an_earlier_result_of_the_stage_is_replaced(run, tmp_path, capsys, 
         call_json(capsys, *options, "--output", path, *more)
         assert json.loads(path.read_text())["stage"] == stage
     refused(capsys, 2, *options, "--output", tmp_path, says="found the directory")
-    refused(capsys, 2, *options, "--output", ".", says="found the directory")
+    refused(capsys, 2, *options, "--output", ".", says="a path that ends in a name")
 
 
 def test_a_foreign_file_where_a_fit_reports_is_kept(run, capsys):
