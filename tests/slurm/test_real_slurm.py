@@ -113,7 +113,7 @@ class OneNode:
         while not reached():
             assert time.monotonic() < deadline, self("scontrol", "show", "job", job)
             time.sleep(0.5)
-            if hurry and "BeginTime" in self("squeue", "--noheader", f"--jobs={job}", "--states=all", "--format=%r"):
+            if hurry and "Reason=BeginTime" in self("scontrol", "show", "job", job):
                 self("scontrol", "update", f"JobId={job}", "StartTime=now")
 
     def ended(self, job, state="COMPLETED"):
