@@ -75,6 +75,14 @@ def samples_of(
     return torch.cat([inputs for inputs, _ in parts])
 
 
+def training_inputs(
+    data: DataSet, device: torch.device, *, count: int, batch_size: int, seed: int, num_workers: int
+) -> list[torch.Tensor]:
+    """Normalized inputs of training samples in batches, drawn with ``seed``; their labels aren't used."""
+    options = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
+    return [inputs for inputs, _ in draw_samples(data, "train", count=count, device=device, **options)]
+
+
 def load_network(
     checkpoint: Checkpoint, source: Path, device: torch.device, *, trust_code: bool
 ) -> tuple[nn.Module, Mask]:

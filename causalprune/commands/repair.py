@@ -6,13 +6,12 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.base.errors import CorruptError, MismatchError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._network import load_network, set_up
+from causalprune.commands._network import load_network, set_up, training_inputs
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.config.repair import RepairConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
@@ -74,12 +73,11 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
         if saved is not None:
             layers = _layers(saved, set(names))
             model.load_state_dict(saved.weights)
-        samples = draw_samples(
+        batches = training_inputs(
             data,
-            "train",
+            device,
             count=config.samples,
             batch_size=config.batch_size,
-            device=device,
             seed=config.seed,
             num_workers=config.num_workers,
         )
@@ -88,7 +86,7 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
         with reporter.task(output.stage, len(names)) as bar:
             bar.advance(len(layers))
             left = [name for name in names if name not in {layer.name for layer in layers}]
-            for layer in repair_layers(model, dense, mask, [x for x, _ in samples], ridge=config.ridge, names=left):
+            for layer in repair_layers(model, dense, mask, batches, ridge=config.ridge, names=left):
                 layers.append(layer)
                 bar.advance(1)
                 bar.describe(layer.name)
@@ -100,8 +98,7 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
                     last_save, since = time.monotonic(), 0
                     if output.stop:
                         raise output.stop.error(f"{len(layers)} of {len(names)} layers saved")
-        count = sum(len(x) for x, _ in samples)
-        metrics = {"samples": count, "layers": [asdict(layer) for layer in layers]}
+        metrics = {"samples": sum(map(len, batches)), "layers": [asdict(layer) for layer in layers]}
         repaired = output.save(Checkpoint(replace(info, metrics=metrics), model.state_dict(), mask))
         return output.publish(_result(output, repaired))
 

@@ -10,29 +10,28 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import MismatchError
-from causalprune.base.paths import RunPaths, StoreUrl, result_path
+from causalprune.base.paths import RunPaths, StoreUrl
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import listed, parse_bytes, percent
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._design import no_causal_reading
 from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import load_network
-from causalprune.commands._output import StageResult, check_distinct, read_result
+from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands.apply_mask.candidates import (
     frozen_tensors,
     kept_by_lasso,
     samples_to_try,
     unmoved,
 )
-from causalprune.commands.apply_mask.measuring import measured_layers, validation_measure
+from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
 from causalprune.commands.provenance.lineage import require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
-from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
 from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion, read_inputs
@@ -134,7 +133,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     with output.exclusive():
         done = output.finished()
         if done is not None:
-            measured = _measured_then(output) or _measured_now(config, checkpoint, source, output)
+            measured = measured_then(output, checkpoint, source)
             output.warn(reporter, *_cost(**measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
@@ -145,8 +144,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
-        before, after = _measures(config, checkpoint, source)
-        measured = {"validation": None, "validation_before": before(model)}
+        measure = BeforeAndAfter.of(checkpoint, source, config)
+        before = measure.before(model)
         frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
         samples = samples_to_try(checkpoint, source, config)
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
@@ -199,7 +198,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
         info = replace(checkpoint.info, position={}, metrics=metrics)
-        measured["validation"] = after(model)
+        measured = {"validation": measure.after(model), "validation_before": before}
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
         output.warn(reporter, *_cost(**measured))
         return output.publish(replace(_result(output, saved), **measured))
@@ -237,36 +236,6 @@ def _cost(validation: dict[str, Any] | None, validation_before: dict[str, Any] |
         return []
     found = pruning_findings(validation, validation_before, "validation")
     return [f"{finding} (measured before any further training)" for finding in found]
-
-
-_Measure = Callable[[nn.Module], dict[str, Any] | None]
-
-
-def _measures(config: ApplyMaskConfig, checkpoint: Checkpoint, source: Path) -> tuple[_Measure, _Measure]:
-    """What measures the network before and after the mask; they return None where nothing is measured."""
-    measure = validation_measure(checkpoint, source, config) if config.measure else None
-    nothing: _Measure = lambda _model: None  # noqa: E731
-    return measure or nothing, nothing if measure is None or config.reset_batchnorm else measure
-
-
-def _measured_then(output: CheckpointOutput) -> dict[str, Any]:
-    """What was measured when the mask was made; empty if its result file isn't there."""
-    run = RunPaths(output.config.run)
-    written = read_result(result_path(run, output.stage, output.path, output.default)).get("metrics")
-    return {} if written is None else {name: written.get(name) for name in ("validation", "validation_before")}
-
-
-def _measured_now(
-    config: ApplyMaskConfig, checkpoint: Checkpoint, source: Path, output: CheckpointOutput
-) -> dict[str, Any]:
-    """The same, measured again: a crash came between the checkpoint and its result file."""
-    device = resolve_device("cpu")
-    networks = [load_checkpoint(output.path), checkpoint]
-    found = [
-        measure(load_network(network, source, device, trust_code=config.trust_code)[0])
-        for measure, network in zip(reversed(_measures(config, checkpoint, source)), networks, strict=True)
-    ]
-    return dict(zip(("validation", "validation_before"), found, strict=True))
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:

@@ -3,29 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
+from causalprune.base.paths import RunPaths, result_path
 from causalprune.base.progress import logger
-from causalprune.commands._network import load_its_data
+from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands._network import load_its_data, load_network, training_inputs
+from causalprune.commands._output import read_result
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.shared import ComputeOptions
 from causalprune.data.normalization import spread
-from causalprune.models.checkpoint import Checkpoint
+from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import MeasuredLayers
 from causalprune.pruning.layer_statistics import layer_statistics
 from causalprune.training.metrics import evaluate_model
 
+_BATCH = 500
+"""Samples in one pass of the measurement of layers."""
+
 MAX_SAMPLES = 2048
 """Of a larger validation split so many samples are taken, spread evenly over it."""
+
+Measure = Callable[[nn.Module], dict[str, Any] | None]
+"""Measures a network as :func:`evaluate_model` does; None where that fails."""
 
 _NOT_AT_HAND = (UsageError, DataError, CorruptError, StorageError, MismatchError)
 
@@ -40,24 +48,57 @@ def measured_layers(
     """
     device = resolve_device(config.device)
     data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
-    samples = draw_samples(
-        data,
-        "train",
-        count=config.samples,
-        batch_size=min(config.samples, 500),
-        device=device,
-        seed=config.seed,
-        num_workers=config.num_workers,
+    batches = training_inputs(
+        data, device, count=config.samples, batch_size=_BATCH, seed=config.seed, num_workers=config.num_workers
     )
-    batches = [inputs for inputs, _ in samples]
     statistics = layer_statistics(model.to(device), mask.index, batches, data.task, seed=config.seed)
     model.to(torch.device("cpu"))
     return MeasuredLayers(mask.index, mask.numpy().copy(), {name: layer.cpu() for name, layer in statistics.items()})
 
 
-def validation_measure(
-    checkpoint: Checkpoint, source: Path, config: ComputeOptions
-) -> Callable[[nn.Module], dict[str, Any] | None] | None:
+@dataclass(frozen=True)
+class BeforeAndAfter:
+    """How well a network does on validation samples before and after a mask.
+
+    Attributes:
+        before: Measures the network to be pruned; returns None where nothing is measured.
+        after: Measures it once it is pruned. Not with new statistics of batch normalization, which say nothing yet.
+    """
+
+    before: Measure
+    after: Measure
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig) -> BeforeAndAfter:
+        """What measures the network of a checkpoint, if ``measure`` asks for it and the data are at hand."""
+        measure = validation_measure(checkpoint, source, config) if config.measure else None
+        return cls(measure or _not_measured, _not_measured if measure is None or config.reset_batchnorm else measure)
+
+
+def measured_then(output: CheckpointOutput, checkpoint: Checkpoint, source: Path) -> dict[str, Any]:
+    """``validation`` and ``validation_before`` of a mask that is made already.
+
+    They are in its result file. They are measured again if a crash came between the checkpoint and that file.
+    """
+    config, names = output.config, ("validation", "validation_before")
+    path = result_path(RunPaths(config.run), output.stage, output.path, output.default)
+    written = read_result(path).get("metrics")
+    if written is not None or not config.measure:
+        return {name: (written or {}).get(name) for name in names}
+    found = BeforeAndAfter.of(checkpoint, source, config)
+    pairs = ((found.after, load_checkpoint(output.path)), (found.before, checkpoint))
+    cpu = torch.device("cpu")
+    values = [
+        measure(load_network(network, source, cpu, trust_code=config.trust_code)[0]) for measure, network in pairs
+    ]
+    return dict(zip(names, values, strict=True))
+
+
+def _not_measured(model: nn.Module) -> None:
+    del model
+
+
+def validation_measure(checkpoint: Checkpoint, source: Path, config: ComputeOptions) -> Measure | None:
     """A function that measures a network, which is on the CPU and stays there, on at most :data:`MAX_SAMPLES` samples.
 
     Args:
