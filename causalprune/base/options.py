@@ -187,6 +187,7 @@ def at_least(minimum: int) -> Check:
 
 fraction = _number(lambda v: 0 <= v < 1, "a number in [0, 1)")
 open_fraction = _number(lambda v: 0 < v < 1, "a number in (0, 1)")
+share = _number(lambda v: 0 <= v <= 1, "a number in [0, 1]")
 unit_interval = _number(lambda v: 0 < v <= 1, "a number in (0, 1]")
 
 

@@ -7,17 +7,18 @@ from dataclasses import replace
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._network import set_up
+from causalprune.commands._network import load_network, set_up
 from causalprune.commands._output import check_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.config.posttrain import PosttrainConfig
+from causalprune.training.distillation import Distillation
 
 
 def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingResult:
     """Continue to train the network of a checkpoint, with every pruned weight at exactly 0.0; write the best epoch.
 
     Args:
-        config: Which checkpoint and how.
+        config: Which checkpoint and how; the dense network is read only if something is distilled from it.
         reporter: Shows progress; silent when left out.
 
     Returns:
@@ -29,12 +30,18 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingR
     run = RunPaths(config.run)
     source = config.checkpoint or run.pruned
     output = CheckpointOutput(stage="posttrain", config=config, default=run.final)
-    check_distinct(output.path, source)
+    original = config.dense or run.dense
+    check_distinct(output.path, source, *([original] if config.distill else []))
     start = output.load_checkpoint(source, made_by="apply-mask")
+    whole = output.load_dense(original, start, source) if config.distill else None
     with output.exclusive():
         done = output.finished()
         if done is not None:
             return output.publish(training_result(output, done, reporter, already_done=True))
         device, data, model, mask = set_up(start, source, config)
+        distillation = None
+        if whole is not None:
+            dense, _ = load_network(whole, original, device, trust_code=config.trust_code)
+            distillation = Distillation(dense, config.distill)
         info = replace(start.info, position={}, metrics={})
-        return train_checkpoint(output, model, data, mask, info, device, reporter)
+        return train_checkpoint(output, model, data, mask, info, device, reporter, distillation)

@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from causalprune.base.options import option, writable
+from causalprune.base.options import option, share, writable
 from causalprune.config.shared import ComputeOptions
-from causalprune.training.options import TrainingOptions
+from causalprune.training.options import FineTuningOptions
+
+DISTILL_HELP = "Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all."
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosttrainConfig(TrainingOptions, ComputeOptions):
+class PosttrainConfig(FineTuningOptions, ComputeOptions):
     """Train the pruned network with its mask held.
 
     Example: causalprune posttrain --epochs 30
     """
 
+    distill: float = option(0.0, DISTILL_HELP, check=share)
+    dense: Path | None = option(
+        None,
+        "Checkpoint of the network before pruning, for --distill [run/pretrained.safetensors].",
+        affects_result=False,
+    )
     checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False)
     output: Path | None = option(
         None, "Checkpoint to write [run/final.safetensors].", affects_result=False, check=writable
     )
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Without ``distill`` where nothing is distilled, as in results of before it existed."""
+        values = super().written_out(stored)
+        return values if values["distill"] else {n: v for n, v in values.items() if n != "distill"}

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, fraction, one_of, option
+from causalprune.base.options import Options, at_least, fraction, one_of, option, share
 from causalprune.base.units import check_interval
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
-from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.posttrain import DISTILL_HELP, PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
@@ -122,6 +122,7 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     train_epochs: int = option(2, "Epochs of training before each recording.", check=at_least(0))
     record_epochs: int = option(5, "Epochs of each recording.", check=at_least(1))
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
+    distill: float = option(0.0, f"In the training after the last mask: {DISTILL_HELP}", check=share)
     batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1))
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
