@@ -79,6 +79,5 @@ class TrainingOptions(Options):
 class FineTuningOptions(TrainingOptions):
     """How posttrain optimizes: a network that has lost weights starts with large gradients, and dies of large steps."""
 
-    lr: float = option(0.02, "Peak learning rate.", check=rate)
     warmup: float = option(0.1, _WARMUP, check=fraction)
     clip_norm: float = option(1.0, _CLIP, check=not_negative)

@@ -350,9 +350,7 @@ def test_warmup_clipping_and_distillation_do_what_a_loop_written_with_torch_does
     assert found == by_hand(data, STEADY, mask=mask, teacher=dense(), weight=0.3)
     assert bits(teacher.state_dict()) == before
     assert all(p.grad is None for p in teacher.parameters())
-    found = last_weights(
-        data, {"warmup": 1 / 3, "clip_norm": 0.3}, mask=mask, distillation=Distillation(teacher, 0.3)
-    )
+    found = last_weights(data, {"warmup": 1 / 3, "clip_norm": 0.3}, mask=mask, distillation=Distillation(teacher, 0.3))
     assert found == by_hand(data, RISING, mask=mask, clip=0.3, teacher=dense(), weight=0.3)
 
 
