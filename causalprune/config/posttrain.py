@@ -14,6 +14,11 @@ from causalprune.training.options import FineTuningOptions
 DISTILL_HELP = "Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all."
 
 
+def without_unused(values: dict[str, Any]) -> dict[str, Any]:
+    """Options written out, without ``distill`` where nothing is distilled, as in results of before it existed."""
+    return values if values["distill"] else {name: value for name, value in values.items() if name != "distill"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class PosttrainConfig(FineTuningOptions, ComputeOptions):
     """Train the pruned network with its mask held.
@@ -34,6 +39,5 @@ class PosttrainConfig(FineTuningOptions, ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Without ``distill`` where nothing is distilled, as in results of before it existed."""
-        values = super().written_out(stored)
-        return values if values["distill"] else {n: v for n, v in values.items() if n != "distill"}
+        """See :func:`without_unused`."""
+        return without_unused(super().written_out(stored))

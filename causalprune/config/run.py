@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from causalprune.base.units import check_interval
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
-from causalprune.config.posttrain import DISTILL_HELP, PosttrainConfig
+from causalprune.config.posttrain import DISTILL_HELP, PosttrainConfig, without_unused
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
@@ -134,3 +135,8 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         parse=Setting.parse,
         repeated=True,
     )
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """See :func:`causalprune.config.posttrain.without_unused`."""
+        return without_unused(super().written_out(stored))

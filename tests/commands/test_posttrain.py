@@ -150,6 +150,8 @@ def test_what_is_off_is_left_out_of_the_identity(tmp_path):
     off = {"warmup": 0, "clip_norm": 0, "distill": 0}
     assert not off.keys() & PretrainConfig().identity_fields().keys()
     assert not off.keys() & PosttrainConfig(**off).identity_fields().keys()
+    assert "distill" not in RunConfig().identity_fields()
+    assert RunConfig(distill=0.5).identity_fields()["distill"] == 0.5
     fields = PosttrainConfig().identity_fields()
     assert (fields["warmup"], fields["clip_norm"]) == (0.1, 1.0)
     # What version 0.1 made is what these options say now.
