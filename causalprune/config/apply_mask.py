@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, flag_of, fraction, one_of, option, positive, writable
+from causalprune.base.options import at_least, flag_of, fraction, not_negative, one_of, option, positive, writable
 from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
 from causalprune.config.shared import ComputeOptions, store_option
@@ -21,7 +21,7 @@ from causalprune.pruning.names import (
     check_mask_granularity,
 )
 
-_LATER = (("prune_frozen", False), ("samples", 1000))
+_LATER = (("prune_frozen", False), ("samples", 1000), ("exponent", 1.0))
 """Options that earlier versions lacked, and what these did."""
 
 _ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
@@ -51,8 +51,13 @@ class ApplyMaskConfig(ComputeOptions):
         check=check_criterion,
     )
     ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
+    exponent: float = option(
+        1.0, "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude.", check=not_negative
+    )
     samples: int = option(
-        1000, "Training samples on which surgeon measures the layers; their labels aren't used.", check=at_least(1)
+        1000,
+        "Training samples on which surgeon, rank-sum and wanda measure the layers; their labels aren't used.",
+        check=at_least(1),
     )
     scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)

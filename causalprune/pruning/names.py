@@ -18,7 +18,10 @@ CRITERIA = Registry(
         "fisher": "causalprune.pruning.criteria:FISHER",
         "obd": "causalprune.pruning.criteria:OBD",
         "chita": "causalprune.pruning.chita:CHITA",
-        "surgeon": "causalprune.pruning.surgeon:SURGEON",
+        "surgeon": "causalprune.pruning.layer_criteria:SURGEON",
+        "rank-sum": "causalprune.pruning.layer_criteria:RANK_SUM",
+        "wanda": "causalprune.pruning.layer_criteria:WANDA",
+        "lamp": "causalprune.pruning.lamp:LAMP",
     },
 )
 """The built-in criteria, each a :class:`causalprune.pruning.criterion.Criterion`."""

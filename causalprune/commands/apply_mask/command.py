@@ -101,6 +101,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     criterion = load_criterion("gamma" if config.zero else config.criterion)
     if criterion.reweights:
         config.check_no_rewind(criterion.name)
+    criterion.require_exponent(config.exponent)
     run = RunPaths(config.run)
     source = config.checkpoint or run.recorded
     output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
@@ -165,13 +166,14 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         inputs = read_inputs(
             criterion,
             mask.index.flatten(checkpoint.weights).numpy(),
-            mask.index,
+            mask,
             reader,
             fit,
             max_bytes=parse_bytes(config.memory),
             layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
             project=lambda primary: choose(Scores(primary)).mask.numpy(),
             ridge=config.ridge,
+            exponent=config.exponent,
             seed=config.seed,
         )
         scores = criterion.score(inputs)
