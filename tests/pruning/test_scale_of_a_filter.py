@@ -41,7 +41,9 @@ def networks(samples):
         *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
     )
     model(samples[0])
-    model[1].eps = model[4].eps = 0.0
+    for norm in (model[1], model[4]):
+        norm.eps = 0.0
+        nn.init.uniform_(norm.weight, -1, 1)
     other = copy.deepcopy(model.eval())
     with torch.no_grad():
         for conv, norm in ((other[0], other[1]), (other[3], other[4])):
@@ -122,3 +124,19 @@ def test_the_tempered_ones_depend_on_it_below_an_exponent_of_1(measured, name, e
         inputs = replace(inputs, gamma=-inputs.mean_squared_gradient, exponent=exponent)
         masks.append(kept(load_criterion(name).score(inputs), inputs.mask))
     assert (masks[0] != masks[1]).any() == depends
+
+
+@pytest.mark.parametrize("name", ["magnitude", "lamp", "wanda", "rank-sum"])
+def test_with_batchnorm_folded_into_the_filter_the_scale_is_gone(networks, measured, name):
+    """With f = |BatchNorm's weight|/σ, w·f is what the filter does, and a gradient by what it puts out is δ/f."""
+    masks = []
+    for model, inputs in zip(networks, measured, strict=True):
+        theta, layers = inputs.theta.copy(), dict(inputs.layers)
+        for weight, norm in (("0.weight", model[1]), ("3.weight", model[4])):
+            factor = (norm.weight.abs() / norm.running_var.sqrt()).detach()
+            entry = inputs.mask.index[weight]
+            theta[entry.offset : entry.stop] *= factor.repeat_interleave(entry.size // len(factor)).numpy()
+            layers[weight] = replace(layers[weight], gradients=layers[weight].gradients / factor**2)
+        folded = replace(inputs, theta=theta, layers=layers)
+        masks.append(kept(load_criterion(name).score(folded), inputs.mask))
+    assert np.array_equal(*masks)
