@@ -56,9 +56,13 @@ def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
     now, before = (shown(value, "share") for value in (result.sparsity, result.sparsity_before))
     lines = {"sparsity": f"{now} of prunable weights (before: {before})"}
+    if result.frozen or result.kept_dense:
+        others = "other" if result.kept_dense else "trained"
+        of_others = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} {others} weights"
+        lines["sparsity"] = f"{of_others}, {lines['sparsity']}"
+    if result.kept_dense:
+        lines["kept dense"] = f"{listed(result.kept_dense)} (by --keep)"
     if result.frozen:
-        of_trained = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} trained weights"
-        lines["sparsity"] = f"{of_trained}, {lines['sparsity']}"
         lines["left alone"] = f"{listed(result.frozen)} (frozen or never trained)"
     if result.inseparable:
         lines["kept whole"] = f"{listed(result.inseparable)} (their channels can't be removed one by one)"

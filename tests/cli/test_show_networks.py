@@ -151,6 +151,7 @@ def mask_result(**changes):
         "sparsity_before": 0.0,
         "layers": [],
         "frozen": [],
+        "kept_dense": [],
         "inseparable": [],
         "candidates": 200,
         "sparsity_candidates": 0.5,

@@ -27,6 +27,7 @@ from causalprune.commands.apply_mask.candidates import (
     samples_to_try,
     unmoved,
 )
+from causalprune.commands.apply_mask.layers import NamedLayers
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
 from causalprune.commands.provenance.lineage import require_own_weights
@@ -42,7 +43,7 @@ from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
 from causalprune.trajectory import Fit, RecordingReader, Store
 
-_NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "inseparable": [], "unmoved": None, "lasso": None}
+_NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "kept_dense": [], "inseparable": [], "unmoved": None, "lasso": None}
 
 OFF_TARGET = 0.01
 """How far the sparsity of whole groups may be from the target without a warning."""
@@ -60,9 +61,10 @@ class ApplyMaskResult(StageResult):
         validation: Metrics of the pruned network on validation samples, see
             :func:`causalprune.commands.apply_mask.measuring.validation_measure`; None if they weren't measured.
         validation_before: The same of the network before.
-        candidates: Number of prunable weights that aren't frozen, those pruned before included.
+        candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
         frozen: Tensors that weren't trained and are left alone.
+        kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
@@ -76,6 +78,7 @@ class ApplyMaskResult(StageResult):
     candidates: int
     sparsity_candidates: float
     frozen: list[str]
+    kept_dense: list[str]
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
@@ -147,6 +150,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
         frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        named = NamedLayers.of(config, mask.index, frozen)
+        left_alone = sorted({*frozen, *named.keep})
         samples = samples_to_try(checkpoint, source, config)
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
         inseparable = [mask.index.entries[number].name for family in stuck for number in family]
@@ -154,17 +159,19 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "mask": mask,
             "granularity": config.granularity,
             "producers": producers,
-            "frozen": frozen,
+            "frozen": left_alone,
         }
+        theta = mask.index.flatten(checkpoint.weights).numpy()
         # None for --zero, whose target is γ.
         target: float | None = None
         choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
         if config.sparsity is not None:
             target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-            choose = partial(select, sparsity=target, scope=config.scope, **groups)
+            own = named.on_the_way(target / config.sparsity if config.sparsity else 1)
+            choose = partial(select, sparsity=target, scope=config.scope, layer_sparsity=own, theta=theta, **groups)
         inputs = read_inputs(
             criterion,
-            mask.index.flatten(checkpoint.weights).numpy(),
+            theta,
             mask.index,
             reader,
             fit,
@@ -193,8 +200,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "candidates": selection.candidates,
             "sparsity_candidates": selection.sparsity,
             "frozen": frozen,
+            "kept_dense": named.keep,
             "inseparable": inseparable,
-            "unmoved": unmoved(inputs, fit, mask, frozen),
+            "unmoved": unmoved(inputs, fit, mask, left_alone),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
         info = replace(checkpoint.info, position={}, metrics=metrics)
@@ -214,7 +222,7 @@ def _warn(
 ) -> None:
     """Say what is left alone, and warn where the mask differs from what was asked for."""
     if frozen:
-        count = selection.mask.index.total - selection.candidates
+        count = sum(selection.mask.index[name].size for name in frozen)
         warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
     if inseparable:
         warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
