@@ -129,9 +129,10 @@ def uniform(layers: Layers) -> list[Span]:
             least[number] = layers.size[number]
         elif last in family:
             least[number] = math.ceil(LAST_LAYER_KEEPS * int(layers.size[number]))
-    size, least = int(layers.size.sum()), np.minimum(least, layers.kept)
-    if size - layers.target < least.sum():
-        most = math.floor((1 - int(least.sum()) / size) * 1e4) / 1e4
+    size = int(layers.size.sum())
+    lowest_sum = int(np.minimum(np.maximum(least, 1), layers.kept).sum())
+    if least.any() and size - layers.target < lowest_sum:
+        most = math.floor((1 - lowest_sum / size) * 1e4) / 1e4
         raise UsageError(
             "`scope=uniform`",
             expected=f"at most {percent(most)}% to prune of the layers that share it, because the first convolution "
@@ -224,12 +225,16 @@ def share_out(
     entries = index.entries
     families = [[n] for n in free] if producers is None else [list(family) for family in producers]
     own = _own_sparsities(index, free, families, layer_sparsity or {})
-    asked = [round(s * sum(entries[n].size for n in families[at])) for at, s in own.items()]
+    asked = [s * sum(entries[n].size for n in families[at]) for at, s in own.items()]
     rest = [family for at, family in enumerate(families) if at not in own]
-    spans = [(families[at], count) for at, count in zip(own, asked, strict=True)]
-    size, whole = (sum(entries[n].size for f in group for n in f) for group in (rest, families))
+    spans = [(families[at], round(count)) for at, count in zip(own, asked, strict=True)]
+    size = sum(entries[n].size for family in rest for n in family)
+    # With the same fraction of each layer, none makes up for others that can't be pruned, or are pruned already.
+    alone = scope == "layer"
+    counted = [n for family in families for n in family] if alone else free
+    whole = sum(entries[n].size for n in counted)
     if own:
-        _require_met(sparsity, asked, size, whole)
+        _require_met(sparsity * whole, sum(asked), size, whole)
     target = round(sparsity * sum(entries[n].size for n in free))
     if rest:
         pruned = {n: int(np.count_nonzero(~keep[entries[n].offset : entries[n].stop])) for n in free}
@@ -237,11 +242,8 @@ def share_out(
         elsewhere = sum(max(count, sum(pruned[n] for n in family)) for family, count in spans)
         elsewhere += sum(pruned[n] for n in set(free).difference(*families))
         share = min(max((sparsity * whole - sum(asked)) / size, 0), 1) if own else sparsity
-        layers = Layers(index, rest, keep, share, min(max(target - elsewhere, 0), size), theta)
-        spans += MASK_SCOPES.load(scope)(layers)
-    # With the same fraction of each layer, none makes up for another.
-    alone = scope == "layer" or (own and not rest)
-    return sorted(spans), sum(count for _, count in spans) if alone else target
+        spans += MASK_SCOPES.load(scope)(Layers(index, rest, keep, share, min(max(target - elsewhere, 0), size), theta))
+    return sorted(spans), sum(count for _, count in spans) if alone or (own and not rest) else target
 
 
 def _own_sparsities(
@@ -267,13 +269,14 @@ def _own_sparsities(
     return own
 
 
-def _require_met(sparsity: float, asked: Sequence[int], size: int, whole: int) -> None:
-    """Check that ``size`` further weights can make up for what single layers lose, but for the rounding of each."""
-    low, slack = sum(asked), (len(asked) + 1) / 2
-    if not low - slack <= sparsity * whole <= low + size + slack:
-        reach = f" to {(low + size) / whole:.4g}, which the other layers can make up for" if size else ", as all say"
+def _require_met(wanted: float, asked: float, size: int, whole: int) -> None:
+    """Check that ``size`` further weights can make up for the ``asked`` ones of single layers, but for rounding."""
+    if not -1 <= wanted - asked <= size + 1:
+        reach = f" to {(asked + size) / whole:.4g}, which the other layers can make up for"
         raise UsageError(
-            "`layer_sparsity`", expected=f"a `sparsity` of {low / whole:.4g}{reach}", found=f"{sparsity:.4g}"
+            "`layer_sparsity`",
+            expected=f"a `sparsity` of {asked / whole:.4g}{reach if size else ', because each has its own'}",
+            found=f"{wanted / whole:.4g}",
         )
 
 
