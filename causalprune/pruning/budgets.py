@@ -234,14 +234,15 @@ def share_out(
     counted = [n for family in families for n in family] if alone else free
     whole = sum(entries[n].size for n in counted)
     if own:
-        _require_met(sparsity * whole, sum(asked), size, whole)
+        _require_met(sparsity * whole, asked, size, whole)
     target = round(sparsity * sum(entries[n].size for n in free))
     if rest:
         pruned = {n: int(np.count_nonzero(~keep[entries[n].offset : entries[n].stop])) for n in free}
         # Of the others, each as far as it is pruned or will be.
         elsewhere = sum(max(count, sum(pruned[n] for n in family)) for family, count in spans)
         elsewhere += sum(pruned[n] for n in set(free).difference(*families))
-        share = min(max((sparsity * whole - sum(asked)) / size, 0), 1) if own else sparsity
+        left = sparsity * whole - sum(count for _, count in spans)
+        share = min(max(left / size, 0), 1) if own else sparsity
         spans += MASK_SCOPES.load(scope)(Layers(index, rest, keep, share, min(max(target - elsewhere, 0), size), theta))
     return sorted(spans), sum(count for _, count in spans) if alone or (own and not rest) else target
 
@@ -269,13 +270,14 @@ def _own_sparsities(
     return own
 
 
-def _require_met(wanted: float, asked: float, size: int, whole: int) -> None:
-    """Check that ``size`` further weights can make up for the ``asked`` ones of single layers, but for rounding."""
-    if not -1 <= wanted - asked <= size + 1:
-        reach = f" to {(asked + size) / whole:.4g}, which the other layers can make up for"
+def _require_met(wanted: float, asked: Sequence[float], size: int, whole: int) -> None:
+    """Check that ``size`` further weights can make up for what each of some layers is asked for, but for rounding."""
+    low, slack = sum(asked), 1 + len(asked) / 2
+    if not -slack <= wanted - low <= size + slack:
+        reach = f" to {(low + size) / whole:.4g}, which the other layers can make up for"
         raise UsageError(
             "`layer_sparsity`",
-            expected=f"a `sparsity` of {asked / whole:.4g}{reach if size else ', because each has its own'}",
+            expected=f"a `sparsity` of {low / whole:.4g}{reach if size else ', because each has its own'}",
             found=f"{wanted / whole:.4g}",
         )
 

@@ -1,4 +1,4 @@
-"""Budgets: against formulas of the papers written down literally, a brute-force ranking, and what is promised of all."""
+"""Budgets: against the formulas of the papers written down literally, a ranking by brute force, and the promises."""
 
 import itertools
 
@@ -27,7 +27,7 @@ def index_of(*shapes: tuple[int, ...]) -> ParameterIndex:
     return ParameterIndex(tuple(entries))
 
 
-LENET = index_of((20, 1, 5, 5), (50, 20, 5, 5), (500, 800), (10, 500))
+LENET = index_of((20, 1, 5, 5), (20, 20, 5, 5), (100, 320), (10, 100))
 
 
 def weights(index: ParameterIndex, seed: int = 0) -> np.ndarray:
@@ -90,10 +90,10 @@ def test_uniform_leaves_the_first_convolution_and_a_fifth_of_the_last_layer(spar
     assert selection.mask.num_pruned == round(sparsity * LENET.total)
     left = LENET.total - selection.target - 500
     if sparsity == 0.5:
-        assert last / 5000 == pytest.approx(left / 430_000, abs=1e-3)
+        assert last / 1000 == pytest.approx(left / 43_000, abs=1e-3)
     else:
-        assert last == 1000
-    assert second / 25_000 == pytest.approx(third / 400_000, abs=1e-4)
+        assert last == 200
+    assert second / 10_000 == pytest.approx(third / 32_000, abs=1e-4)
 
 
 def test_uniform_without_a_convolution_or_without_a_last_linear_layer() -> None:
@@ -144,11 +144,11 @@ def test_lamp_without_weights() -> None:
 
 
 @st.composite
-def networks(draw: st.DrawFn):
+def networks(draw: st.DrawFn, least: int = 1):
     shape = st.tuples(st.integers(1, 9), st.integers(1, 9)) | st.tuples(
         st.integers(1, 4), st.integers(1, 4), st.just(3)
     )
-    index = index_of(*draw(st.lists(shape, min_size=1, max_size=5)))
+    index = index_of(*draw(st.lists(shape, min_size=least, max_size=5)))
     keep = np.random.default_rng(draw(st.integers(0, 99))).random(index.total) >= draw(st.sampled_from([0, 0.3, 0.8]))
     assume(keep.any())
     return index, Mask.from_numpy(index, keep)
@@ -160,9 +160,10 @@ def test_the_target_is_met_exactly_nothing_returns_and_no_layer_is_emptied(netwo
     index, mask = network
     try:
         selection = prune(index, mask, seed=seed, sparsity=sparsity, scope=scope)
-    except UsageError as error:
-        assert scope == "uniform" and "first convolution" in str(error)
-        return
+    except UsageError:
+        if scope == "uniform":
+            return
+        raise
     before, after = mask.numpy(), selection.mask.numpy()
     assert not (after & ~before).any()
     alive = sum(bool(before[e.offset : e.stop].any()) for e in index)
@@ -173,28 +174,34 @@ def test_the_target_is_met_exactly_nothing_returns_and_no_layer_is_emptied(netwo
 
 
 @settings(deadline=None, max_examples=100)
-@given(networks(), st.sampled_from([*MASK_SCOPES]), st.floats(0, 0.9), st.sets(st.integers(0, 4)), st.data())
-def test_a_layer_has_the_sparsity_that_it_was_given_and_the_total_holds(
-    network, scope, sparsity, numbers, data
-) -> None:
+@given(
+    networks(least=2),
+    st.sampled_from(list(MASK_SCOPES)),
+    st.lists(st.sampled_from([None, 0.0, 0.25, 0.5, 0.9]), min_size=5, max_size=5),
+    st.floats(0, 1),
+)
+def test_a_layer_has_the_sparsity_that_it_was_given_and_the_total_holds(network, scope, values, share) -> None:
+    """The total is drawn from what the others can make up for."""
     index, _ = network
-    names = [index.entries[n].name for n in numbers if n < len(index)]
-    assume(names and len(names) < len(index))
-    own = {name: data.draw(st.sampled_from([0.0, 0.25, 0.5, 0.9]), label=name) for name in names}
+    own = {e.name: value for e, value in zip(index, values, strict=False) if value is not None}
+    others = [e for e in index if e.name not in own]
+    assume(own and others)
     asked = {name: round(value * index[name].size) for name, value in own.items()}
-    size = sum(e.size for e in index if e.name not in own)
-    reachable = 0 <= round(sparsity * index.total) - sum(asked.values()) <= size - (len(index) - len(own))
+    assume(all(asked[name] < index[name].size for name in own))
+    pruned = sum(asked.values()) + round(share * sum(e.size - 1 for e in others))
     try:
-        selection = prune(index, sparsity=sparsity, scope=scope, layer_sparsity=own)
-    except UsageError as error:
-        assert not reachable or "first convolution" in str(error)
-        return
-    assume(reachable)
-    for layer in selection.mask.per_layer():
-        if layer.name in own:
-            assert layer.total - layer.kept == min(asked[layer.name], layer.total - 1)
-    if scope != "layer" and all(asked[name] < index[name].size for name in own):
-        assert selection.mask.num_pruned == round(sparsity * index.total)
+        selection = prune(index, sparsity=pruned / index.total, scope=scope, layer_sparsity=own)
+    except UsageError:
+        if scope == "uniform":
+            return
+        raise
+    found = {layer.name: layer.total - layer.kept for layer in selection.mask.per_layer()}
+    assert {name: found[name] for name in own} == asked
+    if scope != "layer":
+        assert selection.mask.num_pruned == selection.target == pruned
+    else:
+        density = (pruned - sum(asked.values())) / sum(e.size for e in others)
+        assert all(abs(found[e.name] - min(density * e.size, e.size - 1)) <= 0.5 + 1e-9 for e in others)
 
 
 @pytest.mark.parametrize("scope", MASK_SCOPES)
@@ -202,8 +209,8 @@ def test_a_layer_has_the_sparsity_that_it_was_given_and_the_total_holds(
 def test_masks_of_a_schedule_are_nested_and_meet_each_target(scope: str, schedule: str) -> None:
     mask, layers = Mask.all(LENET), []
     for number in range(1, 5):
-        sparsity = target_sparsity(schedule, number, 4, 0.95)
-        own = {"layer1.weight": 0.5 * (sparsity / 0.95)}
+        sparsity = target_sparsity(schedule, number, 4, 0.85)
+        own = {"layer1.weight": 0.5 * (sparsity / 0.85)}
         selection = prune(LENET, mask, seed=number, sparsity=sparsity, scope=scope, layer_sparsity=own)
         assert not (selection.mask.numpy() & ~mask.numpy()).any()
         assert selection.mask.num_pruned == pytest.approx(
@@ -212,7 +219,7 @@ def test_masks_of_a_schedule_are_nested_and_meet_each_target(scope: str, schedul
         mask = selection.mask
         layers.append(mask.per_layer()[1].kept)
     assert layers == sorted(layers, reverse=True)
-    assert layers[-1] == 12_500
+    assert layers[-1] == 5_000
 
 
 @pytest.mark.parametrize("scope", SHARED)
@@ -221,7 +228,9 @@ def test_a_layer_that_is_sparser_stays_and_the_others_keep_more(scope: str) -> N
     keep[LENET.entries[2].offset : LENET.entries[2].stop - 40] = False
     dense = prune(LENET, sparsity=0.95, scope=scope)
     selection = prune(LENET, Mask.from_numpy(LENET, keep), sparsity=0.95, scope=scope)
-    assert kept(selection)[2] == 40 < kept(dense)[2]
+    # LAMP ranks what is left of it once more.
+    assert 0 < kept(selection)[2] <= 40 < kept(dense)[2]
+    assert scope == "lamp" or kept(selection)[2] == 40
     assert selection.mask.num_pruned == round(0.95 * LENET.total)
     assert all(now >= then for now, then in zip(kept(selection)[1::2], kept(dense)[1::2], strict=True))
 
