@@ -73,7 +73,7 @@ class Layers:
         """Each layer by itself, with the number of weights that it is to keep."""
         return [(list(f), int(n)) for f, n in zip(self.families, self.size - kept, strict=True)]
 
-    def proportional(self, weight: Counts, least: Counts | None = None) -> list[Span]:
+    def proportional(self, weight: npt.NDArray[np.integer | np.floating], least: Counts | None = None) -> list[Span]:
         """Keep min(max(ε·weight, least), what is kept so far) of each layer, with the ε that meets the target.
 
         Whole numbers by largest remainders, among equal ones the first layers. If the layers keep fewer weights than

@@ -175,6 +175,12 @@ def test_a_mask_names_what_it_left_alone():
         "kept whole c.weight (their channels can't be removed one by one)",
         "never moved 20 weights (10.00%): gradient 0, or steps lost in rounding",
     ]
+    lines = printed_mask(kept_dense=["a.weight"], frozen=["b.weight"])
+    assert lines[:3] == [
+        "sparsity 50.00% of 200 other weights, 10.00% of prunable weights (before: 0.00%)",
+        "kept dense a.weight (by --keep)",
+        "left alone b.weight (frozen or never trained)",
+    ]
     assert printed_mask()[0] == "sparsity 10.00% of prunable weights (before: 0.00%)"
 
 
