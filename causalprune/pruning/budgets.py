@@ -264,8 +264,8 @@ def _own_sparsities(
         (value,) = values
         if value is not None:
             own[at] = value
-    whole = {names[n] for n in set(free).difference(*families)}
-    for name in (name for name in whole if given.get(name)):
+    whole = sorted(set(free).difference(*families))
+    for name in (names[n] for n in whole if given.get(names[n])):
         raise UsageError("`layer_sparsity`", expected="layers with groups that can be pruned", found=name)
     return own
 

@@ -214,7 +214,7 @@ def _candidates(
             "mask",
             expected="weights to prune that aren't frozen",
             found="none" if free else "every prunable weight frozen",
-            remedy="train them first, or pass `prune_frozen`",
+            remedy="train them first, pass `prune_frozen`, or name fewer layers to `keep`",
         )
     return free, chosen
 

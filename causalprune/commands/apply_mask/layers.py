@@ -91,6 +91,10 @@ def require_budgets(
     if config.sparsity is None or (producers is None and config.granularity not in ("parameter", "layer")):
         return
     free = [number for number, entry in enumerate(index) if entry.name not in named.keep]
+    if producers is not None:
+        producers = [family for family in producers if all(number in free for number in family)]
+        if not producers:
+            raise UsageError("`keep`", expected="a layer to prune beside those it keeps", found="none")
     share_out(
         index,
         np.ones(index.total, dtype=bool),
@@ -98,7 +102,7 @@ def require_budgets(
         scope=config.scope,
         granularity=config.granularity,
         free=free,
-        producers=None if producers is None else [f for f in producers if all(n in free for n in f)],
+        producers=producers,
         layer_sparsity=named.sparsity,
         theta=np.ones(index.total, dtype=np.float32),
     )

@@ -94,6 +94,13 @@ def test_what_cant_be_met_is_one_line_and_nothing_is_written(dense, tmp_path, ca
         assert not (tmp_path / "new").exists()
 
 
+def test_a_run_that_keeps_all_layers_with_groups_is_refused_before_it_trains(tmp_path, capsys):
+    options = ["--granularity", "neuron", "--keep", "layers.[01]", "--run", tmp_path / "run", "--quiet"]
+    assert call("run", *TABLE, *options) == 2
+    assert "--keep: expected a layer to prune beside those it keeps, found none" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_with_zero_layers_can_be_kept_but_have_no_budgets():
     config = ApplyMaskConfig(zero=True, keep=("conv1",))
     assert config.keep == ("conv1",)
