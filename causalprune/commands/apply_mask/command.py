@@ -29,7 +29,7 @@ from causalprune.commands.apply_mask.candidates import (
 )
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
-from causalprune.commands.provenance.lineage import require_own_weights
+from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
@@ -40,6 +40,7 @@ from causalprune.pruning.removable import prunable_producers
 from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
+from causalprune.training.batch_statistics import averaging_batchnorm
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 _NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "inseparable": [], "unmoved": None, "lasso": None}
@@ -67,6 +68,7 @@ class ApplyMaskResult(StageResult):
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
+        stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
     """
 
     sparsity: float
@@ -79,6 +81,7 @@ class ApplyMaskResult(StageResult):
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    stale_statistics: bool = False
     validation: dict[str, Any] | None = None
     validation_before: dict[str, Any] | None = None
 
@@ -187,6 +190,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             selection.mask.apply_(model)
         if config.reset_batchnorm:
             reset_batchnorm(model)
+        origin = checkpoint if earlier is None else earlier
+        changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest
+        stale = {"stale_statistics": changed or has_stale_statistics(origin.info)} if averaging_batchnorm(model) else {}
         metrics = {
             "sparsity_before": mask.sparsity,
             "rescued": list(selection.guarded),
@@ -196,6 +202,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "inseparable": inseparable,
             "unmoved": unmoved(inputs, fit, mask, frozen),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
+            **stale,
         }
         info = replace(checkpoint.info, position={}, metrics=metrics)
         measured = {"validation": measure.after(model), "validation_before": before}
