@@ -136,7 +136,12 @@ def train(
         augment=data.spec.augment,
         num_workers=num_workers,
         group=group,
-        smallest=least_batch(model, training=True),
+        smallest=least_batch(
+            model,
+            training=True,
+            size=min(options.batch_size, len(data.train)) // group.count,
+            shape=data.input_shape,
+        ),
     )
     optimizer = build_optimizer(model, options)
     total = options.epochs * batches.steps_per_epoch
