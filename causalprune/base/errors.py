@@ -3,7 +3,8 @@
 An error names its subject, what was expected, what was found, and what to do, on one line. A parameter that is an
 option of the command line is in backticks, with its value if it has one: `` `lr` ``, `` `momentum=0, stride=1` ``; the
 command line prints its flag instead. Of other exceptions, :func:`translate` explains those that speak of the machine or
-of an option; any other that escapes is an internal error (exit code 1).
+of an option, and :mod:`causalprune.base.foreign_errors` those of the user's own code; any other that escapes is an
+internal error (exit code 1).
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ExitCode(IntEnum):
     DONE = 0  # or nothing left to do
     INTERNAL = 1  # a defect in causalprune
     USAGE = 2  # an option, a value, or a variable of the environment
-    DATA = 3  # bad data: missing, empty, not finite, too few rows
+    DATA = 3  # bad data: missing, empty, not finite, too few rows; a network or other code of the user that raises
     CORRUPT = 4  # a file that is damaged or not trusted
     MISMATCH = 5  # another model, mask, recording or configuration
     STORAGE = 6  # input and output, or memory: no space, no permission

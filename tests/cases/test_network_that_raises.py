@@ -41,17 +41,11 @@ COMMANDS = {
 
 
 @pytest.fixture
-def made(folder, causalprune):
-    """Everything up to a mask, made while the network is well."""
+def trained(folder, causalprune):
+    """Trained while it was well."""
     (folder / "moody.py").write_text(NETWORK)
     when(folder, "never")
-    for command in (
-        ["pretrain", *COMMANDS["pretrain"]],
-        ["record", "--steps", 12, "--trust-code"],
-        ["fit-gamma"],
-        ["apply-mask", "--sparsity", 0.5, "--granularity", "neuron", "--trust-code"],
-    ):
-        assert causalprune(*command, "-q").code == 0
+    assert causalprune("pretrain", *COMMANDS["pretrain"], "-q").code == 0
     return folder
 
 
@@ -59,7 +53,13 @@ def when(folder, mood):
     (folder / "when").write_text(mood)
 
 
-def test_every_command_says_so_in_one_line(made, causalprune):
+def test_every_command_says_so_in_one_line(trained, causalprune):
+    for made in (
+        ["record", "--steps", 12, "--trust-code"],
+        ["fit-gamma"],
+        ["apply-mask", "--sparsity", 0.5, "--granularity", "neuron", "--trust-code"],
+    ):
+        assert causalprune(*made, "-q").code == 0
     for command, options in COMMANDS.items():
         for mood, says in {
             "training": "network Moody: expected outputs for inputs of shape (",
@@ -69,22 +69,25 @@ def test_every_command_says_so_in_one_line(made, causalprune):
             trains = command in ("pretrain", "record", "posttrain", "run")
             if (mood == "training" and not trains) or (mood == "evaluation" and command == "record"):
                 continue
-            when(made, mood)
+            when(trained, mood)
             result = causalprune(command, *options, "-q")
             assert result.refuses(says, codes=[3]), (command, mood, result.code, result.error)
             assert "internal" not in result.error
             assert ("found RuntimeError: " if mood == "shape" else "found LookupError: in a bad mood") in result.error
 
 
-def test_an_exit_is_no_silent_end(made, causalprune):
-    when(made, "exit")
-    assert causalprune("evaluate", *COMMANDS["evaluate"], "-q").refuses("found SystemExit: 0", codes=[3])
+EVALUATE = ["evaluate", "--checkpoint", "run/pretrained.safetensors", "--trust-code", "-q"]
 
 
-def test_debug_shows_where(made, causalprune, monkeypatch):
-    when(made, "evaluation")
+def test_an_exit_is_no_silent_end(trained, causalprune):
+    when(trained, "exit")
+    assert causalprune(*EVALUATE).refuses("found SystemExit: 0", codes=[3])
+
+
+def test_debug_shows_where(trained, causalprune, monkeypatch):
+    when(trained, "evaluation")
     monkeypatch.setenv("CAUSALPRUNE_DEBUG", "")
-    result = causalprune("evaluate", *COMMANDS["evaluate"], "-q", "--debug")
+    result = causalprune(*EVALUATE, "--debug")
     assert result.code == 3
     assert 'raise LookupError("in a bad mood")' in result.error
 

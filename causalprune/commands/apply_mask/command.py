@@ -137,7 +137,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         done = output.finished()
         if done is not None:
             measured = measured_then(output, checkpoint, source)
-            output.warn(reporter, *_cost(**measured))
+            output.warn(reporter, *_cost(done, **measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
@@ -207,7 +207,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         info = replace(checkpoint.info, position={}, metrics=metrics)
         measured = {"validation": measure.after(model), "validation_before": before}
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
-        output.warn(reporter, *_cost(**measured))
+        output.warn(reporter, *_cost(saved, **measured))
         return output.publish(replace(_result(output, saved), **measured))
 
 
@@ -237,12 +237,15 @@ def _warn(
         warn(f"layer {name} would have been emptied and keeps its best weight")
 
 
-def _cost(validation: dict[str, Any] | None, validation_before: dict[str, Any] | None) -> list[str]:
+def _cost(
+    info: CheckpointInfo, validation: dict[str, Any] | None, validation_before: dict[str, Any] | None
+) -> list[str]:
     """What to say of a mask that cost more than it should, before any training that may follow."""
     if validation is None:
         return []
     found = pruning_findings(validation, validation_before, "validation")
-    return [f"{finding} (measured before any further training)" for finding in found]
+    stale = ", with the batch statistics of before" if info.metrics.get("stale_statistics") else ""
+    return [f"{finding} (measured before any further training{stale})" for finding in found]
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
