@@ -98,7 +98,7 @@ def test_other_errors_stay_what_they_are(error):
 
 
 def test_one_value_per_channel_is_too_small_a_batch():
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match="more than 1 value") as caught:
         nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
     known = translate(caught.value)
     assert isinstance(known, UsageError)
