@@ -190,9 +190,6 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             selection.mask.apply_(model)
         if config.reset_batchnorm:
             reset_batchnorm(model)
-        origin = checkpoint if earlier is None else earlier
-        changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest
-        stale = {"stale_statistics": changed or has_stale_statistics(origin.info)} if averaging_batchnorm(model) else {}
         metrics = {
             "sparsity_before": mask.sparsity,
             "rescued": list(selection.guarded),
@@ -202,8 +199,11 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "inseparable": inseparable,
             "unmoved": unmoved(inputs, fit, mask, frozen),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
-            **stale,
         }
+        if averaging_batchnorm(model):
+            origin = checkpoint if earlier is None else earlier
+            changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest
+            metrics["stale_statistics"] = changed or has_stale_statistics(origin.info)
         info = replace(checkpoint.info, position={}, metrics=metrics)
         measured = {"validation": measure.after(model), "validation_before": before}
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
