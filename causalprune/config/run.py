@@ -16,7 +16,7 @@ from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
-from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
+from causalprune.config.shared import BatchNormOptions, ComputeOptions, DataOptions, ModelOptions
 from causalprune.config.values import convert, known
 from causalprune.pruning.names import (
     MASK_SCOPES,
@@ -101,7 +101,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(ModelOptions, DataOptions, ComputeOptions):
+class RunConfig(ModelOptions, DataOptions, BatchNormOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
 
     γ is fitted only for a criterion that reads it, and nothing is recorded for one that reads no recording.

@@ -30,7 +30,7 @@ from causalprune.commands.apply_mask.candidates import (
 from causalprune.commands.apply_mask.layers import NamedLayers
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
-from causalprune.commands.provenance.lineage import require_own_weights
+from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
@@ -41,6 +41,7 @@ from causalprune.pruning.removable import prunable_producers
 from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
+from causalprune.training.batch_statistics import averaging_batchnorm
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 _NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "kept_dense": [], "inseparable": [], "unmoved": None, "lasso": None}
@@ -69,6 +70,7 @@ class ApplyMaskResult(StageResult):
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
+        stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
     """
 
     sparsity: float
@@ -82,6 +84,7 @@ class ApplyMaskResult(StageResult):
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    stale_statistics: bool = False
     validation: dict[str, Any] | None = None
     validation_before: dict[str, Any] | None = None
 
@@ -137,7 +140,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         done = output.finished()
         if done is not None:
             measured = measured_then(output, checkpoint, source)
-            output.warn(reporter, *_cost(**measured))
+            output.warn(reporter, *_cost(done, **measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
@@ -205,10 +208,14 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "unmoved": unmoved(inputs, fit, mask, left_alone),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
+        if averaging_batchnorm(model):
+            origin = checkpoint if earlier is None else earlier
+            changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest
+            metrics["stale_statistics"] = changed or has_stale_statistics(origin.info)
         info = replace(checkpoint.info, position={}, metrics=metrics)
         measured = {"validation": measure.after(model), "validation_before": before}
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
-        output.warn(reporter, *_cost(**measured))
+        output.warn(reporter, *_cost(saved, **measured))
         return output.publish(replace(_result(output, saved), **measured))
 
 
@@ -238,12 +245,15 @@ def _warn(
         warn(f"layer {name} would have been emptied and keeps its best weight")
 
 
-def _cost(validation: dict[str, Any] | None, validation_before: dict[str, Any] | None) -> list[str]:
+def _cost(
+    info: CheckpointInfo, validation: dict[str, Any] | None, validation_before: dict[str, Any] | None
+) -> list[str]:
     """What to say of a mask that cost more than it should, before any training that may follow."""
     if validation is None:
         return []
     found = pruning_findings(validation, validation_before, "validation")
-    return [f"{finding} (measured before any further training)" for finding in found]
+    stale = ", with the batch statistics of before" if info.metrics.get("stale_statistics") else ""
+    return [f"{finding} (measured before any further training{stale})" for finding in found]
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
