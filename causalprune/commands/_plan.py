@@ -23,6 +23,7 @@ from causalprune.trajectory.steps import UpdateRule
 C = TypeVar("C", bound=Options)
 
 _OF_RUN_ALONE = {
+    "train": {"reestimate_batchnorm"},
     "record": {"augment"},
     "fit-gamma": {"device", "scope", "granularity"},
     "repair": {"batch_size"},

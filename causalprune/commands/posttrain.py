@@ -7,18 +7,22 @@ from dataclasses import replace
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._network import set_up
+from causalprune.commands._network import give_statistics, needs_statistics, set_up
 from causalprune.commands._output import check_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.config.posttrain import PosttrainConfig
+from causalprune.training.loop import EVALUATED
 
 
-def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingResult:
+def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed: bool = False) -> TrainingResult:
     """Continue to train the network of a checkpoint, with every pruned weight at exactly 0.0; write the best epoch.
+
+    Without any epoch, the running statistics of batch normalization are re-estimated if a mask came last.
 
     Args:
         config: Which checkpoint and how.
         reporter: Shows progress; silent when left out.
+        followed: Whether another stage changes the network or its statistics, so that these may stay as they are.
 
     Returns:
         The best epoch and its metrics on the validation split.
@@ -37,4 +41,16 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingR
             return output.publish(training_result(output, done, reporter, already_done=True))
         device, data, model, mask = set_up(start, source, config)
         info = replace(start.info, position={}, metrics={})
+        if config.epochs == 0 and needs_statistics(model, start.info):
+            samples = give_statistics(
+                model,
+                data,
+                device,
+                count=0 if followed else config.reestimate_batchnorm,
+                batch_size=EVALUATED,
+                seed=config.seed,
+                num_workers=config.num_workers,
+            )
+            metrics = {"batchnorm_samples": samples} if samples else {"stale_statistics": True}
+            info = replace(info, metrics=metrics)
         return train_checkpoint(output, model, data, mask, info, device, reporter)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.options import option, writable
-from causalprune.config.shared import ComputeOptions
+from causalprune.config.shared import BatchNormOptions, ComputeOptions
 from causalprune.training.options import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosttrainConfig(TrainingOptions, ComputeOptions):
+class PosttrainConfig(TrainingOptions, BatchNormOptions, ComputeOptions):
     """Train the pruned network with its mask held.
 
     Example: causalprune posttrain --epochs 30

@@ -56,3 +56,12 @@ def test_no_scale_of_a_layer_matters_and_none_is_emptied():
     assert masks[0].guarded == ()
     magnitude = load_criterion("magnitude").score(CriterionInputs(theta=small))
     assert select(magnitude, Mask.all(INDEX), sparsity=0.9).guarded == ("second",)
+
+
+@pytest.mark.parametrize("sparsity", [0.3, 0.8, 0.95])
+def test_it_is_magnitude_with_its_own_shares_of_the_layers(sparsity):
+    theta = np.random.default_rng(2).normal(size=50) * np.where(np.arange(50) < 20, 1, 0.1)
+    mask = Mask.all(INDEX)
+    magnitude = load_criterion("magnitude").score(CriterionInputs(theta=theta))
+    shares = select(magnitude, mask, sparsity=sparsity, scope="lamp", theta=theta).mask.numpy()
+    assert np.array_equal(select(score(theta), mask, sparsity=sparsity).mask.numpy(), shares)
