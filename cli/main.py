@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage, StorageError, translate
+from causalprune.base.foreign_errors import foreign_error
 
 from .commands import add_commands
 from .session import Session, end
@@ -59,7 +60,9 @@ def main(arguments: list[str] | None = None) -> int:
         return end(error, error.exit_code)
     except KeyboardInterrupt:
         return end(KeyboardInterrupt("interrupted; run the same command again"), ExitCode.KEYBOARD)
-    except SystemExit:
+    except SystemExit as error:
+        if foreign := foreign_error(error):
+            return end(foreign, foreign.exit_code, common=False)
         # Raised by Typer when the reader of a pipe has closed it.
         return int(ExitCode.STORAGE)
     except OSError as error:
@@ -73,5 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
         known = translate(error)
         if known is not None:
             return end(known, known.exit_code)
+        if foreign := foreign_error(error):
+            return end(foreign, foreign.exit_code, common=False)
         remedy = "this is an internal error: run it with --debug and report it"
         return end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)

@@ -121,13 +121,19 @@ class _TerminalReporter(TerminalReporter):
         super().warn(printable(masked(with_flags(message))))
 
 
-def end(error: BaseException, code: ExitCode | int) -> int:
-    """Print an error as one line on stderr, or its traceback with ``--debug``; returns the exit code."""
+def end(error: BaseException, code: ExitCode | int, *, common: bool = True) -> int:
+    """Print an error as one line on stderr, or its traceback with ``--debug``; returns the exit code.
+
+    Args:
+        error: What ended the command.
+        code: The exit code.
+        common: Whether the other processes, if there are any, end with the same error.
+    """
     if os.environ.get("CAUSALPRUNE_DEBUG") == "1":
         import traceback
 
         traceback.print_exception(error)
-    elif _speaks_for_all() or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
+    elif _speaks_for_all() or not common or code in (ExitCode.INTERNAL, ExitCode.STORAGE):
         # Other processes repeat what the first one says, except errors that may concern only their host.
         print_error(f"{error}", int(code))
     return int(code)

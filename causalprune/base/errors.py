@@ -3,7 +3,8 @@
 An error names its subject, what was expected, what was found, and what to do, on one line. A parameter that is an
 option of the command line is in backticks, with its value if it has one: `` `lr` ``, `` `momentum=0, stride=1` ``; the
 command line prints its flag instead. Of other exceptions, :func:`translate` explains those that speak of the machine or
-of an option; any other that escapes is an internal error (exit code 1).
+of an option, and :mod:`causalprune.base.foreign_errors` those of the user's own code; any other that escapes is an
+internal error (exit code 1).
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ _AMOUNT = re.compile(r"(?:tried to allocate|unable to allocate) ([\d.]+ (?:bytes
 _DETERMINISM = re.compile(
     r"([\w:.]+) does not have a deterministic implementation|not deterministic because it uses CuBLAS"
 )
+_SINGLE = re.compile(r"Expected more than 1 value per channel when training, got input size torch\.Size\(\[([\d, ]+)")
 _COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "triton")
 """What the errors of Python, NumPy and PyTorch say."""
 
@@ -54,7 +56,7 @@ class ExitCode(IntEnum):
     DONE = 0  # or nothing left to do
     INTERNAL = 1  # a defect in causalprune
     USAGE = 2  # an option, a value, or a variable of the environment
-    DATA = 3  # bad data: missing, empty, not finite, too few rows
+    DATA = 3  # bad data: missing, empty, not finite, too few rows; a network or other code of the user that raises
     CORRUPT = 4  # a file that is damaged or not trusted
     MISMATCH = 5  # another model, mask, recording or configuration
     STORAGE = 6  # input and output, or memory: no space, no permission
@@ -198,7 +200,7 @@ def translate(error: BaseException) -> CausalpruneError | None:
     """What an exception means for the user in one line; None if it says nothing about the machine or an option.
 
     Memory that is used up, on the host or on a GPU, is a :class:`StorageError`. A kernel that isn't deterministic and
-    a network that can't be compiled are a :class:`UsageError`.
+    a network that can't be compiled are a :class:`UsageError`, and so is a batch of one value for batch normalization.
     """
     text = " ".join(str(error).split())
     known: CausalpruneError | None = None
@@ -220,6 +222,13 @@ def translate(error: BaseException) -> CausalpruneError | None:
             expected="operations with a deterministic kernel",
             found=match[1] or "a CUBLAS_WORKSPACE_CONFIG that isn't",
             remedy="leave it out, or use another layer or `device=cpu`" if match[1] else "unset it",
+        )
+    elif isinstance(error, ValueError) and (match := _SINGLE.search(text)):
+        known = UsageError(
+            "`batch_size`",
+            expected="more than one value per channel, to normalize by the batch",
+            found=f"an input ({match[1]})",
+            remedy="use a larger one",
         )
     elif type(error).__module__.startswith(_COMPILERS):
         missing = re.search(r"no working C\+\+ compiler|find C compiler|InvalidCxxCompiler", text, re.IGNORECASE)

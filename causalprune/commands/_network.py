@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,15 +12,20 @@ from torch import nn
 from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.base.compute.runtime import make_deterministic, resolve_device
 from causalprune.base.errors import MismatchError
+from causalprune.commands.provenance.lineage import has_stale_statistics
 from causalprune.config.shared import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
-from causalprune.models.checkpoint import Checkpoint
+from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import rebuild_model
+from causalprune.training.batch_statistics import averaging_batchnorm, reestimate_batchnorm
 
 SAMPLES = 256
 """Samples of a split on which it is decided whether a channel is constant, and others on which that is verified."""
+
+_SMALLEST_BATCH = 32
+"""Statistics of fewer samples say little about those of a whole data set in the layers behind the first."""
 
 
 def set_up(
@@ -81,6 +87,45 @@ def training_inputs(
     """Normalized inputs of training samples in batches, drawn with ``seed``; their labels aren't used."""
     options = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
     return [inputs for inputs, _ in draw_samples(data, "train", count=count, device=device, **options)]
+
+
+def needs_statistics(model: nn.Module, info: CheckpointInfo) -> bool:
+    """Whether the network of a checkpoint has batch normalization with running statistics of before its mask."""
+    return has_stale_statistics(info) and bool(averaging_batchnorm(model))
+
+
+def give_statistics(
+    model: nn.Module,
+    data: DataSet,
+    device: torch.device,
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+    num_workers: int,
+) -> int:
+    """Re-estimate the running statistics of batch normalization, in place, from training samples drawn with ``seed``.
+
+    Args:
+        model: On ``device``.
+        data: Its data set; nothing is augmented.
+        device: Where to compute.
+        count: How many samples; all if there are fewer, none for 0.
+        batch_size: Samples in one forward pass, at least :data:`_SMALLEST_BATCH` and all of about one size.
+        seed: Seed of the draw.
+        num_workers: Worker processes for image files that don't fit in memory.
+
+    Returns:
+        The number of samples that were used.
+    """
+    count = min(count, len(data.train))
+    if not count:
+        return 0
+    passes = math.ceil(count / max(batch_size, _SMALLEST_BATCH))
+    size = math.ceil(count / passes)
+    inputs = training_inputs(data, device, count=count, batch_size=size, seed=seed, num_workers=num_workers)
+    reestimate_batchnorm(model, inputs)
+    return count
 
 
 def load_network(

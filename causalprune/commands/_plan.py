@@ -23,7 +23,7 @@ from causalprune.trajectory.steps import UpdateRule
 C = TypeVar("C", bound=Options)
 
 _OF_RUN_ALONE = {
-    "train": {"distill"},
+    "train": {"distill", "reestimate_batchnorm"},
     "record": {"augment"},
     "fit-gamma": {"device", "scope", "granularity"},
     "repair": {"batch_size"},
@@ -152,6 +152,7 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     criterion = load_criterion(mask.criterion)
     if criterion.reweights:
         mask.check_no_rewind(criterion.name)
+    criterion.require_exponent(mask.exponent)
     made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
     unmet = criterion.unmet(UpdateRule(**made))
     if unmet:

@@ -30,6 +30,7 @@ class TrainingResult(StageResult):
         best_epoch: The epoch (from 1) whose weights were kept; 0 if none was trained.
         validation: Metrics of these weights on the validation split.
         sparsity: Fraction of prunable weights that are pruned.
+        batchnorm_samples: Training samples from which the running statistics of batch normalization were re-estimated.
         classes: What each output of a classifier stands for, in their order.
     """
 
@@ -37,6 +38,7 @@ class TrainingResult(StageResult):
     validation: dict[str, Any]
     sparsity: float
     classes: tuple[str, ...]
+    batchnorm_samples: int = 0
 
 
 def train_checkpoint(
@@ -56,7 +58,7 @@ def train_checkpoint(
         model: On ``device``.
         data: Training and validation data.
         mask: Held throughout.
-        info: Model and data of the checkpoint; the rest is filled in.
+        info: Model and data of the checkpoint, and metrics to keep; the rest is filled in.
         device: Where to compute.
         reporter: Shows progress.
         distillation: Another network that sets a part of the loss; None for none.
@@ -95,7 +97,7 @@ def train_checkpoint(
         reporter=reporter,
         description=output.stage,
     )
-    trained = Checkpoint(replace(info, metrics=metrics), model.state_dict(), saved_mask)
+    trained = Checkpoint(replace(info, metrics=info.metrics | metrics), model.state_dict(), saved_mask)
     group.first(lambda: output.save(trained))
     return output.publish(training_result(output, read_checkpoint_info(output.path), reporter))
 
@@ -116,4 +118,5 @@ def training_result(
         validation=info.metrics["validation"],
         sparsity=info.sparsity,
         classes=info.classes,
+        batchnorm_samples=info.metrics.get("batchnorm_samples", 0),
     )

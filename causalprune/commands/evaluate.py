@@ -17,7 +17,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import percent
 from causalprune.commands._findings import evaluation_findings
-from causalprune.commands._network import load_network, samples_of, set_up
+from causalprune.commands._network import give_statistics, load_network, needs_statistics, samples_of, set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.lineage import stale_warnings
@@ -39,7 +39,9 @@ class EvaluateResult(StageResult):
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
             lack), ``file_bytes``, ``bytes_dense`` and ``bytes_csr``, ``reference``, the metrics of the dense network,
             what :func:`_measure_flatness` adds, and ``cost``, see :func:`causalprune.analysis.cost.measure_cost`,
-            where it was asked for.
+            where it was asked for. ``batchnorm`` where running statistics of batch normalization were re-estimated
+            after the last mask: ``samples``, from how many training samples, and ``saved``, whether the checkpoint has
+            them, or only the network that was measured.
     """
 
     evaluation: dict[str, Any]
@@ -67,6 +69,18 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     checkpoint = work.load_checkpoint(source, made_by="posttrain")
     info = checkpoint.info
     device, data, model, mask = set_up(checkpoint, source, config)
+    statistics = {"samples": info.metrics.get("batchnorm_samples", 0), "saved": True}
+    if needs_statistics(model, info):
+        count = give_statistics(
+            model,
+            data,
+            device,
+            count=config.reestimate_batchnorm,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            num_workers=config.num_workers,
+        )
+        statistics = {"samples": count, "saved": False}
 
     def measure(network: nn.Module) -> dict[str, Any]:
         return evaluate_model(
@@ -104,6 +118,8 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         **stored_bytes(model.state_dict(), mask.tensors()),
         "cost": None,
     }
+    if statistics["samples"]:
+        evaluation["batchnorm"] = statistics
     if config.cost:
         samples, held_out = (
             samples_of(data, split, device, num_workers=config.num_workers) for split in ("train", "test")

@@ -18,7 +18,7 @@ from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path, result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.commands._network import load_its_data, load_network, samples_of
+from causalprune.commands._network import load_its_data, load_network, needs_statistics, samples_of
 from causalprune.commands._output import StageResult, Work, check_distinct, done_already, read_result, write_result
 from causalprune.config.export import ExportConfig
 from causalprune.models.export.formats import ExportFormat, Networks
@@ -102,6 +102,12 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
         remove_partials(path.parent, path.name)
         model, mask = load_network(checkpoint, source, torch.device("cpu"), trust_code=config.trust_code)
         model.eval()
+        if needs_statistics(model, checkpoint.info):
+            work.warn(
+                reporter,
+                "the running statistics of batch normalization are those of before the mask: export what "
+                "posttrain --epochs 0 makes of this checkpoint",
+            )
         shape, keep = checkpoint.info.model.input_shape, mask.tensors()
         exported, compact, held_out = model, None, None
         if config.compact:

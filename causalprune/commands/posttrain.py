@@ -7,19 +7,23 @@ from dataclasses import replace
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._network import load_network, set_up
+from causalprune.commands._network import give_statistics, load_network, needs_statistics, set_up
 from causalprune.commands._output import check_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.training.distillation import Distillation
+from causalprune.training.loop import EVALUATED
 
 
-def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingResult:
+def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed: bool = False) -> TrainingResult:
     """Continue to train the network of a checkpoint, with every pruned weight at exactly 0.0; write the best epoch.
+
+    Without any epoch, the running statistics of batch normalization are re-estimated if a mask came last.
 
     Args:
         config: Which checkpoint and how; the dense network is read only if something is distilled from it.
         reporter: Shows progress; silent when left out.
+        followed: Whether another stage changes the network or its statistics, so that these may stay as they are.
 
     Returns:
         The best epoch and its metrics on the validation split.
@@ -44,4 +48,16 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingR
             dense, _ = load_network(whole, original, device, trust_code=config.trust_code)
             distillation = Distillation(dense, config.distill)
         info = replace(start.info, position={}, metrics={})
+        if config.epochs == 0 and needs_statistics(model, start.info):
+            samples = give_statistics(
+                model,
+                data,
+                device,
+                count=0 if followed else config.reestimate_batchnorm,
+                batch_size=EVALUATED,
+                seed=config.seed,
+                num_workers=config.num_workers,
+            )
+            metrics = {"batchnorm_samples": samples} if samples else {"stale_statistics": True}
+            info = replace(info, metrics=metrics)
         return train_checkpoint(output, model, data, mask, info, device, reporter, distillation)

@@ -19,6 +19,7 @@ from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
 from causalprune.commands.apply_mask.command import apply_mask
+from causalprune.commands.apply_mask.layers import needs_network, require_budgets
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.posttrain import posttrain
@@ -85,7 +86,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
         lines, all_done = [], first.already_done
         for number, planned in enumerate(iterations, start=1):
             label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
-            trained = posttrain(planned.train, label)
+            trained = posttrain(planned.train, label, followed=True)
             stop.check()
             recorded = record(planned.record, label) if planned.records else None
             stop.check()
@@ -123,21 +124,24 @@ def _warnings(*results: StageResult | None) -> list[str]:
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
-    """Check that the network to be trained has the filters, neurons or channels to be pruned.
+    """Check that the network to be trained has what is to be pruned: groups of weights, and layers that are named.
 
     Raises:
-        MismatchError: It has none.
+        MismatchError: It has no such filters, neurons or channels.
+        UsageError: It has no such layers, or can't be pruned as much.
     """
-    # Every network has weights and layers; only for other groups it must be built.
+    # Every network has weights and layers; only for anything else it must be built.
     everywhere = ("parameter", "layer")
-    if all(c is None or c.granularity in everywhere for plan in plans for c in plan):
+    plain = all(c is None or c.granularity in everywhere for plan in plans for c in plan)
+    if plain and not any(needs_network(mask) for _, mask in plans):
         return
     _, _, spec, model = untrained(config)
     index = ParameterIndex.from_model(model)
     for fit, mask in plans:
         if fit is not None:
             groups_per_tensor(index, fit.granularity)
-        prunable_producers(mask.granularity, model, index, spec)
+        producers, _ = prunable_producers(mask.granularity, model, index, spec)
+        require_budgets(mask, index, producers)
 
 
 def _claim(config: RunConfig, paths: RunPaths) -> None:

@@ -8,23 +8,40 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, flag_of, fraction, one_of, option, positive, writable
+from causalprune.base.options import (
+    at_least,
+    flag_of,
+    fraction,
+    not_negative,
+    one_of,
+    option,
+    option_text,
+    positive,
+    writable,
+)
 from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
+from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
 from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.pruning.names import (
     CRITERIA,
+    MASK_SCOPES,
     REWINDS,
-    SCOPES,
     SPARSITY_SCHEDULES,
     check_criterion,
     check_mask_granularity,
 )
 
-_LATER = (("prune_frozen", False), ("samples", 1000))
+_LATER: tuple[tuple[str, Any], ...] = (
+    ("prune_frozen", False),
+    ("samples", 1000),
+    ("keep", []),
+    ("layer_sparsity", []),
+    ("exponent", 1.0),
+)
 """Options that earlier versions lacked, and what these did."""
 
-_ORDER = ("criterion", "scope", "schedule", "iteration", "iterations")
+_ORDER = ("criterion", "scope", "layer_sparsity", "schedule", "iteration", "iterations")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +53,8 @@ class ApplyMaskConfig(ComputeOptions):
 
     sparsity: float | None = option(
         None,
-        "Fraction of prunable weights that are zero afterwards, in [0, 1); frozen ones don't count.",
+        "Fraction of prunable weights that are zero afterwards, in [0, 1); those of frozen layers and of --keep don't "
+        "count.",
         check=fraction,
     )
     zero: bool = option(
@@ -51,10 +69,17 @@ class ApplyMaskConfig(ComputeOptions):
         check=check_criterion,
     )
     ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
-    samples: int = option(
-        1000, "Training samples on which surgeon measures the layers; their labels aren't used.", check=at_least(1)
+    exponent: float = option(
+        1.0, "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude.", check=not_negative
     )
-    scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
+    samples: int = option(
+        1000,
+        "Training samples on which surgeon, rank-sum and wanda measure the layers; their labels aren't used.",
+        check=at_least(1),
+    )
+    scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
+    keep: tuple[str, ...] = keep_option()
+    layer_sparsity: tuple[LayerTarget, ...] = layer_sparsity_option()
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=SPARSITY_SCHEDULES)
     iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
@@ -127,8 +152,9 @@ class ApplyMaskConfig(ComputeOptions):
                 continue
             raise UsageError(
                 flag_of(f),
-                expected=f"{'gamma' if f.name == 'criterion' else default} with --zero, which prunes every γ = 0",
-                found=str(value),
+                expected=f"{'gamma' if f.name == 'criterion' else option_text(default) or 'none'} with --zero, "
+                "which prunes every γ = 0",
+                found=option_text(value),
                 remedy="leave it out, or ask for a --sparsity",
             )
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.options import at_least, one_of, option, png_file, writable
-from causalprune.config.shared import ComputeOptions
+from causalprune.config.shared import BatchNormOptions, ComputeOptions
 
 
 def _odd(value: int) -> str | None:
@@ -14,7 +14,7 @@ def _odd(value: int) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ComputeOptions):
+class EvaluateConfig(BatchNormOptions, ComputeOptions):
     """Measure a checkpoint on the test split.
 
     Example: causalprune evaluate --json

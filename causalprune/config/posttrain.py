@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.options import option, share, writable
-from causalprune.config.shared import ComputeOptions
+from causalprune.config.shared import BatchNormOptions, ComputeOptions
 from causalprune.training.options import FineTuningOptions
 
 DISTILL_HELP = "Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all."
@@ -20,7 +20,7 @@ def without_unused(values: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosttrainConfig(FineTuningOptions, ComputeOptions):
+class PosttrainConfig(FineTuningOptions, BatchNormOptions, ComputeOptions):
     """Train the pruned network with its mask held.
 
     Example: causalprune posttrain --epochs 30

@@ -12,15 +12,16 @@ from causalprune.base.units import check_interval
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
 from causalprune.config.posttrain import DISTILL_HELP, PosttrainConfig, without_unused
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
-from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions
+from causalprune.config.shared import BatchNormOptions, ComputeOptions, DataOptions, ModelOptions
 from causalprune.config.values import convert, known
 from causalprune.pruning.names import (
+    MASK_SCOPES,
     REWINDS,
-    SCOPES,
     SPARSITY_SCHEDULES,
     check_criterion,
     check_mask_granularity,
@@ -101,7 +102,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(ModelOptions, DataOptions, ComputeOptions):
+class RunConfig(ModelOptions, DataOptions, BatchNormOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
 
     γ is fitted only for a criterion that reads it, and nothing is recorded for one that reads no recording.
@@ -113,7 +114,9 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)
     schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=SPARSITY_SCHEDULES)
     criterion: str = option("effect", "What orders the parameters; see apply-mask --help.", check=check_criterion)
-    scope: str = option("global", "Rank over all layers together, or each layer by itself.", check=one_of(SCOPES))
+    scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
+    keep: tuple[str, ...] = keep_option()
+    layer_sparsity: tuple[LayerTarget, ...] = layer_sparsity_option()
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     rewind: str = option("none", "Weights after each mask; see apply-mask --help.", check=one_of(REWINDS))
     repair: bool = option(

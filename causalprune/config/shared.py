@@ -112,6 +112,32 @@ class DataOptions(Options):
     )
 
 
+REESTIMATED = 1000
+"""Training samples from which running statistics are re-estimated unless told otherwise."""
+
+
+def _none_or_several(value: int) -> str | None:
+    return None if value == 0 or value >= 2 else "0, or at least 2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchNormOptions(Options):
+    """Option of a command that may come right after a mask, which leaves running statistics as they are."""
+
+    reestimate_batchnorm: int = option(
+        REESTIMATED,
+        "Training samples from which the running statistics of batch normalization are re-estimated where neither "
+        "training nor repair followed the last mask; 0 leaves them as they are.",
+        check=_none_or_several,
+    )
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Without it at its default: earlier versions lacked it, and most networks have no batch normalization."""
+        values = super().written_out(stored)
+        return {name: v for name, v in values.items() if (name, v) != ("reestimate_batchnorm", REESTIMATED)}
+
+
 def _hidden(value: str) -> str | None:
     parts = value.split(",") if value else []
     return None if all(p.strip().isdigit() and int(p) > 0 for p in parts) else "sizes such as 300,100"

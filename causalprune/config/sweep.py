@@ -108,7 +108,7 @@ class SweepConfig(LeaseOptions, OutputOptions):
     shard: str = option(
         "0/1", "Do every N-th cell only, from the I-th on (from 0).", metavar="I/N", check=_shard, affects_result=False
     )
-    keep: bool = option(False, "Keep the networks of the finished cells.", affects_result=False)
+    keep_networks: bool = option(False, "Keep the networks of the finished cells.", affects_result=False)
 
     @classmethod
     def option_fields(cls) -> dict[str, Field[Any]]:

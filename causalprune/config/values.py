@@ -28,6 +28,8 @@ def convert(kind: type[Options], name: str, value: Any, source: str) -> Any:
     parse = metadata["parse"]
     if metadata["repeated"]:
         items = value.split(",") if isinstance(value, str) else value
+        if not isinstance(items, list | tuple):
+            raise UsageError(source, expected="text or a list of texts", found=repr(value))
         return tuple(parse(str(item), source) if parse else str(item) for item in items)
     if parse:
         return parse(option_text(value), source)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
@@ -66,17 +67,42 @@ def frozen_batch_statistics(layers: Iterable[nn.Module]) -> Iterator[None]:
             layer.track_running_stats = True  # type: ignore[assignment]
 
 
-def least_batch(model: nn.Module, *, training: bool) -> int:
-    """Samples that a batch must have: 2 if a batch normalization uses the statistics of the batch, else 1.
+def least_batch(model: nn.Module, *, training: bool, size: int = 2, shape: Sequence[int] = ()) -> int:
+    """Samples that a batch should have: 2 if a batch normalization uses the statistics of the batch, else 1.
+
+    Where batches are of one sample, 1 is enough if every such layer gets several values per channel of it, as from an
+    image. A pass in evaluation mode tells; a layer that it doesn't reach is taken to need 2 samples.
 
     Args:
         model: The network; its modes are put back.
         training: Whether it is for training mode.
+        size: Samples of the batches.
+        shape: Shape of a sample, for a ``size`` below 2.
     """
     with evaluation_mode(model):
         model.train(training)
         layers = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-        return 2 if any(layer.training or layer.running_mean is None for layer in layers) else 1
+        layers = [layer for layer in layers if layer.training or layer.running_mean is None]
+    return 2 if layers and (size > 1 or _has_single_values(model, layers, shape)) else 1
+
+
+def _has_single_values(model: nn.Module, layers: Sequence[nn.Module], shape: Sequence[int]) -> bool:
+    """Whether one of the layers gets a single value per channel of a sample, or isn't reached."""
+    fewest: dict[nn.Module, int] = {}
+
+    def note(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+        # Of two samples, because one may be too few for this pass.
+        values = arguments[0].numel() // (2 * arguments[0].shape[1])
+        fewest[layer] = min(values, fewest.get(layer, values))
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    try:
+        with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
+            model(torch.zeros(2, *shape, device=next(model.parameters()).device))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(fewest.get(layer, 0) < 2 for layer in layers)
 
 
 def reset_batchnorm(model: nn.Module) -> None:

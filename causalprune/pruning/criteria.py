@@ -1,23 +1,27 @@
-"""The built-in criteria except ``chita``, how a name becomes a criterion, and how a criterion gets its inputs."""
+"""Criteria of weights, of a fit, or of gradients; how a name becomes a criterion, and how one gets its inputs."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
+from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, MeasuredLayers, Scores, Vector, float64
+from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.groups import group_ids
 from causalprune.pruning.names import CRITERIA, added_criteria, check_criterion
 from causalprune.trajectory import Fit, RecordingReader
+
+if TYPE_CHECKING:
+    from causalprune.pruning.layer_statistics import LayerStatistics
 
 MAX_GRADIENTS = 2000
 """Largest number of rows used as gradients; from a longer recording, this many evenly spaced rows are used."""
@@ -41,14 +45,15 @@ def _over_lags(value: Vector | None) -> Vector:
 
 
 def _effect(inputs: CriterionInputs) -> Scores:
-    """|γ_k|·θ_k²: the size of the loss change γ_k·Δθ_k² that the fit predicts for Δθ_k = −θ_k, which prunes θ_k.
+    """|γ_k|^p·θ_k²; with p = 1 the loss change γ_k·Δθ_k² that the fit predicts for Δθ_k = −θ_k, which prunes θ_k.
 
     Source: derived here from the causal model ΔL = Σ_k γ_k·Δθ_k² of Shah et al. (arXiv 2412.03035), who rank by |γ_k|.
-    Ties are broken by the KKT score times θ_k². Lags are combined as in ``gamma``.
+    Ties are broken by the KKT score to the power p times θ_k². Lags are combined as in ``gamma``. The exponent p lies
+    between ``magnitude`` at 0 (0⁰ is 1) and the prediction at 1; γ_k = 0 comes first for every p above 0.
     """
-    squared = float64(inputs.theta) ** 2
+    squared, p = float64(inputs.theta) ** 2, inputs.exponent
     gamma = _gamma(inputs)
-    return Scores(gamma.primary * squared, cast(Vector, gamma.secondary) * squared)
+    return Scores(gamma.primary**p * squared, cast(Vector, gamma.secondary) ** p * squared)
 
 
 def _curvature(inputs: CriterionInputs) -> Scores:
@@ -95,20 +100,21 @@ def _fisher(inputs: CriterionInputs) -> Scores:
 
 
 def _obd(inputs: CriterionInputs) -> Scores:
-    """θ_k²·mean(g_k²): Optimal Brain Damage with the diagonal of the empirical Fisher matrix as curvature.
+    """θ_k²·mean(g_k²)^p; with p = 1, Optimal Brain Damage with the empirical Fisher diagonal as curvature.
 
-    Source: LeCun, Denker, Solla 1989, who rank by ½hθ²; Theis et al. (arXiv 1801.05787) use this diagonal for h.
+    Source: LeCun, Denker, Solla 1989, who rank by ½hθ²; Theis et al. (arXiv 1801.05787) use this diagonal for h. The
+    exponent p, as in ``effect``, is derived here.
     """
-    return Scores(float64(inputs.theta) ** 2 * float64(inputs.mean_squared_gradient))
+    return Scores(float64(inputs.theta) ** 2 * float64(inputs.mean_squared_gradient) ** inputs.exponent)
 
 
 GAMMA = Criterion("gamma", _gamma, frozenset({"gamma", "dual_correlation"}))
-EFFECT = Criterion("effect", _effect, GAMMA.needs)
+EFFECT = Criterion("effect", _effect, GAMMA.needs, tempered=True)
 CURVATURE = Criterion("curvature", _curvature, frozenset({"gamma", "learning_rate"}))
 MAGNITUDE = Criterion("magnitude", _magnitude)
 RANDOM = Criterion("random", _random)
 FISHER = Criterion("fisher", _fisher, frozenset({"mean_squared_gradient"}))
-OBD = Criterion("obd", _obd, frozenset({"mean_squared_gradient"}))
+OBD = Criterion("obd", _obd, FISHER.needs, tempered=True)
 
 
 def load_criterion(name: str) -> Criterion:
@@ -162,14 +168,15 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
 def read_inputs(
     criterion: Criterion,
     theta: npt.NDArray[np.float32],
-    index: ParameterIndex,
+    mask: Mask,
     reader: RecordingReader | None,
     fit: Fit | None,
     *,
     max_bytes: int,
-    layers: MeasuredLayers | None = None,
+    layers: Mapping[str, LayerStatistics] | None = None,
     project: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.bool_]] | None = None,
     ridge: float = CriterionInputs.ridge,
+    exponent: float = CriterionInputs.exponent,
     seed: int = 0,
 ) -> CriterionInputs:
     """Read what a criterion needs; what the recording and the fit don't have is left out.
@@ -177,19 +184,21 @@ def read_inputs(
     Args:
         criterion: Declares its needs; :meth:`Criterion.require` checks that the recording can serve them.
         theta: (P,) weights.
-        index: The prunable parameters.
+        mask: The mask so far.
         reader: A recording of these parameters.
         fit: A fit to this recording.
         max_bytes: Largest gradient matrix to hold in memory; a larger one is read from the store in each pass.
         layers: See :class:`CriterionInputs`.
         project: See :class:`CriterionInputs`.
         ridge: See :class:`CriterionInputs`.
+        exponent: See :class:`CriterionInputs`.
         seed: See :class:`CriterionInputs`.
 
     Raises:
         CorruptError: The store is damaged.
     """
     values: dict[str, Any] = {}
+    index = mask.index
     if reader is not None:
         lr, columns = reader.steps.lr, reader.column_index
         if fit is not None:
@@ -208,7 +217,9 @@ def read_inputs(
             )
         if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, lr.tolist()):
             values["learning_rate"] = float(lr[0])
-    return CriterionInputs(theta=theta, layers=layers, project=project, ridge=ridge, seed=seed, **values)
+    return CriterionInputs(
+        theta=theta, mask=mask, layers=layers, project=project, ridge=ridge, exponent=exponent, seed=seed, **values
+    )
 
 
 def _expand(

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.models.parameters import ParameterIndex
+from causalprune.models.mask import Mask
 from causalprune.pruning.gradients import GradientMatrix
 from causalprune.trajectory.steps import UpdateRule
 
@@ -28,19 +28,21 @@ class Need:
     Attributes:
         what: What it is.
         remedy: How to get it.
+        recorded: Whether only a recording, or a fit to one, has it.
         unmet: Takes the update rule of a recording and the learning rates of its rows (in any order; empty if they are
             all equal), and returns in words why the recording can't provide the input, or an empty string if it can.
     """
 
     what: str
     remedy: str
+    recorded: bool = True
     unmet: Callable[[UpdateRule, Sequence[float]], str] = lambda _rule, _learning_rates: ""
 
 
 _GRADIENTS = Need(
     "the gradients of a plain-SGD recording",
     "record with `momentum=0, stride=1`",
-    lambda rule, _learning_rates: rule.against_gradients(),
+    unmet=lambda rule, _learning_rates: rule.against_gradients(),
 )
 
 NEEDS: dict[str, Need] = {
@@ -48,30 +50,16 @@ NEEDS: dict[str, Need] = {
     "dual_correlation": Need("the KKT scores of a fit", "run fit-gamma first"),
     "mean_squared_gradient": _GRADIENTS,
     "gradients": _GRADIENTS,
-    "layers": Need("the second moments of the layers", "use it with the data set at hand"),
-    "project": Need("the number of weights to keep", "use it with apply-mask `sparsity`"),
+    "mask": Need("the mask so far", "use it with apply-mask", recorded=False),
+    "layers": Need("the second moments of the layers", "use it with the data set at hand", recorded=False),
+    "project": Need("the number of weights to keep", "use it with apply-mask `sparsity`", recorded=False),
     "learning_rate": Need(
         "a same-batch recording of plain SGD without weight decay, at one learning rate and stride 1",
         "record with `momentum=0, stride=1, loss_change=same-batch`",
-        lambda rule, learning_rates: rule.against_curvature(learning_rates),
+        unmet=lambda rule, learning_rates: rule.against_curvature(learning_rates),
     ),
 }
 """Everything that a criterion may need, by the field of :class:`CriterionInputs` that holds it."""
-
-
-@dataclass(frozen=True, eq=False)
-class MeasuredLayers:
-    """What was measured of the layers of a network.
-
-    Attributes:
-        index: The prunable parameters.
-        keep: (P,) bool, the mask so far.
-        statistics: By the name of the weight; see :mod:`causalprune.pruning.layer_statistics`.
-    """
-
-    index: ParameterIndex
-    keep: npt.NDArray[np.bool_]
-    statistics: Mapping[str, LayerStatistics]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +76,18 @@ class CriterionInputs:
         mean_squared_gradient: (P,) mean over the recorded steps of g², see
             :func:`causalprune.pruning.gradients.mean_squared_gradient`.
         gradients: The recorded minibatch gradients.
-        layers: Second moments of the inputs and of the output gradients of each layer.
+        mask: The mask so far; it knows which parameters belong to which layer.
+        layers: Second moments of the inputs and of the output gradients of each layer, by the name of its weight.
         project: Takes (P,) finite scores and returns the (P,) bool mask that the selection makes of them: the
             projection onto the supports that sparsity, scope and granularity allow.
         learning_rate: η of a recording in which γ = −1/η + h/2.
         ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk².
+        exponent: p in |γ|^p·θ² and its like; read by the criteria that are ``tempered``.
         seed: Seed of ``random``.
 
     Raises:
         MismatchError: Shapes don't agree.
-        DataError: A learning rate or a ridge that isn't a finite number above 0.
+        DataError: A learning rate or a ridge that isn't a finite number above 0, or an exponent below 0.
     """
 
     theta: Vector
@@ -105,10 +95,12 @@ class CriterionInputs:
     dual_correlation: Vector | None = None
     mean_squared_gradient: Vector | None = None
     gradients: GradientMatrix | None = None
-    layers: MeasuredLayers | None = None
+    mask: Mask | None = None
+    layers: Mapping[str, LayerStatistics] | None = None
     project: Callable[[Vector], npt.NDArray[np.bool_]] | None = None
     learning_rate: float | None = None
     ridge: float = 0.01
+    exponent: float = 1.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,6 +118,10 @@ class CriterionInputs:
         for name, value in (("learning rate", self.learning_rate), ("ridge", self.ridge)):
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise DataError(name, expected="a finite number above 0", found=str(value))
+        if not (math.isfinite(self.exponent) and self.exponent >= 0):
+            raise DataError("exponent", expected="a finite number of at least 0", found=str(self.exponent))
+        if self.mask is not None and self.mask.index.total != total:
+            raise MismatchError("mask", expected=f"{total} parameters", found=str(self.mask.index.total))
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,8 +160,10 @@ class Criterion:
     Attributes:
         name: Its name, the value of the option ``criterion``.
         formula: Computes the scores of all P parameters from the inputs.
-        needs: Fields of :class:`CriterionInputs` that ``formula`` reads besides ``theta``, ``ridge`` and ``seed``.
+        needs: Fields of :class:`CriterionInputs` that ``formula`` reads besides ``theta``, ``ridge``, ``exponent`` and
+            ``seed``.
         reweights: Whether it also sets the kept weights, in :attr:`Scores.theta`.
+        tempered: Whether ``formula`` reads ``exponent``; without it, only an exponent of 1 is accepted.
 
     Raises:
         UsageError: A need that isn't in :data:`NEEDS`.
@@ -183,6 +181,7 @@ class Criterion:
     formula: Callable[[CriterionInputs], Scores]
     needs: frozenset[str] = field(default_factory=frozenset)
     reweights: bool = False
+    tempered: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(self.needs - set(NEEDS))
@@ -194,7 +193,7 @@ class Criterion:
     @property
     def reads_recording(self) -> bool:
         """Whether it needs anything that only a recording or its fit has."""
-        return bool(self.needs - {"layers", "project"})
+        return any(NEEDS[name].recorded for name in self.needs)
 
     def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
         """The first need that a recording can't serve, whatever is fitted to it, and why; None if there is none.
@@ -232,6 +231,20 @@ class Criterion:
             need, reason = unmet
             remedy = remedy or f"{need.remedy}, or choose another"
             raise self._mismatch(need.what, f"one with {reason}{where}", remedy, subject)
+
+    def require_exponent(self, exponent: float) -> None:
+        """Refuse an exponent that the criterion doesn't read.
+
+        Raises:
+            UsageError: One other than 1.
+        """
+        if exponent != 1 and not self.tempered:
+            raise UsageError(
+                "`exponent`",
+                expected=f"1, because criterion {self.name} has no exponent",
+                found=f"{exponent:g}",
+                remedy="leave it out, or choose effect or obd",
+            )
 
     def score(self, inputs: CriterionInputs) -> Scores:
         """Score all P parameters.

@@ -26,16 +26,18 @@ class LayerStatistics:
     Attributes:
         inputs: (groups, inputs, inputs) float64: G = (1/N) Σ uuᵀ over samples and positions, about the mean input if
             the layer has a bias.
+        squares: (groups, inputs) float64: (1/N) Σu² over samples and positions, about 0 in any case.
         gradients: (groups, outputs) float64: the mean of δ² over samples and positions, where δ is the gradient of a
             sample's loss by an output.
     """
 
     inputs: torch.Tensor
+    squares: torch.Tensor
     gradients: torch.Tensor
 
     def cpu(self) -> LayerStatistics:
         """The same on the CPU."""
-        return LayerStatistics(self.inputs.cpu(), self.gradients.cpu())
+        return LayerStatistics(self.inputs.cpu(), self.squares.cpu(), self.gradients.cpu())
 
 
 SMOOTHING = 0.1
@@ -125,7 +127,11 @@ class _Sums:
                     remedy="choose another criterion",
                 )
         return {
-            name: LayerStatistics(moments.second_moment() / self.samples, self._squares[name] / self._rows[name])
+            name: LayerStatistics(
+                moments.second_moment() / self.samples,
+                moments.squared_inputs() / self.samples,
+                self._squares[name] / self._rows[name],
+            )
             for name, moments in self._moments.items()
         }
 

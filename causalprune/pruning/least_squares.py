@@ -59,6 +59,14 @@ class Moments:
         """Σuuᵀ, (groups, inputs, inputs) float64, about the mean if the bias is free."""
         return self._centered()[0]
 
+    def squared_inputs(self) -> torch.Tensor:
+        """Σu², (groups, inputs) float64, about zero whether or not the bias is free."""
+        squares = self._gram.diagonal(dim1=1, dim2=2)
+        if self._shift_u is None:
+            return squares
+        shift = self._shift_u[:, 0].double()
+        return (squares + shift * (2 * self._u + self.rows * shift)).clamp_min(0)
+
     def _centered(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Second moments about the means if the bias is free, else about zero: of u, of u and y, and of y."""
         if not self.free_bias:

@@ -18,7 +18,10 @@ CRITERIA = Registry(
         "fisher": "causalprune.pruning.criteria:FISHER",
         "obd": "causalprune.pruning.criteria:OBD",
         "chita": "causalprune.pruning.chita:CHITA",
-        "surgeon": "causalprune.pruning.surgeon:SURGEON",
+        "surgeon": "causalprune.pruning.layer_criteria:SURGEON",
+        "rank-sum": "causalprune.pruning.layer_criteria:RANK_SUM",
+        "wanda": "causalprune.pruning.layer_criteria:WANDA",
+        "lamp": "causalprune.pruning.lamp:LAMP",
     },
 )
 """The built-in criteria, each a :class:`causalprune.pruning.criterion.Criterion`."""
@@ -36,8 +39,20 @@ SPARSITY_SCHEDULES = Registry(
 )
 """How the sparsity grows over several iterations: functions of the progress i/N and the final sparsity."""
 
+MASK_SCOPES = Registry(
+    "scope",
+    {
+        "global": "causalprune.pruning.budgets:one_ranking",
+        "layer": "causalprune.pruning.budgets:same_fraction",
+        "uniform": "causalprune.pruning.budgets:uniform",
+        "erk": "causalprune.pruning.budgets:erk",
+        "lamp": "causalprune.pruning.budgets:lamp",
+    },
+)
+"""How many weights each layer loses: functions of :class:`causalprune.pruning.budgets.Layers`."""
+
 SCOPES = ("global", "layer")
-"""One ranking (or fit) over all layers, or one per layer."""
+"""One fit over all layers, or one per layer."""
 
 GRANULARITIES = ("parameter", "filter", "neuron", "layer")
 """What has a coefficient γ of its own."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.options import at_least, fraction, one_of, require
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
+from causalprune.pruning.budgets import share_out
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.groups import Keys, choose_groups, group, highest, lowest, rank, zero_groups
-from causalprune.pruning.names import MASK_GRANULARITIES, SCOPES, SPARSITY_SCHEDULES
+from causalprune.pruning.names import MASK_GRANULARITIES, MASK_SCOPES, SPARSITY_SCHEDULES
 
 Bools = npt.NDArray[np.bool_]
 
@@ -55,6 +56,8 @@ def select(
     granularity: str = "parameter",
     producers: Sequence[Sequence[int]] | None = None,
     frozen: Collection[str] = (),
+    layer_sparsity: Mapping[str, float] | None = None,
+    theta: npt.NDArray[np.floating] | None = None,
 ) -> Selection:
     """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
 
@@ -64,51 +67,60 @@ def select(
 
     No layer is emptied: each keeps its best weight, and the next-lowest weight of another layer is pruned instead, so
     the target is met as long as layers have more than one weight. With ``scope="layer"``, round(S·size) weights of each
-    layer are pruned, and other layers don't compensate for a kept weight.
+    layer are pruned, and other layers don't compensate for a kept weight. The other scopes give each layer a number of
+    its own (:mod:`causalprune.pruning.budgets`), and meet the target together.
 
     Groups are ranked by the mean score of their kept members and pruned whole: the lowest groups, as many as bring the
     count closest to the target (the fewer of two equally close numbers). A layer keeps its best filter; with
     ``granularity="layer"``, a pruned layer keeps its best weight. The group of a channel is the output units of all
     layers that produce it. Layers that produce the same channels count as one. Layers that aren't among the
-    ``producers`` aren't pruned; under ``scope="global"`` the other layers compensate for them.
+    ``producers`` aren't pruned; except under ``scope="layer"`` the other layers compensate for them.
 
     Args:
         scores: Finite wherever the mask keeps.
         mask: The mask so far.
         sparsity: S in [0, 1).
-        scope: ``global``: one ranking over all layers; ``layer``: one per layer.
+        scope: ``global``: one ranking over all layers; ``layer``: one per layer, to the same fraction; or another name
+            in :data:`causalprune.pruning.names.MASK_SCOPES`.
         granularity: ``parameter``, ``filter`` (or ``neuron``), ``channel`` or ``layer``.
         producers: For filters, neurons and channels: the numbers of the tensors whose units are pruned together, for
             all units that may be pruned. By default, the units of each tensor are pruned by themselves; ``channel``
             needs the producers of a :class:`causalprune.pruning.channels.ChannelGraph`. Units that are pruned together
             with those of a frozen tensor aren't pruned.
         frozen: Names of tensors that aren't pruned.
+        layer_sparsity: S of single tensors, by name; the others make up for the difference.
+        theta: (P,) the weights; read by ``scope="lamp"`` only.
 
     Raises:
-        UsageError: A value outside its range.
+        UsageError: A value outside its range, or sparsities of layers that can't be met together with the whole.
         MismatchError: The number of scores isn't that of the prunable parameters.
         DataError: Scores that aren't finite; everything is pruned already, or frozen.
     """
     require("`sparsity`", sparsity, fraction)
-    require("`scope`", scope, one_of(SCOPES))
+    require("`scope`", scope, MASK_SCOPES)
     require("`granularity`", granularity, one_of(MASK_GRANULARITIES))
-    if scope == granularity == "layer":
-        raise UsageError(
-            "`granularity=layer`", expected="`scope=global`, which ranks the layers", found="`scope=layer`"
-        )
+    for value in (layer_sparsity or {}).values():
+        require("`layer_sparsity`", value, fraction)
     free, producers = _candidates(mask.index, producers, frozen)
     kept = _checked(scores, mask, free)
     entries = mask.index.entries
-    spans: Sequence[Sequence[int]] = [free]
-    if scope == "layer":
-        spans = [[n] for n in free] if producers is None else producers
-    targets = [round(sparsity * sum(entries[n].size for n in span)) for span in spans]
+    spans, target = share_out(
+        mask.index,
+        mask.numpy(),
+        sparsity=sparsity,
+        scope=scope,
+        granularity=granularity,
+        free=free,
+        producers=producers,
+        layer_sparsity=layer_sparsity,
+        theta=theta,
+    )
 
     pruned = np.zeros(mask.index.total, dtype=bool)
     guarded: list[str] = []
     groups = None if granularity == "parameter" else group(scores.keys, mask, granularity, producers)
-    for span, target in zip(spans, targets, strict=True):
-        count = target - sum(_num_pruned(kept, entries[n]) for n in span)
+    for span, wanted in spans:
+        count = wanted - sum(_num_pruned(kept, entries[n]) for n in span)
         if count <= 0:
             continue
         if groups is None:
@@ -122,7 +134,7 @@ def select(
             chosen, emptied = choose_groups(groups, span, count)
             pruned |= chosen
             guarded += [entries[n].name for n in emptied]
-    return _selection(mask, free, pruned, sum(targets), guarded)
+    return _selection(mask, free, pruned, target, guarded)
 
 
 def select_zero(
@@ -169,7 +181,7 @@ def select_zero(
 
 
 def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], count: int) -> tuple[Bools, list[int]]:
-    """Choose ``count`` of the kept parameters, but never the best one of a layer.
+    """Choose ``count`` of the kept parameters within ``limits``, but never the best one of a layer.
 
     Setting the best weight of each layer aside is equivalent to guarding layers one by one as they run empty: the best
     weight is the last of its layer, so it would be chosen only if its layer were emptied.
@@ -178,8 +190,9 @@ def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], c
         The chosen parameters, and the numbers of the layers whose best weight would have been chosen.
     """
     best: dict[int, int] = {}
-    candidates = kept.copy()
+    candidates = np.zeros_like(kept)
     for number, (start, stop) in enumerate(limits):
+        candidates[start:stop] = kept[start:stop]
         if kept[start:stop].any():
             best[number] = start + highest([key[start:stop] for key in keys], kept[start:stop])
             candidates[best[number]] = False
@@ -201,7 +214,7 @@ def _candidates(
             "mask",
             expected="weights to prune that aren't frozen",
             found="none" if free else "every prunable weight frozen",
-            remedy="train them first, or pass `prune_frozen`",
+            remedy="train them first, pass `prune_frozen`, or name fewer layers to `keep`",
         )
     return free, chosen
 

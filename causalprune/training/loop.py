@@ -36,6 +36,9 @@ from causalprune.training.optimizers import (
 )
 from causalprune.training.options import TrainingOptions
 
+EVALUATED = 512
+"""Samples in one forward pass of the validation, if a minibatch isn't larger."""
+
 
 @dataclass(frozen=True)
 class TrainingSnapshot:
@@ -139,7 +142,12 @@ def train(
         augment=data.spec.augment,
         num_workers=num_workers,
         group=group,
-        smallest=least_batch(model, training=True),
+        smallest=least_batch(
+            model,
+            training=True,
+            size=min(options.batch_size, len(data.train)) // group.count,
+            shape=data.input_shape,
+        ),
     )
     optimizer = build_optimizer(model, options)
     total = options.epochs * batches.steps_per_epoch
@@ -161,7 +169,7 @@ def train(
     parallel = group.parallel(model)
     forward = torch.compile(parallel) if options.compile else parallel
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
-    batch_size = max(512, options.batch_size)
+    batch_size = max(EVALUATED, options.batch_size)
     evaluate = partial(evaluate_model, model, data, "validation", batch_size=batch_size, device=device, amp=options.amp)
 
     def snapshot() -> TrainingSnapshot:

@@ -88,7 +88,9 @@ def evaluate_model(
         seed=0,
         shuffle=False,
         num_workers=num_workers,
-        smallest=least_batch(model, training=False),
+        smallest=least_batch(
+            model, training=False, size=min(batch_size, len(data.split(split))), shape=data.input_shape
+        ),
     )
     sums_of = _regression_sums if data.task == "regression" else _classification_sums
     totals: dict[str, torch.Tensor] = {}

@@ -29,6 +29,8 @@ def pretrain(result: Any) -> Any:
         lines["validation R²"] = f"{v['r2']:.4f}"
     if result.sparsity:
         lines["sparsity"] = f"{shown(result.sparsity, 'share')} of prunable weights"
+    if result.batchnorm_samples:
+        lines["batch statistics"] = f"re-estimated from {result.batchnorm_samples:,} training samples"
     return lines
 
 
@@ -56,15 +58,21 @@ def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
     now, before = (shown(value, "share") for value in (result.sparsity, result.sparsity_before))
     lines = {"sparsity": f"{now} of prunable weights (before: {before})"}
+    if result.frozen or result.kept_dense:
+        others = "other" if result.kept_dense else "trained"
+        of_others = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} {others} weights"
+        lines["sparsity"] = f"{of_others}, {lines['sparsity']}"
+    if result.kept_dense:
+        lines["kept dense"] = f"{listed(result.kept_dense)} (by --keep)"
     if result.frozen:
-        of_trained = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} trained weights"
-        lines["sparsity"] = f"{of_trained}, {lines['sparsity']}"
         lines["left alone"] = f"{listed(result.frozen)} (frozen or never trained)"
     if result.inseparable:
         lines["kept whole"] = f"{listed(result.inseparable)} (their channels can't be removed one by one)"
     if result.unmoved:
         share = shown(result.unmoved / result.candidates, "share")
         lines["never moved"] = f"{result.unmoved:,} weights ({share}): gradient 0, or steps lost in rounding"
+    if result.stale_statistics:
+        lines["batch statistics"] = "those of before; evaluate and posttrain re-estimate them"
     if result.lasso is not None:
         lines["kept by the Lasso"] = _lasso(result.lasso)
     return spaced(facts(result, lines), records(_LAYERS, result.layers, pad_edge=True))
@@ -114,8 +122,16 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         records(_LAYERS, result["layers"]),
         _flatness(result) if result.get("flatness_samples") else None,
         _cost(result["cost"]) if result.get("cost") else None,
-        notes(*_flops_notes(result.get("flops_uncounted")), NO_SPEEDUP),
+        notes(*_statistics_notes(result.get("batchnorm")), *_flops_notes(result.get("flops_uncounted")), NO_SPEEDUP),
     )
+
+
+def _statistics_notes(batchnorm: Mapping[str, Any] | None) -> list[str]:
+    """Which running statistics the measured network had, if they are neither the dense one's nor trained."""
+    if batchnorm is None:
+        return []
+    where = "" if batchnorm["saved"] else ", in memory only (posttrain --epochs 0 saves them)"
+    return [f"Running statistics of batch normalization re-estimated after the mask{where}."]
 
 
 def _flops_notes(uncounted: Sequence[str] | None) -> list[str]:
@@ -145,6 +161,8 @@ def _summary(result: Mapping[str, Any]) -> Table:
     if "bytes_csr" in result:
         made.add_row("weights as sparse rows", *(shown(result[name], "bytes") for name in ("bytes_dense", "bytes_csr")))
     metric("checkpoint", "file_bytes", "bytes")
+    if result.get("batchnorm"):
+        made.add_row("samples of batch statistics", "", f"{result['batchnorm']['samples']:,}")
     return made
 
 

@@ -95,3 +95,13 @@ def test_a_network_that_cannot_be_compiled():
 )
 def test_other_errors_stay_what_they_are(error):
     assert translate(error) is None
+
+
+def test_one_value_per_channel_is_too_small_a_batch():
+    with pytest.raises(ValueError, match="more than 1 value") as caught:
+        nn.BatchNorm2d(3)(torch.zeros(1, 3, 1, 1))
+    known = translate(caught.value)
+    assert isinstance(known, UsageError)
+    assert str(known).startswith("`batch_size`: expected more than one value per channel")
+    assert "found an input (1, 3, 1, 1)" in str(known)
+    assert translate(ValueError("another")) is None

@@ -6,7 +6,9 @@ import shlex
 
 import pytest
 from causalprune_cli.main import main
-from causalprune_cli.session import print_error, start_logging, with_flags
+from causalprune_cli.session import end, print_error, start_logging, with_flags
+
+from causalprune.base.errors import DataError
 
 TINY = ["pretrain", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 
@@ -161,3 +163,11 @@ def test_log_json_is_an_object_a_line_and_so_is_the_error(tmp_path, capsys):
 def test_an_error_is_a_plain_line_again_without_the_option(tmp_path, capsys, quiet):
     assert main(["posttrain", "--run", str(tmp_path), *quiet]) == 3
     assert capsys.readouterr().err.startswith("causalprune: ")
+
+
+@pytest.mark.parametrize(("common", "lines"), [(True, 0), (False, 1)])
+def test_of_an_error_that_all_processes_have_only_the_first_speaks(capsys, monkeypatch, common, lines):
+    for name, value in {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    assert end(DataError("rows"), 3, common=common) == 3
+    assert capsys.readouterr().err.count("\n") == lines

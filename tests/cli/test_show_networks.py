@@ -151,11 +151,13 @@ def mask_result(**changes):
         "sparsity_before": 0.0,
         "layers": [],
         "frozen": [],
+        "kept_dense": [],
         "inseparable": [],
         "candidates": 200,
         "sparsity_candidates": 0.5,
         "unmoved": None,
         "lasso": None,
+        "stale_statistics": False,
     }
     return SimpleNamespace(**found | changes)
 
@@ -174,7 +176,29 @@ def test_a_mask_names_what_it_left_alone():
         "kept whole c.weight (their channels can't be removed one by one)",
         "never moved 20 weights (10.00%): gradient 0, or steps lost in rounding",
     ]
+    lines = printed_mask(kept_dense=["a.weight"], frozen=["b.weight"])
+    assert lines[:3] == [
+        "sparsity 50.00% of 200 other weights, 10.00% of prunable weights (before: 0.00%)",
+        "kept dense a.weight (by --keep)",
+        "left alone b.weight (frozen or never trained)",
+    ]
     assert printed_mask()[0] == "sparsity 10.00% of prunable weights (before: 0.00%)"
+
+
+def test_statistics_of_another_network_are_named():
+    stale = "batch statistics those of before; evaluate and posttrain re-estimate them"
+    assert stale in printed_mask(stale_statistics=True)
+    assert not any("statistics" in line for line in printed_mask())
+
+
+@pytest.mark.parametrize(
+    ("saved", "said"), [(True, "mask."), (False, "mask, in memory only (posttrain --epochs 0 saves")]
+)
+def test_re_estimated_statistics_are_named(saved, said):
+    text = printed(classification(batchnorm={"samples": 12_345, "saved": saved}), width=200)
+    assert row(text, "samples of batch statistics") == ["12,345"]
+    assert f"Running statistics of batch normalization re-estimated after the {said}" in text
+    assert "statistics" not in printed(classification())
 
 
 @pytest.mark.parametrize(

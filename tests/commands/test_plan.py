@@ -58,9 +58,18 @@ def test_the_criteria_that_read_a_fit():
     assert fitted == {"gamma", "effect", "curvature"}
 
 
-def test_nothing_is_recorded_for_a_criterion_that_reads_no_recording(tmp_path, capsys):
+WITHOUT_RECORDING = ("magnitude", "random", "surgeon", "rank-sum", "wanda", "lamp")
+
+
+def test_the_criteria_that_read_no_recording():
+    recorded = {c for c in CRITERIA if PipelinePlan(RunConfig(criterion=c)).iteration(0).records}
+    assert recorded == set(CRITERIA) - set(WITHOUT_RECORDING)
+
+
+@pytest.mark.parametrize("criterion", WITHOUT_RECORDING[2:])
+def test_nothing_is_recorded_for_a_criterion_that_reads_no_recording(tmp_path, capsys, criterion):
     run = tmp_path / "run"
-    options = ["--criterion", "surgeon", "--repair", "--train-epochs", "0", "--run", run]
+    options = ["--criterion", criterion, "--repair", "--train-epochs", "0", "--run", run]
     result = call_json(capsys, *TINY_RUN, *options)
     assert [line["rows"] for line in result["metrics"]["iterations"]] == [None, None]
     assert not list(run.glob("*/trajectory.zarr"))

@@ -163,7 +163,8 @@ def test_pictures_of_an_earlier_report_go_and_no_others(small, capsys):
 
 
 def test_masks_are_those_of_the_networks(tmp_path):
-    assert call(tmp_path, *QUICK[6:], "--criterion", "magnitude", "--sparsity", "0.7", "--seeds", "1", "--keep") == 0
+    options = ["--criterion", "magnitude", "--sparsity", "0.7", "--seeds", "1", "--keep-networks"]
+    assert call(tmp_path, *QUICK[6:], *options) == 0
     cell = table(tmp_path)[0]["cell"]
     network = load_checkpoint(next((tmp_path / "sweep/cells" / cell).glob("apply_mask-*/pruned.safetensors")))
     expected = network.mask.numpy()

@@ -113,6 +113,12 @@ def result(folder, stage):
     return json.loads((folder / f"run/results/{stage}.json").read_text())["metrics"]
 
 
+def root_budgets(layers):
+    """Whether two layers keep weights as the roots of their sizes."""
+    first, second = layers
+    return first["kept"] / second["kept"] == pytest.approx((first["total"] / second["total"]) ** 0.5, rel=0.05)
+
+
 # What shows that the thing did its work; arguments are the folder and what the command printed.
 PROOFS = {
     "A criterion": lambda folder, _: result(folder, "apply-mask")["sparsity"] == pytest.approx(0.9, abs=0.01),
@@ -121,6 +127,7 @@ PROOFS = {
     "An optimizer": lambda folder, _: checkpoint(folder).config["optimizer"] == "sign-sgd",
     "A learning-rate schedule": lambda folder, _: checkpoint(folder).config["lr_schedule"] == "linear",
     "A sparsity schedule": lambda folder, _: result(folder, "apply-mask")["sparsity"] == pytest.approx(0.4, abs=0.01),
+    "A scope": lambda folder, _: root_budgets(result(folder, "apply-mask")["layers"]),
     "A solver": lambda folder, _: result(folder, "fit-gamma")["evidence"]["certified"],
     "A codec": lambda folder, _: "tiny" in (folder / "tiny.zarr/recordings/000/zarr.json").read_text(),
     "A format for networks": lambda folder, _: len(np.load(folder / "run/exported.npz").files) == 4,

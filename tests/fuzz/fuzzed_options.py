@@ -63,6 +63,8 @@ SAID = {
     "sparsity": ["0.5", "0.9", "0", "1", "0.5,0.9", "0.5,0.5", "nan", ""],
     "criterion": ["effect", "gamma", "magnitude", "random", "fisher", "obd", "curvature", "chita", "gamma,effect"],
     "granularity": ["parameter", "channel", "filter", "neuron", "layer"],
+    "keep": ["layers.0", "layers.*", "*.weight", "conv1", "", "[", "*"],
+    "layer_sparsity": ["layers.0=0.5", "*=0.9", "layers.*=0", "conv1=0.5", "layers.0", "=0.5", "layers.1=1"],
     "set": [
         "record.lr=0.02",
         "fit-gamma.alphas=3",

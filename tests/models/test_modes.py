@@ -119,3 +119,54 @@ def test_least_batch_is_what_pytorch_accepts(layer):
         assert least_batch(model, training=training) == (1 if works else 2)
     model.train()
     assert modes(model) == before
+
+
+SQUARE = nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3))
+
+
+class Unreached(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.other = copy.deepcopy(SQUARE), nn.BatchNorm1d(2)
+
+    def forward(self, inputs):
+        return self.body(inputs)
+
+
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize(
+    ("network", "shape", "least"),
+    [
+        (SQUARE, (1, 4, 4), 1),
+        (SQUARE, (1, 3, 3), 2),
+        (nn.Sequential(nn.Conv2d(1, 3, 3), nn.SyncBatchNorm(3)), (1, 4, 3), 1),
+        (net(), (1, 4, 4), 2),
+        (nn.BatchNorm1d(5), (5,), 2),
+        (nn.BatchNorm1d(5), (5, 2), 1),
+        (Unreached(), (1, 4, 4), 2),
+        (nn.Linear(2, 2), (2,), 1),
+    ],
+)
+def test_one_sample_is_enough_where_it_has_several_values_per_channel(network, shape, least, track):
+    network = copy.deepcopy(network)
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not track:
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+            module.eval()
+    before, buffers, state = modes(network), copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    assert least_batch(network, training=track, size=1, shape=shape) == least
+    assert modes(network) == before
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(value, buffers[name]) for name, value in network.state_dict().items())
+    assert not any(module._forward_pre_hooks for module in network.modules())
+    # Batches of more are merged as ever, so that a recording stays what it was.
+    affected = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    assert least_batch(network, training=track) == (2 if affected else 1)
+    if not isinstance(network, Unreached):
+        # PyTorch's own opinion.
+        network.train()
+        if least == 2:
+            with pytest.raises(ValueError, match="more than 1 value"):
+                network(torch.zeros(1, *shape))
+        else:
+            network(torch.zeros(1, *shape))

@@ -20,6 +20,11 @@ TABLE = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "8", "--pre
             2,
             "set record.momentum=0, record.stride=1, or choose another criterion",
         ),
+        (
+            ["--criterion", "surgeon", "--set", "apply-mask.exponent=0.5"],
+            2,
+            "--exponent: expected 1, because criterion surgeon has no exponent, found 0.5; leave it out,",
+        ),
         (["--granularity", "filter"], 5, "granularity filter: expected a network with Conv layers"),
         (["--granularity", "channel", "--hidden", ""], 0, ""),
         (["--set", "fit-gamma.granularity=filter"], 5, "granularity filter: expected a network with Conv layers"),

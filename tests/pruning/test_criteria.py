@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criteria import GAMMA, load_criterion
-from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, MeasuredLayers, Scores
+from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
@@ -25,11 +26,14 @@ FULL = {
     "dual_correlation": RNG.random(P),
     "mean_squared_gradient": RNG.random(P),
     "gradients": GradientMatrix.from_array(RNG.normal(size=(4, P))),
-    "layers": MeasuredLayers(
-        ParameterIndex((ParameterEntry("weight", (2, 3), 0),)),
-        np.ones(P, bool),
-        {"weight": LayerStatistics(torch.eye(3, dtype=torch.float64)[None], torch.ones(1, 2, dtype=torch.float64))},
-    ),
+    "mask": Mask.all(ParameterIndex((ParameterEntry("weight", (2, 3), 0),))),
+    "layers": {
+        "weight": LayerStatistics(
+            torch.eye(3, dtype=torch.float64)[None],
+            torch.ones(1, 3, dtype=torch.float64),
+            torch.ones(1, 2, dtype=torch.float64),
+        )
+    },
     "project": lambda scores: scores >= np.median(scores),
     "learning_rate": 0.1,
 }
@@ -100,6 +104,61 @@ def test_effect_weighs_both_by_the_weight() -> None:
     assert order(scores) == [0, 2, 1, 3]
 
 
+def tempered(name: str, exponent: float, **inputs) -> Scores:
+    return load_criterion(name).score(CriterionInputs(exponent=exponent, **inputs))
+
+
+@pytest.mark.parametrize("name", ["effect", "obd"])
+def test_an_exponent_of_0_is_magnitude_and_of_1_leaves_out_the_power(name: str) -> None:
+    """With weights of equal size, zeros, and every second γ or squared gradient 0, in one lag and in three."""
+    rng = np.random.default_rng(2)
+    theta = rng.integers(-20, 21, 500).astype(np.float32) / np.float32(7)
+    measured = rng.random(500) * (np.arange(500) % 2)
+    gamma = np.stack([measured, -measured, 0 * measured])
+    for lags in (gamma[0], gamma):
+        inputs = {"theta": theta, "gamma": lags, "dual_correlation": rng.random(lags.shape)}
+        inputs["mean_squared_gradient"] = measured
+        scores = tempered(name, 0, **inputs)
+        magnitude = load_criterion("magnitude").score(CriterionInputs(theta=theta))
+        assert order(scores) == order(magnitude)
+        assert len(set(scores.primary)) == len(set(magnitude.primary)) < 500
+        factor = np.abs(np.atleast_2d(lags)).sum(0) if name == "effect" else measured
+        assert np.array_equal(tempered(name, 1, **inputs).primary, factor * theta.astype(float) ** 2)
+
+
+def test_an_exponent_tempers_the_coefficients_and_the_kkt_scores() -> None:
+    gamma, dual, theta = np.array([16.0, -81.0, 0.0, 0.0]), np.array([1.0, 1.0, 1 / 16, 0.5]), np.array([3.0, 2, 4, 1])
+    scores = tempered("effect", 0.25, theta=theta, gamma=gamma, dual_correlation=dual)
+    assert scores.primary.tolist() == pytest.approx([18, 12, 0, 0])
+    assert scores.secondary is not None
+    assert scores.secondary.tolist() == pytest.approx([9, 4, 8, 0.5**0.25])
+    assert tempered("obd", 0.25, theta=theta, mean_squared_gradient=gamma**2).primary.tolist() == pytest.approx(
+        [36, 36, 0, 0]
+    )
+
+
+def test_only_tempered_criteria_accept_another_exponent() -> None:
+    for name in CRITERIA:
+        criterion = load_criterion(name)
+        reads = not np.array_equal(
+            criterion.score(CriterionInputs(**FULL)).primary,
+            criterion.score(CriterionInputs(**FULL, exponent=0.5)).primary,
+        )
+        assert reads == criterion.tempered == (name in ("effect", "obd"))
+        criterion.require_exponent(1)
+        if reads:
+            criterion.require_exponent(0)
+            continue
+        with pytest.raises(UsageError, match=rf"`exponent`: expected 1, because criterion {name} has .*, found 0\.5"):
+            criterion.require_exponent(0.5)
+
+
+@pytest.mark.parametrize("exponent", [-0.5, np.nan, np.inf])
+def test_an_exponent_that_cant_be(exponent: float) -> None:
+    with pytest.raises(DataError, match="exponent: expected a finite number of at least 0"):
+        CriterionInputs(**FULL, exponent=exponent)
+
+
 @pytest.mark.parametrize("name", ["gamma", "effect"])
 def test_with_lags_only_three_zeros_make_a_zero(name: str) -> None:
     gamma = np.zeros((3, 5))
@@ -167,6 +226,10 @@ def test_curvature_refuses_lags() -> None:
         ({"gamma": np.ones((3, P))}, r"dual_correlation: expected \(3, 6\), found \(6,\)"),
         ({"theta": np.ones((2, 3))}, r"theta: expected \(6,\), found \(2, 3\)"),
         ({"mean_squared_gradient": np.ones(1)}, "mean_squared_gradient"),
+        (
+            {"mask": Mask.all(ParameterIndex((ParameterEntry("weight", (5,), 0),)))},
+            "mask: expected 6 parameters, found 5",
+        ),
     ],
 )
 def test_inputs_that_dont_belong_together(wrong, message: str) -> None:

@@ -22,6 +22,9 @@ def test_moments_and_gradients_are_those_of_autograd():
     relu = hidden.relu().double()
     torch.testing.assert_close(found["2.weight"].inputs[0], relu.T @ relu / 40, rtol=1e-4, atol=1e-5)
 
+    for name, inputs in (("0.weight", x.double()), ("2.weight", relu)):
+        torch.testing.assert_close(found[name].squares[0], inputs.square().mean(0), rtol=1e-4, atol=1e-5)
+
     generator = torch.Generator().manual_seed(keyed_seed(0, "labels"))
     squares = []
     for part in x.split(16):

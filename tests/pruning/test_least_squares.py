@@ -61,6 +61,11 @@ def test_the_error_counts_a_bias_that_is_off(problem):
     assert error == pytest.approx(((y - u @ prior.T - shift) ** 2).sum(), rel=1e-4)
 
 
+def test_squares_of_the_inputs_are_about_zero(problem):
+    moments, u, *_ = problem
+    np.testing.assert_allclose(moments.squared_inputs()[0], (u**2).sum(0), rtol=1e-5)
+
+
 def test_rows_that_keep_the_same_inputs_share_a_factor(problem):
     moments, _, _, prior, keep = problem
     same = np.tile(keep[2], (OUTPUTS, 1))

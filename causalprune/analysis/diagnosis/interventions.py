@@ -127,7 +127,7 @@ def intervene(
     index = reader.index
     parameters = dict(model.named_parameters(remove_duplicate=False))
     theta = index.flatten(parameters).detach().cpu().numpy()
-    values = read_inputs(GAMMA, theta, index, reader, fit, max_bytes=0)
+    values = read_inputs(GAMMA, theta, Mask.from_numpy(index, reader.active), reader, fit, max_bytes=0)
     assert values.gamma is not None
     # With lags, the first row: a single step that follows no others.
     gamma = np.atleast_2d(values.gamma)[0].astype(np.float64)

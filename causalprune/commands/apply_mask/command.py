@@ -27,9 +27,10 @@ from causalprune.commands.apply_mask.candidates import (
     samples_to_try,
     unmoved,
 )
+from causalprune.commands.apply_mask.layers import NamedLayers
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
-from causalprune.commands.provenance.lineage import require_own_weights
+from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
@@ -40,9 +41,10 @@ from causalprune.pruning.removable import prunable_producers
 from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
+from causalprune.training.batch_statistics import averaging_batchnorm
 from causalprune.trajectory import Fit, RecordingReader, Store
 
-_NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "inseparable": [], "unmoved": None, "lasso": None}
+_NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "kept_dense": [], "inseparable": [], "unmoved": None, "lasso": None}
 
 OFF_TARGET = 0.01
 """How far the sparsity of whole groups may be from the target without a warning."""
@@ -60,13 +62,15 @@ class ApplyMaskResult(StageResult):
         validation: Metrics of the pruned network on validation samples, see
             :func:`causalprune.commands.apply_mask.measuring.validation_measure`; None if they weren't measured.
         validation_before: The same of the network before.
-        candidates: Number of prunable weights that aren't frozen, those pruned before included.
+        candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
         frozen: Tensors that weren't trained and are left alone.
+        kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
+        stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
     """
 
     sparsity: float
@@ -76,9 +80,11 @@ class ApplyMaskResult(StageResult):
     candidates: int
     sparsity_candidates: float
     frozen: list[str]
+    kept_dense: list[str]
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    stale_statistics: bool = False
     validation: dict[str, Any] | None = None
     validation_before: dict[str, Any] | None = None
 
@@ -101,6 +107,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     criterion = load_criterion("gamma" if config.zero else config.criterion)
     if criterion.reweights:
         config.check_no_rewind(criterion.name)
+    criterion.require_exponent(config.exponent)
     run = RunPaths(config.run)
     source = config.checkpoint or run.recorded
     output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
@@ -134,7 +141,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         done = output.finished()
         if done is not None:
             measured = measured_then(output, checkpoint, source)
-            output.warn(reporter, *_cost(**measured))
+            output.warn(reporter, *_cost(done, **measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
         if reader is not None and not np.array_equal(reader.active, mask.numpy()):
@@ -147,6 +154,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
         frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        named = NamedLayers.of(config, mask.index, frozen)
+        left_alone = sorted({*frozen, *named.keep})
         samples = samples_to_try(checkpoint, source, config)
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
         inseparable = [mask.index.entries[number].name for family in stuck for number in family]
@@ -154,24 +163,27 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "mask": mask,
             "granularity": config.granularity,
             "producers": producers,
-            "frozen": frozen,
+            "frozen": left_alone,
         }
+        theta = mask.index.flatten(checkpoint.weights).numpy()
         # None for --zero, whose target is γ.
         target: float | None = None
         choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
         if config.sparsity is not None:
             target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-            choose = partial(select, sparsity=target, scope=config.scope, **groups)
+            own = named.on_the_way(target / config.sparsity if config.sparsity else 1)
+            choose = partial(select, sparsity=target, scope=config.scope, layer_sparsity=own, theta=theta, **groups)
         inputs = read_inputs(
             criterion,
-            mask.index.flatten(checkpoint.weights).numpy(),
-            mask.index,
+            theta,
+            mask,
             reader,
             fit,
             max_bytes=parse_bytes(config.memory),
             layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
             project=lambda primary: choose(Scores(primary)).mask.numpy(),
             ridge=config.ridge,
+            exponent=config.exponent,
             seed=config.seed,
         )
         scores = criterion.score(inputs)
@@ -193,14 +205,19 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "candidates": selection.candidates,
             "sparsity_candidates": selection.sparsity,
             "frozen": frozen,
+            "kept_dense": named.keep,
             "inseparable": inseparable,
-            "unmoved": unmoved(inputs, fit, mask, frozen),
+            "unmoved": unmoved(inputs, fit, mask, left_alone),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
+        if averaging_batchnorm(model):
+            origin = checkpoint if earlier is None else earlier
+            changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest
+            metrics["stale_statistics"] = changed or has_stale_statistics(origin.info)
         info = replace(checkpoint.info, position={}, metrics=metrics)
         measured = {"validation": measure.after(model), "validation_before": before}
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
-        output.warn(reporter, *_cost(**measured))
+        output.warn(reporter, *_cost(saved, **measured))
         return output.publish(replace(_result(output, saved), **measured))
 
 
@@ -214,7 +231,7 @@ def _warn(
 ) -> None:
     """Say what is left alone, and warn where the mask differs from what was asked for."""
     if frozen:
-        count = selection.mask.index.total - selection.candidates
+        count = sum(selection.mask.index[name].size for name in frozen)
         warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
     if inseparable:
         warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
@@ -230,12 +247,15 @@ def _warn(
         warn(f"layer {name} would have been emptied and keeps its best weight")
 
 
-def _cost(validation: dict[str, Any] | None, validation_before: dict[str, Any] | None) -> list[str]:
+def _cost(
+    info: CheckpointInfo, validation: dict[str, Any] | None, validation_before: dict[str, Any] | None
+) -> list[str]:
     """What to say of a mask that cost more than it should, before any training that may follow."""
     if validation is None:
         return []
     found = pruning_findings(validation, validation_before, "validation")
-    return [f"{finding} (measured before any further training)" for finding in found]
+    stale = ", with the batch statistics of before" if info.metrics.get("stale_statistics") else ""
+    return [f"{finding} (measured before any further training{stale})" for finding in found]
 
 
 def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:

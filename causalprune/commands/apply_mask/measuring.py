@@ -22,8 +22,7 @@ from causalprune.config.shared import ComputeOptions
 from causalprune.data.normalization import spread
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.models.mask import Mask
-from causalprune.pruning.criterion import MeasuredLayers
-from causalprune.pruning.layer_statistics import layer_statistics
+from causalprune.pruning.layer_statistics import LayerStatistics, layer_statistics
 from causalprune.training.metrics import evaluate_model
 
 _BATCH = 500
@@ -40,7 +39,7 @@ _NOT_AT_HAND = (UsageError, DataError, CorruptError, StorageError, MismatchError
 
 def measured_layers(
     model: nn.Module, mask: Mask, checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig
-) -> MeasuredLayers:
+) -> dict[str, LayerStatistics]:
     """Measure the layers of a network, which is on the CPU and stays there, on ``samples`` training samples.
 
     Raises:
@@ -53,7 +52,7 @@ def measured_layers(
     )
     statistics = layer_statistics(model.to(device), mask.index, batches, data.task, seed=config.seed)
     model.to(torch.device("cpu"))
-    return MeasuredLayers(mask.index, mask.numpy().copy(), {name: layer.cpu() for name, layer in statistics.items()})
+    return {name: layer.cpu() for name, layer in statistics.items()}
 
 
 @dataclass(frozen=True)

@@ -83,6 +83,19 @@ def require_own_weights(
     return f"recording {reader.path} is of other weights than {source}'s" if found else ""
 
 
+def has_stale_statistics(info: CheckpointInfo) -> bool:
+    """Whether running statistics of batch normalization, if there is any, are of other weights than the checkpoint's.
+
+    So they are after a mask that changed weights, until a training or a repair adapts them.
+    """
+    said = info.metrics.get("stale_statistics")
+    if said is not None or info.stage != "apply-mask":
+        return bool(said)
+    # Earlier versions didn't say.
+    before: float = info.metrics.get("sparsity_before", 0.0)
+    return info.index.total - sum(info.kept.values()) > round(before * info.index.total)
+
+
 def stale_checkpoints(run: RunPaths) -> dict[Path, str]:
     """The checkpoints of a run directory that no longer follow from what lies there, each with the reason.
 

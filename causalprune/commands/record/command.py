@@ -108,7 +108,12 @@ def _record(
         augment=config.augment,
         num_workers=config.num_workers,
         group=group,
-        smallest=least_batch(model, training=True),
+        smallest=least_batch(
+            model,
+            training=True,
+            size=min(config.batch_size, len(data.train)) // group.count,
+            shape=data.input_shape,
+        ),
     )
     if mask.num_kept == 0:
         raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")

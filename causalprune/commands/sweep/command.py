@@ -180,7 +180,8 @@ class _Worker:
             remove_partials(result.parent, result.name, paths.mask(point.cell).name, work.name)
             score = ""
             if not result.exists():
-                score = measure_cell(point, self.steps, LabelledReporter(self.reporter, label), keep=self.config.keep)
+                shown, keep = LabelledReporter(self.reporter, label), self.config.keep_networks
+                score = measure_cell(point, self.steps, shown, keep=keep)
                 self.cells_made += 1
             # As the options said when it was measured: networks that were kept stay.
             if work.exists() and not read_json(result).get("kept", True):

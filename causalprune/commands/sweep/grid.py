@@ -13,7 +13,7 @@ from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.json_files import seal, write_json
 from causalprune.commands.provenance.sources import changed_sources
 from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
-from causalprune.commands.sweep.steps import Recorded, Sources, Step, last_step
+from causalprune.commands.sweep.steps import Known, Recorded, Step, last_step
 from causalprune.config.sweep import SweepConfig
 
 
@@ -103,7 +103,7 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     axes = config.axes()
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
     further = [axis.key for axis in axes[:-3]]
-    known: Sources = {}
+    known = Known()
     for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}
         settings = {name: values[name] for name in ("sparsity", "criterion", "seed", *further)}

@@ -15,10 +15,12 @@ from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
 from causalprune.base.specs import DataSpec
 from causalprune.commands._plan import PipelinePlan
-from causalprune.commands.pretrain import data_spec_of
+from causalprune.commands.apply_mask.layers import needs_network, require_budgets
+from causalprune.commands.pretrain import data_spec_of, untrained
 from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
@@ -121,6 +123,7 @@ class Recorded:
 
         Raises:
             MismatchError: A criterion that needs another recording, or groups of weights that the network lacks.
+            UsageError: Named layers that it lacks, or sparsities that can't be met.
         """
         load_criterion(mask.criterion).require(
             self.rule,
@@ -131,12 +134,30 @@ class Recorded:
         )
         if mask.granularity in ("filter", "neuron"):
             groups_per_tensor(self.index, mask.granularity)
+        require_budgets(mask, self.index)
 
 
-Sources = dict[tuple[str, DataSpec], dict[str, str]]
+@dataclass
+class Known:
+    """What was found out of code and data files, kept for the other cells of a sweep.
+
+    Attributes:
+        sources: By model and data set, the hashes of the user's code and data.
+        indexes: The prunable parameters by model, its hidden layers and data set.
+    """
+
+    sources: dict[tuple[str, DataSpec], dict[str, str]] = field(default_factory=dict)
+    indexes: dict[tuple[str, str, DataSpec], ParameterIndex] = field(default_factory=dict)
+
+    def index(self, config: PretrainConfig) -> ParameterIndex:
+        """The prunable parameters of the network that is to be trained."""
+        key = (config.model, config.hidden, data_spec_of(config))
+        if key not in self.indexes:
+            self.indexes[key] = ParameterIndex.from_model(untrained(config)[-1])
+        return self.indexes[key]
 
 
-def last_step(config: RunConfig, recorded: Recorded | None = None, known: Sources | None = None) -> Step:
+def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known | None = None) -> Step:
     """The steps of a whole pipeline, in the order of :func:`causalprune.commands.run.run`; returns its evaluation.
 
     A training of no epochs and a fit that the criterion doesn't read are left out. The recording is made for every
@@ -145,7 +166,7 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Source
     Args:
         config: The pipeline.
         recorded: Replaces the pretraining and the first recording.
-        known: Keeps what was found out of code and data files for other cells.
+        known: What was found out for other cells; it is added to.
 
     Raises:
         UsageError: An option that can't be used.
@@ -155,15 +176,17 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Source
     pretrain = plan.pretrain()
     given = (recorded.folder, recorded.dense) if recorded else None
     made_with = (pretrain.model, data_spec_of(pretrain))
-    known = {} if known is None else known
-    if made_with not in known:
-        known[made_with] = {} if recorded else sources_of(*made_with)
-    dense = current = Step("pretrain", pretrain, (), common=True, given=given, sources=known[made_with])
+    known = known or Known()
+    if made_with not in known.sources:
+        known.sources[made_with] = {} if recorded else sources_of(*made_with)
+    dense = current = Step("pretrain", pretrain, (), common=True, given=given, sources=known.sources[made_with])
     for number in range(config.iterations):
         planned = plan.iteration(number)
         train, record, fit, mask = planned.train, planned.record, planned.fit, planned.mask
         if recorded:
             recorded.require_served(mask)
+        elif needs_network(mask):
+            require_budgets(mask, known.index(pretrain))
         common = number == 0
         if train.epochs:
             current = Step("posttrain", train, _training_inputs(train, current, dense), common)

@@ -57,7 +57,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
         raise UsageError(
             "`format=pt2` or onnx",
             expected="a network that torch.export can trace with any batch size",
-            found=f"{error}".strip().splitlines()[0][:150],
+            found=(f"{error}".strip() or type(error).__name__).splitlines()[0][:150],
             remedy="export its weights: `format=torch`, safetensors or csr",
         ) from error
     for module in program.graph_module.modules():

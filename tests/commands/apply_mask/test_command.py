@@ -66,11 +66,25 @@ def prune(made, tmp_path, capsys):
     return run_it
 
 
+def test_an_exponent_is_part_of_the_work_unless_it_is_the_default(prune, made, tmp_path):
+    masks = []
+    for options in (["magnitude"], ["effect", "--exponent", "0"], ["effect"], ["effect", "--exponent", "1"]):
+        output = tmp_path / f"{len(masks)}.safetensors"
+        prune("--sparsity", "0.5", "--output", output, "--criterion", *options)
+        masks.append(load_checkpoint(output))
+    assert torch.equal(masks[0].mask.keep, masks[1].mask.keep)
+    assert not torch.equal(masks[0].mask.keep, masks[2].mask.keep)
+    identities = [network.info.config for network in masks]
+    assert identities[2] == identities[3]
+    assert "exponent" not in identities[2]
+    assert identities[1]["exponent"] == 0
+
+
 def shares_kept(metrics):
     return {layer["name"]: layer["kept"] / layer["total"] for layer in metrics["layers"]}
 
 
-@pytest.mark.parametrize("criterion", ["effect", "gamma", "magnitude", "random", "fisher", "obd", "chita"])
+@pytest.mark.parametrize("criterion", ["effect", "gamma", "magnitude", "random", "fisher", "obd", "chita", "lamp"])
 def test_what_was_not_trained_is_left_alone_whatever_the_criterion(prune, made, tmp_path, criterion):
     metrics, said = prune("--criterion", criterion, "--sparsity", "0.5")
     kept = shares_kept(metrics)

@@ -8,7 +8,7 @@ from causalprune_cli.main import main
 from sweeps import call, table
 
 SMALL = ["--sparsity", "0.5,0.9", "--criterion", "magnitude", "--seeds", "1", "--dataset", "breast-cancer"]
-SMALL += ["--model", "mlp", "--hidden", "4", "--pretrain-epochs", "1", "--keep"]
+SMALL += ["--model", "mlp", "--hidden", "4", "--pretrain-epochs", "1", "--keep-networks"]
 
 
 @pytest.fixture(scope="module")
@@ -89,5 +89,5 @@ def test_another_cells_mask(run, capsys):
 def test_networks_that_were_kept_stay(run):
     kept = sorted(str(p) for p in (run / "sweep/cells").rglob("pruned.safetensors"))
     assert len(kept) == 2
-    assert call(run, *[option for option in SMALL if option != "--keep"]) == 0
+    assert call(run, *[option for option in SMALL if option != "--keep-networks"]) == 0
     assert sorted(str(p) for p in (run / "sweep/cells").rglob("pruned.safetensors")) == kept
