@@ -15,7 +15,7 @@ from causalprune.base.options import Options, flag_of, option_text
 from causalprune.commands.names import GROUPS, load_configs
 from causalprune.config.shared import ComputeOptions, DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sources import resolve
-from causalprune.training.options import TrainingOptions
+from causalprune.training.options import FineTuningOptions, TrainingOptions
 
 from .session import Session
 from .show import show
@@ -24,6 +24,7 @@ _PANELS = {
     f: panel
     # Subclasses also have the fields of their bases, so the bases come last.
     for declaring, panel in (
+        (FineTuningOptions, "Training"),
         (TrainingOptions, "Training"),
         (ModelOptions, "Model"),
         (DataOptions, "Data"),

@@ -66,6 +66,31 @@ class CheckpointOutput(Work):
             self.sources = current_sources(checkpoint.info, self.config)
         return checkpoint
 
+    def load_dense(self, path: Path, pruned: Checkpoint, source: Path) -> Checkpoint:
+        """Load the network that a pruned one was before it was pruned; it is an input and an ancestor, too.
+
+        Args:
+            path: Where it is.
+            pruned: The pruned network, which may be the dense one itself.
+            source: Its path, for messages.
+
+        Raises:
+            MismatchError: Another network, or one of other data.
+        """
+        dense = self.load_checkpoint(path, made_by="pretrain", role="dense")
+        mine, its = pruned.info, dense.info
+        # Checkpoints of version 0.1 don't know their ancestors.
+        is_ancestor = not mine.ancestors or dense.weights_digest in {pruned.weights_digest, *mine.ancestors}
+        is_of_the_data = mine.data_fingerprint == its.data_fingerprint
+        if not (is_ancestor and is_of_the_data and mine.model == its.model):
+            raise MismatchError(
+                f"{path}",
+                expected=f"a network that {source} was before it was pruned",
+                found=f"another, {its.model.name}" + ("" if is_of_the_data else " trained on other data"),
+                remedy="name it with --dense",
+            )
+        return dense
+
     def add_ancestors(self, *weights: str) -> None:
         """Add hashes of weights that the output is made from."""
         self.ancestors += [one for one in dict.fromkeys(weights) if one not in self.ancestors]

@@ -23,7 +23,7 @@ from causalprune.trajectory.steps import UpdateRule
 C = TypeVar("C", bound=Options)
 
 _OF_RUN_ALONE = {
-    "train": {"reestimate_batchnorm"},
+    "train": {"distill", "reestimate_batchnorm"},
     "record": {"augment"},
     "fit-gamma": {"device", "scope", "granularity"},
     "repair": {"batch_size"},
@@ -97,6 +97,7 @@ class PipelinePlan:
             here,
             seed=seed,
             checkpoint=before,
+            dense=self._paths.pretrained,
             output=here.trained,
             epochs=c.train_epochs,
             lr_schedule="constant",
@@ -127,7 +128,8 @@ class PipelinePlan:
         """The training after the last mask."""
         last = self._last(self._config.iterations - 1)
         epochs = self._config.posttrain_epochs
-        return self._make(PosttrainConfig, "posttrain", self._paths, checkpoint=last, epochs=epochs)
+        dense = self._paths.pretrained
+        return self._make(PosttrainConfig, "posttrain", self._paths, checkpoint=last, dense=dense, epochs=epochs)
 
     def evaluate(self) -> EvaluateConfig:
         """The measurement of the final network."""

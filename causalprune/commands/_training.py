@@ -18,6 +18,7 @@ from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
 from causalprune.models.extra_state import is_extra_state
 from causalprune.models.mask import Mask
+from causalprune.training.distillation import Distillation
 from causalprune.training.loop import TrainingSnapshot, train
 
 
@@ -48,6 +49,7 @@ def train_checkpoint(
     info: CheckpointInfo,
     device: torch.device,
     reporter: Reporter,
+    distillation: Distillation | None = None,
 ) -> TrainingResult:
     """Train ``model``, or continue where an interrupted attempt stopped, and write the checkpoint and the result file.
 
@@ -59,6 +61,7 @@ def train_checkpoint(
         info: Model and data of the checkpoint, and metrics to keep; the rest is filled in.
         device: Where to compute.
         reporter: Shows progress.
+        distillation: Another network that sets a part of the loss; None for none.
     """
     config = output.config
     shapes = _shapes(model.state_dict())
@@ -87,6 +90,7 @@ def train_checkpoint(
         device=device,
         seed=config.seed,
         num_workers=config.num_workers,
+        distillation=distillation,
         resume=resume,
         save=save,
         stop=output.stop,

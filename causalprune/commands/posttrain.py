@@ -7,10 +7,11 @@ from dataclasses import replace
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._network import give_statistics, needs_statistics, set_up
+from causalprune.commands._network import give_statistics, load_network, needs_statistics, set_up
 from causalprune.commands._output import check_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.config.posttrain import PosttrainConfig
+from causalprune.training.distillation import Distillation
 from causalprune.training.loop import EVALUATED
 
 
@@ -20,7 +21,7 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed:
     Without any epoch, the running statistics of batch normalization are re-estimated if a mask came last.
 
     Args:
-        config: Which checkpoint and how.
+        config: Which checkpoint and how; the dense network is read only if something is distilled from it.
         reporter: Shows progress; silent when left out.
         followed: Whether another stage changes the network or its statistics, so that these may stay as they are.
 
@@ -33,13 +34,19 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed:
     run = RunPaths(config.run)
     source = config.checkpoint or run.pruned
     output = CheckpointOutput(stage="posttrain", config=config, default=run.final)
-    check_distinct(output.path, source)
+    original = config.dense or run.dense
+    check_distinct(output.path, source, *([original] if config.distill else []))
     start = output.load_checkpoint(source, made_by="apply-mask")
+    whole = output.load_dense(original, start, source) if config.distill else None
     with output.exclusive():
         done = output.finished()
         if done is not None:
             return output.publish(training_result(output, done, reporter, already_done=True))
         device, data, model, mask = set_up(start, source, config)
+        distillation = None
+        if whole is not None:
+            dense, _ = load_network(whole, original, device, trust_code=config.trust_code)
+            distillation = Distillation(dense, config.distill)
         info = replace(start.info, position={}, metrics={})
         if config.epochs == 0 and needs_statistics(model, start.info):
             samples = give_statistics(
@@ -53,4 +60,4 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed:
             )
             metrics = {"batchnorm_samples": samples} if samples else {"stale_statistics": True}
             info = replace(info, metrics=metrics)
-        return train_checkpoint(output, model, data, mask, info, device, reporter)
+        return train_checkpoint(output, model, data, mask, info, device, reporter, distillation)

@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from causalprune.base.errors import CorruptError, MismatchError
+from causalprune.base.errors import CorruptError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import Interval
@@ -52,15 +52,7 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
     output = CheckpointOutput(stage="repair", config=config, default=run.repaired)
     check_distinct(output.path, source, original)
     pruned = output.load_checkpoint(source, made_by="apply-mask")
-    whole = output.load_checkpoint(original, made_by="pretrain", role="dense")
-    # Checkpoints of version 0.1 don't know their ancestors.
-    if pruned.info.ancestors and whole.weights_digest not in pruned.info.ancestors:
-        raise MismatchError(
-            f"{original}",
-            expected=f"a network that {source} was before it was pruned",
-            found=f"another, {whole.info.model.name}",
-            remedy="name it with --dense",
-        )
+    whole = output.load_dense(original, pruned, source)
     with output.exclusive():
         done = output.finished()
         if done is not None:

@@ -4,19 +4,36 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from causalprune.base.options import option, writable
+from causalprune.base.options import option, share, writable
 from causalprune.config.shared import BatchNormOptions, ComputeOptions
-from causalprune.training.options import TrainingOptions
+from causalprune.training.options import FineTuningOptions
+
+
+def distill_option(when: str = "") -> Any:
+    """Declare ``distill``, which ``run`` has, too."""
+    return option(
+        0.0,
+        f"{when}Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all.",
+        check=share,
+        formerly=0.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosttrainConfig(TrainingOptions, BatchNormOptions, ComputeOptions):
+class PosttrainConfig(FineTuningOptions, BatchNormOptions, ComputeOptions):
     """Train the pruned network with its mask held.
 
     Example: causalprune posttrain --epochs 30
     """
 
+    distill: float = distill_option()
+    dense: Path | None = option(
+        None,
+        "Checkpoint of the network before pruning, for --distill [run/pretrained.safetensors].",
+        affects_result=False,
+    )
     checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False)
     output: Path | None = option(
         None, "Checkpoint to write [run/final.safetensors].", affects_result=False, check=writable

@@ -12,7 +12,7 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
-from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.posttrain import PosttrainConfig, distill_option
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
@@ -125,6 +125,7 @@ class RunConfig(ModelOptions, DataOptions, BatchNormOptions, ComputeOptions):
     train_epochs: int = option(2, "Epochs of training before each recording.", check=at_least(0))
     record_epochs: int = option(5, "Epochs of each recording.", check=at_least(1))
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
+    distill: float = distill_option("In the training after the last mask: ")
     batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1))
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import clip_grad_norm_
 
 from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.errors import CorruptError
@@ -21,6 +22,7 @@ from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
+from causalprune.training.distillation import Distillation
 from causalprune.training.metrics import evaluate_model, loss_function, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
@@ -28,7 +30,9 @@ from causalprune.training.optimizers import (
     optimizer_tensors,
     restore_optimizer,
     restore_schedule,
+    scaled_step,
     schedule_state,
+    warmup_factor,
 )
 from causalprune.training.options import TrainingOptions
 
@@ -89,6 +93,7 @@ def train(
     device: torch.device,
     seed: int,
     num_workers: int = 0,
+    distillation: Distillation | None = None,
     resume: TrainingSnapshot | None = None,
     save: Callable[[TrainingSnapshot], None],
     stop: StopRequest,
@@ -109,6 +114,7 @@ def train(
         device: Where to compute.
         seed: Key of all randomness.
         num_workers: Worker processes for data sets that don't fit in memory.
+        distillation: Another network towards whose outputs the model is trained, too; None for none.
         resume: The snapshot to continue from; None starts anew.
         save: Called with a snapshot as often as ``options.checkpoint_every`` says, and before a stop.
         stop: Once set, the training ends after the current step.
@@ -184,12 +190,20 @@ def train(
                 # Each process has its own dropout; the first one's is the same as that of a single process.
                 seed_generators(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank, device)
                 with autocast:
-                    loss = compute_loss(forward(inputs), targets)
+                    outputs = forward(inputs)
+                    loss = compute_loss(outputs, targets)
+                    if distillation is not None:
+                        loss = distillation.loss(data.task, loss, outputs, inputs)
                 if group.count > 1:
                     loss = loss * batches.weight(progress.step)
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                optimizer.step()
+                if options.clip_norm:
+                    # Gradients of pruned weights move nothing, so they don't count.
+                    hold.gradients()
+                    clip_grad_norm_(model.parameters(), options.clip_norm)
+                done = progress.epoch * batches.steps_per_epoch + progress.step
+                scaled_step(optimizer, warmup_factor(done, options.warmup, total))
                 hold()
                 schedule.step()
                 loss_sum += loss.detach() / group.count

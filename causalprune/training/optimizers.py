@@ -51,6 +51,33 @@ def build_lr_schedule(optimizer: Optimizer, options: TrainingOptions, total_step
     return schedule
 
 
+def warmup_factor(step: int, warmup: float, total_steps: int) -> float:
+    """What the learning rate of the schedule is multiplied by in a step.
+
+    min(1, (t + 1)/W) with W = round(``warmup``·``total_steps``): a line that reaches 1 in step W − 1, the W-th one.
+
+    Args:
+        step: t, from 0.
+        warmup: Share of the training in [0, 1).
+        total_steps: Steps of the whole training.
+    """
+    steps = round(warmup * total_steps)
+    return (step + 1) / steps if step + 1 < steps else 1.0
+
+
+def scaled_step(optimizer: Optimizer, factor: float) -> None:
+    """Take an optimizer step at ``factor`` times the learning rate, which is the schedule's again afterwards.
+
+    No schedule sees the factor, so that those which compute a rate from the last one stay right.
+    """
+    rates = [group["lr"] for group in optimizer.param_groups]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = factor * rate
+    optimizer.step()
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+
+
 def sgd(
     parameters: list[nn.Parameter], *, lr: float, momentum: float, nesterov: bool, weight_decay: float
 ) -> Optimizer:

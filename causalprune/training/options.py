@@ -5,7 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from causalprune.base.options import Options, at_least, fraction, one_of, option, rate, rate_or_zero, unit_interval
+from causalprune.base.options import (
+    Options,
+    at_least,
+    fraction,
+    not_negative,
+    one_of,
+    option,
+    rate,
+    rate_or_zero,
+    unit_interval,
+)
 from causalprune.base.units import check_interval
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 
@@ -17,6 +27,10 @@ def _decay_points(value: str) -> str | None:
         points = [math.nan]
     ok = all(0 < p < 1 for p in points) and points == sorted(points)
     return None if ok else "rising shares in (0, 1) such as 0.5,0.75"
+
+
+_WARMUP = "Share of the steps in which the learning rate rises along a line to that of the schedule; 0 for none."
+_CLIP = "Largest Euclidean norm of the gradient of all kept weights together; a longer one is scaled down; 0 for none."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +49,8 @@ class TrainingOptions(Options):
     decay_at: str = option(
         "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points
     )
+    warmup: float = option(0.0, _WARMUP, check=fraction, formerly=0.0)
+    clip_norm: float = option(0.0, _CLIP, check=not_negative, formerly=0.0)
     label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
     patience: int = option(0, "Stop after this many epochs without validation progress; 0 never.", check=at_least(0))
     amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
@@ -46,3 +62,11 @@ class TrainingOptions(Options):
     def decay_points(self) -> tuple[float, ...]:
         """``decay_at`` as numbers in (0, 1)."""
         return tuple(float(p) for p in self.decay_at.split(",") if p.strip())
+
+
+@dataclass(frozen=True, kw_only=True)
+class FineTuningOptions(TrainingOptions):
+    """How posttrain optimizes: a network that has lost weights starts with large gradients, and dies of large steps."""
+
+    warmup: float = option(0.1, _WARMUP, check=fraction, formerly=0.0)
+    clip_norm: float = option(1.0, _CLIP, check=not_negative, formerly=0.0)

@@ -1,6 +1,7 @@
 """Masks: conversions, counts, and weights that stay exactly +0.0 whatever the optimizer does."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -230,3 +231,18 @@ def test_rewinding_under_a_mask_of_another_model_changes_nothing() -> None:
     with pytest.raises(MismatchError, match="a parameter weight"):
         rewind(model, weights, Mask.all(ParameterIndex.from_model(nn.Linear(2, 2))))
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_gradients_of_pruned_weights_become_positive_zero_and_others_stay():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2), nn.Linear(2, 2))
+    index = ParameterIndex.from_model(model)
+    keep = torch.arange(index.total) % 2 > 0
+    hold = Mask(index, keep).bind(model)
+    hold.gradients()
+    for layer in (model[0], model[1]):
+        layer.weight.grad = torch.full_like(layer.weight, -3.0)
+        layer.weight.grad.view(-1)[0] = math.nan
+    hold.gradients()
+    found = torch.cat([model[0].weight.grad.view(-1), model[1].weight.grad.view(-1)])
+    assert torch.equal(found.view(torch.int32), torch.where(keep[: len(found)], -3.0, 0.0).view(torch.int32))
+    assert model[2].weight.grad is None

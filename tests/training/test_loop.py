@@ -17,10 +17,12 @@ from causalprune.base.errors import CorruptError, DataError, InterruptedStage
 from causalprune.base.progress import Bar, Reporter
 from causalprune.base.signals import StopRequest
 from causalprune.base.specs import DataSpec
+from causalprune.data.batches import Batches
 from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training.distillation import Distillation
 from causalprune.training.loop import TrainingSnapshot, train
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 from causalprune.training.optimizers import build_optimizer, restore_optimizer
@@ -44,6 +46,17 @@ def data(tmp_path_factory):
 def net(dropout=0.2):
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Dropout(dropout), nn.Linear(8, 3))
+
+
+def two_thirds():
+    """A mask of the network that keeps two weights of three."""
+    return Mask(ParameterIndex.from_model(net()), torch.arange(FEATURES * 8 + 8 * 3) % 3 > 0)
+
+
+def dense():
+    """Another network of the same shape, as it was before it was pruned."""
+    torch.manual_seed(8)
+    return nn.Sequential(nn.Linear(FEATURES, 8), nn.BatchNorm1d(8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 3))
 
 
 def options(**changes):
@@ -76,7 +89,7 @@ class _Saved(list):
         self.append(TrainingSnapshot(*copies, json.loads(json.dumps(snapshot.position))))
 
 
-def run(model, data, opts, *, mask=None, resume=None, stop_after=math.inf, seed=5):
+def run(model, data, opts, *, mask=None, resume=None, stop_after=math.inf, seed=5, distillation=None):
     saved, stop = _Saved(), StopRequest()
     try:
         outcome = train(
@@ -86,6 +99,7 @@ def run(model, data, opts, *, mask=None, resume=None, stop_after=math.inf, seed=
             mask=mask or Mask.all(ParameterIndex.from_model(model)),
             device=CPU,
             seed=seed,
+            distillation=distillation,
             resume=resume,
             save=saved,
             stop=stop,
@@ -101,15 +115,15 @@ def bits(tensors):
     return {name: (t.dtype, t.shape, t.contiguous().numpy().tobytes()) for name, t in tensors.items()}
 
 
-def stop_and_resume(data, opts, steps, mask=None):
+def stop_and_resume(data, opts, steps, mask=None, distillation=None):
     """What a training that is stopped after ``steps`` steps and resumed in a new process ends with."""
-    interrupted, saved = run(net(), data, opts, stop_after=steps, mask=mask)
+    interrupted, saved = run(net(), data, opts, stop_after=steps, mask=mask, distillation=distillation)
     assert interrupted is None
     model = net()
     model.load_state_dict(saved[-1].weights)
     # Another global random state than that of the first process.
     torch.manual_seed(999)
-    outcome, later = run(model, data, opts, resume=saved[-1], mask=mask)
+    outcome, later = run(model, data, opts, resume=saved[-1], mask=mask, distillation=distillation)
     return model, outcome, later
 
 
@@ -133,12 +147,12 @@ def test_a_training_resumed_in_mid_epoch_ends_with_the_same_bits(data, optimizer
 
 @pytest.mark.parametrize("steps", [1, STEPS_PER_EPOCH, STEPS_PER_EPOCH + 1, 3 * STEPS_PER_EPOCH])
 def test_a_training_can_be_stopped_at_any_step(data, steps):
-    opts = options(label_smoothing=0.1)
-    keep = torch.arange(FEATURES * 8 + 8 * 3) % 3 > 0
-    mask = Mask(ParameterIndex.from_model(net()), keep)
+    opts = options(label_smoothing=0.1, warmup=0.5, clip_norm=0.3)
+    mask = two_thirds()
+    distillation = Distillation(dense(), 0.4)
     whole = net()
-    expected, snapshots = run(whole, data, opts, mask=mask)
-    model, outcome, later = stop_and_resume(data, opts, steps, mask)
+    expected, snapshots = run(whole, data, opts, mask=mask, distillation=distillation)
+    model, outcome, later = stop_and_resume(data, opts, steps, mask, distillation)
     assert bits(model.state_dict()) == bits(whole.state_dict())
     assert outcome == expected
     if later:
@@ -273,3 +287,87 @@ def test_optimizer_state_of_another_model_is_refused():
     optimizer = build_optimizer(model, options())
     with pytest.raises(CorruptError, match=r"^optimizer/conv\.weight/momentum_buffer: "):
         restore_optimizer(model, optimizer, {"optimizer/conv.weight/momentum_buffer": torch.zeros(1)})
+
+
+def by_hand(data, factors, *, mask, clip=None, teacher=None, weight=0.0):
+    """The network after a training with torch's own means: SGD on a cosine, its rate in each step times a factor."""
+    model = net(0.0)
+    keep = {name: keep for name, keep in mask.tensors().items() if not keep.all()}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=len(factors))
+    batches = Batches(data, "train", batch_size=BATCH, device=CPU, seed=5)
+    if teacher is not None:
+        teacher.eval()
+
+    def prune(tensors):
+        for name, kept in keep.items():
+            tensors[name].copy_(torch.where(kept, tensors[name], 0.0))
+
+    prune(model.state_dict())
+    pairs = [pair for epoch in range(3) for pair in batches.epoch(epoch)]
+    for (inputs, targets), factor in zip(pairs, factors, strict=True):
+        outputs = model(inputs)
+        loss = functional.cross_entropy(outputs, targets)
+        if teacher is not None:
+            with torch.no_grad():
+                wanted = functional.log_softmax(teacher(inputs) / 2, 1)
+            distance = nn.KLDivLoss(reduction="batchmean", log_target=True)(
+                functional.log_softmax(outputs / 2, 1), wanted
+            )
+            loss = (1 - weight) * loss + weight * (4 * distance)
+        optimizer.zero_grad()
+        loss.backward()
+        if clip is not None:
+            prune({name: p.grad for name, p in model.named_parameters()})
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
+        rate = optimizer.param_groups[0]["lr"]
+        optimizer.param_groups[0]["lr"] = factor * rate
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] = rate
+        schedule.step()
+        prune(model.state_dict())
+    return bits(model.state_dict())
+
+
+STEADY = [1.0] * 3 * STEPS_PER_EPOCH
+RISING = [0.2, 0.4, 0.6, 0.8, *[1.0] * 11]
+"""A third of 15 steps: the fifth is the first at the whole rate."""
+
+
+def last_weights(data, opts, **more):
+    return bits(run(net(0.0), data, options(lr=0.1, **opts), **more)[1][-1].weights)
+
+
+def test_warmup_clipping_and_distillation_do_what_a_loop_written_with_torch_does(data):
+    mask, everything = two_thirds(), Mask.all(ParameterIndex.from_model(net()))
+    assert last_weights(data, {}, mask=mask) == by_hand(data, STEADY, mask=mask)
+    assert last_weights(data, {"warmup": 1 / 3}, mask=mask) == by_hand(data, RISING, mask=mask)
+    for held in (mask, everything):
+        assert last_weights(data, {"clip_norm": 0.3}, mask=held) == by_hand(data, STEADY, mask=held, clip=0.3)
+    teacher = dense()
+    before = bits(teacher.state_dict())
+    found = last_weights(data, {}, mask=mask, distillation=Distillation(teacher, 0.3))
+    assert found == by_hand(data, STEADY, mask=mask, teacher=dense(), weight=0.3)
+    assert bits(teacher.state_dict()) == before
+    assert all(p.grad is None for p in teacher.parameters())
+    found = last_weights(data, {"warmup": 1 / 3, "clip_norm": 0.3}, mask=mask, distillation=Distillation(teacher, 0.3))
+    assert found == by_hand(data, RISING, mask=mask, clip=0.3, teacher=dense(), weight=0.3)
+
+
+def test_what_is_off_changes_no_bit(data):
+    """Neither a limit that no gradient reaches nor a distillation of weight 0."""
+    whole = last_weights(data, {})
+    assert last_weights(data, {"clip_norm": 1e9}) == whole
+    assert last_weights(data, {}, distillation=Distillation(dense(), 0.0)) == whole
+    assert last_weights(data, {"clip_norm": 0.3}) != whole
+
+
+@pytest.mark.parametrize("lr_schedule", LR_SCHEDULES)
+def test_warmup_multiplies_the_rate_of_every_schedule(data, lr_schedule, monkeypatch):
+    used = []
+    step = torch.optim.SGD.step
+    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: (used.append(self.param_groups[0]["lr"]), step(self)))
+    for warmup in (0.0, 1 / 3):
+        run(net(), data, options(lr_schedule=lr_schedule, warmup=warmup))
+    plain, warmed = np.array(used).reshape(2, -1)
+    np.testing.assert_array_equal(warmed, plain * RISING)

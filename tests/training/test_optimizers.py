@@ -10,7 +10,7 @@ from torch import nn
 from causalprune.base.errors import UsageError
 from causalprune.base.registry import Registry
 from causalprune.training import optimizers
-from causalprune.training.optimizers import build_lr_schedule, build_optimizer
+from causalprune.training.optimizers import build_lr_schedule, build_optimizer, scaled_step, warmup_factor
 from causalprune.training.options import TrainingOptions
 
 
@@ -50,3 +50,22 @@ def test_a_new_one_is_one_line_and_takes_what_it_needs(monkeypatch):
     schedule = build_lr_schedule(optimizer, unchecked(lr_schedule="linear"), 10)
     assert isinstance(optimizer, torch.optim.NAdam)
     assert schedule.get_last_lr() == [0.5]
+
+
+@pytest.mark.parametrize(("warmup", "steps"), [(0.0, 0), (0.1, 10), (0.104, 10), (0.99, 99), (0.001, 0)])
+def test_warmup_is_a_line_to_one(warmup, steps):
+    expected = [min(1.0, (step + 1) / steps) if steps else 1.0 for step in range(100)]
+    assert [warmup_factor(step, warmup, 100) for step in range(100)] == expected
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw"])
+def test_a_scaled_step_is_one_at_a_smaller_rate_and_leaves_the_rate(name):
+    layers = [nn.Linear(3, 2, bias=False) for _ in range(2)]
+    layers[1].load_state_dict(layers[0].state_dict())
+    for layer, lr, factor in zip(layers, (0.5, 0.125), (0.25, 1.0), strict=True):
+        optimizer = build_optimizer(layer, TrainingOptions(optimizer=name, lr=lr))
+        for _ in range(3):
+            layer.weight.grad = torch.arange(6.0).reshape(2, 3)
+            scaled_step(optimizer, factor)
+        assert optimizer.param_groups[0]["lr"] == lr
+    assert torch.equal(layers[0].weight, layers[1].weight)

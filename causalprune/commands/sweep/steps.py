@@ -19,6 +19,7 @@ from causalprune.commands.apply_mask.layers import needs_network, require_budget
 from causalprune.commands.pretrain import data_spec_of, untrained
 from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
 from causalprune.models.parameters import ParameterIndex
@@ -188,7 +189,7 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known 
             require_budgets(mask, known.index(pretrain))
         common = number == 0
         if train.epochs:
-            current = Step("posttrain", train, (("checkpoint", current),), common)
+            current = Step("posttrain", train, _training_inputs(train, current, dense), common)
         trained = current
         given = (recorded.folder, recorded.recording) if recorded else None
         rows = Step("record", record, (("checkpoint", trained),), common, given)
@@ -203,7 +204,12 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known 
             current = Step("repair", planned.repair, (("checkpoint", current), ("dense", rows)), common=False)
     posttrain = plan.posttrain()
     if posttrain.epochs:
-        current = Step("posttrain", posttrain, (("checkpoint", current),), common=False)
+        current = Step("posttrain", posttrain, _training_inputs(posttrain, current, dense), common=False)
     measure = plan.evaluate()
     reference = Step("evaluate", measure, (("checkpoint", dense),), common=True)
     return Step("evaluate", measure, (("checkpoint", current), ("reference", reference)), common=False)
+
+
+def _training_inputs(config: PosttrainConfig, current: Step, dense: Step) -> tuple[tuple[str, Step], ...]:
+    """The network to be trained, and the dense one if its outputs are part of the loss."""
+    return (("checkpoint", current), ("dense", dense)) if config.distill else (("checkpoint", current),)
