@@ -177,7 +177,7 @@ def test_run_distills_in_the_last_training_and_says_so_only_then():
 def test_a_sweep_distills_from_the_dense_network(tmp_path):
     tiny = ["--dataset", "breast-cancer", "--hidden", "4", "--pretrain-epochs", 1, "--record-epochs", 1]
     options = [*tiny, "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", 1, "--posttrain-epochs", 1]
-    assert call("sweep", *options, "--vary", "posttrain.distill=0,0.5", "--keep", "--run", tmp_path) == 0
+    assert call("sweep", *options, "--vary", "posttrain.distill=0,0.5", "--keep-networks", "--run", tmp_path) == 0
     inputs = [read_checkpoint_info(path).inputs for path in tmp_path.rglob("final.safetensors")]
     (dense,) = (sha256_file(path) for path in tmp_path.rglob("pretrained.safetensors"))
     assert sorted(i.get("dense", "") for i in inputs) == ["", dense]
