@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self, Union, get_args, get_origin, get_type_hints
 
@@ -34,6 +34,7 @@ def option(
     affects_result: bool = True,
     parse: Parse | None = None,
     repeated: bool = False,
+    formerly: Any = MISSING,
 ) -> Any:
     """Declare one field of a configuration.
 
@@ -47,6 +48,8 @@ def option(
         affects_result: Whether another value gives another result. Paths and the number of workers don't.
         parse: Makes the value from text where the type alone doesn't say how; for a repeated option, one item.
         repeated: Whether the option may be given several times, each time adding an item to a tuple.
+        formerly: The value that stands for what was done before the option existed. There it is left out of the
+            identity, so that results of earlier versions keep theirs.
     """
     metadata = {
         "help": help,
@@ -56,6 +59,7 @@ def option(
         "affects_result": affects_result,
         "parse": parse,
         "repeated": repeated,
+        "formerly": formerly,
     }
     return field(default=default, metadata=metadata)
 
@@ -115,11 +119,14 @@ class Options:
         Args:
             stored: By name; an earlier version may have lacked some, and had others.
         """
-        return {
-            f.name: _same_number(f, stored.get(f.name, _plain(f.default)))
-            for f in fields(cls)
-            if f.metadata.get("affects_result")
-        }
+        values = {}
+        for f in (f for f in fields(cls) if f.metadata.get("affects_result")):
+            former = f.metadata["formerly"]
+            absent = _plain(f.default if former is MISSING else former)
+            value = _same_number(f, stored.get(f.name, absent))
+            if former is MISSING or value != absent:
+                values[f.name] = value
+        return values
 
 
 def option_text(value: Any) -> str:

@@ -32,15 +32,6 @@ from causalprune.pruning.names import (
     check_mask_granularity,
 )
 
-_LATER: tuple[tuple[str, Any], ...] = (
-    ("prune_frozen", False),
-    ("samples", 1000),
-    ("keep", []),
-    ("layer_sparsity", []),
-    ("exponent", 1.0),
-)
-"""Options that earlier versions lacked, and what these did."""
-
 _ORDER = ("criterion", "scope", "layer_sparsity", "schedule", "iteration", "iterations")
 
 
@@ -70,12 +61,16 @@ class ApplyMaskConfig(ComputeOptions):
     )
     ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
     exponent: float = option(
-        1.0, "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude.", check=not_negative
+        1.0,
+        "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude.",
+        check=not_negative,
+        formerly=1.0,
     )
     samples: int = option(
         1000,
         "Training samples on which surgeon, rank-sum and wanda measure the layers; their labels aren't used.",
         check=at_least(1),
+        formerly=1000,
     )
     scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
     keep: tuple[str, ...] = keep_option()
@@ -88,6 +83,7 @@ class ApplyMaskConfig(ComputeOptions):
         False,
         "Also prune tensors that weren't trained while recording (frozen, outside the optimizer, or without a "
         "gradient); they are left alone otherwise, and --sparsity is of the others.",
+        formerly=False,
     )
     rewind: str = option(
         "none", "Weights after the mask: as they are, as before the recording, or as pretrained.", check=one_of(REWINDS)
@@ -124,12 +120,8 @@ class ApplyMaskConfig(ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect.
-
-        What came later is left out at its default, so that results of before it existed keep their identity.
-        """
-        known = super().written_out(stored).items()
-        return {name: value for name, value in known if name != "deterministic" and (name, value) not in _LATER}
+        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect."""
+        return {name: value for name, value in super().written_out(stored).items() if name != "deterministic"}
 
     def check(self) -> None:
         """Require exactly one of sparsity and zero, and an iteration within the schedule."""

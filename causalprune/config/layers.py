@@ -57,6 +57,7 @@ def keep_option() -> Any:
         metavar="PATTERN",
         parse=lambda text, _: text.strip(),
         repeated=True,
+        formerly=(),
     )
 
 
@@ -69,4 +70,5 @@ def layer_sparsity_option() -> Any:
         metavar="PATTERN=S",
         parse=LayerTarget.parse,
         repeated=True,
+        formerly=(),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,15 @@ from causalprune.base.options import option, share, writable
 from causalprune.config.shared import BatchNormOptions, ComputeOptions
 from causalprune.training.options import FineTuningOptions
 
-DISTILL_HELP = "Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all."
 
-
-def without_unused(values: dict[str, Any]) -> dict[str, Any]:
-    """Options written out, without ``distill`` where nothing is distilled, as in results of before it existed."""
-    return values if values["distill"] else {name: value for name, value in values.items() if name != "distill"}
+def distill_option(when: str = "") -> Any:
+    """Declare ``distill``, which ``run`` has, too."""
+    return option(
+        0.0,
+        f"{when}Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all.",
+        check=share,
+        formerly=0.0,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +28,7 @@ class PosttrainConfig(FineTuningOptions, BatchNormOptions, ComputeOptions):
     Example: causalprune posttrain --epochs 30
     """
 
-    distill: float = option(0.0, DISTILL_HELP, check=share)
+    distill: float = distill_option()
     dense: Path | None = option(
         None,
         "Checkpoint of the network before pruning, for --distill [run/pretrained.safetensors].",
@@ -36,8 +38,3 @@ class PosttrainConfig(FineTuningOptions, BatchNormOptions, ComputeOptions):
     output: Path | None = option(
         None, "Checkpoint to write [run/final.safetensors].", affects_result=False, check=writable
     )
-
-    @classmethod
-    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """See :func:`without_unused`."""
-        return without_unused(super().written_out(stored))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, fraction, one_of, option, share
+from causalprune.base.options import Options, at_least, fraction, one_of, option
 from causalprune.base.units import check_interval
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
-from causalprune.config.posttrain import DISTILL_HELP, PosttrainConfig, without_unused
+from causalprune.config.posttrain import PosttrainConfig, distill_option
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
@@ -126,7 +125,7 @@ class RunConfig(ModelOptions, DataOptions, BatchNormOptions, ComputeOptions):
     train_epochs: int = option(2, "Epochs of training before each recording.", check=at_least(0))
     record_epochs: int = option(5, "Epochs of each recording.", check=at_least(1))
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
-    distill: float = option(0.0, f"In the training after the last mask: {DISTILL_HELP}", check=share)
+    distill: float = distill_option("In the training after the last mask: ")
     batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1))
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
@@ -138,8 +137,3 @@ class RunConfig(ModelOptions, DataOptions, BatchNormOptions, ComputeOptions):
         parse=Setting.parse,
         repeated=True,
     )
-
-    @classmethod
-    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """See :func:`causalprune.config.posttrain.without_unused`."""
-        return without_unused(super().written_out(stored))

@@ -103,12 +103,16 @@ class DataOptions(Options):
     split_seed: int = option(0, "Seed of the validation split.", check=at_least(0))
     augment: str = option("auto", "Training augmentation.", check=one_of(AUGMENTATIONS))
     task: str = option(
-        "auto", "What the targets in an array are; auto: by their dtype and values.", check=one_of(TASKS)
+        "auto",
+        "What the targets in an array are; auto: by their dtype and values.",
+        check=one_of(TASKS),
+        formerly="auto",
     )
     channels: str = option(
         "auto",
         "Where images in an array have their channels: (N, C, H, W) first, (N, H, W, C) last; auto: by the shape.",
         check=one_of(CHANNELS),
+        formerly="auto",
     )
 
 
@@ -129,13 +133,9 @@ class BatchNormOptions(Options):
         "Training samples from which the running statistics of batch normalization are re-estimated where neither "
         "training nor repair followed the last mask; 0 leaves them as they are.",
         check=_none_or_several,
+        # Not so with batch normalization, but most networks have none.
+        formerly=REESTIMATED,
     )
-
-    @classmethod
-    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Without it at its default: earlier versions lacked it, and most networks have no batch normalization."""
-        values = super().written_out(stored)
-        return {name: v for name, v in values.items() if (name, v) != ("reestimate_batchnorm", REESTIMATED)}
 
 
 def _hidden(value: str) -> str | None:
@@ -151,7 +151,6 @@ def usual_model(dataset: str) -> str:
 
 
 _ADDED = ("ignore", "allow_mismatch", "keep_zeros")
-_LATER = (*_ADDED, "channels", "task")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,20 +179,21 @@ class ModelOptions(Options):
         "Leave out entries of --init-from with such names, as 'fc.*', and start these weights anew; may be repeated.",
         metavar="PATTERN",
         repeated=True,
+        formerly=(),
     )
     allow_mismatch: bool = option(
-        False, "Start weights anew that have another shape in --init-from, such as a head for other classes."
+        False,
+        "Start weights anew that have another shape in --init-from, such as a head for other classes.",
+        formerly=False,
     )
-    keep_zeros: bool = option(False, "Take the weights that are 0 in --init-from for pruned ones, and hold them at 0.")
+    keep_zeros: bool = option(
+        False, "Take the weights that are 0 in --init-from for pruned ones, and hold them at 0.", formerly=False
+    )
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """With the model that a named data set gets when none is said.
-
-        The options that earlier versions lacked are left out unless they are used: what those made stays the same.
-        """
-        unused: tuple[Any, ...] = (False, [], "auto")
-        values = {n: v for n, v in super().written_out(stored).items() if n not in _LATER or v not in unused}
+        """With the model that a named data set gets when none is said."""
+        values = super().written_out(stored)
         return values | {"model": values["model"] or usual_model(values.get("dataset", ""))}
 
     def check(self) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from causalprune.base.options import (
     Options,
@@ -31,9 +29,6 @@ def _decay_points(value: str) -> str | None:
     return None if ok else "rising shares in (0, 1) such as 0.5,0.75"
 
 
-_LATER = {"warmup": 0.0, "clip_norm": 0.0}
-"""Options that earlier versions lacked, and what these did."""
-
 _WARMUP = "Share of the steps in which the learning rate rises along a line to that of the schedule; 0 for none."
 _CLIP = "Largest Euclidean norm of the gradient of all kept weights together; a longer one is scaled down; 0 for none."
 
@@ -54,8 +49,8 @@ class TrainingOptions(Options):
     decay_at: str = option(
         "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points
     )
-    warmup: float = option(0.0, _WARMUP, check=fraction)
-    clip_norm: float = option(0.0, _CLIP, check=not_negative)
+    warmup: float = option(0.0, _WARMUP, check=fraction, formerly=0.0)
+    clip_norm: float = option(0.0, _CLIP, check=not_negative, formerly=0.0)
     label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
     patience: int = option(0, "Stop after this many epochs without validation progress; 0 never.", check=at_least(0))
     amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
@@ -63,12 +58,6 @@ class TrainingOptions(Options):
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
-
-    @classmethod
-    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """What came later is left out where it does what was done before, so that such results keep their identity."""
-        known = super().written_out({**_LATER, **stored}).items()
-        return {name: value for name, value in known if (name, value) not in _LATER.items()}
 
     def decay_points(self) -> tuple[float, ...]:
         """``decay_at`` as numbers in (0, 1)."""
@@ -79,5 +68,5 @@ class TrainingOptions(Options):
 class FineTuningOptions(TrainingOptions):
     """How posttrain optimizes: a network that has lost weights starts with large gradients, and dies of large steps."""
 
-    warmup: float = option(0.1, _WARMUP, check=fraction)
-    clip_norm: float = option(1.0, _CLIP, check=not_negative)
+    warmup: float = option(0.1, _WARMUP, check=fraction, formerly=0.0)
+    clip_norm: float = option(1.0, _CLIP, check=not_negative, formerly=0.0)
