@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.options import at_least, one_of, option, png_file, writable
-from causalprune.config.shared import BatchNormOptions, ComputeOptions
+from causalprune.config.shared import ComputeOptions, reestimate_option
 
 
 def _odd(value: int) -> str | None:
@@ -14,7 +14,7 @@ def _odd(value: int) -> str | None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(BatchNormOptions, ComputeOptions):
+class EvaluateConfig(ComputeOptions):
     """Measure a checkpoint on the test split.
 
     Example: causalprune evaluate --json
@@ -25,6 +25,7 @@ class EvaluateConfig(BatchNormOptions, ComputeOptions):
         None, "Dense checkpoint to compare with [run/pretrained.safetensors if there].", affects_result=False
     )
     batch_size: int = option(512, "Minibatch size.", check=at_least(1))
+    reestimate_batchnorm: int = reestimate_option()
     hessian: int = option(
         0, "Measure so many of the largest eigenvalues of the loss Hessian, its trace and density.", check=at_least(0)
     )

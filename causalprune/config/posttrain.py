@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.options import option, share, writable
-from causalprune.config.shared import BatchNormOptions, ComputeOptions
+from causalprune.config.shared import ComputeOptions, reestimate_option
 from causalprune.training.options import FineTuningOptions
 
 
@@ -22,7 +22,7 @@ def distill_option(when: str = "") -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PosttrainConfig(FineTuningOptions, BatchNormOptions, ComputeOptions):
+class PosttrainConfig(FineTuningOptions, ComputeOptions):
     """Train the pruned network with its mask held.
 
     Example: causalprune posttrain --epochs 30
@@ -34,6 +34,7 @@ class PosttrainConfig(FineTuningOptions, BatchNormOptions, ComputeOptions):
         "Checkpoint of the network before pruning, for --distill [run/pretrained.safetensors].",
         affects_result=False,
     )
+    reestimate_batchnorm: int = reestimate_option()
     checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False)
     output: Path | None = option(
         None, "Checkpoint to write [run/final.safetensors].", affects_result=False, check=writable

@@ -16,7 +16,7 @@ from causalprune.config.posttrain import PosttrainConfig, distill_option
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
-from causalprune.config.shared import BatchNormOptions, ComputeOptions, DataOptions, ModelOptions
+from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, reestimate_option
 from causalprune.config.values import convert, known
 from causalprune.pruning.names import (
     MASK_SCOPES,
@@ -101,7 +101,7 @@ class Setting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(ModelOptions, DataOptions, BatchNormOptions, ComputeOptions):
+class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
 
     γ is fitted only for a criterion that reads it, and nothing is recorded for one that reads no recording.
@@ -126,6 +126,7 @@ class RunConfig(ModelOptions, DataOptions, BatchNormOptions, ComputeOptions):
     record_epochs: int = option(5, "Epochs of each recording.", check=at_least(1))
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
     distill: float = distill_option("In the training after the last mask: ")
+    reestimate_batchnorm: int = reestimate_option()
     batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1))
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False

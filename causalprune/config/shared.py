@@ -124,11 +124,12 @@ def _none_or_several(value: int) -> str | None:
     return None if value == 0 or value >= 2 else "0, or at least 2"
 
 
-@dataclass(frozen=True, kw_only=True)
-class BatchNormOptions(Options):
-    """Option of a command that may come right after a mask, which leaves running statistics as they are."""
+def reestimate_option() -> Any:
+    """Declare ``reestimate_batchnorm``, for a command that may come right after a mask.
 
-    reestimate_batchnorm: int = option(
+    A function, because a field of a base class would come before all fields of a command in its help.
+    """
+    return option(
         REESTIMATED,
         "Training samples from which the running statistics of batch normalization are re-estimated where neither "
         "training nor repair followed the last mask; 0 leaves them as they are.",

@@ -112,9 +112,9 @@ class SweepConfig(LeaseOptions, OutputOptions):
 
     @classmethod
     def option_fields(cls) -> dict[str, Field[Any]]:
-        """The options of run and those of the sweep itself."""
+        """The options of the sweep itself and those of run."""
         own = {name: f for name, f in super().option_fields().items() if name != "base"}
-        return RunConfig.option_fields() | own
+        return own | {name: f for name, f in RunConfig.option_fields().items() if name not in own}
 
     @classmethod
     def option_types(cls) -> dict[str, Any]:

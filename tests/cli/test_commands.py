@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
+from causalprune_cli.commands import add_commands
 
 from causalprune.commands.names import CONFIGS, FUNCTIONS
 
@@ -79,3 +81,21 @@ def test_a_new_command_is_one_file_and_one_line(extended):
 def test_every_command_in_the_table_is_there():
     assert all(isinstance(CONFIGS.load(name), type) for name in CONFIGS)
     assert all(inspect.isfunction(FUNCTIONS.load(name)) for name in CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [
+        ("sweep", ["sparsity", "criterion", "seeds"]),
+        ("run", ["iterations", "sparsity", "schedule"]),
+        ("posttrain", ["distill", "dense"]),
+        ("evaluate", ["checkpoint", "reference"]),
+    ],
+)
+def test_help_begins_with_the_options_that_a_command_declares_itself(command, first):
+    app = typer.Typer()
+    add_commands(app)
+    parameters = typer.main.get_command(app).commands[command].params
+    options = [each for each in parameters if each.param_type_name == "option"]
+    assert [each.name for each in options][: len(first)] == first
+    assert all(each.rich_help_panel is None for each in options[: len(first)])
