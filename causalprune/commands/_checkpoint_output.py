@@ -66,21 +66,23 @@ class CheckpointOutput(Work):
             self.sources = current_sources(checkpoint.info, self.config)
         return checkpoint
 
-    def load_dense(self, path: Path, pruned: Checkpoint, source: Path) -> Checkpoint:
+    def load_dense(self, path: Path, pruned: Checkpoint, source: Path, *, or_itself: bool = False) -> Checkpoint:
         """Load the network that a pruned one was before it was pruned; it is an input and an ancestor, too.
 
         Args:
             path: Where it is.
-            pruned: The pruned network, which may be the dense one itself.
+            pruned: The pruned network.
             source: Its path, for messages.
+            or_itself: Whether the pruned network itself will do, too.
 
         Raises:
             MismatchError: Another network, or one of other data.
         """
         dense = self.load_checkpoint(path, made_by="pretrain", role="dense")
         mine, its = pruned.info, dense.info
-        # Checkpoints of version 0.1 don't know their ancestors.
-        is_ancestor = not mine.ancestors or dense.weights_digest in {pruned.weights_digest, *mine.ancestors}
+        # Those of version 0.1 don't know their ancestors, and nobody those of foreign weights that pretrain took over.
+        is_ancestor = not mine.ancestors or dense.weights_digest in mine.ancestors
+        is_ancestor |= or_itself and dense.weights_digest == pruned.weights_digest
         is_of_the_data = mine.data_fingerprint == its.data_fingerprint
         if not (is_ancestor and is_of_the_data and mine.model == its.model):
             raise MismatchError(

@@ -37,7 +37,7 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed:
     original = config.dense or run.dense
     check_distinct(output.path, source, *([original] if config.distill else []))
     start = output.load_checkpoint(source, made_by="apply-mask")
-    whole = output.load_dense(original, start, source) if config.distill else None
+    whole = output.load_dense(original, start, source, or_itself=True) if config.distill else None
     with output.exclusive():
         done = output.finished()
         if done is not None:

@@ -53,7 +53,7 @@ def _effect(inputs: CriterionInputs) -> Scores:
     """
     squared, p = float64(inputs.theta) ** 2, inputs.exponent
     gamma = _gamma(inputs)
-    return Scores(gamma.primary**p * squared, cast(Vector, gamma.secondary) ** p * squared)
+    return Scores(_power(gamma.primary, p) * squared, _power(cast(Vector, gamma.secondary), p) * squared)
 
 
 def _curvature(inputs: CriterionInputs) -> Scores:
@@ -105,7 +105,21 @@ def _obd(inputs: CriterionInputs) -> Scores:
     Source: LeCun, Denker, Solla 1989, who rank by ½hθ²; Theis et al. (arXiv 1801.05787) use this diagonal for h. The
     exponent p, as in ``effect``, is derived here.
     """
-    return Scores(float64(inputs.theta) ** 2 * float64(inputs.mean_squared_gradient) ** inputs.exponent)
+    return Scores(float64(inputs.theta) ** 2 * _power(inputs.mean_squared_gradient, inputs.exponent))
+
+
+def _power(values: Vector | None, exponent: float) -> npt.NDArray[np.float64]:
+    """``values``, not negative, to the power of the option ``exponent``.
+
+    Raises:
+        UsageError: A finite value that is infinite then.
+    """
+    base = float64(values)
+    with np.errstate(over="ignore"):
+        powers: npt.NDArray[np.float64] = base**exponent
+    if np.any(np.isinf(powers) & np.isfinite(base)):
+        raise UsageError("`exponent`", expected="one with which the scores are finite", found=f"{exponent:g}")
+    return powers
 
 
 GAMMA = Criterion("gamma", _gamma, frozenset({"gamma", "dual_correlation"}))

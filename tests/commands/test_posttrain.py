@@ -107,6 +107,16 @@ def test_no_distillation_reads_no_dense_network(run):
     assert call("posttrain", "--epochs", 1, "--distill", 0.5, "--run", run, "--overwrite") == 3
 
 
+def test_a_pretrained_network_takes_any_dense_one_of_its_model_and_data(run, tmp_path):
+    """It may have taken over foreign weights, whose dense network only the user knows."""
+    options = ["--model", "mlp", "--hidden", "30,20", "--dataset", "digits", "--seed", 1, "--epochs", 0]
+    assert call("pretrain", *options, "--run", tmp_path / "other") == 0
+    start = ["--checkpoint", run / "pretrained.safetensors", "--dense", tmp_path / "other/pretrained.safetensors"]
+    assert call("posttrain", "--epochs", 1, "--distill", 0.5, *start, "--run", run) == 0
+    dense = sha256_file(tmp_path / "other/pretrained.safetensors")
+    assert final(run).info.inputs["dense"] == dense
+
+
 @pytest.mark.parametrize(
     "other", [["--hidden", "12"], ["--hidden", "30,20", "--seed", "1"], ["--hidden", "4", "--dataset", "breast-cancer"]]
 )

@@ -78,4 +78,6 @@ def test_another_dense_network_is_refused(run, tmp_path, capsys):
     assert error.count("\n") == 1
     assert "--dense" in error
     assert call("repair", "--dense", tmp_path / "none.safetensors", "--run", run) == 3
+    # The pruned network itself would be repaired towards what it is.
+    assert call("repair", "--dense", run / "pruned.safetensors", "--run", run) == 5
     assert not (run / "repaired.safetensors").exists()

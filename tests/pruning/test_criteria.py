@@ -137,6 +137,20 @@ def test_an_exponent_tempers_the_coefficients_and_the_kkt_scores() -> None:
     )
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("name", "inputs"),
+    [
+        ("effect", {"gamma": np.array([10.0, 0.5]), "dual_correlation": np.array([0.5, 0.5])}),
+        ("obd", {"mean_squared_gradient": np.array([10.0, 0.5])}),
+    ],
+)
+def test_an_exponent_that_makes_scores_infinite_is_refused(name: str, inputs: dict[str, np.ndarray]) -> None:
+    assert np.all(np.isfinite(tempered(name, 300, theta=np.ones(2), **inputs).primary))
+    with pytest.raises(UsageError, match="`exponent`: expected one with which the scores are finite, found 400"):
+        tempered(name, 400, theta=np.ones(2), **inputs)
+
+
 def test_only_tempered_criteria_accept_another_exponent() -> None:
     for name in CRITERIA:
         criterion = load_criterion(name)
