@@ -88,7 +88,7 @@ class ApplyMaskConfig(ComputeOptions):
     rewind: str = option(
         "none", "Weights after the mask: as they are, as before the recording, or as pretrained.", check=one_of(REWINDS)
     )
-    reset_batchnorm: bool = option(False, "Reset batch-normalisation statistics and affine parameters.")
+    reset_batchnorm: bool = option(False, "Reset batch-normalization statistics and affine parameters.")
     memory: str = option(
         "2GiB",
         "Largest matrix of gradients that chita holds in memory; a larger one it reads from the store in every pass.",

@@ -31,7 +31,7 @@ class EvaluateConfig(ComputeOptions):
     )
     noise: bool = option(False, "Measure the loss under noise of σ from 1e-5 to 1e-1 on the unpruned parameters.")
     draws: int = option(5, "Draws of that noise.", check=at_least(1))
-    landscape: bool = option(False, "Measure and draw a filter-normalised slice of the loss around the network.")
+    landscape: bool = option(False, "Measure and draw a filter-normalized slice of the loss around the network.")
     landscape_points: int = option(21, "Points along each side of the slice, an odd number.", check=_odd)
     samples: int = option(1000, "Samples that Hessian, noise and slice are measured on.", check=at_least(1))
     flatness_split: str = option("test", "Split that these samples are of.", check=one_of(("validation", "test")))

@@ -90,12 +90,13 @@ def _has_single_values(model: nn.Module, layers: Sequence[nn.Module], shape: Seq
     """Whether one of the layers gets a single value per channel of a sample, or isn't reached."""
     fewest: dict[nn.Module, int] = {}
 
-    def note(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+    def note(layer: nn.Module, arguments: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
+        given = arguments[0] if arguments else named["input"]
         # Of two samples, because one may be too few for this pass.
-        values = arguments[0].numel() // (2 * arguments[0].shape[1])
+        values = given.numel() // (2 * given.shape[1])
         fewest[layer] = min(values, fewest.get(layer, values))
 
-    hooks = [layer.register_forward_pre_hook(note) for layer in layers]
+    hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     try:
         with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
             model(torch.zeros(2, *shape, device=next(model.parameters()).device))

@@ -46,7 +46,6 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> N
     kept = [(layer.momentum, {name: b.clone() for name, b in layer.named_buffers(recurse=False)}) for layer in layers]
     found: list[dict[str, torch.Tensor]] = []
     with evaluation_mode(model):
-        model.eval()
         state = PassState(model)
         state.save()
         try:

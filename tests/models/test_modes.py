@@ -133,10 +133,23 @@ class Unreached(nn.Module):
         return self.body(inputs)
 
 
+class Named(nn.Module):
+    """Calls its normalization by keyword."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = SQUARE[0], copy.deepcopy(SQUARE[1])
+
+    def forward(self, inputs):
+        return self.norm(input=self.first(inputs))
+
+
 @pytest.mark.parametrize("track", [True, False])
 @pytest.mark.parametrize(
     ("network", "shape", "least"),
     [
+        (Named(), (1, 4, 4), 1),
+        (Named(), (1, 3, 3), 2),
         (SQUARE, (1, 4, 4), 1),
         (SQUARE, (1, 3, 3), 2),
         (nn.Sequential(nn.Conv2d(1, 3, 3), nn.SyncBatchNorm(3)), (1, 4, 3), 1),
