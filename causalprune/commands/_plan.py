@@ -31,6 +31,11 @@ _OF_RUN_ALONE = {
 }
 """Options of a stage that mean something else than those of run with the same name; all others are passed on."""
 
+RIDGE_BEFORE_TRAINING = 1.0
+"""Penalty of a repair that training or a recording follows. With the much smaller one of ``repair`` weights may grow to
+several times their size: training from there ends worse, and the next mask, if it goes by size, empties other layers.
+"""
+
 
 @dataclass(frozen=True)
 class IterationPlan:
@@ -115,7 +120,10 @@ class PipelinePlan:
         mask = replace(mask, checkpoint=mask.checkpoint or start)
         # Without any training, all repairs are towards the first network; a trained one is repaired towards itself.
         reference = start if criterion.reads_recording or train.epochs else self._paths.pretrained
-        repair = self._make(RepairConfig, "repair", here, seed=seed, dense=reference) if c.repair else None
+        last = number + 1 == c.iterations
+        trained = self.posttrain().epochs if last else train.epochs or criterion.reads_recording
+        ridge = {"ridge": RIDGE_BEFORE_TRAINING} if trained else {}
+        repair = self._make(RepairConfig, "repair", here, seed=seed, dense=reference, **ridge) if c.repair else None
         fitted = criterion.needs & {"gamma", "dual_correlation"}
         return IterationPlan(train, record, fit if fitted else None, mask, repair, criterion.reads_recording)
 

@@ -93,6 +93,24 @@ def test_a_trained_network_is_repaired_towards_itself():
         assert str(repair.dense) == expected
 
 
+@pytest.mark.parametrize(
+    ("criterion", "train", "posttrain", "ridges"),
+    [
+        ("surgeon", 0, 0, (0.001, 0.001)),
+        ("surgeon", 0, 1, (0.001, 1.0)),
+        ("magnitude", 1, 0, (1.0, 0.001)),
+        # What is recorded is trained on, too.
+        ("effect", 0, 0, (1.0, 0.001)),
+    ],
+)
+def test_a_repair_that_training_follows_keeps_weights_small(criterion, train, posttrain, ridges):
+    options = {"criterion": criterion, "train_epochs": train, "posttrain_epochs": posttrain, "iterations": 2}
+    plan = PipelinePlan(RunConfig(repair=True, **options))
+    assert tuple(plan.iteration(number).repair.ridge for number in range(2)) == ridges
+    said = PipelinePlan(RunConfig(repair=True, set=("repair.ridge=0.5",), **options))
+    assert {said.iteration(number).repair.ridge for number in range(2)} == {0.5}
+
+
 def test_a_typo_in_the_options_of_a_fit_that_is_not_made_shows(capsys):
     assert call(*TINY_RUN, "--criterion", "magnitude", "--set", "fit-gamma.alphaa=1", "--quiet") == 2
     assert "alphaa" in capsys.readouterr().err
