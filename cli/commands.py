@@ -24,10 +24,10 @@ _PANELS = {
     f: panel
     # Subclasses also have the fields of their bases, so the bases come last.
     for declaring, panel in (
-        (FineTuningOptions, "Training"),
-        (TrainingOptions, "Training"),
         (ModelOptions, "Model"),
         (DataOptions, "Data"),
+        (FineTuningOptions, "Training"),
+        (TrainingOptions, "Training"),
         (ComputeOptions, "Compute"),
         (OutputOptions, "Run directory"),
         (LeaseOptions, "Run directory"),
@@ -35,7 +35,7 @@ _PANELS = {
     )
     for f in fields(declaring)
 }
-"""The panel of ``--help`` for each field, by the class that declares it."""
+"""The panel of ``--help`` for each field, by the class that declares it; in the order of the panels."""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -61,8 +61,10 @@ def _function(command: str, config: type[Options]) -> Callable[..., None]:
         session.run(command, configure, partial(show, command))
 
     types = Session.option_types() | config.option_types()
-    own_first = sorted(config.option_fields().values(), key=lambda f: f in _PANELS)
-    parameters = [_parameter(f, types[f.name], config) for f in (*own_first, *fields(Session))]
+    panels = ["", *dict.fromkeys(_PANELS.values())]
+    # The command's own options first. In the dataclass, those of its bases come before them.
+    ordered = sorted(config.option_fields().values(), key=lambda f: panels.index(_PANELS.get(f, "")))
+    parameters = [_parameter(f, types[f.name], config) for f in (*ordered, *fields(Session))]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
 

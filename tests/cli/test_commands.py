@@ -99,3 +99,6 @@ def test_help_begins_with_the_options_that_a_command_declares_itself(command, fi
     options = [each for each in parameters if each.param_type_name == "option"]
     assert [each.name for each in options][: len(first)] == first
     assert all(each.rich_help_panel is None for each in options[: len(first)])
+    panels = list(dict.fromkeys(each.rich_help_panel for each in options))
+    order = [None, "Model", "Data", "Training", "Run directory", "Compute", "Output"]
+    assert panels == [panel for panel in order if panel in panels]
