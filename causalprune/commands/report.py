@@ -14,6 +14,7 @@ from causalprune.analysis.report.series import Block, blocks_of
 from causalprune.base.errors import DataError, storage_errors
 from causalprune.base.files import make_directory, remove_file, remove_partials, write_atomic
 from causalprune.base.locks import FileLock
+from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, lock_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._output import StageResult, Work, done_already
@@ -109,7 +110,7 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
             for number, block in enumerate(blocks):
                 prefix = f"{number + 1:02d}-" if several else ""
                 if several:
-                    page.heading(", ".join(f"{name} = {value}" for name, value in block.settings.items()))
+                    page.heading(", ".join(f"{name} = {option_text(value)}" for name, value in block.settings.items()))
                 section = Section(
                     page, block, colors, lambda row: read_mask(paths, row["cell"]), folder, prefix, 3 if several else 2
                 )

@@ -121,8 +121,8 @@ class Mask:
 
     @classmethod
     def from_numpy(cls, index: ParameterIndex, keep: npt.NDArray[np.bool_]) -> Mask:
-        """The mask that keeps where ``keep`` (P,) is True."""
-        return cls(index, torch.from_numpy(keep))
+        """The mask that keeps where ``keep`` (P,) is True; a copy."""
+        return cls(index, torch.tensor(keep))
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Views by parameter name, each in the parameter's shape."""

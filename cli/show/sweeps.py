@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from causalprune.analysis.report.series import grouped
+from causalprune.base.options import option_text
 from causalprune.base.units import percent
 
 from .tables import facts, notes, spaced, table, with_spread
@@ -76,5 +77,5 @@ def _drop(line: dict[str, Any]) -> list[str]:
 
 def _block(settings: dict[str, Any], *columns: str) -> Table:
     """A table of numbers under its block's settings."""
-    title = "  ".join(f"{name}={value}" for name, value in settings.items())
+    title = "  ".join(f"{name}={option_text(value)}" for name, value in settings.items())
     return table(*columns, title=title, no_wrap=True)

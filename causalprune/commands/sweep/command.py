@@ -120,7 +120,9 @@ def _without_a_shift(grid: Grid, rows: list[dict[str, Any]]) -> list[str]:
             shift = series.phase_shift()
             if not isinstance(shift, str):
                 continue
-            where = " ".join([series.criterion, *(f"{name}={value}" for name, value in block.settings.items())])
+            where = " ".join(
+                [series.criterion, *(f"{name}={option_text(value)}" for name, value in block.settings.items())]
+            )
             more = sparsities_to_add(series.sparsities, shift)
             remedy = "train the dense network better"
             if more:

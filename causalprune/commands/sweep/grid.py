@@ -11,6 +11,7 @@ from typing import Any
 
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.json_files import seal, write_json
+from causalprune.base.options import option_text
 from causalprune.commands.provenance.sources import changed_sources
 from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
 from causalprune.commands.sweep.steps import Known, Recorded, Step, last_step
@@ -38,7 +39,7 @@ class Point:
     @property
     def label(self) -> str:
         """The settings in one line."""
-        return " ".join(f"{name}={value}" for name, value in self.settings.items())
+        return " ".join(f"{name}={option_text(value)}" for name, value in self.settings.items())
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,10 @@ def _points(config: SweepConfig) -> Iterator[Point]:
         except UsageError as error:
             if not further:
                 raise
-            where = " ".join(f"{key}={settings[key]}" for key in further)
+            where = " ".join(f"{key}={option_text(settings[key])}" for key in further)
             raise UsageError(f"{error} (at {where})") from error
 
 
 def _short(value: Any) -> str:
-    text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = option_text(value)
     return text if len(text) <= 60 else text[:59] + "…"

@@ -8,6 +8,7 @@ from causalprune.base.errors import MismatchError
 from causalprune.commands.sweep.grid import Grid
 from causalprune.config.run import RunConfig, Setting
 from causalprune.config.sweep import SweepConfig
+from causalprune.config.sweep_values import Axis
 
 
 def grid(*said, **options):
@@ -37,3 +38,10 @@ def test_edited_code_makes_other_cells_and_touches_none(tmp_path, monkeypatch):
     with pytest.raises(MismatchError, match=r"one without 2 of them .the code of mine:net changed"):
         grid(model="mine:net").claim(path)
     assert path.read_bytes() == written
+
+
+def test_a_switch_is_labelled_as_one_says_it():
+    vary = (Axis.parse("repair=false,true"),)
+    config = SweepConfig(base=RunConfig(dataset="breast-cancer"), criterion=("magnitude",), seeds=1, vary=vary)
+    labels = {point.label.rpartition(" ")[2] for point in Grid.of(config).points}
+    assert labels == {"repair=false", "repair=true"}
