@@ -34,7 +34,8 @@ def untruths(folder, words, output):
 
 def _weights_without_their_mask(folder):
     kept = {}
-    for path in sorted((folder / "run").glob("*.safetensors")):
+    # A pipe under such a name would be waited for.
+    for path in sorted(p for p in (folder / "run").glob("*.safetensors") if p.is_file()):
         with contextlib.suppress(Exception):  # What is damaged is for the commands to find.
             tensors = load_file(path)
             kept[path.stem] = {n: tensors[n].bool() for n in tensors if n.startswith("mask/")}
