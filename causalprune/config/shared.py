@@ -26,7 +26,8 @@ def store_option(help: str, **declared: Any) -> Any:
 def check_device(value: str) -> str | None:
     """Check for :func:`causalprune.base.options.option`: a device."""
     kind, _, number = value.partition(":")
-    ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdigit())
+    # PyTorch numbers at most 128 devices, and takes no leading zeros.
+    ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number in map(str, range(128)))
     return None if ok else "auto, cpu, cuda or cuda:N"
 
 
@@ -140,8 +141,10 @@ def reestimate_option() -> Any:
 
 
 def _hidden(value: str) -> str | None:
-    parts = value.split(",") if value else []
-    return None if all(p.strip().isdigit() and int(p) > 0 for p in parts) else "sizes such as 300,100"
+    parts = [part.strip() for part in value.split(",")] if value else []
+    # Not isdigit(), which int() doesn't agree with about ².
+    ok = all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts)
+    return None if ok else "sizes such as 300,100"
 
 
 def usual_model(dataset: str) -> str:
