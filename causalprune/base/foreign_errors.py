@@ -43,7 +43,8 @@ def foreign_error(error: BaseException) -> DataError | None:
     """What an exception says that the user's own code raised, or any network in a call; None if it is ours.
 
     Outwards from where it was raised, the frames of installed packages and of Python's library say nothing. The first
-    other one decides: code of the user, or the call of a module, which names the network and its layer, or ours.
+    other one decides: code of the user, or the call of a module, which names the network and its layer, or ours. An
+    error of a backward pass comes from what the network did forward, such as changing a tensor in place.
 
     Args:
         error: With its traceback, which has to contain what was called.
@@ -60,10 +61,14 @@ def foreign_error(error: BaseException) -> DataError | None:
         return None
     at, caller = frames[speaking[-1]], frames[max(0, speaking[-1] - 1)]
     # The forward of one of our networks is a network's code, too.
-    if _owner(at) == "ours" and not (at.f_code.co_name == "forward" and _is_call(caller)):
+    backward = any(str(f.f_globals.get("__name__")).startswith("torch.autograd") for f in frames[speaking[-1] + 1 :])
+    if _owner(at) == "ours" and not backward and not (at.f_code.co_name == "forward" and _is_call(caller)):
         return None
     found = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].rstrip(": ")
-    if calls:
+    if backward and not calls:
+        # PyTorch doesn't say which operation of the forward pass it was.
+        subject, expected = "backward pass of the network", "gradients"
+    elif calls:
         network, layer = calls[0], calls[-1]
         name = next((name for name, module in network.module.named_modules() if module is layer.module), "")
         subject = f"{network.kind} {network.name}" + (f", layer {name} ({layer.name})" if name else "")

@@ -127,3 +127,29 @@ def test_what_our_code_raises_is_ours(action):
 
 def test_an_exception_that_was_never_raised_is_nobodys():
     assert foreign_error(ValueError("new")) is None
+
+
+def test_a_tensor_changed_in_place_is_the_networks_error():
+    def net(inputs):
+        hidden = torch.relu(inputs)
+        hidden += 1
+        return hidden.sum()
+
+    with pytest.raises(RuntimeError) as raised:
+        net(torch.ones(3, requires_grad=True)).backward()
+    # Raised in a test, which is a user's code; a loop of ours has none of its frames.
+    for error in (raised.value, _raised_in_our_loop(net)):
+        found = foreign_error(error)
+        assert found is not None
+        assert "inplace operation" in str(found)
+    assert "backward pass of the network" in str(found)
+
+
+def _raised_in_our_loop(net):
+    loop = {"__name__": "causalprune.training.loop"}
+    exec("def step(loss):\n    loss.backward()", loop)
+    try:
+        loop["step"](net(torch.ones(3, requires_grad=True)))
+    except RuntimeError as error:
+        # Without the frame of this test, which calls the loop.
+        return error.with_traceback(error.__traceback__.tb_next)
