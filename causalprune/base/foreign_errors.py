@@ -60,8 +60,8 @@ def foreign_error(error: BaseException) -> DataError | None:
     if not speaking:
         return None
     at, caller = frames[speaking[-1]], frames[max(0, speaking[-1] - 1)]
-    # The forward of one of our networks is a network's code, too.
     backward = any(str(f.f_globals.get("__name__")).startswith("torch.autograd") for f in frames[speaking[-1] + 1 :])
+    # The forward of one of our networks is a network's code, too.
     if _owner(at) == "ours" and not backward and not (at.f_code.co_name == "forward" and _is_call(caller)):
         return None
     found = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200].rstrip(": ")

@@ -98,22 +98,20 @@ def give_statistics(
     model: nn.Module,
     data: DataSet,
     device: torch.device,
+    config: ComputeOptions,
     *,
     count: int,
     batch_size: int,
-    seed: int,
-    num_workers: int,
 ) -> int:
-    """Re-estimate the running statistics of batch normalization, in place, from training samples drawn with ``seed``.
+    """Re-estimate the running statistics of batch normalization, in place, from training samples.
 
     Args:
         model: On ``device``.
         data: Its data set; nothing is augmented.
         device: Where to compute.
+        config: The seed of the draw, and the worker processes for image files that don't fit in memory.
         count: How many samples; all if there are fewer, none for 0.
         batch_size: Samples in one forward pass, at least :data:`_SMALLEST_BATCH` and all of about one size.
-        seed: Seed of the draw.
-        num_workers: Worker processes for image files that don't fit in memory.
 
     Returns:
         The number of samples that were used.
@@ -123,7 +121,9 @@ def give_statistics(
         return 0
     passes = math.ceil(count / max(batch_size, _SMALLEST_BATCH))
     size = math.ceil(count / passes)
-    inputs = training_inputs(data, device, count=count, batch_size=size, seed=seed, num_workers=num_workers)
+    inputs = training_inputs(
+        data, device, count=count, batch_size=size, seed=config.seed, num_workers=config.num_workers
+    )
     reestimate_batchnorm(model, inputs)
     return count
 

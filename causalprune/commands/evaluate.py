@@ -72,13 +72,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     statistics = {"samples": info.metrics.get("batchnorm_samples", 0), "saved": True}
     if needs_statistics(model, info):
         count = give_statistics(
-            model,
-            data,
-            device,
-            count=config.reestimate_batchnorm,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
+            model, data, device, config, count=config.reestimate_batchnorm, batch_size=config.batch_size
         )
         statistics = {"samples": count, "saved": False}
 

@@ -49,15 +49,8 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed:
             distillation = Distillation(dense, config.distill)
         info = replace(start.info, position={}, metrics={})
         if config.epochs == 0 and needs_statistics(model, start.info):
-            samples = give_statistics(
-                model,
-                data,
-                device,
-                count=0 if followed else config.reestimate_batchnorm,
-                batch_size=EVALUATED,
-                seed=config.seed,
-                num_workers=config.num_workers,
-            )
+            count = 0 if followed else config.reestimate_batchnorm
+            samples = give_statistics(model, data, device, config, count=count, batch_size=EVALUATED)
             metrics = {"batchnorm_samples": samples} if samples else {"stale_statistics": True}
             info = replace(info, metrics=metrics)
         return train_checkpoint(output, model, data, mask, info, device, reporter, distillation)

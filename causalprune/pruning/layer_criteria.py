@@ -60,19 +60,14 @@ def _rank_sum(inputs: CriterionInputs) -> Scores:
     Source: derived here. Size tells what training can do without at moderate sparsity, sensitivity what the network
     can't lose at high sparsity, and ranks add up without a common unit.
     """
+    from scipy.stats import rankdata
+
     assert inputs.mask is not None
     keep = inputs.mask.numpy()
     scores = np.zeros(len(keep))
     for values in (np.abs(float64(inputs.theta)), _surgeon(inputs).primary):
-        scores[keep] += average_ranks(values[keep])
+        scores[keep] += rankdata(values[keep])
     return Scores(scores)
-
-
-def average_ranks(values: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
-    """The rank of each of (n,) values from 1 for the lowest; equal values share the mean of their ranks."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: npt.NDArray[np.float64] = (np.cumsum(counts) - (counts - 1) / 2)[place]
-    return ranks
 
 
 def _score_layers(inputs: CriterionInputs, rows: _Rows) -> npt.NDArray[np.float64]:

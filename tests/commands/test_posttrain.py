@@ -27,21 +27,6 @@ def call(*arguments):
     return main([*map(str, arguments), "--quiet"])
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    run = tmp_path_factory.mktemp("posttrain") / "run"
-    model = ["--model", "mlp", "--hidden", "30,20", "--dataset", "digits"]
-    assert call("pretrain", *model, "--epochs", 3, "--run", run) == 0
-    prune = ["--checkpoint", run / "pretrained.safetensors", "--criterion", "magnitude", "--sparsity", "0.9"]
-    assert call("apply-mask", *prune, "--run", run) == 0
-    return run
-
-
-@pytest.fixture
-def run(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "run")
-
-
 def final(run):
     return load_checkpoint(run / "final.safetensors")
 

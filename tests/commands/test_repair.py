@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 
-import pytest
 from causalprune_cli.main import main
 
 from causalprune.commands import repair as command
@@ -14,21 +13,6 @@ from causalprune.models.checkpoint import load_checkpoint
 
 def call(*arguments):
     return main([*map(str, arguments), "--quiet"])
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    run = tmp_path_factory.mktemp("repair") / "run"
-    model = ["--model", "mlp", "--hidden", "30,20", "--dataset", "digits"]
-    assert call("pretrain", *model, "--epochs", 3, "--run", run) == 0
-    prune = ["--checkpoint", run / "pretrained.safetensors", "--criterion", "magnitude", "--sparsity", "0.9"]
-    assert call("apply-mask", *prune, "--run", run) == 0
-    return run
-
-
-@pytest.fixture
-def run(made, tmp_path):
-    return shutil.copytree(made, tmp_path / "run")
 
 
 def test_the_network_is_better_and_as_sparse(run, capsys):
