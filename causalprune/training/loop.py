@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from causalprune.base.compute.agreement import Agreement
 from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
@@ -179,6 +180,7 @@ def train(
 
     every = Interval.parse(options.checkpoint_every)
     last_save, steps_since_save = time.monotonic(), 0
+    agreement = Agreement(group)
     with reporter.task(description, total) as bar, torch.random.fork_rng([device] if device.type == "cuda" else []):
         bar.advance(progress.epoch * batches.steps_per_epoch + progress.step)
         while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
@@ -210,8 +212,9 @@ def train(
                 progress.step += 1
                 steps_since_save += 1
                 bar.advance(1)
-                due = steps_since_save >= every.steps or time.monotonic() - last_save >= every.seconds
-                stopping, due = group.any(bool(stop), due)
+                stopping, late = agreement.any(bool(stop), time.monotonic() - last_save >= every.seconds)
+                # All processes have taken as many steps.
+                due = late or steps_since_save >= every.steps
                 if stopping or (due and progress.step < batches.steps_per_epoch):
                     progress.loss_sum = _finite_loss(group.sum(loss_sum))
                     save(snapshot())

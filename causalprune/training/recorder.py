@@ -25,6 +25,7 @@ from causalprune.training.new_store import new_store
 from causalprune.training.pass_state import PassState
 from causalprune.training.weight_deltas import WeightDeltas
 from causalprune.trajectory import RecordingInfo, RecordingWriter
+from causalprune.trajectory.row_block import on_device
 from causalprune.trajectory.schema import EXPECTED_ROWS
 from causalprune.trajectory.steps import STEP_EXTRAS
 
@@ -43,11 +44,11 @@ ROUNDING = 16 * torch.finfo(torch.float32).eps
 class _Row:
     """A row whose loss after its steps isn't known yet."""
 
-    loss_before: float
+    loss_before: float | torch.Tensor
     lr: float
     epoch: int
     batch: int
-    grad_norm: float
+    grad_norm: float | torch.Tensor
     steps: int = 0
     delta: torch.Tensor | None = None
 
@@ -65,6 +66,9 @@ class Recorder:
     buffers, such as averages of BatchNorm or vectors of spectral normalization, and draws nothing from the generators
     that the loop will draw from. Before the first step the same loss is measured again: when the two differ by more
     than rounding and :data:`REPEATABLE_SHARE` of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
+
+    On the CPU an error comes at once. On another device no step after the first waits for it: losses, norm and checks
+    stay there, are read when their block of rows is written, and an error comes before that block is committed.
 
     Args:
         model: What the loop calls. Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`;
@@ -85,6 +89,8 @@ class Recorder:
         seed: Only noted in the recording.
         overwrite: Whether to replace a store that is there already, also one that an earlier recorder of this process
             has left open. If the constructor fails, no new store is left behind.
+        compress_threads: Threads that compress a new store's rows; None for as many as the machine spares
+            (:class:`RecordingWriter`).
 
     Raises:
         UsageError: Several parameter groups, or a store that is there already.
@@ -119,6 +125,7 @@ class Recorder:
         batch_size: int = 1,
         seed: int = 0,
         overwrite: bool = False,
+        compress_threads: int | None = None,
     ) -> None:
         if len(optimizer.param_groups) != 1:
             raise UsageError("Recorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups")
@@ -149,7 +156,14 @@ class Recorder:
             )
             expected = int(max_rows) or EXPECTED_ROWS
             store = new_store(
-                store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
+                store,
+                self._index,
+                info,
+                self._mask.numpy(),
+                max_rows=expected,
+                codec=codec,
+                overwrite=overwrite,
+                compress_threads=compress_threads,
             )
         self.writer = store
         self._weights.hold()
@@ -185,7 +199,7 @@ class Recorder:
                 gradients of more minibatches than are measured; or a loss that can't be measured again.
             DataError: A loss or a delta isn't finite.
         """
-        value = _finite(loss)
+        value = _value(loss)
         self._require_unchanged_weights()
         if self._row is not None and self._row.steps == self._stride:
             self.complete(value)
@@ -208,10 +222,10 @@ class Recorder:
             assert self._measure is not None
             self.complete(self._measured(self._measure))
 
-    def _begin(self, value: float, measure: Measure | None, epoch: int, batch: int) -> _Row:
+    def _begin(self, value: float | torch.Tensor, measure: Measure | None, epoch: int, batch: int) -> _Row:
         """Begin a row, before its first step."""
         gradients = [p.grad for p in self._all_parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item()
+        norm = torch.nn.utils.get_total_norm(gradients)
         lr = float(self._optimizer.param_groups[0]["lr"])
         if self._loss_change == "same-batch":
             if measure is None:
@@ -220,7 +234,7 @@ class Recorder:
                 self._state.save()
                 value = self._measured(measure)
             if not self._started:
-                self._require_repeatable(value, measure, lr * norm**2)
+                self._require_repeatable(float(value), measure, lr * float(norm) ** 2)
         elif self._watch.forwards and self._state.drew():
             raise UsageError(
                 "network",
@@ -230,12 +244,12 @@ class Recorder:
                 "causalprune.models.modes.disable_dropout(model)",
             )
         self._measure = measure
-        return _Row(value, lr, epoch, batch, norm)
+        return _Row(value, lr, epoch, batch, norm if on_device(norm) else norm.item())
 
-    def _measured(self, measure: Measure) -> float:
+    def _measured(self, measure: Measure) -> float | torch.Tensor:
         """A loss in the saved state; nothing but the value remains of the pass."""
         with torch.no_grad(), self._watch.measuring(), self._state.repeated():
-            value = _finite(measure())
+            value = _value(measure())
         if self._watch.other_mode:
             raise UsageError(
                 "measure",
@@ -246,7 +260,7 @@ class Recorder:
         return value
 
     def _require_repeatable(self, value: float, measure: Measure, change: float) -> None:
-        again = self._measured(measure)
+        again = float(self._measured(measure))
         if abs(again - value) > max(REPEATABLE_SHARE * change, ROUNDING * max(1.0, abs(value))):
             raise UsageError(
                 "loss while recording",
@@ -280,7 +294,17 @@ class Recorder:
             )
         if self._started:
             # At the start of rows 1, 2, 4, 8 and so on.
-            self._weights.require_unchanged(thoroughly=self._row is None and not self.rows & (self.rows - 1))
+            changed = self._weights.changed(thoroughly=self._row is None and not self.rows & (self.rows - 1))
+            error = UsageError(
+                "weights",
+                expected="those after the last recorded step",
+                found="others",
+                remedy="change weights in Recorder.step only, or go on in a new recording",
+            )
+            if isinstance(changed, torch.Tensor):
+                self.writer.require_not(changed, error)
+            elif changed:
+                raise error
         else:
             self._weights.begin()
 
@@ -299,7 +323,7 @@ class Recorder:
             )
         self.writer.untrained = tuple(self._untrained)
 
-    def complete(self, loss_after: float | Measure) -> None:
+    def complete(self, loss_after: float | torch.Tensor | Measure) -> None:
         """Finish the current row with its loss after the step; only the last ``next-batch`` row needs this call.
 
         Args:
@@ -320,6 +344,9 @@ class Recorder:
         if self._row is None or self._row.delta is None:
             return {}, {}
         state = {k: v for k, v in vars(self._row).items() if k != "delta"}
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor):
+                state[name] = _finite(value)
         return {"pending/delta": self._row.delta.to("cpu", copy=True)}, state
 
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -353,6 +380,11 @@ class Recorder:
             self._watch.close()
             self._closed = True
             self.writer.close()
+
+
+def _value(loss: torch.Tensor) -> float | torch.Tensor:
+    """A loss; on a device a copy of it, which nobody changes and the writer checks."""
+    return loss.detach().clone() if on_device(loss) else _finite(loss)
 
 
 def _finite(loss: torch.Tensor) -> float:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.wrappers import named_parameters
+from causalprune.trajectory.row_block import on_device
 
 
 class WeightDeltas:
@@ -79,26 +79,19 @@ class WeightDeltas:
         self._before, self._after = self._after, self._before
         return delta
 
-    def require_unchanged(self, *, thoroughly: bool) -> None:
-        """Check that the weights are those after the last step.
+    def changed(self, *, thoroughly: bool) -> torch.Tensor | bool:
+        """Whether the weights are others than after the last step; on a device a tensor, so that nobody waits for it.
 
         Args:
             thoroughly: Compare them; otherwise only if PyTorch has counted a change. It counts none to ``data``.
-
-        Raises:
-            UsageError: They are others.
         """
         if not thoroughly and self._versions == self._current_versions():
-            return
+            return False
         now = torch.empty_like(self._last)
         self._read(now)
-        if not torch.equal(now, self._last) and not torch.equal(now.nan_to_num(), self._last.nan_to_num()):
-            raise UsageError(
-                "weights",
-                expected="those after the last recorded step",
-                found="others",
-                remedy="change weights in Recorder.step only, or go on in a new recording",
-            )
+        if on_device(now):
+            return ((now != self._last) & ~(now.isnan() & self._last.isnan())).any()
+        return not torch.equal(now, self._last) and not torch.equal(now.nan_to_num(), self._last.nan_to_num())
 
     def _read(self, out: torch.Tensor) -> None:
         if self._active is None:

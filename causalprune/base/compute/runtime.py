@@ -124,7 +124,11 @@ class Processes:
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether any process has set it; all processes must call this."""
-        return list(flags) if self.count == 1 else [bool(n) for n in self._reduce_integers([int(f) for f in flags])]
+        return [bool(n) for n in self.largest(*(int(f) for f in flags))]
+
+    def largest(self, *numbers: int) -> list[int]:
+        """For each number, the largest of any process; all processes must call this."""
+        return list(numbers) if self.count == 1 else self._reduce_integers(list(numbers))
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over the processes; the tensor itself isn't changed."""
