@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -153,7 +152,7 @@ def train(
     optimizer = build_optimizer(model, options)
     total = options.epochs * batches.steps_per_epoch
     schedule = build_lr_schedule(optimizer, options, total)
-    progress, best = _Progress(), dict[str, torch.Tensor]()
+    progress, best, validation = _Progress(), dict[str, torch.Tensor](), dict[str, Any]()
     if resume is not None:
         position = dict(resume.position)
         try:
@@ -171,7 +170,13 @@ def train(
     forward = torch.compile(parallel) if options.compile else parallel
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
     batch_size = max(EVALUATED, options.batch_size)
-    evaluate = partial(evaluate_model, model, data, "validation", batch_size=batch_size, device=device, amp=options.amp)
+
+    def evaluate() -> dict[str, Any]:
+        # Averages of batch normalization differ until the next forward pass, which begins with those of the first.
+        group.share_first(model.buffers())
+        return evaluate_model(
+            model, data, "validation", batch_size=batch_size, device=device, amp=options.amp, group=group
+        )
 
     def snapshot() -> TrainingSnapshot:
         extra = optimizer_tensors(model, optimizer) | {f"best/{n}": t for n, t in best.items()}
@@ -222,11 +227,13 @@ def train(
                     if stopping:
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
-            score = group.from_first(_validation_score(evaluate()))
+            metrics = evaluate()
+            score = group.from_first(_validation_score(metrics))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
             if not progress.best_score or score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
+                validation = metrics
                 best = {name: t.detach().clone() for name, t in model.state_dict().items()}
             bar.describe(f"loss {mean_loss:.4f}, validation {score[0]:.4f}")
             if any(group.any(time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps)):
@@ -234,7 +241,8 @@ def train(
                 last_save, steps_since_save = time.monotonic(), 0
     if best:
         model.load_state_dict(best)
-    return {"best_epoch": progress.best_epoch, "validation": evaluate(), "history": progress.history}
+    # Not measured again, unless the best epoch was before an interruption.
+    return {"best_epoch": progress.best_epoch, "validation": validation or evaluate(), "history": progress.history}
 
 
 def _out_of_patience(progress: _Progress, patience: int) -> bool:
