@@ -214,9 +214,7 @@ class Recorder:
         if row.steps < self._stride:
             return
         # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it.
-        row.delta = self._weights.row(
-            torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
-        )
+        row.delta = self._weights.row(None if self._weights.on_device else torch.from_numpy(self.writer.row()))
         self._watch.keep_state = False
         if self._loss_change == "same-batch":
             assert self._measure is not None

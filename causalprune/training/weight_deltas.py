@@ -42,6 +42,11 @@ class WeightDeltas:
         self._last = self._before
         self._versions: list[int] = []
 
+    @property
+    def on_device(self) -> bool:
+        """Whether they can't be read without waiting for a device."""
+        return on_device(self._before)
+
     def digest(self) -> str:
         """Hash of the weights as they are, by ``ParameterIndex.digest``; pruned ones count as 0."""
         keeps = self._mask.tensors() if self._active is not None else {}

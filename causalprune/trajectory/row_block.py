@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +16,13 @@ def on_device(value: object) -> bool:
     """Whether a value is a tensor that can't be read without waiting for the device that computes it."""
     device = getattr(value, "device", None)
     return getattr(device, "type", "cpu") != "cpu"
+
+
+def _page_locked(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """Memory that a GPU copies into while the program goes on."""
+    import torch
+
+    return torch.empty(shape, dtype=dtype, pin_memory=True)
 
 
 class RowBlock:
@@ -37,7 +43,7 @@ class RowBlock:
     def __init__(self, rows: int, columns: int, *, pinned: bool) -> None:
         self.shard = 0
         self.rows = 0
-        self._wait: Callable[[], None] | None = None
+        self._copies: dict[torch.device, torch.cuda.Event] = {}
         self._required: list[tuple[torch.Tensor, Exception]] = []
         self._tensors: tuple[torch.Tensor, torch.Tensor] | None = None
         self._pinned = pinned
@@ -50,8 +56,8 @@ class RowBlock:
     def _pin(self, rows: int, columns: int) -> None:
         import torch
 
-        values = torch.empty((rows, columns), dtype=torch.float32, pin_memory=True)
-        scalars = torch.empty((rows, len(STEP_FIELDS)), dtype=torch.float64, pin_memory=True)
+        values = _page_locked((rows, columns), torch.float32)
+        scalars = _page_locked((rows, len(STEP_FIELDS)), torch.float64)
         self._tensors, self.values, self.scalars = (values, scalars), values.numpy(), scalars.numpy()
         self._pinned = True
 
@@ -64,7 +70,8 @@ class RowBlock:
 
     def reuse(self, shard: int) -> None:
         """Empty the block for another shard."""
-        self.shard, self.rows, self._wait, self._required = shard, 0, None, []
+        self.shard, self.rows, self._required = shard, 0, []
+        self._copies.clear()
 
     def put_delta(self, delta: np.ndarray | torch.Tensor) -> None:
         """Copy (P_active,) values into the next row, unless they are that row; from a device, asynchronously."""
@@ -86,8 +93,7 @@ class RowBlock:
         import torch
 
         # Copied now, so that the thread which reads it waits for no more than this block's copies.
-        copy = torch.zeros((), dtype=torch.bool, pin_memory=self._pinned).copy_(flag, non_blocking=True)
-        self._required.append((copy, error))
+        self._required.append((_page_locked((), torch.bool).copy_(flag, non_blocking=True), error))
         self._note_copy(flag)
 
     def wait(self) -> None:
@@ -96,8 +102,8 @@ class RowBlock:
         Raises:
             Exception: What :meth:`require_not` was given.
         """
-        if self._wait is not None:
-            self._wait()
+        for event in self._copies.values():
+            event.synchronize()
         for flag, error in self._required:
             if flag.numpy():
                 raise error
@@ -113,6 +119,6 @@ class RowBlock:
         if source.is_cuda:
             import torch
 
-            event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            event.record(torch.cuda.current_stream(source.device))
-            self._wait = event.synchronize
+            if source.device not in self._copies:
+                self._copies[source.device] = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._copies[source.device].record(torch.cuda.current_stream(source.device))
