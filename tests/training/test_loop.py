@@ -22,6 +22,7 @@ from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training import loop as loop_module
 from causalprune.training.distillation import Distillation
 from causalprune.training.loop import TrainingSnapshot, train
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
@@ -224,6 +225,26 @@ def test_the_best_epoch_is_the_one_that_validates_best(data, shift):
     assert losses[-1] < losses[0]
     if shift:
         assert outcome["best_epoch"] < 6
+
+
+def test_the_validation_of_the_best_epoch_is_not_measured_again(data, monkeypatch):
+    """But after an interruption, because a saved state doesn't have it; the numbers are the same."""
+    measured, real = [], loop_module.evaluate_model
+
+    def evaluate_model(*args, **options):
+        measured.append(real(*args, **options))
+        return measured[-1]
+
+    monkeypatch.setattr(loop_module, "evaluate_model", evaluate_model)
+    model = net()
+    outcome, _ = run(model, data, options(epochs=4))
+    assert len(measured) == 4
+    assert outcome["validation"] == measured[outcome["best_epoch"] - 1]
+    assert outcome["validation"] == real(model, data, "validation", batch_size=512, device=CPU)
+    measured.clear()
+    _, resumed, _ = stop_and_resume(data, options(epochs=4), 4 * STEPS_PER_EPOCH - 1)
+    assert resumed["validation"] == outcome["validation"]
+    assert len(measured) == 4 + (outcome["best_epoch"] < 4)
 
 
 def test_patience_ends_a_training_that_validates_no_better(data):
