@@ -26,7 +26,7 @@ class Exchange:
 
 
 def play(monkeypatch, seconds, stop_at, steps):
-    """Let each process take its time for a step, and be asked to stop at some step; where each stopped, and exchanges."""
+    """Let each process take its time for a step, and ask it to stop at one; where each stopped, and exchanges."""
     exchange, stopped = Exchange(len(seconds)), [None] * len(seconds)
     clock = threading.local()
     monkeypatch.setattr(agreement_module.time, "monotonic", lambda: clock.now)
