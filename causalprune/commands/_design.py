@@ -71,12 +71,12 @@ def per_squared_delta(gamma: Float64, config: FitGammaConfig, reader: RecordingR
     """γ per Δθ², also where the columns of the fit were Δθ²/η²."""
     if not divides_by_lr(config):
         return gamma
-    scaled: Float64 = gamma / reader.steps.lr[0] ** 2
+    scaled: Float64 = gamma / reader.learning_rates.distinct[0] ** 2
     return scaled
 
 
 def _require_one_lr(reader: RecordingReader) -> None:
-    lr = np.unique(reader.steps.lr)
+    lr = reader.learning_rates.distinct
     if len(lr) > 1 or not np.all(lr > 0):
         raise MismatchError(
             f"recording {reader.name}",

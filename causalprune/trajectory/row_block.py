@@ -20,19 +20,20 @@ class RowBlock:
         rows: B.
         columns: P_active.
         pinned: Whether the memory is page-locked, so that a GPU can copy into it asynchronously.
+        declared: How many scalars rows have besides the usual ones.
 
     Attributes:
         shard: Number of the shard that the rows will become.
         rows: How many are filled.
         values: (B, P_active) float32.
-        scalars: (B, 6) float64 in the order of :data:`~causalprune.trajectory.steps.STEP_FIELDS`.
+        scalars: (B, 6 + declared) float64: :data:`~causalprune.trajectory.steps.STEP_FIELDS`, then the declared ones.
     """
 
-    def __init__(self, rows: int, columns: int, *, pinned: bool) -> None:
+    def __init__(self, rows: int, columns: int, *, pinned: bool, declared: int = 0) -> None:
         self.shard = 0
         self.rows = 0
         self._wait: Callable[[], None] | None = None
-        self.scalars = np.empty((rows, len(STEP_FIELDS)), np.float64)
+        self.scalars = np.empty((rows, len(STEP_FIELDS) + declared), np.float64)
         self._tensor: torch.Tensor | None = None
         if pinned:
             import torch

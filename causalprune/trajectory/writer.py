@@ -64,6 +64,7 @@ class RecordingWriter:
     ) -> None:
         self._recording = recording
         self._schema = schema = recording.schema
+        self._declared = schema.info.step_scalars
         self._log = log
         self._lock = lock
         self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
@@ -114,6 +115,7 @@ class RecordingWriter:
         epoch: int,
         batch: int,
         grad_norm: float | torch.Tensor,
+        **declared: float | torch.Tensor,
     ) -> None:
         """Append a row.
 
@@ -127,6 +129,7 @@ class RecordingWriter:
             epoch: Number of the epoch.
             batch: Number of the batch in its epoch.
             grad_norm: Euclidean norm of the gradient.
+            declared: The scalars that the recording declares besides, by name.
 
         Raises:
             DataError: A value, or one of an earlier row, is NaN or infinite.
@@ -136,7 +139,10 @@ class RecordingWriter:
         block = self._current()
         if tuple(delta.shape) != (self._schema.shape.columns,):
             raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
-        scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
+        if declared.keys() != set(self._declared):
+            raise ValueError(f"scalars {sorted(declared)}, not {sorted(self._declared)}")
+        usual = (loss_before, loss_after, lr, epoch, batch, grad_norm)
+        scalars = (*usual, *(declared[name] for name in self._declared))
         for position, value in enumerate(scalars):
             number = float(value)
             self._require_finite(number, position, self.rows_appended)
@@ -224,7 +230,7 @@ class RecordingWriter:
 
     def _require_finite(self, value: float, position: int, row: int) -> None:
         if not math.isfinite(value):
-            raise _not_finite(f"{STEP_FIELDS[position]} of row {row}", value)
+            raise _not_finite(f"{(*STEP_FIELDS, *self._declared)[position]} of row {row}", value)
 
     def _current(self) -> RowBlock:
         """The block that takes the next row; waits until there is one."""
@@ -246,7 +252,8 @@ class RecordingWriter:
         with self._changed:
             self._allocated += 1
             self._changed.notify_all()
-        return RowBlock(self._schema.shape.rows, self._schema.shape.columns, pinned=self._pinned)
+        shape = self._schema.shape
+        return RowBlock(shape.rows, shape.columns, pinned=self._pinned, declared=len(self._declared))
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
@@ -312,7 +319,8 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars), untrained))
+        steps = Steps.from_matrix(scalars, self._declared)
+        self._log.append_commit(Commit(block.shard, rows, file, steps, untrained))
         self._committed = first + rows
 
 

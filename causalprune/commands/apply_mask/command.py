@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from causalprune.base.compute.runtime import resolve_device
@@ -126,7 +125,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         reader = store.recording(config.recording)
         output.inputs["recording"] = reader.digest
-        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        criterion.require(reader.info.update_rule, reader.learning_rates.extremes)
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
         output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))
@@ -144,7 +143,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             output.warn(reporter, *_cost(done, **measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
-        if reader is not None and not np.array_equal(reader.active, mask.numpy()):
+        if reader is not None and not reader.has_columns_of(mask.numpy()):
             raise MismatchError(
                 f"{source}",
                 expected=f"the mask that recording {reader.name} was made with",

@@ -18,7 +18,6 @@ from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
-from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import locate
 
 
@@ -64,6 +63,7 @@ class RepeatingWriter(DiscardingWriter):
         super().__init__(reader.num_columns)
         self.rows_appended = rows
         self._path = reader.path
+        self._names = reader.steps.names
         self._stored = reader.steps.to_matrix().T.tolist()
 
     def append(self, delta: torch.Tensor, **scalars: float) -> None:
@@ -74,7 +74,7 @@ class RepeatingWriter(DiscardingWriter):
         """
         del delta
         row = self.rows_appended
-        if self._stored[row : row + 1] != [[float(scalars[name]) for name in STEP_FIELDS]]:
+        if self._stored[row : row + 1] != [[float(scalars[name]) for name in self._names]]:
             raise MismatchError(
                 f"{self._path}",
                 expected="to record the same once more, because it is finished and its checkpoint is missing",
