@@ -93,10 +93,9 @@ def no_causal_reading(reader: RecordingReader, needs: Collection[str] = ("gamma"
         reader: The recording.
         needs: What is read of it; without γ there is nothing to say.
     """
-    odd = reader.info.update_rule.against_causality()
-    if not odd or not {"gamma", "dual_correlation"} & set(needs):
+    if not {"gamma", "dual_correlation"} & set(needs):
         return ""
-    return f"recording {reader.path} has {odd}, not plain SGD: γ has no causal reading there, it only correlates"
+    return reader.info.update_rule.no_causal_reading(f"recording {reader.path}")
 
 
 def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:

@@ -118,12 +118,10 @@ def closed(writer: RecordingWriter) -> None:
     _open.pop(writer, None)
 
 
-def abort_writers(store: Location) -> None:
-    """Abort the writers of this process that record into a store which is about to be replaced."""
+def open_writers(store: Location) -> list[RecordingWriter]:
+    """The writers of this process that record into a store."""
     inside = f"{store.resolve()}/"
-    for writer in list(_open):
-        if f"{writer.path.resolve()}".startswith(inside):
-            writer.abort()
+    return [writer for writer in _open if f"{writer.path.resolve()}".startswith(inside)]
 
 
 @atexit.register

@@ -183,6 +183,20 @@ class UpdateRule:
             odd = [one for one in odd if not one.startswith("momentum ")]
         return ", ".join(one for one in odd if not one.startswith("stride "))
 
+    def no_causal_reading(self, where: str) -> str:
+        """Say that γ isn't a cause, and what stays valid; empty for SGD.
+
+        Args:
+            where: Name of the recording.
+        """
+        odd = self.against_causality()
+        if not odd:
+            return ""
+        return (
+            f"{where} has {odd}, not plain SGD: γ has no causal reading there, it only correlates; criteria that read "
+            "neither γ nor recorded gradients, such as magnitude, stay valid"
+        )
+
     def _differences(self) -> list[str]:
         odd = [
             f"optimizer {self.optimizer}" if self.optimizer != "sgd" else "",

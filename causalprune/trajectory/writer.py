@@ -18,6 +18,7 @@ from causalprune.trajectory.commits import Commit, CommitLog
 from causalprune.trajectory.lifecycle import closed, finish_recording, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock
+from causalprune.trajectory.schema import RecordingInfo
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage.location import Location
@@ -94,6 +95,16 @@ class RecordingWriter:
     def path(self) -> Location:
         """The recording's folder."""
         return self._recording.path
+
+    @property
+    def info(self) -> RecordingInfo:
+        """How the recording is made."""
+        return self._schema.info
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more rows."""
+        return self._closed
 
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
