@@ -63,7 +63,7 @@ class ApplyMaskResult(StageResult):
         validation_before: The same of the network before.
         candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
-        frozen: Tensors that weren't trained and are left alone.
+        frozen: Tensors that weren't trained, or not recorded, and are left alone.
         kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
@@ -152,7 +152,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
-        frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        unrecorded = [] if reader is None else list(reader.info.left_out)
+        untrained = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        frozen = [entry.name for entry in mask.index if entry.name in {*untrained, *unrecorded}]
         named = NamedLayers.of(config, mask.index, frozen)
         left_alone = sorted({*frozen, *named.keep})
         samples = samples_to_try(checkpoint, source, config)
@@ -187,7 +189,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         )
         scores = criterion.score(inputs)
         selection = choose(scores)
-        _warn(selection, frozen, inseparable, config.granularity, target, partial(output.warn, reporter))
+        _warn(selection, frozen, unrecorded, inseparable, config.granularity, target, partial(output.warn, reporter))
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
@@ -223,15 +225,19 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
 def _warn(
     selection: Selection,
     frozen: list[str],
+    unrecorded: list[str],
     inseparable: list[str],
     granularity: str,
     target: float | None,
     warn: Callable[[str], None],
 ) -> None:
     """Say what is left alone, and warn where the mask differs from what was asked for."""
-    if frozen:
-        count = sum(selection.mask.index[name].size for name in frozen)
-        warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
+    untrained = [name for name in frozen if name not in unrecorded]
+    hint = " (--prune-frozen includes them)"
+    for what, names, more in (("frozen or never trained", untrained, hint), ("not recorded", unrecorded, "")):
+        if names:
+            count = sum(selection.mask.index[name].size for name in names)
+            warn(f"{what}, left alone: {listed(names)}, {count:,} weights{more}")
     if inseparable:
         warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
     found = selection.sparsity
