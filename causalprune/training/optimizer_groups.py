@@ -91,15 +91,23 @@ class OptimizerGroups:
                 remedy="give it the same groups, or record into a new store",
             )
 
-    def scalars(self) -> dict[str, float]:
-        """``lr`` of the coming step, and what a recording of several groups declares; the gradients must be there."""
+    @property
+    def lr(self) -> float:
+        """Learning rate of the coming step; of the first group with recorded parameters, if there are several."""
+        return _rate(self._optimizer.param_groups[self._first])
+
+    def rates(self) -> dict[str, float]:
+        """The learning rates that a recording of several groups declares; empty for one group."""
         groups = self._optimizer.param_groups
-        found = {"lr": _rate(groups[self._first])}
-        if len(groups) > 1:
-            for number, group in enumerate(groups):
-                lr, norm = group_scalars(number)
-                found |= {lr: _rate(group), norm: gradient_norm(group["params"])}
-        return found
+        rates = {group_scalars(number)[0]: _rate(group) for number, group in enumerate(groups)}
+        return rates if len(groups) > 1 else {}
+
+    def norms(self) -> dict[str, float]:
+        """The norms of the gradients that a recording of several groups declares; empty for one group."""
+        groups = self._optimizer.param_groups
+        if len(groups) == 1:
+            return {}
+        return {group_scalars(number)[1]: gradient_norm(group["params"]) for number, group in enumerate(groups)}
 
     def require_same(self) -> None:
         """Check that groups and settings are those of the beginning; learning rates may differ.
@@ -126,15 +134,16 @@ def gradient_norm(parameters: Iterable[nn.Parameter]) -> float:
     return norm
 
 
-def expected_change(scalars: Mapping[str, float], norm: float) -> float:
+def expected_change(lr: float, norm: float, declared: Mapping[str, float]) -> float:
     """Σ η‖g‖² over the parameter groups: by how much a step of SGD lowers the loss, to first order.
 
     Args:
-        scalars: What :meth:`OptimizerGroups.scalars` returned.
+        lr: Of a single group.
         norm: Of the whole gradient.
+        declared: Rates and norms of several groups.
     """
-    pairs = [group_scalars(number) for number in range(len(scalars) // 2)]
-    return sum(scalars[lr] * scalars[own] ** 2 for lr, own in pairs) if pairs else scalars["lr"] * norm**2
+    pairs = [group_scalars(number) for number in range(len(declared) // 2)]
+    return sum(declared[rate] * declared[own] ** 2 for rate, own in pairs) if pairs else lr * norm**2
 
 
 def _rate(group: Mapping[str, Any]) -> float:

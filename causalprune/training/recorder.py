@@ -238,7 +238,8 @@ class Recorder:
         self._note_trained()
         self._groups.require_same()
         self._row = self._row or self._begin_row(value, measure, epoch, batch)
-        self._losses.require_all_minibatches(measures=self._loss_change == "same-batch")
+        measures = self._loss_change == "same-batch"
+        self._losses.require_all_minibatches(measures=measures, given=value is not None)
         self._watch.keep_state = True
         self._watch.begin_step()
 
@@ -254,7 +255,7 @@ class Recorder:
         if not self._watch.stepping or self._row is None:
             raise UsageError("Recorder.end_step", expected="Recorder.begin_step before", found="none")
         if not self._row.steps:
-            self._note_gradient(self._row)
+            self._note_norms(self._row)
         self._end_step()
 
     def _end_step(self) -> None:
@@ -288,14 +289,14 @@ class Recorder:
             self._watch.keep_state = False
 
     def _begin_row(self, value: float | None, measure: Measure | None, epoch: int, batch: int) -> _Row:
-        row = _Row(math.nan, math.nan, epoch, batch, math.nan)
-        self._note_gradient(row)
+        row = _Row(math.nan, self._groups.lr, epoch, batch, math.nan, declared=self._groups.rates())
+        self._note_norms(row)
         if self._loss_change == "same-batch":
             if measure is None:
                 raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
             row.loss_before = self._losses.before(value, measure)
             if not self._started:
-                change = expected_change({"lr": row.lr} | row.declared, row.grad_norm)
+                change = expected_change(row.lr, row.grad_norm, row.declared)
                 self._losses.require_repeatable(row.loss_before, measure, change)
         else:
             row.loss_before = _given(value)
@@ -303,11 +304,10 @@ class Recorder:
         self._measure = measure
         return row
 
-    def _note_gradient(self, row: _Row) -> None:
-        """Note the learning rates and the gradient of a row's first step."""
+    def _note_norms(self, row: _Row) -> None:
+        """Note the gradient of a row's first step."""
         row.grad_norm = gradient_norm(self._all_parameters)
-        row.declared = self._groups.scalars()
-        row.lr = row.declared.pop("lr")
+        row.declared |= self._groups.norms()
 
     def _require_unchanged_weights(self) -> None:
         """Check that the weights are those after the last step; before the first one, note them."""

@@ -113,13 +113,17 @@ class StepLosses:
                 "causalprune.models.modes.disable_dropout(model)",
             )
 
-    def require_all_minibatches(self, *, measures: bool) -> None:
+    def require_all_minibatches(self, *, measures: bool, given: bool) -> None:
         """Refuse gradients of more passes than the loss is measured by.
 
         Args:
-            measures: Whether the loss is measured, rather than given by the loop.
+            measures: Whether the loss is measured after the step.
+            given: Whether the loop gave the loss before the step. If it didn't, what measures both is for the whole
+                step by definition, and passes are counted only where the loop calls the model.
         """
         watch = self._watch
+        if not given and not watch.forwards:
+            return
         measured = watch.measured if measures else 1
         if watch.backwards > 1 and measured < min(watch.backwards, watch.forwards or watch.backwards):
             remedy = "pass the sum of their losses, and a `measure` that computes it from all of them"
