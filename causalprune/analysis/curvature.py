@@ -22,7 +22,7 @@ from causalprune.pruning.groups import group_ids
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader
-from causalprune.trajectory.learning_rates import group_scalars
+from causalprune.trajectory.steps.learning_rates import group_scalars
 
 LEVEL = 0.95
 """Confidence level of the intervals."""

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError
-from causalprune.trajectory.learning_rates import LearningRates
+from causalprune.trajectory.steps.learning_rates import LearningRates
 
 Floats = npt.NDArray[np.floating]
 Blocks = Iterator[tuple[int, Floats]]

@@ -11,8 +11,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from causalprune.base.errors import UsageError
-from causalprune.trajectory.learning_rates import ParameterGroup, group_scalars
 from causalprune.trajectory.steps import STEP_EXTRAS
+from causalprune.trajectory.steps.learning_rates import ParameterGroup, group_scalars
 
 
 def inner_optimizer(optimizer: Optimizer) -> Optimizer:

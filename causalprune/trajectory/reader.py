@@ -15,10 +15,10 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.fits import Fit, FitStore
 from causalprune.trajectory.layout import RecordingLayout
-from causalprune.trajectory.learning_rates import LearningRates
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
 from causalprune.trajectory.steps import Steps
+from causalprune.trajectory.steps.learning_rates import LearningRates
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.verify import consistent_log, verify_recording

@@ -11,9 +11,9 @@ import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.trajectory.codec import Codec, find_codec
-from causalprune.trajectory.learning_rates import ParameterGroup
 from causalprune.trajectory.names import CODECS
 from causalprune.trajectory.steps import STEP_EXTRAS, STEP_FIELDS, UpdateRule
+from causalprune.trajectory.steps.learning_rates import ParameterGroup
 
 LossChange = Literal["same-batch", "next-batch"]
 

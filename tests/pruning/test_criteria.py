@@ -16,8 +16,8 @@ from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Sco
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
-from causalprune.trajectory.learning_rates import LearningRates
 from causalprune.trajectory.steps import UpdateRule
+from causalprune.trajectory.steps.learning_rates import LearningRates
 
 P = 6
 RNG = np.random.default_rng(0)

@@ -6,7 +6,7 @@ import torch
 
 from causalprune.base.errors import DataError
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
-from causalprune.trajectory.learning_rates import LearningRates
+from causalprune.trajectory.steps.learning_rates import LearningRates
 
 
 def test_squared_gradients_are_those_of_autograd() -> None:
