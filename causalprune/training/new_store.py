@@ -8,7 +8,7 @@ import numpy as np
 
 from causalprune.base.paths import StoreUrl
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.lifecycle import abort_writers
+from causalprune.trajectory.lifecycle import open_writers
 from causalprune.trajectory.schema import EXPECTED_ROWS, RecordingInfo, RecordingSchema
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.store import Store
@@ -48,7 +48,8 @@ def new_store(
     RecordingSchema.choose(info, active, max_rows, codec, None, f"{path}")
     location = locate(path)
     if overwrite and location.exists():
-        abort_writers(location)
+        for writer in open_writers(location):
+            writer.abort()
         Store.delete(path)
     store = Store.create(path, index=index, model={}, start_sha256=info.start_sha256)
     try:

@@ -18,6 +18,7 @@ from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
 from causalprune.trajectory.steps import Steps
+from causalprune.trajectory.steps.learning_rates import LearningRates
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.verify import consistent_log, verify_recording
@@ -66,7 +67,7 @@ class RecordingReader:
         Raises:
             CorruptError: It is missing or damaged.
         """
-        return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows)
+        return CommitLog.read(self.layout.commit_log, self._seed, self.block_rows, self.info.step_scalars)
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -116,6 +117,14 @@ class RecordingReader:
         """
         return self._log.untrained
 
+    def has_columns_of(self, mask: np.ndarray) -> bool:
+        """Whether a mask (P,) is the one that the recording was made with, as far as its columns tell."""
+        differs = self.active != mask
+        for name in self.info.left_out:
+            entry = self.index[name]
+            differs[entry.offset : entry.stop] = False
+        return not differs.any()
+
     @property
     def end_weights(self) -> str:
         """Hash of the weights after the last row; empty where the writer didn't know it or wasn't closed."""
@@ -135,6 +144,15 @@ class RecordingReader:
     def steps(self) -> Steps:
         """The scalars of each row."""
         return self._log.steps()
+
+    @cached_property
+    def learning_rates(self) -> LearningRates:
+        """η of each row and column; ``steps.lr`` is the same where the optimizer has one parameter group."""
+        if not self.info.groups:
+            return LearningRates.same(self.steps.lr)
+        counts = [np.count_nonzero(self.active[entry.offset : entry.stop]) for entry in self.index]
+        names = np.repeat([entry.name for entry in self.index], counts)
+        return LearningRates.of_groups(self.info.groups, self.steps.declared, names)
 
     @property
     def loss_change(self) -> np.ndarray:

@@ -32,15 +32,16 @@ class RowBlock:
         rows: B.
         columns: P_active.
         pinned: Whether the memory is page-locked, so that a GPU can copy into it asynchronously.
+        declared: How many scalars rows have besides the usual ones.
 
     Attributes:
         shard: Number of the shard that the rows will become.
         rows: How many are filled.
         values: (B, P_active) float32.
-        scalars: (B, 6) float64 in the order of :data:`~causalprune.trajectory.steps.STEP_FIELDS`.
+        scalars: (B, 6 + declared) float64: :data:`~causalprune.trajectory.steps.STEP_FIELDS`, then the declared ones.
     """
 
-    def __init__(self, rows: int, columns: int, *, pinned: bool) -> None:
+    def __init__(self, rows: int, columns: int, *, pinned: bool, declared: int = 0) -> None:
         self.shard = 0
         self.rows = 0
         self._copies: dict[torch.device, torch.cuda.Event] = {}
@@ -48,16 +49,16 @@ class RowBlock:
         self._tensors: tuple[torch.Tensor, torch.Tensor] | None = None
         self._pinned = pinned
         if pinned:
-            self._pin(rows, columns)
+            self._pin(rows, columns, declared)
         else:
             self.values = np.empty((rows, columns), np.float32)
-            self.scalars = np.empty((rows, len(STEP_FIELDS)), np.float64)
+            self.scalars = np.empty((rows, len(STEP_FIELDS) + declared), np.float64)
 
-    def _pin(self, rows: int, columns: int) -> None:
+    def _pin(self, rows: int, columns: int, declared: int) -> None:
         import torch
 
         values = _page_locked((rows, columns), torch.float32)
-        scalars = _page_locked((rows, len(STEP_FIELDS)), torch.float64)
+        scalars = _page_locked((rows, len(STEP_FIELDS) + declared), torch.float64)
         self._tensors, self.values, self.scalars = (values, scalars), values.numpy(), scalars.numpy()
         self._pinned = True
 
@@ -65,7 +66,7 @@ class RowBlock:
         """Move to page-locked memory, as when the first rows of a resumed recording were read before a GPU was seen."""
         if not self._pinned:
             values, scalars = self.values, self.scalars
-            self._pin(*values.shape)
+            self._pin(*values.shape, scalars.shape[1] - len(STEP_FIELDS))
             self.values[: self.rows], self.scalars[: self.rows] = values[: self.rows], scalars[: self.rows]
 
     def reuse(self, shard: int) -> None:

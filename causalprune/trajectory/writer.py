@@ -19,6 +19,7 @@ from causalprune.trajectory.commits import Commit, CommitLog, ShardFile
 from causalprune.trajectory.lifecycle import closed, finish_recording, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock, on_device
+from causalprune.trajectory.schema import RecordingInfo
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage.location import Location
@@ -73,6 +74,7 @@ class RecordingWriter:
     ) -> None:
         self._recording = recording
         self._schema = schema = recording.schema
+        self._declared = schema.info.step_scalars
         self._log = log
         self._lock = lock
         self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
@@ -108,6 +110,16 @@ class RecordingWriter:
         """The recording's folder."""
         return self._recording.path
 
+    @property
+    def info(self) -> RecordingInfo:
+        """How the recording is made."""
+        return self._schema.info
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more rows."""
+        return self._closed
+
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
         row: np.ndarray = self.room()[0]
@@ -128,6 +140,7 @@ class RecordingWriter:
         epoch: int,
         batch: int,
         grad_norm: float | torch.Tensor,
+        **declared: float | torch.Tensor,
     ) -> None:
         """Append a row.
 
@@ -142,6 +155,7 @@ class RecordingWriter:
             epoch: Number of the epoch.
             batch: Number of the batch in its epoch.
             grad_norm: Euclidean norm of the gradient.
+            declared: The scalars that the recording declares besides, by name.
 
         Raises:
             DataError: A value, or one of an earlier row, is NaN or infinite.
@@ -149,8 +163,11 @@ class RecordingWriter:
         """
         if tuple(delta.shape) != (self._schema.shape.columns,):
             raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
+        if declared.keys() != set(self._declared):
+            raise ValueError(f"scalars {sorted(declared)}, not {sorted(self._declared)}")
         block = self._next_block(delta)
-        scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
+        usual = (loss_before, loss_after, lr, epoch, batch, grad_norm)
+        scalars = (*usual, *(declared[name] for name in self._declared))
         for position, value in enumerate(scalars):
             if self._pinned and on_device(value):
                 block.put_scalar(position, value)  # type: ignore[arg-type]
@@ -252,7 +269,7 @@ class RecordingWriter:
 
     def _require_finite(self, value: float, position: int, row: int) -> None:
         if not math.isfinite(value):
-            raise _not_finite(f"{STEP_FIELDS[position]} of row {row}", value)
+            raise _not_finite(f"{(*STEP_FIELDS, *self._declared)[position]} of row {row}", value)
 
     def _wait_for(self, done: Callable[[], bool]) -> None:
         with self._changed:
@@ -302,7 +319,8 @@ class RecordingWriter:
         with self._changed:
             self._allocated += 1
             self._changed.notify_all()
-        return RowBlock(self._schema.shape.rows, self._schema.shape.columns, pinned=self._pinned)
+        shape = self._schema.shape
+        return RowBlock(shape.rows, shape.columns, pinned=self._pinned, declared=len(self._declared))
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
@@ -386,7 +404,8 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        self._log.append_commit(Commit(shard, rows, file, Steps.from_matrix(scalars), untrained))
+        steps = Steps.from_matrix(scalars, self._declared)
+        self._log.append_commit(Commit(shard, rows, file, steps, untrained))
         with self._changed:
             self._committed = first + rows
             self._changed.notify_all()

@@ -22,8 +22,7 @@ from causalprune.data.batches import Batches
 from causalprune.data.datasets import load_data
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.training import metrics, weight_deltas
-from causalprune.training import recorder as recorder_module
+from causalprune.training import metrics, optimizer_groups, step_losses, weight_deltas
 from causalprune.training.metrics import evaluate_model
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import Store, row_block
@@ -62,7 +61,8 @@ def nothing_read(device):
         torch.cuda.set_sync_debug_mode(before)
 
 
-MODULES = (recorder_module, row_block, weight_deltas, writer_module)
+VALUES = (step_losses, optimizer_groups)
+MODULES = (*VALUES, row_block, weight_deltas, writer_module)
 
 
 @pytest.fixture(params=DEVICES)
@@ -86,6 +86,10 @@ def network(device):
     return nn.Sequential(*layers).to(device)
 
 
+def grouped(model):
+    return [{"params": model[0].parameters(), "lr": 0.02}, {"params": [*model[1].parameters(), *model[5].parameters()]}]
+
+
 def minibatches(device, count=ROWS):
     generator = torch.Generator().manual_seed(1)
     drawn = [(torch.randn(BATCH, 1, 6, 6, generator=generator), torch.arange(BATCH) % 3) for _ in range(count)]
@@ -96,10 +100,12 @@ def loss_of(model, inputs, targets, factor=1.0):
     return functional.cross_entropy(model(inputs), targets) * factor
 
 
-def record(path, device, *, begun=0, rows=ROWS, factors=None, between=None, store=None, free=True, **options):
+def record(
+    path, device, *, begun=0, rows=ROWS, factors=None, between=None, store=None, free=True, groups=False, **options
+):
     """Record plain SGD; after the first step, and if ``free``, nothing may be read within a step."""
     model, batches = network(device), minibatches(device)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    optimizer = torch.optim.SGD(grouped(model) if groups else model.parameters(), lr=0.05)
     with Recorder(model, optimizer, store or path, max_rows=ROWS, codec="exact", **options) as recorder:
         for number in range(begun, rows):
             inputs, targets = batches[number]
@@ -127,7 +133,13 @@ def pruned(device):
     return Mask(index, torch.arange(index.total) % 4 > 0)
 
 
-OPTIONS = {"plain": {}, "stride": {"stride": 2}, "mask": {}, "next batch": {"loss_change": "next-batch"}}
+OPTIONS = {
+    "plain": {},
+    "groups": {"groups": True},
+    "stride": {"stride": 2},
+    "mask": {},
+    "next batch": {"loss_change": "next-batch"},
+}
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -140,7 +152,7 @@ def test_rows_are_those_of_a_recording_that_reads_each_value_at_once(tmp_path, d
     late = record(tmp_path / "late", device, **options)
     with monkeypatch.context() as patch:
         # Rows of a GPU are copied by the writer all the same.
-        for module in MODULES if device.type == "cpu" else [recorder_module]:
+        for module in MODULES if device.type == "cpu" else VALUES:
             patch.setattr(module, "on_device", lambda value: False)
         at_once = record(tmp_path / "at once", device, free=False, **options)
     assert late.num_rows == at_once.num_rows == ROWS // options.get("stride", 1)

@@ -12,7 +12,6 @@ import numpy as np
 from causalprune.base.errors import DataError
 from causalprune.base.units import parse_range
 from causalprune.trajectory import RecordingReader, Store
-from causalprune.trajectory.steps import STEP_FIELDS
 
 MAX_SHOWN_ROWS = 1000
 
@@ -114,9 +113,7 @@ def describe_rows(reader: RecordingReader, rows: str) -> list[dict[str, float]]:
     norms = step_norms(reader, start, stop)
     steps = reader.steps
     return [
-        {"row": row}
-        | {name: steps[name][row].item() for name in STEP_FIELDS}
-        | {"loss_change": float(reader.loss_change[row]), "step_norm": float(norm)}
+        {"row": row} | steps.row(row) | {"loss_change": float(reader.loss_change[row]), "step_norm": float(norm)}
         for row, norm in enumerate(norms, start)
     ]
 

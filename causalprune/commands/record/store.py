@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from causalprune.base.compute.runtime import processes
@@ -17,39 +15,9 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
+from causalprune.training.ranks import DiscardingWriter
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
-from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import locate
-
-
-class DiscardingWriter:
-    """Drops its rows: the writer in all processes but the first.
-
-    Args:
-        columns: P_active.
-    """
-
-    rows_appended = 0
-    end_weights: Callable[[], str] = str
-    untrained: tuple[str, ...] = ()
-
-    def __init__(self, columns: int) -> None:
-        self._row = np.empty(columns, np.float32)
-
-    def row(self) -> np.ndarray:
-        """Memory for a row, (P_active,) float32; the same for all rows."""
-        return self._row
-
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
-        """Drop a row."""
-
-    def require_not(self, flag: torch.Tensor, error: Exception) -> None:
-        """Leave the check to the process that writes: its weights are the same."""
-
-    def flush(self) -> None:
-        """Nothing to store."""
-
-    finish = close = flush
 
 
 class RepeatingWriter(DiscardingWriter):
@@ -67,9 +35,10 @@ class RepeatingWriter(DiscardingWriter):
         super().__init__(reader.num_columns)
         self.rows_appended = rows
         self._path = reader.path
+        self._names = reader.steps.names
         self._stored = reader.steps.to_matrix().T.tolist()
 
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
+    def append(self, delta: torch.Tensor, **scalars: float | torch.Tensor) -> None:
         """Compare a row.
 
         Raises:
@@ -77,7 +46,7 @@ class RepeatingWriter(DiscardingWriter):
         """
         del delta
         row = self.rows_appended
-        if self._stored[row : row + 1] != [[float(scalars[name]) for name in STEP_FIELDS]]:
+        if self._stored[row : row + 1] != [[float(scalars[name]) for name in self._names]]:
             raise MismatchError(
                 f"{self._path}",
                 expected="to record the same once more, because it is finished and its checkpoint is missing",
