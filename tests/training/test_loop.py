@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage
 from causalprune.base.progress import Bar, Reporter
@@ -225,6 +226,30 @@ def test_the_best_epoch_is_the_one_that_validates_best(data, shift):
     assert losses[-1] < losses[0]
     if shift:
         assert outcome["best_epoch"] < 6
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a value of a tensor is brought to the program, for which a GPU would be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        names = ("_local_scalar_dense", "equal", "nonzero", "bincount", "index")
+        name = function.overloadpacket.__name__
+        # An index of bools asks how many are True.
+        masked = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += name in names and (name != "index" or masked)
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_a_training_reads_does_not_depend_on_the_number_of_minibatches(data):
+    counts = []
+    for batch_size in (BATCH, 2 * BATCH, 4 * BATCH):
+        with Reads() as reads:
+            run(net(), data, options(optimizer="sgd", batch_size=batch_size, clip_norm=1.0, checkpoint_every="never"))
+        counts.append(reads.count)
+    assert len(set(counts)) == 1
+    assert counts[0] > 0
 
 
 def test_the_validation_of_the_best_epoch_is_not_measured_again(data, monkeypatch):
