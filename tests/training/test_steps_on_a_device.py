@@ -100,14 +100,12 @@ def loss_of(model, inputs, targets, factor=1.0):
     return functional.cross_entropy(model(inputs), targets) * factor
 
 
-def record(
-    path, device, *, begun=0, rows=ROWS, factors=None, between=None, store=None, free=True, groups=False, **options
-):
+def record(path, device, *, begun=0, factors=None, between=None, store=None, free=True, groups=False, **options):
     """Record plain SGD; after the first step, and if ``free``, nothing may be read within a step."""
     model, batches = network(device), minibatches(device)
     optimizer = torch.optim.SGD(grouped(model) if groups else model.parameters(), lr=0.05)
     with Recorder(model, optimizer, store or path, max_rows=ROWS, codec="exact", **options) as recorder:
-        for number in range(begun, rows):
+        for number in range(begun, ROWS):
             inputs, targets = batches[number]
             factor = (factors or {}).get(number, 1.0)
             loss = loss_of(model, inputs, targets, factor)
