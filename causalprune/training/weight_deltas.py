@@ -42,11 +42,6 @@ class WeightDeltas:
         self._last = self._before
         self._versions: list[int] = []
 
-    @property
-    def on_device(self) -> bool:
-        """Whether they can't be read without waiting for a device."""
-        return on_device(self._before)
-
     def digest(self) -> str:
         """Hash of the weights as they are, by ``ParameterIndex.digest``; pruned ones count as 0."""
         keeps = self._mask.tensors() if self._active is not None else {}
@@ -85,7 +80,7 @@ class WeightDeltas:
         return delta
 
     def changed(self, *, thoroughly: bool) -> torch.Tensor | bool:
-        """Whether the weights are others than after the last step; on a device a tensor, so that nobody waits for it.
+        """Whether the weights are others than after the last step; on a GPU a tensor, so that nobody waits for it.
 
         Args:
             thoroughly: Compare them; otherwise only if PyTorch has counted a change. It counts none to ``data``.
