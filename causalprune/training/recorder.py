@@ -66,8 +66,8 @@ class Recorder:
     that the loop will draw from. Before the first step the same loss is measured again: when the two differ by more
     than rounding and :data:`REPEATABLE_SHARE` of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
 
-    On the CPU an error comes at once. On another device no step after the first waits for it: losses, norms and checks
-    stay there, are read when their block of rows is written, and an error comes before that block is committed.
+    On the CPU an error comes at once. On a GPU no step after the first waits for it: losses, norms and checks stay there
+    and are read when their block of rows is written; an error comes before that block is committed.
 
     Args:
         model: What the loop calls. Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`;
@@ -280,7 +280,9 @@ class Recorder:
         if row.steps < self._stride:
             return
         # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it.
-        row.delta = self._weights.row(None if self._weights.on_device else torch.from_numpy(self.writer.row()))
+        row.delta = self._weights.row(
+            torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
+        )
         self._watch.keep_state = False
         if self._loss_change == "same-batch":
             assert self._measure is not None
@@ -326,16 +328,17 @@ class Recorder:
         if self._started:
             # At the start of rows 1, 2, 4, 8 and so on.
             changed = self._weights.changed(thoroughly=self._row is None and not self.rows & (self.rows - 1))
+            if changed is False:
+                return
             error = UsageError(
                 "weights",
                 expected="those after the last recorded step",
                 found="others",
                 remedy="change weights in Recorder.step only, or go on in a new recording",
             )
-            if isinstance(changed, torch.Tensor):
-                self.writer.require_not(changed, error)
-            elif changed:
+            if not isinstance(changed, torch.Tensor):
                 raise error
+            self.writer.require_not(changed, error)
         else:
             self._weights.begin()
 

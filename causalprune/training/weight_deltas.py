@@ -49,11 +49,6 @@ class WeightDeltas:
         self._versions: list[int] = []
         self._other_versions: list[int] = []
 
-    @property
-    def on_device(self) -> bool:
-        """Whether they can't be read without waiting for a device."""
-        return on_device(self._before)
-
     def digest(self) -> str:
         """Hash of all weights as they are, by ``ParameterIndex.digest``; pruned ones count as 0."""
         return self._whole.index.digest(self._kept(self.parameters | self._others))
@@ -100,7 +95,7 @@ class WeightDeltas:
         return delta
 
     def changed(self, *, thoroughly: bool) -> torch.Tensor | bool:
-        """Whether the weights are others than after the last step; on a device a tensor, so that nobody waits for it.
+        """Whether the weights are others than after the last step; on a GPU a tensor, so that nobody waits for it.
 
         Args:
             thoroughly: Compare them; otherwise only if PyTorch has counted a change. It counts none to ``data``.

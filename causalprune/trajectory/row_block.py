@@ -13,9 +13,8 @@ if TYPE_CHECKING:
 
 
 def on_device(value: object) -> bool:
-    """Whether a value is a tensor that can't be read without waiting for the device that computes it."""
-    device = getattr(value, "device", None)
-    return getattr(device, "type", "cpu") != "cpu"
+    """Whether a value is a tensor on a GPU, which can be copied without waiting for what computes it."""
+    return bool(getattr(value, "is_cuda", False))
 
 
 def _page_locked(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
@@ -81,7 +80,7 @@ class RowBlock:
             if delta.ctypes.data != row.ctypes.data:
                 np.copyto(row, delta, casting="same_kind")
         elif delta.data_ptr() != row.ctypes.data:
-            self._of_torch()[0][self.rows].copy_(delta.detach(), non_blocking=True)
+            self._of_torch()[0][self.rows].copy_(delta.detach(), non_blocking=delta.is_cuda)
             self._note_copy(delta)
 
     def put_scalar(self, position: int, value: torch.Tensor) -> None:
@@ -121,5 +120,6 @@ class RowBlock:
             import torch
 
             if source.device not in self._copies:
-                self._copies[source.device] = torch.cuda.Event()  # type: ignore[no-untyped-call]
+                # The thread that waits sleeps meanwhile.
+                self._copies[source.device] = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._copies[source.device].record(torch.cuda.current_stream(source.device))
