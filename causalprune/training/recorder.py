@@ -66,8 +66,8 @@ class Recorder:
     that the loop will draw from. Before the first step the same loss is measured again: when the two differ by more
     than rounding and :data:`REPEATABLE_SHARE` of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
 
-    On the CPU an error comes at once. On a GPU no step after the first waits for it: losses, norms and checks stay there
-    and are read when their block of rows is written; an error comes before that block is committed.
+    On the CPU an error comes at once. On a GPU no step after the first waits for it: losses, norms and checks stay
+    there and are read when their block of rows is written; an error comes before that block is committed.
 
     Args:
         model: What the loop calls. Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`;
