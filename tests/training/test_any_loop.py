@@ -1,6 +1,7 @@
 """Every kind of training loop, against the same loop without a recorder, on a quadratic with known gradients."""
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from causalprune.base.errors import UsageError
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import Store
 
@@ -266,6 +268,25 @@ def test_a_loop_in_which_something_else_calls_the_optimizer(tmp_path):
     assert np.array_equal(halves.steps.to_matrix(), reader.steps.to_matrix())
 
 
+def test_a_step_that_was_begun_and_never_taken_counts_for_nothing(tmp_path):
+    model = Quadratic()
+    optimizer = one_group(model)
+    with Recorder(model, optimizer, tmp_path / "t.zarr", codec="exact") as recorder:
+        with pytest.raises(UsageError, match=r"expected Recorder.begin_step before"):
+            recorder.end_step()
+        for inputs in minibatches(3):
+            loss = model(inputs).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            recorder.begin_step(2 * loss, lambda inputs=inputs: 2 * model(inputs).mean())
+            recorder.begin_step(loss, lambda inputs=inputs: model(inputs).mean())
+            optimizer.step()
+            recorder.end_step()
+    twice = Store.open(tmp_path / "t.zarr").recording()
+    reader, _ = both(tmp_path / "u.zarr", simple, one_group)
+    assert np.array_equal(twice.steps.to_matrix(), reader.steps.to_matrix()[:, :3])
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_step_that_the_scaler_skips_makes_no_row(tmp_path, stride):
     def loop(model, optimizer, recorder):
@@ -301,7 +322,7 @@ def test_bfloat16_autocast(tmp_path, whole_loop):
 
     changes = []
     with (
-        torch.autocast("cpu", torch.bfloat16, enabled=whole_loop),
+        torch.autocast("cpu", torch.bfloat16) if whole_loop else nullcontext(),
         Recorder(model, optimizer, tmp_path / "t.zarr") as recorder,
     ):
         for batch in data:
