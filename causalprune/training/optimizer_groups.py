@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from causalprune.base.errors import UsageError
+from causalprune.trajectory import RecordingWriter
 from causalprune.trajectory.row_block import on_device
 from causalprune.trajectory.steps import STEP_EXTRAS
 from causalprune.trajectory.steps.learning_rates import ParameterGroup, group_scalars
@@ -77,13 +78,14 @@ class OptimizerGroups:
         """Check that a recording that was begun elsewhere knows the groups, where there are several.
 
         Args:
-            writer: Its writer.
+            writer: Its writer; one that stores nothing knows nothing.
 
         Raises:
             UsageError: It doesn't.
         """
-        info = getattr(writer, "info", None)
-        own, theirs = self.described.get("groups", ()), info.groups if info else ()
+        if not isinstance(writer, RecordingWriter):
+            return
+        own, theirs = self.described.get("groups", ()), writer.info.groups
         if [group.parameters for group in own] != [group.parameters for group in theirs]:
             raise UsageError(
                 "optimizer",

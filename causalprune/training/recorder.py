@@ -64,7 +64,7 @@ class Recorder:
     loop calls something else, the loss before the step is measured once more. The second measurement leaves no trace in
     buffers, such as averages of BatchNorm or vectors of spectral normalization, and draws nothing from the generators
     that the loop will draw from. Before the first step the same loss is measured again: when the two differ by more
-    than rounding and :data:`REPEATABLE_SHARE` of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
+    than rounding and a hundredth of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
 
     On the CPU an error comes at once. On a GPU no step after the first waits for it: losses, norms and checks stay
     there and are read when their block of rows is written; an error comes before that block is committed.
@@ -74,7 +74,7 @@ class Recorder:
             their names don't change when ``torch.compile``, DataParallel or DistributedDataParallel wraps the network.
         optimizer: Any whose step needs no closure. γ has a causal reading for SGD only; a warning says so.
         store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
-            existing store.
+            existing store. Under DistributedDataParallel every process makes a recorder, and the first one writes.
         max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
             same; 0 if unknown.
         mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all but what
@@ -236,8 +236,11 @@ class Recorder:
     ) -> None:
         """The first half of :meth:`step`, for loops in which something else calls the optimizer; see there.
 
-        Call it after the backward pass, then let ``optimizer.step()`` be called once, and call :meth:`end_step`.
+        Call it after the backward pass, then let ``optimizer.step()`` be called once, and call :meth:`end_step`. A step
+        that has begun and is begun again, without an end, counts for nothing.
         """
+        if self._watch.stepping:
+            self._drop_step()
         value = None if loss is None else self._losses.value(loss)
         self._require_unchanged_weights()
         if self._row is not None and self._row.steps == self._stride:

@@ -63,7 +63,8 @@ class StepLosses:
     def measured(self, measure: Measure) -> float | torch.Tensor:
         """A loss in the saved state; nothing but the value remains of the pass."""
         with torch.no_grad(), self._watch.measuring(), self._state.repeated():
-            # Autocast remembers the weights that it has rounded, as they were before the step.
+            # Autocast remembers the weights that it has rounded, as they were before the step, and in some versions
+            # those that it rounds here would have no gradient in the loop.
             torch.clear_autocast_cache()
             value = self.value(measure())
             torch.clear_autocast_cache()

@@ -120,9 +120,9 @@ class RecordingReader:
     def has_columns_of(self, mask: np.ndarray) -> bool:
         """Whether a mask (P,) is the one that the recording was made with, as far as its columns tell."""
         differs = self.active != mask
-        for name in self.info.left_out:
-            entry = self.index[name]
-            differs[entry.offset : entry.stop] = False
+        for entry in self.index:
+            if entry.name in self.info.left_out:
+                differs[entry.offset : entry.stop] = False
         return not differs.any()
 
     @property

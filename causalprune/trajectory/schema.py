@@ -13,7 +13,7 @@ from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.names import CODECS
 from causalprune.trajectory.steps import STEP_EXTRAS, STEP_FIELDS, UpdateRule
-from causalprune.trajectory.steps.learning_rates import ParameterGroup
+from causalprune.trajectory.steps.learning_rates import ParameterGroup, group_scalars
 
 LossChange = Literal["same-batch", "next-batch"]
 
@@ -71,6 +71,8 @@ class RecordingInfo:
         names = {*STEP_FIELDS, *self.step_scalars}
         distinct = len(names) == len(STEP_FIELDS) + len(self.step_scalars)
         self._check("step scalars", self.step_scalars, "distinct new names", distinct)
+        of_groups = {name for number in range(len(self.groups)) for name in group_scalars(number)}
+        self._check("step scalars", self.step_scalars, "those of each parameter group", of_groups <= names)
 
     @property
     def format_version(self) -> int:

@@ -1,6 +1,7 @@
 """Every kind of training loop, against the same loop without a recorder, on a quadratic with known gradients."""
 
 import copy
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from causalprune.base.errors import UsageError
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import Store
 
@@ -234,6 +236,59 @@ def test_the_loss_change_has_its_closed_form(tmp_path, loop):
     assert reader.loss_change == pytest.approx(change, rel=1e-6, abs=1e-13)
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_with_dropout_measures_both_losses_with_one_mask(tmp_path, reentrant):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 16), nn.Dropout(0.5), nn.Tanh(), nn.Linear(16, 3)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
+    with Recorder(model, optimizer, tmp_path / "t.zarr") as recorder:
+        for inputs in minibatches(8):
+            inputs.requires_grad_()
+
+            def loss_of(inputs=inputs):
+                return checkpoint(model, inputs, use_reentrant=reentrant).square().mean()
+
+            optimizer.zero_grad()
+            loss = loss_of()
+            loss.backward()
+            recorder.step(loss, loss_of)
+    steps = Store.open(tmp_path / "t.zarr").recording().steps
+    assert steps.loss_change == pytest.approx(-steps.lr * steps.grad_norm**2, rel=1e-2)
+
+
+def test_an_optimizer_within_that_of_a_framework(tmp_path):
+    class Accelerated:
+        """Has an optimizer, and looks like one."""
+
+        def __init__(self, optimizer):
+            self.optimizer, self.waits = optimizer, False
+
+        @property
+        def param_groups(self):
+            return self.optimizer.param_groups
+
+        def zero_grad(self):
+            self.optimizer.zero_grad()
+
+        def step(self):
+            if not self.waits:
+                self.optimizer.step()
+
+    model = Quadratic()
+    optimizer = Accelerated(one_group(model))
+    with Recorder(model, optimizer, tmp_path / "t.zarr", codec="exact") as recorder:
+        simple(model, optimizer, recorder)
+        optimizer.waits = True
+        simple(model, optimizer, recorder)
+        optimizer.waits = False
+        model(minibatches()[0]).mean().backward()
+        optimizer.step()
+        with pytest.raises(UsageError, match=r"found a call of optimizer.step\(\)"):
+            recorder.step(measure=lambda: model(minibatches()[0]).mean())
+    reader = Store.open(tmp_path / "t.zarr").recording()
+    assert (reader.info.optimizer, reader.num_rows) == ("sgd", STEPS)
+
+
 def test_the_norms_of_groups_make_up_that_of_the_whole_gradient(tmp_path):
     reader, truth = both(tmp_path / "t.zarr", clipped, two_groups)
     steps = reader.steps
@@ -264,6 +319,25 @@ def test_a_loop_in_which_something_else_calls_the_optimizer(tmp_path):
     halves = Store.open(tmp_path / "u.zarr").recording()
     assert np.array_equal(halves.read_rows(0, STEPS), reader.read_rows(0, STEPS))
     assert np.array_equal(halves.steps.to_matrix(), reader.steps.to_matrix())
+
+
+def test_a_step_that_was_begun_and_never_taken_counts_for_nothing(tmp_path):
+    model = Quadratic()
+    optimizer = one_group(model)
+    with Recorder(model, optimizer, tmp_path / "t.zarr", codec="exact") as recorder:
+        with pytest.raises(UsageError, match=r"expected Recorder.begin_step before"):
+            recorder.end_step()
+        for inputs in minibatches(3):
+            loss = model(inputs).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            recorder.begin_step(2 * loss, lambda inputs=inputs: 2 * model(inputs).mean())
+            recorder.begin_step(loss, lambda inputs=inputs: model(inputs).mean())
+            optimizer.step()
+            recorder.end_step()
+    twice = Store.open(tmp_path / "t.zarr").recording()
+    reader, _ = both(tmp_path / "u.zarr", simple, one_group)
+    assert np.array_equal(twice.steps.to_matrix(), reader.steps.to_matrix()[:, :3])
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -301,7 +375,7 @@ def test_bfloat16_autocast(tmp_path, whole_loop):
 
     changes = []
     with (
-        torch.autocast("cpu", torch.bfloat16, enabled=whole_loop),
+        torch.autocast("cpu", torch.bfloat16) if whole_loop else nullcontext(),
         Recorder(model, optimizer, tmp_path / "t.zarr") as recorder,
     ):
         for batch in data:

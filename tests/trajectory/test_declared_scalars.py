@@ -12,6 +12,7 @@ from causalprune.base.errors import MismatchError, NewerFormatError, UsageError
 from causalprune.trajectory import Store, zarr_files
 from causalprune.trajectory.export import export_recording
 from causalprune.trajectory.maintenance import Merge, recode
+from causalprune.trajectory.steps.learning_rates import ParameterGroup
 
 VERSION_2 = Path(__file__).parents[1] / "compatibility/files/version-2.zarr"
 DECLARED = replace(INFO, step_scalars=("wind", "lr.1"))
@@ -89,6 +90,11 @@ def test_rows_have_all_declared_scalars_and_no_others(tmp_path):
         with pytest.raises(ValueError, match=r"scalars \[\], not \['lr.1', 'wind'\]"):
             append_rows(writer, values)
         assert writer.rows_appended == 0
+
+
+def test_groups_without_their_rates_are_refused():
+    with pytest.raises(UsageError, match="those of each parameter group"):
+        replace(INFO, groups=(ParameterGroup(("a",), 0.1), ParameterGroup(("b",), 0.2)), step_scalars=("lr.0", "lr.1"))
 
 
 @pytest.mark.parametrize("names", [("lr",), ("wind", "wind")])
