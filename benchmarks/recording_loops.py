@@ -68,11 +68,16 @@ class Training:
 
 
 class Recorded(Training):
+    threads: int | None = None
+    """Threads that compress; None for as many as the machine spares."""
+
     def __init__(
         self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path, device: str = "cpu"
     ) -> None:
         super().__init__(network, shape, rows, directory, device)
-        self.recorder = Recorder(self.model, self.optimizer, directory / "t.zarr", max_rows=rows)
+        self.recorder = Recorder(
+            self.model, self.optimizer, directory / "t.zarr", max_rows=rows, compress_threads=self.threads
+        )
 
     def step(self) -> None:
         self.recorder.step(self.backward(), self.loss)
@@ -82,6 +87,12 @@ class Recorded(Training):
 
     def close(self) -> None:
         self.recorder.writer.close()
+
+
+class RecordedBeside(Recorded):
+    """One thread compresses in the background, whatever training leaves it."""
+
+    threads = 1
 
 
 class Saved(Training):

@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recording_loops import Recorded, Rounds, Saved, Training, lenet, resnet18, tiny
+from recording_loops import Recorded, RecordedBeside, Rounds, Saved, Training, lenet, resnet18, tiny
 
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
@@ -68,6 +68,9 @@ def overhead(names: list[str], rounds: int) -> None:
     """Print the lines of one process's loops, without the head of the table."""
     ways = {"nothing": Training, "causalprune": Recorded, "authors": Saved}
     cores = len(os.sched_getaffinity(0))
+    if torch.get_num_threads() >= cores:
+        # Where training waits for compression: what it would be if it didn't.
+        ways["causalprune, one thread beside"] = RecordedBeside
     for name in names:
         network, shape, steps = LOOPS[name]
         with tempfile.TemporaryDirectory() as directory:
