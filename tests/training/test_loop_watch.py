@@ -20,11 +20,12 @@ LR, BATCH = 0.05, 8
 class Loop:
     """A user's loop over few minibatches; its parts can be put together wrongly."""
 
-    def __init__(self, path, model=None, call=None, **options):
+    def __init__(self, path, model=None, call=None, groups=1, **options):
         torch.manual_seed(0)
         self.model = model or nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3))
         self.call = call or self.model
-        self.optimizer = torch.optim.SGD(self.model.parameters(), lr=LR)
+        parameters = list(self.model.parameters())
+        self.optimizer = torch.optim.SGD([{"params": parameters[n::groups]} for n in range(groups)], lr=LR)
         data = TensorDataset(torch.randn(64, 6), torch.randint(0, 3, (64,)))
         self.batches = list(DataLoader(data, batch_size=BATCH))
         self.recorder = Recorder(options.pop("wrapped", self.model), self.optimizer, path, max_rows=20, **options)
@@ -52,9 +53,9 @@ class Loop:
         return Store.open(self.path).recording()
 
 
-@pytest.fixture
-def loop(tmp_path):
-    loop = Loop(tmp_path / "t.zarr")
+@pytest.fixture(params=[{}, {"groups": 3}, {"columns": "0"}], ids=str)
+def loop(tmp_path, request):
+    loop = Loop(tmp_path / "t.zarr", **request.param)
     yield loop
     loop.recorder.writer.close()
 
