@@ -12,8 +12,8 @@ import numpy as np
 
 from causalprune.base.errors import UsageError
 from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory.array_groups import LAYER_STATISTICS, ArrayGroup, Fit, FitStore
 from causalprune.trajectory.commits import CommitLog
-from causalprune.trajectory.fits import Fit, FitStore
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
@@ -299,8 +299,24 @@ class RecordingReader:
         return tuple(self.layout.fits.names())
 
     def read_fit(self, name: str) -> Fit:
-        """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.fits.FitStore.read>`."""
+        """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.array_groups.FitStore.read>`."""
         return self._fits.read(name)
+
+    def read_layer_statistics(self) -> ArrayGroup | None:
+        """What was measured of the layers at the weights with which the recording ended; None if nothing was.
+
+        Raises:
+            CorruptError: Its metadata are missing or damaged.
+        """
+        folder = self.layout.layer_statistics
+        return ArrayGroup.read(folder, LAYER_STATISTICS) if folder.is_folder() else None
+
+    @property
+    def layer_statistics_bytes(self) -> int:
+        """Bytes of the files of these arrays; 0 if there are none."""
+        found = self.read_layer_statistics()
+        folders = [] if found is None else [self.layout.layer_statistics / name for name in found.arrays]
+        return sum(size for folder in folders for size in folder.sizes().values())
 
     def verify(self) -> list[str]:
         """Read everything and compare it with its checksums.
