@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,8 +46,8 @@ class LayerStatistics:
 
     def cpu(self) -> LayerStatistics:
         """The same on the CPU."""
-        tensors = {name: value.cpu() for name, value in vars(self).items() if isinstance(value, torch.Tensor)}
-        return replace(self, **tensors)
+        squares, gradients, means = (tensor.cpu() for tensor in (self.squares, self.gradients, self.means))
+        return LayerStatistics(self.inputs.cpu(), squares, gradients, means, self.positions, self.bias)
 
 
 SMOOTHING = 0.1

@@ -21,7 +21,13 @@ from causalprune.trajectory.steps import Steps
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.verify import consistent_log, verify_recording
-from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes, read_array, read_attributes
+from causalprune.trajectory.zarr_files import (
+    METADATA,
+    attributes_checksum,
+    canonical_bytes,
+    read_array,
+    read_attributes,
+)
 
 
 class RecordingReader:
@@ -313,10 +319,10 @@ class RecordingReader:
 
     @property
     def layer_statistics_bytes(self) -> int:
-        """Bytes of the files of these arrays; 0 if there are none."""
+        """Stored bytes of these arrays; 0 if there are none."""
         found = self.read_layer_statistics()
         folders = [] if found is None else [self.layout.layer_statistics / name for name in found.arrays]
-        return sum(size for folder in folders for size in folder.sizes().values())
+        return sum(size for folder in folders for name, size in folder.sizes().items() if name != METADATA)
 
     def verify(self) -> list[str]:
         """Read everything and compare it with its checksums.
