@@ -138,7 +138,7 @@ class _Sums:
                     f"layer {name}",
                     expected="to be reached in a forward and backward pass",
                     found="that nothing multiplies by it",
-                    remedy="choose another criterion",
+                    remedy="do without statistics of the layers, that is choose another criterion",
                 )
         return {
             name: LayerStatistics(
@@ -193,8 +193,9 @@ _VECTORS = ("squares", "gradients", "means")
 def pack(statistics: Mapping[str, LayerStatistics]) -> tuple[dict[str, np.ndarray], list[dict[str, Any]]]:
     """The statistics of all layers as few arrays, to be stored.
 
-    G is symmetric: of each group its upper triangle is kept, row by row, as float32, which changes an entry by at most
-    2⁻²⁴ of itself, less than it is exact to. That is a quarter of the bytes.
+    G is symmetric, up to rounding: of each group its upper triangle is kept, row by row, as float32. That changes an
+    entry by at most 2⁻²⁴ of itself, where a moment is exact to 1e-6 of the product of two deviations, and takes a
+    quarter of the bytes.
 
     Returns:
         ``inputs`` (Σ groups·inputs·(inputs+1)/2,) float32; ``squares``, ``means`` and ``gradients``, 1-dimensional

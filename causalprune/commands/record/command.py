@@ -165,6 +165,10 @@ def _record(
     )
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
+        if step == rows * config.stride:
+            # No step is left that would tell.
+            end_weights = mask.index.digest(model.state_dict())
+            writer.end_weights = lambda: end_weights
     loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
 
     def save() -> None:
