@@ -243,7 +243,10 @@ class PackedStatistics(Mapping[str, LayerStatistics]):
             self._layers: dict[str, tuple[dict[str, Any], dict[str, slice]]] = {}
             ends = dict.fromkeys(self._arrays, 0)
             for layer, entry in zip(layers, index, strict=True):
-                groups, inputs, outputs = (layer[size] for size in ("groups", "inputs", "outputs"))
+                groups, inputs, outputs = sizes = [layer[size] for size in ("groups", "inputs", "outputs")]
+                known = isinstance(layer["bias"], str | None) and type(layer["positions"]) is float
+                if not known or not all(type(size) is int and size > 0 for size in sizes):
+                    raise ValueError(f"{layer}")
                 if (layer["name"], groups * inputs * outputs) != (entry.name, entry.size):
                     raise ValueError(f"{layer}")
                 lengths = {"inputs": groups * (inputs * (inputs + 1) // 2), "gradients": groups * outputs}
@@ -254,7 +257,7 @@ class PackedStatistics(Mapping[str, LayerStatistics]):
                 self._layers[entry.name] = layer, parts
             if {name: len(values) for name, values in self._arrays.items()} != ends:
                 raise ValueError("arrays of other lengths")
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise CorruptError(source, expected="statistics of the store's layers", found=f"{error}"[:100]) from error
 
     def __getitem__(self, name: str) -> LayerStatistics:

@@ -1,5 +1,6 @@
 """A recording that was asked for statistics of its layers is never finished without them, nor with half of them."""
 
+import pytest
 from stage_cases import artifacts, leftovers, require_whole
 
 from causalprune.trajectory import Store
@@ -7,7 +8,8 @@ from causalprune.trajectory import Store
 FAULTS = ("SIGKILL", "ENOSPC", "SIGTERM")
 
 
-def test_a_fault_at_any_change_while_they_are_written(runner, stages, tmp_path):
+@pytest.mark.parametrize("every", [2, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_fault_at_any_change_while_they_are_written(runner, stages, tmp_path, every):
     def command(run):
         return (*stages.command("record", run), "--layer-statistics", "--samples", "40")
 
@@ -21,8 +23,8 @@ def test_a_fault_at_any_change_while_they_are_written(runner, stages, tmp_path):
     first = next(number for number, pair in enumerate(zip(changes, without, strict=False)) if len(set(pair)) > 1)
     tried = range(max(1, first - 2), first + len(changes) - len(without) + 6)
     assert len(tried) > 25
-    for number in tried:
-        fault = FAULTS[number % 3]
+    for position, number in enumerate(tried[::every]):
+        fault = FAULTS[position % 3]
         run = stages.copy("record", tmp_path / f"{number}")
         code, _, _ = runner(*command(run), fault=fault, fail_at=number)
         require_whole(run)

@@ -18,6 +18,7 @@ from causalprune.pruning.layer_statistics import SMOOTHING, LayerStatistics, Pac
 from causalprune.trajectory import Store
 from causalprune.trajectory.array_groups import ArrayGroup
 from causalprune.trajectory.storage import locate
+from causalprune.trajectory.storage.location import damaged
 
 ROLE = "layer_statistics"
 """The role of these statistics among the inputs of a command."""
@@ -44,12 +45,14 @@ class StoredStatistics:
         Raises:
             CorruptError: An array is missing or damaged.
         """
-        return PackedStatistics(self.kept.arrays, self.kept.attributes["layers"], self.network.info.index, self.source)
+        described = self.kept.attributes.get("layers")
+        return PackedStatistics(self.kept.arrays, described, self.network.info.index, self.source)
 
     @property
     def samples(self) -> int:
         """How many samples they were measured on."""
-        return int(self.kept.attributes["samples"])
+        samples: int = self.kept.attributes["samples"]
+        return samples
 
     def is_of(self, samples: int | None) -> bool:
         """Whether they are what a measurement on so many samples would give; None stands for any number."""
@@ -111,6 +114,8 @@ def _find(store: Store, network: Checkpoint, recording: str | None) -> tuple[Sto
         digest = digest or network.network_digest
         source = f"layer statistics of recording {name} in {store.path}"
         if (kept.attributes.get("weights"), kept.attributes.get("data")) == (digest, network.info.data_fingerprint):
+            if not all(type(kept.attributes.get(name)) is int for name in ("samples", "requested")):
+                raise damaged(source, expected="the number of samples", found="none")
             return StoredStatistics(kept, network, source), ""
         others = f"the {source} are of other weights"
     return None, others
