@@ -207,7 +207,8 @@ def pack(statistics: Mapping[str, LayerStatistics]) -> tuple[dict[str, np.ndarra
         groups, inputs = found.squares.shape
         sizes = {"groups": groups, "inputs": inputs, "outputs": found.gradients.shape[1]}
         layers.append({"name": name, **sizes, "positions": found.positions, "bias": found.bias})
-        triangles += [gram[_triangle(inputs)].float().numpy() for gram in found.inputs.cpu()]
+        rows = [found.inputs[:, row, row:].float().cpu() for row in range(inputs)]
+        triangles.append(torch.cat(rows, dim=1).flatten().numpy())
     arrays = {"inputs": np.concatenate(triangles)}
     for vector in _VECTORS:
         values = [getattr(found, vector).cpu().flatten().numpy() for found in statistics.values()]
@@ -263,21 +264,18 @@ class PackedStatistics(Mapping[str, LayerStatistics]):
     def __getitem__(self, name: str) -> LayerStatistics:
         layer, parts = self._layers[name]
         groups, inputs = layer["groups"], layer["inputs"]
-        values = {key: torch.from_numpy(self._arrays[key][part]).double() for key, part in parts.items()}
-        grams = torch.zeros(groups, inputs, inputs, dtype=torch.float64)
-        for gram, triangle in zip(grams, values["inputs"].view(groups, -1), strict=True):
-            gram[_triangle(inputs)] = triangle
-            gram += gram.triu(1).T
-        squares, gradients, means = (values[key].view(groups, -1) for key in _VECTORS)
-        return LayerStatistics(grams, squares, gradients, means, float(layer["positions"]), layer["bias"])
+        values = {key: torch.from_numpy(self._arrays[key][part]).view(groups, -1) for key, part in parts.items()}
+        gram = torch.zeros(groups, inputs, inputs, dtype=torch.float64)
+        start = 0
+        for row in range(inputs):
+            stop = start + inputs - row
+            gram[:, row, row:] = gram[:, row:, row] = values["inputs"][:, start:stop].double()
+            start = stop
+        squares, gradients, means = (values[key] for key in _VECTORS)
+        return LayerStatistics(gram, squares, gradients, means, layer["positions"], layer["bias"])
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._layers)
 
     def __len__(self) -> int:
         return len(self._layers)
-
-
-def _triangle(size: int) -> torch.Tensor:
-    """(size, size) bool: the upper triangle, in whose order a mask takes entries row by row."""
-    return torch.ones(size, size, dtype=torch.bool).triu()

@@ -75,8 +75,8 @@ def apply_mask(result: Any) -> Any:
         share = shown(result.unmoved / result.candidates, "share")
         lines["never moved"] = f"{result.unmoved:,} weights ({share}): gradient 0, or steps lost in rounding"
     if result.layer_statistics is not None:
-        place = {"store": "in the store, of", "samples": "on"}[result.layer_statistics["from"]]
-        lines["layers measured"] = f"{place} {counted(result.layer_statistics['samples'], 'sample')}"
+        kept = " by the recording" if result.layer_statistics["from"] == "store" else ""
+        lines["layers measured"] = f"on {counted(result.layer_statistics['samples'], 'sample')}{kept}"
     if result.stale_statistics:
         lines["batch statistics"] = "those of before; evaluate and posttrain re-estimate them"
     if result.lasso is not None:
