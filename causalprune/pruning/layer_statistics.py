@@ -33,8 +33,8 @@ class LayerStatistics:
             sample's loss by an output.
         means: (groups, inputs) float64: the mean of u over samples and positions.
         positions: Positions per sample; 1 for a linear layer that is used once.
-        bias: Name of the layer's bias. None if it has none; empty if what it adds is no parameter, or another one at
-            another use.
+        bias: Name of the layer's bias. None if it has none, at its first use if there are several; empty if what it
+            adds is no parameter, or another one at another use.
     """
 
     inputs: torch.Tensor
@@ -118,7 +118,9 @@ class _Sums:
             free = call.bias is not None
             self._moments[call.name] = Moments(call.groups, inputs, 0, free_bias=free, device=weight.device)
         bias = None if call.bias is None else self._names.get((call.bias.data_ptr(), call.bias.numel()), "")
-        self._biases[call.name] = bias if self._biases.get(call.name, bias) == bias else ""
+        known = self._biases.setdefault(call.name, bias)
+        if known is not None and bias != known:
+            self._biases[call.name] = ""
         for samples in sample_slices(call, weight):
             u = input_rows(call, weight, samples)
             self._moments[call.name].add(u, u[..., :0])

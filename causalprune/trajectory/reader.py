@@ -320,8 +320,8 @@ class RecordingReader:
     @property
     def layer_statistics_bytes(self) -> int:
         """Stored bytes of these arrays; 0 if there are none."""
-        found = self.read_layer_statistics()
-        folders = [] if found is None else [self.layout.layer_statistics / name for name in found.arrays]
+        group = self.layout.layer_statistics
+        folders = [group / name for name in group.children() if name != METADATA] if group.is_folder() else []
         return sum(size for folder in folders for name, size in folder.sizes().items() if name != METADATA)
 
     def verify(self) -> list[str]:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -103,17 +105,22 @@ def test_means_positions_and_the_bias_are_those_of_the_layer():
     assert (found["0.weight"].bias, found["3.weight"].bias) == ("0.bias", None)
 
 
-def test_a_weight_that_is_used_with_two_biases_has_none_of_its_own():
+def test_a_weight_that_is_used_twice_has_a_bias_if_it_is_the_same_one():
     class Twice(nn.Module):
-        def __init__(self):
+        def __init__(self, *order):
             super().__init__()
+            self.order = order
             self.layer, self.other = nn.Linear(5, 5), nn.Parameter(torch.ones(5))
 
         def forward(self, x):
-            return functional.linear(self.layer(x), self.layer.weight, self.other)
+            uses = [self.layer, partial(functional.linear, weight=self.layer.weight, bias=self.other)]
+            uses += [partial(functional.linear, weight=self.layer.weight)]
+            first, second = self.order
+            return uses[second](uses[first](x))
 
-    found = measure(Twice(), [torch.randn(8, 5)])["layer.weight"]
-    assert (found.bias, found.positions) == ("", 2)
+    for *order, expected in ((0, 1, ""), (0, 0, "layer.bias"), (0, 2, ""), (2, 0, None), (2, 2, None)):
+        found = measure(Twice(*order), [torch.randn(8, 5)])["layer.weight"]
+        assert (found.bias, found.positions) == (expected, 2)
 
 
 @pytest.fixture
