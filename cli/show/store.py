@@ -105,6 +105,10 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
             f"mean {change['mean']:.3g} ± {change['std']:.2g}, {change['min']:.3g} to {change['max']:.3g}, "
             f"falling in {change['falling']:.1%} of the rows"
         )
+    kept = r["layer_statistics"]
+    if kept is not None:
+        size = shown(kept["stored_bytes"], "bytes")
+        lines["layer statistics"] = f"of {counted(kept['samples'], 'sample')}, {size}"
     return lines
 
 
