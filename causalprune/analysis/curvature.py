@@ -3,7 +3,8 @@
 A step Δθ = −η·∇L of plain SGD changes a quadratic loss by ΔL = −‖Δθ‖²/η + ½·Σ_g h_g·x_g, where x_g is the sum of Δθ²
 over group g. So γ_g = −1/η + h_g/2 and h_g = 2(γ_g + 1/η), and 1/h_g is the step size that minimizes the loss along
 the group's step. An L1 penalty would shrink γ toward 0 and h toward 2/η, so the estimator is least squares, which needs
-more steps than groups.
+more steps than groups. For held steps the first-order part −η‖g‖² is taken out of ΔL already, η counts as infinite, and
+h_g = 2γ_g.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def implied_curvature(
     Args:
         columns: (T, G) x, the sum of Δθ² over each group.
         loss_change: (T,) ΔL on the same minibatch, after the step minus before.
-        lr: The learning rate η.
+        lr: The learning rate η; infinite if ``loss_change`` has no first-order part.
         others: (T,) Σ Δθ² of the parameters that belong to no group, such as biases; None if there are none.
         weights: (T,) weight of each step's squared error; None for equal weights.
         seed: Seed of the bootstrap.
@@ -194,12 +195,13 @@ def curvature_table(
     reason = _why_unavailable(reader, len(labels), lags=lags, memory_bytes=memory_bytes)
     if reason:
         return {"unavailable": reason}, {}
-    lr = float(reader.steps.lr[0])
+    lr = reader.info.update_rule.rate_in_gamma(reader.steps.lr.tolist())
     source = FeatureSource(reader, groups=ids)
     columns = source.read(0, source.num_columns).astype(np.float64)
-    others, unknown = _others(reader, columns, lr)
+    # A held step moves the recorded weights only.
+    others, unknown = (None, False) if reader.info.held else _others(reader, columns, lr)
     try:
-        found = implied_curvature(columns, reader.loss_change, lr, others=others, weights=weights, seed=seed)
+        found = implied_curvature(columns, reader.target, lr, others=others, weights=weights, seed=seed)
     except DataError:
         return {"unavailable": _too_few(len(columns), len(labels))}, {}
     numbers = {
@@ -217,7 +219,7 @@ def curvature_table(
     ]
     table = {
         "estimator": "least squares",
-        "learning_rate": lr,
+        "learning_rate": _finite(lr),
         "level": LEVEL,
         "resamples": found.resamples,
         "steps_per_draw": found.block,
@@ -273,7 +275,7 @@ def _remark(found: ImpliedCurvature, place: int, lr: float) -> str:
     if low > 0 or high < 0:
         return ""
     # At h = 2/η, γ is 0: the group's steps don't change the loss.
-    return "no power: from flat to γ = 0" if high >= 2 / lr else "sign unknown"
+    return "no power: from flat to γ = 0" if high >= 2 / lr > 0 else "sign unknown"
 
 
 def _warning(remarks: list[str], *, unknown: bool) -> str:

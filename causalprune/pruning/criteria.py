@@ -62,8 +62,9 @@ def _curvature(inputs: CriterionInputs) -> Scores:
     Source: the saliency ½hθ² is that of Optimal Brain Damage (LeCun, Denker, Solla 1989); h from γ is derived here. To
     second order, and with a diagonal Hessian, a step of plain SGD changes the loss of its own minibatch by
     Σ_k(−1/η + h_k/2)·Δθ_k², so γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035).
-    :class:`causalprune.trajectory.steps.UpdateRule` checks for which recordings this holds. A coordinate of negative
-    curvature has a negative score and is pruned first.
+    :class:`causalprune.trajectory.steps.UpdateRule` checks for which recordings this holds, and η is infinite for held
+    steps, of which a fit explains the second-order part alone. A coordinate of negative curvature has a negative score
+    and is pruned first.
     """
     gamma = float64(inputs.gamma)
     if gamma.ndim != 1:
@@ -230,7 +231,7 @@ def read_inputs(
                 max_bytes=max_bytes,
             )
         if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, lr.tolist()):
-            values["learning_rate"] = float(lr[0])
+            values["learning_rate"] = reader.info.update_rule.rate_in_gamma(lr.tolist())
     return CriterionInputs(
         theta=theta, mask=mask, layers=layers, project=project, ridge=ridge, exponent=exponent, seed=seed, **values
     )

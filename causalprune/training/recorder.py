@@ -19,14 +19,17 @@ from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training.held_steps import HeldSteps
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.metrics import loss_value
 from causalprune.training.new_store import new_store
+from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.training.pass_state import PassState
+from causalprune.training.vanished_deltas import VanishedDeltas
 from causalprune.training.weight_deltas import WeightDeltas
 from causalprune.trajectory import RecordingInfo, RecordingWriter
 from causalprune.trajectory.schema import EXPECTED_ROWS
-from causalprune.trajectory.steps import STEP_EXTRAS
+from causalprune.trajectory.steps import HOLD_SHARE, STEP_EXTRAS, UpdateRule
 
 LossChange = Literal["same-batch", "next-batch"]
 Measure = Callable[[], torch.Tensor]
@@ -83,6 +86,11 @@ class Recorder:
         codec: ``exact``, ``balanced`` or ``small``.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
+        hold: Whether the network stays as it is, bit for bit, from now on. The optimizer takes no step; each row is a
+            step −ηg of the recorded weights alone that is tried on copies of them, and its losses are computed by
+            ``measure`` in float64, where the network can (:mod:`causalprune.training.held_steps`). The buffers are put
+            back, too. For plain SGD with the other options at their defaults.
+        hold_share: η‖g‖² of a held step, as a share of the loss.
         overwrite: Whether to replace a store that is there already, also one that an earlier recorder of this process
             has left open. If the constructor fails, no new store is left behind.
 
@@ -118,6 +126,8 @@ class Recorder:
         codec: str = "balanced",
         batch_size: int = 1,
         seed: int = 0,
+        hold: bool = False,
+        hold_share: float = DEFAULT_HOLD_SHARE,
         overwrite: bool = False,
     ) -> None:
         if len(optimizer.param_groups) != 1:
@@ -126,6 +136,18 @@ class Recorder:
         self._index = ParameterIndex.from_model(model)
         self._mask = mask or Mask.of_model(model, self._index)
         self._loss_change, self._stride = loss_change, stride
+        group = optimizer.param_groups[0]
+        extra = {name: group[name] for name in STEP_EXTRAS if group.get(name)}
+        rule = UpdateRule(
+            optimizer=type(optimizer).__name__.lower(),
+            momentum=float(group.get("momentum", 0.0)),
+            stride=stride,
+            loss_change=loss_change,
+            **extra,
+        )
+        if hold:
+            _require_holdable(rule, hold_share)
+            extra = {HOLD_SHARE: float(hold_share)}
         self._weights, self._state = WeightDeltas(model, self._mask), PassState(model)
         if rounds_factors(self._weights.device.type):
             warnings.warn(
@@ -135,17 +157,16 @@ class Recorder:
             )
         # After everything that can fail.
         if isinstance(store, (str, Path, StoreUrl)):
-            group = optimizer.param_groups[0]
             info = RecordingInfo(
-                optimizer=type(optimizer).__name__.lower(),
+                optimizer=rule.optimizer,
                 lr=float(group["lr"]),
-                momentum=float(group.get("momentum", 0.0)),
+                momentum=rule.momentum,
                 loss_change=loss_change,
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
                 start_weights=self._weights.digest(),
-                extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
+                extra=extra,
             )
             expected = int(max_rows) or EXPECTED_ROWS
             store = new_store(
@@ -153,6 +174,10 @@ class Recorder:
             )
         self.writer = store
         self._weights.hold()
+        self._held = HeldSteps(model, self._weights.parameters, self._mask, hold_share) if hold else None
+        if hold:
+            self._weights.begin()
+        self._vanished = VanishedDeltas(self._weights.parameters, self._mask)
         # A function, because the recording may be closed when the interpreter ends.
         self.writer.end_weights = self._weights.last_digest
         self._closed = False
@@ -192,6 +217,9 @@ class Recorder:
         self._note_trained()
         row = self._row or self._begin(value, measure, epoch, batch)
         self._require_one_minibatch()
+        if self._held is not None:
+            self._try(self._held, row)
+            return
         self._row, self._started, self._watch.keep_state = row, True, True
         with self._watch.own_step():
             self._optimizer.step()
@@ -199,14 +227,28 @@ class Recorder:
         row.steps += 1
         if row.steps < self._stride:
             return
-        # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it.
-        row.delta = self._weights.row(
-            torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
-        )
+        row.delta = self._weights.row(self._memory())
+        if self._stride == 1 and not self.rows & (self.rows - 1):
+            self._vanished.count(self.writer, row.delta)
         self._watch.keep_state = False
         if self._loss_change == "same-batch":
             assert self._measure is not None
             self.complete(self._measured(self._measure))
+
+    def _try(self, held: HeldSteps, row: _Row) -> None:
+        """Record a step that is taken back."""
+        assert self._measure is not None
+        self._started = True
+        with self._watch.own_step():
+            step = held.take(self._measure, self._measured, draws=self._state.drew(), out=self._memory())
+        if held.precision != "float64":
+            self.writer.noted = {**self.writer.noted, "precision": held.precision}
+        self._measure = None
+        self.writer.append(**vars(step), epoch=row.epoch, batch=row.batch)
+
+    def _memory(self) -> torch.Tensor | None:
+        """The writer's memory of the coming row; None on a GPU, from which the writer copies the row."""
+        return torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
 
     def _begin(self, value: float, measure: Measure | None, epoch: int, batch: int) -> _Row:
         """Begin a row, before its first step."""
@@ -220,7 +262,8 @@ class Recorder:
                 self._state.save()
                 value = self._measured(measure)
             if not self._started:
-                self._require_repeatable(value, measure, lr * norm**2)
+                change = lr * norm**2 if self._held is None else self._held.share * abs(value)
+                self._require_repeatable(value, measure, change)
         elif self._watch.forwards and self._state.drew():
             raise UsageError(
                 "network",
@@ -278,7 +321,7 @@ class Recorder:
                 found="a call of optimizer.step()",
                 remedy="leave it out, because Recorder.step calls it",
             )
-        if self._started:
+        if self._started or self._held is not None:
             # At the start of rows 1, 2, 4, 8 and so on.
             self._weights.require_unchanged(thoroughly=self._row is None and not self.rows & (self.rows - 1))
         else:
@@ -335,7 +378,7 @@ class Recorder:
         """
         if not self._closed:
             self._closed = True
-            self._watch.close()
+            self._release()
             try:
                 self.writer.finish()
             finally:
@@ -350,9 +393,32 @@ class Recorder:
         if kind is None:
             self.close()
         else:
-            self._watch.close()
+            self._release()
             self._closed = True
             self.writer.close()
+
+    def _release(self) -> None:
+        self._watch.close()
+        if self._held is not None:
+            self._held.put_back()
+
+
+def _require_holdable(rule: UpdateRule, share: float) -> None:
+    """Refuse what no step that is taken back can be.
+
+    Raises:
+        UsageError: Another optimizer than plain SGD, a stride, ``next-batch`` losses, or a share out of range.
+    """
+    if not 0 < share < 1:
+        raise UsageError("`hold_share`", expected="a number in (0, 1)", found=f"{share}")
+    found = rule.against_gradients() or ("" if rule.loss_change == "same-batch" else f"{rule.loss_change} losses")
+    if found:
+        raise UsageError(
+            "`hold`",
+            expected="plain SGD with `stride=1, loss_change=same-batch`, because every step is taken back",
+            found=found,
+            remedy="in a loop of your own pass torch.optim.SGD(model.parameters()), which takes no step",
+        )
 
 
 def _finite(loss: torch.Tensor) -> float:

@@ -12,7 +12,7 @@ import numpy as np
 from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.names import CODECS
-from causalprune.trajectory.steps import STEP_EXTRAS, UpdateRule
+from causalprune.trajectory.steps import HOLD_SHARE, STEP_EXTRAS, UpdateRule
 
 LossChange = Literal["same-batch", "next-batch"]
 
@@ -23,7 +23,7 @@ class RecordingInfo:
 
     Attributes:
         optimizer: Name of the optimizer, ``"sgd"``.
-        lr: Nominal learning rate; each recorded step has its own.
+        lr: Nominal learning rate; each recorded step has its own. Without a meaning where weights were held.
         momentum: μ in [0, 1).
         loss_change: Whether ΔL is measured on the minibatch of the step, or on the next one.
         stride: Optimizer updates per row, ≥ 1.
@@ -61,10 +61,15 @@ class RecordingInfo:
     @property
     def update_rule(self) -> UpdateRule:
         """What the rows mean."""
-        own = {name: self.extra[name] for name in STEP_EXTRAS if name in self.extra}
+        own = {name: self.extra[name] for name in (*STEP_EXTRAS, HOLD_SHARE) if name in self.extra}
         return UpdateRule(
             optimizer=self.optimizer, momentum=self.momentum, stride=self.stride, loss_change=self.loss_change, **own
         )
+
+    @property
+    def held(self) -> bool:
+        """Whether every step was tried at the same point, and taken back."""
+        return HOLD_SHARE in self.extra
 
     @staticmethod
     def _check(name: str, value: object, expected: str, valid: bool) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
@@ -24,7 +25,8 @@ class Steps:
         lr: (T,) float64, the learning rate η_t.
         epoch: (T,) int64.
         batch: (T,) int64, number of the batch in its epoch.
-        grad_norm: (T,) float64, Euclidean norm of the gradient.
+        grad_norm: (T,) float64, Euclidean norm of the gradient. In a held recording that of the recorded weights, from
+            the losses on both sides: √(−L′/η) with the derivative L′ of the loss along Δθ.
     """
 
     loss_before: np.ndarray
@@ -74,6 +76,12 @@ class Steps:
         change: np.ndarray = self.loss_after - self.loss_before
         return change
 
+    @property
+    def second_order_change(self) -> np.ndarray:
+        """ΔL_t + η_t·‖g_t‖², (T,) float64: what a step Δθ = −η·g of plain SGD does beyond the first order."""
+        change: np.ndarray = self.loss_change + self.lr * self.grad_norm**2
+        return change
+
     def __len__(self) -> int:
         return len(self.loss_before)
 
@@ -96,6 +104,39 @@ class Steps:
         return np.stack([getattr(self, name).astype(np.float64) for name in STEP_FIELDS])
 
 
+HOLD_SHARE = "hold_share"
+"""Where a recording's ``extra`` has :attr:`UpdateRule.hold_share`."""
+
+TOLERABLE_VANISHED = 0.1
+"""A larger share of vanished changes is worth a warning."""
+
+
+def vanished_share(noted: Mapping[str, Any]) -> float | None:
+    """Share of the changes that vanished in the rounding of the weights; None if none were counted.
+
+    Args:
+        noted: What a recording has noted: ``vanished``, with the columns that lost their change and all columns with a
+            gradient, for each counted row.
+    """
+    counts = list(noted.get("vanished", {}).values())
+    pushed = sum(count for _, count in counts)
+    return sum(lost for lost, _ in counts) / pushed if pushed else None
+
+
+def vanished_finding(share: float | None) -> str:
+    """Say that many changes of a recording were lost in rounding; empty if it were few.
+
+    Args:
+        share: Of the changes; None if they weren't counted.
+    """
+    if share is None or share <= TOLERABLE_VANISHED:
+        return ""
+    return (
+        f"{share:.0%} of the recorded changes vanished in the rounding of the weights, and with them their gradients: "
+        "record with a larger `lr`, or with `hold`"
+    )
+
+
 STEP_EXTRAS = ("weight_decay", "nesterov", "maximize")
 """Optimizer settings with which Δθ isn't −η·g; those that are on are in a recording's ``extra``."""
 
@@ -107,6 +148,9 @@ class UpdateRule:
     Plain SGD steps by Δθ_t = −η_t·g_t, the gradient of minibatch t. To second order such a step changes the loss of its
     own minibatch by ΔL_t = Σ_k (−1/η + h_k/2)·Δθ_tk², so that γ_k = −1/η + h_k/2 with the curvature h_k.
 
+    Held steps have an η each, with which no single γ agrees. There the first-order part is known, and taken out of what
+    a fit explains: ΔL_t + η_t·‖g_t‖² = Σ_k h_k/2·Δθ_tk², so that γ_k = h_k/2, as if η were infinite.
+
     Attributes:
         optimizer: Its name; only ``sgd`` steps like this.
         momentum: μ.
@@ -115,6 +159,7 @@ class UpdateRule:
         maximize: Whether it ascends.
         stride: Optimizer updates per row.
         loss_change: ``same-batch`` or ``next-batch``.
+        hold_share: η_t‖g_t‖² as a share of the loss, where weights were held; 0 where they moved.
     """
 
     optimizer: str = "sgd"
@@ -124,6 +169,7 @@ class UpdateRule:
     maximize: bool = False
     stride: int = 1
     loss_change: str = "same-batch"
+    hold_share: float = 0.0
 
     def against_gradients(self) -> str:
         """What makes a row's Δθ differ from −η·g, in words; empty for plain SGD."""
@@ -142,9 +188,13 @@ class UpdateRule:
         if self.loss_change != "same-batch":
             odd.append(f"{self.loss_change} losses")
         low, high = min(learning_rates, default=0.0), max(learning_rates, default=0.0)
-        if low != high:
+        if low != high and not self.hold_share:
             odd.append(f"learning rates from {low:g} to {high:g}")
         return ", ".join(odd)
+
+    def rate_in_gamma(self, learning_rates: Sequence[float]) -> float:
+        """η of γ = −1/η + h/2, where :meth:`against_curvature` has nothing to say; infinite for held steps."""
+        return math.inf if self.hold_share else float(learning_rates[0])
 
     def against_causality(self) -> str:
         """What gives γ no causal reading, in words; empty for SGD, where momentum is modeled by lags.

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -42,6 +42,8 @@ class RecordingWriter:
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
         untrained: Names of the parameters that no row has trained so far; noted with each commit.
+        noted: What else is noted with each commit, JSON-ready, of which equal keys are equal for equal rows; replace it
+            to change it.
         end_weights: Returns the hash of the weights after the last row, by ``ParameterIndex.digest``, or nothing; it
             is called when the writer is closed, and the hash is noted.
 
@@ -70,12 +72,13 @@ class RecordingWriter:
         self._allocated = 0
         self._pinned = False
         self._free: list[RowBlock] = []
-        self._pending: deque[tuple[RowBlock, int, tuple[str, ...]]] = deque()
+        self._pending: deque[tuple[RowBlock, int, tuple[str, ...], dict[str, Any]]] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._closed = False
         self.rows_appended = self._committed = log.rows
         self.untrained = log.untrained
+        self.noted = log.noted
         self.end_weights: Callable[[], str] = str
         self._announced = max(schema.max_rows, log.rows)
         self._block: RowBlock | None = None
@@ -250,7 +253,7 @@ class RecordingWriter:
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
-            self._pending.append((block, block.rows, self.untrained))
+            self._pending.append((block, block.rows, self.untrained, self.noted))
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -271,13 +274,14 @@ class RecordingWriter:
             self._changed.wait_for(lambda: bool(self._pending) or self._closed or self._lacks_spare())
             if self._closed and not self._pending:
                 return False
-            block, rows, untrained = self._pending.popleft() if self._pending else (None, self._schema.shape.rows, ())
+            pending = self._pending.popleft() if self._pending else (None, self._schema.shape.rows, (), {})
+        block, rows, untrained, noted = pending
         if block is None:
             block = self._allocate()
             # The first write to a page waits for the system to allocate it.
             block.values.fill(0)
         else:
-            self._commit(block, rows, untrained)
+            self._commit(block, rows, untrained, noted)
         with self._changed:
             if rows == self._schema.shape.rows:
                 self._free.append(block)
@@ -288,7 +292,7 @@ class RecordingWriter:
         """Whether the second block is missing: made while the first one fills, it costs the caller no time."""
         return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
 
-    def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...]) -> None:
+    def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...], noted: dict[str, Any]) -> None:
         """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
@@ -312,7 +316,8 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars), untrained))
+        steps = Steps.from_matrix(scalars)
+        self._log.append_commit(Commit(block.shard, rows, file, steps, untrained, noted=noted))
         self._committed = first + rows
 
 

@@ -59,7 +59,9 @@ def _curvature(found: dict[str, Any]) -> Any:
         steps = f"{shown(g['step_low'])} … {top}" if g["step_low"] is not None else "–"
         label = Text("\n".join(filter(None, (printable(g["name"]), g["remark"]))))
         made.add_row(label, shown(g["curvature"]), between, shown(g["step_size"]), steps)
-    how = f"curvature h = 2(γ + 1/η), step size 1/h, by {found['estimator']}, η = {found['learning_rate']:g}; "
+    rate = found["learning_rate"]
+    meaning = "h = 2γ of held steps" if rate is None else f"h = 2(γ + 1/η) with η = {rate:g}"
+    how = f"curvature {meaning}, step size 1/h, by {found['estimator']}; "
     how += f"{found['resamples']:,} resamples of the steps"
     how += f"; the {_MOST_GROUPS} largest of {len(found['groups']):,}, all with --json" if many else ""
     return Group(made, Text(how))

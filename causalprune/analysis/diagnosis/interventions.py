@@ -135,7 +135,7 @@ def intervene(
     effects = {"fit": gamma * squared, "effect": np.abs(gamma) * squared}
     rates = np.unique(reader.steps.lr)
     if not reader.info.update_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
-        effects["curvature"] = (gamma + 1 / rates[0]) * squared
+        effects["curvature"] = (gamma + 1 / reader.info.update_rule.rate_in_gamma(rates.tolist())) * squared
     effects["magnitude"] = squared
     kinds = {"single": _single(gamma * reader.active, count, seed), "groups": _groups(reader, group_share, count, seed)}
     result: dict[str, Any] = {"group_size": len(kinds["groups"][0])}

@@ -18,13 +18,13 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
-from causalprune.commands.record.loop import RecordLoop
+from causalprune.commands.record.loop import RecordLoop, set_modes
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.models.modes import disable_dropout, least_batch
+from causalprune.models.modes import least_batch
 from causalprune.models.wrappers import named_parameters
 from causalprune.training.metrics import loss_function
 from causalprune.training.optimizers import restore_optimizer
@@ -110,7 +110,7 @@ def _record(
         group=group,
         smallest=least_batch(
             model,
-            training=True,
+            training=not config.hold,
             size=min(config.batch_size, len(data.train)) // group.count,
             shape=data.input_shape,
         ),
@@ -156,6 +156,8 @@ def _record(
         mask=mask,
         loss_change=config.loss_change,  # type: ignore[arg-type]
         stride=config.stride,
+        hold=config.hold,
+        hold_share=config.hold_share,
     )
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
@@ -181,8 +183,7 @@ def _predict(
     config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: nn.Module, rows: int
 ) -> tuple[int, float]:
     """Predict the bytes of the recording and the seconds per step from the gradient of a real first step."""
-    model.train()
-    disable_dropout(model)
+    set_modes(model, hold=config.hold)
     parameters = named_parameters(model)
     inputs, targets = next(iter(batches.epoch(0)))
     state = PassState(model)

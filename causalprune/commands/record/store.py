@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
-from causalprune.trajectory.steps import STEP_FIELDS
+from causalprune.trajectory.steps import HOLD_SHARE, STEP_FIELDS
 from causalprune.trajectory.storage import locate
 
 
@@ -32,6 +33,7 @@ class DiscardingWriter:
     rows_appended = 0
     end_weights: Callable[[], str] = str
     untrained: tuple[str, ...] = ()
+    noted: Mapping[str, Any] = {}
 
     def __init__(self, columns: int) -> None:
         self._row = np.empty(columns, np.float32)
@@ -213,6 +215,7 @@ class RecordStore:
             start_sha256=start.sha256,
             start_weights=mask.index.digest(start.weights),
             identity=self._output.identity,
+            extra={HOLD_SHARE: config.hold_share} if config.hold else {},
         )
         return self._store.create_recording(
             info, mask.numpy(), max_rows=rows, codec=config.codec, break_lock=config.break_lock
