@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError
-from causalprune.trajectory.steps import Steps
+from causalprune.trajectory.steps import ROUNDINGS, Steps
 
 Floats = npt.NDArray[np.floating]
 Blocks = Iterator[tuple[int, Floats]]
@@ -147,9 +147,6 @@ class GradientMatrix:
             total[first : first + block.shape[1]] = np.einsum("ij,ij->j", block, matrix @ block)
         return total
 
-
-ROUNDINGS = 16
-"""By how many units of its precision a recorded loss may be off, relative to a loss above 1."""
 
 TOLERABLE = 0.1
 """Share of a second-order change up to which rounding, or of a first-order change up to which the second order, is

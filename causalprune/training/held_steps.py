@@ -21,6 +21,7 @@ from causalprune.base.errors import CausalpruneError, UsageError
 from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
 from causalprune.training.pass_state import is_expanded
+from causalprune.trajectory.steps import ROUNDINGS
 
 Measure = Callable[[], torch.Tensor]
 Measured = Callable[[Measure], float]
@@ -29,8 +30,8 @@ LossAt = Callable[[dict[str, torch.Tensor], int], float]
 TOLERANCE = 0.1
 """By how much of η‖g‖² the slope of the measured loss along Δθ may differ from −η‖g‖² in the first row."""
 
-ROUNDINGS = 16
-"""By how many units of its own rounding a measured loss may be off, relative to a loss above 1."""
+LONGEST = 0.1
+"""Longest step, as a share of the norm of the weights: where a loss is large and flat, it would leave the network."""
 
 
 @dataclass(frozen=True)
@@ -185,12 +186,12 @@ class HeldSteps:
         return flat if self._keep is None else flat.mul_(self._keep)
 
     def _rate(self, loss: float, norm: float) -> float:
-        """η, so that η‖g‖² is the share of the loss, and ‖Δθ‖ at most the same share of ‖θ‖."""
+        """η, so that η‖g‖² is the share of the loss, but ‖Δθ‖ at most :data:`LONGEST` of ‖θ‖."""
         if norm == 0:
             return 1.0
         size = float(sum(p.detach().to(self._wide).square().sum() for p in self._parameters.values())) ** 0.5
-        length = max(abs(loss), torch.finfo(torch.float64).eps) / norm
-        return self.share * min(length, size or length) / norm
+        length = self.share * max(abs(loss), torch.finfo(torch.float64).eps) / norm
+        return min(length, LONGEST * size or length) / norm
 
     def _loss_in_place(
         self,

@@ -29,7 +29,7 @@ from causalprune.training.vanished_deltas import VanishedDeltas
 from causalprune.training.weight_deltas import WeightDeltas
 from causalprune.trajectory import RecordingInfo, RecordingWriter
 from causalprune.trajectory.schema import EXPECTED_ROWS
-from causalprune.trajectory.steps import HOLD_SHARE, STEP_EXTRAS, UpdateRule
+from causalprune.trajectory.steps import HOLD_SHARE, ROUNDINGS, STEP_EXTRAS, UpdateRule
 
 LossChange = Literal["same-batch", "next-batch"]
 Measure = Callable[[], torch.Tensor]
@@ -38,7 +38,7 @@ REPEATABLE_SHARE = 0.01
 """By how much of η‖g‖², the change that a step of SGD brings about, the same loss may differ when it is measured
 twice."""
 
-ROUNDING = 16 * torch.finfo(torch.float32).eps
+ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
 """By how much it may differ in any case, relative to a loss above 1."""
 
 

@@ -107,6 +107,9 @@ class Steps:
 HOLD_SHARE = "hold_share"
 """Where a recording's ``extra`` has :attr:`UpdateRule.hold_share`."""
 
+ROUNDINGS = 16
+"""By how many units in the last place a loss may be off, relative to a loss above 1."""
+
 TOLERABLE_VANISHED = 0.1
 """A larger share of vanished changes is worth a warning."""
 
