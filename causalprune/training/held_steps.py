@@ -108,12 +108,13 @@ class HeldSteps:
             UsageError: The gradient isn't that of the loss.
             CausalpruneError: Whatever ``measured`` raises.
         """
+        if self.precision == "float64" and draws:
+            self._use_float32("it draws random numbers, which are others in float64")
         try:
-            if self.precision == "float64" and draws:
-                self._use_float32("it draws random numbers, which are others in float64")
-            step = self._in_float64(measure, measured, out) if self.precision == "float64" else None
-            if step is None:
-                step = self._step(partial(self._loss_in_place, measure, measured), out)
+            with _computed_kept(self._model):
+                step = self._in_float64(measure, measured, out) if self.precision == "float64" else None
+                if step is None:
+                    step = self._step(partial(self._loss_in_place, measure, measured), out)
         finally:
             self.put_back()
         self._steps += 1
@@ -135,7 +136,7 @@ class HeldSteps:
         self.precision = "float32"
         logger.warning(
             "the losses of held steps are computed in float32, not float64 (%s): where rounding decides about a "
-            "curvature, it is flagged; a `hold_share` of 0.03 leaves fewer of these",
+            "curvature, it is flagged; a larger `hold_share`, up to 0.1, leaves fewer of these",
             reason,
         )
 
@@ -159,7 +160,7 @@ class HeldSteps:
         row = row if out is None else out.copy_(row)
         slope, expected = (after - opposite) / 2, -lr * norm**2
         if abs(slope - expected) <= TOLERANCE * abs(expected):
-            return HeldStep(row, before, after, lr, math.sqrt(-slope / lr))
+            return HeldStep(row, before, after, lr, math.sqrt(abs(slope) / lr))
         if not self._steps and self._is_known(before, expected):
             if before == after == opposite and self.precision == "float64":
                 raise _UnseenError("`measure` computes with weights of its own")
@@ -213,6 +214,27 @@ class HeldSteps:
             with torch.no_grad():
                 for name, parameter in self._parameters.items():
                     parameter.copy_(kept[name])
+
+
+@contextmanager
+def _computed_kept(model: nn.Module) -> Iterator[None]:
+    """Put back what modules compute of their weights and hold: under pruning or spectral normalization, in an LSTM.
+
+    These are tensors, and lists of them, among the attributes of a module, until the next pass computes them anew.
+    """
+    kept = [
+        (module, name, value, list(value) if isinstance(value, list) else None)
+        for module in model.modules()
+        for name, value in vars(module).items()
+        if isinstance(value, torch.Tensor | list)
+    ]
+    try:
+        yield
+    finally:
+        for module, name, value, items in kept:
+            if items is not None:
+                value[:] = items
+            vars(module)[name] = value
 
 
 class _UnseenError(Exception):

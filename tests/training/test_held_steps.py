@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.utils import prune
 
 from causalprune.base.errors import DataError, UsageError
 from causalprune.models.mask import Mask
@@ -149,7 +150,7 @@ def test_a_row_is_the_step_along_the_gradient_and_its_loss_changes_by_that_step(
     model, batches = conv_net(), minibatches()
     evaluate_batchnorm(model)
     reader = record(tmp_path / "t.zarr", model, batches)
-    twin, weights = float64_copy(model)
+    twin, _ = float64_copy(model)
     for (inputs, targets), delta, row in zip(batches, reader.read_rows(0, 8), range(8), strict=True):
         gradient = torch.autograd.grad(loss_of(model, inputs, targets), [p for p in model.parameters() if p.ndim > 1])
         flat = torch.cat([g.flatten() for g in gradient]).double()
@@ -243,39 +244,41 @@ def test_what_no_held_step_can_be_is_refused(tmp_path, settings, options, found)
         Recorder(model, torch.optim.Adam(model.parameters()), tmp_path / "t.zarr", hold=True)
 
 
-def test_weights_that_the_loop_changes_are_refused(tmp_path):
-    model, (batch, other) = conv_net(), minibatches(2)
+@pytest.mark.parametrize("early", [True, False])
+def test_weights_that_the_loop_changes_are_refused(tmp_path, early):
+    model, ((inputs, targets), *_) = conv_net(), minibatches()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
-    for early in (True, False):
-        with (
-            pytest.raises(UsageError, match="weights"),
-            Recorder(model, optimizer, tmp_path / "t.zarr", hold=True, overwrite=True) as recorder,
-        ):
-            for inputs, targets in (batch, other):
-                if early:
-                    model[4].weight.data += 1
-                loss = loss_of(model, inputs, targets)
-                optimizer.zero_grad()
-                loss.backward()
-                recorder.step(loss, lambda x=inputs, y=targets: loss_of(model, x, y))
-                model[4].weight.data += 1
+    recorder = Recorder(model, optimizer, tmp_path / "t.zarr", hold=True)
+
+    def step():
+        loss = loss_of(model, inputs, targets)
+        optimizer.zero_grad()
+        loss.backward()
+        recorder.step(loss, lambda: loss_of(model, inputs, targets))
+
+    if not early:
+        step()
+    # PyTorch counts no change to data.
+    model[4].weight.data += 1
+    with pytest.raises(UsageError, match="weights"):
+        step()
+    recorder.writer.abort()
 
 
-@pytest.mark.parametrize("change", [lambda g: g / 2, lambda g: g * 65536.0], ids=["clipped", "scaled"])
-def test_a_gradient_of_another_loss_is_refused(tmp_path, change):
+@pytest.mark.parametrize("factor", [0.5, 65536.0], ids=["clipped", "scaled"])
+def test_a_gradient_of_another_loss_is_refused(tmp_path, factor):
     model, ((inputs, targets), *_) = conv_net(), minibatches()
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
     before = everything(model)
-    with (
-        pytest.raises(UsageError, match="neither clip nor scale"),
-        Recorder(model, optimizer, tmp_path / "t.zarr", hold=True) as recorder,
-    ):
-        loss = loss_of(model, inputs, targets)
-        loss.backward()
-        for parameter in model.parameters():
-            parameter.grad = change(parameter.grad)
+    recorder = Recorder(model, optimizer, tmp_path / "t.zarr", hold=True)
+    loss = loss_of(model, inputs, targets)
+    loss.backward()
+    for parameter in model.parameters():
+        parameter.grad *= factor
+    with pytest.raises(UsageError, match="neither clip nor scale"):
         recorder.step(loss, lambda: loss_of(model, inputs, targets))
     assert equal(model, before)
+    recorder.writer.abort()
 
 
 def test_a_loss_that_is_not_finite_is_refused(tmp_path):
@@ -392,6 +395,23 @@ def test_networks_of_other_kinds_compute_in_float64(tmp_path, dtype):
     else:
         # The gradient is known to three digits, but the curvature is measured along the step that was taken.
         assert measured_curvature(reader.steps).values == pytest.approx(expected, rel=0.2)
+
+
+def test_what_a_layer_computes_of_its_weights_is_left_as_it_was(tmp_path):
+    """Pruned and normalized layers hold their weight as an attribute, and recurrent ones a list of theirs."""
+    torch.manual_seed(0)
+    model, batches = Sequence(), minibatches(3)
+    prune.l1_unstructured(model.recurrent, "weight_hh_l0", 0.5)
+    model.second = nn.utils.spectral_norm(nn.Linear(6, 6))
+    model.eval()
+    model(batches[0][0])
+    before = [model.recurrent.weight_hh_l0, model.second.weight]
+    values = [tensor.clone() for tensor in before]
+    reader = record(tmp_path / "t.zarr", model, batches[:1] * 2)
+    assert reader.precision == "float64"
+    after = [model.recurrent.weight_hh_l0, model.second.weight]
+    assert all(torch.equal(now, then) for now, then in zip(after, values, strict=True))
+    assert all(weight.dtype == torch.float32 for weight in model.recurrent._flat_weights)
 
 
 def test_biases_and_normalizations_do_not_move(tmp_path):

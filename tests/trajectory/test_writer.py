@@ -275,3 +275,26 @@ def test_a_recording_in_which_everything_is_trained_says_nothing_about_it(tmp_pa
         paths.append(other.recording())
     assert [b"untrained" in reader.layout.commit_log.path.read_bytes() for reader in paths] == [False, True]
     assert paths[0].digest != paths[1].digest
+
+
+def test_notes_are_those_of_the_last_commit_and_no_part_of_what_identifies_a_recording(tmp_path, store):
+    values, noted = make_rows(10, 10), {"vanished": {"0": [1, 10]}}
+    writer = begin(store)
+    writer.noted = noted
+    append_rows(writer, values, 0, 6)
+    writer.close()
+    resumed = store.resume_recording("000", rows=6)
+    assert resumed.noted == noted
+    resumed.noted = {**noted, "precision": "float32"}
+    append_rows(resumed, values, 6, 10)
+    resumed.finish()
+    reader = store.recording()
+    assert (reader.noted, reader.precision) == ({**noted, "precision": "float32"}, "float32")
+    assert reader.vanished_share == 0.1
+    assert store.verify() == []
+    other = make_store(tmp_path / "plain", 6, 4)
+    with begin(other) as writer:
+        append_rows(writer, values)
+        writer.finish()
+    assert b"noted" not in other.recording().layout.commit_log.path.read_bytes()
+    assert other.recording().digest == reader.digest
