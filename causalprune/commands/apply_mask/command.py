@@ -244,7 +244,8 @@ def _warn(
             f"whole {granularity}s come no nearer"
         )
     for name in selection.guarded:
-        warn(f"layer {name} would have been emptied and keeps its best weight")
+        unit = "weight" if granularity in ("parameter", "layer") else granularity
+        warn(f"layer {name} would have been emptied and keeps its best {unit}")
 
 
 def _cost(
