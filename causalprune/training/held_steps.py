@@ -8,11 +8,9 @@ vanishes in the rounding of the weights, and ΔL is that of the very Δθ in the
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,11 +18,10 @@ from torch import nn
 from causalprune.base.errors import CausalpruneError, UsageError
 from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
+from causalprune.training.float64_twin import Float64Twin, Measure, Measured, computed_kept
 from causalprune.training.pass_state import is_expanded
 from causalprune.trajectory.steps import ROUNDINGS
 
-Measure = Callable[[], torch.Tensor]
-Measured = Callable[[Measure], float]
 LossAt = Callable[[dict[str, torch.Tensor], int], float]
 
 TOLERANCE = 0.1
@@ -111,7 +108,7 @@ class HeldSteps:
         if self.precision == "float64" and draws:
             self._use_float32("it draws random numbers, which are others in float64")
         try:
-            with _computed_kept(self._model):
+            with computed_kept(self._model):
                 step = self._in_float64(measure, measured, out) if self.precision == "float64" else None
                 if step is None:
                     step = self._step(partial(self._loss_in_place, measure, measured), out)
@@ -123,7 +120,7 @@ class HeldSteps:
     def _in_float64(self, measure: Measure, measured: Measured, out: torch.Tensor | None) -> HeldStep | None:
         """A step whose losses are computed in float64; None if the network can't."""
         try:
-            return self._step(_Twin(self._model, self._parameters, measure, measured).loss, out)
+            return self._step(Float64Twin(self._model, self._parameters, measure, measured).loss, out)
         except CausalpruneError:
             raise
         except Exception as error:  # a network may fail in any way
@@ -216,111 +213,5 @@ class HeldSteps:
                     parameter.copy_(kept[name])
 
 
-@contextmanager
-def _computed_kept(model: nn.Module) -> Iterator[None]:
-    """Put back what modules compute of their weights and hold: under pruning or spectral normalization, in an LSTM.
-
-    These are tensors, and lists of them, among the attributes of a module, until the next pass computes them anew.
-    """
-    kept = [
-        (module, name, value, list(value) if isinstance(value, list) else None)
-        for module in model.modules()
-        for name, value in vars(module).items()
-        if isinstance(value, torch.Tensor | list)
-    ]
-    try:
-        yield
-    finally:
-        for module, name, value, items in kept:
-            if items is not None:
-                value[:] = items
-            vars(module)[name] = value
-
-
 class _UnseenError(Exception):
     """The loss doesn't depend on the weights that the network has for the moment."""
-
-
-class _Twin:
-    """The network with float64 copies of its weights and buffers, for as long as a loss is measured.
-
-    The modules' own parameters are replaced, not written to: whatever happens, they are as they were. What holds
-    on to them, such as hooks of DistributedDataParallel, notices nothing.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        recorded: Mapping[str, nn.Parameter],
-        measure: Measure,
-        measured: Measured,
-    ) -> None:
-        self._model, self._recorded = model, recorded
-        self._measure, self._measured = measure, measured
-        self._own = {id(p): p.detach().double() for p in model.parameters() if p.is_floating_point()}
-
-    def loss(self, delta: dict[str, torch.Tensor], factor: int) -> float:
-        """The loss at θ + factor·Δθ."""
-        copies = dict(self._own)
-        if factor:
-            moved = {id(p): torch.add(self._own[id(p)], delta[n], alpha=factor) for n, p in self._recorded.items()}
-            copies |= moved
-
-        def measure() -> torch.Tensor:
-            with self._replaced(copies):
-                return self._measure()
-
-        return self._measured(measure)
-
-    @contextmanager
-    def _replaced(self, copies: dict[int, torch.Tensor]) -> Iterator[None]:
-        replaced: list[tuple[dict[str, Any], str, torch.Tensor]] = []
-        default = torch.get_default_dtype()
-        hooks = [
-            self._model.register_forward_pre_hook(_widen, with_kwargs=True),
-            self._model.register_forward_hook(_require_float64),
-        ]
-        try:
-            # For tensors that the network makes.
-            torch.set_default_dtype(torch.float64)
-            for module in self._model.modules():
-                owners: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
-                for owner in owners:
-                    for name, tensor in owner.items():
-                        if tensor is not None and tensor.is_floating_point():
-                            if id(tensor) not in copies:
-                                copies[id(tensor)] = tensor.detach().double()
-                            replaced.append((owner, name, tensor))
-                            owner[name] = copies[id(tensor)]
-            yield
-        finally:
-            for owner, name, tensor in replaced:
-                owner[name] = tensor
-            torch.set_default_dtype(default)
-            for hook in hooks:
-                hook.remove()
-
-
-def _widen(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, Any]:
-    return _map(torch.Tensor.double, arguments), _map(torch.Tensor.double, named)
-
-
-def _require_float64(_: nn.Module, __: tuple[Any, ...], outputs: Any) -> None:
-    _map(_check, outputs)
-
-
-def _check(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.dtype != torch.float64:
-        raise TypeError(f"its outputs are {tensor.dtype}".replace("torch.", ""))
-    return tensor
-
-
-def _map(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
-    """Apply a function to the floating-point tensors within tuples, lists and dictionaries."""
-    if isinstance(value, torch.Tensor):
-        return function(value) if value.is_floating_point() else value
-    if type(value) in (tuple, list):
-        return type(value)(_map(function, item) for item in value)
-    if type(value) is dict:
-        return {key: _map(function, item) for key, item in value.items()}
-    return value
