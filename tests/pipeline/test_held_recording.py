@@ -1,5 +1,6 @@
 """Held recordings on the command line: made, stopped, described, fitted, pruned by, merged, refused."""
 
+import shutil
 import signal
 
 import numpy as np
@@ -72,6 +73,13 @@ def test_a_stopped_recording_resumes_to_the_same_bytes(run, tmp_path, number):
     for path in (tmp_path / "run", tmp_path / "quiet"):
         assert call(*command, "--run", path, "--quiet") == 0
     assert artefact_hashes(tmp_path / "run") == artefact_hashes(tmp_path / "quiet")
+
+
+def test_a_missing_checkpoint_is_made_again_by_the_same_steps(run, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "run")
+    (copied / "recorded.safetensors").unlink()
+    assert call(*HOLD, "--run", copied, "--quiet") == 0
+    assert artefact_hashes(copied) == artefact_hashes(run)
 
 
 def test_info_and_diagnose_show_the_measured_curvature(run, tmp_path, capsys):
