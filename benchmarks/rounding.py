@@ -3,7 +3,7 @@
 Prunes in one shot, without training, by recordings at several learning rates and by a held one. Running statistics of
 batch normalization are re-estimated by ``evaluate``.
 
-    python benchmarks/rounding.py --data-root DIR --sparsity 0.95                       (DIR holds MNIST/raw)
+    python benchmarks/rounding.py --data-root DIR --sparsity 0.95    (DIR holds MNIST/raw)
     python benchmarks/rounding.py --model resnet20 --dataset digits --batch-size 16 --steps 200 --sparsity 0.5
 """
 
