@@ -46,6 +46,9 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     )
     augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
     codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=CODECS)
+    compress_threads: int | None = option(
+        None, "Threads that compress [as many as the machine spares].", check=at_least(1), affects_result=False
+    )
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )

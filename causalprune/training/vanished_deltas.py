@@ -10,14 +10,16 @@ from torch import nn
 
 from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
-from causalprune.trajectory.steps import vanished_finding, vanished_share
+from causalprune.trajectory.row_block import on_device
+from causalprune.trajectory.steps.rounding import vanished_finding, vanished_share
 
 if TYPE_CHECKING:
+    from causalprune.training.ranks import DiscardingWriter
     from causalprune.trajectory import RecordingWriter
 
 
 FIRST_WARNED = 8
-"""The first row, from 0, after which there may be a warning."""
+"""The first row, from 0, after which there may be a warning before the recording ends."""
 
 
 class VanishedDeltas:
@@ -33,7 +35,7 @@ class VanishedDeltas:
         self._keep = None if mask.num_kept == mask.index.total else mask.keep
         self._said = False
 
-    def count(self, writer: RecordingWriter, delta: torch.Tensor) -> None:
+    def count(self, writer: RecordingWriter | DiscardingWriter, delta: torch.Tensor) -> None:
         """Count in the coming row, and note it.
 
         Args:
@@ -44,13 +46,18 @@ class VanishedDeltas:
         pushed = self._index.flatten(gradients) != 0
         if self._keep is not None:
             pushed = pushed[self._keep.to(pushed.device)]
-        counts = [int((pushed & (delta == 0)).sum()), int(pushed.sum())]
-        # Another dictionary, because the writer may be about to commit the last one.
-        row = writer.rows_appended
-        vanished = {**writer.noted.get("vanished", {}), str(row): counts}
+        counts = torch.stack([(pushed & (delta == 0)).sum(), pushed.sum()])
+        row, waits = writer.rows_appended, on_device(counts)
+        # Another dictionary, because the writer may be about to commit the last one. It reads what is on a GPU.
+        vanished = {**writer.noted.get("vanished", {}), str(row): counts if waits else counts.tolist()}
         writer.noted = {**writer.noted, "vanished": vanished}
-        found = vanished_finding(vanished_share(writer.noted))
         # Gradients of single samples differ much.
-        if found and row >= FIRST_WARNED and not self._said:
+        if row >= FIRST_WARNED and not waits:
+            self.warn(writer)
+
+    def warn(self, writer: RecordingWriter | DiscardingWriter) -> None:
+        """Warn, once, if many changes have vanished; this may wait for a GPU."""
+        found = "" if self._said else vanished_finding(vanished_share(writer.noted))
+        if found:
             self._said = True
-            logger.warning(found)
+            logger.warning("%s", found)

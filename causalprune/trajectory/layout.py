@@ -118,7 +118,7 @@ class RecordingLayout:
         self.active = root / "active"
         """Array (P,) bool: which parameters have a column."""
         self.steps = root / "steps"
-        """Array (6, T): the scalars of each step, once the recording is finished."""
+        """Array (6 or more, T): the scalars of each step, once the recording is finished."""
         self.fits = Collection(root / "fits", FIT_NAME)
         """Group of the fits."""
 

@@ -40,7 +40,7 @@ def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np
         new.commit_log.write(b"")
         write_array(new.active, active, ("parameter",))
         new.fits.make()
-        new.metadata.write_json(group_document("recording", schema.to_json()))
+        new.metadata.write_json(group_document("recording", schema.to_json(), version=schema.info.format_version))
 
     layout.root.build(fill)
 
@@ -118,12 +118,10 @@ def closed(writer: RecordingWriter) -> None:
     _open.pop(writer, None)
 
 
-def abort_writers(store: Location) -> None:
-    """Abort the writers of this process that record into a store which is about to be replaced."""
+def open_writers(store: Location) -> list[RecordingWriter]:
+    """The writers of this process that record into a store."""
     inside = f"{store.resolve()}/"
-    for writer in list(_open):
-        if f"{writer.path.resolve()}".startswith(inside):
-            writer.abort()
+    return [writer for writer in _open if f"{writer.path.resolve()}".startswith(inside)]
 
 
 @atexit.register

@@ -18,7 +18,6 @@ from causalprune.trajectory.layout import RecordingLayout, StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.schema import RecordingInfo
-from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.store import Store
@@ -108,7 +107,7 @@ def append_recording(reader: RecordingReader, writer: RecordingWriter) -> None:
         count = min(len(room), reader.block_rows - row % reader.block_rows, reader.num_rows - row)
         reader.read_rows(row, row + count, room[:count])
         for delta in room[:count]:
-            writer.append(delta, **{name: reader.steps[name][row].item() for name in STEP_FIELDS})
+            writer.append(delta, **reader.steps.row(row))
             row += 1
 
 
@@ -218,6 +217,11 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
             if here != there:
                 raise MismatchError(
                     where, expected=f"{name} {there}, as in {first.path}", found=f"{here}", remedy="leave it out"
+                )
+        for name, what in (("groups", "parameter groups"), ("left_out", "columns"), ("step_scalars", "scalars")):
+            if getattr(reader.info, name) != getattr(first.info, name):
+                raise MismatchError(
+                    where, expected=f"the {what} of {first.path}", found="others", remedy="leave it out"
                 )
     parts: list[dict[str, Any]] = []
     for reader in readers:

@@ -18,7 +18,9 @@ from causalprune.trajectory.fits import Fit, FitStore
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
-from causalprune.trajectory.steps import Steps, vanished_share
+from causalprune.trajectory.steps import Steps
+from causalprune.trajectory.steps.learning_rates import LearningRates
+from causalprune.trajectory.steps.rounding import vanished_share
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.verify import consistent_log, verify_recording
@@ -67,7 +69,7 @@ class RecordingReader:
         Raises:
             CorruptError: It is missing or damaged.
         """
-        return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows)
+        return CommitLog.read(self.layout.commit_log, self._seed, self.block_rows, self.info.step_scalars)
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -117,6 +119,14 @@ class RecordingReader:
         """
         return self._log.untrained
 
+    def has_columns_of(self, mask: np.ndarray) -> bool:
+        """Whether a mask (P,) is the one that the recording was made with, as far as its columns tell."""
+        differs = self.active != mask
+        for entry in self.index:
+            if entry.name in self.info.left_out:
+                differs[entry.offset : entry.stop] = False
+        return not differs.any()
+
     @property
     def noted(self) -> dict[str, Any]:
         """What the recorder noted about the recording as a whole, JSON-ready.
@@ -160,6 +170,15 @@ class RecordingReader:
         """The scalars of each row."""
         return self._log.steps()
 
+    @cached_property
+    def learning_rates(self) -> LearningRates:
+        """η of each row and column; ``steps.lr`` is the same where the optimizer has one parameter group."""
+        if not self.info.groups:
+            return LearningRates.same(self.steps.lr)
+        counts = [np.count_nonzero(self.active[entry.offset : entry.stop]) for entry in self.index]
+        names = np.repeat([entry.name for entry in self.index], counts)
+        return LearningRates.of_groups(self.info.groups, self.steps.declared, names)
+
     @property
     def loss_change(self) -> np.ndarray:
         """ΔL_t = loss after − loss before, (T,) float64."""
@@ -169,6 +188,11 @@ class RecordingReader:
     def target(self) -> np.ndarray:
         """(T,) float64, what a fit explains: ΔL_t; of held steps, whose first-order part is known, only the rest."""
         return self.steps.second_order_change if self.info.held else self.loss_change
+
+    @property
+    def rates_in_gamma(self) -> LearningRates:
+        """η of γ = −1/η + h/2: the learning rates; infinite for held steps, see :attr:`target`."""
+        return LearningRates.same(np.full(self.num_rows, np.inf)) if self.info.held else self.learning_rates
 
     @property
     def block_width(self) -> int:

@@ -59,8 +59,10 @@ def _curvature(found: dict[str, Any]) -> Any:
         steps = f"{shown(g['step_low'])} … {top}" if g["step_low"] is not None else "–"
         label = Text("\n".join(filter(None, (printable(g["name"]), g["remark"]))))
         made.add_row(label, shown(g["curvature"]), between, shown(g["step_size"]), steps)
-    rate = found["learning_rate"]
-    meaning = "h = 2γ of held steps" if rate is None else f"h = 2(γ + 1/η) with η = {rate:g}"
+    rates = found["learning_rate"] if isinstance(found["learning_rate"], list) else [found["learning_rate"]]
+    meaning = "h = 2γ of held steps"
+    if None not in rates:
+        meaning = "h = 2(γ + 1/η), η = " + " to ".join(f"{rate:g}" for rate in sorted({min(rates), max(rates)}))
     how = f"curvature {meaning}, step size 1/h, by {found['estimator']}; "
     how += f"{found['resamples']:,} resamples of the steps"
     how += f"; the {_MOST_GROUPS} largest of {len(found['groups']):,}, all with --json" if many else ""

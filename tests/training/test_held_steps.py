@@ -16,7 +16,7 @@ from causalprune.models.mask import Mask
 from causalprune.models.modes import evaluate_batchnorm
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient, measured_curvature
-from causalprune.training.held_steps import HeldSteps
+from causalprune.training.held.steps import HeldSteps
 from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import Store
@@ -186,7 +186,7 @@ def test_every_gradient_is_read_back(tmp_path):
     assert lost.any()
     matrix = GradientMatrix.from_deltas(
         lambda chosen: reader.column_blocks(columns=chosen),
-        reader.steps.lr,
+        reader.learning_rates,
         reader.column_index,
         max_rows=10,
         max_bytes=10**9,
@@ -194,7 +194,7 @@ def test_every_gradient_is_read_back(tmp_path):
     columns = np.arange(reader.num_columns)
     found = np.concatenate([block for _, block in matrix.read(columns)], axis=1)
     assert found == pytest.approx(np.array(exact), rel=1e-6, abs=0)
-    squares = mean_squared_gradient(reader.row_blocks(), reader.steps.lr, reader.num_columns)
+    squares = mean_squared_gradient(reader.row_blocks(), reader.learning_rates, reader.num_columns)
     assert squares == pytest.approx(np.square(exact).mean(axis=0), rel=1e-6, abs=0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune.trajectory.steps import vanished_finding
+from causalprune.trajectory.steps.rounding import vanished_finding
 
 SIGNIFICANT = 0.05
 """Significance level of all tests."""

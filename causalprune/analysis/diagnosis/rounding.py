@@ -26,7 +26,7 @@ def rounding(reader: RecordingReader) -> dict[str, Any]:
         found = measured_curvature(reader.steps, reader.precision)
         known = found.values[~found.noisy]
         return {
-            "hold_share": reader.info.update_rule.hold_share,
+            "hold_share": reader.info.hold_share,
             "precision": reader.precision,
             "noisy": float(found.noisy.mean()),
             "curvature": np.quantile(known, LEVELS).tolist() if len(known) else None,

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from causalprune.base.compute.runtime import resolve_device
@@ -64,7 +63,7 @@ class ApplyMaskResult(StageResult):
         validation_before: The same of the network before.
         candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
-        frozen: Tensors that weren't trained and are left alone.
+        frozen: Tensors that weren't trained, or not recorded, and are left alone.
         kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
@@ -126,7 +125,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         reader = store.recording(config.recording)
         output.inputs["recording"] = reader.digest
-        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        criterion.require(reader.info.update_rule, reader.rates_in_gamma.extremes)
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
         output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))
@@ -144,7 +143,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             output.warn(reporter, *_cost(done, **measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
-        if reader is not None and not np.array_equal(reader.active, mask.numpy()):
+        if reader is not None and not reader.has_columns_of(mask.numpy()):
             raise MismatchError(
                 f"{source}",
                 expected=f"the mask that recording {reader.name} was made with",
@@ -153,7 +152,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
-        frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        unrecorded = [] if reader is None else list(reader.info.left_out)
+        untrained = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        frozen = [entry.name for entry in mask.index if entry.name in {*untrained, *unrecorded}]
         named = NamedLayers.of(config, mask.index, frozen)
         left_alone = sorted({*frozen, *named.keep})
         samples = samples_to_try(checkpoint, source, config)
@@ -188,7 +189,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         )
         scores = criterion.score(inputs)
         selection = choose(scores)
-        _warn(selection, frozen, inseparable, config.granularity, target, partial(output.warn, reporter))
+        _warn(selection, frozen, unrecorded, inseparable, config.granularity, target, partial(output.warn, reporter))
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
@@ -224,15 +225,19 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
 def _warn(
     selection: Selection,
     frozen: list[str],
+    unrecorded: list[str],
     inseparable: list[str],
     granularity: str,
     target: float | None,
     warn: Callable[[str], None],
 ) -> None:
     """Say what is left alone, and warn where the mask differs from what was asked for."""
-    if frozen:
-        count = sum(selection.mask.index[name].size for name in frozen)
-        warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
+    untrained = [name for name in frozen if name not in unrecorded]
+    hint = " (--prune-frozen includes them)"
+    for what, names, more in (("frozen or never trained", untrained, hint), ("not recorded", unrecorded, "")):
+        if names:
+            count = sum(selection.mask.index[name].size for name in names)
+            warn(f"{what}, left alone: {listed(names)}, {count:,} weights{more}")
     if inseparable:
         warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
     found = selection.sparsity

@@ -14,7 +14,7 @@ from causalprune.base.errors import DataError
 from causalprune.base.units import parse_range
 from causalprune.commands.names import with_flags
 from causalprune.trajectory import RecordingReader, Store
-from causalprune.trajectory.steps import STEP_FIELDS, vanished_finding
+from causalprune.trajectory.steps.rounding import vanished_finding
 
 MAX_SHOWN_ROWS = 1000
 
@@ -119,9 +119,7 @@ def describe_rows(reader: RecordingReader, rows: str) -> list[dict[str, float]]:
     norms = step_norms(reader, start, stop)
     steps = reader.steps
     return [
-        {"row": row}
-        | {name: steps[name][row].item() for name in STEP_FIELDS}
-        | {"loss_change": float(reader.loss_change[row]), "step_norm": float(norm)}
+        {"row": row} | steps.row(row) | {"loss_change": float(reader.loss_change[row]), "step_norm": float(norm)}
         for row, norm in enumerate(norms, start)
     ]
 

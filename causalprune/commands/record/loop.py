@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from causalprune.base.compute.agreement import Agreement
 from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.progress import Bar
 from causalprune.base.units import Interval
@@ -51,6 +52,7 @@ class RecordLoop:
         """Record the steps ``step`` to ``steps``."""
         config: RecordConfig = self.output.config
         group, forward = processes(), processes().parallel(self.model)
+        agreement = Agreement(group)
         every, last_save, saved_step = Interval.parse(config.checkpoint_every), time.monotonic(), step
         set_modes(self.model, hold=config.hold)
         bar.advance(step)
@@ -66,9 +68,9 @@ class RecordLoop:
             bar.advance(1)
             if step % config.stride or step == steps:
                 continue
-            due = step - saved_step >= every.steps or time.monotonic() - last_save >= every.seconds
-            stopping, due = group.any(bool(self.output.stop), due)
-            if stopping or due:
+            stopping, late = agreement.any(bool(self.output.stop), time.monotonic() - last_save >= every.seconds)
+            # All processes have taken as many steps.
+            if stopping or late or step - saved_step >= every.steps:
                 group.first(partial(self._save, step))
                 last_save, saved_step = time.monotonic(), step
                 if stopping:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 
 from causalprune.base.compute.runtime import processes
@@ -18,37 +15,10 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
+from causalprune.training.ranks import DiscardingWriter
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
-from causalprune.trajectory.steps import HOLD_SHARE, STEP_FIELDS
+from causalprune.trajectory.schema import HOLD_SHARE
 from causalprune.trajectory.storage import locate
-
-
-class DiscardingWriter:
-    """Drops its rows: the writer in all processes but the first.
-
-    Args:
-        columns: P_active.
-    """
-
-    rows_appended = 0
-    end_weights: Callable[[], str] = str
-    untrained: tuple[str, ...] = ()
-    noted: Mapping[str, Any] = {}
-
-    def __init__(self, columns: int) -> None:
-        self._row = np.empty(columns, np.float32)
-
-    def row(self) -> np.ndarray:
-        """Memory for a row, (P_active,) float32; the same for all rows."""
-        return self._row
-
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
-        """Drop a row."""
-
-    def flush(self) -> None:
-        """Nothing to store."""
-
-    finish = close = flush
 
 
 class RepeatingWriter(DiscardingWriter):
@@ -66,9 +36,10 @@ class RepeatingWriter(DiscardingWriter):
         super().__init__(reader.num_columns)
         self.rows_appended = rows
         self._path = reader.path
+        self._names = reader.steps.names
         self._stored = reader.steps.to_matrix().T.tolist()
 
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
+    def append(self, delta: torch.Tensor, **scalars: float | torch.Tensor) -> None:
         """Compare a row.
 
         Raises:
@@ -76,7 +47,7 @@ class RepeatingWriter(DiscardingWriter):
         """
         del delta
         row = self.rows_appended
-        if self._stored[row : row + 1] != [[float(scalars[name]) for name in STEP_FIELDS]]:
+        if self._stored[row : row + 1] != [[float(scalars[name]) for name in self._names]]:
             raise MismatchError(
                 f"{self._path}",
                 expected="to record the same once more, because it is finished and its checkpoint is missing",
@@ -85,6 +56,11 @@ class RepeatingWriter(DiscardingWriter):
                 "replace it with its fits",
             )
         self.rows_appended += 1
+
+    def require_not(self, flag: torch.Tensor, error: Exception) -> None:
+        """Raise the error if the flag is set: the rows are read at once, so that nothing is waited for in vain."""
+        if flag:
+            raise error
 
 
 class RecordStore:
@@ -186,7 +162,9 @@ class RecordStore:
                     what = f"with the fits {fits}" if fits else "that is finished"
                     raise self._another("nothing finished or fitted in a store that is recorded anew", reader, what)
         if store is not None and saved is not None:
-            return store.resume_recording(store.recordings[-1], rows=done, break_lock=config.break_lock)
+            return store.resume_recording(
+                store.recordings[-1], rows=done, threads=config.compress_threads, break_lock=config.break_lock
+            )
         free = self.location.free_bytes()
         if free is not None and predicted > free and not config.force:
             raise StorageError(
@@ -218,7 +196,12 @@ class RecordStore:
             extra={HOLD_SHARE: config.hold_share} if config.hold else {},
         )
         return self._store.create_recording(
-            info, mask.numpy(), max_rows=rows, codec=config.codec, break_lock=config.break_lock
+            info,
+            mask.numpy(),
+            max_rows=rows,
+            codec=config.codec,
+            threads=config.compress_threads,
+            break_lock=config.break_lock,
         )
 
     def _another(self, expected: str, reader: RecordingReader, what: str) -> MismatchError:

@@ -87,7 +87,7 @@ class Recorded:
         dense: Hash of the network before the recording.
         recording: Hash of the recording and of the network after it.
         rule: The update rule of its steps.
-        learning_rates: Each learning rate once, in ascending order.
+        learning_rates: The lowest and the highest of each parameter group.
         index: The prunable parameters.
     """
 
@@ -95,7 +95,7 @@ class Recorded:
     dense: str
     recording: str
     rule: UpdateRule
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[tuple[float, ...], ...]
     index: ParameterIndex
 
     @classmethod
@@ -114,7 +114,7 @@ class Recorded:
             sha256_file(paths.dense),
             f"{reader.digest} {sha256_file(paths.recorded)}",
             reader.info.update_rule,
-            tuple(sorted(set(reader.steps.lr.tolist()))),
+            reader.rates_in_gamma.extremes,
             store.index,
         )
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 STEP_FIELDS = ("loss_before", "loss_after", "lr", "epoch", "batch", "grad_norm")
-"""The rows of a recording's ``steps`` array, in order."""
+"""The rows of a recording's ``steps`` array, in order; those that a recording declares besides come after them."""
 
-_DTYPES = {name: np.int64 if name in ("epoch", "batch") else np.float64 for name in STEP_FIELDS}
+
+def _dtype(name: str) -> type[np.int64] | type[np.float64]:
+    return np.int64 if name in ("epoch", "batch") else np.float64
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The scalars of T rows; ``steps["lr"]`` is ``steps.lr``.
+    """The scalars of T rows; ``steps["lr"]`` is ``steps.lr``, and those that the recording declares go by name only.
 
     Attributes:
         loss_before: (T,) float64, the loss before the step.
@@ -27,6 +29,8 @@ class Steps:
         batch: (T,) int64, number of the batch in its epoch.
         grad_norm: (T,) float64, Euclidean norm of the gradient. In a held recording that of the recorded weights, from
             the losses on both sides: √(−L′/η) with the derivative L′ of the loss along Δθ.
+        declared: (T,) float64 each, by the names in :attr:`RecordingInfo.step_scalars
+            <causalprune.trajectory.schema.RecordingInfo.step_scalars>`.
     """
 
     loss_before: np.ndarray
@@ -35,23 +39,35 @@ class Steps:
     epoch: np.ndarray
     batch: np.ndarray
     grad_norm: np.ndarray
+    declared: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray) -> Self:
-        """Copy the columns of a (T, 6) float64 matrix in the order of :data:`STEP_FIELDS`."""
-        return cls(**{name: column.astype(_DTYPES[name]) for name, column in zip(STEP_FIELDS, matrix.T, strict=True)})
+    def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Self:
+        """Steps of arrays by name; those beside :data:`STEP_FIELDS` are the declared ones."""
+        declared = {name: column for name, column in columns.items() if name not in STEP_FIELDS}
+        return cls(**{name: columns[name] for name in STEP_FIELDS}, declared=declared)
 
     @classmethod
-    def from_json(cls, value: Any, rows: int) -> Self:
+    def from_matrix(cls, matrix: np.ndarray, declared: Sequence[str] = ()) -> Self:
+        """Copy the columns of a (T, 6 + declared) float64 matrix: :data:`STEP_FIELDS`, then the declared ones."""
+        names = (*STEP_FIELDS, *declared)
+        return cls.from_columns(
+            {name: column.astype(_dtype(name)) for name, column in zip(names, matrix.T, strict=True)}
+        )
+
+    @classmethod
+    def from_json(cls, value: Any, rows: int, declared: Sequence[str] = ()) -> Self:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: Not ``rows`` finite numbers per field.
+            ValueError: Not ``rows`` finite numbers per field, or other fields.
         """
-        if not isinstance(value, dict) or set(value) != set(STEP_FIELDS):
+        names = (*STEP_FIELDS, *declared)
+        if not isinstance(value, dict) or set(value) != set(names):
             raise ValueError("steps without their fields")
         columns = {}
-        for name, dtype in _DTYPES.items():
+        for name in names:
+            dtype = _dtype(name)
             types = {int} if dtype is np.int64 else {int, float}
             items = value[name]
             if not isinstance(items, list) or len(items) != rows or not set(map(type, items)) <= types:
@@ -62,13 +78,18 @@ class Steps:
                 raise ValueError(f"{name} out of range") from error
             if not np.isfinite(columns[name]).all():
                 raise ValueError(f"{name} not finite")
-        return cls(**columns)
+        return cls.from_columns(columns)
 
     @classmethod
-    def concatenate(cls, parts: list[Steps]) -> Self:
-        """Join the steps of consecutive rows; without parts, there are no rows."""
-        parts = parts or [Steps.from_matrix(np.empty((0, len(STEP_FIELDS))))]
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in STEP_FIELDS})
+    def concatenate(cls, parts: list[Steps], declared: Sequence[str] = ()) -> Self:
+        """Join the steps of consecutive rows, with the same declared scalars; without parts, there are no rows."""
+        parts = parts or [Steps.from_matrix(np.empty((0, len(STEP_FIELDS) + len(declared))), declared)]
+        return cls.from_columns({name: np.concatenate([p[name] for p in parts]) for name in parts[0].names})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the scalars: :data:`STEP_FIELDS`, then the declared ones."""
+        return (*STEP_FIELDS, *self.declared)
 
     @property
     def loss_change(self) -> np.ndarray:
@@ -87,57 +108,25 @@ class Steps:
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in STEP_FIELDS:
-            raise KeyError(name)
+            return self.declared[name]
         column: np.ndarray = getattr(self, name)
         return column
 
     def head(self, rows: int) -> Steps:
         """The first ``rows`` rows."""
-        return Steps(**{f.name: getattr(self, f.name)[:rows] for f in fields(self)})
+        return Steps.from_columns({name: self[name][:rows] for name in self.names})
+
+    def row(self, row: int) -> dict[str, Any]:
+        """The scalars of a row by name."""
+        return {name: self[name][row].item() for name in self.names}
 
     def to_json(self) -> dict[str, list[float]]:
         """A JSON-ready dictionary, exact because a float's shortest decimal form reads back as the same float."""
-        return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
+        return {name: self[name].tolist() for name in self.names}
 
     def to_matrix(self) -> np.ndarray:
-        """(6, T) float64 in the order of :data:`STEP_FIELDS`."""
-        return np.stack([getattr(self, name).astype(np.float64) for name in STEP_FIELDS])
-
-
-HOLD_SHARE = "hold_share"
-"""Where a recording's ``extra`` has :attr:`UpdateRule.hold_share`."""
-
-ROUNDINGS = 16
-"""By how many units in the last place a loss may be off, relative to a loss above 1."""
-
-TOLERABLE_VANISHED = 0.1
-"""A larger share of vanished changes is worth a warning."""
-
-
-def vanished_share(noted: Mapping[str, Any]) -> float | None:
-    """Share of the changes that vanished in the rounding of the weights; None if none were counted.
-
-    Args:
-        noted: What a recording has noted: ``vanished``, with the columns that lost their change and all columns with a
-            gradient, for each counted row.
-    """
-    counts = list(noted.get("vanished", {}).values())
-    pushed = sum(count for _, count in counts)
-    return sum(lost for lost, _ in counts) / pushed if pushed else None
-
-
-def vanished_finding(share: float | None) -> str:
-    """Say that many changes of a recording were lost in rounding; empty if it were few.
-
-    Args:
-        share: Of the changes; None if they weren't counted.
-    """
-    if share is None or share <= TOLERABLE_VANISHED:
-        return ""
-    return (
-        f"{share:.0%} of the recorded changes vanished in the rounding of the weights, and with them their gradients: "
-        "record with a larger `lr`, or with `hold`"
-    )
+        """(6 + declared, T) float64 in the order of :attr:`names`."""
+        return np.stack([self[name].astype(np.float64) for name in self.names])
 
 
 STEP_EXTRAS = ("weight_decay", "nesterov", "maximize")
@@ -162,7 +151,6 @@ class UpdateRule:
         maximize: Whether it ascends.
         stride: Optimizer updates per row.
         loss_change: ``same-batch`` or ``next-batch``.
-        hold_share: η_t‖g_t‖² as a share of the loss, where weights were held; 0 where they moved.
     """
 
     optimizer: str = "sgd"
@@ -172,17 +160,17 @@ class UpdateRule:
     maximize: bool = False
     stride: int = 1
     loss_change: str = "same-batch"
-    hold_share: float = 0.0
 
     def against_gradients(self) -> str:
         """What makes a row's Δθ differ from −η·g, in words; empty for plain SGD."""
         return ", ".join(self._differences())
 
-    def against_curvature(self, learning_rates: Sequence[float] = (), *, lags: bool = False) -> str:
+    def against_curvature(self, learning_rates: npt.ArrayLike = (), *, lags: bool = False) -> str:
         """What makes γ differ from −1/η + h/2, in words; empty if nothing does.
 
         Args:
-            learning_rates: Those of the rows, in any order; may be left out if all are equal.
+            learning_rates: (T,), or (T, G) of G parameter groups, the rows in any order; may be left out if they are
+                all equal.
             lags: Whether the fit has lag columns.
         """
         odd = self._differences()
@@ -190,14 +178,10 @@ class UpdateRule:
             odd.append("lags")
         if self.loss_change != "same-batch":
             odd.append(f"{self.loss_change} losses")
-        low, high = min(learning_rates, default=0.0), max(learning_rates, default=0.0)
-        if low != high and not self.hold_share:
-            odd.append(f"learning rates from {low:g} to {high:g}")
+        rates = np.asarray(learning_rates, np.float64)
+        if rates.size and (rates.min(axis=0) != rates.max(axis=0)).any():
+            odd.append(f"learning rates from {rates.min():g} to {rates.max():g}")
         return ", ".join(odd)
-
-    def rate_in_gamma(self, learning_rates: Sequence[float]) -> float:
-        """η of γ = −1/η + h/2, where :meth:`against_curvature` has nothing to say; infinite for held steps."""
-        return math.inf if self.hold_share else float(learning_rates[0])
 
     def against_causality(self) -> str:
         """What gives γ no causal reading, in words; empty for SGD, where momentum is modeled by lags.
@@ -208,6 +192,20 @@ class UpdateRule:
         if self.optimizer == "sgd" and not self.nesterov:
             odd = [one for one in odd if not one.startswith("momentum ")]
         return ", ".join(one for one in odd if not one.startswith("stride "))
+
+    def no_causal_reading(self, where: str) -> str:
+        """Say that γ isn't a cause, and what stays valid; empty for SGD.
+
+        Args:
+            where: Name of the recording.
+        """
+        odd = self.against_causality()
+        if not odd:
+            return ""
+        return (
+            f"{where} has {odd}, not plain SGD: γ has no causal reading there, it only correlates; criteria that read "
+            "neither γ nor recorded gradients, such as magnitude, stay valid"
+        )
 
     def _differences(self) -> list[str]:
         odd = [

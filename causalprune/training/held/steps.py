@@ -18,9 +18,9 @@ from torch import nn
 from causalprune.base.errors import CausalpruneError, UsageError
 from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
-from causalprune.training.float64_twin import Float64Twin, Measure, Measured, computed_kept
+from causalprune.training.held.float64_twin import Float64Twin, Measure, Measured, computed_kept
 from causalprune.training.pass_state import is_expanded
-from causalprune.trajectory.steps import ROUNDINGS
+from causalprune.trajectory.steps.rounding import ROUNDINGS
 
 LossAt = Callable[[dict[str, torch.Tensor], int], float]
 
