@@ -89,7 +89,8 @@ def implied_curvature(
     Args:
         columns: (T, G) x, the sum of Δθ² over each group.
         loss_change: (T,) ΔL on the same minibatch, after the step minus before.
-        lr: The learning rate η; one per column, those of ``others`` included, where they differ.
+        lr: The learning rate η; one per column, those of ``others`` included, where they differ; infinite if
+            ``loss_change`` has no first-order part.
         others: (T,) Σ Δθ² of the parameters that belong to no group, such as biases, or (T, n) for several learning
             rates; None if there are none.
         weights: (T,) weight of each step's squared error; None for equal weights.
@@ -196,7 +197,7 @@ def curvature_table(
     reason = _why_unavailable(reader, len(labels), lags=lags, memory_bytes=memory_bytes)
     if reason:
         return {"unavailable": reason}, {}
-    rates = reader.learning_rates
+    rates = reader.rates_in_gamma
     # Each group of weights is part of one tensor, so it is in one parameter group of the optimizer.
     position = np.zeros(len(labels), np.int64)
     if rates.group is not None:
@@ -204,10 +205,12 @@ def curvature_table(
     lr = rates.by_group[0][position]
     source = FeatureSource(reader, groups=ids)
     columns = source.read(0, source.num_columns).astype(np.float64)
-    others, their_lr, unknown = _others(reader, columns, position)
+    # A held step moves the recorded weights only.
+    no_others = None, np.empty(0), False
+    others, their_lr, unknown = no_others if reader.info.held else _others(reader, columns, position)
     every = float(lr[0]) if reader.info.groups == () else np.concatenate([lr, their_lr])
     try:
-        found = implied_curvature(columns, reader.loss_change, every, others=others, weights=weights, seed=seed)
+        found = implied_curvature(columns, reader.target, every, others=others, weights=weights, seed=seed)
     except DataError:
         return {"unavailable": _too_few(len(columns), len(labels))}, {}
     numbers = {
@@ -225,7 +228,7 @@ def curvature_table(
     ]
     table = {
         "estimator": "least squares",
-        "learning_rate": float(lr[0]) if len(np.unique(lr)) == 1 else lr.tolist(),
+        "learning_rate": _finite(lr[0]) if len(np.unique(lr)) == 1 else lr.tolist(),
         "level": LEVEL,
         "resamples": found.resamples,
         "steps_per_draw": found.block,
@@ -240,7 +243,7 @@ def curvature_table(
 
 def _why_unavailable(reader: RecordingReader, num_groups: int, *, lags: bool, memory_bytes: int) -> str:
     """Why γ isn't −1/η + h/2 in this recording, or can't be estimated; empty if it can."""
-    found = reader.info.update_rule.against_curvature(reader.learning_rates.extremes, lags=lags)
+    found = reader.info.update_rule.against_curvature(reader.rates_in_gamma.extremes, lags=lags)
     if found:
         return f"it needs plain SGD at learning rates that stay, stride 1 and same-batch losses; this has {found}"
     if num_groups > MAX_GROUPS:
@@ -301,7 +304,7 @@ def _remark(found: ImpliedCurvature, place: int, lr: float) -> str:
     if low > 0 or high < 0:
         return ""
     # At h = 2/η, γ is 0: the group's steps don't change the loss.
-    return "no power: from flat to γ = 0" if high >= 2 / lr else "sign unknown"
+    return "no power: from flat to γ = 0" if high >= 2 / lr > 0 else "sign unknown"
 
 
 def _warning(remarks: list[str], *, unknown: bool) -> str:

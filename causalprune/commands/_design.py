@@ -28,11 +28,18 @@ def columns_of(
         The columns; (name, first column, stop) of each layer if each is fitted by itself; columns per parameter.
 
     Raises:
-        MismatchError: Columns to be divided by a learning rate that changed, or was 0.
+        MismatchError: Columns to be divided by a learning rate that changed, or was 0; or lags of held steps.
     """
     if divides_by_lr(config):
         _require_one_lr(reader)
     lags = config.lags if config.lags is not None else int(reader.info.momentum > 0)
+    if lags and reader.info.held:
+        raise MismatchError(
+            f"recording {reader.name}",
+            expected="steps that follow each other, for `lags=1`",
+            found="held ones",
+            remedy="leave `lags` out",
+        )
     num_lags = 3 if lags else 1
     # The group of each unpruned parameter, in the order of the parameters.
     groups = None

@@ -12,6 +12,7 @@ from causalprune.analysis.diagnosis.agreement import agreement, stability
 from causalprune.analysis.diagnosis.findings import findings
 from causalprune.analysis.diagnosis.interventions import intervene
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
+from causalprune.analysis.diagnosis.rounding import rounding
 from causalprune.analysis.flatness.samples import draw_samples
 from causalprune.base.compute.runtime import keyed_seed, make_deterministic
 from causalprune.base.errors import MismatchError, UsageError
@@ -21,6 +22,7 @@ from causalprune.base.units import parse_bytes
 from causalprune.commands._design import columns_of, penalty_of
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
+from causalprune.commands.names import with_flags
 from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
@@ -38,8 +40,8 @@ class DiagnoseResult(StageResult):
     Attributes:
         fit: Name of the fit.
         recording: Name of its recording.
-        diagnosis: ``placebo``, ``stability``, ``agreement`` and ``interventions``: each has the measurements, or only
-            ``unavailable``, the reason why there are none.
+        diagnosis: ``rounding``, ``placebo``, ``stability``, ``agreement`` and ``interventions``: each has the
+            measurements, or only ``unavailable``, the reason why there are none.
         findings: What they mean, one sentence each.
     """
 
@@ -82,6 +84,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter = SILENT) -> DiagnoseRes
     # Before the others, because its arguments may be wrong.
     agreeing = _agreement(work, store, reader, fit)
     diagnosis = {
+        "rounding": rounding(reader),
         "placebo": _placebo(config, reader, fit, reporter),
         "stability": _stability(fit),
         "agreement": agreeing,
@@ -92,7 +95,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter = SILENT) -> DiagnoseRes
         fit=config.fit,
         recording=reader.name,
         diagnosis=diagnosis,
-        findings=findings(diagnosis),
+        findings=[with_flags(finding) for finding in findings(diagnosis)],
     )
     publish(output, result, overwrite=config.overwrite)
     return result

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.options import at_least, fraction, one_of, option, rate, writable
+from causalprune.base.errors import UsageError
+from causalprune.base.options import at_least, flag_of, fraction, one_of, open_fraction, option, rate, writable
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
 from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
+from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.trajectory.names import CODECS
 
 LOSS_CHANGES = ("same-batch", "next-batch")
@@ -33,6 +35,17 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         "same-batch", "Loss change of a step: on the same minibatch, or to the next one.", check=one_of(LOSS_CHANGES)
     )
     stride: int = option(1, "Optimizer steps in one row.", check=at_least(1))
+    hold: bool = option(
+        False,
+        "Take every step back once it is measured: all gradients at one point, in a network that stays as it is.",
+        formerly=False,
+    )
+    hold_share: float = option(
+        DEFAULT_HOLD_SHARE,
+        "With --hold: by what share of the loss a step lowers it, to first order; it chooses the learning rates.",
+        check=open_fraction,
+        formerly=DEFAULT_HOLD_SHARE,
+    )
     augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
     codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=CODECS)
     compress_threads: int | None = option(
@@ -73,3 +86,17 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         """Without the number of samples where nothing is measured on them."""
         values = super().written_out(stored)
         return {name: value for name, value in values.items() if name != "samples" or "layer_statistics" in values}
+
+    def check(self) -> None:
+        """Refuse options that mean nothing where every step is taken back."""
+        super().check()
+        defaults = {name: field.default for name, field in self.option_fields().items()}
+        if not self.hold:
+            if self.hold_share != defaults["hold_share"]:
+                raise UsageError("--hold-share", expected="--hold beside it", found="none")
+            return
+        reasons = dict.fromkeys(("momentum", "loss_change", "stride"), "every step is taken back")
+        for name, reason in {"lr": "--hold-share decides how far a step goes", **reasons}.items():
+            if getattr(self, name) != defaults[name]:
+                flag = flag_of(self.option_fields()[name])
+                raise UsageError(f"--hold and {flag}", expected=f"one of them, because {reason}", found="both")

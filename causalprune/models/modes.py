@@ -41,6 +41,13 @@ def disable_dropout(model: nn.Module) -> None:
             module.dropout = 0.0
 
 
+def evaluate_batchnorm(model: nn.Module) -> None:
+    """Put every batch normalization into evaluation mode, where it normalizes by its running statistics."""
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.eval()
+
+
 def averaging_layers(model: nn.Module) -> list[nn.Module]:
     """The layers whose averages :func:`frozen_batch_statistics` can leave alone: PyTorch's batch normalizations.
 

@@ -62,8 +62,9 @@ def _curvature(inputs: CriterionInputs) -> Scores:
     Source: the saliency ½hθ² is that of Optimal Brain Damage (LeCun, Denker, Solla 1989); h from γ is derived here. To
     second order, and with a diagonal Hessian, a step of plain SGD changes the loss of its own minibatch by
     Σ_k(−1/η + h_k/2)·Δθ_k², so γ_k = −1/η + h_k/2 in the causal model of Shah et al. (arXiv 2412.03035).
-    :class:`causalprune.trajectory.steps.UpdateRule` checks for which recordings this holds. A coordinate of negative
-    curvature has a negative score and is pruned first.
+    :class:`causalprune.trajectory.steps.UpdateRule` checks for which recordings this holds, and η is infinite for held
+    steps, of which a fit explains the second-order part alone. A coordinate of negative curvature has a negative score
+    and is pruned first.
     """
     gamma = float64(inputs.gamma)
     if gamma.ndim != 1:
@@ -229,9 +230,10 @@ def read_inputs(
                 max_rows=MAX_GRADIENTS,
                 max_bytes=max_bytes,
             )
-        if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, lr.extremes):
-            values["learning_rate"] = rates = lr.of_columns()
-            if lr.group is not None:
+        in_gamma = reader.rates_in_gamma
+        if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, in_gamma.extremes):
+            values["learning_rate"] = rates = in_gamma.of_columns()
+            if in_gamma.group is not None:
                 # Any number where there is no column.
                 values["learning_rate"] = np.ones(index.total)
                 values["learning_rate"][columns] = rates

@@ -55,7 +55,7 @@ NEEDS: dict[str, Need] = {
     "layers": Need("the second moments of the layers", "use it with the data set at hand", recorded=False),
     "project": Need("the number of weights to keep", "use it with apply-mask `sparsity`", recorded=False),
     "learning_rate": Need(
-        "a same-batch recording of plain SGD without weight decay, at learning rates that stay and stride 1",
+        "a same-batch recording of plain SGD without weight decay, at learning rates that stay or held, and stride 1",
         "record with `momentum=0, stride=1, loss_change=same-batch`",
         unmet=lambda rule, learning_rates: rule.against_curvature(learning_rates),
     ),
@@ -81,14 +81,16 @@ class CriterionInputs:
         layers: Second moments of the inputs and of the output gradients of each layer, by the name of its weight.
         project: Takes (P,) finite scores and returns the (P,) bool mask that the selection makes of them: the
             projection onto the supports that sparsity, scope and granularity allow.
-        learning_rate: η of a recording in which γ = −1/η + h/2; (P,) where it differs between parameters.
+        learning_rate: η of a recording in which γ = −1/η + h/2; (P,) where it differs between parameters, infinite
+            where γ = h/2.
         ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk².
         exponent: p in |γ|^p·θ² and its like; read by the criteria that are ``tempered``.
         seed: Seed of ``random``.
 
     Raises:
         MismatchError: Shapes don't agree.
-        DataError: A learning rate or a ridge that isn't a finite number above 0, or an exponent below 0.
+        DataError: A learning rate that isn't above 0, a ridge that isn't a finite number above 0, or an exponent below
+            0.
     """
 
     theta: Vector
@@ -116,9 +118,10 @@ class CriterionInputs:
             value = getattr(self, name)
             if value is not None and value.shape not in shapes:
                 raise MismatchError(name, expected=" or ".join(map(str, shapes)), found=f"{value.shape}")
-        for name, value in (("learning rate", self.learning_rate), ("ridge", self.ridge)):
-            if value is not None and not (np.isfinite(value).all() and np.greater(value, 0).all()):
-                raise DataError(name, expected="a finite number above 0", found=str(value))
+        if not (math.isfinite(self.ridge) and self.ridge > 0):
+            raise DataError("ridge", expected="a finite number above 0", found=str(self.ridge))
+        if self.learning_rate is not None and not np.greater(self.learning_rate, 0).all():
+            raise DataError("learning rate", expected="a number above 0", found=str(self.learning_rate))
         if not (math.isfinite(self.exponent) and self.exponent >= 0):
             raise DataError("exponent", expected="a finite number of at least 0", found=str(self.exponent))
         if self.mask is not None and self.mask.index.total != total:

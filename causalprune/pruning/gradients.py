@@ -1,4 +1,4 @@
-"""Minibatch gradients from a recording, without a new backward pass.
+"""Minibatch gradients from a recording, without a new backward pass, and the curvature along them.
 
 Plain SGD steps by Δθ_t = −η_t·g_t, so g_t = −Δθ_t/η_t is the gradient of minibatch t. This doesn't hold with momentum,
 weight decay or another optimizer, and a row that covers several steps (a stride) holds their sum.
@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError
+from causalprune.trajectory.steps import Steps
 from causalprune.trajectory.steps.learning_rates import LearningRates
+from causalprune.trajectory.steps.rounding import ROUNDINGS
 
 Floats = npt.NDArray[np.floating]
 Blocks = Iterator[tuple[int, Floats]]
@@ -148,6 +150,46 @@ class GradientMatrix:
         for first, block in self.read(None):
             total[first : first + block.shape[1]] = np.einsum("ij,ij->j", block, matrix @ block)
         return total
+
+
+TOLERABLE = 0.1
+"""Share of a second-order change up to which rounding, or of a first-order change up to which the second order, is
+small."""
+
+
+@dataclass(frozen=True, eq=False)
+class MeasuredCurvature:
+    """The curvature of the loss of each minibatch along its gradient.
+
+    Attributes:
+        values: (T,) float64, d_t = g_tᵀH_tg_t/‖g_t‖⁴ in units of 1/loss; 0 where the gradient is 0.
+        noisy: (T,) bool, where rounding decides, or the step is too long for an order of its own.
+    """
+
+    values: npt.NDArray[np.float64]
+    noisy: npt.NDArray[np.bool_]
+
+
+def measured_curvature(steps: Steps, precision: str = "float64") -> MeasuredCurvature:
+    """d_t = 2·c_t/(η_t·‖g_t‖²)² with c_t = ΔL_t + η_t‖g_t‖², from the loss changes of held steps alone.
+
+    To second order a step −ηg changes the loss by −η‖g‖² + ½η²·gᵀHg; with η‖g‖² = s·L the error of d_t is O(s). The
+    empirical Fisher matrix Σ g_t g_tᵀ stands for a Hessian with d_t = 1; Σ d_t·g_t g_tᵀ has the curvature that was
+    measured. For one sample of a classifier, whose label has the probability p, d is about p/(1 − p).
+
+    A row is noisy if c_t is no larger than ten times what it may be off by, 32 units of the last place of the losses
+    (of 1 for a loss below 1), or larger than a tenth of η‖g‖²; or if its gradient is 0.
+
+    Args:
+        steps: Of a held recording.
+        precision: Of its losses, ``float64`` or ``float32``.
+    """
+    first, change = steps.lr * steps.grad_norm**2, steps.second_order_change
+    off = 2 * ROUNDINGS * float(np.finfo(precision).eps) * np.maximum(1.0, np.abs(steps.loss_before))
+    moved = first > 0
+    values = np.divide(2 * change, np.square(first), where=moved, out=np.zeros(len(steps)))
+    noisy = ~moved | (off > TOLERABLE * np.abs(change)) | (np.abs(change) > TOLERABLE * first)
+    return MeasuredCurvature(values, noisy)
 
 
 def _check_rates(lr: LearningRates) -> None:

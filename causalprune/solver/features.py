@@ -36,7 +36,7 @@ class FeatureSource(ColumnSource):
         num_rows: T, less the lags.
         num_columns: Columns of X.
         block_width: Blocks of this width decode nothing twice.
-        target: (num_rows,) float64, ΔL.
+        target: (num_rows,) float64, ΔL; of held steps its second-order part.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class FeatureSource(ColumnSource):
         self._groups = None if groups is None else _Groups(groups, reader.num_columns)
         self._lr = reader.learning_rates if lr_scale else None
         self.num_rows = max(0, reader.num_rows - lags)
-        self.target = reader.loss_change[lags:]
+        self.target = reader.target[lags:]
         count, width = reader.num_columns, reader.block_width
         if self._groups is not None:
             width = max(1, self._groups.count * width // count)

@@ -19,6 +19,9 @@ from causalprune.base.options import (
 from causalprune.base.units import check_interval
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
 
+DEFAULT_HOLD_SHARE = 3e-4
+"""η‖g‖² of a held step, as a share of the loss: ``docs/recording.md`` has the measurement that chose it."""
+
 
 def _decay_points(value: str) -> str | None:
     try:

@@ -51,7 +51,7 @@ class PassState:
             for module in self._modules
             if id(module) not in averaging
             for name, buffer in module._buffers.items()
-            if buffer is not None and not _is_expanded(buffer)
+            if buffer is not None and not is_expanded(buffer)
         ]
         self._undecided = [
             _Generator(random.getstate, random.setstate),
@@ -121,7 +121,7 @@ class PassState:
         self._undecided = []
 
 
-def _is_expanded(buffer: torch.Tensor) -> bool:
+def is_expanded(buffer: torch.Tensor) -> bool:
     """Whether elements share memory; PyTorch writes into no such tensor, so that it can't change."""
     return any(stride == 0 and size > 1 for stride, size in zip(buffer.stride(), buffer.shape, strict=True))
 

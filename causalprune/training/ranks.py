@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -81,6 +81,7 @@ class DiscardingWriter:
     closed = False
     end_weights: Callable[[], str] = str
     untrained: tuple[str, ...] = ()
+    noted: Mapping[str, Any] = {}
 
     def __init__(self, columns: int) -> None:
         self.rows_appended = 0

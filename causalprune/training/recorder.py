@@ -23,17 +23,21 @@ from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training.held.steps import HeldSteps
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.metrics import loss_value
 from causalprune.training.new_store import new_store
 from causalprune.training.optimizer_groups import OptimizerGroups, expected_change, gradient_norm, inner_optimizer
+from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.training.pass_state import PassState
 from causalprune.training.ranks import DiscardingWriter, Ranks, require_whole
 from causalprune.training.recorder_inputs import find_left_out, require_free, unscale, watch
 from causalprune.training.step_losses import Measure, StepLosses
+from causalprune.training.vanished_deltas import VanishedDeltas
 from causalprune.training.weight_deltas import WeightDeltas
 from causalprune.trajectory import RecordingInfo, RecordingWriter
-from causalprune.trajectory.schema import EXPECTED_ROWS
+from causalprune.trajectory.schema import EXPECTED_ROWS, HOLD_SHARE
+from causalprune.trajectory.steps import UpdateRule
 
 LossChange = Literal["same-batch", "next-batch"]
 
@@ -88,6 +92,11 @@ class Recorder:
         codec: ``exact``, ``balanced`` or ``small``.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
+        hold: Whether the network stays as it is, bit for bit, from now on. The optimizer takes no step; each row is a
+            step −ηg of the recorded weights alone that is tried on copies of them, and its losses are computed by
+            ``measure`` in float64, where the network can (:mod:`causalprune.training.held.steps`). The buffers are put
+            back, too. For plain SGD with the other options at their defaults, and for :meth:`step` only.
+        hold_share: η‖g‖² of a held step, as a share of the loss.
         overwrite: Whether to replace a store that is there already, also one that an earlier recorder of this process
             has left open. If the constructor fails, no new store is left behind.
         compress_threads: Threads that compress a new store's rows; None for as many as the machine spares
@@ -127,6 +136,8 @@ class Recorder:
         codec: str = "balanced",
         batch_size: int = 1,
         seed: int = 0,
+        hold: bool = False,
+        hold_share: float = DEFAULT_HOLD_SHARE,
         overwrite: bool = False,
         compress_threads: int | None = None,
     ) -> None:
@@ -139,6 +150,9 @@ class Recorder:
         left_out = store.info.left_out if resumes else find_left_out(index, columns)  # type: ignore[union-attr]
         self._weights, state, ranks = WeightDeltas(model, mask, left_out), PassState(model), Ranks(model)
         self._groups = OptimizerGroups(optimizer, self._weights.parameters)
+        described = self._groups.described
+        if hold:
+            described = _held(described, hold_share, stride, loss_change)
         if rounds_factors(self._weights.device.type):
             warnings.warn(
                 "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
@@ -150,7 +164,7 @@ class Recorder:
         self.writer: RecordingWriter | DiscardingWriter
         if isinstance(store, (str, Path, StoreUrl)):
             info = RecordingInfo(
-                **self._groups.described,
+                **described,
                 loss_change=loss_change,
                 stride=stride,
                 batch_size=batch_size,
@@ -171,6 +185,12 @@ class Recorder:
             self._groups.require_described_by(store)
             self.writer = store
         self._weights.hold()
+        weights, kept = self._weights.parameters, self._weights.mask
+        self._held = HeldSteps(model, weights, kept, hold_share) if hold else None
+        if hold:
+            self._weights.begin()
+        self._vanished = VanishedDeltas(weights, kept)
+        self._state = state
         # A function, because the recording may be closed when the interpreter ends.
         self.writer.end_weights = self._weights.last_digest
         self._closed = False
@@ -220,6 +240,9 @@ class Recorder:
         """
         if scaler is not None:
             unscale(scaler, self._optimizer)
+        if self._held is not None:
+            self._try(self._held, loss, measure, epoch, batch)
+            return
         self.begin_step(loss, measure, epoch=epoch, batch=batch)
         try:
             if scaler is None:
@@ -239,6 +262,13 @@ class Recorder:
         Call it after the backward pass, then let ``optimizer.step()`` be called once, and call :meth:`end_step`. A step
         that has begun and is begun again, without an end, counts for nothing.
         """
+        if self._held is not None:
+            raise UsageError(
+                "Recorder.begin_step",
+                expected="an optimizer that takes the steps",
+                found="a recorder that holds the weights",
+                remedy="call Recorder.step instead",
+            )
         if self._watch.stepping:
             self._drop_step()
         value = None if loss is None else self._losses.value(loss)
@@ -282,14 +312,40 @@ class Recorder:
         row.steps += 1
         if row.steps < self._stride:
             return
-        # On the CPU the difference goes straight into the writer's memory; from a GPU the writer copies it.
-        row.delta = self._weights.row(
-            torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
-        )
+        row.delta = self._weights.row(self._memory())
+        if self._stride == 1 and not self.rows & (self.rows - 1):
+            self._vanished.count(self.writer, row.delta)
         self._watch.keep_state = False
         if self._loss_change == "same-batch":
             assert self._measure is not None
             self.complete(self._losses.measured(self._measure))
+
+    def _try(self, held: HeldSteps, loss: torch.Tensor | None, measure: Measure | None, epoch: int, batch: int) -> None:
+        """Record a step that is taken back."""
+        value = None if loss is None else self._losses.value(loss)
+        self._require_unchanged_weights()
+        self._note_trained()
+        if measure is None:
+            raise UsageError("Recorder.step", expected="measure, for held steps", found="None")
+        before = self._losses.before(value, measure)
+        if not self._started:
+            self._losses.require_repeatable(before, measure, held.share * abs(float(before)))
+        self._losses.require_all_minibatches(measures=True, given=value is not None)
+        self._started = True
+        self._watch.begin_step()
+        try:
+            step = held.take(
+                measure, lambda tried: float(self._losses.measured(tried)), draws=self._state.drew(), out=self._memory()
+            )
+        finally:
+            self._watch.end_step()
+        if held.precision != "float64":
+            self.writer.noted = {**self.writer.noted, "precision": held.precision}
+        self.writer.append(**vars(step), epoch=epoch, batch=batch)
+
+    def _memory(self) -> torch.Tensor | None:
+        """The writer's memory of the coming row; None on a GPU, from which the writer copies the row."""
+        return torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
 
     def _drop_step(self) -> None:
         """Forget a step that wasn't taken; a row that has no other step, too."""
@@ -328,7 +384,7 @@ class Recorder:
                 found="a call of optimizer.step()",
                 remedy="leave it out, because Recorder.step calls it",
             )
-        if self._started:
+        if self._started or self._held is not None:
             # At the start of rows 1, 2, 4, 8 and so on.
             changed = self._weights.changed(thoroughly=self._row is None and not self.rows & (self.rows - 1))
             if changed is False:
@@ -407,7 +463,8 @@ class Recorder:
         """
         if not self._closed:
             self._closed = True
-            self._watch.close()
+            self._release()
+            self._vanished.warn(self.writer)
             try:
                 self.writer.finish()
             finally:
@@ -422,9 +479,36 @@ class Recorder:
         if kind is None:
             self.close()
         else:
-            self._watch.close()
+            self._release()
             self._closed = True
             self.writer.close()
+
+    def _release(self) -> None:
+        self._watch.close()
+        if self._held is not None:
+            self._held.put_back()
+
+
+def _held(described: dict[str, Any], share: float, stride: int, loss_change: LossChange) -> dict[str, Any]:
+    """What a recording of held steps says instead of its optimizer, which takes no step.
+
+    Raises:
+        UsageError: Another optimizer than plain SGD, a stride, ``next-batch`` losses, or a share out of range.
+    """
+    if not 0 < share < 1:
+        raise UsageError("`hold_share`", expected="a number in (0, 1)", found=f"{share}")
+    named = {name: described[name] for name in ("optimizer", "momentum")}
+    rule = UpdateRule(**named, **described["extra"], stride=stride)
+    found = rule.against_gradients() or ("" if loss_change == "same-batch" else f"{loss_change} losses")
+    if found:
+        raise UsageError(
+            "`hold`",
+            expected="plain SGD with `stride=1, loss_change=same-batch`, because every step is taken back",
+            found=found,
+            remedy="in a loop of your own pass torch.optim.SGD(model.parameters()), which takes no step",
+        )
+    # Which parameter group a weight is in makes no difference.
+    return {**named, "lr": described["lr"], "extra": {HOLD_SHARE: float(share)}}
 
 
 def _number(value: float | torch.Tensor) -> float:

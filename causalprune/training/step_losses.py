@@ -13,6 +13,7 @@ from causalprune.training.metrics import loss_value
 from causalprune.training.pass_state import PassState
 from causalprune.training.ranks import Ranks
 from causalprune.trajectory.row_block import on_device
+from causalprune.trajectory.steps.rounding import ROUNDINGS
 
 Measure = Callable[[], torch.Tensor]
 
@@ -20,7 +21,7 @@ REPEATABLE_SHARE = 0.01
 """By how much of η‖g‖², the change that a step of SGD brings about, the same loss may differ when it is measured
 twice."""
 
-ROUNDING = 16 * torch.finfo(torch.float32).eps
+ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
 """By how much it may differ in any case, relative to a loss above 1."""
 
 

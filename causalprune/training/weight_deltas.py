@@ -22,6 +22,7 @@ class WeightDeltas:
 
     Attributes:
         parameters: The weights that are read, by name.
+        mask: Which of these are kept.
         device: Where they are.
         hold: Sets the pruned weights to zero.
     """
@@ -33,6 +34,7 @@ class WeightDeltas:
         self._others = {name: named[name] for name in left_out}
         if left_out:
             mask = mask.only([entry.name for entry in mask.index if entry.name not in left_out])
+        self.mask = mask
         self._index = mask.index
         self.parameters = {entry.name: named[entry.name] for entry in mask.index}
         first = next(iter(self.parameters.values()))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import google_crc32c
@@ -80,6 +80,7 @@ class Commit:
         steps: The scalars of these rows.
         untrained: Parameters that no step of the recording has trained up to here.
         weights: Hash of the weights after the last of these rows, by ``ParameterIndex.digest``; empty if unknown.
+        noted: What else was noted about the recording up to here, JSON-ready; see :class:`RecordingReader`.
     """
 
     shard: int
@@ -88,6 +89,7 @@ class Commit:
     steps: Steps
     untrained: tuple[str, ...] = ()
     weights: str = ""
+    noted: dict[str, Any] = field(default_factory=dict)
 
 
 class CommitLog:
@@ -171,7 +173,10 @@ class CommitLog:
             steps, weights = Steps.from_json(record["steps"], rows, self._declared), record.get("weights", "")
             if not isinstance(weights, str):
                 raise ValueError(f"weights {weights!r}")
-            self._apply(Commit(shard, rows, file, steps, tuple(untrained), weights))
+            noted = record.get("noted", {})
+            if not isinstance(noted, dict):
+                raise ValueError(f"noted {noted!r}")
+            self._apply(Commit(shard, rows, file, steps, tuple(untrained), weights, noted))
 
     def _is_next(self, shard: int, rows: int) -> bool:
         """Whether a commit can follow: of the shard after a full one, or of more rows of the last shard."""
@@ -194,6 +199,11 @@ class CommitLog:
     def untrained(self) -> tuple[str, ...]:
         """Parameters that none of these rows has trained."""
         return self.commits[-1].untrained if self.commits else ()
+
+    @property
+    def noted(self) -> dict[str, Any]:
+        """What else was noted about these rows."""
+        return self.commits[-1].noted if self.commits else {}
 
     def steps(self) -> Steps:
         """The scalars of all recorded rows."""
@@ -290,5 +300,5 @@ def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
 
 def _commit_record(commit: Commit) -> dict[str, Any]:
     record = _prepare_record(commit.shard, commit.rows, commit.file)
-    known = {"untrained": list(commit.untrained), "weights": commit.weights}
+    known = {"untrained": list(commit.untrained), "weights": commit.weights, "noted": commit.noted}
     return {**record, "type": "commit", "steps": commit.steps.to_json(), **{k: v for k, v in known.items() if v}}

@@ -99,6 +99,10 @@ def append_recording(reader: RecordingReader, writer: RecordingWriter) -> None:
     if writer.rows_appended:
         untrained = tuple(name for name in untrained if name in writer.untrained)
     writer.untrained = untrained
+    first = writer.rows_appended
+    vanished = {str(first + int(row)): counts for row, counts in reader.noted.get("vanished", {}).items()}
+    before = writer.noted.get("vanished", {})
+    writer.noted = {**writer.noted, **reader.noted, **({"vanished": before | vanished} if before or vanished else {})}
     row = 0
     while row < reader.num_rows:
         room = writer.room()
@@ -211,7 +215,7 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
             raise MismatchError(
                 where, expected=f"the unpruned parameters of {first.path}", found="others", remedy="leave it out"
             )
-        for name in ("optimizer", "loss_change", "stride"):
+        for name in ("optimizer", "loss_change", "stride", "held"):
             here, there = getattr(reader.info, name), getattr(first.info, name)
             if here != there:
                 raise MismatchError(

@@ -6,6 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Callable, Iterator
 from functools import cached_property, partial
+from typing import Any
 
 import google_crc32c
 import numpy as np
@@ -19,6 +20,7 @@ from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
 from causalprune.trajectory.steps import Steps
 from causalprune.trajectory.steps.learning_rates import LearningRates
+from causalprune.trajectory.steps.rounding import vanished_share
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.verify import consistent_log, verify_recording
@@ -132,6 +134,29 @@ class RecordingReader:
         return not differs.any()
 
     @property
+    def noted(self) -> dict[str, Any]:
+        """What the recorder noted about the recording as a whole, JSON-ready.
+
+        ``vanished`` has, for some of the rows (the key), in how many columns Δθ was exactly 0 although the gradient
+        wasn't, and in how many the gradient wasn't 0. ``precision`` is ``float32`` where the losses of held steps have
+        no more than that, and left out otherwise.
+        """
+        return self._log.noted
+
+    @property
+    def precision(self) -> str:
+        """That of the losses of held steps, ``float64`` or ``float32``."""
+        return str(self.noted.get("precision", "float64"))
+
+    @property
+    def vanished_share(self) -> float | None:
+        """Share of the changes that were lost in the rounding of the weights, in the rows that were counted.
+
+        None if no row was counted: recordings of version 0.1, held ones, and those with a stride.
+        """
+        return vanished_share(self.noted)
+
+    @property
     def end_weights(self) -> str:
         """Hash of the weights after the last row; empty where the writer didn't know it or wasn't closed."""
         return self._log.commits[-1].weights if self._log.commits else ""
@@ -164,6 +189,16 @@ class RecordingReader:
     def loss_change(self) -> np.ndarray:
         """ΔL_t = loss after − loss before, (T,) float64."""
         return self.steps.loss_change
+
+    @property
+    def target(self) -> np.ndarray:
+        """(T,) float64, what a fit explains: ΔL_t; of held steps, whose first-order part is known, only the rest."""
+        return self.steps.second_order_change if self.info.held else self.loss_change
+
+    @property
+    def rates_in_gamma(self) -> LearningRates:
+        """η of γ = −1/η + h/2: the learning rates; infinite for held steps, see :attr:`target`."""
+        return LearningRates.same(np.full(self.num_rows, np.inf)) if self.info.held else self.learning_rates
 
     @property
     def block_width(self) -> int:

@@ -17,6 +17,9 @@ from causalprune.trajectory.steps.learning_rates import ParameterGroup, group_sc
 
 LossChange = Literal["same-batch", "next-batch"]
 
+HOLD_SHARE = "hold_share"
+"""Where :attr:`RecordingInfo.extra` has :attr:`RecordingInfo.hold_share`."""
+
 _UNSAID = {"start_weights", "groups", "step_scalars", "left_out"}
 """What isn't written where it is empty: later additions, without which the bytes are those of before."""
 
@@ -27,7 +30,7 @@ class RecordingInfo:
 
     Attributes:
         optimizer: Name of the optimizer, ``"sgd"``.
-        lr: Nominal learning rate; each recorded step has its own.
+        lr: Nominal learning rate; each recorded step has its own. Without a meaning where weights were held.
         momentum: μ in [0, 1).
         loss_change: Whether ΔL is measured on the minibatch of the step, or on the next one.
         stride: Optimizer updates per row, ≥ 1.
@@ -86,6 +89,16 @@ class RecordingInfo:
         return UpdateRule(
             optimizer=self.optimizer, momentum=self.momentum, stride=self.stride, loss_change=self.loss_change, **own
         )
+
+    @property
+    def hold_share(self) -> float:
+        """η_t‖g_t‖² as a share of the loss, where every step was tried at the same point; 0 where the weights moved."""
+        return float(self.extra.get(HOLD_SHARE, 0.0))
+
+    @property
+    def held(self) -> bool:
+        """Whether every step was tried at the same point, and taken back."""
+        return HOLD_SHARE in self.extra
 
     @staticmethod
     def _check(name: str, value: object, expected: str, valid: bool) -> None:

@@ -50,6 +50,8 @@ class RecordingWriter:
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
         untrained: Names of the parameters that no row has trained so far; noted with each commit.
+        noted: What else is noted with each commit, JSON-ready, of which equal keys are equal for equal rows; replace it
+            to change it.
         end_weights: Returns the hash of the weights after the last row, by ``ParameterIndex.digest``, or nothing; it
             is called when the writer is closed, and the hash is noted.
 
@@ -86,12 +88,13 @@ class RecordingWriter:
         self._waits = False
         self._submitted = self._compressed = 0
         self._free: list[RowBlock] = []
-        self._pending: deque[tuple[RowBlock, int, tuple[str, ...]]] = deque()
+        self._pending: deque[tuple[RowBlock, int, tuple[str, ...], dict[str, Any]]] = deque()
         self._changed = threading.Condition()
         self._failure: BaseException | None = None
         self._closed = False
         self.rows_appended = self._committed = log.rows
         self.untrained = log.untrained
+        self.noted = log.noted
         self.end_weights: Callable[[], str] = str
         self._announced = max(schema.max_rows, log.rows)
         self._block: RowBlock | None = None
@@ -340,7 +343,7 @@ class RecordingWriter:
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
             self._submitted += 1
-            self._pending.append((block, block.rows, self.untrained))
+            self._pending.append((block, block.rows, self.untrained, self.noted))
             self._changed.notify_all()
 
     def _run(self) -> None:
@@ -361,13 +364,14 @@ class RecordingWriter:
             self._changed.wait_for(lambda: bool(self._pending) or self._closed or self._lacks_spare())
             if self._closed and not self._pending:
                 return False
-            block, rows, untrained = self._pending.popleft() if self._pending else (None, self._schema.shape.rows, ())
+            pending = self._pending.popleft() if self._pending else (None, self._schema.shape.rows, (), {})
+        block, rows, untrained, noted = pending
         if block is None:
             block = self._allocate()
             # The first write to a page waits for the system to allocate it.
             block.values.fill(0)
         else:
-            self._commit(block, rows, untrained)
+            self._commit(block, rows, untrained, noted)
             return True
         with self._changed:
             self._free.append(block)
@@ -383,7 +387,7 @@ class RecordingWriter:
             and self._schema.max_rows > self._schema.shape.rows
         )
 
-    def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...]) -> None:
+    def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...], noted: dict[str, Any]) -> None:
         """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
@@ -419,11 +423,18 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        steps = Steps.from_matrix(scalars, self._declared)
-        self._log.append_commit(Commit(shard, rows, file, steps, untrained))
+        steps, noted = Steps.from_matrix(scalars, self._declared), _plain(noted)
+        self._log.append_commit(Commit(shard, rows, file, steps, untrained, noted=noted))
         with self._changed:
             self._committed = first + rows
             self._changed.notify_all()
+
+
+def _plain(noted: Any) -> Any:
+    """Numbers for tensors, which may be on a GPU."""
+    if isinstance(noted, dict):
+        return {name: _plain(value) for name, value in noted.items()}
+    return noted.tolist() if hasattr(noted, "tolist") else noted
 
 
 def _not_finite(subject: str, value: float) -> DataError:

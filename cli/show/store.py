@@ -89,10 +89,14 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     raw, stored = r["raw_bytes"], r["stored_bytes"]
     ratio = f"1/{raw / stored:.2f} of" if stored else "of"
     rates = " and ".join(f"{group['lr']:g}" for group in how.get("groups") or [how])
+    rounding = r["rounding"]
+    how_fast = f"lr {rates}, momentum {how['momentum']:g}"
+    if "hold_share" in rounding:
+        how_fast = f"held, each step {rounding['hold_share']:g} of the loss"
     lines = {
         "recording": f"{r['name']}{unfinished}",
         "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {prunable:,} prunable weights",
-        "recorded with": f"{how['optimizer']}, lr {rates}, momentum {how['momentum']:g}, "
+        "recorded with": f"{how['optimizer']}, {how_fast}, "
         f"batch {how['batch_size']}, {how['loss_change']}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
@@ -109,6 +113,13 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     if kept is not None:
         size = shown(kept["stored_bytes"], "bytes")
         lines["layer statistics"] = f"of {counted(kept['samples'], 'sample')}, {size}"
+    if "vanished" in rounding:
+        lines["vanished"] = f"{rounding['vanished']:.1%} of the changes, in the rounding of the weights"
+    if rounding.get("curvature"):
+        quantiles = ", ".join(f"{value:.3g}" for value in rounding["curvature"])
+        lines["gᵀHg/‖g‖⁴"] = f"{quantiles} (5, 25, 50, 75, 95 %)"
+    if "noisy" in rounding:
+        lines["decided by noise"] = f"{rounding['noisy']:.1%} of these, losses in {rounding['precision']}"
     return lines
 
 

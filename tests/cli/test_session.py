@@ -104,9 +104,9 @@ PRUNE = "apply-mask --sparsity 0.5 --output p.safetensors"
         (
             f"{PRUNE} --criterion curvature --store momentum.zarr",
             5,
-            "criterion curvature: expected a same-batch recording of plain SGD without weight decay, at one learning "
-            "rate and stride 1, found one with momentum 0.5; record with --momentum 0 --stride 1 --loss-change "
-            "same-batch, or choose another",
+            "criterion curvature: expected a same-batch recording of plain SGD without weight decay, at learning "
+            "rates that stay or held, and stride 1, found one with momentum 0.5; record with --momentum 0 --stride 1 "
+            "--loss-change same-batch, or choose another",
         ),
         (
             f"{PRUNE} --criterion fisher --store momentum.zarr",

@@ -253,7 +253,7 @@ def test_inputs_that_dont_belong_together(wrong, message: str) -> None:
         CriterionInputs(**(FULL | wrong))
 
 
-@pytest.mark.parametrize("lr", [0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("lr", [0.0, -1.0, np.nan])
 def test_a_learning_rate_that_cant_be(lr: float) -> None:
     with pytest.raises(DataError, match="learning rate"):
         CriterionInputs(**(FULL | {"learning_rate": lr}))

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from causalprune.base.errors import DataError
-from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
+from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient, measured_curvature
+from causalprune.trajectory.steps import Steps
 from causalprune.trajectory.steps.learning_rates import LearningRates
 
 
@@ -82,3 +83,30 @@ def test_no_recorded_steps(blocks) -> None:
 def test_a_recorded_learning_rate_that_cant_be(lr: float) -> None:
     with pytest.raises(DataError, match="recorded learning rates"):
         mean_squared_gradient([(0, np.ones((2, 3)))], LearningRates.same([0.1, lr]), 3)
+
+
+def steps_of(first, second, *, loss=1.0):
+    """Held steps of gradients of norm 2, whose losses change by these first- and second-order parts."""
+    first, second = np.array(first), np.array(second)
+    before = np.full(len(first), loss)
+    zeros = np.zeros(len(first))
+    norm = np.where(first > 0, 2.0, 0.0)
+    lr = np.where(first > 0, first / 4, 1.0)
+    return Steps(before, before - first + second, lr, zeros, zeros, norm)
+
+
+def test_the_measured_curvature_is_the_second_order_part_by_definition() -> None:
+    found = measured_curvature(steps_of([0.5, 0.25, 0.0], [2.0**-6, -(2.0**-8), 0.0]))
+    # 2c/(η‖g‖²)², of numbers without rounding.
+    assert found.values.tolist() == [2 * 2.0**-6 / 0.25, -2 * 2.0**-8 / 0.0625, 0.0]
+    assert found.noisy.tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize(("precision", "loss"), [("float64", 1.0), ("float64", 100.0), ("float32", 0.01)])
+def test_rows_are_flagged_by_the_stated_rule(precision: str, loss: float) -> None:
+    """Noisy below ten times 32 roundings of a loss of at least 1, and above a tenth of the first order."""
+    least = 320 * float(np.finfo(precision).eps) * max(1.0, loss)
+    first = 2000 * least
+    second = [0.9 * least, 1.1 * least, -1.1 * least, 0.09 * first, 0.11 * first]
+    found = measured_curvature(steps_of([first] * 5, second, loss=loss), precision)
+    assert found.noisy.tolist() == [True, False, False, False, True]

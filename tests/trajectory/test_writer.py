@@ -383,3 +383,26 @@ def test_as_many_threads_compress_as_training_leaves_cores_and_where_it_leaves_n
         assert len(writer._helpers._threads) == threads - 1
     assert events.count("compressed") == 7
     assert (events[-1] == "training goes on") == waits
+
+
+def test_notes_are_those_of_the_last_commit_and_no_part_of_what_identifies_a_recording(tmp_path, store):
+    values, noted = make_rows(10, 10), {"vanished": {"0": [1, 10]}}
+    writer = begin(store)
+    writer.noted = noted
+    append_rows(writer, values, 0, 6)
+    writer.close()
+    resumed = store.resume_recording("000", rows=6)
+    assert resumed.noted == noted
+    resumed.noted = {**noted, "precision": "float32"}
+    append_rows(resumed, values, 6, 10)
+    resumed.finish()
+    reader = store.recording()
+    assert (reader.noted, reader.precision) == ({**noted, "precision": "float32"}, "float32")
+    assert reader.vanished_share == 0.1
+    assert store.verify() == []
+    other = make_store(tmp_path / "plain", 6, 4)
+    with begin(other) as writer:
+        append_rows(writer, values)
+        writer.finish()
+    assert b"noted" not in other.recording().layout.commit_log.path.read_bytes()
+    assert other.recording().digest == reader.digest

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from causalprune.trajectory.steps.rounding import vanished_finding
+
 SIGNIFICANT = 0.05
 """Significance level of all tests."""
 
@@ -11,11 +13,22 @@ SIGNIFICANT = 0.05
 def findings(diagnosis: dict[str, Any]) -> list[str]:
     """One or two sentences for each part of a diagnosis."""
     said: list[str] = []
-    describers = (_placebo, _stability, _agreement, _interventions)
-    for name, describe in zip(("placebo", "stability", "agreement", "interventions"), describers, strict=True):
+    describers = (_rounding, _placebo, _stability, _agreement, _interventions)
+    names = ("rounding", "placebo", "stability", "agreement", "interventions")
+    for name, describe in zip(names, describers, strict=True):
         part = diagnosis[name]
         said += [f"{name}: not measured, {part['unavailable']}"] if "unavailable" in part else describe(part)
     return said
+
+
+def _rounding(part: dict[str, Any]) -> list[str]:
+    if "vanished" in part:
+        usual = f"{part['vanished']:.1%} of the recorded changes vanished"
+        return [f"rounding: {vanished_finding(part['vanished']) or usual}"]
+    if part["curvature"] is None:
+        return [f"rounding: it decides about the curvature along every gradient; losses are in {part['precision']}"]
+    median = part["curvature"][len(part["curvature"]) // 2]
+    return [f"rounding: decides about the curvature along {part['noisy']:.1%} of the gradients; median {median:.3g}"]
 
 
 def _placebo(part: dict[str, Any]) -> list[str]:

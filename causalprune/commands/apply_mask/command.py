@@ -130,7 +130,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         reader = store.recording(config.recording)
         output.inputs["recording"] = reader.digest
-        criterion.require(reader.info.update_rule, reader.learning_rates.extremes)
+        criterion.require(reader.info.update_rule, reader.rates_in_gamma.extremes)
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
         output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))

@@ -9,9 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.analysis.diagnosis.rounding import rounding
 from causalprune.base.errors import DataError
 from causalprune.base.units import parse_range
+from causalprune.commands.names import with_flags
 from causalprune.trajectory import RecordingReader, Store
+from causalprune.trajectory.steps.rounding import vanished_finding
 
 MAX_SHOWN_ROWS = 1000
 
@@ -59,11 +62,11 @@ def describe_store(store: Store, problems: Problems, *, verify: bool) -> dict[st
         "prunable": store.index.total,
         "start_sha256": store.start_sha256,
         "writer": None if writer is None else str(writer),
-        "recordings": [_describe_recording(reader) for reader in recordings],
+        "recordings": [_describe_recording(reader, problems) for reader in recordings],
     }
 
 
-def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
+def _describe_recording(reader: RecordingReader, problems: Problems) -> dict[str, Any]:
     steps = reader.steps
     change = reader.loss_change
     statistics = None
@@ -75,6 +78,8 @@ def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
             "max": float(change.max()),
             "falling": float((change < 0).mean()),
         }
+    worth = vanished_finding(reader.vanished_share)
+    problems.warnings += [with_flags(f"recording {reader.name}: {worth}")] if worth else []
     return {
         "name": reader.name,
         "recorded": reader.info.to_json(),
@@ -90,6 +95,7 @@ def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
         "raw_bytes": reader.raw_bytes,
         "stored_bytes": reader.stored_bytes,
         "loss_change": statistics,
+        "rounding": rounding(reader),
         "digest": reader.digest,
         "layer_statistics": _describe_layer_statistics(reader),
         "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},

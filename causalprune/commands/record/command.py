@@ -19,13 +19,13 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands.record.layers import LayersToKeep
-from causalprune.commands.record.loop import RecordLoop
+from causalprune.commands.record.loop import RecordLoop, set_modes
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.models.modes import disable_dropout, least_batch
+from causalprune.models.modes import least_batch
 from causalprune.models.wrappers import named_parameters
 from causalprune.training.metrics import loss_function
 from causalprune.training.optimizers import restore_optimizer
@@ -36,6 +36,9 @@ from causalprune.trajectory.shard import estimate_bytes
 
 SCALARS_PER_ROW = 6
 """Numbers stored beside the deltas of a row, 8 bytes each."""
+
+HELD_PASSES = 6
+"""Forward passes that measuring a held step takes as long as: three in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +116,7 @@ def _record(
         group=group,
         smallest=least_batch(
             model,
-            training=True,
+            training=not config.hold,
             size=min(config.batch_size, len(data.train)) // group.count,
             shape=data.input_shape,
         ),
@@ -162,6 +165,8 @@ def _record(
         mask=mask,
         loss_change=config.loss_change,  # type: ignore[arg-type]
         stride=config.stride,
+        hold=config.hold,
+        hold_share=config.hold_share,
     )
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
@@ -196,8 +201,7 @@ def _predict(
     config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: nn.Module, rows: int
 ) -> tuple[int, float]:
     """Predict the bytes of the recording and the seconds per step from the gradient of a real first step."""
-    model.train()
-    disable_dropout(model)
+    set_modes(model, hold=config.hold)
     parameters = named_parameters(model)
     inputs, targets = next(iter(batches.epoch(0)))
     state = PassState(model)
@@ -205,9 +209,11 @@ def _predict(
     with state.repeated():
         started = time.monotonic()
         compute_loss(model(inputs), targets).backward()
+        passed = time.monotonic()
         with torch.no_grad():
             compute_loss(model(inputs), targets)
-        seconds = time.monotonic() - started
+        ended = time.monotonic()
+        seconds = passed - started + (HELD_PASSES if config.hold else 1) * (ended - passed)
     gradients = {entry.name: parameters[entry.name].grad for entry in mask.index}
     present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
     flat = torch.empty(mask.index.total, device=inputs.device)

@@ -21,9 +21,18 @@ from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.models.modes import disable_dropout
+from causalprune.models.modes import disable_dropout, evaluate_batchnorm
 from causalprune.training.optimizers import optimizer_tensors
 from causalprune.training.recorder import Recorder
+
+
+def set_modes(model: nn.Module, *, hold: bool) -> None:
+    """Put a network into the mode in which it is recorded."""
+    model.train()
+    disable_dropout(model)
+    if hold:
+        # The network isn't trained, so its statistics are those that it has.
+        evaluate_batchnorm(model)
 
 
 @dataclass
@@ -45,8 +54,7 @@ class RecordLoop:
         group, forward = processes(), processes().parallel(self.model)
         agreement = Agreement(group)
         every, last_save, saved_step = Interval.parse(config.checkpoint_every), time.monotonic(), step
-        self.model.train()
-        disable_dropout(self.model)
+        set_modes(self.model, hold=config.hold)
         bar.advance(step)
         for epoch, batch, inputs, targets in self._samples(step, steps):
             seed_generators(keyed_seed(config.seed, "step", epoch, batch) + group.rank, inputs.device)

@@ -17,6 +17,7 @@ from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.training.ranks import DiscardingWriter
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
+from causalprune.trajectory.schema import HOLD_SHARE
 from causalprune.trajectory.storage import locate
 
 
@@ -200,6 +201,7 @@ class RecordStore:
             start_sha256=start.sha256,
             start_weights=mask.index.digest(start.weights),
             identity=self._output.identity,
+            extra={HOLD_SHARE: config.hold_share} if config.hold else {},
         )
         return self._store.create_recording(
             info,

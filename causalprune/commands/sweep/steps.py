@@ -114,7 +114,7 @@ class Recorded:
             sha256_file(paths.dense),
             f"{reader.digest} {sha256_file(paths.recorded)}",
             reader.info.update_rule,
-            reader.learning_rates.extremes,
+            reader.rates_in_gamma.extremes,
             store.index,
         )
 

@@ -27,7 +27,8 @@ class Steps:
         lr: (T,) float64, the learning rate η_t.
         epoch: (T,) int64.
         batch: (T,) int64, number of the batch in its epoch.
-        grad_norm: (T,) float64, Euclidean norm of the gradient.
+        grad_norm: (T,) float64, Euclidean norm of the gradient. In a held recording that of the recorded weights, from
+            the losses on both sides: √(−L′/η) with the derivative L′ of the loss along Δθ.
         declared: (T,) float64 each, by the names in :attr:`RecordingInfo.step_scalars
             <causalprune.trajectory.schema.RecordingInfo.step_scalars>`.
     """
@@ -96,6 +97,12 @@ class Steps:
         change: np.ndarray = self.loss_after - self.loss_before
         return change
 
+    @property
+    def second_order_change(self) -> np.ndarray:
+        """ΔL_t + η_t·‖g_t‖², (T,) float64: what a step Δθ = −η·g of plain SGD does beyond the first order."""
+        change: np.ndarray = self.loss_change + self.lr * self.grad_norm**2
+        return change
+
     def __len__(self) -> int:
         return len(self.loss_before)
 
@@ -132,6 +139,9 @@ class UpdateRule:
 
     Plain SGD steps by Δθ_t = −η_t·g_t, the gradient of minibatch t. To second order such a step changes the loss of its
     own minibatch by ΔL_t = Σ_k (−1/η + h_k/2)·Δθ_tk², so that γ_k = −1/η + h_k/2 with the curvature h_k.
+
+    Held steps have an η each, with which no single γ agrees. There the first-order part is known, and taken out of what
+    a fit explains: ΔL_t + η_t·‖g_t‖² = Σ_k h_k/2·Δθ_tk², so that γ_k = h_k/2, as if η were infinite.
 
     Attributes:
         optimizer: Its name; only ``sgd`` steps like this.

@@ -1,0 +1,1 @@
+"""Steps that are tried at one point, measured, and taken back."""
