@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import EXPECTED, is_url_taken_for_path
@@ -72,7 +72,13 @@ def flag_of(f: Field[Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of every configuration: runs each field's check, then the class's own :meth:`check`."""
+    """Base of every configuration: runs each field's check, then the class's own :meth:`check`.
+
+    Attributes:
+        panel: Where ``--help`` shows the options that a class declares; empty for the first panel. Not inherited.
+    """
+
+    panel: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for f in (f for f in fields(self) if f.metadata):
@@ -127,6 +133,17 @@ class Options:
             if former is MISSING or value != absent:
                 values[f.name] = value
         return values
+
+
+def panels() -> dict[Field[Any], str]:
+    """The panel of each option of every class so far: that of the class that declares it."""
+    found: dict[Field[Any], str] = {}
+    classes: list[type[Options]] = [Options]
+    for declaring in classes:
+        inherited = {f for base in declaring.__bases__ if issubclass(base, Options) for f in fields(base)}
+        found |= dict.fromkeys(set(fields(declaring)) - inherited, vars(declaring).get("panel", ""))
+        classes += declaring.__subclasses__()
+    return found
 
 
 def option_text(value: Any) -> str:

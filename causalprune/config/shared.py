@@ -35,6 +35,8 @@ def check_device(value: str) -> str | None:
 class RuntimeOptions(Options):
     """The run directory and the signals that stop a command; shared by all."""
 
+    panel = "Run directory"
+
     run: Path = option(
         Path("run"), "Run directory: inputs and outputs that are not named lie here.", affects_result=False
     )
@@ -51,12 +53,16 @@ class RuntimeOptions(Options):
 class OutputOptions(RuntimeOptions):
     """Options of a command that writes."""
 
+    panel = "Run directory"
+
     overwrite: bool = option(False, "Replace outputs that exist.", affects_result=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseOptions(Options):
     """Options of a command whose lock may outlive its process: in object storage, or in a sweep."""
+
+    panel = "Run directory"
 
     break_lock: bool = option(
         False,
@@ -69,6 +75,8 @@ class LeaseOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(OutputOptions):
     """Options of a command that runs the network."""
+
+    panel = "Compute"
 
     seed: int = option(0, "Seed of every random choice.", check=at_least(0))
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=check_device, affects_result=False)
@@ -93,6 +101,8 @@ class ComputeOptions(OutputOptions):
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Options):
     """The data set; pretrain chooses it, later commands read it from the checkpoint."""
+
+    panel = "Data"
 
     dataset: str = option(
         "digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.", check=check_dataset
@@ -160,6 +170,8 @@ _ADDED = ("ignore", "allow_mismatch", "keep_zeros")
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The model; pretrain chooses it, later commands read it from the checkpoint."""
+
+    panel = "Model"
 
     model: str = option(
         "",
