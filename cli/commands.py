@@ -47,7 +47,10 @@ def _function(command: str, config: type[Options], panel_of: Mapping[Field[Any],
 
     types = Session.option_types() | config.option_types()
     # The command's own options first. In the dataclass, those of its bases come before them.
-    ordered = sorted(config.option_fields().values(), key=lambda f: _PANELS.index(panel_of.get(f, "")))
+    inherited = {f for base in config.__bases__ if issubclass(base, Options) for f in fields(base)}
+    ordered = sorted(
+        config.option_fields().values(), key=lambda f: (_PANELS.index(panel_of.get(f, "")), f in inherited)
+    )
     parameters = [_parameter(f, types[f.name], config, panel_of.get(f, "")) for f in (*ordered, *fields(Session))]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call

@@ -86,13 +86,18 @@ class Options:
             object.__setattr__(self, f.name, value)
             if isinstance(value, Path) and is_url_taken_for_path(value):
                 place = EXPECTED if f.metadata["parse"] else "a path, because only a store can lie elsewhere"
-                raise UsageError(flag_of(f), expected=place, found=repr(str(value)))
+                raise UsageError(self.label(f), expected=place, found=repr(str(value)))
             if isinstance(value, Path) and "\0" in str(value):
-                raise UsageError(flag_of(f), expected="a path", found=repr(str(value)))
+                raise UsageError(self.label(f), expected="a path", found=repr(str(value)))
             test: Check | None = f.metadata["check"]
             if test is not None and not (value is None and f.default is None):
-                require(flag_of(f), value, test)
+                require(self.label(f), value, test)
         self.check()
+
+    @staticmethod
+    def label(f: Field[Any]) -> str:
+        """What an error calls an option: the parameter, unless the options are those of a command."""
+        return f"`{f.name}`"
 
     def check(self) -> None:
         """Reject invalid combinations of options; subclasses that override it call ``super().check()``."""
@@ -213,6 +218,14 @@ fraction = _number(lambda v: 0 <= v < 1, "a number in [0, 1)")
 open_fraction = _number(lambda v: 0 < v < 1, "a number in (0, 1)")
 share = _number(lambda v: 0 <= v <= 1, "a number in [0, 1]")
 unit_interval = _number(lambda v: 0 < v <= 1, "a number in (0, 1]")
+
+
+def check_device(value: str) -> str | None:
+    """A device."""
+    kind, _, number = value.partition(":")
+    # PyTorch numbers at most 128 devices, and takes no leading zeros.
+    ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number in map(str, range(128)))
+    return None if ok else "auto, cpu, cuda or cuda:N"
 
 
 def png_file(value: Path) -> str | None:

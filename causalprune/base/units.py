@@ -75,9 +75,7 @@ def moments(values: Sequence[float]) -> dict[str, float | None]:
     return {"mean": mean(values) if values else None, "std": stdev(values) if len(values) > 1 else None}
 
 
-def grouped(
-    rows: Iterable[dict[str, Any]], names: Sequence[str]
-) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+def grouped(rows: Iterable[dict[str, Any]], names: Sequence[str]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
     """Group the rows by the values of these columns; the groups, each with its values, are in order of first row."""
     groups: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
     for row in rows:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, flag_of, one_of, open_fraction, option
+from causalprune.base.options import Options, at_least, check_device, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
 from causalprune.base.specs import CHANNELS, TASKS
@@ -21,14 +21,6 @@ def store_option(help: str, **declared: Any) -> Any:
     return option(
         None, help, parse=lambda text, _: parse_place(text), metavar="PATH|URL", affects_result=False, **declared
     )
-
-
-def check_device(value: str) -> str | None:
-    """Check for :func:`causalprune.base.options.option`: a device."""
-    kind, _, number = value.partition(":")
-    # PyTorch numbers at most 128 devices, and takes no leading zeros.
-    ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number in map(str, range(128)))
-    return None if ok else "auto, cpu, cuda or cuda:N"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +39,11 @@ class RuntimeOptions(Options):
         check=check_signals,
         affects_result=False,
     )
+
+    @staticmethod
+    def label(f: Field[Any]) -> str:
+        """A flag: these are options of a command."""
+        return flag_of(f)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,8 @@ import numpy.typing as npt
 
 from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
 from causalprune.models.mask import Mask
-from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
-from causalprune.pruning.groups import group_ids
 from causalprune.pruning.names import CRITERIA, added_criteria, check_criterion
 from causalprune.trajectory import Fit, RecordingReader
 
@@ -217,7 +215,7 @@ def read_inputs(
         lr, columns = reader.steps.lr, reader.column_index
         if fit is not None:
             for name in ("gamma", "dual_correlation"):
-                values[name] = _expand(fit.arrays[name], fit.attributes["granularity"], index, reader)
+                values[name] = fit.spread(name)
         if "mean_squared_gradient" in criterion.needs:
             values["mean_squared_gradient"] = np.zeros(index.total)
             values["mean_squared_gradient"][columns] = mean_squared_gradient(reader.row_blocks(), lr, len(columns))
@@ -234,15 +232,3 @@ def read_inputs(
     return CriterionInputs(
         theta=theta, mask=mask, layers=layers, project=project, ridge=ridge, exponent=exponent, seed=seed, **values
     )
-
-
-def _expand(
-    values: npt.NDArray[np.floating], granularity: str, index: ParameterIndex, reader: RecordingReader
-) -> npt.NDArray[np.floating]:
-    """Spread (lags, columns) over all P parameters: each member gets its group's value, pruned parameters get 0."""
-    if granularity != "parameter":
-        ids, _ = group_ids(index, granularity, reader.active)
-        values = values[:, ids]
-    full = np.zeros((len(values), index.total), dtype=values.dtype)
-    full[:, reader.column_index] = values
-    return full[0] if len(full) == 1 else full

@@ -195,6 +195,11 @@ class Criterion:
         """Whether it needs anything that only a recording or its fit has."""
         return any(NEEDS[name].recorded for name in self.needs)
 
+    @property
+    def reads_gamma(self) -> bool:
+        """Whether it reads a fit, or what comes of one."""
+        return bool({"gamma", "dual_correlation"} & self.needs)
+
     def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
         """The first need that a recording can't serve, whatever is fitted to it, and why; None if there is none.
 

@@ -51,12 +51,6 @@ MASK_SCOPES = Registry(
 )
 """How many weights each layer loses: functions of :class:`causalprune.pruning.budgets.Layers`."""
 
-SCOPES = ("global", "layer")
-"""One fit over all layers, or one per layer."""
-
-GRANULARITIES = ("parameter", "filter", "neuron", "layer")
-"""What has a coefficient γ of its own."""
-
 MASK_GRANULARITIES = ("parameter", "filter", "neuron", "channel", "layer")
 """What is pruned as a whole."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 
 import google_crc32c
@@ -115,6 +116,13 @@ class RecordingReader:
         here it is empty.
         """
         return self._log.untrained
+
+    @property
+    def no_causal_reading(self) -> str:
+        """A line that says why γ isn't a cause here: another optimizer than SGD made the steps; empty otherwise."""
+        odd = self.info.update_rule.against_causality()
+        reading = "γ has no causal reading there, it only correlates"
+        return odd and f"recording {self.path} has {odd}, not plain SGD: {reading}"
 
     @property
     def end_weights(self) -> str:
@@ -300,7 +308,7 @@ class RecordingReader:
 
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.fits.FitStore.read>`."""
-        return self._fits.read(name)
+        return replace(self._fits.read(name), recording=self)
 
     def verify(self) -> list[str]:
         """Read everything and compare it with its checksums.

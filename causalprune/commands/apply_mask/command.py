@@ -17,7 +17,6 @@ from causalprune.base.paths import RunPaths, StoreUrl
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import listed, parse_bytes, percent
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._design import no_causal_reading
 from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct
@@ -129,7 +128,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
-        output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))
+        acausal = reader.no_causal_reading if criterion.reads_gamma else ""
+        output.warn(reporter, *filter(None, [foreign, acausal]))
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             output.inputs["fit"] = fit.digest
