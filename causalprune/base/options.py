@@ -151,6 +151,18 @@ def panels() -> dict[Field[Any], str]:
     return found
 
 
+def same_options(one: Mapping[str, Any], other: Mapping[str, Any], unsaid: Mapping[str, Any]) -> bool:
+    """Whether options mean the same, though they may be said in another way.
+
+    Args:
+        one: All options by name, as :meth:`Options.written_out` returns them.
+        other: The same of other work.
+        unsaid: What options stand for that are left out.
+    """
+    first, second = ({n: unsaid.get(n) if v in (None, "") else v for n, v in each.items()} for each in (one, other))
+    return first == second
+
+
 def option_text(value: Any) -> str:
     """A value as a person types it: ``true``, ``0.5,0.9``."""
     if isinstance(value, list | tuple):

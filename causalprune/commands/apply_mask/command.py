@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import MismatchError
-from causalprune.base.paths import RunPaths, StoreUrl
+from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.units import listed, parse_bytes, percent
+from causalprune.base.units import parse_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import load_network
 from causalprune.commands._output import StageResult, check_distinct
-from causalprune.commands.apply_mask.candidates import (
-    frozen_tensors,
-    kept_by_lasso,
-    samples_to_try,
-    unmoved,
-)
-from causalprune.commands.apply_mask.layers import NamedLayers
+from causalprune.commands.apply_mask.candidates import frozen_tensors, kept_by_lasso, samples_to_try
+from causalprune.commands.apply_mask.layers import named_layers
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
 from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
@@ -34,19 +25,15 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
 from causalprune.models.modes import reset_batchnorm
-from causalprune.pruning.criteria import load_criterion, read_inputs
-from causalprune.pruning.criterion import Scores
+from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.network.choice import choose_weights
 from causalprune.pruning.removable import prunable_producers
-from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
-from causalprune.solver.fit import Solver
-from causalprune.solver.names import SOLVERS
+from causalprune.pruning.selection import target_sparsity
+from causalprune.solver.recording.fit import certified_fit
 from causalprune.training.batch_statistics import averaging_batchnorm
-from causalprune.trajectory import Fit, RecordingReader, Store
+from causalprune.trajectory import Store
 
 _NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "kept_dense": [], "inseparable": [], "unmoved": None, "lasso": None}
-
-OFF_TARGET = 0.01
-"""How far the sparsity of whole groups may be from the target without a warning."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,8 +117,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
         acausal = reader.no_causal_reading if criterion.reads_gamma else ""
         output.warn(reporter, *filter(None, [foreign, acausal]))
-        if "gamma" in criterion.needs:
-            fit = _read_fit(reader, config.fit, store_path)
+        if criterion.reads_gamma:
+            fit = certified_fit(reader, config.fit, store_path)
             output.inputs["fit"] = fit.digest
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
@@ -154,49 +141,41 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
         frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
-        named = NamedLayers.of(config, mask.index, frozen)
-        left_alone = sorted({*frozen, *named.keep})
+        named = named_layers(config, mask.index, frozen)
         samples = samples_to_try(checkpoint, source, config)
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
         inseparable = [mask.index.entries[number].name for family in stuck for number in family]
-        groups: dict[str, Any] = {
-            "mask": mask,
-            "granularity": config.granularity,
-            "producers": producers,
-            "frozen": left_alone,
-        }
-        theta = mask.index.flatten(checkpoint.weights).numpy()
         # None for --zero, whose target is γ.
         target: float | None = None
-        choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
+        progress = 1.0
         if config.sparsity is not None:
             target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-            own = named.on_the_way(target / config.sparsity if config.sparsity else 1)
-            choose = partial(select, sparsity=target, scope=config.scope, layer_sparsity=own, theta=theta, **groups)
-        inputs = read_inputs(
+            progress = target / config.sparsity if config.sparsity else 1.0
+        chosen = choose_weights(
             criterion,
-            theta,
+            mask.index.flatten(checkpoint.weights).numpy(),
             mask,
-            reader,
-            fit,
-            max_bytes=parse_bytes(config.memory),
+            sparsity=target,
+            named=named,
+            progress=progress,
+            frozen=frozen,
+            reader=reader,
+            fit=fit,
             layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
-            project=lambda primary: choose(Scores(primary)).mask.numpy(),
+            scope=config.scope,
+            granularity=config.granularity,
+            producers=producers,
             ridge=config.ridge,
             exponent=config.exponent,
             seed=config.seed,
+            max_bytes=parse_bytes(config.memory),
         )
-        scores = criterion.score(inputs)
-        selection = choose(scores)
-        _warn(selection, frozen, inseparable, config.granularity, target, partial(output.warn, reporter))
+        selection = chosen.selection
+        output.warn(reporter, *chosen.remarks(config.granularity, target, inseparable))
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
-            if scores.theta is not None:
-                for name, values in mask.index.split(torch.from_numpy(scores.theta)).items():
-                    if name not in frozen:
-                        model.get_parameter(name).detach().copy_(values)
-            selection.mask.apply_(model)
+            chosen.apply_(model)
         if config.reset_batchnorm:
             reset_batchnorm(model)
         metrics = {
@@ -207,7 +186,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "frozen": frozen,
             "kept_dense": named.keep,
             "inseparable": inseparable,
-            "unmoved": unmoved(inputs, fit, mask, left_alone),
+            "unmoved": chosen.unmoved,
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
         }
         if averaging_batchnorm(model):
@@ -221,32 +200,6 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         return output.publish(replace(_result(output, saved), **measured))
 
 
-def _warn(
-    selection: Selection,
-    frozen: list[str],
-    inseparable: list[str],
-    granularity: str,
-    target: float | None,
-    warn: Callable[[str], None],
-) -> None:
-    """Say what is left alone, and warn where the mask differs from what was asked for."""
-    if frozen:
-        count = sum(selection.mask.index[name].size for name in frozen)
-        warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
-    if inseparable:
-        warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
-    found = selection.sparsity
-    if selection.newly_pruned == 0 and selection.num_pruned > selection.target:
-        warn(f"{percent(found, 2)}% of the weights are pruned already, more than asked for: nothing pruned")
-    elif granularity != "parameter" and target is not None and abs(found - target) > OFF_TARGET:
-        warn(
-            f"{percent(found, 2)}% of the weights are pruned, where {percent(target, 2)}% were asked for: "
-            f"whole {granularity}s come no nearer"
-        )
-    for name in selection.guarded:
-        warn(f"layer {name} would have been emptied and keeps its best weight")
-
-
 def _cost(
     info: CheckpointInfo, validation: dict[str, Any] | None, validation_before: dict[str, Any] | None
 ) -> list[str]:
@@ -256,28 +209,6 @@ def _cost(
     found = pruning_findings(validation, validation_before, "validation")
     stale = ", with the batch statistics of before" if info.metrics.get("stale_statistics") else ""
     return [f"{finding} (measured before any further training{stale})" for finding in found]
-
-
-def _read_fit(reader: RecordingReader, name: str, store: Path | StoreUrl) -> Fit:
-    if name not in reader.fits:
-        raise MismatchError(
-            f"{store}",
-            expected=f"a fit named {name}",
-            found=", ".join(reader.fits) or "no fit",
-            remedy="run `causalprune fit-gamma` first, or name a --fit",
-        )
-    fit = reader.read_fit(name)
-    evidence = fit.attributes["evidence"]
-    # The authors' solver is followed by the name of its variant.
-    solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
-    if solver.certifies and not evidence["certified"]:
-        raise MismatchError(
-            f"fit {name} in {store}",
-            expected="a certified fit",
-            found=f"one that the solver gave up, at a relative gap of {evidence['relative_gap']:.3g}",
-            remedy="fit again with more --max-passes or --memory",
-        )
-    return fit
 
 
 def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
