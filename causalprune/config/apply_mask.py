@@ -24,9 +24,13 @@ from causalprune.base.units import check_bytes
 from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
 from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.pruning.names import (
+    CHITA_RIDGE,
     CRITERIA,
+    DEFAULT_CRITERION,
+    DEFAULT_SCOPE,
     MASK_SCOPES,
     REWINDS,
+    SAMPLES,
     SPARSITY_SCHEDULES,
     check_criterion,
     check_mask_granularity,
@@ -52,14 +56,14 @@ class ApplyMaskConfig(ComputeOptions):
         False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity by a criterion."
     )
     criterion: str = option(
-        "effect",
+        DEFAULT_CRITERION,
         "What orders the parameters: "
         + ", ".join(CRITERIA)
         + ", or an installed one. chita also sets the weights it keeps, from gradients recorded about one point: "
         "record --lr 0.001 --steps 1000 or so.",
         check=check_criterion,
     )
-    ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
+    ridge: float = option(CHITA_RIDGE, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
     exponent: float = option(
         1.0,
         "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude.",
@@ -67,12 +71,12 @@ class ApplyMaskConfig(ComputeOptions):
         formerly=1.0,
     )
     samples: int = option(
-        1000,
+        SAMPLES,
         "Training samples on which surgeon, rank-sum and wanda measure the layers; their labels aren't used.",
         check=at_least(1),
         formerly=1000,
     )
-    scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
+    scope: str = option(DEFAULT_SCOPE, SCOPE_HELP, check=MASK_SCOPES)
     keep: tuple[str, ...] = keep_option()
     layer_sparsity: tuple[LayerTarget, ...] = layer_sparsity_option()
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)

@@ -8,6 +8,7 @@ from pathlib import Path
 from causalprune.base.options import at_least, option, positive, writable
 from causalprune.base.units import check_interval
 from causalprune.config.shared import ComputeOptions
+from causalprune.pruning.names import REPAIR_RIDGE, SAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,9 +18,9 @@ class RepairConfig(ComputeOptions):
     Example: causalprune repair --samples 2000
     """
 
-    samples: int = option(1000, "Training samples to repair with; their labels aren't used.", check=at_least(1))
+    samples: int = option(SAMPLES, "Training samples to repair with; their labels aren't used.", check=at_least(1))
     ridge: float = option(
-        0.001,
+        REPAIR_RIDGE,
         "Penalty on the change of the weights, a multiple of the mean squared input of a layer.",
         check=positive,
     )

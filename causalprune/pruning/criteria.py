@@ -154,7 +154,7 @@ def load_criterion(name: str) -> Criterion:
     return replace(criterion, formula=partial(_score, criterion, who))
 
 
-def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
+def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores | Vector:
     """Run the formula of another package, so that its errors aren't mistaken for errors of causalprune."""
     try:
         scores = criterion.formula(inputs)
@@ -167,7 +167,7 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
             found=f"that its own code raised {type(error).__name__}: {error}",
             remedy="mend the criterion (`debug` shows where)",
         ) from error
-    if not isinstance(scores, Scores):
+    if not isinstance(scores, Scores | np.ndarray):
         raise DataError(
             who,
             expected="causalprune.pruning.criterion.Scores",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from functools import cached_property, partial
 
@@ -138,6 +138,25 @@ class RecordingReader:
     def known_checkpoints(self) -> frozenset[str]:
         """Hashes of the checkpoint files from which the recording, or a part of a merged one, started."""
         return frozenset({self.info.start_sha256, *self.info.of_parts("checkpoints")} - {""})
+
+    def foreign(self, weights: Collection[str], files: Collection[str] = ()) -> str:
+        """Why a network isn't known to be one that this recording started from or ended with, or made from one.
+
+        Args:
+            weights: Hashes, by ``ParameterIndex.digest``, of its weights and of those that it was made from.
+            files: Hashes of its checkpoint, and of those that it was made from.
+
+        Returns:
+            In words what is found instead; ``unknown`` if the recording doesn't say which weights it was made with;
+            empty if there is proof.
+        """
+        if not self.known_weights and not self.known_checkpoints:
+            return "unknown"
+        if self.known_weights.intersection(weights) or self.known_checkpoints.intersection(files):
+            return ""
+        if self.finished or self.end_weights:
+            return "others"
+        return "others (what an unfinished recording ended with isn't known)"
 
     @cached_property
     def steps(self) -> Steps:
