@@ -103,6 +103,9 @@ def _original(dense: nn.Module | Mapping[str, Any], model: nn.Module, device: to
     try:
         twin.load_state_dict(dense)
     except RuntimeError as error:
-        found = f"{error}".splitlines()[-1].strip()[:150]
-        raise MismatchError("`dense`", expected=f"a state dict of this {type(model).__name__}", found=found) from error
+        raise MismatchError(
+            "`dense`",
+            expected=f"a state dict of this {type(model).__name__}",
+            found=f"{error}".splitlines()[-1].strip()[:150],
+        ) from error
     return twin

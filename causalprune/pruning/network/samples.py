@@ -1,4 +1,4 @@
-"""Inputs for a network, as a loop has them: a tensor, a DataLoader, or any batches of inputs or of (inputs, targets)."""
+"""Inputs of a network as a loop has them: a tensor, a DataLoader, any batches of inputs or of (inputs, targets)."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def batches_of(samples: Samples, count: int, device: torch.device) -> list[Input
     if count < 1:
         raise UsageError("`samples`", expected="a whole number of at least 1", found=str(count))
     if isinstance(samples, torch.Tensor):
-        whole = samples[:count]
-        return _some([part.to(device) for part in whole.split(BATCH)] if len(whole) else [])
+        starts = range(0, min(count, len(samples)), BATCH)
+        return _some([samples[start : min(start + BATCH, count)].to(device) for start in starts])
     if isinstance(samples, Mapping) or not isinstance(samples, Iterable):
         raise UsageError("`inputs`", expected=_EXPECTED, found=type(samples).__name__)
     found: list[Inputs] = []
@@ -57,9 +57,9 @@ _EXPECTED = "a tensor of inputs (N, …), or batches of inputs or of (inputs, ta
 
 def _tensors(inputs: Any) -> list[torch.Tensor]:
     """The tensors of the inputs of one batch; empty if they aren't such."""
-    values = (
-        inputs.values() if isinstance(inputs, Mapping) else [inputs] if isinstance(inputs, torch.Tensor) else inputs
-    )
+    if isinstance(inputs, torch.Tensor):
+        return [inputs]
+    values = inputs.values() if isinstance(inputs, Mapping) else inputs
     if not isinstance(values, Iterable) or isinstance(values, str):
         return []
     found = list(values)
@@ -81,7 +81,5 @@ def _moved(inputs: Any, count: int, size: int, device: torch.device) -> Inputs:
 
 def _some(batches: list[Inputs]) -> list[Inputs]:
     if not batches:
-        raise DataError(
-            "`inputs`", expected="at least one sample", found="none", remedy="pass a loader that isn't empty"
-        )
+        raise DataError("`inputs`", expected="at least one sample", found="none")
     return batches
