@@ -100,6 +100,12 @@ class ApplyMaskConfig(ComputeOptions):
         affects_result=False,
     )
     checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", affects_result=False)
+    weights: Path | None = option(
+        None,
+        "Prune this state dict of PyTorch or safetensors instead of a checkpoint, by a --store of its own loop; needs "
+        "neither its network nor data.",
+        affects_result=False,
+    )
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
     fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", affects_result=False)
@@ -119,7 +125,11 @@ class ApplyMaskConfig(ComputeOptions):
         affects_result=False,
     )
     output: Path | None = option(
-        None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False, check=writable
+        None,
+        "Checkpoint to write [run/pruned.safetensors]; of --weights MODEL.pt a state dict [MODEL.pruned.safetensors], "
+        "with the mask beside it.",
+        affects_result=False,
+        check=writable,
     )
 
     @classmethod
@@ -139,6 +149,18 @@ class ApplyMaskConfig(ComputeOptions):
             )
         if self.zero:
             self._check_zero()
+        if self.weights is not None:
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        """Reject options of checkpoints beside --weights, which need a store of their own."""
+        if self.store is None:
+            raise UsageError("--weights", expected="--store beside it, the recording of its loop", found="none")
+        own = {"checkpoint": None, "rewind": "none", "rewind_from": None, "reset_batchnorm": False}
+        for f in fields(self):
+            if f.name in own and getattr(self, f.name) != own[f.name]:
+                found = option_text(getattr(self, f.name))
+                raise UsageError(flag_of(f), expected="none beside --weights", found=found, remedy="leave it out")
 
     def _check_zero(self) -> None:
         """Reject options of ranking and schedule: --zero prunes every γ = 0, and nothing else."""

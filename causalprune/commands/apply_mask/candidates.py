@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.pruning.network.choice import untrained_tensors
-from causalprune.trajectory import Fit, RecordingReader
+from causalprune.trajectory import RecordingReader
 
 _TRIED = 32
 """Samples on which it is tried out whether channels can be removed."""
@@ -41,17 +40,3 @@ def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig
         return samples_of(data, "train", torch.device("cpu"), count=_TRIED)
     except (CorruptError, DataError, MismatchError, StorageError, UsageError):
         return None
-
-
-def kept_by_lasso(fit: Fit) -> dict[str, Any]:
-    """How many columns a fit has kept, and the most that a Lasso can: one per row."""
-    evidence, lags = fit.attributes["evidence"], len(fit.arrays["gamma"]) > 1
-    separate = max(1, len(fit.attributes["layers"]))
-    bound = evidence["num_rows"] * separate if evidence["l1_ratio"] == 1 else None
-    return {
-        "nonzero": evidence["num_nonzero"],
-        "columns": evidence["num_columns"],
-        "rows": evidence["num_rows"],
-        "most": bound,
-        "what": "groups" if fit.attributes["granularity"] != "parameter" else "columns" if lags else "weights",
-    }

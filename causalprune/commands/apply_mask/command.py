@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,11 +15,13 @@ from causalprune.base.units import parse_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import load_network
-from causalprune.commands._output import StageResult, check_distinct
-from causalprune.commands.apply_mask.candidates import frozen_tensors, kept_by_lasso, samples_to_try
-from causalprune.commands.apply_mask.layers import named_layers
+from causalprune.commands._output import check_distinct
+from causalprune.commands.apply_mask.candidates import frozen_tensors, samples_to_try
+from causalprune.commands.apply_mask.layers import named_layers, target_of
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
+from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, metrics_of
 from causalprune.commands.apply_mask.rewinding import load_earlier
+from causalprune.commands.apply_mask.state_dict import prune_state_dict
 from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
@@ -28,51 +30,11 @@ from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.network.choice import choose_weights
 from causalprune.pruning.removable import prunable_producers
-from causalprune.pruning.selection import target_sparsity
 from causalprune.solver.recording.fit import certified_fit
 from causalprune.training.batch_statistics import averaging_batchnorm
 from causalprune.trajectory import Store
 
 _NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "kept_dense": [], "inseparable": [], "unmoved": None, "lasso": None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class ApplyMaskResult(StageResult):
-    """Result of apply-mask.
-
-    Attributes:
-        sparsity: Fraction of prunable weights that are pruned now.
-        sparsity_before: The same before this command.
-        layers: ``name``, ``total``, ``kept`` and ``sparsity`` of each prunable tensor.
-        rescued: Tensors that would have lost all weights and keep their best one.
-        validation: Metrics of the pruned network on validation samples, see
-            :func:`causalprune.commands.apply_mask.measuring.validation_measure`; None if they weren't measured.
-        validation_before: The same of the network before.
-        candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
-        sparsity_candidates: Fraction of them that are pruned now; what was asked for.
-        frozen: Tensors that weren't trained and are left alone.
-        kept_dense: Tensors that ``--keep`` leaves alone.
-        inseparable: Tensors whose channels can't be removed one by one and are left alone.
-        unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
-        lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
-            can keep at all (None without such a bound); else None.
-        stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
-    """
-
-    sparsity: float
-    sparsity_before: float
-    layers: list[dict[str, Any]]
-    rescued: list[str]
-    candidates: int
-    sparsity_candidates: float
-    frozen: list[str]
-    kept_dense: list[str]
-    inseparable: list[str]
-    unmoved: int | None
-    lasso: dict[str, Any] | None
-    stale_statistics: bool = False
-    validation: dict[str, Any] | None = None
-    validation_before: dict[str, Any] | None = None
 
 
 def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMaskResult:
@@ -90,6 +52,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
+    if config.weights is not None:
+        return prune_state_dict(config, reporter)
     criterion = load_criterion("gamma" if config.zero else config.criterion)
     if criterion.reweights:
         config.check_no_rewind(criterion.name)
@@ -145,12 +109,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         samples = samples_to_try(checkpoint, source, config)
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
         inseparable = [mask.index.entries[number].name for family in stuck for number in family]
-        # None for --zero, whose target is γ.
-        target: float | None = None
-        progress = 1.0
-        if config.sparsity is not None:
-            target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
-            progress = target / config.sparsity if config.sparsity else 1.0
+        target, progress = target_of(config)
         chosen = choose_weights(
             criterion,
             mask.index.flatten(checkpoint.weights).numpy(),
@@ -178,17 +137,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             chosen.apply_(model)
         if config.reset_batchnorm:
             reset_batchnorm(model)
-        metrics = {
-            "sparsity_before": mask.sparsity,
-            "rescued": list(selection.guarded),
-            "candidates": selection.candidates,
-            "sparsity_candidates": selection.sparsity,
-            "frozen": frozen,
-            "kept_dense": named.keep,
-            "inseparable": inseparable,
-            "unmoved": chosen.unmoved,
-            "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
-        }
+        metrics = metrics_of(chosen, mask, fit if config.zero else None, inseparable)
         if averaging_batchnorm(model):
             origin = checkpoint if earlier is None else earlier
             changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest
@@ -212,14 +161,10 @@ def _cost(
 
 
 def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: bool = False) -> ApplyMaskResult:
-    layers = [
-        {"name": e.name, "total": e.size, "kept": info.kept[e.name], "sparsity": 1 - info.kept[e.name] / e.size}
-        for e in info.index
-    ]
     return ApplyMaskResult(
         **output.common(already_done=already_done),
         sparsity=info.sparsity,
-        layers=layers,
+        layers=layers_of(info.index, info.kept),
         # A checkpoint of an earlier version lacks what came later.
         **({"candidates": info.index.total, "sparsity_candidates": info.sparsity} | _NOTHING_KNOWN | info.metrics),
     )

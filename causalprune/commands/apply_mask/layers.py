@@ -11,12 +11,21 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.budgets import share_out
 from causalprune.pruning.network.named_layers import NamedLayers
+from causalprune.pruning.selection import target_sparsity
 
 
 def named_layers(config: ApplyMaskConfig, index: ParameterIndex, frozen: Collection[str] = ()) -> NamedLayers:
     """The tensors that the options of a mask name; see :meth:`NamedLayers.find`."""
     targets = [(target.pattern, target.sparsity) for target in config.layer_sparsity]
     return NamedLayers.find(index, config.keep, targets, frozen)
+
+
+def target_of(config: ApplyMaskConfig) -> tuple[float | None, float]:
+    """The sparsity of this iteration, None for the rule γ = 0; and the part of the final sparsity that it is."""
+    if config.sparsity is None:
+        return None, 1.0
+    target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
+    return target, target / config.sparsity if config.sparsity else 1.0
 
 
 def needs_network(config: ApplyMaskConfig) -> bool:
