@@ -1,6 +1,8 @@
 """``import causalprune``: light, lazy and typed."""
 
 import doctest
+import inspect
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -8,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import causalprune
 from causalprune import api
@@ -46,6 +49,40 @@ def test_the_imports_of_the_docstring_work():
     result = doctest.testmod(causalprune)
     assert result.attempted >= 1
     assert result.failed == 0
+
+
+@pytest.mark.parametrize(
+    "thing", [api.prune, api.repair, api.Mask.hold, api.Criterion], ids=lambda thing: thing.__name__
+)
+def test_the_examples_of_the_docstrings_work(thing):
+    torch.manual_seed(0)
+    (example,) = doctest.DocTestFinder(recurse=False).find(
+        thing, thing.__name__, globs=vars(sys.modules[thing.__module__])
+    )
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted >= 4
+    assert result.failed == 0
+
+
+def test_the_ten_lines_work(tmp_path, monkeypatch):
+    """The example of Recorder, then that of fit, on the same store."""
+    monkeypatch.chdir(tmp_path)
+    finder = doctest.DocTestFinder(recurse=False)
+    for thing in (api.Recorder, api.fit):
+        (example,) = finder.find(thing, thing.__name__, globs={})
+        assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_everything_exported_says_what_it_takes_returns_and_raises():
+    for name in api.__all__:
+        thing = getattr(api, name)
+        assert inspect.getdoc(thing)
+        if inspect.isfunction(thing):
+            documented = re.findall(r"^    (\w+): ", inspect.getdoc(thing).partition("Returns:")[0], flags=re.MULTILINE)
+            assert documented == list(inspect.signature(thing).parameters)
+            assert "Returns:" in thing.__doc__
+            assert "Raises:" in thing.__doc__
+            assert all(p.annotation is not p.empty for p in inspect.signature(thing).parameters.values())
 
 
 def test_type_checkers_know_the_exported_names(tmp_path):

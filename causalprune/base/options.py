@@ -75,7 +75,7 @@ class Options:
     """Base of every configuration: runs each field's check, then the class's own :meth:`check`.
 
     Attributes:
-        panel: Where ``--help`` shows the options that a class declares; empty for the first panel. Not inherited.
+        panel: Where the help shows the options that a class declares; empty for the first panel. Not inherited.
     """
 
     panel: ClassVar[str] = ""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from causalprune.base.errors import CorruptError, MismatchError, storage_errors
-from causalprune.base.files import write_atomic
+from causalprune.base.files import require_file, write_atomic
 from causalprune.base.paths import utf8_path
 from causalprune.models.checkpoint import load_tensors
 from causalprune.models.mask import Mask
@@ -41,6 +41,7 @@ def load_mask(path: Path) -> Mask:
         DataError: No file, or an empty one.
         CorruptError: Another file, or a damaged one.
     """
+    require_file(path, expected="a mask")
     tensors = load_tensors(path)
     header = read_header(path)
     if header.get("kind") != "mask":

@@ -170,7 +170,7 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores | 
     if not isinstance(scores, Scores | np.ndarray):
         raise DataError(
             who,
-            expected="causalprune.pruning.criterion.Scores",
+            expected="an array, or causalprune.pruning.criterion.Scores",
             found=f"that its own code returned {type(scores).__name__}",
             remedy="mend the criterion",
         )

@@ -269,6 +269,8 @@ class Criterion:
                 raise self._mismatch(need.what, "none", f"{need.remedy}, or choose another")
         found = self.formula(inputs)
         scores = Scores(found) if isinstance(found, np.ndarray) else found
+        if not isinstance(scores, Scores):
+            raise self._mismatch("an array, or Scores", type(scores).__name__, "mend the criterion")
         if scores.primary.shape != inputs.theta.shape:
             raise self._mismatch(f"{inputs.theta.size} scores", f"{scores.primary.size}", "mend the criterion")
         if (scores.theta is not None) != self.reweights:
