@@ -107,6 +107,8 @@ class PipelinePlan:
             epochs=c.train_epochs,
             lr_schedule="constant",
             lr=0.01,
+            # Another mask follows, or a repair.
+            reestimate_batchnorm=0,
         )
         record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
         # Configured in any case, so that an option that can't be used is refused.

@@ -255,7 +255,7 @@ class Criterion:
                 "`exponent`",
                 expected=f"1, because criterion {self.name} has no exponent",
                 found=f"{exponent:g}",
-                remedy="leave it out, or choose effect or obd",
+                remedy="leave it out, or choose a criterion with |γ|^p or its like in its formula, such as effect",
             )
 
     def score(self, inputs: CriterionInputs) -> Scores:

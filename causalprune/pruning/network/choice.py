@@ -84,7 +84,8 @@ class Choice:
                 f"{percent(found, 2)}% of the weights are pruned, where {percent(target, 2)}% were asked for: "
                 f"whole {granularity}s come no nearer"
             )
-        said += [f"layer {name} would have been emptied and keeps its best weight" for name in selection.guarded]
+        unit = "weight" if granularity in ("parameter", "layer") else granularity
+        said += [f"layer {name} would have been emptied and keeps its best {unit}" for name in selection.guarded]
         return said
 
 
