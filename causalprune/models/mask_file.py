@@ -16,7 +16,8 @@ from causalprune.models.checkpoint import load_tensors
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 
-_KEY = "causalprune"
+_KEY = "causalprune-tensors"
+"""Not that of checkpoints, which are for the commands."""
 
 
 def save_mask(mask: Mask, path: Path, provenance: Mapping[str, Any] | None = None) -> None:

@@ -172,7 +172,8 @@ class PruningTask:
         if not measures and granularity in ("parameter", "layer"):
             return []
         if inputs is None:
-            what = f"criterion {self.criterion.name} measures the layers" if measures else "units and their order show"
+            measured = f"criterion {self.criterion.name} measures its layers"
+            what = measured if measures else f"it shows which {granularity}s can be pruned"
             raise UsageError(
                 "`inputs`",
                 expected=f"inputs of the network, on which {what}",

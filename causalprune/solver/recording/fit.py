@@ -96,7 +96,7 @@ def fit(
         preset: Which of the authors' variants ``sgd`` follows.
         tol: Duality gap to certify, relative to ‖y‖²/(2T).
         max_passes: Passes over the store after which the exact solver gives up.
-        memory: Largest memory of the fit, such as ``2GiB``; what the process holds besides, such as a network, counts.
+        memory: Largest memory of a process that only fits, such as ``2GiB``; PyTorch and a network come on top.
         seed: Of the order of blocks, of resamples, and of ``sgd``.
         device: Where products are computed: ``cpu``, ``cuda`` or ``cuda:N``.
 

@@ -172,6 +172,16 @@ def test_the_weights_before_the_recording_are_its_own(tmp_path):
         ),
         ({"sparsity": 0.5, "keep": ["0", "2", "4"]}, UsageError, "expected a layer to prune beside those it keeps"),
         ({"sparsity": 0.5, "layer_sparsity": {"0": 1.0}}, UsageError, "`layer_sparsity`: expected a number in [0, 1)"),
+        (
+            {"sparsity": 0.5, "criterion": "magnitude", "granularity": "filter", "inputs": torch.randn(8, 6)},
+            MismatchError,
+            "expected a network with Conv layers, found none; use `granularity=neuron`",
+        ),
+        (
+            {"sparsity": 0.1, "layer_sparsity": {"0": 0.9, "2": 0.9}},
+            UsageError,
+            "`layer_sparsity`",
+        ),
         ({"sparsity": 0.5, "criterion": "wanda"}, UsageError, "pass a tensor of inputs or a DataLoader"),
         ({"sparsity": 0.5, "criterion": "wanda", "inputs": "x"}, UsageError, "`inputs`: expected a tensor of inputs"),
         ({"sparsity": 0.5, "criterion": "wanda", "inputs": []}, DataError, "`inputs`: expected at least one sample"),
