@@ -164,7 +164,7 @@ def test_the_weights_before_the_recording_are_its_own(tmp_path):
     ("options", "error", "said"),
     [
         ({"sparsity": 1.5}, UsageError, "`sparsity`: expected a number in [0, 1), found 1.5"),
-        ({"sparsity": 0.5, "criterion": "effekt"}, UsageError, "did you mean 'effect'?"),
+        ({"sparsity": 0.5, "criterion": "effects"}, UsageError, "did you mean 'effect'?"),
         (
             {"sparsity": 0.5, "keep": "conv1"},
             UsageError,
