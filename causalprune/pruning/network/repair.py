@@ -87,7 +87,7 @@ def repair(
             found="one that is pruned as well",
             remedy="copy it before: copy.deepcopy(model), or copy.deepcopy(model.state_dict())",
         )
-    batches = batches_of(inputs, samples, device)
+    batches = batches_of(inputs, samples, network)
     return list(repair_layers(network, original, mask, batches, ridge=ridge))
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 
-from causalprune.base.errors import DataError, UsageError
-from causalprune.pruning.layer_calls import Inputs
+from causalprune.base.errors import DataError, UsageError, translate
+from causalprune.models.modes import evaluation_mode
+from causalprune.pruning.layer_calls import Inputs, forward
 
 BATCH = 500
 """Samples in one forward pass of a tensor that is divided here."""
@@ -18,23 +20,39 @@ Samples = torch.Tensor | Iterable[Any]
 tensor, a tuple of the network's arguments, or a dictionary of them."""
 
 
-def batches_of(samples: Samples, count: int, device: torch.device) -> list[Inputs]:
-    """The first samples, in batches, on a device.
+def batches_of(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
+    """The first samples, in batches, on the device of a network that takes them.
 
     Args:
         samples: See :data:`Samples`.
         count: How many samples; all if there are fewer.
-        device: Where to put them.
+        model: The network.
 
     Raises:
         UsageError: Something else, or a count below 1.
-        DataError: No samples.
+        DataError: No samples, or such as the network raises on.
     """
+    batches = _read(samples, count, next(model.parameters()).device)
+    if not batches:
+        raise DataError("`inputs`", expected="at least one sample", found="none")
+    try:
+        with evaluation_mode(model), torch.no_grad():
+            forward(model, batches[0])
+    except Exception as error:  # the user's network may fail in any way
+        raise translate(error) or DataError(
+            "`inputs`",
+            expected=f"what {type(model).__name__} takes",
+            found=f"that it raises {type(error).__name__}: {error}".splitlines()[0][:200],
+        ) from error
+    return batches
+
+
+def _read(samples: Samples, count: int, device: torch.device) -> list[Inputs]:
     if count < 1:
         raise UsageError("`samples`", expected="a whole number of at least 1", found=str(count))
     if isinstance(samples, torch.Tensor):
         starts = range(0, min(count, len(samples)), BATCH)
-        return _some([samples[start : min(start + BATCH, count)].to(device) for start in starts])
+        return [samples[start : min(start + BATCH, count)].to(device) for start in starts]
     if isinstance(samples, Mapping) or not isinstance(samples, Iterable):
         raise UsageError("`inputs`", expected=_EXPECTED, found=type(samples).__name__)
     found: list[Inputs] = []
@@ -49,7 +67,7 @@ def batches_of(samples: Samples, count: int, device: torch.device) -> list[Input
         left -= size
         if left <= 0:
             break
-    return _some(found)
+    return found
 
 
 _EXPECTED = "a tensor of inputs (N, …), or batches of inputs or of (inputs, targets), such as a DataLoader"
@@ -77,9 +95,3 @@ def _moved(inputs: Any, count: int, size: int, device: torch.device) -> Inputs:
     if isinstance(inputs, Mapping):
         return {name: part(tensor) for name, tensor in inputs.items()}
     return [part(tensor) for tensor in inputs]
-
-
-def _some(batches: list[Inputs]) -> list[Inputs]:
-    if not batches:
-        raise DataError("`inputs`", expected="at least one sample", found="none")
-    return batches

@@ -180,8 +180,7 @@ class PruningTask:
                 found="none",
                 remedy="pass a tensor of inputs or a DataLoader",
             )
-        device = next(iter(named_parameters(self.model).values())).device
-        return batches_of(inputs, samples if measures else min(samples, _TRIED), device)
+        return batches_of(inputs, samples if measures else min(samples, _TRIED), unwrapped(self.model))
 
     def _producers(
         self, granularity: str, batches: Sequence[Inputs]

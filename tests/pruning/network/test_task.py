@@ -184,6 +184,11 @@ def test_the_weights_before_the_recording_are_its_own(tmp_path):
         ),
         ({"sparsity": 0.5, "criterion": "wanda"}, UsageError, "pass a tensor of inputs or a DataLoader"),
         ({"sparsity": 0.5, "criterion": "wanda", "inputs": "x"}, UsageError, "`inputs`: expected a tensor of inputs"),
+        (
+            {"sparsity": 0.5, "criterion": "wanda", "inputs": torch.randn(4, 7)},
+            DataError,
+            "`inputs`: expected what Sequential takes, found that it raises RuntimeError: mat1 and mat2 shapes",
+        ),
         ({"sparsity": 0.5, "criterion": "wanda", "inputs": []}, DataError, "`inputs`: expected at least one sample"),
         ({"sparsity": 0.5, "fit": "other"}, MismatchError, "expected a fit named other, found no fit"),
         ({"sparsity": None}, UsageError, "none only with `criterion=gamma`"),
