@@ -21,7 +21,7 @@ from causalprune.pruning.network.samples import Samples
 from causalprune.pruning.network.task import PruningTask
 from causalprune.solver.recording.fit import fit, fit_to_use
 from causalprune.training.recorder import Recorder
-from causalprune.trajectory.fits import Fit
+from causalprune.trajectory.array_groups import Fit
 from causalprune.trajectory.store import Store
 
 __all__ = ["Criterion", "Fit", "Mask", "Recorder", "Store", "fit", "prune", "repair"]

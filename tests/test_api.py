@@ -98,4 +98,4 @@ def test_type_checkers_know_the_exported_names(tmp_path):
     assert 'user.py:4: error: "type[Recorder]" has no attribute "no_such_name"' in said
     assert 'user.py:6: note: Revealed type is "causalprune.models.mask.Mask"' in said
     assert 'user.py:7: error: Missing named argument "sparsity" for "prune"' in said
-    assert 'user.py:8: note: Revealed type is "causalprune.trajectory.fits.Fit"' in said
+    assert 'user.py:8: note: Revealed type is "causalprune.trajectory.array_groups.Fit"' in said

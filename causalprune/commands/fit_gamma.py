@@ -23,7 +23,7 @@ from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.recording.regression import Regression, choice_at_an_end
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader, Store
-from causalprune.trajectory.fits import require_name
+from causalprune.trajectory.array_groups import require_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -196,6 +196,11 @@ class Mask:
     def unpacked(bits: npt.NDArray[np.uint8], total: int) -> npt.NDArray[np.bool_]:
         """(P,) the inverse of :meth:`packed`; P is ``total``."""
         return np.unpackbits(bits, count=total).astype(bool)
+
+    def only(self, names: Collection[str]) -> Mask:
+        """The mask of some of the parameters."""
+        parts = [self.keep[entry.offset : entry.stop] for entry in self.index if entry.name in names]
+        return Mask(self.index.only(names), torch.cat(parts))
 
     @cached_property
     def num_kept(self) -> int:

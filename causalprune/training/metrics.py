@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -9,9 +10,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.specs import Task
-from causalprune.data.batches import Batches
+from causalprune.data.batches import ALONE, Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.modes import evaluation_mode, least_batch
 
@@ -45,10 +47,11 @@ def evaluate_model(
     device: torch.device,
     amp: str = "none",
     num_workers: int = 0,
+    group: Processes = ALONE,
 ) -> dict[str, Any]:
     """Measure ``model`` in evaluation mode, then restore the mode of every module.
 
-    Sums are accumulated in float64.
+    Sums are accumulated in float64, in the order of the batches, on the device: nothing is read before the end.
 
     Args:
         model: On ``device``; takes normalized inputs and returns (B, classes) logits, or (B, 1) for a regression.
@@ -58,6 +61,8 @@ def evaluate_model(
         device: Where to compute.
         amp: ``bf16`` for automatic mixed precision, else ``none``.
         num_workers: Worker processes for image files that don't fit in memory.
+        group: The processes that share the batches, all with the same weights and buffers; all get the same numbers,
+            which are those of a single process.
 
     Returns:
         JSON-ready: ``task``; ``samples``, N; ``loss``, the mean cross-entropy in nats, or for a regression the mean
@@ -93,10 +98,12 @@ def evaluate_model(
         ),
     )
     sums_of = _regression_sums if data.task == "regression" else _classification_sums
-    totals: dict[str, torch.Tensor] = {}
-    samples = 0
+    parts: list[dict[str, torch.Tensor]] = []
+    steps, samples = batches.steps_per_epoch, len(data.split(split))
+    # A process without a batch of its own measures one that doesn't count, and knows by it what is summed.
+    first = min(group.rank, steps - 1)
     with evaluation_mode(model), torch.no_grad():
-        for inputs, targets in batches.epoch(0):
+        for inputs, targets in batches.epoch(0, start=first, every=group.count):
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
                 outputs = model(inputs)
             if outputs.shape != (len(targets), data.num_outputs):
@@ -105,9 +112,10 @@ def evaluate_model(
                     expected=f"shape ({len(targets)}, {data.num_outputs})",
                     found=str(tuple(outputs.shape)),
                 )
-            samples += len(targets)
-            sums = {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
-            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
+            parts.append(
+                {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
+            )
+    totals = {name: _summed([part[name] for part in parts], steps, group) for name in parts[0]}
     numbers: dict[str, Any] = {name: value.tolist() for name, value in totals.items()}
     if numbers["nan"] or numbers["inf"]:
         raise DataError(
@@ -122,17 +130,30 @@ def evaluate_model(
     return found | _regression_metrics(numbers, samples, data.target_normalization.std.item())
 
 
+def _summed(own: list[torch.Tensor], steps: int, group: Processes) -> torch.Tensor:
+    """The sum over the batches, of which each process has every R-th one, in their order."""
+    values = own
+    if group.count > 1:
+        every = own[0].new_zeros((steps, *own[0].shape))
+        if group.rank < steps:
+            every[group.rank :: group.count] = torch.stack(own)
+        values = list(group.sum(every))
+    return functools.reduce(torch.add, values)
+
+
 def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
     classes = outputs.shape[1]
     of_label = outputs.gather(1, labels[:, None])
     earlier = torch.arange(classes, device=outputs.device) < labels[:, None]
     # Ranking equal outputs by index keeps a constant network from scoring on every sample.
     rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
+    # Not by torch.bincount or an index of bools, whose sizes a GPU would be asked for.
+    of_class = labels[:, None] == torch.arange(classes, device=outputs.device)
     return {
         "loss": functional.cross_entropy(outputs, labels, reduction="sum"),
         "top5": (rank < 5).sum(),
-        "correct": torch.bincount(labels[rank == 0], minlength=classes),
-        "sizes": torch.bincount(labels, minlength=classes),
+        "correct": (of_class & (rank == 0)[:, None]).sum(0),
+        "sizes": of_class.sum(0),
     }
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
-
-import numpy as np
 
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import MismatchError
@@ -22,12 +21,14 @@ from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_l
 from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, metrics_of
 from causalprune.commands.apply_mask.rewinding import load_earlier
 from causalprune.commands.apply_mask.state_dict import prune_state_dict
+from causalprune.commands.layer_statistics.stored import ROLE, find_statistics
 from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
 from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.choice import choose_weights
 from causalprune.pruning.removable import prunable_producers
 from causalprune.solver.recording.fit import certified_fit
@@ -76,7 +77,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         reader = store.recording(config.recording)
         output.inputs["recording"] = reader.digest
-        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        criterion.require(reader.info.update_rule, reader.learning_rates.extremes)
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
         acausal = reader.no_causal_reading if criterion.reads_gamma else ""
@@ -84,6 +85,12 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         if criterion.reads_gamma:
             fit = certified_fit(reader, config.fit, store_path)
             output.inputs["fit"] = fit.digest
+    stored, reason = None, ""
+    if "layers" in criterion.needs:
+        stored, reason = find_statistics(config.store or run.store, checkpoint, config.recording)
+        stored = stored if stored is not None and stored.is_of(config.samples) else None
+        if stored is not None:
+            output.inputs[ROLE] = stored.kept.digest
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
         output.inputs["rewind"] = earlier.sha256
@@ -95,7 +102,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             output.warn(reporter, *_cost(done, **measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
-        if reader is not None and not np.array_equal(reader.active, mask.numpy()):
+        if reader is not None and not reader.has_columns_of(mask.numpy()):
             raise MismatchError(
                 f"{source}",
                 expected=f"the mask that recording {reader.name} was made with",
@@ -104,12 +111,24 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
-        frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        unrecorded = [] if reader is None else list(reader.info.left_out)
+        untrained = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        frozen = [entry.name for entry in mask.index if entry.name in {*untrained, *unrecorded}]
         named = named_layers(config, mask.index, frozen)
         samples = samples_to_try(checkpoint, source, config)
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
         inseparable = [mask.index.entries[number].name for family in stuck for number in family]
         target, progress = target_of(config)
+        layers: Mapping[str, LayerStatistics] | None = None
+        measured_on: dict[str, Any] = {}
+        if stored is not None:
+            layers = stored.layers
+            measured_on = {"layer_statistics": {"from": "store", "samples": stored.samples}}
+        elif "layers" in criterion.needs:
+            if reason:
+                output.warn(reporter, f"the layers are measured anew: {reason}")
+            layers, samples_used = measured_layers(model, mask, checkpoint, source, config)
+            measured_on = {"layer_statistics": {"from": "samples", "samples": samples_used}}
         chosen = choose_weights(
             criterion,
             mask.index.flatten(checkpoint.weights).numpy(),
@@ -118,9 +137,10 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             named=named,
             progress=progress,
             frozen=frozen,
+            unrecorded=unrecorded,
             reader=reader,
             fit=fit,
-            layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
+            layers=layers,
             scope=config.scope,
             granularity=config.granularity,
             producers=producers,
@@ -137,7 +157,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             chosen.apply_(model)
         if config.reset_batchnorm:
             reset_batchnorm(model)
-        metrics = metrics_of(chosen, mask, fit if config.zero else None, inseparable)
+        metrics = metrics_of(chosen, mask, fit if config.zero else None, inseparable) | measured_on
         if averaging_batchnorm(model):
             origin = checkpoint if earlier is None else earlier
             changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest

@@ -27,10 +27,12 @@ class ApplyMaskResult(StageResult):
         validation_before: The same of the network before.
         candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
-        frozen: Tensors that weren't trained and are left alone.
+        frozen: Tensors that weren't trained, or not recorded, and are left alone.
         kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
+        layer_statistics: ``from``, whether the statistics of the layers that the criterion reads come from the
+            ``store`` or from ``samples``; ``samples``, on how many they were measured. None if it reads none.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
         stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
@@ -47,6 +49,7 @@ class ApplyMaskResult(StageResult):
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    layer_statistics: dict[str, Any] | None = None
     stale_statistics: bool = False
     validation: dict[str, Any] | None = None
     validation_before: dict[str, Any] | None = None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import sha256_file
@@ -64,7 +62,7 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
     mask = _mask_so_far(state, reader, config.weights)
     fit: Fit | None = None
     if criterion.reads_recording:
-        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        criterion.require(reader.info.update_rule, reader.learning_rates.extremes)
         work.warn(reporter, *_foreign(state, mask, reader, config))
     if criterion.reads_gamma:
         work.warn(reporter, *filter(None, [reader.no_causal_reading]))
@@ -77,7 +75,9 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
         if metrics is not None:
             return _result(work, load_mask(mask_path), metrics, already_done=True)
         target, progress = target_of(config)
-        frozen = [] if config.prune_frozen else [e.name for e in store.index if e.name in reader.untrained]
+        unrecorded = reader.info.left_out if criterion.reads_recording else ()
+        untrained = () if config.prune_frozen else reader.untrained
+        frozen = [entry.name for entry in store.index if entry.name in {*untrained, *unrecorded}]
         choice = choose_weights(
             criterion,
             state.theta().numpy(),
@@ -86,6 +86,7 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
             named=named_layers(config, store.index, frozen),
             progress=progress,
             frozen=frozen,
+            unrecorded=unrecorded,
             reader=reader,
             fit=fit,
             scope=config.scope,
@@ -138,15 +139,14 @@ def _require_no_network(criterion: Criterion, config: ApplyMaskConfig) -> None:
 
 def _mask_so_far(state: StateDict, reader: RecordingReader, path: Path) -> Mask:
     """What the recording says is pruned; the file may say the same, or nothing."""
-    recorded = Mask.from_numpy(reader.index, reader.active)
-    if state.mask.num_pruned and not np.array_equal(state.mask.numpy(), reader.active):
+    if state.mask.num_pruned and not reader.has_columns_of(state.mask.numpy()):
         raise MismatchError(
             f"masks in {path}",
             expected=f"the mask that recording {reader.name} was made with",
             found="another",
             remedy="name the `weights` and the `store` of the same network",
         )
-    return recorded
+    return state.mask if state.mask.num_pruned else Mask.from_numpy(reader.index, reader.kept)
 
 
 def _foreign(state: StateDict, mask: Mask, reader: RecordingReader, config: ApplyMaskConfig) -> list[str]:

@@ -34,7 +34,8 @@ class Choice:
     Attributes:
         selection: The new mask, and how it was chosen.
         theta: (P,) new weights where the criterion sets them; None where they stay as they are.
-        frozen: Tensors that weren't trained and are left alone.
+        frozen: Tensors that weren't trained, or not recorded, and are left alone.
+        unrecorded: Those of them that weren't recorded.
         kept_dense: Tensors that are kept because they are named.
         unmoved: Kept weights that were trained, but that no recorded step moved; None where nobody knows.
     """
@@ -42,6 +43,7 @@ class Choice:
     selection: Selection
     theta: npt.NDArray[np.floating] | None
     frozen: Sequence[str]
+    unrecorded: Sequence[str]
     kept_dense: Sequence[str]
     unmoved: int | None
 
@@ -68,12 +70,12 @@ class Choice:
             inseparable: Tensors that are left alone because their channels can't be removed.
         """
         selection, said = self.selection, []
-        if self.frozen:
-            count = sum(selection.mask.index[name].size for name in self.frozen)
-            said.append(
-                f"frozen or never trained, left alone: {listed(self.frozen)}, {count:,} weights (`prune_frozen` "
-                "includes them)"
-            )
+        untrained = [name for name in self.frozen if name not in self.unrecorded]
+        hint = " (`prune_frozen` includes them)"
+        for what, names, more in (("frozen or never trained", untrained, hint), ("not recorded", self.unrecorded, "")):
+            if names:
+                count = sum(selection.mask.index[name].size for name in names)
+                said.append(f"{what}, left alone: {listed(names)}, {count:,} weights{more}")
         if inseparable:
             said.append(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
         found = selection.sparsity
@@ -98,6 +100,7 @@ def choose_weights(
     named: NamedLayers,
     progress: float = 1.0,
     frozen: Sequence[str] = (),
+    unrecorded: Sequence[str] = (),
     reader: RecordingReader | None = None,
     fit: Fit | None = None,
     layers: Mapping[str, LayerStatistics] | None = None,
@@ -119,6 +122,7 @@ def choose_weights(
         named: Layers to keep, and sparsities of single layers at the end.
         progress: The part of the final sparsity that ``sparsity`` is.
         frozen: Tensors that are left alone.
+        unrecorded: Those of them that weren't recorded.
         reader: A recording of the weights, if the criterion reads one.
         fit: A fit to it, if the criterion reads one.
         layers: Second moments of the layers, if the criterion reads them.
@@ -158,7 +162,8 @@ def choose_weights(
         seed=seed,
     )
     scores = criterion.score(inputs)
-    return Choice(choose(scores), scores.theta, frozen, named.keep, _unmoved(inputs, fit, mask, left_alone))
+    still = _unmoved(inputs, fit, mask, left_alone)
+    return Choice(choose(scores), scores.theta, frozen, unrecorded, named.keep, still)
 
 
 def untrained_tensors(model: nn.Module, index: ParameterIndex, said: Collection[str]) -> list[str]:

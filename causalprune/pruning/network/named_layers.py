@@ -9,7 +9,6 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import fraction, require
 from causalprune.base.units import listed
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.budgets import matching
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,12 @@ class NamedLayers:
             UsageError: A pattern that matches nothing, or nothing that may be pruned; a layer of both; nothing left to
                 prune.
         """
-        matched = {name for pattern in keep for name in matching(index, pattern, "`keep`")}
+        matched = {name for pattern in keep for name in index.matching(pattern, "`keep`")}
         kept = [entry.name for entry in index if entry.name in matched]
         sparsity: dict[str, float] = {}
         for pattern, share in layer_sparsity:
             require("`layer_sparsity`", share, fraction)
-            names = matching(index, pattern, "`layer_sparsity`")
+            names = index.matching(pattern, "`layer_sparsity`")
             free = [name for name in names if name not in frozen]
             if not free:
                 raise UsageError(

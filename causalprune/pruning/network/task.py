@@ -88,16 +88,16 @@ class PruningTask:
         opened = store if isinstance(store, Store) else Store.open(store)
         opened.require_index(index)
         reader = opened.recording(recording)
-        recorded = Mask.from_numpy(index, reader.active)
-        if mask is not None and not torch.equal(mask.keep, recorded.keep):
+        if mask is not None and (len(mask.keep) != index.total or not reader.has_columns_of(mask.numpy())):
             raise MismatchError(
                 "`mask`",
                 expected=f"the one that recording {reader.path} was made with",
                 found="another",
                 remedy="record with Recorder(…, mask=mask)",
             )
+        recorded = mask or Mask.from_numpy(index, reader.kept)
         if chosen.reads_recording:
-            chosen.require(reader.info.update_rule, reader.steps.lr.tolist())
+            chosen.require(reader.info.update_rule, reader.learning_rates.extremes)
             _require_own_weights(reader, model, recorded, allow_others=allow_other_weights)
         if chosen.reads_gamma and reader.no_causal_reading:
             logger.warning("%s", reader.no_causal_reading)
@@ -130,7 +130,9 @@ class PruningTask:
                 "`sparsity`", expected="a number in [0, 1); none only with `criterion=gamma`, for γ = 0", found="none"
             )
         said = self.reader.untrained if self.reader is not None else ()
-        frozen = [] if prune_frozen else untrained_tensors(self.model, index, said)
+        unrecorded = self.reader.info.left_out if self.reader is not None and criterion.reads_recording else ()
+        untrained = [] if prune_frozen else untrained_tensors(self.model, index, said)
+        frozen = [entry.name for entry in index if entry.name in {*untrained, *unrecorded}]
         named = NamedLayers.find(index, [keep] if isinstance(keep, str) else keep, layer_sparsity.items(), frozen)
         batches = self._batches(inputs, samples, granularity)
         producers, inseparable = self._producers(granularity, batches)
@@ -145,6 +147,7 @@ class PruningTask:
             sparsity=sparsity,
             named=named,
             frozen=frozen,
+            unrecorded=unrecorded,
             reader=self.reader,
             fit=fit,
             layers=layers,

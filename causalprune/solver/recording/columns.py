@@ -69,12 +69,12 @@ def per_squared_delta(gamma: Float64, options: FitOptions, reader: RecordingRead
     """γ per Δθ², also where the columns of the fit were Δθ²/η²."""
     if not divides_by_lr(options):
         return gamma
-    scaled: Float64 = gamma / reader.steps.lr[0] ** 2
+    scaled: Float64 = gamma / reader.learning_rates.distinct[0] ** 2
     return scaled
 
 
 def _require_one_lr(reader: RecordingReader) -> None:
-    lr = np.unique(reader.steps.lr)
+    lr = reader.learning_rates.distinct
     if len(lr) > 1 or not np.all(lr > 0):
         raise MismatchError(
             f"recording {reader.name}",

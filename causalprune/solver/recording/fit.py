@@ -20,7 +20,7 @@ from causalprune.solver.recording.options import FitOptions
 from causalprune.solver.recording.regression import Regression
 from causalprune.solver.source import Float64
 from causalprune.trajectory import Fit, RecordingReader, Store
-from causalprune.trajectory.fits import require_name
+from causalprune.trajectory.array_groups import require_name
 
 
 def fit(

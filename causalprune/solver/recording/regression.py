@@ -64,7 +64,7 @@ class FittedGamma:
             recording: Name of the recording in it.
             name: Name of the fit.
             provenance: ``identity``, ``config`` and ``inputs``, which tell the same work from another.
-            overwrite: See :meth:`causalprune.trajectory.fits.FitStore.write`.
+            overwrite: See :meth:`causalprune.trajectory.array_groups.FitStore.write`.
             break_lock: See there.
             patient: See there.
 
