@@ -1,11 +1,12 @@
 """Causal pruning of neural networks (arXiv 2412.03035): record gradient descent, fit γ, prune what isn't causal.
 
->>> from causalprune import Recorder, Store, Mask
+>>> import causalprune as cp
+>>> names = cp.Recorder, cp.Store, cp.Fit, cp.Mask, cp.Criterion, cp.fit, cp.prune, cp.repair
 
-:class:`Recorder` records your own training loop, :class:`Store` reads recordings and fits, and :class:`Mask` tells
-which weights are kept. Each command of the command line is also a function, such as
-``causalprune.commands.fit_gamma.fit_gamma``. Importing this package loads neither PyTorch nor NumPy; the names above
-load them when they are first used.
+:class:`Recorder` records your own training loop into a :class:`Store`, :func:`fit` fits γ to it, :func:`prune` prunes
+the network and returns its :class:`Mask`, and :func:`repair` sets the weights that are left anew. Each command of the
+command line is also a function, such as ``causalprune.commands.fit_gamma.fit_gamma``. Importing this package loads
+neither PyTorch nor NumPy; the names above load them when they are first used.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-    from causalprune.api import Mask, Recorder, Store
+    from causalprune.api import Criterion, Fit, Mask, Recorder, Store, fit, prune, repair
 
     __version__: str
 
-__all__ = ["Mask", "Recorder", "Store", "__version__"]
+__all__ = ["Criterion", "Fit", "Mask", "Recorder", "Store", "__version__", "fit", "prune", "repair"]
 
 
 def __getattr__(name: str) -> Any:

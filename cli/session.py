@@ -37,6 +37,7 @@ class Session(Options):
         owns_process: Whether the process ends with the command.
     """
 
+    panel = "Output"
     owns_process: ClassVar[bool] = False
 
     config_file: Path | None = option(None, "TOML file with options.", flag="--config", metavar="FILE")

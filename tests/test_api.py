@@ -1,6 +1,8 @@
 """``import causalprune``: light, lazy and typed."""
 
 import doctest
+import inspect
+import re
 import subprocess
 import sys
 from importlib.metadata import version
@@ -8,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import torch
 
 import causalprune
 from causalprune import api
@@ -48,12 +51,51 @@ def test_the_imports_of_the_docstring_work():
     assert result.failed == 0
 
 
+@pytest.mark.parametrize(
+    "thing", [api.prune, api.repair, api.Mask.hold, api.Criterion], ids=lambda thing: thing.__name__
+)
+def test_the_examples_of_the_docstrings_work(thing):
+    torch.manual_seed(0)
+    (example,) = doctest.DocTestFinder(recurse=False).find(
+        thing, thing.__name__, globs=vars(sys.modules[thing.__module__])
+    )
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted >= 4
+    assert result.failed == 0
+
+
+def test_the_ten_lines_work(tmp_path, monkeypatch):
+    """The example of Recorder, then that of fit, on the same store."""
+    monkeypatch.chdir(tmp_path)
+    finder = doctest.DocTestFinder(recurse=False)
+    for thing in (api.Recorder, api.fit):
+        (example,) = finder.find(thing, thing.__name__, globs={})
+        assert doctest.DocTestRunner().run(example).failed == 0
+
+
+def test_everything_exported_says_what_it_takes_returns_and_raises():
+    for name in api.__all__:
+        thing = getattr(api, name)
+        assert inspect.getdoc(thing)
+        if inspect.isfunction(thing):
+            documented = re.findall(r"^    (\w+): ", inspect.getdoc(thing).partition("Returns:")[0], flags=re.MULTILINE)
+            assert documented == list(inspect.signature(thing).parameters)
+            assert "Returns:" in thing.__doc__
+            assert "Raises:" in thing.__doc__
+            assert all(p.annotation is not p.empty for p in inspect.signature(thing).parameters.values())
+
+
 def test_type_checkers_know_the_exported_names(tmp_path):
     pytest.importorskip("mypy")
     code = "from causalprune import Recorder, __version__\nreveal_type(__version__)\n"
-    (tmp_path / "user.py").write_text(code + "Recorder(1)\nRecorder.no_such_name\n")
+    code += "Recorder(1)\nRecorder.no_such_name\nimport torch, causalprune as cp\n"
+    code += "reveal_type(cp.prune(torch.nn.Linear(2, 2), sparsity=0.5))\ncp.prune(torch.nn.Linear(2, 2))\n"
+    (tmp_path / "user.py").write_text(code + 'reveal_type(cp.fit("trajectory.zarr"))\n')
     command = [sys.executable, "-m", "mypy", "--follow-imports=silent", str(tmp_path / "user.py")]
     said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
     assert 'user.py:2: note: Revealed type is "str"' in said
     assert 'user.py:3: error: Missing positional arguments "optimizer", "store" in call to "Recorder"' in said
     assert 'user.py:4: error: "type[Recorder]" has no attribute "no_such_name"' in said
+    assert 'user.py:6: note: Revealed type is "causalprune.models.mask.Mask"' in said
+    assert 'user.py:7: error: Missing named argument "sparsity" for "prune"' in said
+    assert 'user.py:8: note: Revealed type is "causalprune.trajectory.array_groups.Fit"' in said

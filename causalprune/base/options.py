@@ -11,7 +11,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self, Union, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Self, Union, get_args, get_origin, get_type_hints
 
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import EXPECTED, is_url_taken_for_path
@@ -72,7 +72,13 @@ def flag_of(f: Field[Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Base of every configuration: runs each field's check, then the class's own :meth:`check`."""
+    """Base of every configuration: runs each field's check, then the class's own :meth:`check`.
+
+    Attributes:
+        panel: Where the help shows the options that a class declares; empty for the first panel. Not inherited.
+    """
+
+    panel: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for f in (f for f in fields(self) if f.metadata):
@@ -80,13 +86,18 @@ class Options:
             object.__setattr__(self, f.name, value)
             if isinstance(value, Path) and is_url_taken_for_path(value):
                 place = EXPECTED if f.metadata["parse"] else "a path, because only a store can lie elsewhere"
-                raise UsageError(flag_of(f), expected=place, found=repr(str(value)))
+                raise UsageError(self.label(f), expected=place, found=repr(str(value)))
             if isinstance(value, Path) and "\0" in str(value):
-                raise UsageError(flag_of(f), expected="a path", found=repr(str(value)))
+                raise UsageError(self.label(f), expected="a path", found=repr(str(value)))
             test: Check | None = f.metadata["check"]
             if test is not None and not (value is None and f.default is None):
-                require(flag_of(f), value, test)
+                require(self.label(f), value, test)
         self.check()
+
+    @staticmethod
+    def label(f: Field[Any]) -> str:
+        """What an error calls an option: the parameter, unless the options are those of a command."""
+        return f"`{f.name}`"
 
     def check(self) -> None:
         """Reject invalid combinations of options; subclasses that override it call ``super().check()``."""
@@ -127,6 +138,29 @@ class Options:
             if former is MISSING or value != absent:
                 values[f.name] = value
         return values
+
+
+def panels() -> dict[Field[Any], str]:
+    """The panel of each option of every class so far: that of the class that declares it."""
+    found: dict[Field[Any], str] = {}
+    classes: list[type[Options]] = [Options]
+    for declaring in classes:
+        inherited = {f for base in declaring.__bases__ if issubclass(base, Options) for f in fields(base)}
+        found |= dict.fromkeys(set(fields(declaring)) - inherited, vars(declaring).get("panel", ""))
+        classes += declaring.__subclasses__()
+    return found
+
+
+def same_options(one: Mapping[str, Any], other: Mapping[str, Any], unsaid: Mapping[str, Any]) -> bool:
+    """Whether options mean the same, though they may be said in another way.
+
+    Args:
+        one: All options by name, as :meth:`Options.written_out` returns them.
+        other: The same of other work.
+        unsaid: What options stand for that are left out.
+    """
+    first, second = ({n: unsaid.get(n) if v in (None, "") else v for n, v in each.items()} for each in (one, other))
+    return first == second
 
 
 def option_text(value: Any) -> str:
@@ -196,6 +230,14 @@ fraction = _number(lambda v: 0 <= v < 1, "a number in [0, 1)")
 open_fraction = _number(lambda v: 0 < v < 1, "a number in (0, 1)")
 share = _number(lambda v: 0 <= v <= 1, "a number in [0, 1]")
 unit_interval = _number(lambda v: 0 < v <= 1, "a number in (0, 1]")
+
+
+def check_device(value: str) -> str | None:
+    """A device."""
+    kind, _, number = value.partition(":")
+    # PyTorch numbers at most 128 devices, and takes no leading zeros.
+    ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number in map(str, range(128)))
+    return None if ok else "auto, cpu, cuda or cuda:N"
 
 
 def png_file(value: Path) -> str | None:

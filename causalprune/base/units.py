@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,15 @@ def moments(values: Sequence[float]) -> dict[str, float | None]:
     from statistics import mean, stdev
 
     return {"mean": mean(values) if values else None, "std": stdev(values) if len(values) > 1 else None}
+
+
+def grouped(rows: Iterable[dict[str, Any]], names: Sequence[str]) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:
+    """Group the rows by the values of these columns; the groups, each with its values, are in order of first row."""
+    groups: dict[str, tuple[dict[str, Any], list[dict[str, Any]]]] = {}
+    for row in rows:
+        settings = {name: row[name] for name in names}
+        groups.setdefault(repr(settings), (settings, []))[1].append(row)
+    return list(groups.values())
 
 
 def mean_and_spread(

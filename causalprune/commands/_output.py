@@ -22,6 +22,7 @@ from causalprune.base.errors import CausalpruneError, CorruptError, DataError, M
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import decode_json, encode_json, is_sealed, read_json, seal, write_json
 from causalprune.base.locks import FileLock
+from causalprune.base.options import same_options
 from causalprune.base.paths import StoreUrl, lock_path, real_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands.names import with_flags
@@ -114,11 +115,7 @@ class Work:
             return True
         if stored["stage"] != self.stage or stored["inputs"] != self.inputs or not isinstance(stored["config"], dict):
             return False
-        both = [self.config.written_out(stored["config"]), self.config.identity_fields()]
-        first, second = (
-            {name: unsaid.get(name) if value in (None, "") else value for name, value in one.items()} for one in both
-        )
-        return first == second
+        return same_options(self.config.written_out(stored["config"]), self.config.identity_fields(), unsaid)
 
     @property
     def seconds(self) -> float:

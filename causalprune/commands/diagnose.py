@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,13 @@ from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.paths import RunPaths, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import parse_bytes
-from causalprune.commands._design import columns_of, penalty_of
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.config.diagnose import DiagnoseConfig
-from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
+from causalprune.solver.recording.columns import columns_of, penalty_of
+from causalprune.solver.recording.options import FitOptions
 from causalprune.training.metrics import loss_function
 from causalprune.trajectory import Fit, RecordingReader, Store
 
@@ -109,7 +109,7 @@ def _placebo(config: DiagnoseConfig, reader: RecordingReader, fit: Fit, reporter
         return {"unavailable": "the fit is one of --solver sgd, which minimizes nothing that could be fitted again"}
     if "row_weights" in fit.attributes["inputs"]:
         return {"unavailable": "the fit has row weights"}
-    fitted = _fit_config(fit)
+    fitted = _fit_options(fit)
     source, ranges, num_lags = columns_of(fitted, reader)
     held_out = fitted.held_out or HELD_OUT
     if not held_out_tail(source.num_rows, held_out).any():
@@ -143,11 +143,10 @@ def _placebo(config: DiagnoseConfig, reader: RecordingReader, fit: Fit, reporter
     }
 
 
-def _fit_config(fit: Fit) -> FitGammaConfig:
+def _fit_options(fit: Fit) -> FitOptions:
     """The options that a fit was made with."""
-    known = {f.name for f in fields(FitGammaConfig)}
-    stored = fit.attributes["config"]
-    return FitGammaConfig(**{name: value for name, value in stored.items() if name in known and name != "plot"})
+    known = FitOptions.option_fields()
+    return FitOptions(**{name: value for name, value in fit.attributes["config"].items() if name in known})
 
 
 def _magnitudes(fit: Fit) -> tuple[np.ndarray, np.ndarray]:

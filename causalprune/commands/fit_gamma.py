@@ -3,30 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from causalprune.analysis.curvature import curvature_table
 from causalprune.analysis.plots.figures import require_matplotlib
-from causalprune.base.compute.runtime import processes, resolve_device
-from causalprune.base.errors import NumericalError, UsageError
+from causalprune.base.compute.runtime import processes
+from causalprune.base.errors import DataError
+from causalprune.base.files import require_file
 from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.units import parse_bytes
-from causalprune.commands._design import columns_of, no_causal_reading, penalty_of, per_squared_delta, row_weights
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
 from causalprune.commands.names import with_flags
 from causalprune.config.fit_gamma import FitGammaConfig
-from causalprune.solver.evidence import NotCertifiedError
-from causalprune.solver.fit import Solver
-from causalprune.solver.names import SOLVERS
-from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.process_group import ProcessGroup
+from causalprune.solver.recording.regression import Regression, choice_at_an_end
+from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.array_groups import require_name
 
@@ -41,7 +36,7 @@ class FitGammaResult(StageResult):
         evidence: α, alpha_max, objective, duality gap, R², nonzeros and the rest, as JSON.
         layers: The same for each layer of a fit with ``scope="layer"``.
         curvature: Curvature and step size of each group, or why there are none, see
-            :func:`causalprune.analysis.curvature.curvature_table`; None for a fit to single parameters.
+            :func:`causalprune.solver.recording.curvature.curvature_table`; None for a fit to single parameters.
         part_seconds: Where the exact solver's time went: ``read``, ``decode`` and ``product`` summed over threads, and
             ``subproblem``; not in the store, where equal fits are equal bytes.
     """
@@ -75,7 +70,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     reader = store.recording(config.recording)
     work.outputs = _outputs(config, path, reader)
     work.inputs["recording"] = reader.digest
-    work.warn(reporter, *filter(None, [no_causal_reading(reader)]))
+    work.warn(reporter, *filter(None, [reader.no_causal_reading]))
     weights = row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
@@ -91,105 +86,71 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
         expected="no such fit, or one of this configuration and recording",
         remedy=f"pass --name to keep both, such as --name {_other_name(config)}, or --overwrite to replace it",
     ):
-        work.warn(reporter, *_choice_at_an_end(config, stored))
+        work.warn(reporter, *choice_at_an_end(config, stored))
         result = _result(work, reader, stored, already_done=True)
         if processes().is_first:
             _publish(work, result)
         return result
 
-    solver: Solver = SOLVERS.load(config.solver)
-    source, ranges, num_lags = columns_of(config, reader)
-    problem, options = _problem(config), _solver_options(config)
-    if weights is not None:
-        options = replace(options, row_weights=weights[reader.num_rows - source.num_rows :])
+    regression = Regression(reader, config, weights)
     own = processes()
     group = ProcessGroup(own)
-    if group.count > 1:
-        if solver.assist is None:
-            raise UsageError(
-                "fit-gamma in several processes", expected="--solver lasso", found=f"--solver {config.solver}"
-            )
-        if config.device != "cpu":
-            options = replace(options, device=str(resolve_device(config.device)))
-        if not group.is_first:
-            solver.assist(source, problem, options, ranges, group)
-            # While the first process writes the fit.
-            own.first(lambda: None)
-            return _result(work, reader, group.broadcast({}))
-    name = config.name
-    uncertified: NotCertifiedError | None = None
-    with reporter.task("fit-gamma", -(-source.num_columns // source.block_width)) as bar:
+    regression.share(group)
+    if not group.is_first:
+        regression.assist(group)
+        # While the first process writes the fit.
+        own.first(lambda: None)
+        return _result(work, reader, group.broadcast({}))
+    with reporter.task("fit-gamma", regression.num_blocks) as bar:
 
         def notify(blocks: int, text: str) -> None:
             bar.describe(text)
             bar.advance(blocks)
 
-        try:
-            solution = solver.fit(source, problem, options, ranges, notify, group)
-        except NotCertifiedError as error:
-            uncertified, solution, name = error, error.result, f"{config.name}.uncertified"
-    if solution.evidence.warning:
-        work.warn(reporter, solution.evidence.warning)
-
-    def by_lag(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """(lags, P) of values whose lag columns lie side by side for each parameter, as in X."""
-        return np.ascontiguousarray(values.reshape(-1, num_lags).T)
-
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "gamma": by_lag(per_squared_delta(solution.gamma, config, reader)),
-        "dual_correlation": by_lag(solution.dual_correlation),
-        **solution.extras,
-    }
-    if "path_values" in arrays:
-        arrays["path_values"] = per_squared_delta(arrays["path_values"], config, reader)
-    if "selection_probability" in arrays:
-        arrays["selection_probability"] = by_lag(arrays["selection_probability"])
-    attributes: dict[str, Any] = {
-        "identity": work.identity,
-        "config": config.identity_fields(),
-        "inputs": work.inputs,
-        "granularity": config.granularity,
-        "evidence": solution.evidence.to_json(),
-        "layers": {layer: evidence.to_json() for layer, evidence in solution.layers},
-    }
-    work.warn(reporter, *_choice_at_an_end(config, attributes))
-    if config.granularity != "parameter":
-        table, found = curvature_table(
-            reader,
-            config.granularity,
-            weights,
-            lags=bool(config.lags),
-            memory_bytes=options.memory_bytes,
-            seed=config.seed,
-        )
-        arrays |= found
-        if table.get("warning"):
-            work.warn(reporter, table["warning"])
-        attributes["curvature"] = table | {key: with_flags(table[key]) for key in ("unavailable",) if key in table}
-
-    def write() -> None:
-        store.fits(reader.name).write(
-            name,
-            arrays,
+        fitted = regression.solve(notify, group)
+    work.warn(reporter, *fitted.warnings)
+    if "unavailable" in (table := fitted.attributes.get("curvature", {})):
+        table["unavailable"] = with_flags(table["unavailable"])
+    attributes: dict[str, Any] = {"identity": work.identity, "config": config.identity_fields(), "inputs": work.inputs}
+    own.first(
+        lambda: fitted.write(
+            store,
+            reader.name,
+            config.name,
             attributes,
-            overwrite=config.overwrite or uncertified is not None,
+            overwrite=config.overwrite,
             break_lock=config.break_lock,
             patient=patient,
         )
-        if uncertified is not None:
-            raise NumericalError(
-                f"{uncertified.subject}, kept as {name} in {path}",
-                expected=uncertified.expected,
-                found=uncertified.found,
-                remedy=uncertified.remedy,
-            ) from uncertified
-
-    own.first(write)
-    attributes = group.broadcast(attributes)
-    seconds = {part: round(value, 3) for part, value in solution.seconds.items()}
+    )
+    attributes = group.broadcast(attributes | fitted.attributes)
+    seconds = {part: round(value, 3) for part, value in fitted.seconds.items()}
     result = _result(work, reader, attributes, seconds=seconds)
     _publish(work, result)
     return result
+
+
+def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:
+    """(T,) weights of the recorded steps, from a file of numbers.
+
+    Raises:
+        DataError: No such file, no numbers, or not one for each step.
+    """
+    path = config.row_weights
+    if path is None:
+        return None
+    remedy = "write them with numpy.save or numpy.savetxt"
+    require_file(path, expected="a file of numbers", remedy=remedy)
+    try:
+        loaded = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
+        weights = np.asarray(loaded, np.float64)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}", expected="a file of numbers", found=str(error)[:80], remedy=remedy) from error
+    if weights.shape != (reader.num_rows,):
+        raise DataError(
+            f"{path}", expected=f"{reader.num_rows} numbers, one per step", found=f"{weights.shape}", remedy=remedy
+        )
+    return weights
 
 
 def _outputs(config: FitGammaConfig, store: Path | StoreUrl, reader: RecordingReader) -> dict[str, Path | StoreUrl]:
@@ -207,66 +168,10 @@ def _outputs(config: FitGammaConfig, store: Path | StoreUrl, reader: RecordingRe
     return {"store": store, "result": path, "plot": config.plot}
 
 
-def _choice_at_an_end(config: FitGammaConfig, fit: dict[str, Any]) -> list[str]:
-    """Say that cross-validation chose the first or the last α, beyond which a better one may lie."""
-    if not config.cv:
-        return []
-    first, last = [], []
-    for name, evidence in (fit["layers"] or {"": fit["evidence"]}).items():
-        alphas = [point["alpha"] for point in evidence["path"]]
-        if len(alphas) > 1 and evidence["alpha"] == min(alphas):
-            last.append(name)
-        elif len(alphas) > 1 and evidence["alpha"] == max(alphas):
-            first.append(name)
-    found = []
-    if last:
-        found.append(
-            f"cross-validation chose the last α, the smallest{_of_layers(last)}: a smaller one may be better; lower "
-            f"`alpha_min_ratio` (now {config.alpha_min_ratio:g})"
-        )
-    if first:
-        found.append(
-            f"cross-validation chose the first α, alpha_max{_of_layers(first)}: no γ predicts better than γ = 0; "
-            "record more steps"
-        )
-    return found
-
-
-def _of_layers(names: list[str]) -> str:
-    return f", for {', '.join(names)}" if any(names) else ""
-
-
 def _other_name(config: FitGammaConfig) -> str:
     """Suggest a name for a fit whose name is taken."""
     name = f"{config.granularity}s" if config.granularity != "parameter" else "another"
     return name if name != config.name else f"{name}-2"
-
-
-def _problem(config: FitGammaConfig) -> LassoProblem:
-    return LassoProblem(
-        alpha=config.alpha,
-        alpha_ratio=config.alpha_ratio,
-        num_alphas=config.alphas,
-        alpha_min_ratio=config.alpha_min_ratio,
-        target_nonzero=config.target_nonzero,
-        target_sparsity=config.target_sparsity,
-        tol=config.tol,
-        **penalty_of(config),
-    )
-
-
-def _solver_options(config: FitGammaConfig) -> SolverOptions:
-    return SolverOptions(
-        memory_bytes=parse_bytes(config.memory),
-        max_passes=config.max_passes,
-        seed=config.seed,
-        device=config.device,
-        held_out=config.held_out,
-        folds=config.cv,
-        resamples=config.bootstrap,
-        ranking=config.ranking,
-        preset=config.preset,
-    )
 
 
 def _result(

@@ -22,11 +22,15 @@ from causalprune.base.options import (
 from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
 from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
-from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions, store_option
+from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.pruning.names import (
+    CHITA_RIDGE,
     CRITERIA,
+    DEFAULT_CRITERION,
+    DEFAULT_SCOPE,
     MASK_SCOPES,
     REWINDS,
+    SAMPLES,
     SPARSITY_SCHEDULES,
     check_criterion,
     check_mask_granularity,
@@ -52,14 +56,14 @@ class ApplyMaskConfig(ComputeOptions):
         False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity by a criterion."
     )
     criterion: str = option(
-        "effect",
+        DEFAULT_CRITERION,
         "What orders the parameters: "
         + ", ".join(CRITERIA)
         + ", or an installed one. chita also sets the weights it keeps, from gradients recorded about one point: "
         "record --lr 0.001 --steps 1000 or so.",
         check=check_criterion,
     )
-    ridge: float = option(0.01, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
+    ridge: float = option(CHITA_RIDGE, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
     exponent: float = option(
         1.0,
         "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude.",
@@ -69,11 +73,11 @@ class ApplyMaskConfig(ComputeOptions):
     samples: int | None = option(
         None,
         "Training samples on which surgeon, rank-sum and wanda measure the layers; their labels aren't used [those of "
-        f"record --layer-statistics if the store has them, else {LAYER_SAMPLES}].",
+        f"record --layer-statistics if the store has them, else {SAMPLES}].",
         check=at_least(1),
         formerly=None,
     )
-    scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
+    scope: str = option(DEFAULT_SCOPE, SCOPE_HELP, check=MASK_SCOPES)
     keep: tuple[str, ...] = keep_option()
     layer_sparsity: tuple[LayerTarget, ...] = layer_sparsity_option()
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
@@ -97,6 +101,12 @@ class ApplyMaskConfig(ComputeOptions):
         affects_result=False,
     )
     checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", affects_result=False)
+    weights: Path | None = option(
+        None,
+        "Prune this state dict of PyTorch or safetensors instead of a checkpoint, by a --store of its own loop; needs "
+        "neither its network nor data.",
+        affects_result=False,
+    )
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
     fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", affects_result=False)
@@ -116,14 +126,18 @@ class ApplyMaskConfig(ComputeOptions):
         affects_result=False,
     )
     output: Path | None = option(
-        None, "Checkpoint to write [run/pruned.safetensors].", affects_result=False, check=writable
+        None,
+        "Checkpoint to write [run/pruned.safetensors]; of --weights MODEL.pt a state dict [MODEL.pruned.safetensors], "
+        "with the mask beside it.",
+        affects_result=False,
+        check=writable,
     )
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All but ``deterministic``, because a mask is computed on the CPU, and the usual number of samples."""
         values = super().written_out(stored)
-        usual = {"samples"} if values.get("samples") == LAYER_SAMPLES else set()
+        usual = {"samples"} if values.get("samples") == SAMPLES else set()
         return {name: value for name, value in values.items() if name not in {"deterministic", *usual}}
 
     def check(self) -> None:
@@ -138,6 +152,18 @@ class ApplyMaskConfig(ComputeOptions):
             )
         if self.zero:
             self._check_zero()
+        if self.weights is not None:
+            self._check_weights()
+
+    def _check_weights(self) -> None:
+        """Reject options of checkpoints beside --weights, which need a store of their own."""
+        if self.store is None:
+            raise UsageError("--weights", expected="--store beside it, the recording of its loop", found="none")
+        own = {"checkpoint": None, "rewind": "none", "rewind_from": None, "reset_batchnorm": False}
+        for f in fields(self):
+            if f.name in own and getattr(self, f.name) != own[f.name]:
+                found = option_text(getattr(self, f.name))
+                raise UsageError(flag_of(f), expected="none beside --weights", found=found, remedy="leave it out")
 
     def _check_zero(self) -> None:
         """Reject options of ranking and schedule: --zero prunes every γ = 0, and nothing else."""

@@ -11,8 +11,9 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, flag_of, fraction, one_of, open_fraction, option, rate, writable
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
-from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions, LeaseOptions, store_option
+from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
+from causalprune.pruning.names import SAMPLES
 from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.trajectory.names import CODECS
 
@@ -58,10 +59,10 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         formerly=False,
     )
     samples: int = option(
-        LAYER_SAMPLES,
+        SAMPLES,
         "Training samples on which --layer-statistics measures; their labels aren't used.",
         check=at_least(1),
-        formerly=LAYER_SAMPLES,
+        formerly=SAMPLES,
     )
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False

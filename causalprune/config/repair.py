@@ -9,6 +9,7 @@ from causalprune.base.options import at_least, option, positive, writable
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
 from causalprune.config.shared import ComputeOptions, store_option
+from causalprune.pruning.names import REPAIR_RIDGE, SAMPLES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,14 +19,14 @@ class RepairConfig(ComputeOptions):
     Example: causalprune repair --samples 2000
     """
 
-    samples: int = option(1000, "Training samples to repair with; their labels aren't used.", check=at_least(1))
+    samples: int = option(SAMPLES, "Training samples to repair with; their labels aren't used.", check=at_least(1))
     from_statistics: bool = option(
         False,
         "Repair without data, from what record --layer-statistics kept of the network before pruning; less exact.",
         formerly=False,
     )
     ridge: float = option(
-        0.001,
+        REPAIR_RIDGE,
         "Penalty on the change of the weights, a multiple of the mean squared input of a layer.",
         check=positive,
     )

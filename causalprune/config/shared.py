@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, flag_of, one_of, open_fraction, option
+from causalprune.base.options import Options, at_least, check_device, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
 from causalprune.base.specs import CHANNELS, TASKS
@@ -23,17 +23,11 @@ def store_option(help: str, **declared: Any) -> Any:
     )
 
 
-def check_device(value: str) -> str | None:
-    """Check for :func:`causalprune.base.options.option`: a device."""
-    kind, _, number = value.partition(":")
-    # PyTorch numbers at most 128 devices, and takes no leading zeros.
-    ok = value in ("auto", "cpu", "cuda") or (kind == "cuda" and number in map(str, range(128)))
-    return None if ok else "auto, cpu, cuda or cuda:N"
-
-
 @dataclass(frozen=True, kw_only=True)
 class RuntimeOptions(Options):
     """The run directory and the signals that stop a command; shared by all."""
+
+    panel = "Run directory"
 
     run: Path = option(
         Path("run"), "Run directory: inputs and outputs that are not named lie here.", affects_result=False
@@ -46,10 +40,17 @@ class RuntimeOptions(Options):
         affects_result=False,
     )
 
+    @staticmethod
+    def label(f: Field[Any]) -> str:
+        """A flag: these are options of a command."""
+        return flag_of(f)
+
 
 @dataclass(frozen=True, kw_only=True)
 class OutputOptions(RuntimeOptions):
     """Options of a command that writes."""
+
+    panel = "Run directory"
 
     overwrite: bool = option(False, "Replace outputs that exist.", affects_result=False)
 
@@ -57,6 +58,8 @@ class OutputOptions(RuntimeOptions):
 @dataclass(frozen=True, kw_only=True)
 class LeaseOptions(Options):
     """Options of a command whose lock may outlive its process: in object storage, or in a sweep."""
+
+    panel = "Run directory"
 
     break_lock: bool = option(
         False,
@@ -69,6 +72,8 @@ class LeaseOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(OutputOptions):
     """Options of a command that runs the network."""
+
+    panel = "Compute"
 
     seed: int = option(0, "Seed of every random choice.", check=at_least(0))
     device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=check_device, affects_result=False)
@@ -94,6 +99,8 @@ class ComputeOptions(OutputOptions):
 class DataOptions(Options):
     """The data set; pretrain chooses it, later commands read it from the checkpoint."""
 
+    panel = "Data"
+
     dataset: str = option(
         "digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.", check=check_dataset
     )
@@ -116,9 +123,6 @@ class DataOptions(Options):
         formerly="auto",
     )
 
-
-LAYER_SAMPLES = 1000
-"""Training samples on which the statistics of layers are measured unless told otherwise."""
 
 REESTIMATED = 1000
 """Training samples from which running statistics are re-estimated unless told otherwise."""
@@ -163,6 +167,8 @@ _ADDED = ("ignore", "allow_mismatch", "keep_zeros")
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions(Options):
     """The model; pretrain chooses it, later commands read it from the checkpoint."""
+
+    panel = "Model"
 
     model: str = option(
         "",

@@ -25,7 +25,7 @@ WRAPPERS = ("module.", "_orig_mod.", "model.")
 MANY_ZEROS = 0.01
 """From this share of zeros on, weights without a mask are taken for pruned ones, and a warning says so."""
 
-_MOST_WRAPPERS = 4
+MOST_WRAPPERS = 4
 """How many prefixes are stripped at most, plus 1."""
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -194,9 +194,9 @@ def _best_reading(
     """The reading with the fewest misfits; of several, the one that changes least."""
     best: _Reading | None = None
     for entries in read_state_dicts(path):
-        for strips in range(_MOST_WRAPPERS):
-            rename = partial(_renamed, key_map=key_map, strips=strips)
-            if strips and all(rename(name) == _renamed(name, key_map, strips - 1) for name in entries):
+        for strips in range(MOST_WRAPPERS):
+            rename = partial(renamed, key_map=key_map, strips=strips)
+            if strips and all(rename(name) == renamed(name, key_map, strips - 1) for name in entries):
                 break
             reading = _Reading(entries, own, f"{path}", rename, ignore)
             if best is None or reading.misfits < best.misfits:
@@ -207,7 +207,8 @@ def _best_reading(
     return best
 
 
-def _renamed(name: str, key_map: Sequence[str], strips: int) -> str:
+def renamed(name: str, key_map: Sequence[str], strips: int) -> str:
+    """A name with the first rule that fits, and without so many prefixes of wrappers."""
     for rule in key_map:
         old, _, new = rule.partition("=")
         if name.startswith(old):

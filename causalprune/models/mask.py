@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import weakref
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
 
-from causalprune.base.errors import MismatchError
+from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.extra_state import is_extra_state
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import named_modules, named_parameters
@@ -37,33 +41,83 @@ class LayerSparsity:
         return 1 - self.kept / self.total
 
 
-@dataclass(frozen=True, eq=False)
 class Hold:
-    """Sets the pruned weights of a model to +0.0 when called, as :meth:`Mask.bind` makes it.
+    """Keeps the pruned weights of a model at +0.0, see :meth:`Mask.hold` and :meth:`Mask.bind`.
 
-    Attributes:
-        held: Each parameter with pruned weights, and integers of its shape: all bits set to keep, none to prune.
+    As a context manager it ends with the block, otherwise with :meth:`release`.
+
+    Args:
+        held: Each parameter with pruned weights, and which of its elements are kept, bool in its shape.
     """
 
-    held: tuple[tuple[nn.Parameter, torch.Tensor], ...]
+    def __init__(self, held: Iterable[tuple[nn.Parameter, torch.Tensor]]) -> None:
+        # All bits set to keep an element, none to prune it.
+        self._held = [(parameter, _bits(parameter, keep)) for parameter, keep in held]
+        self._hooks: list[RemovableHandle] = []
 
     def __call__(self) -> None:
         """Set the pruned weights to +0.0."""
-        for parameter, bits in self.held:
+        for number, (parameter, bits) in enumerate(self._held):
+            if parameter.device != bits.device or parameter.element_size() != bits.element_size():
+                # The model was moved since.
+                bits = _bits(parameter, bits != 0)
+                self._held[number] = (parameter, bits)
             # A bitwise AND with all ones keeps a float, with all zeros it gives +0.0, whatever it was. Multiplying
             # by 0 would give −0.0 and NaN; masked_fill_ is as exact, but 10 to 40 times slower on a CPU.
             parameter.detach().view(bits.dtype).bitwise_and_(bits)
 
     def gradients(self) -> None:
         """Set the gradients of the pruned weights to +0.0, where there are gradients."""
-        for parameter, bits in self.held:
+        for parameter, bits in self._held:
             if parameter.grad is not None:
                 parameter.grad.view(bits.dtype).bitwise_and_(bits)
+
+    def after_steps_of(self, optimizer: Optimizer) -> None:
+        """Call this after each step of an optimizer, until the hold is released.
+
+        Raises:
+            UsageError: It trains none of these weights, or takes no hooks.
+        """
+        if not hasattr(optimizer, "register_step_post_hook"):
+            raise UsageError(
+                "Mask.hold",
+                expected="a torch.optim.Optimizer",
+                found=type(optimizer).__name__,
+                remedy="pass the optimizer that it wraps",
+            )
+        trained = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        if self._held and not any(id(parameter) in trained for parameter, _ in self._held):
+            raise UsageError(
+                "Mask.hold",
+                expected="an optimizer of the pruned weights",
+                found="one that has none of them",
+                remedy="make it of the parameters of the network that was pruned",
+            )
+        self._hooks.append(optimizer.register_step_post_hook(lambda *_: self()))
+
+    def release(self) -> None:
+        """Let the pruned weights be trained from now on; once more does nothing."""
+        while self._hooks:
+            self._hooks.pop().remove()
+
+    def __enter__(self) -> Hold:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _bits(parameter: nn.Parameter, keep: torch.Tensor) -> torch.Tensor:
+    bits = torch.zeros_like(parameter, dtype=_INTEGERS[parameter.element_size()])
+    return bits.masked_fill_(keep.to(parameter.device), -1)
 
 
 @dataclass(frozen=True, eq=False)
 class Mask:
-    """One bit per prunable parameter; True means keep.
+    """Which weights are kept, as :func:`causalprune.prune` returns it: one bit per prunable weight, True to keep.
+
+    P is the number of weights of all Linear and Conv layers. A mask can be applied to a network, held while that is
+    trained on, saved and loaded.
 
     Attributes:
         index: The prunable parameters, in the order of ``keep``.
@@ -173,9 +227,8 @@ class Mask:
     def bind(self, model: nn.Module) -> Hold:
         """Make a function that sets the pruned weights of a model to +0.0.
 
-        Call it after every optimizer step, because momentum and weight decay move pruned weights, too. A call allocates
-        no tensor storage and skips layers without pruned weights. The function keeps as many bytes as the weights of
-        the other layers. Move the model to its device first.
+        For a loop that has an optimizer, :meth:`hold` calls it after every step. A call allocates no tensor storage and
+        skips layers without pruned weights. The function keeps as many bytes as the weights of the other layers.
 
         Raises:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
@@ -193,10 +246,52 @@ class Mask:
                 )
             keep = self.keep[entry.offset : entry.stop].view(entry.shape)
             if not keep.all():
-                bits = torch.zeros_like(parameter, dtype=_INTEGERS[parameter.element_size()])
-                held.append((parameter, bits.masked_fill_(keep.to(parameter.device), -1)))
+                held.append((parameter, keep))
+        return Hold(held)
 
-        return Hold(tuple(held))
+    def hold(self, optimizer: Optimizer, model: nn.Module | None = None) -> Hold:
+        """Keep the pruned weights at 0 in any further training with an optimizer, from now on.
+
+        Momentum and weight decay move pruned weights even if their gradients are 0, so they are set to 0 after every
+        ``optimizer.step()``, by a hook of the optimizer: whatever calls it, gradient scalers and
+        :class:`causalprune.Recorder` included. What is trained may be any parameters; those of other optimizers need a
+        hold of their own.
+
+        Args:
+            optimizer: What takes the steps.
+            model: The network; by default the one to which this mask was applied last, as ``causalprune.prune`` does.
+
+        Returns:
+            The hold. It lasts as long as the optimizer, or until its ``release()``, or for a ``with`` block.
+
+        Raises:
+            UsageError: The optimizer trains none of the pruned weights; no network is known.
+            MismatchError: The model lacks a parameter of this mask, or has it in another shape.
+
+        Example:
+            >>> import torch, causalprune as cp
+            >>> model = torch.nn.Linear(4, 2)
+            >>> optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+            >>> mask = cp.prune(model, sparsity=0.5, criterion="magnitude")
+            >>> with mask.hold(optimizer):
+            ...     model(torch.randn(8, 4)).sum().backward()
+            ...     _ = optimizer.step()
+            >>> int((model.weight == 0).sum())
+            4
+        """
+        known = _APPLIED.get(self)
+        model = model if model is not None or known is None else known()
+        if model is None:
+            raise UsageError(
+                "Mask.hold",
+                expected="a network that the mask was applied to",
+                found="none",
+                remedy="pass `model`, or call apply_(model) first",
+            )
+        hold = self.bind(model)
+        hold.after_steps_of(optimizer)
+        hold()
+        return hold
 
     def apply_(self, model: nn.Module) -> None:
         """Set every pruned weight of a model to +0.0, in place, whatever it was (including NaN and −0.0).
@@ -205,7 +300,33 @@ class Mask:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
         """
         self.bind(model)()
+        _APPLIED[self] = weakref.ref(model)
 
+    def save(self, path: str | Path) -> None:
+        """Write the mask as a safetensors file: a bool tensor per prunable weight, by its name.
+
+        Raises:
+            StorageError: The file system refused.
+        """
+        from causalprune.models.mask_file import save_mask
+
+        save_mask(self, Path(path))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Mask:
+        """Read what :meth:`save` or ``apply-mask`` with ``weights`` wrote.
+
+        Raises:
+            DataError: No file.
+            CorruptError: Another file, or a damaged one.
+        """
+        from causalprune.models.mask_file import load_mask
+
+        return load_mask(Path(path))
+
+
+_APPLIED: weakref.WeakKeyDictionary[Mask, weakref.ref[nn.Module]] = weakref.WeakKeyDictionary()
+"""The network to which a mask was applied last. Not an attribute, because a mask can be copied and pickled."""
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integer type for a weight of so many bytes."""

@@ -33,6 +33,9 @@ EXPORT_FORMATS = Registry(
 )
 """Each is a :class:`causalprune.models.export.formats.ExportFormat`."""
 
+GRANULARITIES = ("parameter", "filter", "neuron", "layer")
+"""What may count as one: a single weight, all weights of an output unit, or a whole tensor."""
+
 
 def default_model(input_shape: tuple[int, ...]) -> str:
     """The model that is used by default: lenet for images, mlp for tables."""

@@ -25,11 +25,12 @@ _DEPTH = 3
 """How deep in a checkpoint a state dict may be."""
 
 
-def read_state_dicts(path: Path) -> list[Mapping[str, Any]]:
+def read_state_dicts(path: Path, parameter: str = "init_from") -> list[Mapping[str, Any]]:
     """The mappings in a file that may be a network's state dict, the outermost first.
 
     Args:
         path: A ``.safetensors`` file, or one of ``torch.save``, from which tensors are read, but never code.
+        parameter: What names the file, for messages.
 
     Returns:
         At least one mapping of names, some of whose values are tensors.
@@ -44,7 +45,7 @@ def read_state_dicts(path: Path) -> list[Mapping[str, Any]]:
         return [load_tensors(path)]
     if not name.endswith(TORCH_SUFFIXES):
         expected = f"a .safetensors file, or one of torch.save ({', '.join(TORCH_SUFFIXES)})"
-        raise UsageError("`init_from`", expected=expected, found=f"{path}")
+        raise UsageError(f"`{parameter}`", expected=expected, found=f"{path}")
     if require_file(path, expected="a file of weights").st_size == 0:
         raise DataError(f"{path}", expected="a file of weights", found="an empty file")
     try:

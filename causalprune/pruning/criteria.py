@@ -13,10 +13,8 @@ import numpy.typing as npt
 
 from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
 from causalprune.models.mask import Mask
-from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
-from causalprune.pruning.groups import group_ids
 from causalprune.pruning.names import CRITERIA, added_criteria, check_criterion
 from causalprune.trajectory import Fit, RecordingReader
 
@@ -157,7 +155,7 @@ def load_criterion(name: str) -> Criterion:
     return replace(criterion, formula=partial(_score, criterion, who))
 
 
-def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
+def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores | Vector:
     """Run the formula of another package, so that its errors aren't mistaken for errors of causalprune."""
     try:
         scores = criterion.formula(inputs)
@@ -170,10 +168,10 @@ def _score(criterion: Criterion, who: str, inputs: CriterionInputs) -> Scores:
             found=f"that its own code raised {type(error).__name__}: {error}",
             remedy="mend the criterion (`debug` shows where)",
         ) from error
-    if not isinstance(scores, Scores):
+    if not isinstance(scores, Scores | np.ndarray):
         raise DataError(
             who,
-            expected="causalprune.pruning.criterion.Scores",
+            expected="an array, or causalprune.pruning.criterion.Scores",
             found=f"that its own code returned {type(scores).__name__}",
             remedy="mend the criterion",
         )
@@ -218,7 +216,7 @@ def read_inputs(
         lr, columns = reader.learning_rates, reader.column_index
         if fit is not None:
             for name in ("gamma", "dual_correlation"):
-                values[name] = _expand(fit.arrays[name], fit.attributes["granularity"], index, reader)
+                values[name] = fit.spread(name)
         if "mean_squared_gradient" in criterion.needs:
             values["mean_squared_gradient"] = np.zeros(index.total)
             values["mean_squared_gradient"][columns] = mean_squared_gradient(reader.row_blocks(), lr, len(columns))
@@ -240,15 +238,3 @@ def read_inputs(
     return CriterionInputs(
         theta=theta, mask=mask, layers=layers, project=project, ridge=ridge, exponent=exponent, seed=seed, **values
     )
-
-
-def _expand(
-    values: npt.NDArray[np.floating], granularity: str, index: ParameterIndex, reader: RecordingReader
-) -> npt.NDArray[np.floating]:
-    """Spread (lags, columns) over all P parameters: each member gets its group's value, pruned parameters get 0."""
-    if granularity != "parameter":
-        ids, _ = group_ids(index, granularity, reader.active)
-        values = values[:, ids]
-    full = np.zeros((len(values), index.total), dtype=values.dtype)
-    full[:, reader.column_index] = values
-    return full[0] if len(full) == 1 else full

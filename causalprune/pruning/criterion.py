@@ -13,6 +13,7 @@ import numpy.typing as npt
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.models.mask import Mask
 from causalprune.pruning.gradients import GradientMatrix
+from causalprune.pruning.names import CHITA_RIDGE
 from causalprune.trajectory.steps import UpdateRule
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class CriterionInputs:
     layers: Mapping[str, LayerStatistics] | None = None
     project: Callable[[Vector], npt.NDArray[np.bool_]] | None = None
     learning_rate: float | Vector | None = None
-    ridge: float = 0.01
+    ridge: float = CHITA_RIDGE
     exponent: float = 1.0
     seed: int = 0
 
@@ -159,11 +160,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A named way to score parameters.
+    """A way to order weights: a function from what was measured to one score per weight; the lowest are pruned first.
 
     Attributes:
         name: Its name, the value of the option ``criterion``.
-        formula: Computes the scores of all P parameters from the inputs.
+        formula: Computes the scores of all P parameters from the inputs: :class:`Scores`, or a vector (P,) of them.
         needs: Fields of :class:`CriterionInputs` that ``formula`` reads besides ``theta``, ``ridge``, ``exponent`` and
             ``seed``.
         reweights: Whether it also sets the kept weights, in :attr:`Scores.theta`.
@@ -173,16 +174,22 @@ class Criterion:
         UsageError: A need that isn't in :data:`NEEDS`.
 
     Example:
-        A package adds a criterion with an entry point in the group ``causalprune.criteria``:
+        For :func:`causalprune.prune`; a package adds one for the command line with an entry point in the group
+        ``causalprune.criteria``.
 
         >>> import numpy as np
-        >>> cubed = Criterion("cubed", lambda inputs: Scores(np.abs(inputs.theta) ** 3))
-        >>> cubed.score(CriterionInputs(theta=np.array([-2.0, 1.0]))).primary
-        array([8., 1.])
+        >>> taylor = Criterion(
+        ...     "taylor",
+        ...     lambda inputs: np.abs(inputs.theta) * np.sqrt(inputs.mean_squared_gradient),
+        ...     needs=frozenset({"mean_squared_gradient"}),
+        ... )
+        >>> inputs = CriterionInputs(theta=np.array([-2.0, 1.0]), mean_squared_gradient=np.array([1.0, 9.0]))
+        >>> taylor.score(inputs).primary
+        array([2., 3.])
     """
 
     name: str
-    formula: Callable[[CriterionInputs], Scores]
+    formula: Callable[[CriterionInputs], Scores | Vector]
     needs: frozenset[str] = field(default_factory=frozenset)
     reweights: bool = False
     tempered: bool = False
@@ -198,6 +205,11 @@ class Criterion:
     def reads_recording(self) -> bool:
         """Whether it needs anything that only a recording or its fit has."""
         return any(NEEDS[name].recorded for name in self.needs)
+
+    @property
+    def reads_gamma(self) -> bool:
+        """Whether it reads a fit, or what comes of one."""
+        return bool({"gamma", "dual_correlation"} & self.needs)
 
     def unmet(self, rule: UpdateRule, learning_rates: npt.ArrayLike = ()) -> tuple[Need, str] | None:
         """The first need that a recording can't serve, whatever is fitted to it, and why; None if there is none.
@@ -259,7 +271,10 @@ class Criterion:
         for name, need in NEEDS.items():
             if name in self.needs and getattr(inputs, name) is None:
                 raise self._mismatch(need.what, "none", f"{need.remedy}, or choose another")
-        scores = self.formula(inputs)
+        found = self.formula(inputs)
+        scores = Scores(found) if isinstance(found, np.ndarray) else found
+        if not isinstance(scores, Scores):
+            raise self._mismatch("an array, or Scores", type(scores).__name__, "mend the criterion")
         if scores.primary.shape != inputs.theta.shape:
             raise self._mismatch(f"{inputs.theta.size} scores", f"{scores.primary.size}", "mend the criterion")
         if (scores.theta is not None) != self.reweights:

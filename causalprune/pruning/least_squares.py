@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import torch
 
 from causalprune.base.errors import NumericalError
+from causalprune.pruning.names import REPAIR_RIDGE
 
-RIDGE = 1e-3
+RIDGE = REPAIR_RIDGE
 """The usual penalty, as a multiple of the mean of the diagonal of the inputs' second moments."""
 
 _CHUNK_VALUES = 2**24

@@ -26,6 +26,15 @@ CRITERIA = Registry(
 )
 """The built-in criteria, each a :class:`causalprune.pruning.criterion.Criterion`."""
 
+DEFAULT_CRITERION, DEFAULT_SCOPE = "effect", "global"
+"""What orders the weights, and what is ranked together, unless told otherwise."""
+
+SAMPLES = 1000
+"""Samples on which layers are measured or repaired unless told otherwise."""
+
+CHITA_RIDGE, REPAIR_RIDGE = 0.01, 0.001
+"""The penalties of ``chita`` and of a repair unless told otherwise."""
+
 ENTRY_POINT_GROUP = "causalprune.criteria"
 """Entry-point group in which another package registers a :class:`causalprune.pruning.criterion.Criterion`."""
 
@@ -50,12 +59,6 @@ MASK_SCOPES = Registry(
     },
 )
 """How many weights each layer loses: functions of :class:`causalprune.pruning.budgets.Layers`."""
-
-SCOPES = ("global", "layer")
-"""One fit over all layers, or one per layer."""
-
-GRANULARITIES = ("parameter", "filter", "neuron", "layer")
-"""What has a coefficient γ of its own."""
 
 MASK_GRANULARITIES = ("parameter", "filter", "neuron", "channel", "layer")
 """What is pruned as a whole."""

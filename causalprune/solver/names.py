@@ -27,5 +27,8 @@ SGD_PRESETS = Registry(
 DEFAULT_ALPHA_RATIO = 0.1
 """α as a share of alpha_max when none is given."""
 
+SCOPES = ("global", "layer")
+"""One fit over all layers, or one per layer."""
+
 NORMALIZATIONS = ("none", "lr", "column")
 """Scalings of the columns of X."""

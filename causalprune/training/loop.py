@@ -163,8 +163,7 @@ def train(
             found = f"{type(error).__name__} {error}"[:100]
             raise CorruptError("saved state", expected="a position in the training", found=found) from error
         best = {n.removeprefix("best/"): t.clone() for n, t in resume.extra.items() if n.startswith("best/")}
-    hold = mask.bind(model)
-    hold()
+    hold = mask.hold(optimizer, model)
     compute_loss = loss_function(data.task, options.label_smoothing)
     parallel = group.parallel(model)
     forward = torch.compile(parallel) if options.compile else parallel
@@ -211,7 +210,6 @@ def train(
                     clip_grad_norm_(model.parameters(), options.clip_norm)
                 done = progress.epoch * batches.steps_per_epoch + progress.step
                 scaled_step(optimizer, warmup_factor(done, options.warmup, total))
-                hold()
                 schedule.step()
                 loss_sum += loss.detach() / group.count
                 progress.step += 1

@@ -40,6 +40,8 @@ _CLIP = "Largest Euclidean norm of the gradient of all kept weights together; a 
 class TrainingOptions(Options):
     """How pretrain and posttrain optimize."""
 
+    panel = "Training"
+
     epochs: int = option(30, "Epochs.", check=at_least(0))
     batch_size: int = option(64, "Minibatch size.", check=at_least(1))
     optimizer: str = option("sgd", "Optimizer.", check=OPTIMIZERS)
@@ -70,6 +72,8 @@ class TrainingOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class FineTuningOptions(TrainingOptions):
     """How posttrain optimizes: a network that has lost weights starts with large gradients, and dies of large steps."""
+
+    panel = "Training"
 
     warmup: float = option(0.1, _WARMUP, check=fraction, formerly=0.0)
     clip_norm: float = option(1.0, _CLIP, check=not_negative, formerly=0.0)

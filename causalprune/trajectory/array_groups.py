@@ -6,11 +6,14 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from causalprune.base.errors import CorruptError, DataError, UsageError
+from causalprune.models.groups import group_ids
+from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory.layout import FIT_NAME, RecordingLayout
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.zarr_files import (
@@ -71,8 +74,114 @@ class ArrayGroup:
             pass
 
 
+Array = npt.NDArray[np.floating]
+
+
+class Recorded(Protocol):
+    """What a fit knows of its recording."""
+
+    @property
+    def index(self) -> ParameterIndex:
+        """The prunable parameters."""
+
+    @property
+    def active(self) -> npt.NDArray[np.bool_]:
+        """(P,) which of them the recording has."""
+
+
+@dataclass(frozen=True, eq=False)
 class Fit(ArrayGroup):
-    """The result of a fit: arrays such as ``gamma`` (P_active,); the problem, and the evidence of its solution."""
+    """γ of a recording, with the evidence that it solves its problem.
+
+    C is the number of columns: P_active, the weights that the recording has, or the number of their groups. A model
+    with lags, which a recording with momentum gets, has three coefficients for each.
+
+    Attributes:
+        arrays: All that is stored, by name, such as ``gamma`` (1 or 3, C).
+        attributes: The problem, its parameters and the evidence of its solution; JSON-ready.
+        digest: SHA-256 over the attributes and the arrays.
+        recording: What was fitted; None if the fit was read without it.
+    """
+
+    recording: Recorded | None = None
+
+    def __repr__(self) -> str:
+        e = self.evidence
+        return (
+            f"<Fit of {e['num_rows']:,} steps and {e['num_columns']:,} columns: {e['num_nonzero']:,} nonzero γ at "
+            f"α = {self.alpha:.3g} ({self.alpha / e['alpha_max'] if e['alpha_max'] else 1:.3g}·alpha_max), "
+            f"relative duality gap {self.relative_gap:.2g}>"
+        )
+
+    @property
+    def gamma(self) -> Array:
+        """(C,) or (3, C) float64: γ, in units of loss per squared weight change."""
+        return _without_lags(self.arrays["gamma"])
+
+    @property
+    def kkt_scores(self) -> Array:
+        """Like ``gamma``: |x_kᵀr|/(Tα), how near a column is to entering the model; 1 where γ_k ≠ 0."""
+        return _without_lags(self.arrays["dual_correlation"])
+
+    @property
+    def evidence(self) -> dict[str, Any]:
+        """All numbers about the solution, JSON-ready; see :class:`causalprune.solver.evidence.FitEvidence`."""
+        return dict(self.attributes["evidence"])
+
+    @property
+    def granularity(self) -> str:
+        """What has a γ of its own: ``parameter``, ``filter``, ``neuron`` or ``layer``."""
+        return str(self.attributes["granularity"])
+
+    @property
+    def alpha(self) -> float:
+        """α, the L1 coefficient, in scikit-learn's scaling."""
+        return float(self.evidence["alpha"])
+
+    @property
+    def duality_gap(self) -> float:
+        """Bound on the distance of the objective from its minimum, in units of loss squared."""
+        return float(self.evidence["duality_gap"])
+
+    @property
+    def relative_gap(self) -> float:
+        """The duality gap relative to ‖y‖²/(2T), the objective of γ = 0."""
+        return float(self.evidence["relative_gap"])
+
+    @property
+    def certified(self) -> bool:
+        """Whether that is at most the tolerance."""
+        return bool(self.evidence["certified"])
+
+    def by_parameter(self, name: str = "gamma") -> dict[str, Array]:
+        """An array by the name of each weight, in its shape, with the lags in front if there are any.
+
+        Args:
+            name: ``gamma``, ``dual_correlation`` (the KKT scores), or another array with a value per column.
+        """
+        values = self.spread(name)
+        index = self._recorded.index
+        return {e.name: values[..., e.offset : e.stop].reshape(*values.shape[:-1], *e.shape) for e in index}
+
+    def spread(self, name: str) -> Array:
+        """(P,) or (3, P): each weight gets the value of its column or group, or 0 if it was pruned already."""
+        index, active = self._recorded.index, self._recorded.active
+        values = np.atleast_2d(self.arrays[name])
+        if self.granularity != "parameter":
+            values = values[:, group_ids(index, self.granularity, active)[0]]
+        full = np.zeros((len(values), index.total), dtype=values.dtype)
+        full[:, active] = values
+        return _without_lags(full)
+
+    @property
+    def _recorded(self) -> Recorded:
+        if self.recording is None:
+            raise ValueError("a fit that was read without its recording has columns, but no parameters")
+        return self.recording
+
+
+def _without_lags(values: Array) -> Array:
+    return values[0] if values.ndim == 2 and len(values) == 1 else values
 
 
 class _StoredArrays(Mapping[str, np.ndarray]):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import Any
 
@@ -125,6 +126,15 @@ class RecordingReader:
         """
         return self._log.untrained
 
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """(P,) bool, which parameters aren't pruned, as far as is known: the active ones, and those left out."""
+        kept = self.active.copy()
+        for entry in self.index:
+            if entry.name in self.info.left_out:
+                kept[entry.offset : entry.stop] = True
+        return kept
+
     def has_columns_of(self, mask: np.ndarray) -> bool:
         """Whether a mask (P,) is the one that the recording was made with, as far as its columns tell."""
         differs = self.active != mask
@@ -157,6 +167,11 @@ class RecordingReader:
         return vanished_share(self.noted)
 
     @property
+    def no_causal_reading(self) -> str:
+        """A line that says why γ isn't a cause here: another optimizer than SGD made the steps; empty otherwise."""
+        return self.info.update_rule.no_causal_reading(f"recording {self.path}")
+
+    @property
     def end_weights(self) -> str:
         """Hash of the weights after the last row; empty where the writer didn't know it or wasn't closed."""
         return self._log.commits[-1].weights if self._log.commits else ""
@@ -170,6 +185,25 @@ class RecordingReader:
     def known_checkpoints(self) -> frozenset[str]:
         """Hashes of the checkpoint files from which the recording, or a part of a merged one, started."""
         return frozenset({self.info.start_sha256, *self.info.of_parts("checkpoints")} - {""})
+
+    def foreign(self, weights: Collection[str], files: Collection[str] = ()) -> str:
+        """Why a network isn't known to be one that this recording started from or ended with, or made from one.
+
+        Args:
+            weights: Hashes, by ``ParameterIndex.digest``, of its weights and of those that it was made from.
+            files: Hashes of its checkpoint, and of those that it was made from.
+
+        Returns:
+            In words what is found instead; ``unknown`` if the recording doesn't say which weights it was made with;
+            empty if there is proof.
+        """
+        if not self.known_weights and not self.known_checkpoints:
+            return "unknown"
+        if self.known_weights.intersection(weights) or self.known_checkpoints.intersection(files):
+            return ""
+        if self.finished or self.end_weights:
+            return "others"
+        return "others (what an unfinished recording ended with isn't known)"
 
     @cached_property
     def steps(self) -> Steps:
@@ -359,7 +393,7 @@ class RecordingReader:
 
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.array_groups.FitStore.read>`."""
-        return self._fits.read(name)
+        return replace(self._fits.read(name), recording=self)
 
     def read_layer_statistics(self) -> ArrayGroup | None:
         """What was measured of the layers at the weights with which the recording ended; None if nothing was.

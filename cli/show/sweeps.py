@@ -7,9 +7,8 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
-from causalprune.analysis.report.series import grouped
 from causalprune.base.options import option_text
-from causalprune.base.units import percent
+from causalprune.base.units import grouped, percent
 
 from .tables import facts, notes, spaced, table, with_spread
 

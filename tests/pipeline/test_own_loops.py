@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from causalprune.analysis.curvature import curvature_table
 from commands import call, call_json
 from torch import nn
 
-from causalprune.analysis.curvature import curvature_table
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.registry import build_model

@@ -129,7 +129,7 @@ def test_a_missing_matplotlib_shows_before_the_work(run, capsys, monkeypatch, wi
         raise AssertionError("worked first")
 
     monkeypatch.setattr("causalprune.commands.evaluate.set_up", work)
-    monkeypatch.setattr("causalprune.commands.fit_gamma.columns_of", work)
+    monkeypatch.setattr("causalprune.commands.fit_gamma.Regression", work)
     picture = [run / "x.png"] if command[-1] == "--plot" else []
     refused(capsys, 2, *command, *picture, "--run", run, says="pip install 'causalprune[plots]'")
 
@@ -157,7 +157,7 @@ def test_a_fit_that_exists_is_drawn(run, capsys):
 
 def test_the_name_of_a_fit_is_checked_before_the_work(run, capsys, monkeypatch):
     monkeypatch.setattr(
-        "causalprune.commands.fit_gamma.columns_of", lambda *args, **kwargs: pytest.fail("worked first")
+        "causalprune.commands.fit_gamma.Regression", lambda *args, **kwargs: pytest.fail("worked first")
     )
     refused(capsys, 2, "fit-gamma", "--name", "../x", "--run", run, says="letters, digits")
 

@@ -302,7 +302,8 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "cubed = Criterion('cubed', lambda inputs: Scores(abs(inputs.theta) ** 3.0))\n"
         "number = 3\n"
         "raises = Criterion('raises', lambda inputs: Scores(inputs.theta / (1 // 0)))\n"
-        "array = Criterion('array', lambda inputs: abs(inputs.theta))\n"
+        "bare = Criterion('bare', lambda inputs: list(inputs.theta))\n"
+        "array = Criterion('array', lambda inputs: abs(inputs.theta) ** 3.0)\n"
         "as_list = Criterion('as_list', lambda inputs: Scores(list(inputs.theta)))\n"
     )
     info = tmp_path / "pruning_plugin-1.0.dist-info"
@@ -313,6 +314,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "cubed = pruning_plugin:cubed\n"
         "number = pruning_plugin:number\n"
         "raises = pruning_plugin:raises\n"
+        "bare = pruning_plugin:bare\n"
         "array = pruning_plugin:array\n"
         "list = pruning_plugin:as_list\n"
         "broken = pruning_plugin_absent:cubed\n"
@@ -323,9 +325,10 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("plugin")
-def test_an_entry_point_adds_a_criterion() -> None:
-    assert check_criterion("cubed") is None
-    scores = load_criterion("cubed").score(CriterionInputs(theta=np.array([-2.0, 1.0])))
+@pytest.mark.parametrize("name", ["cubed", "array"])
+def test_an_entry_point_adds_a_criterion(name: str) -> None:
+    assert check_criterion(name) is None
+    scores = load_criterion(name).score(CriterionInputs(theta=np.array([-2.0, 1.0])))
     assert scores.primary.tolist() == [8, 1]
 
 
@@ -357,7 +360,7 @@ def test_a_criterion_that_cant_be_had(name: str, message: str) -> None:
             "raises",
             r"raises \(pruning_plugin:raises\): expected scores, found .* own code raised ZeroDivisionError",
         ),
-        ("array", r"array \(pruning_plugin:array\): expected .*\.Scores, found that its own code returned ndarray"),
+        ("bare", r"bare \(pruning_plugin:bare\): expected .*\.Scores, found that its own code returned list"),
         ("list", r"list \(pruning_plugin:as_list\): expected scores, found that its own code raised AttributeError"),
     ],
 )

@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn.utils import prune
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.models.groups import group_ids
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criterion import Scores
-from causalprune.pruning.groups import group_ids
 from causalprune.pruning.names import SPARSITY_SCHEDULES
 from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 

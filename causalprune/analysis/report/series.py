@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.report.phase import Drop, PhaseShift, find_drop, phase_shift
-from causalprune.base.units import moments
+from causalprune.base.units import grouped, moments
 
 Row = dict[str, Any]
 
@@ -137,15 +137,6 @@ def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
         )
         for settings, found in grouped(rows, names)
     ]
-
-
-def grouped(rows: Iterable[Row], names: Sequence[str]) -> list[tuple[dict[str, Any], list[Row]]]:
-    """Group the rows by the values of these columns; the groups, each with its values, are in order of first row."""
-    groups: dict[str, tuple[dict[str, Any], list[Row]]] = {}
-    for row in rows:
-        settings = {name: row[name] for name in names}
-        groups.setdefault(repr(settings), (settings, []))[1].append(row)
-    return list(groups.values())
 
 
 def jaccard(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -15,23 +12,20 @@ from causalprune.commands._network import load_its_data, samples_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.pruning.criterion import CriterionInputs, float64
-from causalprune.trajectory import Fit, RecordingReader
+from causalprune.pruning.network.choice import untrained_tensors
+from causalprune.trajectory import RecordingReader
 
 _TRIED = 32
 """Samples on which it is tried out whether channels can be removed."""
 
 
 def frozen_tensors(model: nn.Module, mask: Mask, reader: RecordingReader | None, checkpoint: Checkpoint) -> list[str]:
-    """Names of the prunable tensors that weren't trained: nothing is known about them, a score of 0 included.
+    """Names of the prunable tensors that weren't trained, see :func:`untrained_tensors`.
 
-    A recording says which no step trained, and so does the checkpoint that it ended with. Where neither says anything
-    these are the tensors for which the network's own code sets ``requires_grad=False``.
+    A recording says which no step trained, and so does the checkpoint that it ended with.
     """
     said = reader.untrained if reader is not None else checkpoint.info.metrics.get("untrained", ())
-    parameters = dict(model.named_parameters(remove_duplicate=False))
-    names = [entry.name for entry in mask.index]
-    return [name for name in names if (name in said if said else not parameters[name].requires_grad)]
+    return untrained_tensors(model, mask.index, said)
 
 
 def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig) -> torch.Tensor | None:
@@ -46,37 +40,3 @@ def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig
         return samples_of(data, "train", torch.device("cpu"), count=_TRIED)
     except (CorruptError, DataError, MismatchError, StorageError, UsageError):
         return None
-
-
-def unmoved(inputs: CriterionInputs, fit: Fit | None, mask: Mask, frozen: Sequence[str]) -> int | None:
-    """Number of kept weights that were trained, but that no recorded step moved.
-
-    Their gradient was 0 in every step, or each step was smaller than the rounding of the weight. None where the
-    criterion reads neither a fit to single weights nor squared gradients.
-    """
-    if inputs.mean_squared_gradient is not None:
-        still = inputs.mean_squared_gradient == 0
-    elif fit is not None and fit.attributes["granularity"] == "parameter":
-        # Only a column of zeros has a KKT score of exactly 0.
-        still = (np.atleast_2d(float64(inputs.dual_correlation)) == 0).all(0)
-    else:
-        return None
-    candidates = mask.numpy().copy()
-    for name in frozen:
-        entry = mask.index[name]
-        candidates[entry.offset : entry.stop] = False
-    return int(np.count_nonzero(still & candidates))
-
-
-def kept_by_lasso(fit: Fit) -> dict[str, Any]:
-    """How many columns a fit has kept, and the most that a Lasso can: one per row."""
-    evidence, lags = fit.attributes["evidence"], len(fit.arrays["gamma"]) > 1
-    separate = max(1, len(fit.attributes["layers"]))
-    bound = evidence["num_rows"] * separate if evidence["l1_ratio"] == 1 else None
-    return {
-        "nonzero": evidence["num_nonzero"],
-        "columns": evidence["num_columns"],
-        "rows": evidence["num_rows"],
-        "most": bound,
-        "what": "groups" if fit.attributes["granularity"] != "parameter" else "columns" if lags else "weights",
-    }

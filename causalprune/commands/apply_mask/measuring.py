@@ -19,11 +19,12 @@ from causalprune.commands._network import load_its_data, load_network
 from causalprune.commands._output import read_result
 from causalprune.commands.layer_statistics.measuring import measure_layers
 from causalprune.config.apply_mask import ApplyMaskConfig
-from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions
+from causalprune.config.shared import ComputeOptions
 from causalprune.data.normalization import spread
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.models.mask import Mask
 from causalprune.pruning.layer_statistics import LayerStatistics
+from causalprune.pruning.names import SAMPLES
 from causalprune.training.metrics import evaluate_model
 
 MAX_SAMPLES = 2048
@@ -48,7 +49,7 @@ def measured_layers(
     """
     device = resolve_device(config.device)
     data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
-    samples, workers = config.samples or LAYER_SAMPLES, config.num_workers
+    samples, workers = config.samples or SAMPLES, config.num_workers
     found = measure_layers(
         model.to(device), mask.index, data, device, samples=samples, seed=config.seed, num_workers=workers
     )

@@ -26,17 +26,12 @@ def foreign_weights(reader: RecordingReader, checkpoint: Checkpoint, run: RunPat
         In words what is found instead; ``unknown`` if the recording doesn't say which weights it was made with; empty
         if there is proof.
     """
-    weights, files = reader.known_weights, reader.known_checkpoints
-    if not weights and not files:
-        return "unknown"
-    if weights & {checkpoint.weights_digest, *checkpoint.info.ancestors} or checkpoint.sha256 in files:
-        return ""
+    found = reader.foreign({checkpoint.weights_digest, *checkpoint.info.ancestors}, {checkpoint.sha256})
+    files = reader.known_checkpoints
     # Checkpoints of version 0.1 don't know the weights of their ancestors, but the hash of the file before.
-    if files and any(sha256 in files for sha256, _ in earlier_files(checkpoint, run, source)):
+    if found and files and any(sha256 in files for sha256, _ in earlier_files(checkpoint, run, source)):
         return ""
-    if reader.finished or reader.end_weights:
-        return "others"
-    return "others (what an unfinished recording ended with isn't known)"
+    return found
 
 
 def earlier_files(checkpoint: Checkpoint, run: RunPaths, source: Path) -> Iterator[tuple[str, Path]]:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.report.series import grouped
 from causalprune.base.errors import CorruptError, storage_errors
 from causalprune.base.files import write_atomic
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import SweepPaths
-from causalprune.base.units import moments
+from causalprune.base.units import grouped, moments
 from causalprune.commands.sweep.files import read_cell, read_grid
 
 Row = dict[str, Any]

@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
 from causalprune.base.units import format_bytes
-from causalprune.pruning.groups import group_ids
+from causalprune.models.groups import group_ids
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from causalprune.analysis.curvature import implied_curvature, step_sizes
 from causalprune.base.errors import DataError
+from causalprune.solver.recording.curvature import implied_curvature, step_sizes
 
 CURVATURE = np.array([0.5, 1.0, 3.0, 7.0])
 LR = 0.05

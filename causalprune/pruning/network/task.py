@@ -1,0 +1,229 @@
+"""Prune a network in memory: what goes with it in a store, and the choice made on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.options import require
+from causalprune.base.paths import StoreUrl
+from causalprune.base.progress import logger
+from causalprune.base.specs import ModelSpec, Task
+from causalprune.base.units import parse_bytes
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
+from causalprune.models.wrappers import named_parameters, unwrapped
+from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.criterion import Criterion
+from causalprune.pruning.layer_calls import Inputs
+from causalprune.pruning.layer_statistics import LayerStatistics, layer_statistics
+from causalprune.pruning.names import check_mask_granularity
+from causalprune.pruning.network.choice import Choice, choose_weights, untrained_tensors
+from causalprune.pruning.network.named_layers import NamedLayers
+from causalprune.pruning.network.samples import Samples, batches_of
+from causalprune.pruning.removable import prunable_producers
+from causalprune.trajectory import Fit, RecordingReader, Store
+
+_TRIED = 32
+"""Samples on which it is tried out whether channels can be removed."""
+
+
+@dataclass(frozen=True, eq=False)
+class PruningTask:
+    """A network to prune, and the recording of it that a criterion reads.
+
+    Attributes:
+        model: The network.
+        criterion: What orders its weights.
+        mask: What is pruned so far.
+        store: Where the recording is; None without one.
+        reader: The recording; None without one.
+    """
+
+    model: nn.Module
+    criterion: Criterion
+    mask: Mask
+    store: Store | None
+    reader: RecordingReader | None
+
+    @classmethod
+    def of(
+        cls,
+        model: nn.Module,
+        store: str | Path | StoreUrl | Store | None,
+        *,
+        criterion: str | Criterion,
+        recording: str | None = None,
+        mask: Mask | None = None,
+        allow_other_weights: bool = False,
+    ) -> PruningTask:
+        """Open the store, and check that it goes with the network and the criterion.
+
+        Raises:
+            UsageError: No such criterion; a criterion that reads a recording, and no store.
+            MismatchError: The store of another network, or of other weights; a recording that can't serve the
+                criterion; another mask than the recording's.
+            DataError: No store there.
+        """
+        chosen = criterion if isinstance(criterion, Criterion) else load_criterion(criterion)
+        index = ParameterIndex.from_model(model)
+        if store is None:
+            if chosen.reads_recording:
+                raise UsageError(
+                    "`store`",
+                    expected=f"a recording of this network, which criterion {chosen.name} reads",
+                    found="none",
+                    remedy="record the loop with causalprune.Recorder, or choose a criterion such as magnitude",
+                )
+            if mask is not None:
+                mask.bind(model)
+            return cls(model, chosen, mask or Mask.of_model(model, index), None, None)
+        opened = store if isinstance(store, Store) else Store.open(store)
+        opened.require_index(index)
+        reader = opened.recording(recording)
+        if mask is not None and (len(mask.keep) != index.total or not reader.has_columns_of(mask.numpy())):
+            raise MismatchError(
+                "`mask`",
+                expected=f"the one that recording {reader.path} was made with",
+                found="another",
+                remedy="record with Recorder(…, mask=mask)",
+            )
+        recorded = mask or Mask.from_numpy(index, reader.kept)
+        if chosen.reads_recording:
+            chosen.require(reader.info.update_rule, reader.learning_rates.extremes)
+            _require_own_weights(reader, model, recorded, allow_others=allow_other_weights)
+        if chosen.reads_gamma and reader.no_causal_reading:
+            logger.warning("%s", reader.no_causal_reading)
+        return cls(model, chosen, recorded, opened, reader)
+
+    def prune(
+        self,
+        fit: Fit | None,
+        *,
+        sparsity: float | None,
+        scope: str,
+        granularity: str,
+        keep: Iterable[str],
+        layer_sparsity: Mapping[str, float],
+        prune_frozen: bool,
+        inputs: Samples | None,
+        samples: int,
+        task: Task,
+        ridge: float,
+        exponent: float,
+        seed: int,
+        memory: str,
+    ) -> Mask:
+        """Choose the weights, and set them to 0; see :func:`causalprune.api.prune`."""
+        criterion, index = self.criterion, self.mask.index
+        criterion.require_exponent(exponent)
+        require("`granularity`", granularity, check_mask_granularity)
+        if sparsity is None and criterion.name != "gamma":
+            raise UsageError(
+                "`sparsity`", expected="a number in [0, 1); none only with `criterion=gamma`, for γ = 0", found="none"
+            )
+        said = self.reader.untrained if self.reader is not None else ()
+        unrecorded = self.reader.info.left_out if self.reader is not None and criterion.reads_recording else ()
+        untrained = [] if prune_frozen else untrained_tensors(self.model, index, said)
+        frozen = [entry.name for entry in index if entry.name in {*untrained, *unrecorded}]
+        named = NamedLayers.find(index, [keep] if isinstance(keep, str) else keep, layer_sparsity.items(), frozen)
+        batches = self._batches(inputs, samples, granularity)
+        producers, inseparable = self._producers(granularity, batches)
+        layers: dict[str, LayerStatistics] | None = None
+        if "layers" in criterion.needs:
+            measured = layer_statistics(unwrapped(self.model), index, batches, task, seed=seed)
+            layers = {name: layer.cpu() for name, layer in measured.items()}
+        choice: Choice = choose_weights(
+            criterion,
+            self._theta(),
+            self.mask,
+            sparsity=sparsity,
+            named=named,
+            frozen=frozen,
+            unrecorded=unrecorded,
+            reader=self.reader,
+            fit=fit,
+            layers=layers,
+            scope=scope,
+            granularity=granularity,
+            producers=producers,
+            ridge=ridge,
+            exponent=exponent,
+            seed=seed,
+            max_bytes=parse_bytes(memory),
+        )
+        for remark in choice.remarks(granularity, sparsity, inseparable):
+            logger.warning("%s", remark)
+        choice.apply_(self.model)
+        return choice.selection.mask
+
+    def _theta(self) -> np.ndarray:
+        """(P,) float32 the weights, on the CPU."""
+        flat = torch.empty(self.mask.index.total)
+        return self.mask.index.flatten(named_parameters(self.model), out=flat).numpy()
+
+    def _batches(self, inputs: Samples | None, samples: int, granularity: str) -> list[Inputs]:
+        """The inputs on which something is measured; none if nothing is."""
+        measures = "layers" in self.criterion.needs
+        if not measures and granularity in ("parameter", "layer"):
+            return []
+        if inputs is None:
+            measured = f"criterion {self.criterion.name} measures its layers"
+            what = measured if measures else f"it shows which {granularity}s can be pruned"
+            raise UsageError(
+                "`inputs`",
+                expected=f"inputs of the network, on which {what}",
+                found="none",
+                remedy="pass a tensor of inputs or a DataLoader",
+            )
+        return batches_of(inputs, samples if measures else min(samples, _TRIED), unwrapped(self.model))
+
+    def _producers(
+        self, granularity: str, batches: Sequence[Inputs]
+    ) -> tuple[Sequence[Sequence[int]] | None, list[str]]:
+        """What may be pruned as a whole, and the names of the tensors whose channels can't be removed."""
+        if granularity in ("parameter", "layer"):
+            return None, []
+        first = batches[0]
+        if not isinstance(first, torch.Tensor):
+            raise UsageError(
+                "`granularity`",
+                expected="parameter or layer for a network of several arguments",
+                found=granularity,
+            )
+        model = unwrapped(self.model)
+        modes = [(module, module.training) for module in model.modules()]
+        spec = ModelSpec(name=type(model).__name__, input_shape=tuple(first.shape[1:]), num_outputs=1)
+        try:
+            producers, stuck = prunable_producers(granularity, model, self.mask.index, spec, first[:_TRIED])
+        finally:
+            for module, mode in modes:
+                module.training = mode
+        return producers, [self.mask.index.entries[number].name for family in stuck for number in family]
+
+
+def _require_own_weights(reader: RecordingReader, model: nn.Module, mask: Mask, *, allow_others: bool) -> None:
+    """Check that a recording started or ended with the weights of a network."""
+    keep = mask.tensors()
+    weights: dict[str, Any] = {
+        name: parameter.detach().where(keep[name].to(parameter.device), 0.0)
+        for name, parameter in named_parameters(model).items()
+        if name in keep
+    }
+    found = reader.foreign({mask.index.digest(weights)})
+    if found == "unknown":
+        logger.warning("recording %s doesn't say of which weights it is", reader.path)
+    elif found and not allow_others:
+        raise MismatchError(
+            f"weights of {type(unwrapped(model)).__name__}",
+            expected=f"those that recording {reader.path} started or ended with",
+            found=found,
+            remedy="prune before any further training, record again, or pass `allow_other_weights=True`",
+        )

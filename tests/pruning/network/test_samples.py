@@ -1,0 +1,44 @@
+"""Inputs in every form that a loop has them: the first samples, in order, and as many as are asked for."""
+
+import torch
+from torch import nn
+
+from causalprune.pruning.network.samples import BATCH, batches_of
+
+
+class Two(nn.Module):
+    """A network of two arguments."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, first, second):
+        return self.layer(first * second)
+
+
+def test_a_tensor_is_divided_and_cut():
+    inputs = torch.randn(3 * BATCH, 3)
+    batches = batches_of(inputs, 2 * BATCH + 7, nn.Linear(3, 2))
+    assert [len(batch) for batch in batches] == [BATCH, BATCH, 7]
+    assert torch.equal(torch.cat(batches), inputs[: 2 * BATCH + 7])
+
+
+def test_a_loader_is_read_no_further_than_needed():
+    def loader():
+        for number in range(3):
+            yield torch.full((4, 3), float(number)), "a target"
+        raise AssertionError("read too far")
+
+    first, second, third = batches_of(loader(), 9, nn.Linear(3, 2))
+    assert (len(first), len(second), len(third)) == (4, 4, 1)
+    assert third.unique().tolist() == [2.0]
+
+
+def test_arguments_are_cut_alike_but_what_is_no_sample_stays_whole():
+    scale = torch.randn(3)
+    for batch in [((torch.randn(5, 3), scale), torch.zeros(5))], [{"first": torch.randn(5, 3), "second": scale}]:
+        (found,) = batches_of(batch, 2, Two())
+        first, second = found.values() if isinstance(found, dict) else found
+        assert first.shape == (2, 3)
+        assert torch.equal(second, scale)
