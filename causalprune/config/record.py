@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, flag_of, fraction, one_of, open_fraction, option, rate, writable
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
-from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
+from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
 from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.trajectory.names import CODECS
@@ -49,6 +51,18 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     compress_threads: int | None = option(
         None, "Threads that compress [as many as the machine spares].", check=at_least(1), affects_result=False
     )
+    layer_statistics: bool = option(
+        False,
+        "Keep second moments of each layer's inputs and output gradients in the store, measured at the end: surgeon, "
+        "rank-sum and wanda then need no data, nor does repair --from-statistics.",
+        formerly=False,
+    )
+    samples: int = option(
+        LAYER_SAMPLES,
+        "Training samples on which --layer-statistics measures; their labels aren't used.",
+        check=at_least(1),
+        formerly=LAYER_SAMPLES,
+    )
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
@@ -80,3 +94,9 @@ class RecordConfig(LeaseOptions, ComputeOptions):
             if getattr(self, name) != defaults[name]:
                 flag = flag_of(self.option_fields()[name])
                 raise UsageError(f"--hold and {flag}", expected=f"one of them, because {reason}", found="both")
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the number of samples where nothing is measured on them."""
+        values = super().written_out(stored)
+        return {name: value for name, value in values.items() if name != "samples" or "layer_statistics" in values}

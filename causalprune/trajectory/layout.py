@@ -121,6 +121,8 @@ class RecordingLayout:
         """Array (6 or more, T): the scalars of each step, once the recording is finished."""
         self.fits = Collection(root / "fits", FIT_NAME)
         """Group of the fits."""
+        self.layer_statistics = root / "layer_statistics"
+        """Group of the layers' statistics at the weights that the recording ended with, if it has them."""
 
     def shard(self, number: int) -> Location:
         """The shard of rows ``number * block_rows`` and up."""

@@ -13,8 +13,8 @@ import numpy as np
 
 from causalprune.base.errors import UsageError
 from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory.array_groups import LAYER_STATISTICS, ArrayGroup, Fit, FitStore
 from causalprune.trajectory.commits import CommitLog
-from causalprune.trajectory.fits import Fit, FitStore
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
@@ -24,7 +24,13 @@ from causalprune.trajectory.steps.rounding import vanished_share
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.verify import consistent_log, verify_recording
-from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes, read_array, read_attributes
+from causalprune.trajectory.zarr_files import (
+    METADATA,
+    attributes_checksum,
+    canonical_bytes,
+    read_array,
+    read_attributes,
+)
 
 
 class RecordingReader:
@@ -352,8 +358,24 @@ class RecordingReader:
         return tuple(self.layout.fits.names())
 
     def read_fit(self, name: str) -> Fit:
-        """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.fits.FitStore.read>`."""
+        """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.array_groups.FitStore.read>`."""
         return self._fits.read(name)
+
+    def read_layer_statistics(self) -> ArrayGroup | None:
+        """What was measured of the layers at the weights with which the recording ended; None if nothing was.
+
+        Raises:
+            CorruptError: Its metadata are missing or damaged.
+        """
+        folder = self.layout.layer_statistics
+        return ArrayGroup.read(folder, LAYER_STATISTICS) if folder.is_folder() else None
+
+    @property
+    def layer_statistics_bytes(self) -> int:
+        """Stored bytes of these arrays; 0 if there are none."""
+        group = self.layout.layer_statistics
+        folders = [group / name for name in group.children() if name != METADATA] if group.is_folder() else []
+        return sum(size for folder in folders for name, size in folder.sizes().items() if name != METADATA)
 
     def verify(self) -> list[str]:
         """Read everything and compare it with its checksums.

@@ -13,7 +13,7 @@ from causalprune.base.errors import DAMAGE, CorruptError, DataError, MismatchErr
 from causalprune.base.locks import Lock, LockHolder
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.fits import FitStore
+from causalprune.trajectory.array_groups import FitStore
 from causalprune.trajectory.layout import StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording, rewind_recording
 from causalprune.trajectory.reader import RecordingReader

@@ -63,6 +63,7 @@ def verify_recording(reader: RecordingReader) -> list[str]:
     layout = reader.layout
     checks: list[Callable[[], object]] = [lambda: reader.active, layout.fits.require]
     checks += [partial(_require_fit, reader, name) for name in reader.fits]
+    checks.append(partial(_require_layer_statistics, reader))
     # The files are listed before the log is read: then it misses at most the shard that was being committed.
     numbers = layout.shard_numbers()
     log = reader.read_log()
@@ -80,8 +81,13 @@ def verify_recording(reader: RecordingReader) -> list[str]:
 
 
 def _require_fit(reader: RecordingReader, name: str) -> None:
-    for _ in reader.read_fit(name).arrays.values():
-        pass
+    reader.read_fit(name).require_whole()
+
+
+def _require_layer_statistics(reader: RecordingReader) -> None:
+    found = reader.read_layer_statistics()
+    if found is not None:
+        found.require_whole()
 
 
 def _require_shard(reader: RecordingReader, shard: int, log: CommitLog) -> None:

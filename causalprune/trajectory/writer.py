@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -16,7 +16,7 @@ from causalprune.base.compute.launchers import own_cores
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
 from causalprune.trajectory.commits import Commit, CommitLog, ShardFile
-from causalprune.trajectory.lifecycle import closed, finish_recording, make_room, opened
+from causalprune.trajectory.lifecycle import closed, finish_recording, keep_layer_statistics, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock, on_device
 from causalprune.trajectory.schema import RecordingInfo
@@ -210,6 +210,21 @@ class RecordingWriter:
             self._submit(self._block)
         self._wait_for(lambda: self._committed == self.rows_appended)
         return self._committed
+
+    def keep_layer_statistics(self, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+        """Store what was measured of the layers at the weights that the recording ends with.
+
+        A recording that is continued from an earlier row loses it.
+
+        Args:
+            arrays: As for a fit, see :meth:`causalprune.trajectory.array_groups.FitStore.write`.
+            attributes: As for a fit.
+
+        Raises:
+            LockedError: Another writer has taken over.
+            StorageError: Storage refused.
+        """
+        keep_layer_statistics(self._recording, self._log, arrays, attributes)
 
     def finish(self) -> None:
         """Store everything, mark the recording as complete, and close.

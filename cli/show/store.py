@@ -116,6 +116,10 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
         lines["gᵀHg/‖g‖⁴"] = f"{quantiles} (5, 25, 50, 75, 95 %)"
     if "noisy" in rounding:
         lines["decided by noise"] = f"{rounding['noisy']:.1%} of these, losses in {rounding['precision']}"
+    kept = r["layer_statistics"]
+    if kept is not None:
+        size = shown(kept["stored_bytes"], "bytes")
+        lines["layer statistics"] = f"of {counted(kept['samples'], 'sample')}, {size}"
     return lines
 
 

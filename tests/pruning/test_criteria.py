@@ -33,6 +33,7 @@ FULL = {
             torch.eye(3, dtype=torch.float64)[None],
             torch.ones(1, 3, dtype=torch.float64),
             torch.ones(1, 2, dtype=torch.float64),
+            torch.zeros(1, 3, dtype=torch.float64),
         )
     },
     "project": lambda scores: scores >= np.median(scores),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from causalprune.commands.apply_mask.candidates import (
 from causalprune.commands.apply_mask.layers import NamedLayers
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
+from causalprune.commands.layer_statistics.stored import ROLE, find_statistics
 from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
@@ -36,6 +37,7 @@ from causalprune.models.mask import rewind
 from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion, read_inputs
 from causalprune.pruning.criterion import Scores
+from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.removable import prunable_producers
 from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 from causalprune.solver.fit import Solver
@@ -67,6 +69,8 @@ class ApplyMaskResult(StageResult):
         kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
+        layer_statistics: ``from``, whether the statistics of the layers that the criterion reads come from the
+            ``store`` or from ``samples``; ``samples``, on how many they were measured. None if it reads none.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
         stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
@@ -83,6 +87,7 @@ class ApplyMaskResult(StageResult):
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    layer_statistics: dict[str, Any] | None = None
     stale_statistics: bool = False
     validation: dict[str, Any] | None = None
     validation_before: dict[str, Any] | None = None
@@ -132,6 +137,12 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             output.inputs["fit"] = fit.digest
+    stored, reason = None, ""
+    if "layers" in criterion.needs:
+        stored, reason = find_statistics(config.store or run.store, checkpoint, config.recording)
+        stored = stored if stored is not None and stored.is_of(config.samples) else None
+        if stored is not None:
+            output.inputs[ROLE] = stored.kept.digest
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
         output.inputs["rewind"] = earlier.sha256
@@ -174,6 +185,16 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
             own = named.on_the_way(target / config.sparsity if config.sparsity else 1)
             choose = partial(select, sparsity=target, scope=config.scope, layer_sparsity=own, theta=theta, **groups)
+        layers: Mapping[str, LayerStatistics] | None = None
+        measured_on: dict[str, Any] = {}
+        if stored is not None:
+            layers = stored.layers
+            measured_on = {"layer_statistics": {"from": "store", "samples": stored.samples}}
+        elif "layers" in criterion.needs:
+            if reason:
+                output.warn(reporter, f"the layers are measured anew: {reason}")
+            layers, samples_used = measured_layers(model, mask, checkpoint, source, config)
+            measured_on = {"layer_statistics": {"from": "samples", "samples": samples_used}}
         inputs = read_inputs(
             criterion,
             theta,
@@ -181,7 +202,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reader,
             fit,
             max_bytes=parse_bytes(config.memory),
-            layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
+            layers=layers,
             project=lambda primary: choose(Scores(primary)).mask.numpy(),
             ridge=config.ridge,
             exponent=config.exponent,
@@ -210,6 +231,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "inseparable": inseparable,
             "unmoved": unmoved(inputs, fit, mask, left_alone),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
+            **measured_on,
         }
         if averaging_batchnorm(model):
             origin = checkpoint if earlier is None else earlier

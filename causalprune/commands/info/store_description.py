@@ -97,7 +97,17 @@ def _describe_recording(reader: RecordingReader, problems: Problems) -> dict[str
         "loss_change": statistics,
         "rounding": rounding(reader),
         "digest": reader.digest,
+        "layer_statistics": _describe_layer_statistics(reader),
         "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},
+    }
+
+
+def _describe_layer_statistics(reader: RecordingReader) -> dict[str, Any] | None:
+    kept = reader.read_layer_statistics()
+    if kept is None:
+        return None
+    return {name: kept.attributes.get(name) for name in ("samples", "seed", "weights")} | {
+        "stored_bytes": reader.layer_statistics_bytes
     }
 
 

@@ -71,7 +71,7 @@ class RecordLoop:
             stopping, late = agreement.any(bool(self.output.stop), time.monotonic() - last_save >= every.seconds)
             # All processes have taken as many steps.
             if stopping or late or step - saved_step >= every.steps:
-                group.first(partial(self._save, step))
+                group.first(partial(self.save, step))
                 last_save, saved_step = time.monotonic(), step
                 if stopping:
                     raise self.output.stop.error(f"step {step} of {steps} saved")
@@ -98,7 +98,8 @@ class RecordLoop:
                     return
                 yield epoch, batch, inputs, targets
 
-    def _save(self, step: int) -> None:
+    def save(self, step: int) -> None:
+        """Save the state after so many steps for a resume."""
         # The store first: a saved state must never be ahead of it.
         self.recorder.writer.flush()
         tensors, pending = self.recorder.pending()

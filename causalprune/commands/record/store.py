@@ -120,7 +120,13 @@ class RecordStore:
         return reader.info.identity == self._output.identity and reader.num_rows >= saved.info.position["rows"]
 
     def open_writer(
-        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
+        self,
+        start: Checkpoint,
+        saved: Checkpoint | None,
+        mask: Mask,
+        rows: int,
+        predicted: int,
+        statistics: int = 0,
     ) -> RecordingWriter | DiscardingWriter:
         """Open the recording that ``saved`` belongs to, or a new one; only the first of several processes writes it.
 
@@ -133,6 +139,7 @@ class RecordStore:
             mask: Which parameters are recorded.
             rows: Number of rows that the recording will have.
             predicted: Bytes that they will take.
+            statistics: Bytes of the layers' statistics beside them.
 
         Raises:
             MismatchError: The store holds another recording.
@@ -140,11 +147,11 @@ class RecordStore:
             CausalpruneError: See :class:`Store`.
         """
         writers: list[RecordingWriter | DiscardingWriter] = []
-        processes().first(lambda: writers.append(self._open_writer(start, saved, mask, rows, predicted)))
+        processes().first(lambda: writers.append(self._open_writer(start, saved, mask, rows, predicted, statistics)))
         return writers[0] if writers else DiscardingWriter(mask.num_kept)
 
     def _open_writer(
-        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
+        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int, statistics: int
     ) -> RecordingWriter | DiscardingWriter:
         config: RecordConfig = self._output.config
         store, done = self._store, 0 if saved is None else saved.info.position["rows"]
@@ -166,10 +173,11 @@ class RecordStore:
                 store.recordings[-1], rows=done, threads=config.compress_threads, break_lock=config.break_lock
             )
         free = self.location.free_bytes()
-        if free is not None and predicted > free and not config.force:
+        if free is not None and predicted + statistics > free and not config.force:
+            beside = f" and {format_bytes(statistics)} for the layers' statistics" if statistics else ""
             raise StorageError(
                 f"disk of {self.path}",
-                expected=f"about {format_bytes(predicted)} for {rows} rows",
+                expected=f"about {format_bytes(predicted)} for {rows} rows{beside}",
                 found=f"{format_bytes(free)} free",
                 remedy="record fewer steps, with a --stride or --codec small, or pass --force",
             )

@@ -201,7 +201,10 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known 
         current = Step("apply_mask", mask, tuple(inputs), common=False)
         if planned.repair is not None:
             # What was recorded is also trained on, so the network after it is the one that the mask is of.
-            current = Step("repair", planned.repair, (("checkpoint", current), ("dense", rows)), common=False)
+            inputs = [("checkpoint", current), ("dense", rows)]
+            if planned.repair.from_statistics:
+                inputs.append(("store", rows))
+            current = Step("repair", planned.repair, tuple(inputs), common=False)
     posttrain = plan.posttrain()
     if posttrain.epochs:
         current = Step("posttrain", posttrain, _training_inputs(posttrain, current, dense), common=False)
