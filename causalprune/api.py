@@ -45,7 +45,7 @@ def prune(
     samples: int = SAMPLES,
     task: Literal["classification", "regression"] = "classification",
     ridge: float = CHITA_RIDGE,
-    exponent: float = 1.0,
+    exponent: float | None = None,
     seed: int = 0,
     memory: str = "2GiB",
     allow_other_weights: bool = False,
@@ -80,7 +80,7 @@ def prune(
         samples: How many of them.
         task: What the outputs are, for criteria that measure layers.
         ridge: Penalty of ``chita``, a multiple of the mean over weights of Σ g².
-        exponent: p in |γ|^p·θ² of ``effect`` and in θ²·mean(g²)^p of ``obd``.
+        exponent: p in |γ|^p·θ² of ``effect``, 0.125 unless given, and in θ²·mean(g²)^p of ``obd``, 1 unless given.
         seed: Of ``random``, and of the labels that are drawn to measure layers.
         memory: Largest matrix of gradients that ``chita`` holds.
         allow_other_weights: Take a recording that ``model`` neither started nor ended.

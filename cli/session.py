@@ -155,17 +155,28 @@ class _JsonLines(logging.Formatter):
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
-            "message": record.getMessage(),
+            "message": _said(record),
             **getattr(record, "fields", {}),
         }
         return printable(json.dumps(line, ensure_ascii=False))
 
 
+class _Lines(logging.Formatter):
+    """Local time and message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return f"{self.formatTime(record, '%H:%M:%S')} {_said(record)}"
+
+
+def _said(record: logging.LogRecord) -> str:
+    """The message as users may see it; the record stays as it is for other handlers."""
+    return printable(masked(with_flags(record.getMessage())))
+
+
 def start_logging(level: int, *, as_json: bool) -> None:
     """Log on stderr from now on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if as_json else logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-    handler.addFilter(_name_flags)
+    handler.setFormatter(_JsonLines() if as_json else _Lines())
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(level)
@@ -182,8 +193,3 @@ def print_error(message: str, code: int) -> None:
 def with_flags(message: str) -> str:
     """Name options as users type them, including the command line's own."""
     return names.with_flags(message, Session)
-
-
-def _name_flags(record: logging.LogRecord) -> bool:
-    record.msg, record.args = printable(masked(with_flags(record.getMessage()))), ()
-    return True

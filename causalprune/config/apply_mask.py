@@ -28,6 +28,7 @@ from causalprune.pruning.names import (
     CRITERIA,
     DEFAULT_CRITERION,
     DEFAULT_SCOPE,
+    EXPONENTS,
     MASK_SCOPES,
     REWINDS,
     SAMPLES,
@@ -64,9 +65,10 @@ class ApplyMaskConfig(ComputeOptions):
         check=check_criterion,
     )
     ridge: float = option(CHITA_RIDGE, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
-    exponent: float = option(
-        1.0,
-        "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude.",
+    exponent: float | None = option(
+        None,
+        "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude "
+        f"[{EXPONENTS['effect']:g} for effect, {EXPONENTS['obd']:g} for obd].",
         check=not_negative,
         formerly=1.0,
     )
@@ -135,8 +137,14 @@ class ApplyMaskConfig(ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """All but ``deterministic``, because a mask is computed on the CPU, and the usual number of samples."""
-        values = super().written_out(stored)
+        """All but ``deterministic``, because a mask is computed on the CPU, and the usual number of samples.
+
+        The exponent is that of the criterion; 1, which a mask of γ = 0 and those of earlier versions had, is left out.
+        """
+        said = dict(stored)
+        if "exponent" in said and said["exponent"] is None:
+            said["exponent"] = 1.0 if said.get("zero") else EXPONENTS.get(str(said.get("criterion")), 1.0)
+        values = super().written_out(said)
         usual = {"samples"} if values.get("samples") == SAMPLES else set()
         return {name: value for name, value in values.items() if name not in {"deterministic", *usual}}
 

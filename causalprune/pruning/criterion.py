@@ -85,7 +85,7 @@ class CriterionInputs:
         learning_rate: η of a recording in which γ = −1/η + h/2; (P,) where it differs between parameters, infinite
             where γ = h/2.
         ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk².
-        exponent: p in |γ|^p·θ² and its like; read by the criteria that are ``tempered``.
+        exponent: p in |γ|^p·θ² and its like; read by the criteria that have one.
         seed: Seed of ``random``.
 
     Raises:
@@ -168,7 +168,7 @@ class Criterion:
         needs: Fields of :class:`CriterionInputs` that ``formula`` reads besides ``theta``, ``ridge``, ``exponent`` and
             ``seed``.
         reweights: Whether it also sets the kept weights, in :attr:`Scores.theta`.
-        tempered: Whether ``formula`` reads ``exponent``; without it, only an exponent of 1 is accepted.
+        exponent: The exponent that ``formula`` reads unless another is given; None if it reads none.
 
     Raises:
         UsageError: A need that isn't in :data:`NEEDS`.
@@ -192,7 +192,7 @@ class Criterion:
     formula: Callable[[CriterionInputs], Scores | Vector]
     needs: frozenset[str] = field(default_factory=frozenset)
     reweights: bool = False
-    tempered: bool = False
+    exponent: float | None = None
 
     def __post_init__(self) -> None:
         unknown = sorted(self.needs - set(NEEDS))
@@ -248,19 +248,20 @@ class Criterion:
             remedy = remedy or f"{need.remedy}, or choose another"
             raise self._mismatch(need.what, f"one with {reason}{where}", remedy, subject)
 
-    def require_exponent(self, exponent: float) -> None:
-        """Refuse an exponent that the criterion doesn't read.
+    def choose_exponent(self, given: float | None) -> float:
+        """The exponent that was given, or the criterion's own; 1 for one that reads none.
 
         Raises:
-            UsageError: One other than 1.
+            UsageError: One was given, and the criterion reads none.
         """
-        if exponent != 1 and not self.tempered:
+        if given is not None and self.exponent is None:
             raise UsageError(
                 "`exponent`",
-                expected=f"1, because criterion {self.name} has no exponent",
-                found=f"{exponent:g}",
+                expected=f"none, because the formula of criterion {self.name} has no exponent",
+                found=f"{given:g}",
                 remedy="leave it out, or choose a criterion with |γ|^p or its like in its formula, such as effect",
             )
+        return 1.0 if self.exponent is None else self.exponent if given is None else given
 
     def score(self, inputs: CriterionInputs) -> Scores:
         """Score all P parameters.

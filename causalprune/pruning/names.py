@@ -29,6 +29,9 @@ CRITERIA = Registry(
 DEFAULT_CRITERION, DEFAULT_SCOPE = "effect", "global"
 """What orders the weights, and what is ranked together, unless told otherwise."""
 
+EXPONENTS = {"effect": 0.125, "obd": 1.0}
+"""The exponents p of |γ|^p·θ² and of θ²·mean(g²)^p unless told otherwise; docs/study.md has the choice."""
+
 SAMPLES = 1000
 """Samples on which layers are measured or repaired unless told otherwise."""
 

@@ -15,7 +15,7 @@ from causalprune.pruning.criteria import GAMMA, load_criterion
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.layer_statistics import LayerStatistics
-from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
+from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, EXPONENTS, added_criteria, check_criterion
 from causalprune.trajectory.steps import UpdateRule
 from causalprune.trajectory.steps.learning_rates import LearningRates
 
@@ -153,20 +153,20 @@ def test_an_exponent_that_makes_scores_infinite_is_refused(name: str, inputs: di
         tempered(name, 400, theta=np.ones(2), **inputs)
 
 
-def test_only_tempered_criteria_accept_another_exponent() -> None:
+def test_only_tempered_criteria_accept_an_exponent() -> None:
     for name in CRITERIA:
         criterion = load_criterion(name)
         reads = not np.array_equal(
             criterion.score(CriterionInputs(**FULL)).primary,
             criterion.score(CriterionInputs(**FULL, exponent=0.5)).primary,
         )
-        assert reads == criterion.tempered == (name in ("effect", "obd"))
-        criterion.require_exponent(1)
+        assert reads == (criterion.exponent is not None) == (name in EXPONENTS)
+        assert criterion.choose_exponent(None) == EXPONENTS.get(name, 1)
         if reads:
-            criterion.require_exponent(0)
+            assert criterion.choose_exponent(0) == 0
             continue
-        with pytest.raises(UsageError, match=rf"`exponent`: expected 1, because criterion {name} has .*, found 0\.5"):
-            criterion.require_exponent(0.5)
+        with pytest.raises(UsageError, match=rf"`exponent`: expected none, .* criterion {name} has .*, found 0\.5"):
+            criterion.choose_exponent(0.5)
 
 
 @pytest.mark.parametrize("exponent", [-0.5, np.nan, np.inf])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from causalprune.commands.provenance.sources import changed_sources
 from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
 from causalprune.commands.sweep.steps import Known, Recorded, Step, last_step
 from causalprune.config.sweep import SweepConfig
+from causalprune.pruning.criteria import load_criterion
 
 
 @dataclass(frozen=True)
@@ -105,11 +106,16 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
     further = [axis.key for axis in axes[:-3]]
     known = Known()
+    tempered = any(load_criterion(name).exponent is not None for name in config.criterion)
     for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}
         settings = {name: values[name] for name in ("sparsity", "criterion", "seed", *further)}
         try:
-            yield Point(settings, last_step(config.cell(setting for _, setting in chosen), recorded, known))
+            cell = config.cell(setting for _, setting in chosen)
+            if tempered and load_criterion(values["criterion"]).exponent is None:
+                # Meant for the others.
+                cell = replace(cell, set=tuple(one for one in cell.set if one.key != "apply-mask.exponent"))
+            yield Point(settings, last_step(cell, recorded, known))
         except UsageError as error:
             if not further:
                 raise

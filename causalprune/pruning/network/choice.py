@@ -108,7 +108,7 @@ def choose_weights(
     granularity: str = "parameter",
     producers: Sequence[Sequence[int]] | None = None,
     ridge: float = CriterionInputs.ridge,
-    exponent: float = CriterionInputs.exponent,
+    exponent: float | None = None,
     seed: int = 0,
     max_bytes: int = 2**31,
 ) -> Choice:
@@ -130,7 +130,7 @@ def choose_weights(
         granularity: What is pruned as a whole.
         producers: See :func:`causalprune.pruning.selection.select`.
         ridge: See :class:`causalprune.pruning.criterion.CriterionInputs`.
-        exponent: See there.
+        exponent: See there; None for the criterion's own.
         seed: See there.
         max_bytes: Largest matrix of gradients to hold in memory.
 
@@ -158,7 +158,7 @@ def choose_weights(
         layers=layers,
         project=lambda primary: choose(Scores(primary)).mask.numpy(),
         ridge=ridge,
-        exponent=exponent,
+        exponent=criterion.choose_exponent(exponent),
         seed=seed,
     )
     scores = criterion.score(inputs)

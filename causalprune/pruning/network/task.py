@@ -117,13 +117,13 @@ class PruningTask:
         samples: int,
         task: Task,
         ridge: float,
-        exponent: float,
+        exponent: float | None,
         seed: int,
         memory: str,
     ) -> Mask:
         """Choose the weights, and set them to 0; see :func:`causalprune.api.prune`."""
         criterion, index = self.criterion, self.mask.index
-        criterion.require_exponent(exponent)
+        criterion.choose_exponent(exponent)
         require("`granularity`", granularity, check_mask_granularity)
         if sparsity is None and criterion.name != "gamma":
             raise UsageError(

@@ -66,18 +66,21 @@ def prune(made, tmp_path, capsys):
     return run_it
 
 
-def test_an_exponent_is_part_of_the_work_unless_it_is_the_default(prune, made, tmp_path):
+def test_an_exponent_is_part_of_the_work_unless_it_is_1(prune, made, tmp_path):
     masks = []
-    for options in (["magnitude"], ["effect", "--exponent", "0"], ["effect"], ["effect", "--exponent", "1"]):
+    said = {"magnitude": None, "effect": None, "effect ": "0.125", "effect  ": "1", "effect   ": "0", "obd": None}
+    for name, exponent in said.items():
+        options = [name.strip(), *(["--exponent", exponent] if exponent else [])]
         output = tmp_path / f"{len(masks)}.safetensors"
         prune("--sparsity", "0.5", "--output", output, "--criterion", *options)
         masks.append(load_checkpoint(output))
-    assert torch.equal(masks[0].mask.keep, masks[1].mask.keep)
-    assert not torch.equal(masks[0].mask.keep, masks[2].mask.keep)
-    identities = [network.info.config for network in masks]
-    assert identities[2] == identities[3]
-    assert "exponent" not in identities[2]
-    assert identities[1]["exponent"] == 0
+    magnitude, default, written, one, zero, _ = masks
+    assert torch.equal(magnitude.mask.keep, zero.mask.keep)
+    assert not torch.equal(magnitude.mask.keep, one.mask.keep)
+    assert default.info.config == written.info.config
+    assert [network.info.config.get("exponent") for network in masks] == [None, 0.125, 0.125, None, 0, None]
+    # As an earlier version wrote it, when 1 was what effect had.
+    assert one.info.config == {**magnitude.info.config, "criterion": "effect"}
 
 
 def shares_kept(metrics):

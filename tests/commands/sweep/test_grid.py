@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from causalprune.base.errors import MismatchError
+from causalprune.base.errors import MismatchError, UsageError
 from causalprune.commands.sweep.grid import Grid
 from causalprune.config.run import RunConfig, Setting
 from causalprune.config.sweep import SweepConfig
@@ -23,6 +23,23 @@ def cells(found):
 def test_a_default_that_is_said_is_the_same_cell():
     assert cells(grid("fit-gamma.alpha-ratio=0.1", "record.momentum=0", model="mlp")) == cells(grid())
     assert cells(grid("fit-gamma.alpha-ratio=0.2")) != cells(grid())
+
+
+def test_an_exponent_is_of_the_criteria_that_have_one():
+    base, vary = RunConfig(dataset="breast-cancer"), (Axis.parse("apply-mask.exponent=0.5,0.125"),)
+
+    def config(*criteria):
+        return SweepConfig(base=base, sparsity=(0.5,), criterion=criteria, seeds=1, vary=vary)
+
+    points = Grid.of(config("effect", "magnitude")).points
+    cells_of = {
+        name: [point.cell for point in points if point.settings["criterion"] == name]
+        for name in ("effect", "magnitude")
+    }
+    assert len(set(cells_of["effect"])) == 2
+    assert len(set(cells_of["magnitude"])) == 1
+    with pytest.raises(UsageError, match="formula of criterion magnitude has no exponent"):
+        Grid.of(config("magnitude"))
 
 
 def test_edited_code_makes_other_cells_and_touches_none(tmp_path, monkeypatch):
