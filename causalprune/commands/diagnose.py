@@ -24,7 +24,6 @@ from causalprune.commands._output import StageResult, Work, check_distinct, publ
 from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
-from causalprune.training.metrics import loss_function
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 HELD_OUT = 0.2
@@ -220,7 +219,7 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     )
     found = intervene(
         model,
-        loss_function(data.task),
+        data.task.criterion,
         samples,
         reader,
         fit,

@@ -11,8 +11,8 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.base.specs import CHANNELS, TASKS
-from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, check_dataset
+from causalprune.base.specs import CHANNELS
+from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, TASK_CHOICES, check_dataset
 from causalprune.models.names import check_model_name, default_model
 
 
@@ -106,7 +106,7 @@ class DataOptions(Options):
     task: str = option(
         "auto",
         "What the targets in an array are; auto: by their dtype and values.",
-        check=one_of(TASKS),
+        check=one_of(TASK_CHOICES),
         formerly="auto",
     )
     channels: str = option(

@@ -27,6 +27,18 @@ DATASETS = Registry(
 )
 """The data sets that have a name; each is a function that takes a DataSpec and returns RawData."""
 
+TASKS = Registry(
+    "task",
+    {
+        "classification": "causalprune.data.tasks.classification:Classification",
+        "regression": "causalprune.data.tasks.regression:Regression",
+    },
+)
+"""What the outputs of a network mean; each is a :class:`causalprune.data.tasks.task.Task`."""
+
+TASK_CHOICES = ("auto", *TASKS)
+"""The choices of the option; ``auto`` decides by the dtype and the values of the targets."""
+
 TABLES = ("breast-cancer", "diabetes")
 """Those of them whose samples are features; the others hold images."""
 

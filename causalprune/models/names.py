@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from causalprune.base.registry import Registry, expected_name
+from causalprune.base.specs import InputShape, Tokens
 
 MODELS = Registry(
     "model",
@@ -34,8 +35,10 @@ EXPORT_FORMATS = Registry(
 """Each is a :class:`causalprune.models.export.formats.ExportFormat`."""
 
 
-def default_model(input_shape: tuple[int, ...]) -> str:
+def default_model(input_shape: InputShape) -> str:
     """The model that is used by default: lenet for images, mlp for tables."""
+    if isinstance(input_shape, Tokens):
+        return "tinygpt"
     return "lenet" if len(input_shape) == 3 else "mlp"
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import example_inputs, network_outputs
 from causalprune.base.errors import CorruptError, MismatchError, UsageError, translate
 from causalprune.base.registry import call_with
-from causalprune.base.specs import ModelSpec
+from causalprune.base.specs import InputShape, ModelSpec, Tokens
 from causalprune.base.user_code import import_user_module
 from causalprune.models.extra_state import carry_extra_state
 from causalprune.models.modes import evaluation_mode
@@ -137,18 +138,19 @@ def _check_output(model: nn.Module, spec: ModelSpec) -> None:
     """Run the model once on zeros, so that a wrong size is noticed before training."""
     try:
         with evaluation_mode(model), torch.no_grad():
-            output = model(torch.zeros(2, *spec.input_shape))
+            output = network_outputs(model, example_inputs(spec.input_shape, 2))
     except Exception as error:
-        shape = "×".join(map(str, spec.input_shape))
+        shape = f"{spec.input_shape}" if isinstance(spec.input_shape, Tokens) else "×".join(map(str, spec.input_shape))
         raise translate(error) or UsageError(
             f"model {spec.name}", expected=f"a network that takes {shape}", found=f"{error}"[:150]
         ) from error
-    if not isinstance(output, torch.Tensor) or output.shape != (2, spec.num_outputs):
+    if not isinstance(output, torch.Tensor) or output.shape != (2, *spec.outputs):
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise UsageError(f"model {spec.name}", expected=f"outputs (N, {spec.num_outputs})", found=str(found))
+        expected = f"outputs (N, {', '.join(map(str, spec.outputs))})"
+        raise UsageError(f"model {spec.name}", expected=expected, found=str(found))
 
 
-def image_shape(model: str, input_shape: tuple[int, ...], *, smallest: int = 1) -> tuple[int, int, int]:
+def image_shape(model: str, input_shape: InputShape, *, smallest: int = 1) -> tuple[int, int, int]:
     """Check that samples are images, and return their channels, height and width.
 
     Args:
@@ -159,6 +161,8 @@ def image_shape(model: str, input_shape: tuple[int, ...], *, smallest: int = 1) 
     Raises:
         UsageError: The samples aren't images, or are too small.
     """
+    if isinstance(input_shape, Tokens):
+        raise UsageError(f"model {model}", expected="images", found="tokens", remedy="use `model=tinygpt` for texts")
     if len(input_shape) != 3:
         found = f"{input_shape[0]} features"
         raise UsageError(f"model {model}", expected="images", found=found, remedy="use `model=mlp` for tables")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
 from causalprune.training.distillation import Distillation
-from causalprune.training.metrics import evaluate_model, loss_function, loss_value
+from causalprune.training.metrics import evaluate_model, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
     build_optimizer,
@@ -75,13 +74,6 @@ class _Progress:
         if not all(type(n) is int and n >= 0 for n in counts) or not all(type(n) in (int, float) for n in numbers):
             raise ValueError(f"{value}")
         return progress
-
-
-def _validation_score(metrics: Mapping[str, Any]) -> list[float]:
-    """What the best epoch is chosen by, larger is better: top-1 accuracy, then the loss; R² for a regression."""
-    if metrics["task"] == "regression":
-        return [-math.inf if metrics["r2"] is None else metrics["r2"]]
-    return [metrics["top1"], -metrics["loss"]]
 
 
 def train(
@@ -165,9 +157,10 @@ def train(
         best = {n.removeprefix("best/"): t.clone() for n, t in resume.extra.items() if n.startswith("best/")}
     hold = mask.bind(model)
     hold()
-    compute_loss = loss_function(data.task, options.label_smoothing)
+    task = replace(data.task, label_smoothing=options.label_smoothing)
+    compute_loss = task.loss if distillation is None else partial(distillation.loss, task)
     parallel = group.parallel(model)
-    forward = torch.compile(parallel) if options.compile else parallel
+    forward: nn.Module = torch.compile(parallel) if options.compile else parallel  # type: ignore[assignment]
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
     batch_size = max(EVALUATED, options.batch_size)
     evaluate = partial(evaluate_model, model, data, "validation", batch_size=batch_size, device=device, amp=options.amp)
@@ -186,18 +179,15 @@ def train(
             # Stays on the device: reading it at each step would cost a transfer.
             known = progress.loss_sum if group.is_first else 0.0
             loss_sum = torch.tensor(known, dtype=torch.float64, device=device)
-            for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
+            for batch in batches.epoch(progress.epoch, start=progress.step):
                 # Each process has its own dropout; the first one's is the same as that of a single process.
                 seed_generators(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank, device)
                 with autocast:
-                    outputs = forward(inputs)
-                    loss = compute_loss(outputs, targets)
-                    if distillation is not None:
-                        loss = distillation.loss(data.task, loss, outputs, inputs)
+                    loss = compute_loss(forward, batch)
                 if group.count > 1:
                     loss = loss * batches.weight(progress.step)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 if options.clip_norm:
                     # Gradients of pruned weights move nothing, so they don't count.
                     hold.gradients()
@@ -219,7 +209,7 @@ def train(
                     if stopping:
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
-            score = group.from_first(_validation_score(evaluate()))
+            score = group.from_first(task.score(evaluate()))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
             if not progress.best_score or score > progress.best_score:

@@ -1,4 +1,4 @@
-"""The loss of each task; accuracy of a classifier and errors of a regression, in one pass over a split."""
+"""The metrics of a network on a split, and the check of a loss."""
 
 from __future__ import annotations
 
@@ -7,21 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from causalprune.base.errors import DataError, MismatchError
-from causalprune.base.specs import Task
+from causalprune.base.errors import DataError
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.modes import evaluation_mode, least_batch
-
-
-def loss_function(task: Task, label_smoothing: float = 0.0) -> nn.Module:
-    """Mean cross-entropy for a classification, mean squared error for a regression.
-
-    The module takes outputs (N, classes) and int64 labels (N,), or float32 outputs and standardized targets (N, 1).
-    """
-    return nn.MSELoss() if task == "regression" else nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
 
 def loss_value(loss: torch.Tensor, subject: str, remedy: str) -> float:
@@ -48,10 +38,8 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Measure ``model`` in evaluation mode, then restore the mode of every module.
 
-    Sums are accumulated in float64.
-
     Args:
-        model: On ``device``; takes normalized inputs and returns (B, classes) logits, or (B, 1) for a regression.
+        model: On ``device``; takes normalized inputs and returns outputs as the task of the data set expects them.
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
         batch_size: Samples per forward pass.
@@ -60,21 +48,8 @@ def evaluate_model(
         num_workers: Worker processes for image files that don't fit in memory.
 
     Returns:
-        JSON-ready: ``task``; ``samples``, N; ``loss``, the mean cross-entropy in nats, or for a regression the mean
-        squared error of the standardized targets, which is what training minimizes. For a classification also:
-
-        - ``top1``: Top-1 accuracy in [0, 1]; among equal outputs the lowest index wins.
-        - ``top5``: Share of samples whose label has one of the 5 largest outputs; None with at most 5 classes, where
-          it would always be 1.
-        - ``guessing``: Top-1 accuracy of always predicting the split's most frequent class.
-        - ``per_class``: Top-1 accuracy within each class, in label order; None for a class without samples.
-
-        For a regression also:
-
-        - ``mse``: Mean squared error in original units squared.
-        - ``r2``: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None if all targets
-          are equal.
-        - ``mae``: Mean absolute error in original units.
+        JSON-ready: ``task``; ``samples``, N; ``loss``, the mean of what training minimizes; and the metrics of the
+        task, see its class in :mod:`causalprune.data.tasks`.
 
     Raises:
         DataError: The model's outputs aren't finite.
@@ -92,76 +67,7 @@ def evaluate_model(
             model, training=False, size=min(batch_size, len(data.split(split))), shape=data.input_shape
         ),
     )
-    sums_of = _regression_sums if data.task == "regression" else _classification_sums
-    totals: dict[str, torch.Tensor] = {}
-    samples = 0
-    with evaluation_mode(model), torch.no_grad():
-        for inputs, targets in batches.epoch(0):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
-                outputs = model(inputs)
-            if outputs.shape != (len(targets), data.num_outputs):
-                raise MismatchError(
-                    "outputs of the model",
-                    expected=f"shape ({len(targets)}, {data.num_outputs})",
-                    found=str(tuple(outputs.shape)),
-                )
-            samples += len(targets)
-            sums = {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
-            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
-    numbers: dict[str, Any] = {name: value.tolist() for name, value in totals.items()}
-    if numbers["nan"] or numbers["inf"]:
-        raise DataError(
-            f"outputs of the model on the {split} split",
-            expected="finite numbers",
-            found=f"{numbers['nan']} NaN and {numbers['inf']} infinite of {samples * data.num_outputs}",
-            remedy="look for NaN in the weights, or train with a lower `lr`",
-        )
-    found = {"task": data.task, "samples": samples, "loss": numbers["loss"] / samples}
-    if data.target_normalization is None:
-        return found | _classification_metrics(numbers, samples)
-    return found | _regression_metrics(numbers, samples, data.target_normalization.std.item())
-
-
-def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    classes = outputs.shape[1]
-    of_label = outputs.gather(1, labels[:, None])
-    earlier = torch.arange(classes, device=outputs.device) < labels[:, None]
-    # Ranking equal outputs by index keeps a constant network from scoring on every sample.
-    rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
-    return {
-        "loss": functional.cross_entropy(outputs, labels, reduction="sum"),
-        "top5": (rank < 5).sum(),
-        "correct": torch.bincount(labels[rank == 0], minlength=classes),
-        "sizes": torch.bincount(labels, minlength=classes),
-    }
-
-
-def _classification_metrics(sums: dict[str, Any], samples: int) -> dict[str, Any]:
-    return {
-        "top1": sum(sums["correct"]) / samples,
-        "top5": sums["top5"] / samples if len(sums["sizes"]) > 5 else None,
-        "guessing": max(sums["sizes"]) / samples,
-        "per_class": [c / n if n else None for c, n in zip(sums["correct"], sums["sizes"], strict=True)],
-    }
-
-
-def _regression_sums(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-    targets = targets.double()
-    error = outputs - targets
-    # Standardized targets have a mean near 0, so their sums lose no digits to cancellation.
-    return {
-        "loss": (error**2).sum(),
-        "absolute": error.abs().sum(),
-        "targets": targets.sum(),
-        "squares": (targets**2).sum(),
-    }
-
-
-def _regression_metrics(sums: dict[str, Any], samples: int, scale: float) -> dict[str, Any]:
-    loss = sums["loss"]
-    variation = sums["squares"] - sums["targets"] ** 2 / samples
-    return {
-        "mse": loss / samples * scale**2,
-        "r2": 1 - loss / variation if variation > 1e-12 * samples else None,
-        "mae": sums["absolute"] / samples * scale,
-    }
+    # Metrics are float64, which mixed precision leaves alone.
+    mixed = torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16")
+    with evaluation_mode(model), torch.no_grad(), mixed:
+        return data.task.metrics(model, batches.epoch(0))

@@ -50,7 +50,7 @@ def measured_layers(
     batches = training_inputs(
         data, device, count=config.samples, batch_size=_BATCH, seed=config.seed, num_workers=config.num_workers
     )
-    statistics = layer_statistics(model.to(device), mask.index, batches, data.task, seed=config.seed)
+    statistics = layer_statistics(model.to(device), mask.index, batches, data.task.drawn_loss, seed=config.seed)
     model.to(torch.device("cpu"))
     return {name: layer.cpu() for name, layer in statistics.items()}
 
