@@ -17,10 +17,12 @@ MODELS = Registry(
         "resnet50": "causalprune.models.torchvision_models:resnet50",
         "vgg11_bn": "causalprune.models.torchvision_models:vgg11_bn",
         "vgg16_bn": "causalprune.models.torchvision_models:vgg16_bn",
+        "tinygpt": "causalprune.models.tinygpt:TinyGPT",
         "mobilenet_v2": "causalprune.models.torchvision_models:mobilenet_v2",
     },
 )
-"""Each is called with those of ``input_shape``, ``num_outputs`` and (if given) ``hidden`` that it takes."""
+"""Each is called with those of ``input_shape``, ``num_outputs``, ``vocabulary``, ``task`` and ``hidden`` (if given)
+that are among its parameters."""
 
 EXPORT_FORMATS = Registry(
     "export format",
@@ -36,7 +38,7 @@ EXPORT_FORMATS = Registry(
 
 
 def default_model(input_shape: InputShape) -> str:
-    """The model that is used by default: lenet for images, mlp for tables."""
+    """The model that is used by default: lenet for images, mlp for tables, tinygpt for texts."""
     if isinstance(input_shape, Tokens):
         return "tinygpt"
     return "lenet" if len(input_shape) == 3 else "mlp"

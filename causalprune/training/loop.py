@@ -116,7 +116,7 @@ def train(
     Returns:
         JSON-ready: ``best_epoch``, the epoch, counted from 1, whose weights the model has, or 0 if no epoch was
         trained; ``validation``, their metrics on the validation split (:func:`evaluate_model`); ``history``, with
-        ``epoch``, ``train_loss`` and ``validation`` (the score) of each epoch.
+        ``epoch``, ``train_loss`` and ``validation`` (the headline) of each epoch.
 
     Raises:
         InterruptedStage: ``stop`` was set; the snapshot is saved.
@@ -211,11 +211,12 @@ def train(
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
             score = group.from_first(task.score(evaluate()))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
-            progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
+            headline = -score[0] if task.headline.falling else score[0]
+            progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": headline})
             if not progress.best_score or score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
                 best = {name: t.detach().clone() for name, t in model.state_dict().items()}
-            bar.describe(f"loss {mean_loss:.4f}, validation {score[0]:.4f}")
+            bar.describe(f"loss {mean_loss:.4f}, validation {headline:.4f}")
             if any(group.any(time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps)):
                 save(snapshot())
                 last_save, steps_since_save = time.monotonic(), 0

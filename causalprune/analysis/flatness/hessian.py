@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples
 from causalprune.base.compute.runtime import keyed_seed
@@ -91,7 +92,8 @@ def hessian_spectra(
                 return _dense(operator, count)
             return _iterative(operator, count, probes, tol, seed)
 
-    with warnings.catch_warnings():
+    # The fused kernels of attention have no second derivative.
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         # PyTorch and curvlinops warn about deprecated modules that they import themselves.
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r".*torch\.jit", category=category)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -100,7 +101,7 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
             test split; optionally ``class_names`` (K,). Other keys are ignored.
         source: Where the arrays come from, for the error.
         channels: ``first`` for axis 1, ``last`` for axis 3; ``auto`` for the rule.
-        task: ``classification`` or ``regression``; ``auto`` for the rule of the targets.
+        task: The name of a task; ``auto`` for the rule of the targets.
 
     Raises:
         UsageError: ``channels`` is given for inputs without four axes, or ``task`` can't be.
@@ -111,12 +112,18 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
     parts = {key: _array(arrays[key], f"{key} in {source}") for key in keys}
     check_layout(parts, source)
     axis, notes = _channel_axis(parts[keys[0]].shape, f"{keys[0]} in {source}", channels)
+    y = {key: parts[key] for key in keys[1::2]}
+    targets = read_targets(y, source, class_names=arrays.get(CLASS_NAMES_KEY), task=task)
     inputs: list[torch.Tensor] = []
     for key in keys[::2]:
         dtype = inputs[0].dtype if inputs else None
-        inputs.append(_inputs(parts[key], f"{key} in {source}", axis, dtype))
-    y = {key: parts[key] for key in keys[1::2]}
-    targets = read_targets(y, source, class_names=arrays.get(CLASS_NAMES_KEY), task=task)
+        what = f"{key} in {source}"
+        tokens = targets.task is not None and targets.task.tokens
+        inputs.append(_tokens(parts[key], what) if tokens else _inputs(parts[key], what, axis, dtype))
+    task_of, vocabulary = targets.task, 0
+    if task_of is not None and task_of.tokens:
+        vocabulary = 1 + max(int(tensor.max()) for tensor in (*inputs, *targets.values))
+        task_of = replace(task_of, num_outputs=vocabulary)
     found = dict(zip(splits, map(Split, inputs, targets.values), strict=True))
     if "validation" in found:
         said = (
@@ -131,6 +138,8 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
         targets.class_names,
         validation=found.get("validation"),
         notes=(*notes, *targets.notes),
+        vocabulary=vocabulary,
+        task=task_of,
     )
 
 
@@ -172,14 +181,21 @@ def check_layout(parts: Mapping[str, Layout], source: str) -> None:
         if array.dtype.kind not in ("buif" if is_input else "buifSU"):
             expected = "numbers" if is_input else "numbers or strings"
             raise DataError(what, expected=expected, found=f"dtype {array.dtype}")
-        if len(array.shape) not in ((2, 3, 4) if is_input else (1, 2)):
-            shapes = "(N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)" if is_input else "(N,) or one-hot (N, K)"
+        if len(array.shape) not in ((2, 3, 4) if is_input else (1, 2, 3)):
+            shapes = "(N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)" if is_input else "(N,), (N, K), (N, H, W)"
             raise DataError(what, expected=f"shape {shapes}", found=f"shape {array.shape}")
         if array.dtype.kind in "SU" and math.prod(array.shape[1:]) > 1:
             raise DataError(what, expected="shape (N,) for strings", found=f"shape {array.shape}")
         if math.prod(array.shape) == 0:
             raise DataError(what, expected="at least one sample", found=f"shape {array.shape}")
     for inputs, targets in zip(keys[::2], keys[1::2], strict=True):
+        shape, labels = parts[inputs].shape, parts[targets].shape
+        if len(labels) == 3 and labels[1:] not in (shape[1:], shape[2:], shape[1:3]):
+            raise DataError(
+                f"{targets} in {source}",
+                expected=f"shape (N,), (N, K), or (N, H, W) beside images of that size, not {shape}",
+                found=f"shape {labels}",
+            )
         lengths = parts[inputs].shape[0], parts[targets].shape[0]
         if lengths[0] != lengths[1]:
             raise DataError(
@@ -230,6 +246,13 @@ def _channel_axis(shape: tuple[int, ...], what: str, channels: str) -> tuple[int
     said, other = ("first", "last") if axis == 1 else ("last", "first")
     note = f"{what}: of {shape}, axis {axis} is taken for the channels ({said}); if it isn't, pass `channels={other}`"
     return axis, [note]
+
+
+def _tokens(array: np.ndarray, what: str) -> torch.Tensor:
+    if array.ndim != 2 or array.dtype.kind not in "ui" or array.min() < 0:
+        found = f"shape {array.shape}, dtype {array.dtype}, the least {array.min()}"
+        raise DataError(what, expected="tokens: whole numbers from 0, shape (N, length)", found=found)
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def _inputs(array: np.ndarray, what: str, channel_axis: int, dtype: torch.dtype | None) -> torch.Tensor:

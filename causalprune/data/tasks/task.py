@@ -36,6 +36,7 @@ class Task(ABC):
         target_normalization: How targets are standardized; None if they aren't.
         name: Its name among the tasks.
         headline: The metric that a network is judged by.
+        tokens: Whether inputs are tokens, which aren't standardized, whatever their dtype in an array.
         stratified: Whether targets are (N,) labels whose proportions the splits should keep.
     """
 
@@ -46,6 +47,7 @@ class Task(ABC):
 
     name: ClassVar[str]
     headline: ClassVar[Headline]
+    tokens: ClassVar[bool] = False
     stratified: ClassVar[bool] = False
 
     @classmethod
