@@ -105,7 +105,7 @@ class DataOptions(Options):
     augment: str = option("auto", "Training augmentation.", check=one_of(AUGMENTATIONS))
     task: str = option(
         "auto",
-        "What the targets in an array are; auto: by their dtype and values.",
+        "What the targets are; auto: in an array by their dtype and values.",
         check=one_of(TASK_CHOICES),
         formerly="auto",
     )

@@ -16,6 +16,7 @@ from causalprune.data.names import (
     DATASET_FORMS,
     DATASETS,
     TASK_CHOICES,
+    TASKS,
     Augmentation,
     check_dataset,
     dataset_form,
@@ -87,6 +88,7 @@ def check_augmentation(augment: str, input_shape: InputShape) -> None:
 def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
     """Load a data set.
 
+    A task that is a subclass of the data set's own one, with another loss for example, may be chosen in its place.
     ``imagefolder:DIR`` and ``npz:FILE`` are relative to ``spec.root``, if it is given. The splits of a classification
     are stratified.
 
@@ -139,7 +141,10 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
             raise UsageError("`channels`", expected=f"auto for {spec.name}, which isn't an array", found=spec.channels)
     task = raw.task
     if spec.task not in ("auto", task.name):
-        raise UsageError("`task`", expected=f"{task.name} for {spec.name}", found=spec.task)
+        refined: type[Task] = TASKS.load(spec.task)
+        if not issubclass(refined, type(task)):
+            raise UsageError("`task`", expected=f"{task.name} for {spec.name}", found=spec.task)
+        task = refined(task.class_names, task.num_outputs)
     what = f"data set {spec.name}"
     for name, split in (("training", raw.train), ("validation", raw.validation), ("test", raw.test)):
         if split is not None:

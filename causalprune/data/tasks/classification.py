@@ -47,7 +47,7 @@ class Classification(Task):
         """Read labels by the rules of :func:`causalprune.data.sources.targets.read_targets`."""
         from causalprune.data.sources.targets import read_targets
 
-        found = read_targets(arrays, source, class_names=class_names, task=cls.name)
+        found = read_targets(arrays, source, class_names=class_names, task="classification")
         return found.values, cls(found.class_names)
 
     def check(self, targets: torch.Tensor, what: str) -> None:
