@@ -23,7 +23,7 @@ from causalprune.data.names import (
     is_factory,
 )
 from causalprune.data.normalization import Normalization, training_statistics
-from causalprune.data.sources.arrays import read_factory
+from causalprune.data.sources.factories import read_factory
 from causalprune.data.splits import RawData, Split, holdout
 from causalprune.data.tasks.task import Task
 
@@ -130,7 +130,8 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     require("`dataset`", spec.name, check_dataset)
     require("`validation_fraction`", spec.validation_fraction, open_fraction)
     require("`channels`", spec.channels, one_of(CHANNELS))
-    require("`task`", spec.task, one_of(TASK_CHOICES))
+    if not is_factory(spec.name):
+        require("`task`", spec.task, one_of(TASK_CHOICES))
     form = dataset_form(spec.name)
     # Sources are imported on demand, because scikit-learn and torchvision take seconds to import.
     if form is None and is_factory(spec.name):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import logits_of
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.models.modes import evaluation_mode
@@ -72,7 +73,7 @@ def layer_statistics(
         for batch in batches:
             # The gradient by the inputs is what makes the first layer's weight meet a gradient.
             inputs, leaves = _differentiable(batch)
-            outputs = forward(model, inputs)
+            outputs = logits_of(forward(model, inputs))
             loss = drawn_loss(outputs, generator)
             sums.samples += len(outputs)
             leaves += [p for p in parameters.values() if p.requires_grad]

@@ -58,6 +58,21 @@ class Pixels(nn.Module):
         return self.last(self.first(x).relu())
 
 
+class Named(Linear):
+    def forward(self, x):
+        hidden = self.hidden(x)
+        return {"hidden": hidden, "logits": self.last(hidden.relu())}
+
+
+class Tuple(Linear):
+    def forward(self, x):
+        return super().forward(x), x
+
+
+def samples():
+    return torch.utils.data.TensorDataset(torch.tensor(X, dtype=torch.float32), torch.tensor((X @ WAY).argmax(1)))
+
+
 class Recurrent(nn.Module):
     def __init__(self, vocabulary, num_outputs):
         super().__init__()
@@ -111,6 +126,24 @@ def test_every_stage_knows_the_task(here, capsys, task):
     capsys.readouterr()
     assert call("run", *options, *QUICK, "--quiet") == 0
     assert label in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model", ["Named", "Tuple"])
+def test_outputs_that_are_more_than_a_tensor_give_the_same_results(here, capsys, model):
+    """The same weights in a network that puts out the tensor alone: every number is the same."""
+    found = []
+    for name in ("Linear", model):
+        options = ["--dataset", "tasks_of_mine:samples", "--model", f"tasks_of_mine:{name}", "--run", name]
+        found.append(call_json(capsys, "run", *options, *QUICK[:-2])["metrics"]["evaluation"])
+        trusted = ["--trust-code", "--quiet", "--run", name]
+        assert call("export", "--format", "pt2", *trusted) == 0
+        surgeon = ["--criterion", "surgeon", "--sparsity", "0.5", "--output", f"{name}.safetensors"]
+        assert call("apply-mask", *surgeon, "--checkpoint", f"{name}/pretrained.safetensors", *trusted) == 0
+    plain, other = found
+    numbers = ("loss", "top1", "reference", "layers", "hessian", "noise", "flops_theoretical")
+    for name in numbers:
+        assert other[name] == plain[name] or name == "reference"
+    assert other["reference"]["loss"] == plain["reference"]["loss"]
 
 
 @pytest.mark.parametrize("task", ["multi-label", "segmentation", "next-token"])

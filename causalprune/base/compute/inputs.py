@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
+from causalprune.base.errors import MismatchError
 from causalprune.base.specs import InputShape, Tokens
 
 Inputs = torch.Tensor
@@ -40,6 +42,27 @@ def shape_of(inputs: Inputs) -> InputShape:
     return shape if inputs.is_floating_point() else Tokens(shape, int(inputs.max()) + 1)
 
 
-def network_outputs(model: nn.Module, inputs: Inputs) -> Any:
-    """Call a network."""
-    return model(inputs)
+def network_outputs(model: nn.Module, inputs: Inputs) -> torch.Tensor:
+    """Call a network, and return those of its outputs that count, see :func:`logits_of`."""
+    return logits_of(model(inputs))
+
+
+def logits_of(outputs: Any) -> torch.Tensor:
+    """The outputs that a task judges: a tensor itself, ``logits`` of a dictionary, the first of a tuple.
+
+    Raises:
+        MismatchError: None of these.
+    """
+    found = outputs
+    if isinstance(outputs, Mapping):
+        found = outputs.get("logits")
+    elif isinstance(outputs, tuple | list) and outputs:
+        found = outputs[0]
+    if isinstance(found, torch.Tensor):
+        return found
+    kind = f"the entries {', '.join(map(str, outputs))}"[:80] if isinstance(outputs, Mapping) else type(found).__name__
+    raise MismatchError(
+        "outputs of the model",
+        expected="a tensor, a tuple that begins with one, or a dictionary with `logits`",
+        found=kind,
+    )

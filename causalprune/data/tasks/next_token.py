@@ -30,7 +30,7 @@ class NextToken(PositionTask):
     class_axis: ClassVar[int] = -1
     tokens: ClassVar[bool] = True
     headline: ClassVar[Headline] = Headline(
-        "perplexity", "perplexity", "the frequencies of single tokens", "unigram", falling=True
+        "perplexity", "perplexity", "guessing by frequency", "unigram", falling=True
     )
 
     def output_shape(self, target_shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -102,7 +102,7 @@ def read_labels(array: np.ndarray, what: str) -> torch.Tensor:
     Raises:
         DataError: Anything else.
     """
-    if array.dtype.kind not in "bui":
+    if array.dtype.kind not in "iub":
         raise DataError(what, expected="labels: whole numbers, below 0 where there is none", found=f"{array.dtype}")
     labels = torch.from_numpy(array.astype(np.int64))
     return labels.masked_fill(labels < 0, UNLABELED)

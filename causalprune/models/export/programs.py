@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import example_inputs
+from causalprune.base.compute.inputs import example_inputs, logits_of
 from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
 from causalprune.base.paths import utf8_path
 from causalprune.base.specs import InputShape
@@ -114,7 +114,7 @@ def _encode_pt2(networks: Networks, *_: object) -> tuple[bytes, Compare]:
 
     def compare(path: Path) -> tuple[str, float]:
         with path.open("rb") as file, torch.no_grad():
-            found = torch.export.load(file).module()(networks.inputs())
+            found = logits_of(torch.export.load(file).module()(networks.inputs()))
         if not same_bits(networks.outputs(networks.exported), found):
             raise MismatchError(
                 "`format=pt2`, read back", expected="the network's outputs, bit for bit", found="others"
