@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -17,14 +19,22 @@ SAVE_THREADS = 4
 
 
 class Training:
-    """The same loop whatever records it: nothing, our recorder, or the authors' way."""
+    """The same loop whatever records it: nothing, our recorder, or the authors' way.
 
-    def __init__(self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path) -> None:
+    On the CPU it reads both losses of each step, as the authors' way does. On a GPU it reads none, so that a recorder
+    that waits for the GPU would show.
+    """
+
+    def __init__(
+        self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path, device: str = "cpu"
+    ) -> None:
         torch.manual_seed(0)
-        self.model = network()
+        self.device = torch.device(device)
+        self.model = network().to(self.device)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.001)
         self.criterion = nn.CrossEntropyLoss()
-        self.inputs, self.targets = torch.randn(shape), torch.randint(0, 10, shape[:1])
+        self.inputs = torch.randn(shape, device=self.device)
+        self.targets = torch.randint(0, 10, shape[:1], device=self.device)
         self.index = ParameterIndex.from_model(self.model)
         self.rows, self.directory = rows, directory
 
@@ -37,8 +47,12 @@ class Training:
         before.backward()
         return before
 
+    def read(self, loss: torch.Tensor) -> None:
+        if self.device.type == "cpu":
+            loss.item()
+
     def step(self) -> None:
-        self.backward().item()
+        self.read(self.backward())
         self.optimizer.step()
         self.measure()
 
@@ -47,16 +61,23 @@ class Training:
 
     def measure(self) -> None:
         with torch.no_grad():
-            self.loss().item()
+            self.read(self.loss())
 
     def close(self) -> None:
         pass
 
 
 class Recorded(Training):
-    def __init__(self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path) -> None:
-        super().__init__(network, shape, rows, directory)
-        self.recorder = Recorder(self.model, self.optimizer, directory / "t.zarr", max_rows=rows)
+    threads: int | None = None
+    """Threads that compress; None for as many as the machine spares."""
+
+    def __init__(
+        self, network: Callable[[], nn.Module], shape: tuple[int, ...], rows: int, directory: Path, device: str = "cpu"
+    ) -> None:
+        super().__init__(network, shape, rows, directory, device)
+        self.recorder = Recorder(
+            self.model, self.optimizer, directory / "t.zarr", max_rows=rows, compress_threads=self.threads
+        )
 
     def step(self) -> None:
         self.recorder.step(self.backward(), self.loss)
@@ -66,6 +87,12 @@ class Recorded(Training):
 
     def close(self) -> None:
         self.recorder.writer.close()
+
+
+class RecordedBeside(Recorded):
+    """One thread compresses in the background, whatever training leaves it."""
+
+    threads = 1
 
 
 class Saved(Training):
@@ -108,3 +135,59 @@ def resnet18() -> nn.Module:
     import torchvision
 
     return torchvision.models.resnet18(num_classes=10)
+
+
+def resnet50() -> nn.Module:
+    import torchvision
+
+    return torchvision.models.resnet50()
+
+
+def tiny() -> nn.Module:
+    """For a test of the benchmark itself."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(28 * 28, 10))
+
+
+class Rounds:
+    """Wall and CPU seconds a step of several loops, which take turns.
+
+    Attributes:
+        wall: Seconds a step of each loop, a number a round, until everything is stored.
+        cpu: CPU seconds likewise, of all threads.
+        behind: Of the wall seconds those in which the loop waited at the end of its round.
+    """
+
+    def __init__(self, loops: dict[str, Training], steps: int, rounds: int) -> None:
+        self.wall: dict[str, list[float]] = {way: [] for way in loops}
+        self.cpu: dict[str, list[float]] = {way: [] for way in loops}
+        self.behind: dict[str, list[float]] = {way: [] for way in loops}
+        ways = list(loops)
+        for number in range(rounds + 1):
+            # The order turns, so that no way always follows the same other one; the first round warms up.
+            for way in sorted(ways, key=lambda way: (ways.index(way) - number) % len(ways)):
+                self._take(way, loops[way], steps, count=number > 0)
+
+    def _take(self, way: str, loop: Training, steps: int, *, count: bool) -> None:
+        finish(loop.device)
+        started, started_cpu = time.perf_counter(), time.process_time()
+        for _ in range(steps):
+            loop.step()
+        finish(loop.device)
+        trained = time.perf_counter()
+        loop.drain()
+        if count:
+            self.behind[way].append((time.perf_counter() - trained) / steps)
+            self.wall[way].append((time.perf_counter() - started) / steps)
+            self.cpu[way].append((time.process_time() - started_cpu) / steps)
+
+    def overhead(self, way: str, base: str = "nothing") -> str:
+        """Median and range of a loop's time over the base's, in percent."""
+        ratios = sorted(mine / other for mine, other in zip(self.wall[way], self.wall[base], strict=True))
+        low, middle, high = (100 * (ratio - 1) for ratio in (ratios[0], statistics.median(ratios), ratios[-1]))
+        return f"{middle:+.1f} % ({low:+.0f} to {high:+.0f})"
+
+
+def finish(device: torch.device) -> None:
+    """Wait until a GPU has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

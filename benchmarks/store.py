@@ -1,6 +1,7 @@
 """The trajectory store against its peers: what recording costs, how small it is, how fast it reads.
 
     python benchmarks/store.py [overhead] [bytes] [reading] [memory] [zarr] [--dataset mnist --data-root DIR]
+    python benchmarks/store.py --smoke
 
 Peers, each measured in the same run: a loop that computes both losses and records nothing; the authors' way (one
 ``torch.save`` of the squared delta a step, in threads); ``pread`` and ``numpy.memmap`` of one raw file; the zarr
@@ -23,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from recording_loops import Recorded, Saved, Training, lenet, resnet18
+from recording_loops import Recorded, RecordedBeside, Rounds, Saved, Training, lenet, resnet18, tiny
 
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
@@ -36,9 +37,6 @@ from causalprune.trajectory import RecordingInfo, RecordingReader, Store
 from causalprune.trajectory.maintenance import recode
 
 NORMALIZATIONS = ("none", "column")
-
-ROUNDS = 5
-"""Of the overhead: in each, every way takes as many steps as fill some shards, in turn."""
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 """Tells glibc to keep freed memory. Otherwise PyTorch's activations are, or aren't, given back and faulted in again at
@@ -58,58 +56,60 @@ LOOPS = {
     "lenet-64": (lenet, (64, 1, 28, 28), 128),
     "lenet-256": (lenet, (256, 1, 28, 28), 64),
     "resnet18-32": (resnet18, (32, 3, 32, 32), 16),
+    "tiny": (tiny, (8, 1, 28, 28), 2),
 }
 """Network, minibatch, and steps of a round: one to four shards."""
 
+CASES = {"all": ["lenet-64", "lenet-256", "resnet18-32"], "one": ["lenet-64"]}
+"""Loops with as many of PyTorch's threads as there are cores, and with one of them, so that a core is to spare."""
 
-def overhead(names: list[str]) -> None:
+
+def overhead(names: list[str], rounds: int) -> None:
+    """Print the lines of one process's loops, without the head of the table."""
     ways = {"nothing": Training, "causalprune": Recorded, "authors": Saved}
+    cores = len(os.sched_getaffinity(0))
+    if torch.get_num_threads() >= cores:
+        # Where training waits for compression: what it would be if it didn't.
+        ways["causalprune, one thread beside"] = RecordedBeside
     for name in names:
         network, shape, steps = LOOPS[name]
-        wall: dict[str, list[float]] = {way: [] for way in ways}
-        cpu: dict[str, list[float]] = {way: [] for way in ways}
-        behind: dict[str, list[float]] = {way: [] for way in ways}
         with tempfile.TemporaryDirectory() as directory:
             loops = {}
             for way, kind in ways.items():
                 (Path(directory) / way).mkdir()
-                loops[way] = kind(network, shape, steps * (ROUNDS + 1), Path(directory) / way)
-            for round_number in range(ROUNDS + 1):
-                # The order turns, so that no way always follows the same other one; the first round warms up.
-                for way in sorted(ways, key=lambda way: (list(ways).index(way) - round_number) % len(ways)):
-                    started, started_cpu = time.perf_counter(), time.process_time()
-                    for _ in range(steps):
-                        loops[way].step()
-                    trained = time.perf_counter()
-                    loops[way].drain()
-                    if round_number:
-                        behind[way].append((time.perf_counter() - trained) / steps)
-                        wall[way].append((time.perf_counter() - started) / steps)
-                        cpu[way].append((time.process_time() - started_cpu) / steps)
+                loops[way] = kind(network, shape, steps * (rounds + 1), Path(directory) / way)
+            found = Rounds(loops, steps, rounds)
             for loop in loops.values():
                 loop.close()
         size = loops["nothing"].index.total
-        rows: list[tuple[object, ...]] = []
+        title = f"{name} ({size / 1e6:.2f} M), {torch.get_num_threads()} of {cores} cores"
         for way in ways:
-            ratios = sorted(mine / base for mine, base in zip(wall[way], wall["nothing"], strict=True))
-            extra = statistics.median(a - b for a, b in zip(cpu[way], cpu["nothing"], strict=True))
-            rows.append(
-                (
-                    way,
-                    f"{1000 * statistics.median(wall[way]):.1f}",
-                    f"{100 * (statistics.median(ratios) - 1):+.1f} % ({100 * (ratios[0] - 1):+.0f} to "
-                    f"{100 * (ratios[-1] - 1):+.0f})",
-                    f"{100 * statistics.median(behind[way]) / statistics.median(wall['nothing']):.1f} %",
-                    f"{1000 * extra:.1f}",
-                    f"{extra / (4 * size / 1e9):.2f}",
-                )
+            extra = statistics.median(a - b for a, b in zip(found.cpu[way], found.cpu["nothing"], strict=True))
+            behind = statistics.median(found.behind[way]) / statistics.median(found.wall["nothing"])
+            cells = (
+                title,
+                way,
+                f"{1000 * statistics.median(found.wall[way]):.1f}",
+                found.overhead(way),
+                f"{100 * behind:.1f} %",
+                f"{1000 * extra:.1f}",
+                f"{extra / (4 * size / 1e9):.2f}",
             )
-        table(
-            f"Recording {name} ({size / 1e6:.2f} M); training has {torch.get_num_threads()} of {os.cpu_count()} cores; "
-            f"against the same loop that computes both losses; until all is stored; median of {ROUNDS} rounds (range).",
-            "| recorded by | ms/step | overhead | of it, waiting at end | extra CPU ms/step | extra CPU s per raw GB |",
-            rows,
-        )
+            print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def overheads(loops: dict[str, list[str]], rounds: int) -> None:
+    """The table of all cases, each in a process of its own, which begins with its threads and its way of freeing."""
+    print(
+        f"\nRecording, against the same loop that computes both losses; until all is stored; median of {rounds} rounds "
+        "(range).\n\n| loop, threads of PyTorch | recorded by | ms/step | overhead | of it, waiting at end | "
+        f"extra CPU ms/step | extra CPU s per raw GB |\n|{'---|' * 7}",
+        flush=True,
+    )
+    for case, names in loops.items():
+        threads = len(os.sched_getaffinity(0)) if case == "all" else 1
+        command = [sys.executable, __file__, "--rounds", f"{rounds}", "--child", "overhead", ",".join(names)]
+        subprocess.run(command, check=True, env={**os.environ, **KEEP_MEMORY, "OMP_NUM_THREADS": f"{threads}"})
 
 
 # (b) bytes and what they cost in γ ------------------------------------------------------------------------------------
@@ -497,7 +497,9 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", help="overhead, bytes, reading, memory, zarr; all when left out")
     parser.add_argument("--dataset", default="digits")
     parser.add_argument("--data-root", default="")
-    parser.add_argument("--loops", default=",".join(LOOPS), help="of the overhead")
+    parser.add_argument("--loops", choices=LOOPS, nargs="+", help="of the overhead")
+    parser.add_argument("--rounds", type=int, default=5, help="of the overhead")
+    parser.add_argument("--smoke", action="store_true", help="the smallest form of the overhead, for a test")
     parser.add_argument("--models", default="lenet,mlp", help="of the recordings for bytes")
     parser.add_argument("--rows", type=int, default=512, help="rows of the real recordings")
     parser.add_argument("--drops", type=int, default=2, help="recordings with 1 %% of the rows left out")
@@ -505,19 +507,21 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3, help="of the comparison with zarr; 1 takes 20 s")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.child and options.child[0] == "overhead":
+        overhead(options.child[1].split(","), options.rounds)
+        return
     if options.child:
         child(options.child[0], Path(options.child[1]))
         return
     parts = options.parts or ["overhead", "bytes", "reading", "memory", "zarr"]
-    if parts == ["overhead"] and not os.environ.keys() >= KEEP_MEMORY.keys():
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **KEEP_MEMORY})
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {os.cpu_count()} cores")
+    loops = {case: [n for n in names if not options.loops or n in options.loops] for case, names in CASES.items()}
+    if options.smoke:
+        parts, loops, options.rounds = ["overhead"], {"one": ["tiny"]}, 1
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {len(os.sched_getaffinity(0))} cores")
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        if parts == ["overhead"]:
-            overhead(options.loops.split(","))
-        elif "overhead" in parts:
-            subprocess.run([sys.executable, __file__, "overhead", "--loops", options.loops], check=True)
+        if "overhead" in parts:
+            overheads({case: names for case, names in loops.items() if names}, options.rounds)
         if "bytes" in parts:
             sizes(options, directory / "bytes")
         if "reading" in parts:

@@ -22,6 +22,7 @@ from causalprune.pruning.groups import group_ids
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader
+from causalprune.trajectory.steps.learning_rates import group_scalars
 
 LEVEL = 0.95
 """Confidence level of the intervals."""
@@ -74,7 +75,7 @@ class ImpliedCurvature:
 def implied_curvature(
     columns: npt.ArrayLike,
     loss_change: Float64,
-    lr: float,
+    lr: float | Float64,
     *,
     others: Float64 | None = None,
     weights: Float64 | None = None,
@@ -88,8 +89,9 @@ def implied_curvature(
     Args:
         columns: (T, G) x, the sum of Δθ² over each group.
         loss_change: (T,) ΔL on the same minibatch, after the step minus before.
-        lr: The learning rate η.
-        others: (T,) Σ Δθ² of the parameters that belong to no group, such as biases; None if there are none.
+        lr: The learning rate η; one per column, those of ``others`` included, where they differ.
+        others: (T,) Σ Δθ² of the parameters that belong to no group, such as biases, or (T, n) for several learning
+            rates; None if there are none.
         weights: (T,) weight of each step's squared error; None for equal weights.
         seed: Seed of the bootstrap.
 
@@ -107,7 +109,7 @@ def implied_curvature(
     moved = norms > 0
     if not moved[:num_groups].any():
         raise DataError("recorded deltas", expected="weights that move", found="zeros only")
-    target = loss_change + design.sum(axis=1) / lr
+    target = loss_change + (design.sum(axis=1) / lr if np.ndim(lr) == 0 else design @ (1 / np.asarray(lr)))
     unit = design[:, moved] / norms[moved]
     if weights is not None:
         target, unit = target * np.sqrt(weights), unit * np.sqrt(weights)[:, None]
@@ -194,12 +196,18 @@ def curvature_table(
     reason = _why_unavailable(reader, len(labels), lags=lags, memory_bytes=memory_bytes)
     if reason:
         return {"unavailable": reason}, {}
-    lr = float(reader.steps.lr[0])
+    rates = reader.learning_rates
+    # Each group of weights is part of one tensor, so it is in one parameter group of the optimizer.
+    position = np.zeros(len(labels), np.int64)
+    if rates.group is not None:
+        position[ids] = rates.group
+    lr = rates.by_group[0][position]
     source = FeatureSource(reader, groups=ids)
     columns = source.read(0, source.num_columns).astype(np.float64)
-    others, unknown = _others(reader, columns, lr)
+    others, their_lr, unknown = _others(reader, columns, position)
+    every = float(lr[0]) if reader.info.groups == () else np.concatenate([lr, their_lr])
     try:
-        found = implied_curvature(columns, reader.loss_change, lr, others=others, weights=weights, seed=seed)
+        found = implied_curvature(columns, reader.loss_change, every, others=others, weights=weights, seed=seed)
     except DataError:
         return {"unavailable": _too_few(len(columns), len(labels))}, {}
     numbers = {
@@ -210,14 +218,14 @@ def curvature_table(
         "step_low": step_sizes(found.high),
         "step_high": step_sizes(found.low),
     }
-    remarks = [_remark(found, place, lr) for place in range(len(labels))]
+    remarks = [_remark(found, place, lr[place]) for place in range(len(labels))]
     groups = [
         {"name": name, **{key: _finite(values[place]) for key, values in numbers.items()}, "remark": remarks[place]}
         for place, name in enumerate(labels)
     ]
     table = {
         "estimator": "least squares",
-        "learning_rate": lr,
+        "learning_rate": float(lr[0]) if len(np.unique(lr)) == 1 else lr.tolist(),
         "level": LEVEL,
         "resamples": found.resamples,
         "steps_per_draw": found.block,
@@ -232,9 +240,9 @@ def curvature_table(
 
 def _why_unavailable(reader: RecordingReader, num_groups: int, *, lags: bool, memory_bytes: int) -> str:
     """Why γ isn't −1/η + h/2 in this recording, or can't be estimated; empty if it can."""
-    found = reader.info.update_rule.against_curvature(np.unique(reader.steps.lr).tolist(), lags=lags)
+    found = reader.info.update_rule.against_curvature(reader.learning_rates.extremes, lags=lags)
     if found:
-        return f"it needs plain SGD at one learning rate, stride 1 and same-batch losses; this has {found}"
+        return f"it needs plain SGD at learning rates that stay, stride 1 and same-batch losses; this has {found}"
     if num_groups > MAX_GROUPS:
         return f"{num_groups:,} groups, more than {MAX_GROUPS:,}; choose a coarser `granularity`"
     if reader.num_rows < STEPS_PER_GROUP * num_groups:
@@ -252,16 +260,36 @@ def _too_few(rows: int, num_groups: int) -> str:
     )
 
 
-def _others(reader: RecordingReader, columns: Float64, lr: float) -> tuple[Float64 | None, bool]:
-    """(T,) Σ Δθ² of the parameters without a column, from the norm of the whole gradient; and whether it is unknown."""
+def _others(
+    reader: RecordingReader, columns: Float64, position: npt.NDArray[np.int64]
+) -> tuple[Float64 | None, Float64, bool]:
+    """The movement of the parameters without a column, from the norm of the gradient of each parameter group.
+
+    Args:
+        reader: The recording.
+        columns: (T, G) Σ Δθ² of each group of weights.
+        position: (G,) its parameter group, as the position among those with columns.
+
+    Returns:
+        (T, n) Σ Δθ² of the parameters without a column in the n parameter groups that have some, None if n is 0; their
+        (n,) learning rates; and whether it is unknown.
+    """
     if not reader.active.all():
         # The norm includes the gradients of pruned weights, which don't move.
-        return None, True
-    recorded = columns.sum(axis=1)
-    rest = (lr * reader.steps.grad_norm) ** 2 - recorded
-    if (rest < -_OTHERS * recorded).any():
-        return None, True
-    return (rest.clip(0), False) if rest.sum() > _OTHERS * recorded.sum() else (None, False)
+        return None, np.empty(0), True
+    steps, numbers = reader.steps, reader.learning_rates.numbers
+    movements, rates = [], []
+    for number in range(max(1, len(reader.info.groups))):
+        lr, norm = ("lr", "grad_norm") if not reader.info.groups else group_scalars(number)
+        own = position == numbers.index(number) if number in numbers else np.zeros(len(position), bool)
+        recorded = columns[:, own].sum(axis=1)
+        rest = (steps[lr] * steps[norm]) ** 2 - recorded
+        if (rest < -_OTHERS * recorded).any() or np.ptp(steps[lr]):
+            return None, np.empty(0), True
+        if rest.sum() > _OTHERS * columns.sum():
+            movements.append(rest.clip(0))
+            rates.append(steps[lr][0])
+    return np.stack(movements, axis=1) if movements else None, np.array(rates), False
 
 
 def _remark(found: ImpliedCurvature, place: int, lr: float) -> str:

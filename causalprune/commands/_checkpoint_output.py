@@ -250,5 +250,6 @@ class CheckpointOutput(Work):
         names = [f"{k}={theirs.get(k)!r}" for k in {**mine, **theirs} if theirs.get(k) != mine.get(k)]
         if names:
             return "another configuration (" + ", ".join(names[:3]) + (", …" if len(names) > 3 else "") + ")"
-        changed = [role for role, digest in self.inputs.items() if info.inputs.get(role) != digest]
+        roles = {**self.inputs, **info.inputs}
+        changed = [role for role in roles if info.inputs.get(role) != self.inputs.get(role)]
         return "another input (" + ", ".join(changed) + ")" if changed else "another version"

@@ -71,12 +71,12 @@ def per_squared_delta(gamma: Float64, config: FitGammaConfig, reader: RecordingR
     """γ per Δθ², also where the columns of the fit were Δθ²/η²."""
     if not divides_by_lr(config):
         return gamma
-    scaled: Float64 = gamma / reader.steps.lr[0] ** 2
+    scaled: Float64 = gamma / reader.learning_rates.distinct[0] ** 2
     return scaled
 
 
 def _require_one_lr(reader: RecordingReader) -> None:
-    lr = np.unique(reader.steps.lr)
+    lr = reader.learning_rates.distinct
     if len(lr) > 1 or not np.all(lr > 0):
         raise MismatchError(
             f"recording {reader.name}",
@@ -93,10 +93,9 @@ def no_causal_reading(reader: RecordingReader, needs: Collection[str] = ("gamma"
         reader: The recording.
         needs: What is read of it; without γ there is nothing to say.
     """
-    odd = reader.info.update_rule.against_causality()
-    if not odd or not {"gamma", "dual_correlation"} & set(needs):
+    if not {"gamma", "dual_correlation"} & set(needs):
         return ""
-    return f"recording {reader.path} has {odd}, not plain SGD: γ has no causal reading there, it only correlates"
+    return reader.info.update_rule.no_causal_reading(f"recording {reader.path}")
 
 
 def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:

@@ -47,7 +47,7 @@ class IterationPlan:
         fit: The fit of γ; None if the criterion reads none.
         mask: The mask.
         repair: The repair after it, if there is one.
-        records: Whether the criterion reads the recording.
+        records: Whether there is a recording: for the criterion, or for the statistics of the layers.
     """
 
     train: PosttrainConfig
@@ -107,6 +107,8 @@ class PipelinePlan:
             epochs=c.train_epochs,
             lr_schedule="constant",
             lr=0.01,
+            # Another mask follows, or a repair.
+            reestimate_batchnorm=0,
         )
         record = self._make(RecordConfig, "record", here, seed=seed, checkpoint=here.trained, epochs=c.record_epochs)
         # Configured in any case, so that an option that can't be used is refused.
@@ -116,16 +118,25 @@ class PipelinePlan:
         mask = self._make(ApplyMaskConfig, "apply-mask", here, **values)
         require_served(mask, record)
         criterion = load_criterion(mask.criterion)
-        start = here.recorded if criterion.reads_recording else here.trained
+        # Statistics of the layers that are asked for belong to the weights at the end of a recording.
+        records = criterion.reads_recording or record.layer_statistics
+        start = here.recorded if records else here.trained
         mask = replace(mask, checkpoint=mask.checkpoint or start)
         # Without any training, all repairs are towards the first network; a trained one is repaired towards itself.
-        reference = start if criterion.reads_recording or train.epochs else self._paths.pretrained
+        reference = start if records or train.epochs else self._paths.pretrained
         last = number + 1 == c.iterations
-        trained = self.posttrain().epochs if last else train.epochs or criterion.reads_recording
+        trained = self.posttrain().epochs if last else train.epochs or records
         ridge = {"ridge": RIDGE_BEFORE_TRAINING} if trained else {}
         repair = self._make(RepairConfig, "repair", here, seed=seed, dense=reference, **ridge) if c.repair else None
+        if repair is not None and repair.from_statistics and not record.layer_statistics:
+            raise UsageError(
+                _setting("repair.from-statistics", "true"),
+                expected="a recording that keeps them",
+                found="none",
+                remedy=f"set {_setting('record.layer-statistics', 'true')} as well",
+            )
         fitted = criterion.needs & {"gamma", "dual_correlation"}
-        return IterationPlan(train, record, fit if fitted else None, mask, repair, criterion.reads_recording)
+        return IterationPlan(train, record, fit if fitted else None, mask, repair, records)
 
     def _last(self, number: int) -> Path:
         """The checkpoint that an iteration ends with."""

@@ -200,7 +200,7 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     if checkpoint.info.index.fingerprint != reader.index.fingerprint:
         raise MismatchError(f"{path}", expected="the network of the recording", found="another", remedy=remedy)
     device, data, model, mask = set_up(checkpoint, path, config)
-    if not np.array_equal(mask.numpy(), reader.active):
+    if not reader.has_columns_of(mask.numpy()):
         expected = f"the mask that recording {reader.name} was made with"
         raise MismatchError(f"{path}", expected=expected, found="another", remedy=remedy)
     ended, own = reader.info.identity, checkpoint.info.identity

@@ -23,6 +23,7 @@ from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.lineage import stale_warnings
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
+from causalprune.models.checkpoint import CheckpointInfo
 from causalprune.models.mask import Mask
 from causalprune.training.metrics import evaluate_model
 
@@ -69,18 +70,19 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     checkpoint = work.load_checkpoint(source, made_by="posttrain")
     info = checkpoint.info
     device, data, model, mask = set_up(checkpoint, source, config)
-    statistics = {"samples": info.metrics.get("batchnorm_samples", 0), "saved": True}
-    if needs_statistics(model, info):
-        count = give_statistics(
-            model, data, device, config, count=config.reestimate_batchnorm, batch_size=config.batch_size
-        )
-        statistics = {"samples": count, "saved": False}
+
+    def reestimated(network: nn.Module, of: CheckpointInfo) -> dict[str, Any]:
+        if not needs_statistics(network, of):
+            return {"samples": of.metrics.get("batchnorm_samples", 0), "saved": True}
+        count, size = config.reestimate_batchnorm, config.batch_size
+        return {"samples": give_statistics(network, data, device, config, count=count, batch_size=size), "saved": False}
 
     def measure(network: nn.Module) -> dict[str, Any]:
         return evaluate_model(
             network, data, "test", batch_size=config.batch_size, device=device, num_workers=config.num_workers
         )
 
+    statistics = reestimated(model, info)
     measured = measure(model)
     parameters, unpruned = parameter_counts(model, mask.tensors())
     cost = flops(model, info.model.input_shape, mask.tensors())
@@ -88,6 +90,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     if reference is not None:
         dense_checkpoint = work.load_checkpoint(reference, role="reference")
         dense_model, _ = load_network(dense_checkpoint, reference, device, trust_code=config.trust_code)
+        reestimated(dense_model, dense_checkpoint.info)
         dense = measure(dense_model)
         dense["file_bytes"] = reference.stat().st_size
     evaluation: dict[str, Any] = {

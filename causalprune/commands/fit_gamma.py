@@ -28,7 +28,7 @@ from causalprune.solver.names import SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.process_group import ProcessGroup
 from causalprune.trajectory import RecordingReader, Store
-from causalprune.trajectory.fits import require_name
+from causalprune.trajectory.array_groups import require_name
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from causalprune.training.distillation import Distillation
 from causalprune.training.loop import EVALUATED
 
 
-def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed: bool = False) -> TrainingResult:
+def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingResult:
     """Continue to train the network of a checkpoint, with every pruned weight at exactly 0.0; write the best epoch.
 
     Without any epoch, the running statistics of batch normalization are re-estimated if a mask came last.
@@ -23,7 +23,6 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed:
     Args:
         config: Which checkpoint and how; the dense network is read only if something is distilled from it.
         reporter: Shows progress; silent when left out.
-        followed: Whether another stage changes the network or its statistics, so that these may stay as they are.
 
     Returns:
         The best epoch and its metrics on the validation split.
@@ -49,8 +48,9 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT, *, followed:
             distillation = Distillation(dense, config.distill)
         info = replace(start.info, position={}, metrics={})
         if config.epochs == 0 and needs_statistics(model, start.info):
-            count = 0 if followed else config.reestimate_batchnorm
-            samples = give_statistics(model, data, device, config, count=count, batch_size=EVALUATED)
+            samples = give_statistics(
+                model, data, device, config, count=config.reestimate_batchnorm, batch_size=EVALUATED
+            )
             metrics = {"batchnorm_samples": samples} if samples else {"stale_statistics": True}
             info = replace(info, metrics=metrics)
         return train_checkpoint(output, model, data, mask, info, device, reporter, distillation)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import CorruptError
-from causalprune.base.paths import RunPaths
+from causalprune.base.compute.runtime import resolve_device
+from causalprune.base.errors import CorruptError, MismatchError
+from causalprune.base.paths import RunPaths, StoreUrl
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import load_network, set_up, training_inputs
 from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands.layer_statistics.stored import ROLE, StoredStatistics, find_statistics
 from causalprune.config.repair import RepairConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
+from causalprune.pruning.reconstruction import reconstruct_layers
 from causalprune.pruning.repair import RepairedLayer, layers_to_repair, repair_layers
 
 
@@ -23,7 +28,8 @@ class RepairResult(StageResult):
     """Result of repair.
 
     Attributes:
-        samples: Training samples that were used.
+        samples: Training samples that were used, or on which the statistics were measured.
+        from_statistics: Whether it was repaired from statistics of the dense network's layers, without data.
         layers: ``name``, and ``before`` and ``after``: the part of the dense layer's variance that the pruned one
             misses, in the order of the repair.
         sparsity: Fraction of prunable weights that are pruned.
@@ -32,10 +38,14 @@ class RepairResult(StageResult):
     samples: int
     layers: list[dict[str, Any]]
     sparsity: float
+    from_statistics: bool = False
 
 
 def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
-    """Repair the network of a checkpoint by :func:`causalprune.pruning.repair.repair_layers`.
+    """Repair the network of a checkpoint.
+
+    By :func:`causalprune.pruning.repair.repair_layers`, or without data by
+    :func:`causalprune.pruning.reconstruction.reconstruct_layers`.
 
     Args:
         config: Which checkpoint, the dense one that it comes from, and from how many samples.
@@ -48,37 +58,47 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
     run = RunPaths(config.run)
-    source, original = config.checkpoint or run.pruned, config.dense or run.dense
+    source = config.checkpoint or run.pruned
+    original = config.dense or (run.recorded if config.from_statistics else run.dense)
     output = CheckpointOutput(stage="repair", config=config, default=run.repaired)
     check_distinct(output.path, source, original)
     pruned = output.load_checkpoint(source, made_by="apply-mask")
     whole = output.load_dense(original, pruned, source)
+    stored = _statistics(config.store or run.store, whole, original) if config.from_statistics else None
+    if stored is not None:
+        output.inputs[ROLE] = stored.kept.digest
     with output.exclusive():
         done = output.finished()
         if done is not None:
             return output.publish(_result(output, done, already_done=True))
-        device, data, model, mask = set_up(pruned, source, config)
+        if stored is None:
+            device, data, model, mask = set_up(pruned, source, config)
+            batches = training_inputs(
+                data,
+                device,
+                count=config.samples,
+                batch_size=config.batch_size,
+                seed=config.seed,
+                num_workers=config.num_workers,
+            )
+            samples, solve = sum(map(len, batches)), partial(repair_layers, batches=batches)
+        else:
+            device = resolve_device(config.device)
+            model, mask = load_network(pruned, source, device, trust_code=config.trust_code)
+            samples, solve = stored.samples, partial(reconstruct_layers, statistics=stored.layers)
         dense, _ = load_network(whole, original, device, trust_code=config.trust_code)
         names = layers_to_repair(mask)
         layers: list[RepairedLayer] = []
-        saved = output.resume(reporter, lambda state: state.info.data_fingerprint == data.fingerprint)
+        saved = output.resume(reporter, lambda state: state.info.data_fingerprint == pruned.info.data_fingerprint)
         if saved is not None:
             layers = _layers(saved, set(names))
             model.load_state_dict(saved.weights)
-        batches = training_inputs(
-            data,
-            device,
-            count=config.samples,
-            batch_size=config.batch_size,
-            seed=config.seed,
-            num_workers=config.num_workers,
-        )
         info = replace(pruned.info, position={}, metrics={})
         every, last_save, since = Interval.parse(config.checkpoint_every), time.monotonic(), 0
         with reporter.task(output.stage, len(names)) as bar:
             bar.advance(len(layers))
             left = [name for name in names if name not in {layer.name for layer in layers}]
-            for layer in repair_layers(model, dense, mask, batches, ridge=config.ridge, names=left):
+            for layer in solve(model, dense, mask, ridge=config.ridge, names=left):
                 layers.append(layer)
                 bar.advance(1)
                 bar.describe(layer.name)
@@ -90,9 +110,26 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
                     last_save, since = time.monotonic(), 0
                     if output.stop:
                         raise output.stop.error(f"{len(layers)} of {len(names)} layers saved")
-        metrics = {"samples": sum(map(len, batches)), "layers": [asdict(layer) for layer in layers]}
+        metrics = {"samples": samples, "layers": [asdict(layer) for layer in layers]}
         repaired = output.save(Checkpoint(replace(info, metrics=metrics), model.state_dict(), mask))
         return output.publish(_result(output, repaired))
+
+
+def _statistics(store: Path | StoreUrl, dense: Checkpoint, source: Path) -> StoredStatistics:
+    """What a store has of the dense network's layers.
+
+    Raises:
+        MismatchError: It has nothing of this network.
+    """
+    stored, reason = find_statistics(store, dense)
+    if stored is None:
+        raise MismatchError(
+            f"{store}",
+            expected=f"layer statistics of {source}",
+            found=reason or "none",
+            remedy="name the --dense that was recorded with --layer-statistics and its --store, or repair from samples",
+        )
+    return stored
 
 
 def _layers(saved: Checkpoint, known: set[str]) -> list[RepairedLayer]:
@@ -112,4 +149,5 @@ def _result(output: CheckpointOutput, info: CheckpointInfo, *, already_done: boo
         samples=info.metrics["samples"],
         layers=info.metrics["layers"],
         sparsity=info.sparsity,
+        from_statistics=output.config.from_statistics,
     )

@@ -86,7 +86,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
         lines, all_done = [], first.already_done
         for number, planned in enumerate(iterations, start=1):
             label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
-            trained = posttrain(planned.train, label, followed=True)
+            trained = posttrain(planned.train, label)
             stop.check()
             recorded = record(planned.record, label) if planned.records else None
             stop.check()

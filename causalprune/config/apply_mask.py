@@ -22,7 +22,7 @@ from causalprune.base.options import (
 from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
 from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
-from causalprune.config.shared import ComputeOptions, store_option
+from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions, store_option
 from causalprune.pruning.names import (
     CRITERIA,
     MASK_SCOPES,
@@ -66,11 +66,12 @@ class ApplyMaskConfig(ComputeOptions):
         check=not_negative,
         formerly=1.0,
     )
-    samples: int = option(
-        1000,
-        "Training samples on which surgeon, rank-sum and wanda measure the layers; their labels aren't used.",
+    samples: int | None = option(
+        None,
+        "Training samples on which surgeon, rank-sum and wanda measure the layers; their labels aren't used [those of "
+        f"record --layer-statistics if the store has them, else {LAYER_SAMPLES}].",
         check=at_least(1),
-        formerly=1000,
+        formerly=None,
     )
     scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
     keep: tuple[str, ...] = keep_option()
@@ -120,8 +121,10 @@ class ApplyMaskConfig(ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """All but ``deterministic``: a mask is computed on the CPU, where it has no effect."""
-        return {name: value for name, value in super().written_out(stored).items() if name != "deterministic"}
+        """All but ``deterministic``, because a mask is computed on the CPU, and the usual number of samples."""
+        values = super().written_out(stored)
+        usual = {"samples"} if values.get("samples") == LAYER_SAMPLES else set()
+        return {name: value for name, value in values.items() if name not in {"deterministic", *usual}}
 
     def check(self) -> None:
         """Require exactly one of sparsity and zero, and an iteration within the schedule."""

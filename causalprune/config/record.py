@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from causalprune.base.options import at_least, fraction, one_of, option, rate, writable
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
-from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
+from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
 from causalprune.trajectory.names import CODECS
 
@@ -33,6 +35,21 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     stride: int = option(1, "Optimizer steps in one row.", check=at_least(1))
     augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
     codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=CODECS)
+    compress_threads: int | None = option(
+        None, "Threads that compress [as many as the machine spares].", check=at_least(1), affects_result=False
+    )
+    layer_statistics: bool = option(
+        False,
+        "Keep second moments of each layer's inputs and output gradients in the store, measured at the end: surgeon, "
+        "rank-sum and wanda then need no data, nor does repair --from-statistics.",
+        formerly=False,
+    )
+    samples: int = option(
+        LAYER_SAMPLES,
+        "Training samples on which --layer-statistics measures; their labels aren't used.",
+        check=at_least(1),
+        formerly=LAYER_SAMPLES,
+    )
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
@@ -50,3 +67,9 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     )
     dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", affects_result=False)
     force: bool = option(False, "Start although the disk seems too small.", affects_result=False)
+
+    @classmethod
+    def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the number of samples where nothing is measured on them."""
+        values = super().written_out(stored)
+        return {name: value for name, value in values.items() if name != "samples" or "layer_statistics" in values}

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.options import at_least, option, positive, writable
+from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
-from causalprune.config.shared import ComputeOptions
+from causalprune.config.shared import ComputeOptions, store_option
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +19,11 @@ class RepairConfig(ComputeOptions):
     """
 
     samples: int = option(1000, "Training samples to repair with; their labels aren't used.", check=at_least(1))
+    from_statistics: bool = option(
+        False,
+        "Repair without data, from what record --layer-statistics kept of the network before pruning; less exact.",
+        formerly=False,
+    )
     ridge: float = option(
         0.001,
         "Penalty on the change of the weights, a multiple of the mean squared input of a layer.",
@@ -31,8 +37,12 @@ class RepairConfig(ComputeOptions):
     )
     checkpoint: Path | None = option(None, "Checkpoint to repair [run/pruned.safetensors].", affects_result=False)
     dense: Path | None = option(
-        None, "Checkpoint of the network before pruning [run/pretrained.safetensors].", affects_result=False
+        None,
+        "Checkpoint of the network before pruning [run/pretrained.safetensors; with --from-statistics "
+        "run/recorded.safetensors].",
+        affects_result=False,
     )
+    store: Path | StoreUrl | None = store_option("Trajectory store of --from-statistics [run/trajectory.zarr].")
     output: Path | None = option(
         None, "Checkpoint to write [run/repaired.safetensors].", affects_result=False, check=writable
     )

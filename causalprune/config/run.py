@@ -104,7 +104,8 @@ class Setting:
 class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
 
-    γ is fitted only for a criterion that reads it, and nothing is recorded for one that reads no recording.
+    γ is fitted only for a criterion that reads it. Nothing is recorded for one that reads no recording, unless
+    record.layer-statistics is set.
 
     Example: causalprune run --iterations 5 --sparsity 0.98
     """

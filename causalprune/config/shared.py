@@ -117,6 +117,9 @@ class DataOptions(Options):
     )
 
 
+LAYER_SAMPLES = 1000
+"""Training samples on which the statistics of layers are measured unless told otherwise."""
+
 REESTIMATED = 1000
 """Training samples from which running statistics are re-estimated unless told otherwise."""
 

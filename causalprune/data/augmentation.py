@@ -65,17 +65,23 @@ class CropFlip:
         flip = torch.rand(count, generator=generator) < (0.5 if kind == "crop-flip" else 0.0)
         return cls((vertical, horizontal), top, left, flip)
 
+    def __getitem__(self, part: slice) -> CropFlip:
+        """The choices for some of the images."""
+        return CropFlip(self.padding, self.top[part], self.left[part], self.flip[part])
+
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Apply to (B, C, H, W) images of any dtype on any device; the dtype is kept."""
         count, channels, height, width = images.shape
         vertical, horizontal = self.padding
         padded = functional.pad(images, (horizontal, horizontal, vertical, vertical))
-        rows = self.top[:, None] + torch.arange(height)
-        columns = self.left[:, None] + torch.arange(width)
-        columns = torch.where(self.flip[:, None], columns.flip(1), columns)
+        # Three numbers an image go to the device; the index of each pixel is made there.
+        top, left, flip = to_device(torch.stack([self.top, self.left, self.flip.long()]), images.device)
+        across = torch.arange(width, device=images.device)
+        columns = left[:, None] + torch.where(flip[:, None] == 1, across.flip(0), across)
+        rows = top[:, None] + torch.arange(height, device=images.device)
         # One gather over flattened pixels is the fastest vectorized form, on CPU and GPU.
         pixels = rows[:, :, None] * padded.shape[3] + columns[:, None, :]
-        pixels = pixels.to(images.device, non_blocking=True).view(count, 1, -1).expand(-1, channels, -1)
+        pixels = pixels.view(count, 1, -1).expand(-1, channels, -1)
         return padded.view(count, channels, -1).gather(2, pixels).view(images.shape)
 
 
@@ -123,3 +129,10 @@ class RandomCrops:
         height, width = self.size
         image = image.crop(self.box(place, *image.size)).resize((width, height), Resampling.BILINEAR)
         return image.transpose(Transpose.FLIP_LEFT_RIGHT) if self.flip[place] else image
+
+
+def to_device(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A copy of CPU values on a device, without waiting for it: from pageable memory, CUDA waits first."""
+    if device.type != "cuda":
+        return values.to(device)
+    return values.pin_memory().to(device, non_blocking=True)

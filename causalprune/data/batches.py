@@ -9,7 +9,7 @@ import torch
 
 from causalprune.base.compute.runtime import Processes, keyed_seed
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.data.augmentation import CropFlip
+from causalprune.data.augmentation import CropFlip, to_device
 from causalprune.data.datasets import DataSet, check_augmentation
 from causalprune.data.images import ImageFiles
 from causalprune.data.loading import BatchJob, load_batches
@@ -118,8 +118,8 @@ class Batches:
             return torch.arange(count)
         return torch.randperm(count, generator=_generator(self._seed, "order", epoch))
 
-    def epoch(self, epoch: int, start: int = 0) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Iterate over epoch ``epoch`` from batch ``start``.
+    def epoch(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Iterate over epoch ``epoch`` from batch ``start``, taking one batch of ``every``.
 
         Yields:
             Normalized float32 inputs, (B, C, H, W) or (B, F), or int64 tokens, and targets: int64 labels (B,), for a
@@ -134,7 +134,7 @@ class Batches:
                 f"epoch {epoch}", expected=f"at most {self.steps_per_epoch} steps", found=f"a start at step {start}"
             )
         walk = self._from_files if isinstance(self._split.inputs, ImageFiles) else self._from_memory
-        for inputs, targets in walk(epoch, range(start, self.steps_per_epoch), self.order(epoch)):
+        for inputs, targets in walk(epoch, range(start, self.steps_per_epoch, every), self.order(epoch)):
             if self._target_normalization is not None:
                 targets = self._target_normalization(targets.reshape(len(targets), -1))
             yield (inputs if self._normalization is None else self._normalization(inputs)), targets
@@ -145,14 +145,16 @@ class Batches:
         all_inputs, all_targets = self._split.on(self._device)
         order = order.to(self._device)
         for step in steps:
-            indices = self._indices(order, step)
+            part = self._part(step)
+            indices = self._indices(order, step)[part]
             inputs, targets = all_inputs[indices], all_targets[indices]
             if self._augmentation != "none":
                 generator = _generator(self._seed, "augment", epoch, step)
                 size = (inputs.shape[2], inputs.shape[3])
-                inputs = CropFlip.draw(self._augmentation, len(inputs), size, generator)(inputs)
-            part = self._part(step)
-            yield inputs[part], targets[part]
+                # Drawn for the whole batch, so that it doesn't matter how many processes share it.
+                drawn = CropFlip.draw(self._augmentation, self._batch_length(step), size, generator)
+                inputs = drawn[part](inputs)
+            yield inputs, targets
 
     def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
@@ -168,7 +170,8 @@ class Batches:
         pin = self._device.type == "cuda"
         batches = load_batches(files, jobs, num_workers=self._num_workers, pin_memory=pin)
         for job, images in zip(jobs, batches, strict=True):
-            yield images.to(self._device, non_blocking=True), targets[job.indices[job.part]].to(self._device)
+            labels = targets[job.indices[job.part]]
+            yield images.to(self._device, non_blocking=True), to_device(labels, self._device)
 
 
 def _generator(*keys: int | str) -> torch.Generator:

@@ -129,6 +129,11 @@ class Checkpoint:
         """Hash of its prunable weights."""
         return self.info.index.digest(self.weights)
 
+    @property
+    def network_digest(self) -> str:
+        """Hash of all its weights and buffers, also those that aren't prunable: of all that its outputs depend on."""
+        return _digest({name: tensor.detach().cpu() for name, tensor in self.weights.items()})
+
 
 def software_versions() -> dict[str, str]:
     """Versions of the software that can change the bits of a result."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -142,6 +142,11 @@ class Mask:
     def unpacked(bits: npt.NDArray[np.uint8], total: int) -> npt.NDArray[np.bool_]:
         """(P,) the inverse of :meth:`packed`; P is ``total``."""
         return np.unpackbits(bits, count=total).astype(bool)
+
+    def only(self, names: Collection[str]) -> Mask:
+        """The mask of some of the parameters."""
+        parts = [self.keep[entry.offset : entry.stop] for entry in self.index if entry.name in names]
+        return Mask(self.index.only(names), torch.cat(parts))
 
     @cached_property
     def num_kept(self) -> int:

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.base.progress import logger
+from causalprune.base.units import listed
 
 if TYPE_CHECKING:
     import torch
@@ -167,6 +170,33 @@ class ParameterIndex:
             raise CorruptError(source, expected="distinct parameter names", found="a name twice")
         return cls(tuple(entries))
 
+    def only(self, names: Collection[str]) -> ParameterIndex:
+        """The index of some of the parameters, in the same order."""
+        chosen: list[ParameterEntry] = []
+        for entry in self.entries:
+            if entry.name in names:
+                chosen.append(replace(entry, offset=chosen[-1].stop if chosen else 0))
+        return ParameterIndex(tuple(chosen))
+
+    def matching(self, pattern: str, subject: str) -> list[str]:
+        """The names of the tensors whose own name or whose layer's name a pattern matches.
+
+        Args:
+            pattern: As in :mod:`fnmatch`, such as ``fc*``; upper and lower case differ.
+            subject: The parameter that it comes from, for messages.
+
+        Raises:
+            UsageError: It matches nothing.
+        """
+        found = [entry.name for entry in self if fnmatchcase(entry.name, pattern) or fnmatchcase(entry.layer, pattern)]
+        if not found:
+            layers = [entry.layer or entry.name for entry in self]
+            near = get_close_matches(pattern, layers, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            expected = f"a pattern that matches one of {listed(layers, 12)}{hint}"
+            raise UsageError(subject, expected=expected, found=repr(pattern))
+        return found
+
     def locate(self, position: int) -> tuple[str, tuple[int, ...]]:
         """Name and element index of a flat position, such as ``("fc1.weight", (3, 17))``."""
         for entry in self.entries:
@@ -186,8 +216,9 @@ class ParameterIndex:
 
         first = tensors[self.entries[0].name]
         flat = torch.empty(self.total, dtype=first.dtype, device=first.device) if out is None else out
-        for entry in self.entries:
-            flat[entry.offset : entry.stop].copy_(tensors[entry.name].detach().reshape(-1))
+        parts = list(self.split(flat).values())
+        # One call, which a GPU does with a few kernels, where each layer would take one of its own.
+        torch._foreach_copy_(parts, [tensors[entry.name].detach() for entry in self.entries])
         return flat
 
     def digest(self, tensors: Mapping[str, torch.Tensor]) -> str:

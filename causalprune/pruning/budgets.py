@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cached_property
 
 import numpy as np
@@ -280,21 +279,3 @@ def _require_met(wanted: float, asked: Sequence[float], size: int, whole: int) -
             expected=f"a `sparsity` of {low / whole:.4g}{reach if size else ', because each has its own'}",
             found=f"{wanted / whole:.4g}",
         )
-
-
-def matching(index: ParameterIndex, pattern: str, subject: str) -> list[str]:
-    """The names of the tensors whose own name or whose layer's name a pattern matches.
-
-    Args:
-        index: The prunable parameters.
-        pattern: As in :mod:`fnmatch`, such as ``fc*``; upper and lower case differ.
-        subject: The parameter that it comes from, for messages.
-
-    Raises:
-        UsageError: It matches nothing.
-    """
-    found = [entry.name for entry in index if fnmatchcase(entry.name, pattern) or fnmatchcase(entry.layer, pattern)]
-    if not found:
-        names = listed([entry.layer or entry.name for entry in index], 12)
-        raise UsageError(subject, expected=f"a pattern that matches one of {names}", found=repr(pattern))
-    return found

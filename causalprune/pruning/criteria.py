@@ -73,7 +73,7 @@ def _curvature(inputs: CriterionInputs) -> Scores:
             found="three coefficients per parameter",
             remedy="fit with `lags=0`, or choose another",
         )
-    h = 2 * (gamma + 1 / cast(float, inputs.learning_rate))
+    h = 2 * (gamma + 1 / cast(Vector, inputs.learning_rate))
     return Scores(h * float64(inputs.theta) ** 2 / 2)
 
 
@@ -214,7 +214,7 @@ def read_inputs(
     values: dict[str, Any] = {}
     index = mask.index
     if reader is not None:
-        lr, columns = reader.steps.lr, reader.column_index
+        lr, columns = reader.learning_rates, reader.column_index
         if fit is not None:
             for name in ("gamma", "dual_correlation"):
                 values[name] = _expand(fit.arrays[name], fit.attributes["granularity"], index, reader)
@@ -229,8 +229,12 @@ def read_inputs(
                 max_rows=MAX_GRADIENTS,
                 max_bytes=max_bytes,
             )
-        if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, lr.tolist()):
-            values["learning_rate"] = float(lr[0])
+        if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, lr.extremes):
+            values["learning_rate"] = rates = lr.of_columns()
+            if lr.group is not None:
+                # Any number where there is no column.
+                values["learning_rate"] = np.ones(index.total)
+                values["learning_rate"][columns] = rates
     return CriterionInputs(
         theta=theta, mask=mask, layers=layers, project=project, ridge=ridge, exponent=exponent, seed=seed, **values
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -29,14 +29,15 @@ class Need:
         what: What it is.
         remedy: How to get it.
         recorded: Whether only a recording, or a fit to one, has it.
-        unmet: Takes the update rule of a recording and the learning rates of its rows (in any order; empty if they are
-            all equal), and returns in words why the recording can't provide the input, or an empty string if it can.
+        unmet: Takes the update rule of a recording and the learning rates of its rows, (T,) or (T, G) for G parameter
+            groups (in any order; empty if each stays the same), and returns in words why the recording can't provide
+            the input, or an empty string if it can.
     """
 
     what: str
     remedy: str
     recorded: bool = True
-    unmet: Callable[[UpdateRule, Sequence[float]], str] = lambda _rule, _learning_rates: ""
+    unmet: Callable[[UpdateRule, npt.ArrayLike], str] = lambda _rule, _learning_rates: ""
 
 
 _GRADIENTS = Need(
@@ -54,7 +55,7 @@ NEEDS: dict[str, Need] = {
     "layers": Need("the second moments of the layers", "use it with the data set at hand", recorded=False),
     "project": Need("the number of weights to keep", "use it with apply-mask `sparsity`", recorded=False),
     "learning_rate": Need(
-        "a same-batch recording of plain SGD without weight decay, at one learning rate and stride 1",
+        "a same-batch recording of plain SGD without weight decay, at learning rates that stay and stride 1",
         "record with `momentum=0, stride=1, loss_change=same-batch`",
         unmet=lambda rule, learning_rates: rule.against_curvature(learning_rates),
     ),
@@ -80,7 +81,7 @@ class CriterionInputs:
         layers: Second moments of the inputs and of the output gradients of each layer, by the name of its weight.
         project: Takes (P,) finite scores and returns the (P,) bool mask that the selection makes of them: the
             projection onto the supports that sparsity, scope and granularity allow.
-        learning_rate: η of a recording in which γ = −1/η + h/2.
+        learning_rate: η of a recording in which γ = −1/η + h/2; (P,) where it differs between parameters.
         ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk².
         exponent: p in |γ|^p·θ² and its like; read by the criteria that are ``tempered``.
         seed: Seed of ``random``.
@@ -98,7 +99,7 @@ class CriterionInputs:
     mask: Mask | None = None
     layers: Mapping[str, LayerStatistics] | None = None
     project: Callable[[Vector], npt.NDArray[np.bool_]] | None = None
-    learning_rate: float | None = None
+    learning_rate: float | Vector | None = None
     ridge: float = 0.01
     exponent: float = 1.0
     seed: int = 0
@@ -116,7 +117,7 @@ class CriterionInputs:
             if value is not None and value.shape not in shapes:
                 raise MismatchError(name, expected=" or ".join(map(str, shapes)), found=f"{value.shape}")
         for name, value in (("learning rate", self.learning_rate), ("ridge", self.ridge)):
-            if value is not None and not (math.isfinite(value) and value > 0):
+            if value is not None and not (np.isfinite(value).all() and np.greater(value, 0).all()):
                 raise DataError(name, expected="a finite number above 0", found=str(value))
         if not (math.isfinite(self.exponent) and self.exponent >= 0):
             raise DataError("exponent", expected="a finite number of at least 0", found=str(self.exponent))
@@ -195,12 +196,12 @@ class Criterion:
         """Whether it needs anything that only a recording or its fit has."""
         return any(NEEDS[name].recorded for name in self.needs)
 
-    def unmet(self, rule: UpdateRule, learning_rates: Sequence[float] = ()) -> tuple[Need, str] | None:
+    def unmet(self, rule: UpdateRule, learning_rates: npt.ArrayLike = ()) -> tuple[Need, str] | None:
         """The first need that a recording can't serve, whatever is fitted to it, and why; None if there is none.
 
         Args:
             rule: Update rule of the recording's steps.
-            learning_rates: Learning rates of its rows, in any order; may be left out if they are all equal.
+            learning_rates: Learning rates of its rows, as :class:`Need` takes them.
         """
         found = ((need, need.unmet(rule, learning_rates)) for name, need in NEEDS.items() if name in self.needs)
         return next(((need, reason) for need, reason in found if reason), None)
@@ -208,7 +209,7 @@ class Criterion:
     def require(
         self,
         rule: UpdateRule,
-        learning_rates: Sequence[float],
+        learning_rates: npt.ArrayLike,
         *,
         subject: str = "",
         where: str = "",
@@ -243,7 +244,7 @@ class Criterion:
                 "`exponent`",
                 expected=f"1, because criterion {self.name} has no exponent",
                 found=f"{exponent:g}",
-                remedy="leave it out, or choose effect or obd",
+                remedy="leave it out, or choose a criterion with |γ|^p or its like in its formula, such as effect",
             )
 
     def score(self, inputs: CriterionInputs) -> Scores:

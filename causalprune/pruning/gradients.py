@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError
+from causalprune.trajectory.steps.learning_rates import LearningRates
 
 Floats = npt.NDArray[np.floating]
 Blocks = Iterator[tuple[int, Floats]]
@@ -23,13 +24,13 @@ BLOCK_VALUES = 2**22
 
 
 def mean_squared_gradient(
-    blocks: Iterable[tuple[int, Floats]], lr: Floats, num_columns: int
+    blocks: Iterable[tuple[int, Floats]], lr: LearningRates, num_columns: int
 ) -> npt.NDArray[np.float64]:
     """Diagonal of the empirical Fisher matrix, (1/T)·Σ_t g_t², of a plain-SGD recording.
 
     Args:
         blocks: All rows in blocks, in any order: the number of the first row, and signed deltas (rows, num_columns).
-        lr: (T,) learning rates.
+        lr: Of each row and column.
         num_columns: Number of columns.
 
     Returns:
@@ -43,7 +44,8 @@ def mean_squared_gradient(
     _check_rates(lr)
     total = np.zeros(num_columns)
     for first, block in blocks:
-        for row, rate in zip(block, lr[first : first + len(block)], strict=True):
+        for number, row in enumerate(block, first):
+            (rate,) = lr.block(slice(number, number + 1), slice(None))
             total += np.square(row / rate, dtype=np.float64)
     return total / len(lr)
 
@@ -80,7 +82,7 @@ class GradientMatrix:
     def from_deltas(
         cls,
         blocks: Callable[[npt.NDArray[np.int64] | None], Blocks],
-        lr: Floats,
+        lr: LearningRates,
         columns: npt.NDArray[np.int64],
         *,
         max_rows: int,
@@ -90,7 +92,7 @@ class GradientMatrix:
 
         Args:
             blocks: Reads signed deltas the way ``read`` reads gradients.
-            lr: (T,) learning rates.
+            lr: Of each row and column.
             columns: See the class.
             max_rows: Largest n; from a longer recording, this many evenly spaced rows are used.
             max_bytes: A float32 matrix of up to this size is read once and kept; a larger one is read from the store
@@ -104,10 +106,11 @@ class GradientMatrix:
             raise DataError("recording", expected="at least 2 rows", found=str(len(lr)), remedy="record more `steps`")
         count = min(len(lr), max_rows)
         rows = np.arange(count) * len(lr) // count
-        scale = (-1 / lr[rows]).astype(np.float32)[:, None]
 
         def read(chosen: npt.NDArray[np.int64] | None) -> Blocks:
             for first, block in blocks(chosen):
+                part: Any = slice(first, first + block.shape[1])
+                scale = (-1 / lr.block(rows, part if chosen is None else chosen[part])).astype(np.float32)
                 yield first, (block if count == len(block) else block[rows]) * scale
 
         if 4 * count * len(columns) > max_bytes:
@@ -147,6 +150,6 @@ class GradientMatrix:
         return total
 
 
-def _check_rates(lr: Floats) -> None:
-    if not (np.isfinite(lr).all() and (lr > 0).all()):
+def _check_rates(lr: LearningRates) -> None:
+    if not (np.isfinite(lr.by_group).all() and (lr.by_group > 0).all()):
         raise DataError("recorded learning rates", expected="finite numbers above 0", found="another value")

@@ -94,20 +94,20 @@ class Moments:
             NumericalError: The equations are singular; a larger ridge isn't.
         """
         gram, cross, _ = self._centered()
-        prior = prior.double()
-        found = [
-            _solve_group(gram[g], cross[g].T, prior[g], keep[g], ridge * gram[g].diagonal().mean())
-            for g in range(len(gram))
-        ]
-        return torch.stack(found)
+        return solve(gram, cross.mT, prior, keep, ridge)
 
     def bias(self, weights: torch.Tensor) -> torch.Tensor:
         """The best b = ȳ − wū, (groups, outputs) float64, with w (groups, outputs, inputs)."""
+        u, y = self.means()
+        return y - (weights.double() @ u[..., None])[..., 0]
+
+    def means(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """ū, (groups, inputs), and ȳ, (groups, outputs), both float64."""
         n = max(1, self.rows)
         u, y = self._u / n, self._y / n
         if self._shift_u is not None and self._shift_y is not None:
             u, y = u + self._shift_u[:, 0], y + self._shift_y[:, 0]
-        return y - (weights.double() @ u[..., None])[..., 0]
+        return u, y
 
     def error(self, weights: torch.Tensor, bias: torch.Tensor | None = None) -> tuple[float, float]:
         """Σ‖y − wu − b‖² over all rows, and Σ‖y − ȳ‖² (Σ‖y‖² without a free bias).
@@ -122,6 +122,31 @@ class Moments:
         if bias is not None and self.free_bias:
             value += self.rows * (bias.double() - self.bias(w)).square().sum()
         return value.clamp_min(0).item(), squares.sum().item()
+
+
+def solve(
+    gram: torch.Tensor, cross: torch.Tensor, prior: torch.Tensor, keep: torch.Tensor, ridge: float
+) -> torch.Tensor:
+    """w_oS = (G_SS + λI)⁻¹(C_oS + λw̄_oS) for each output o with kept inputs S; see :meth:`Moments.solve`.
+
+    Args:
+        gram: (groups, inputs, inputs) float64 G.
+        cross: (groups, outputs, inputs) float64 C.
+        prior: (groups, outputs, inputs) w̄.
+        keep: (groups, outputs, inputs) bool.
+        ridge: λ as a multiple of the mean of the diagonal of G, at least 0.
+
+    Returns:
+        (groups, outputs, inputs) float64.
+
+    Raises:
+        NumericalError: The equations are singular; a larger ridge isn't.
+    """
+    prior = prior.double()
+    found = [
+        _solve_group(gram[g], cross[g], prior[g], keep[g], ridge * gram[g].diagonal().mean()) for g in range(len(gram))
+    ]
+    return torch.stack(found)
 
 
 def _solve_group(

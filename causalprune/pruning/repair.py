@@ -89,7 +89,7 @@ def repair_layers(
     passes = list(batches)
     if not passes:
         raise DataError("samples to repair with", expected="at least one batch", found="none")
-    _copy_statistics(dense, model)
+    copy_batch_statistics(dense, model)
     with evaluation_mode(model, dense), plain_attention():
         uses = Counter(weight_uses(model, passes[0], networks.weights))
         for name in left:
@@ -251,7 +251,7 @@ def _parameter(model: nn.Module, tensor: torch.Tensor | None) -> torch.Tensor | 
     return None if found is None else found.detach()
 
 
-def _copy_statistics(dense: nn.Module, model: nn.Module) -> None:
+def copy_batch_statistics(dense: nn.Module, model: nn.Module) -> None:
     """Give each batch normalization the running statistics of the dense network's."""
     layers = dict(dense.named_modules())
     for name, module in model.named_modules():

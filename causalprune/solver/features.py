@@ -29,7 +29,7 @@ class FeatureSource(ColumnSource):
         lags: 0 for one column per parameter or group, 1 for the three of momentum.
         groups: (P_active,) group number of each column of the recording, from 0; None: every parameter by itself.
             Reading is cheapest if the members of each group are adjacent.
-        lr_scale: Divide Δθ_t by η_t, so that columns are Δθ²/η².
+        lr_scale: Divide Δθ_t by its η_t, so that columns are Δθ²/η².
         prefetch: Blocks formed ahead, each in its own thread; 0: in the calling thread.
 
     Attributes:
@@ -53,7 +53,7 @@ class FeatureSource(ColumnSource):
         self._each = 3 if lags else 1
         self.ahead = prefetch
         self._groups = None if groups is None else _Groups(groups, reader.num_columns)
-        self._lr = reader.steps.lr.astype(np.float32)[:, None] if lr_scale else None
+        self._lr = reader.learning_rates if lr_scale else None
         self.num_rows = max(0, reader.num_rows - lags)
         self.target = reader.loss_change[lags:]
         count, width = reader.num_columns, reader.block_width
@@ -101,7 +101,8 @@ class FeatureSource(ColumnSource):
         if self._lags == 0 and self._lr is None:
             return self._reader.read_columns(first, last, deltas, kernel=_square)
         self._reader.read_columns(first, last, deltas)
-        return self._features(deltas, self._lr, pool)
+        lr = None if self._lr is None else self._lr.block(slice(None), slice(first, last)).astype(np.float32)
+        return self._features(deltas, lr, pool)
 
     @np.errstate(over="ignore", invalid="ignore", divide="ignore")
     def _features(self, deltas: Float32, lr: Float32 | None, pool: BufferPool) -> Float32:
@@ -157,7 +158,8 @@ class FeatureSource(ColumnSource):
         previous = np.empty((0, self._reader.num_columns), np.float32)
         for first, block in self._reader.row_blocks(height, self.ahead):
             deltas = np.concatenate([previous, block]) if self._lags else block
-            lr = None if self._lr is None else self._lr[first - len(previous) : first + len(block)]
+            rows = slice(first - len(previous), first + len(block))
+            lr = None if self._lr is None else self._lr.block(rows, slice(None)).astype(np.float32)
             if self._lags:
                 previous = block[-1:].copy()
             features = self._features(deltas, lr, pool)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from causalprune.base.compute.agreement import Agreement
 from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
@@ -144,7 +145,7 @@ def train(
     optimizer = build_optimizer(model, options)
     total = options.epochs * batches.steps_per_epoch
     schedule = build_lr_schedule(optimizer, options, total)
-    progress, best = _Progress(), dict[str, torch.Tensor]()
+    progress, best, validation = _Progress(), dict[str, torch.Tensor](), dict[str, Any]()
     if resume is not None:
         position = dict(resume.position)
         try:
@@ -163,7 +164,13 @@ def train(
     forward: nn.Module = torch.compile(parallel) if options.compile else parallel  # type: ignore[assignment]
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
     batch_size = max(EVALUATED, options.batch_size)
-    evaluate = partial(evaluate_model, model, data, "validation", batch_size=batch_size, device=device, amp=options.amp)
+
+    def evaluate() -> dict[str, Any]:
+        # Averages of batch normalization differ until the next forward pass, which begins with those of the first.
+        group.share_first(model.buffers())
+        return evaluate_model(
+            model, data, "validation", batch_size=batch_size, device=device, amp=options.amp, group=group
+        )
 
     def snapshot() -> TrainingSnapshot:
         extra = optimizer_tensors(model, optimizer) | {f"best/{n}": t for n, t in best.items()}
@@ -172,6 +179,7 @@ def train(
 
     every = Interval.parse(options.checkpoint_every)
     last_save, steps_since_save = time.monotonic(), 0
+    agreement = Agreement(group)
     with reporter.task(description, total) as bar, torch.random.fork_rng([device] if device.type == "cuda" else []):
         bar.advance(progress.epoch * batches.steps_per_epoch + progress.step)
         while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
@@ -200,8 +208,9 @@ def train(
                 progress.step += 1
                 steps_since_save += 1
                 bar.advance(1)
-                due = steps_since_save >= every.steps or time.monotonic() - last_save >= every.seconds
-                stopping, due = group.any(bool(stop), due)
+                stopping, late = agreement.any(bool(stop), time.monotonic() - last_save >= every.seconds)
+                # All processes have taken as many steps.
+                due = late or steps_since_save >= every.steps
                 if stopping or (due and progress.step < batches.steps_per_epoch):
                     progress.loss_sum = _finite_loss(group.sum(loss_sum))
                     save(snapshot())
@@ -209,12 +218,14 @@ def train(
                     if stopping:
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
-            score = group.from_first(task.score(evaluate()))
+            metrics = evaluate()
+            score = group.from_first(task.score(metrics))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             headline = -score[0] if task.headline.falling else score[0]
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": headline})
             if not progress.best_score or score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
+                validation = metrics
                 best = {name: t.detach().clone() for name, t in model.state_dict().items()}
             bar.describe(f"loss {mean_loss:.4f}, validation {headline:.4f}")
             if any(group.any(time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps)):
@@ -222,7 +233,8 @@ def train(
                 last_save, steps_since_save = time.monotonic(), 0
     if best:
         model.load_state_dict(best)
-    return {"best_epoch": progress.best_epoch, "validation": evaluate(), "history": progress.history}
+    # Not measured again, unless the best epoch was before an interruption.
+    return {"best_epoch": progress.best_epoch, "validation": validation or evaluate(), "history": progress.history}
 
 
 def _out_of_patience(progress: _Progress, patience: int) -> bool:

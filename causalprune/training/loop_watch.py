@@ -45,6 +45,7 @@ class LoopWatch:
         forwards: Forward passes since the last step.
         measured: Forward passes of the last measurement, and whether one of them was in another mode.
         unrecorded: Whether the optimizer took a step that isn't recorded.
+        stepping: Whether a step that is recorded has begun.
         keep_state: Whether the saved state is still needed.
     """
 
@@ -52,13 +53,14 @@ class LoopWatch:
         self, model: nn.Module, optimizer: Optimizer, parameters: Iterable[nn.Parameter], state: PassState
     ) -> None:
         self._state = state
-        self._own_step = self._measures = self._started = False
+        self.stepping = self._taken = self._measures = self._started = False
         self.forwards = self.measured = 0
         self.unrecorded = self.other_mode = self.keep_state = False
         self._handles: list[Any] = [model.register_forward_pre_hook(Hook(self._forward))]
-        if hasattr(optimizer, "_optimizer_step_pre_hooks"):
-            # Not so with a wrapper that only looks like an optimizer.
-            self._handles.append(optimizer.register_step_pre_hook(Hook(self._step)))
+        # Not so with a wrapper that only looks like an optimizer.
+        self._notices_steps = hasattr(optimizer, "_optimizer_step_post_hooks")
+        if self._notices_steps:
+            self._handles.append(optimizer.register_step_post_hook(Hook(self._step)))
         watched = [parameter for parameter in parameters if parameter.requires_grad]
         self._gradients = [0] * len(watched)
         self._gradient_handles = [
@@ -78,18 +80,18 @@ class LoopWatch:
         """Backward passes since the last step."""
         return max(self._gradients, default=0)
 
-    @contextmanager
-    def own_step(self) -> Iterator[None]:
-        """The body takes a step that is recorded; what follows belongs to the next one."""
-        self._own_step = True
-        try:
-            yield
-        finally:
-            self._own_step = False
-        if not self._started:
+    def begin_step(self) -> None:
+        """The optimizer's next step is recorded."""
+        self.stepping, self._taken = True, not self._notices_steps
+
+    def end_step(self) -> bool:
+        """What follows belongs to the next step; returns whether the optimizer has taken one."""
+        self.stepping = False
+        if self._taken and not self._started:
             self._started = True
             self._watch_one_gradient()
         self._begin()
+        return self._taken
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -130,7 +132,9 @@ class LoopWatch:
         self._gradients[number] += 1
 
     def _step(self) -> None:
-        if not self._own_step:
-            self.unrecorded = True
-            if not self._started:
-                self._begin()
+        if self.stepping:
+            self._taken = True
+            return
+        self.unrecorded = True
+        if not self._started:
+            self._begin()

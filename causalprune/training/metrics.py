@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import DataError
-from causalprune.data.batches import Batches
+from causalprune.data.batches import ALONE, Batches
 from causalprune.data.datasets import DataSet
+from causalprune.data.tasks.task import Task, in_order
 from causalprune.models.modes import evaluation_mode, least_batch
 
 
@@ -35,8 +37,11 @@ def evaluate_model(
     device: torch.device,
     amp: str = "none",
     num_workers: int = 0,
+    group: Processes = ALONE,
 ) -> dict[str, Any]:
     """Measure ``model`` in evaluation mode, then restore the mode of every module.
+
+    Sums are accumulated in float64, in the order of the batches, on the device: nothing is read before the end.
 
     Args:
         model: On ``device``; takes normalized inputs and returns outputs as the task of the data set expects them.
@@ -46,6 +51,8 @@ def evaluate_model(
         device: Where to compute.
         amp: ``bf16`` for automatic mixed precision, else ``none``.
         num_workers: Worker processes for image files that don't fit in memory.
+        group: The processes that share the batches, all with the same weights and buffers; all get the same numbers,
+            which are those of a single process.
 
     Returns:
         JSON-ready: ``task``; ``samples``, N; ``loss``, the mean of what training minimizes; and the metrics of the
@@ -67,7 +74,25 @@ def evaluate_model(
             model, training=False, size=min(batch_size, len(data.split(split))), shape=data.input_shape
         ),
     )
+    steps, samples = batches.steps_per_epoch, len(data.split(split))
+    # A process without a batch of its own measures one that doesn't count, and knows by it what is summed.
+    first = min(group.rank, steps - 1)
     # Metrics are float64, which mixed precision leaves alone.
     mixed = torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16")
     with evaluation_mode(model), torch.no_grad(), mixed:
-        return data.task.metrics(model, batches.epoch(0))
+        if type(data.task).metrics is not Task.metrics:
+            # Nobody knows how to add up what is measured in another way: each process measures all of it.
+            return data.task.metrics(model, batches.epoch(0))
+        own = batches.epoch(0, start=first, every=group.count)
+        return data.task.metrics(model, own, samples, lambda parts: _summed(parts, steps, group))
+
+
+def _summed(own: list[torch.Tensor], steps: int, group: Processes) -> torch.Tensor:
+    """The sum over the batches, of which each process has every R-th one, in their order."""
+    values = own
+    if group.count > 1:
+        every = own[0].new_zeros((steps, *own[0].shape))
+        if group.rank < steps:
+            every[group.rank :: group.count] = torch.stack(own)
+        values = list(group.sum(every))
+    return in_order(values)

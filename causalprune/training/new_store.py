@@ -8,7 +8,7 @@ import numpy as np
 
 from causalprune.base.paths import StoreUrl
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.lifecycle import abort_writers
+from causalprune.trajectory.lifecycle import open_writers
 from causalprune.trajectory.schema import EXPECTED_ROWS, RecordingInfo, RecordingSchema
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.store import Store
@@ -24,6 +24,7 @@ def new_store(
     max_rows: int = EXPECTED_ROWS,
     codec: str = "balanced",
     overwrite: bool = False,
+    compress_threads: int | None = None,
 ) -> RecordingWriter:
     """Make a store and begin a recording in it; if that fails, nothing is left behind.
 
@@ -36,6 +37,7 @@ def new_store(
         codec: A name of :data:`~causalprune.trajectory.names.CODECS`.
         overwrite: Whether a store that is there already is deleted first, with its fits, even if a writer of this
             process still records into it. Nothing but a store is ever deleted.
+        compress_threads: Threads that compress; None for as many as the machine spares.
 
     Raises:
         UsageError: Something is there already, an unknown codec, or a size out of range.
@@ -46,11 +48,12 @@ def new_store(
     RecordingSchema.choose(info, active, max_rows, codec, None, f"{path}")
     location = locate(path)
     if overwrite and location.exists():
-        abort_writers(location)
+        for writer in open_writers(location):
+            writer.abort()
         Store.delete(path)
     store = Store.create(path, index=index, model={}, start_sha256=info.start_sha256)
     try:
-        return store.create_recording(info, active, max_rows=max_rows, codec=codec)
+        return store.create_recording(info, active, max_rows=max_rows, codec=codec, threads=compress_threads)
     except BaseException:
         Store.delete(path)
         raise

@@ -2,54 +2,54 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from causalprune.base.compute.precision import rounds_factors
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
+from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.metrics import loss_value
 from causalprune.training.new_store import new_store
+from causalprune.training.optimizer_groups import OptimizerGroups, expected_change, gradient_norm, inner_optimizer
 from causalprune.training.pass_state import PassState
+from causalprune.training.ranks import DiscardingWriter, Ranks, require_whole
+from causalprune.training.recorder_inputs import find_left_out, require_free, unscale, watch
+from causalprune.training.step_losses import Measure, StepLosses
 from causalprune.training.weight_deltas import WeightDeltas
 from causalprune.trajectory import RecordingInfo, RecordingWriter
 from causalprune.trajectory.schema import EXPECTED_ROWS
-from causalprune.trajectory.steps import STEP_EXTRAS
 
 LossChange = Literal["same-batch", "next-batch"]
-Measure = Callable[[], torch.Tensor]
-
-REPEATABLE_SHARE = 0.01
-"""By how much of η‖g‖², the change that a step of SGD brings about, the same loss may differ when it is measured
-twice."""
-
-ROUNDING = 16 * torch.finfo(torch.float32).eps
-"""By how much it may differ in any case, relative to a loss above 1."""
 
 
 @dataclass
 class _Row:
     """A row whose loss after its steps isn't known yet."""
 
-    loss_before: float
+    loss_before: float | torch.Tensor
     lr: float
     epoch: int
     batch: int
-    grad_norm: float
+    grad_norm: float | torch.Tensor
     steps: int = 0
     delta: torch.Tensor | None = None
+    declared: dict[str, Any] = field(default_factory=dict)
 
 
 class Recorder:
@@ -64,14 +64,17 @@ class Recorder:
     loop calls something else, the loss before the step is measured once more. The second measurement leaves no trace in
     buffers, such as averages of BatchNorm or vectors of spectral normalization, and draws nothing from the generators
     that the loop will draw from. Before the first step the same loss is measured again: when the two differ by more
-    than rounding and :data:`REPEATABLE_SHARE` of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
+    than rounding and a hundredth of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
+
+    On the CPU an error comes at once. On a GPU no step after the first waits for it: losses, norms and checks stay
+    there and are read when their block of rows is written; an error comes before that block is committed.
 
     Args:
         model: What the loop calls. Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`;
             their names don't change when ``torch.compile``, DataParallel or DistributedDataParallel wraps the network.
-        optimizer: With one parameter group; a fit is meaningful for SGD only.
+        optimizer: Any whose step needs no closure. γ has a causal reading for SGD only; a warning says so.
         store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
-            existing store.
+            existing store. Under DistributedDataParallel every process makes a recorder, and the first one writes.
         max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
             same; 0 if unknown.
         mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all but what
@@ -80,14 +83,19 @@ class Recorder:
             another forward pass; ``next-batch``: the loss of the next minibatch minus the loss of this one, where the
             network must draw nothing, because two minibatches can't share it.
         stride: Optimizer steps per row: Δθ is over all of them, ΔL on the minibatch of the first.
+        columns: Which weights are recorded, by the name of the weight or of its layer, or patterns such as ``fc*``; all
+            by default. The others are trained as ever, and never pruned by a criterion that reads the recording.
         codec: ``exact``, ``balanced`` or ``small``.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
         overwrite: Whether to replace a store that is there already, also one that an earlier recorder of this process
             has left open. If the constructor fails, no new store is left behind.
+        compress_threads: Threads that compress a new store's rows; None for as many as the machine spares
+            (:class:`RecordingWriter`).
 
     Raises:
-        UsageError: Several parameter groups, or a store that is there already.
+        UsageError: A store that is there already; an optimizer that needs a closure, or that doesn't train the model;
+            sharded parameters; a pattern that matches nothing; a model that another open recorder has.
 
     Example:
         >>> import torch
@@ -115,43 +123,53 @@ class Recorder:
         mask: Mask | None = None,
         loss_change: LossChange = "same-batch",
         stride: int = 1,
+        columns: str | Sequence[str] = (),
         codec: str = "balanced",
         batch_size: int = 1,
         seed: int = 0,
         overwrite: bool = False,
+        compress_threads: int | None = None,
     ) -> None:
-        if len(optimizer.param_groups) != 1:
-            raise UsageError("Recorder", expected="one parameter group", found=f"{len(optimizer.param_groups)} groups")
-        self._model, self._optimizer = model, optimizer
-        self._index = ParameterIndex.from_model(model)
-        self._mask = mask or Mask.of_model(model, self._index)
+        require_whole(model)
+        self._optimizer = optimizer
+        index = ParameterIndex.from_model(model)
+        mask = mask or Mask.of_model(model, index)
         self._loss_change, self._stride = loss_change, stride
-        self._weights, self._state = WeightDeltas(model, self._mask), PassState(model)
+        resumes = isinstance(store, RecordingWriter) and not columns
+        left_out = store.info.left_out if resumes else find_left_out(index, columns)  # type: ignore[union-attr]
+        self._weights, state, ranks = WeightDeltas(model, mask, left_out), PassState(model), Ranks(model)
+        self._groups = OptimizerGroups(optimizer, self._weights.parameters)
         if rounds_factors(self._weights.device.type):
             warnings.warn(
                 "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
                 "causalprune.base.compute.precision.full_precision()",
                 stacklevel=2,
             )
+        require_free(self._weights.parameters.values(), store)
         # After everything that can fail.
+        self.writer: RecordingWriter | DiscardingWriter
         if isinstance(store, (str, Path, StoreUrl)):
-            group = optimizer.param_groups[0]
             info = RecordingInfo(
-                optimizer=type(optimizer).__name__.lower(),
-                lr=float(group["lr"]),
-                momentum=float(group.get("momentum", 0.0)),
+                **self._groups.described,
                 loss_change=loss_change,
                 stride=stride,
                 batch_size=batch_size,
                 seed=seed,
                 start_weights=self._weights.digest(),
-                extra={name: group[name] for name in STEP_EXTRAS if group.get(name)},
+                left_out=left_out,
             )
-            expected = int(max_rows) or EXPECTED_ROWS
-            store = new_store(
-                store, self._index, info, self._mask.numpy(), max_rows=expected, codec=codec, overwrite=overwrite
+            active = np.concatenate(
+                [keep.numpy().reshape(-1) & (n not in left_out) for n, keep in mask.tensors().items()]
             )
-        self.writer = store
+            options: dict[str, Any] = {"codec": codec, "overwrite": overwrite}
+            options |= {"max_rows": int(max_rows) or EXPECTED_ROWS, "compress_threads": compress_threads}
+            made = ranks.first(lambda: new_store(store, index, info, active, **options))
+            self.writer = made or DiscardingWriter(int(np.count_nonzero(active)))
+            if made and (warning := info.update_rule.no_causal_reading(f"recording {made.path}")):
+                logger.warning("%s", warning)
+        else:
+            self._groups.require_described_by(store)
+            self.writer = store
         self._weights.hold()
         # A function, because the recording may be closed when the interpreter ends.
         self.writer.end_weights = self._weights.last_digest
@@ -160,41 +178,106 @@ class Recorder:
         self._untrained = dict(self._weights.parameters)
         if self.writer.rows_appended:
             self._untrained = {name: self._untrained[name] for name in self.writer.untrained}
-        self._started = False
+        self._started = self._has_skipped = False
         self._row: _Row | None = None
         self._measure: Measure | None = None
-        self._watch = LoopWatch(model, optimizer, self._weights.parameters.values(), self._state)
+        self._watch = LoopWatch(model, inner_optimizer(optimizer), self._weights.parameters.values(), state)
+        self._losses = StepLosses(self._watch, state, ranks)
         weakref.finalize(self, self._watch.close).atexit = False
+        watch(self, self.writer, self._weights.parameters.values())
 
     @property
     def rows(self) -> int:
         """Number of complete rows so far."""
         return self.writer.rows_appended
 
-    def step(self, loss: torch.Tensor, measure: Measure | None = None, *, epoch: int = 0, batch: int = 0) -> None:
+    def step(
+        self,
+        loss: torch.Tensor | None = None,
+        measure: Measure | None = None,
+        *,
+        epoch: int = 0,
+        batch: int = 0,
+        scaler: GradScaler | None = None,
+    ) -> None:
         """Take and record one optimizer step; call it after ``loss.backward()``.
 
         Args:
-            loss: Loss of the minibatch before the step, a scalar; of all minibatches whose gradients were added up.
-            measure: Computes the same loss again; called without gradients, for ``same-batch`` only.
+            loss: Loss of the minibatch before the step, a scalar, not scaled; of all minibatches whose gradients were
+                added up. Without it ``measure`` measures this loss, too, at the cost of one more pass.
+            measure: Evaluates the loss of the whole step; called without gradients, for ``same-batch`` only. It must
+                be the same function of the weights as ``loss``.
             epoch: Only noted in the recording.
             batch: Number of the minibatch in the epoch, only noted in the recording.
+            scaler: Takes the step, as in ``scaler.step(optimizer)``; ``scaler.update()`` is left to the loop. A step
+                that it skips, because a gradient isn't finite, makes no row.
 
         Raises:
             UsageError: The weights changed since the last step, other than by it; no recorded weight has a gradient;
-                gradients of more minibatches than are measured; or a loss that can't be measured again.
+                gradients of more minibatches than are measured; a loss that can't be measured again, or isn't a scalar;
+                other parameter groups than at the beginning.
             DataError: A loss or a delta isn't finite.
         """
-        value = _finite(loss)
+        if scaler is not None:
+            unscale(scaler, self._optimizer)
+        self.begin_step(loss, measure, epoch=epoch, batch=batch)
+        try:
+            if scaler is None:
+                self._optimizer.step()
+            else:
+                scaler.step(self._optimizer)
+        except BaseException:
+            self._drop_step()
+            raise
+        self._end_step()
+
+    def begin_step(
+        self, loss: torch.Tensor | None = None, measure: Measure | None = None, *, epoch: int = 0, batch: int = 0
+    ) -> None:
+        """The first half of :meth:`step`, for loops in which something else calls the optimizer; see there.
+
+        Call it after the backward pass, then let ``optimizer.step()`` be called once, and call :meth:`end_step`. A step
+        that has begun and is begun again, without an end, counts for nothing.
+        """
+        if self._watch.stepping:
+            self._drop_step()
+        value = None if loss is None else self._losses.value(loss)
         self._require_unchanged_weights()
         if self._row is not None and self._row.steps == self._stride:
-            self.complete(value)
+            self.complete(_given(value))
         self._note_trained()
-        row = self._row or self._begin(value, measure, epoch, batch)
-        self._require_one_minibatch()
-        self._row, self._started, self._watch.keep_state = row, True, True
-        with self._watch.own_step():
-            self._optimizer.step()
+        self._groups.require_same()
+        self._row = self._row or self._begin_row(value, measure, epoch, batch)
+        measures = self._loss_change == "same-batch"
+        self._losses.require_all_minibatches(measures=measures, given=value is not None)
+        self._watch.keep_state = True
+        self._watch.begin_step()
+
+    def end_step(self) -> None:
+        """The second half of :meth:`step`, for loops in which something else calls the optimizer.
+
+        Gradients may have been clipped since :meth:`begin_step`. If the optimizer wasn't called, there is no row.
+
+        Raises:
+            UsageError: No step has begun.
+            DataError: As :meth:`step`.
+        """
+        if not self._watch.stepping or self._row is None:
+            raise UsageError("Recorder.end_step", expected="Recorder.begin_step before", found="none")
+        if not self._row.steps:
+            self._note_norms(self._row)
+        self._end_step()
+
+    def _end_step(self) -> None:
+        if not self._watch.end_step():
+            self._drop_step()
+            if not self._has_skipped:
+                self._has_skipped = True
+                logger.warning("a step that the optimizer skipped makes no row; this is said once")
+            return
+        row = self._row
+        assert row is not None
+        self._started = True
         self._weights.after_step()
         row.steps += 1
         if row.steps < self._stride:
@@ -206,68 +289,35 @@ class Recorder:
         self._watch.keep_state = False
         if self._loss_change == "same-batch":
             assert self._measure is not None
-            self.complete(self._measured(self._measure))
+            self.complete(self._losses.measured(self._measure))
 
-    def _begin(self, value: float, measure: Measure | None, epoch: int, batch: int) -> _Row:
-        """Begin a row, before its first step."""
-        gradients = [p.grad for p in self._all_parameters if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients).item()
-        lr = float(self._optimizer.param_groups[0]["lr"])
+    def _drop_step(self) -> None:
+        """Forget a step that wasn't taken; a row that has no other step, too."""
+        self._watch.end_step()
+        if self._row is not None and not self._row.steps:
+            self._row = self._measure = None
+            self._watch.keep_state = False
+
+    def _begin_row(self, value: float | torch.Tensor | None, measure: Measure | None, epoch: int, batch: int) -> _Row:
+        row = _Row(math.nan, self._groups.lr, epoch, batch, math.nan, declared=self._groups.rates())
+        self._note_norms(row)
         if self._loss_change == "same-batch":
             if measure is None:
                 raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
-            if not self._watch.forwards:
-                self._state.save()
-                value = self._measured(measure)
+            row.loss_before = self._losses.before(value, measure)
             if not self._started:
-                self._require_repeatable(value, measure, lr * norm**2)
-        elif self._watch.forwards and self._state.drew():
-            raise UsageError(
-                "network",
-                expected="one that draws no random numbers, which the two losses of a next-batch row can't share",
-                found="one that does",
-                remedy="use `loss_change=same-batch`, or in a loop of your own, "
-                "causalprune.models.modes.disable_dropout(model)",
-            )
+                change = expected_change(row.lr, row.grad_norm, row.declared)
+                self._losses.require_repeatable(row.loss_before, measure, change)
+        else:
+            row.loss_before = _given(value)
+            self._losses.require_no_draws()
         self._measure = measure
-        return _Row(value, lr, epoch, batch, norm)
+        return row
 
-    def _measured(self, measure: Measure) -> float:
-        """A loss in the saved state; nothing but the value remains of the pass."""
-        with torch.no_grad(), self._watch.measuring(), self._state.repeated():
-            value = _finite(measure())
-        if self._watch.other_mode:
-            raise UsageError(
-                "measure",
-                expected="the same loss as before the step",
-                found="modules in another mode",
-                remedy="call neither train() nor eval() in it",
-            )
-        return value
-
-    def _require_repeatable(self, value: float, measure: Measure, change: float) -> None:
-        again = self._measured(measure)
-        if abs(again - value) > max(REPEATABLE_SHARE * change, ROUNDING * max(1.0, abs(value))):
-            raise UsageError(
-                "loss while recording",
-                expected=f"{value:.9g} again when it is measured a second time without a step",
-                found=f"{again:.9g}",
-                remedy="let `measure` compute the same loss of the same minibatch, with the same autocast and scale, "
-                "and the network draw from generators of PyTorch, Python or NumPy",
-            )
-
-    def _require_one_minibatch(self) -> None:
-        """Refuse gradients of more passes than the loss is measured by."""
-        watch = self._watch
-        measured = watch.measured if self._loss_change == "same-batch" else 1
-        if watch.backwards > 1 and measured < min(watch.backwards, watch.forwards or watch.backwards):
-            remedy = "pass the sum of their losses, and a `measure` that computes it from all of them"
-            raise UsageError(
-                "Recorder.step",
-                expected="the loss of all minibatches whose gradients were added up",
-                found=f"{watch.backwards} backward passes and a loss of {measured} forward passes",
-                remedy=remedy if watch.forwards else "let the loop call the model that Recorder was made with",
-            )
+    def _note_norms(self, row: _Row) -> None:
+        """Note the gradient of a row's first step."""
+        row.grad_norm = gradient_norm(self._all_parameters)
+        row.declared |= self._groups.norms()
 
     def _require_unchanged_weights(self) -> None:
         """Check that the weights are those after the last step; before the first one, note them."""
@@ -280,7 +330,18 @@ class Recorder:
             )
         if self._started:
             # At the start of rows 1, 2, 4, 8 and so on.
-            self._weights.require_unchanged(thoroughly=self._row is None and not self.rows & (self.rows - 1))
+            changed = self._weights.changed(thoroughly=self._row is None and not self.rows & (self.rows - 1))
+            if changed is False:
+                return
+            error = UsageError(
+                "weights",
+                expected="those after the last recorded step",
+                found="others",
+                remedy="change weights in Recorder.step only, or go on in a new recording",
+            )
+            if not isinstance(changed, torch.Tensor):
+                raise error
+            self.writer.require_not(changed, error)
         else:
             self._weights.begin()
 
@@ -290,16 +351,17 @@ class Recorder:
             return
         trained = {id(p) for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None}
         self._untrained = {name: p for name, p in self._untrained.items() if id(p) not in trained}
-        if len(self._untrained) == len(self._index):
+        total = len(self._weights.parameters)
+        if len(self._untrained) == total:
             raise UsageError(
                 "Recorder.step",
-                expected="a Linear or Conv weight that is trained",
-                found=f"{len(self._index)} that are frozen, have no gradient or aren't given to the optimizer",
+                expected="a recorded weight that is trained",
+                found=f"{total} that are frozen, have no gradient or aren't given to the optimizer",
                 remedy="call loss.backward() first, and look at requires_grad",
             )
         self.writer.untrained = tuple(self._untrained)
 
-    def complete(self, loss_after: float | Measure) -> None:
+    def complete(self, loss_after: float | torch.Tensor | Measure) -> None:
         """Finish the current row with its loss after the step; only the last ``next-batch`` row needs this call.
 
         Args:
@@ -307,19 +369,29 @@ class Recorder:
                 the value remains of the forward pass.
         """
         if callable(loss_after):
-            self._state.save()
-            loss_after = self._measured(loss_after)
+            loss_after = self._losses.afterwards(loss_after)
         row, self._row, self._measure = self._row, None, None
         if row is None or row.delta is None:
             return
-        noted = {name: value for name, value in vars(row).items() if name not in ("delta", "steps")}
-        self.writer.append(row.delta, loss_after=loss_after, **noted)
+        self.writer.append(
+            row.delta,
+            loss_before=row.loss_before,
+            loss_after=loss_after,
+            lr=row.lr,
+            epoch=row.epoch,
+            batch=row.batch,
+            grad_norm=row.grad_norm,
+            **row.declared,
+        )
 
     def pending(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The row that still lacks its loss after the step, as tensors and JSON; empty between ``same-batch`` rows."""
         if self._row is None or self._row.delta is None:
             return {}, {}
-        state = {k: v for k, v in vars(self._row).items() if k != "delta"}
+        state = {k: v for k, v in vars(self._row).items() if k != "delta" and (v or k != "declared")}
+        state |= {name: _number(value) for name, value in state.items() if isinstance(value, torch.Tensor)}
+        if self._row.declared:
+            state["declared"] = {name: _number(value) for name, value in self._row.declared.items()}
         return {"pending/delta": self._row.delta.to("cpu", copy=True)}, state
 
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
@@ -355,5 +427,14 @@ class Recorder:
             self.writer.close()
 
 
-def _finite(loss: torch.Tensor) -> float:
-    return loss_value(loss, "loss while recording", remedy="lower `lr` of the recording")
+def _number(value: float | torch.Tensor) -> float:
+    """A value of a row, read from its device."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return loss_value(value, "loss while recording", remedy="lower `lr` of the recording")
+
+
+def _given(loss: float | torch.Tensor | None) -> float | torch.Tensor:
+    if loss is None:
+        raise UsageError("Recorder.step", expected="the loss, for next-batch", found="None")
+    return loss

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 import torch
 from torch import nn
 
-from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.wrappers import named_parameters
+from causalprune.trajectory.row_block import on_device
 
 
 class WeightDeltas:
@@ -15,16 +17,22 @@ class WeightDeltas:
 
     Args:
         model: The network; its pruned weights are set to zero by ``hold``, and after each step.
-        mask: Which weights are read.
+        mask: Which weights are kept.
+        left_out: Names of parameters that aren't read.
 
     Attributes:
-        parameters: The weights by the names of the mask's index.
+        parameters: The weights that are read, by name.
         device: Where they are.
         hold: Sets the pruned weights to zero.
     """
 
-    def __init__(self, model: nn.Module, mask: Mask) -> None:
+    def __init__(self, model: nn.Module, mask: Mask, left_out: Collection[str] = ()) -> None:
         named = named_parameters(model)
+        self.hold = mask.bind(model)
+        self._whole = mask
+        self._others = {name: named[name] for name in left_out}
+        if left_out:
+            mask = mask.only([entry.name for entry in mask.index if entry.name not in left_out])
         self._index = mask.index
         self.parameters = {entry.name: named[entry.name] for entry in mask.index}
         first = next(iter(self.parameters.values()))
@@ -35,27 +43,34 @@ class WeightDeltas:
         if mask.num_kept < mask.index.total:
             self._active = mask.keep.nonzero()[:, 0].to(self.device)
             self._flat = torch.empty(mask.index.total, dtype=dtype, device=self.device)
-        self._mask = mask
-        self.hold = mask.bind(model)
         self._before = torch.empty(mask.num_kept, dtype=dtype, device=self.device)
         self._after = torch.empty_like(self._before)
         self._last = self._before
         self._versions: list[int] = []
+        self._other_versions: list[int] = []
 
     def digest(self) -> str:
-        """Hash of the weights as they are, by ``ParameterIndex.digest``; pruned ones count as 0."""
-        keeps = self._mask.tensors() if self._active is not None else {}
-        kept = {n: p.detach().where(keeps[n].to(p.device), 0.0) if keeps else p for n, p in self.parameters.items()}
-        return self._index.digest(kept)
+        """Hash of all weights as they are, by ``ParameterIndex.digest``; pruned ones count as 0."""
+        return self._whole.index.digest(self._kept(self.parameters | self._others))
 
     def last_digest(self) -> str:
-        """Hash of the weights after the last step, whatever became of them since; empty before the first one."""
-        if not self._versions:
+        """Hash of all weights after the last step, whatever became of them since.
+
+        Empty before the first step, and if weights that aren't read have changed since.
+        """
+        if not self._versions or self._other_versions != _versions(self._others):
             return ""
         flat = self._last
         if self._active is not None:
             flat = torch.zeros_like(self._flat).index_copy_(0, self._active, self._last)
-        return self._index.digest(self._index.split(flat))
+        return self._whole.index.digest(self._index.split(flat) | self._kept(self._others))
+
+    def _kept(self, parameters: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Weights as they are, but 0 where they are pruned."""
+        if not self._whole.num_pruned:
+            return dict(parameters)
+        keeps = self._whole.tensors()
+        return {name: p.detach().where(keeps[name].to(p.device), 0.0) for name, p in parameters.items()}
 
     def begin(self) -> None:
         """Read the weights before the first step."""
@@ -79,26 +94,19 @@ class WeightDeltas:
         self._before, self._after = self._after, self._before
         return delta
 
-    def require_unchanged(self, *, thoroughly: bool) -> None:
-        """Check that the weights are those after the last step.
+    def changed(self, *, thoroughly: bool) -> torch.Tensor | bool:
+        """Whether the weights are others than after the last step; on a GPU a tensor, so that nobody waits for it.
 
         Args:
             thoroughly: Compare them; otherwise only if PyTorch has counted a change. It counts none to ``data``.
-
-        Raises:
-            UsageError: They are others.
         """
-        if not thoroughly and self._versions == self._current_versions():
-            return
+        if not thoroughly and self._versions == _versions(self.parameters):
+            return False
         now = torch.empty_like(self._last)
         self._read(now)
-        if not torch.equal(now, self._last) and not torch.equal(now.nan_to_num(), self._last.nan_to_num()):
-            raise UsageError(
-                "weights",
-                expected="those after the last recorded step",
-                found="others",
-                remedy="change weights in Recorder.step only, or go on in a new recording",
-            )
+        if on_device(now):
+            return ((now != self._last) & ~(now.isnan() & self._last.isnan())).any()
+        return not torch.equal(now, self._last) and not torch.equal(now.nan_to_num(), self._last.nan_to_num())
 
     def _read(self, out: torch.Tensor) -> None:
         if self._active is None:
@@ -107,7 +115,10 @@ class WeightDeltas:
             torch.index_select(self._index.flatten(self.parameters, out=self._flat), 0, self._active, out=out)
 
     def _note(self, weights: torch.Tensor) -> None:
-        self._last, self._versions = weights, self._current_versions()
+        self._last = weights
+        self._versions, self._other_versions = _versions(self.parameters), _versions(self._others)
 
-    def _current_versions(self) -> list[int]:
-        return [parameter._version for parameter in self.parameters.values()]
+
+def _versions(parameters: Mapping[str, torch.Tensor]) -> list[int]:
+    """How often PyTorch has counted a change of each."""
+    return [parameter._version for parameter in parameters.values()]

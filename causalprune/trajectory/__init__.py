@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from causalprune.trajectory.fits import Fit
+    from causalprune.trajectory.array_groups import Fit
     from causalprune.trajectory.reader import RecordingReader
     from causalprune.trajectory.schema import RecordingInfo
     from causalprune.trajectory.store import Store
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Fit", "RecordingInfo", "RecordingReader", "RecordingWriter", "Store"]
 
 _MODULES = {
-    "Fit": "fits",
+    "Fit": "array_groups",
     "RecordingInfo": "schema",
     "RecordingReader": "reader",
     "RecordingWriter": "writer",

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,9 +100,10 @@ class CommitLog:
         finished: Whether the recording is complete.
     """
 
-    def __init__(self, location: Location, seed: int, block_rows: int) -> None:
+    def __init__(self, location: Location, seed: int, block_rows: int, declared: Sequence[str] = ()) -> None:
         self._file = location.log()
         self.block_rows = block_rows
+        self._declared = declared
         self.commits: list[Commit] = []
         self.pending: list[tuple[int, ShardFile]] = []
         self.finished = False
@@ -109,18 +111,19 @@ class CommitLog:
         self._chain = seed
 
     @classmethod
-    def read(cls, location: Location, seed: int, block_rows: int) -> CommitLog:
+    def read(cls, location: Location, seed: int, block_rows: int, declared: Sequence[str] = ()) -> CommitLog:
         """Read the log.
 
         Args:
             location: The file.
             seed: The recording's checksum, which starts the chain of checksums.
             block_rows: B.
+            declared: The scalars that rows have besides the usual ones.
 
         Raises:
             CorruptError: A line is damaged, missing or contradicts the others.
         """
-        log = cls(location, seed, block_rows)
+        log = cls(location, seed, block_rows, declared)
         try:
             data = log._file.read(MAX_LOG_BYTES)
         except DataError as error:
@@ -165,7 +168,7 @@ class CommitLog:
             untrained = record.get("untrained", [])
             if not isinstance(untrained, list) or not all(isinstance(name, str) for name in untrained):
                 raise ValueError(f"untrained {untrained!r}")
-            steps, weights = Steps.from_json(record["steps"], rows), record.get("weights", "")
+            steps, weights = Steps.from_json(record["steps"], rows, self._declared), record.get("weights", "")
             if not isinstance(weights, str):
                 raise ValueError(f"weights {weights!r}")
             self._apply(Commit(shard, rows, file, steps, tuple(untrained), weights))
@@ -194,7 +197,7 @@ class CommitLog:
 
     def steps(self) -> Steps:
         """The scalars of all recorded rows."""
-        return Steps.concatenate([commit.steps for commit in self.commits])
+        return Steps.concatenate([commit.steps for commit in self.commits], self._declared)
 
     def candidates(self, shard: int) -> list[ShardFile]:
         """What the shard's file can be: the committed bytes, or those announced to replace them."""

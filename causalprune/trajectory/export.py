@@ -18,7 +18,6 @@ from causalprune.base.errors import DAMAGE, DataError, UsageError, storage_error
 from causalprune.base.files import atomic_file, sync_tree, temporary_beside
 from causalprune.trajectory.names import RECORDING_FORMATS
 from causalprune.trajectory.reader import RecordingReader, recut
-from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.zarr_files import METADATA, group_document, read_attributes
@@ -48,8 +47,8 @@ class Slice:
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
         """``column`` (columns,), and the scalars of the rows, each (rows,)."""
-        column = np.concatenate([self.reader.column_index[r] for r in self.ranges])
-        return {"column": column} | {name: self.reader.steps[name][self.rows] for name in STEP_FIELDS}
+        column, steps = np.concatenate([self.reader.column_index[r] for r in self.ranges]), self.reader.steps
+        return {"column": column} | {name: steps[name][self.rows] for name in steps.names}
 
     @property
     def shape(self) -> tuple[int, int]:

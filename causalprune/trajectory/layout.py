@@ -118,9 +118,11 @@ class RecordingLayout:
         self.active = root / "active"
         """Array (P,) bool: which parameters have a column."""
         self.steps = root / "steps"
-        """Array (6, T): the scalars of each step, once the recording is finished."""
+        """Array (6 or more, T): the scalars of each step, once the recording is finished."""
         self.fits = Collection(root / "fits", FIT_NAME)
         """Group of the fits."""
+        self.layer_statistics = root / "layer_statistics"
+        """Group of the layers' statistics at the weights that the recording ended with, if it has them."""
 
     def shard(self, number: int) -> Location:
         """The shard of rows ``number * block_rows`` and up."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import atexit
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from causalprune.base.progress import logger
+from causalprune.trajectory.array_groups import LAYER_STATISTICS, array_group
 from causalprune.trajectory.commits import CommitLog
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.reader import RecordingReader
@@ -40,7 +42,7 @@ def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np
         new.commit_log.write(b"")
         write_array(new.active, active, ("parameter",))
         new.fits.make()
-        new.metadata.write_json(group_document("recording", schema.to_json()))
+        new.metadata.write_json(group_document("recording", schema.to_json(), version=schema.info.format_version))
 
     layout.root.build(fill)
 
@@ -72,8 +74,10 @@ def rewind_recording(reader: RecordingReader, log: CommitLog, rows: int) -> None
         if not same:
             raise damaged(last, expected="the CRC32C in the commit log", found=found)
         file_of_last = same[0]
-    if layout.steps.exists():
-        layout.steps.remove_folder()
+    # What only a recording that has ended has.
+    for folder in (layout.steps, layout.layer_statistics):
+        if folder.exists():
+            folder.remove_folder()
     log.rewrite(rows, file_of_last)
     layout.delta_metadata.write_json(delta_document(reader.schema, max(reader.schema.max_rows, rows)))
     for number in layout.shard_numbers():
@@ -85,6 +89,24 @@ def make_room(reader: RecordingReader, log: CommitLog, rows: int) -> None:
     """Make an unfinished recording ``rows`` long; before there are as many, so that no reader finds more than that."""
     log.require_mine()
     reader.layout.delta_metadata.write_json(delta_document(reader.schema, rows))
+
+
+def keep_layer_statistics(
+    reader: RecordingReader, log: CommitLog, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+) -> None:
+    """Store what was measured of the layers, as a whole, in place of what was measured before.
+
+    Args:
+        reader: An unfinished recording.
+        log: Its log, which this process has claimed.
+        arrays: As for a fit.
+        attributes: As for a fit.
+    """
+    folder, fill = reader.layout.layer_statistics, array_group(LAYER_STATISTICS, arrays, attributes)
+    log.require_mine()
+    if folder.exists():
+        folder.remove_folder()
+    folder.build(fill)
 
 
 def finish_recording(reader: RecordingReader, log: CommitLog, weights: str = "") -> None:
@@ -118,12 +140,10 @@ def closed(writer: RecordingWriter) -> None:
     _open.pop(writer, None)
 
 
-def abort_writers(store: Location) -> None:
-    """Abort the writers of this process that record into a store which is about to be replaced."""
+def open_writers(store: Location) -> list[RecordingWriter]:
+    """The writers of this process that record into a store."""
     inside = f"{store.resolve()}/"
-    for writer in list(_open):
-        if f"{writer.path.resolve()}".startswith(inside):
-            writer.abort()
+    return [writer for writer in _open if f"{writer.path.resolve()}".startswith(inside)]
 
 
 @atexit.register

@@ -12,13 +12,12 @@ import numpy as np
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.base.files import remove_partials
 from causalprune.base.paths import StoreUrl
+from causalprune.trajectory.array_groups import LAYER_STATISTICS, array_group
 from causalprune.trajectory.codec import Codec, find_codec
-from causalprune.trajectory.fits import fit_group
 from causalprune.trajectory.layout import RecordingLayout, StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.schema import RecordingInfo
-from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.store import Store
@@ -29,7 +28,7 @@ LEAST_QUEUE = 1
 
 
 def recode(store: Store, name: str, codec_name: str) -> None:
-    """Replace a finished recording with the same one in another codec, and keep its fits.
+    """Replace a finished recording with the same one in another codec, and keep its fits and its layers' statistics.
 
     It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
     two blocks of rows. Fits keep the digest of the recording that they were computed from.
@@ -86,7 +85,10 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
             writer.finish()
         for name in reader.fits:
             fit = reader.read_fit(name)
-            fit_group(fit.arrays, fit.attributes)(new.fits.folder / name)
+            array_group("fit", fit.arrays, fit.attributes)(new.fits.folder / name)
+        measured = reader.read_layer_statistics()
+        if measured is not None:
+            array_group(LAYER_STATISTICS, measured.arrays, measured.attributes)(new.layer_statistics)
 
     layout.recordings.replace(reader.name, fill)
 
@@ -104,7 +106,7 @@ def append_recording(reader: RecordingReader, writer: RecordingWriter) -> None:
         count = min(len(room), reader.block_rows - row % reader.block_rows, reader.num_rows - row)
         reader.read_rows(row, row + count, room[:count])
         for delta in room[:count]:
-            writer.append(delta, **{name: reader.steps[name][row].item() for name in STEP_FIELDS})
+            writer.append(delta, **reader.steps.row(row))
             row += 1
 
 
@@ -214,6 +216,11 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
             if here != there:
                 raise MismatchError(
                     where, expected=f"{name} {there}, as in {first.path}", found=f"{here}", remedy="leave it out"
+                )
+        for name, what in (("groups", "parameter groups"), ("left_out", "columns"), ("step_scalars", "scalars")):
+            if getattr(reader.info, name) != getattr(first.info, name):
+                raise MismatchError(
+                    where, expected=f"the {what} of {first.path}", found="others", remedy="leave it out"
                 )
     parts: list[dict[str, Any]] = []
     for reader in readers:

@@ -12,16 +12,23 @@ import numpy as np
 
 from causalprune.base.errors import UsageError
 from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory.array_groups import LAYER_STATISTICS, ArrayGroup, Fit, FitStore
 from causalprune.trajectory.commits import CommitLog
-from causalprune.trajectory.fits import Fit, FitStore
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import RecordingInfo, RecordingSchema
 from causalprune.trajectory.shard_reader import Kernel, ShardReader
 from causalprune.trajectory.steps import Steps
+from causalprune.trajectory.steps.learning_rates import LearningRates
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
 from causalprune.trajectory.verify import consistent_log, verify_recording
-from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes, read_array, read_attributes
+from causalprune.trajectory.zarr_files import (
+    METADATA,
+    attributes_checksum,
+    canonical_bytes,
+    read_array,
+    read_attributes,
+)
 
 
 class RecordingReader:
@@ -66,7 +73,7 @@ class RecordingReader:
         Raises:
             CorruptError: It is missing or damaged.
         """
-        return CommitLog.read(self.layout.commit_log, self._seed, self.schema.shape.rows)
+        return CommitLog.read(self.layout.commit_log, self._seed, self.block_rows, self.info.step_scalars)
 
     @cached_property
     def active(self) -> np.ndarray:
@@ -116,6 +123,14 @@ class RecordingReader:
         """
         return self._log.untrained
 
+    def has_columns_of(self, mask: np.ndarray) -> bool:
+        """Whether a mask (P,) is the one that the recording was made with, as far as its columns tell."""
+        differs = self.active != mask
+        for entry in self.index:
+            if entry.name in self.info.left_out:
+                differs[entry.offset : entry.stop] = False
+        return not differs.any()
+
     @property
     def end_weights(self) -> str:
         """Hash of the weights after the last row; empty where the writer didn't know it or wasn't closed."""
@@ -135,6 +150,15 @@ class RecordingReader:
     def steps(self) -> Steps:
         """The scalars of each row."""
         return self._log.steps()
+
+    @cached_property
+    def learning_rates(self) -> LearningRates:
+        """η of each row and column; ``steps.lr`` is the same where the optimizer has one parameter group."""
+        if not self.info.groups:
+            return LearningRates.same(self.steps.lr)
+        counts = [np.count_nonzero(self.active[entry.offset : entry.stop]) for entry in self.index]
+        names = np.repeat([entry.name for entry in self.index], counts)
+        return LearningRates.of_groups(self.info.groups, self.steps.declared, names)
 
     @property
     def loss_change(self) -> np.ndarray:
@@ -299,8 +323,24 @@ class RecordingReader:
         return tuple(self.layout.fits.names())
 
     def read_fit(self, name: str) -> Fit:
-        """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.fits.FitStore.read>`."""
+        """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.array_groups.FitStore.read>`."""
         return self._fits.read(name)
+
+    def read_layer_statistics(self) -> ArrayGroup | None:
+        """What was measured of the layers at the weights with which the recording ended; None if nothing was.
+
+        Raises:
+            CorruptError: Its metadata are missing or damaged.
+        """
+        folder = self.layout.layer_statistics
+        return ArrayGroup.read(folder, LAYER_STATISTICS) if folder.is_folder() else None
+
+    @property
+    def layer_statistics_bytes(self) -> int:
+        """Stored bytes of these arrays; 0 if there are none."""
+        group = self.layout.layer_statistics
+        folders = [group / name for name in group.children() if name != METADATA] if group.is_folder() else []
+        return sum(size for folder in folders for name, size in folder.sizes().items() if name != METADATA)
 
     def verify(self) -> list[str]:
         """Read everything and compare it with its checksums.

@@ -12,9 +12,13 @@ import numpy as np
 from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.names import CODECS
-from causalprune.trajectory.steps import STEP_EXTRAS, UpdateRule
+from causalprune.trajectory.steps import STEP_EXTRAS, STEP_FIELDS, UpdateRule
+from causalprune.trajectory.steps.learning_rates import ParameterGroup, group_scalars
 
 LossChange = Literal["same-batch", "next-batch"]
+
+_UNSAID = {"start_weights", "groups", "step_scalars", "left_out"}
+"""What isn't written where it is empty: later additions, without which the bytes are those of before."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,10 @@ class RecordingInfo:
             if it doesn't matter.
         extra: Anything else, JSON-ready, such as the optimizer's settings of
             :data:`causalprune.trajectory.steps.STEP_EXTRAS`.
+        groups: The optimizer's parameter groups, if there are several. Then ``lr`` is that of the first one with
+            recorded parameters, and ``momentum`` and ``extra`` say what at least one of these has.
+        step_scalars: Names of the scalars that rows have besides :data:`causalprune.trajectory.steps.STEP_FIELDS`.
+        left_out: Names of parameters that have no columns although they aren't pruned.
     """
 
     lr: float
@@ -49,6 +57,9 @@ class RecordingInfo:
     loss_change: LossChange = "same-batch"
     stride: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
+    groups: tuple[ParameterGroup, ...] = ()
+    step_scalars: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check("lr", self.lr, "a finite number above 0", math.isfinite(self.lr) and self.lr > 0)
@@ -57,6 +68,16 @@ class RecordingInfo:
         self._check("batch size", self.batch_size, "at least 1", self.batch_size >= 1)
         changes = get_args(LossChange)
         self._check("loss change", self.loss_change, " or ".join(changes), self.loss_change in changes)
+        names = {*STEP_FIELDS, *self.step_scalars}
+        distinct = len(names) == len(STEP_FIELDS) + len(self.step_scalars)
+        self._check("step scalars", self.step_scalars, "distinct new names", distinct)
+        of_groups = {name for number in range(len(self.groups)) for name in group_scalars(number)}
+        self._check("step scalars", self.step_scalars, "those of each parameter group", of_groups <= names)
+
+    @property
+    def format_version(self) -> int:
+        """The oldest version of the format that can say all this: an earlier reader must not overlook it."""
+        return 3 if self.groups or self.step_scalars or self.left_out else 2
 
     @property
     def update_rule(self) -> UpdateRule:
@@ -73,7 +94,9 @@ class RecordingInfo:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
-        return {k: v for k, v in asdict(self).items() if v or k != "start_weights"}
+        said = {k: v for k, v in asdict(self).items() if v or k not in _UNSAID}
+        lists = {name: list(getattr(self, name)) for name in ("step_scalars", "left_out") if name in said}
+        return said | lists | ({"groups": [group.to_json() for group in self.groups]} if self.groups else {})
 
     def of_parts(self, kind: str) -> set[str]:
         """The hashes that a merged recording has of its parts.
@@ -98,14 +121,18 @@ class RecordingInfo:
             "stride": int,
             "batch_size": int,
             "seed": int,
+            "extra": dict,
+            **dict.fromkeys(("groups", "step_scalars", "left_out"), list),
         }
         try:
-            if {"start_weights", *value} != {f.name for f in fields(cls)}:
+            if {*_UNSAID, *value} != {f.name for f in fields(cls)}:
                 raise ValueError(f"fields {sorted(value)}")
             for name, item in value.items():
-                if isinstance(item, bool) or not isinstance(item, kinds.get(name, dict if name == "extra" else str)):
+                if isinstance(item, bool) or not isinstance(item, kinds.get(name, str)):
                     raise ValueError(f"{name} {item!r}")
-            return cls(**value)
+            names = {name: tuple(map(str, value.get(name, []))) for name in ("step_scalars", "left_out")}
+            groups = tuple(map(ParameterGroup.from_json, value.get("groups", [])))
+            return cls(**{**value, **names, "groups": groups})
         except (TypeError, ValueError, UsageError) as error:
             raise CorruptError(source, expected="how the recording was made", found=str(error)[:160]) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
+from contextlib import closing
 
 import google_crc32c
 import numpy as np
@@ -11,6 +13,7 @@ from causalprune.trajectory.codec import CHECKSUM, Codec, checked_body, find_cod
 from causalprune.trajectory.commits import ShardFile
 from causalprune.trajectory.schema import BlockShape
 from causalprune.trajectory.storage.location import Fence, Location, damaged
+from causalprune.trajectory.threads import Helpers
 
 PIECE_ROWS = 8
 """Rows of a chunk that are rounded and checked together."""
@@ -43,43 +46,36 @@ def write_shard(
     codec: Codec,
     fence: Fence,
     announce: Callable[[ShardFile], None] | None = None,
+    helpers: Helpers | None = None,
 ) -> ShardFile:
     """Write a block of rows as a shard, atomically.
 
-    Missing rows are stored as NaN, padding columns as zero. Memory: two chunks.
+    Missing rows are stored as NaN, padding columns as zero. Memory: three chunks a thread.
 
     Args:
         location: The shard.
-        block: (n, P_active) float32, 1 ≤ n ≤ B; not modified.
+        block: (n, P_active) float32, 1 ≤ n ≤ B; not modified, and not read any more when ``announce`` is called.
         shape: The shape of the recording.
         codec: Its codec.
         fence: Raises if another writer has taken over.
         announce: Called with the file's identity when it is complete, just before it gets its final name.
+        helpers: Threads that compress chunks, too; the bytes are the same however many there are.
 
     Raises:
         NonFiniteError: The block contains NaN or infinity; nothing is written.
         LockedError: By the fence.
         StorageError: Storage refused.
     """
-    rows = len(block)
-    chunk = np.zeros((shape.rows, shape.width), np.float32)
-    chunk[rows:] = np.nan
+    encode = _ChunkEncoder(block, shape, codec)
+    chunks = (helpers or Helpers(0)).ordered(encode, shape.chunks)
     index = np.empty((shape.chunks, 2), "<u8")
     table = []
     checksum, position = 0, 0
-    with location.writing(fence) as file:
-        for number in range(shape.chunks):
-            start = number * shape.width
-            part = block[:, start : start + shape.width]
-            width = part.shape[1]
-            chunk[:, width:] = 0
-            # A few rows at a time, so that they are still in the processor's cache for the check.
-            for row in range(0, rows, PIECE_ROWS):
-                piece = part[row : row + PIECE_ROWS]
-                codec.round(piece, chunk[row : row + len(piece), :width])
-                _require_finite(piece, row, start)
+    # Closed before the block may be used again, also if a write fails.
+    with location.writing(fence) as file, closing(chunks):
+        for number, parts in enumerate(chunks):
             begin = position
-            for data in codec.encode(chunk):
+            for data in parts:
                 file.write(data)
                 checksum = google_crc32c.extend(checksum, data)
                 position += len(data)
@@ -94,6 +90,39 @@ def write_shard(
         if announce is not None:
             announce(identity)
     return identity
+
+
+class _ChunkEncoder:
+    """Rounds, checks and compresses chunks of a block; threads may call it at once."""
+
+    def __init__(self, block: np.ndarray, shape: BlockShape, codec: Codec) -> None:
+        self._block, self._shape, self._codec = block, shape, codec
+        self._free: deque[np.ndarray] = deque()
+
+    def __call__(self, number: int) -> list[bytes]:
+        rows, start = len(self._block), number * self._shape.width
+        part = self._block[:, start : start + self._shape.width]
+        width = part.shape[1]
+        chunk = self._memory()
+        chunk[:, width:] = 0
+        # A few rows at a time, so that they are still in the processor's cache for the check.
+        for row in range(0, rows, PIECE_ROWS):
+            piece = part[row : row + PIECE_ROWS]
+            self._codec.round(piece, chunk[row : row + len(piece), :width])
+            _require_finite(piece, row, start)
+        parts = self._codec.encode(chunk)
+        # Padding would be in the missing rows of other chunks.
+        if width == self._shape.width:
+            self._free.append(chunk)
+        return parts
+
+    def _memory(self) -> np.ndarray:
+        try:
+            return self._free.pop()
+        except IndexError:
+            chunk = np.empty((self._shape.rows, self._shape.width), np.float32)
+            chunk[len(self._block) :] = np.nan
+            return chunk
 
 
 def _require_finite(piece: np.ndarray, first_row: int, first_column: int) -> None:

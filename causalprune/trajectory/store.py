@@ -13,7 +13,7 @@ from causalprune.base.errors import DAMAGE, CorruptError, DataError, MismatchErr
 from causalprune.base.locks import Lock, LockHolder
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
-from causalprune.trajectory.fits import FitStore
+from causalprune.trajectory.array_groups import FitStore
 from causalprune.trajectory.layout import StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording, rewind_recording
 from causalprune.trajectory.reader import RecordingReader
@@ -215,6 +215,7 @@ class Store:
         codec: str = "balanced",
         block_rows: int | None = None,
         queue_bytes: int = QUEUE_BYTES,
+        threads: int | None = None,
         break_lock: bool = False,
     ) -> RecordingWriter:
         """Begin a recording after the last one.
@@ -226,6 +227,7 @@ class Store:
             codec: A name of :data:`~causalprune.trajectory.names.CODECS`.
             block_rows: Rows per shard; by default :meth:`BlockShape.choose` decides.
             queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
+            threads: Threads that compress; None for as many as the machine spares (:class:`RecordingWriter`).
             break_lock: As in :meth:`create`.
 
         Raises:
@@ -248,10 +250,16 @@ class Store:
             reader = RecordingReader(layout, name, self.index)
             log = reader.read_log()
             log.claim()
-            return RecordingWriter(reader, log, lock=lock, queue_bytes=queue_bytes)
+            return RecordingWriter(reader, log, lock=lock, queue_bytes=queue_bytes, threads=threads)
 
     def resume_recording(
-        self, name: str, *, rows: int, queue_bytes: int = QUEUE_BYTES, break_lock: bool = False
+        self,
+        name: str,
+        *,
+        rows: int,
+        queue_bytes: int = QUEUE_BYTES,
+        threads: int | None = None,
+        break_lock: bool = False,
     ) -> RecordingWriter:
         """Continue a recording after its first ``rows`` rows, dropping later rows and leftovers of a crash.
 
@@ -259,6 +267,7 @@ class Store:
             name: The recording.
             rows: Rows to keep: as many as the model's checkpoint has seen.
             queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
+            threads: As in :meth:`create_recording`.
             break_lock: As in :meth:`create`.
 
         Raises:
@@ -285,7 +294,7 @@ class Store:
                 )
             tail = reader.read_rows(rows - rows % reader.block_rows, rows)
             rewind_recording(reader, log, rows)
-            return RecordingWriter(reader, log, lock=lock, tail=tail, queue_bytes=queue_bytes)
+            return RecordingWriter(reader, log, lock=lock, tail=tail, queue_bytes=queue_bytes, threads=threads)
 
     @contextmanager
     def _locked_for_writer(self, break_lock: bool) -> Iterator[Lock]:

@@ -14,7 +14,6 @@ from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import MAX_ROWS, RecordingSchema
 from causalprune.trajectory.shard import identify_file
-from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage.location import ReplacedError, damaged
 from causalprune.trajectory.zarr_files import METADATA, delta_document, read_array, read_document, require_document
 
@@ -55,7 +54,7 @@ def _require_delta(layout: RecordingLayout, schema: RecordingSchema, log: Commit
         return
     # The steps are written just before the log's last line: without that line, the log must still have their rows.
     shape = read_document(layout.steps / METADATA, "array").get("shape")
-    if shape != [len(STEP_FIELDS), log.rows]:
+    if shape != [len(log.steps().names), log.rows]:
         raise damaged(layout.commit_log, expected=f"as many rows as steps {shape}"[:80], found=log.rows)
 
 
@@ -64,6 +63,7 @@ def verify_recording(reader: RecordingReader) -> list[str]:
     layout = reader.layout
     checks: list[Callable[[], object]] = [lambda: reader.active, layout.fits.require]
     checks += [partial(_require_fit, reader, name) for name in reader.fits]
+    checks.append(partial(_require_layer_statistics, reader))
     # The files are listed before the log is read: then it misses at most the shard that was being committed.
     numbers = layout.shard_numbers()
     log = reader.read_log()
@@ -81,8 +81,13 @@ def verify_recording(reader: RecordingReader) -> list[str]:
 
 
 def _require_fit(reader: RecordingReader, name: str) -> None:
-    for _ in reader.read_fit(name).arrays.values():
-        pass
+    reader.read_fit(name).require_whole()
+
+
+def _require_layer_statistics(reader: RecordingReader) -> None:
+    found = reader.read_layer_statistics()
+    if found is not None:
+        found.require_whole()
 
 
 def _require_shard(reader: RecordingReader, shard: int, log: CommitLog) -> None:
@@ -108,6 +113,7 @@ def _require_known(layout: RecordingLayout, numbers: list[int], log: CommitLog) 
 
 
 def _require_steps(layout: RecordingLayout, log: CommitLog) -> None:
-    stored = read_array(layout.steps, (len(STEP_FIELDS), log.rows), np.dtype(np.float64), ("quantity", "row"))
-    if stored.tobytes() != log.steps().to_matrix().tobytes():
+    expected = log.steps().to_matrix()
+    stored = read_array(layout.steps, expected.shape, np.dtype(np.float64), ("quantity", "row"))
+    if stored.tobytes() != expected.tobytes():
         raise damaged(layout.steps, expected="the scalars of the commit log", found="others")

@@ -5,22 +5,25 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from causalprune.base.compute.launchers import own_cores
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
-from causalprune.trajectory.commits import Commit, CommitLog
-from causalprune.trajectory.lifecycle import closed, finish_recording, make_room, opened
+from causalprune.trajectory.commits import Commit, CommitLog, ShardFile
+from causalprune.trajectory.lifecycle import closed, finish_recording, keep_layer_statistics, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.row_block import RowBlock
+from causalprune.trajectory.row_block import RowBlock, on_device
+from causalprune.trajectory.schema import RecordingInfo
 from causalprune.trajectory.shard import NonFiniteError, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage.location import Location
+from causalprune.trajectory.threads import Helpers
 
 if TYPE_CHECKING:
     import torch
@@ -32,9 +35,14 @@ QUEUE_BYTES = 512 * 2**20
 class RecordingWriter:
     """Appends rows to a recording; made by a :class:`Store`.
 
-    A row costs the caller one copy. A thread rounds, compresses, writes and commits full blocks; when it falls behind
-    by more than ``queue_bytes``, the next row waits. An error in the thread is raised by the next call and by every
-    later one.
+    A row costs the caller one copy. A thread rounds, compresses, writes and commits full blocks, with helpers that
+    compress, too; when it falls behind by more than ``queue_bytes``, the next row waits. An error in the thread is
+    raised by the next call and by every later one.
+
+    By default as many threads compress as cores are left beside those that compute: the cores of this process, minus
+    PyTorch's threads where deltas come from the CPU, else minus one. Where none is left, compression and training would
+    only take turns on the same cores, and PyTorch's threads spin while they wait for each other. So the caller then
+    waits for each full block until it is compressed, by a thread on every core, which takes less time in all.
 
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
     the recording as complete. What is still open when the interpreter ends is closed then.
@@ -51,6 +59,7 @@ class RecordingWriter:
         lock: The lock of the store, which the writer releases when it ends.
         tail: (n, P_active) rows of the last, unfilled shard, already committed.
         queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
+        threads: Threads that compress beside the caller's computation; None for as many as cores are left.
     """
 
     def __init__(
@@ -61,14 +70,21 @@ class RecordingWriter:
         lock: Lock | None = None,
         tail: np.ndarray | None = None,
         queue_bytes: int = QUEUE_BYTES,
+        threads: int | None = None,
     ) -> None:
         self._recording = recording
         self._schema = schema = recording.schema
+        self._declared = schema.info.step_scalars
         self._log = log
         self._lock = lock
         self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
         self._allocated = 0
         self._pinned = False
+        self._threads = threads
+        self._helpers: Helpers | None = None
+        # Whether the caller waits until a block is compressed; and how many blocks it handed over, and are compressed.
+        self._waits = False
+        self._submitted = self._compressed = 0
         self._free: list[RowBlock] = []
         self._pending: deque[tuple[RowBlock, int, tuple[str, ...]]] = deque()
         self._changed = threading.Condition()
@@ -94,6 +110,16 @@ class RecordingWriter:
         """The recording's folder."""
         return self._recording.path
 
+    @property
+    def info(self) -> RecordingInfo:
+        """How the recording is made."""
+        return self._schema.info
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no more rows."""
+        return self._closed
+
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
         row: np.ndarray = self.room()[0]
@@ -114,10 +140,12 @@ class RecordingWriter:
         epoch: int,
         batch: int,
         grad_norm: float | torch.Tensor,
+        **declared: float | torch.Tensor,
     ) -> None:
         """Append a row.
 
-        A CUDA tensor is copied to pinned memory asynchronously, on the current stream.
+        CUDA tensors are copied to pinned memory asynchronously, on the current stream: the caller doesn't wait for the
+        device. Values on a device are checked before their block is committed, others at once.
 
         Args:
             delta: (P_active,) signed Δθ, float32; may be modified as soon as this returns, by the same stream.
@@ -127,17 +155,23 @@ class RecordingWriter:
             epoch: Number of the epoch.
             batch: Number of the batch in its epoch.
             grad_norm: Euclidean norm of the gradient.
+            declared: The scalars that the recording declares besides, by name.
 
         Raises:
             DataError: A value, or one of an earlier row, is NaN or infinite.
             CausalpruneError: Whatever else stopped the thread.
         """
-        self._pinned = not isinstance(delta, np.ndarray) and delta.is_cuda
-        block = self._current()
         if tuple(delta.shape) != (self._schema.shape.columns,):
             raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
-        scalars = (loss_before, loss_after, lr, epoch, batch, grad_norm)
+        if declared.keys() != set(self._declared):
+            raise ValueError(f"scalars {sorted(declared)}, not {sorted(self._declared)}")
+        block = self._next_block(delta)
+        usual = (loss_before, loss_after, lr, epoch, batch, grad_norm)
+        scalars = (*usual, *(declared[name] for name in self._declared))
         for position, value in enumerate(scalars):
+            if self._pinned and on_device(value):
+                block.put_scalar(position, value)  # type: ignore[arg-type]
+                continue
             number = float(value)
             self._require_finite(number, position, self.rows_appended)
             block.scalars[block.rows, position] = number
@@ -147,6 +181,17 @@ class RecordingWriter:
         if block.rows == self._schema.shape.rows:
             self._block = None
             self._submit(block)
+            if self._waits:
+                self._wait_for(lambda: self._compressed == self._submitted)
+
+    def require_not(self, flag: torch.Tensor, error: Exception) -> None:
+        """Let ``error`` stop the writer before the next row is committed, if a flag on a device is set.
+
+        Args:
+            flag: A scalar of bool.
+            error: What is raised by later calls.
+        """
+        self._next_block(flag).require_not(flag, error)
 
     def flush(self) -> int:
         """Store everything appended so far, durably.
@@ -160,10 +205,23 @@ class RecordingWriter:
         self._require_alive()
         if self._block is not None and self.rows_appended > self._committed:
             self._submit(self._block)
-        with self._changed:
-            self._changed.wait_for(lambda: self._failure is not None or self._committed == self.rows_appended)
-        self._require_alive()
+        self._wait_for(lambda: self._committed == self.rows_appended)
         return self._committed
+
+    def keep_layer_statistics(self, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> None:
+        """Store what was measured of the layers at the weights that the recording ends with.
+
+        A recording that is continued from an earlier row loses it.
+
+        Args:
+            arrays: As for a fit, see :meth:`causalprune.trajectory.array_groups.FitStore.write`.
+            attributes: As for a fit.
+
+        Raises:
+            LockedError: Another writer has taken over.
+            StorageError: Storage refused.
+        """
+        keep_layer_statistics(self._recording, self._log, arrays, attributes)
 
     def finish(self) -> None:
         """Store everything, mark the recording as complete, and close.
@@ -199,6 +257,8 @@ class RecordingWriter:
             self._pending.clear()
             self._changed.notify_all()
         self._thread.join()
+        if self._helpers is not None:
+            self._helpers.close()
         closed(self)
         self._block = None
         self._free.clear()
@@ -224,7 +284,35 @@ class RecordingWriter:
 
     def _require_finite(self, value: float, position: int, row: int) -> None:
         if not math.isfinite(value):
-            raise _not_finite(f"{STEP_FIELDS[position]} of row {row}", value)
+            raise _not_finite(f"{(*STEP_FIELDS, *self._declared)[position]} of row {row}", value)
+
+    def _wait_for(self, done: Callable[[], bool]) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._failure is not None or done())
+        self._require_alive()
+
+    def _next_block(self, source: np.ndarray | torch.Tensor) -> RowBlock:
+        """The block that takes the next row, in memory into which ``source`` is copied asynchronously."""
+        if self._helpers is None:
+            self._start_helpers(source)
+        block = self._current()
+        if self._pinned or on_device(source):
+            self._pinned = True
+            block.pin()
+        return block
+
+    def _start_helpers(self, source: np.ndarray | torch.Tensor) -> None:
+        """Decide how many threads compress, now that it is known who computes."""
+        threads = self._threads
+        if threads is None:
+            cores, busy = own_cores(), 1
+            if not isinstance(source, np.ndarray) and not on_device(source):
+                import torch
+
+                busy = torch.get_num_threads()
+            self._waits = cores <= busy
+            threads = cores if self._waits else cores - busy
+        self._helpers = Helpers(min(threads, self._schema.shape.chunks) - 1)
 
     def _current(self) -> RowBlock:
         """The block that takes the next row; waits until there is one."""
@@ -246,10 +334,12 @@ class RecordingWriter:
         with self._changed:
             self._allocated += 1
             self._changed.notify_all()
-        return RowBlock(self._schema.shape.rows, self._schema.shape.columns, pinned=self._pinned)
+        shape = self._schema.shape
+        return RowBlock(shape.rows, shape.columns, pinned=self._pinned, declared=len(self._declared))
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
+            self._submitted += 1
             self._pending.append((block, block.rows, self.untrained))
             self._changed.notify_all()
 
@@ -278,42 +368,62 @@ class RecordingWriter:
             block.values.fill(0)
         else:
             self._commit(block, rows, untrained)
+            return True
         with self._changed:
-            if rows == self._schema.shape.rows:
-                self._free.append(block)
+            self._free.append(block)
             self._changed.notify_all()
         return True
 
     def _lacks_spare(self) -> bool:
         """Whether the second block is missing: made while the first one fills, it costs the caller no time."""
-        return self._allocated == 1 and self._schema.max_rows > self._schema.shape.rows
+        return (
+            self._allocated == 1
+            and self._helpers is not None
+            and not self._waits
+            and self._schema.max_rows > self._schema.shape.rows
+        )
 
     def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...]) -> None:
         """Write a block's shard, then its commit: in this order a crash is harmless."""
         block.wait()
         first = block.shard * self._schema.shape.rows
-        scalars = block.scalars[:rows]
+        # Copied, because the block may take other rows once it is compressed.
+        scalars, shard = block.scalars[:rows].copy(), block.shard
         for row, position in np.argwhere(~np.isfinite(scalars)):
             self._require_finite(float(scalars[row, position]), int(position), first + int(row))
         if first + rows > self._announced:
             # Twice as many, so that a recording of any length changes its shape a few times only.
             self._announced = max(2 * self._announced, first + rows)
             make_room(self._recording, self._log, self._announced)
-        replaces = block.shard < len(self._log.commits)
+        replaces = shard < len(self._log.commits)
+
+        def compressed(new: ShardFile) -> None:
+            with self._changed:
+                self._compressed += 1
+                if rows == self._schema.shape.rows:
+                    self._free.append(block)
+                self._changed.notify_all()
+            if replaces:
+                self._log.append_prepare(shard, rows, new)
+
         try:
             file = write_shard(
-                self._recording.layout.shard(block.shard),
+                self._recording.layout.shard(shard),
                 block.values[:rows],
                 self._schema.shape,
                 self._schema.codec,
                 self._log.require_mine,
-                (lambda new: self._log.append_prepare(block.shard, rows, new)) if replaces else None,
+                compressed,
+                self._helpers,
             )
         except NonFiniteError as error:
             parameter = self._recording.describe_column(error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        self._log.append_commit(Commit(block.shard, rows, file, Steps.from_matrix(scalars), untrained))
-        self._committed = first + rows
+        steps = Steps.from_matrix(scalars, self._declared)
+        self._log.append_commit(Commit(shard, rows, file, steps, untrained))
+        with self._changed:
+            self._committed = first + rows
+            self._changed.notify_all()
 
 
 def _not_finite(subject: str, value: float) -> DataError:

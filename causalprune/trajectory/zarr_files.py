@@ -18,8 +18,8 @@ from causalprune.trajectory.storage.location import Location, damaged
 METADATA = "zarr.json"
 """The file that describes a Zarr v3 group or array."""
 
-FORMAT_VERSIONS = {"store": 1, "recording": 2, "fit": 1, "slice": 1}
-"""Version of each kind of group; a reader refuses newer ones, and reads all older ones."""
+FORMAT_VERSIONS = {"store": 1, "recording": 3, "fit": 1, "layer-statistics": 1, "slice": 1}
+"""Newest version of each kind of group; a reader refuses newer ones, and reads all older ones."""
 
 NAMESPACE = "causalprune"
 """The key of our attributes; other tools may add theirs beside it."""
@@ -37,14 +37,15 @@ def attributes_checksum(attributes: dict[str, Any]) -> int:
     return checksum
 
 
-def group_document(kind: str, content: dict[str, Any]) -> dict[str, Any]:
+def group_document(kind: str, content: dict[str, Any], *, version: int | None = None) -> dict[str, Any]:
     """Metadata of a group with our attributes.
 
     Args:
-        kind: ``store``, ``recording`` or ``fit``.
+        kind: One of :data:`FORMAT_VERSIONS`.
         content: The attributes; a format version and a checksum are added.
+        version: The oldest version that has everything that the group has; the newest by default.
     """
-    attributes = {"kind": kind, "format_version": FORMAT_VERSIONS[kind], **content}
+    attributes = {"kind": kind, "format_version": version or FORMAT_VERSIONS[kind], **content}
     attributes["checksum"] = f"{attributes_checksum(attributes):08x}"
     return {"zarr_format": 3, "node_type": "group", "attributes": {NAMESPACE: attributes}}
 

@@ -59,7 +59,9 @@ def _curvature(found: dict[str, Any]) -> Any:
         steps = f"{shown(g['step_low'])} … {top}" if g["step_low"] is not None else "–"
         label = Text("\n".join(filter(None, (printable(g["name"]), g["remark"]))))
         made.add_row(label, shown(g["curvature"]), between, shown(g["step_size"]), steps)
-    how = f"curvature h = 2(γ + 1/η), step size 1/h, by {found['estimator']}, η = {found['learning_rate']:g}; "
+    rates = found["learning_rate"] if isinstance(found["learning_rate"], list) else [found["learning_rate"]]
+    eta = " to ".join(f"{rate:g}" for rate in sorted({min(rates), max(rates)}))
+    how = f"curvature h = 2(γ + 1/η), step size 1/h, by {found['estimator']}, η = {eta}; "
     how += f"{found['resamples']:,} resamples of the steps"
     how += f"; the {_MOST_GROUPS} largest of {len(found['groups']):,}, all with --json" if many else ""
     return Group(made, Text(how))

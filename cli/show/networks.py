@@ -47,6 +47,9 @@ def record(result: Any) -> Any:
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
         "as float32": shown(result.raw_bytes, "bytes"),
     }
+    if result.statistics_bytes:
+        when = " before compression" if result.mean_loss_change is None else ""
+        lines["layer statistics"] = f"{shown(result.statistics_bytes, 'bytes')}{when}"
     if result.mean_loss_change is None:
         lines["predicted size"] = shown(result.stored_bytes, "bytes")
         lines["predicted time"] = f"{result.predicted_seconds:.0f} s"
@@ -75,6 +78,9 @@ def apply_mask(result: Any) -> Any:
     if result.unmoved:
         share = shown(result.unmoved / result.candidates, "share")
         lines["never moved"] = f"{result.unmoved:,} weights ({share}): gradient 0, or steps lost in rounding"
+    if result.layer_statistics is not None:
+        kept = " by the recording" if result.layer_statistics["from"] == "store" else ""
+        lines["layers measured"] = f"on {counted(result.layer_statistics['samples'], 'sample')}{kept}"
     if result.stale_statistics:
         lines["batch statistics"] = "those of before; evaluate and posttrain re-estimate them"
     if result.lasso is not None:
@@ -94,7 +100,8 @@ def _lasso(found: Mapping[str, Any]) -> str:
 def repair(result: Any) -> Any:
     """What the layers missed of the dense network's outputs, before and after."""
     columns = {"layer": "name", "missed before": "before:.2%", "after": "after:.2%"}
-    lines = {"samples": f"{result.samples:,}", "sparsity": f"{shown(result.sparsity, 'share')} of prunable weights"}
+    lines = {"statistics of" if result.from_statistics else "samples": f"{result.samples:,}"}
+    lines |= {"sparsity": f"{shown(result.sparsity, 'share')} of prunable weights"}
     note = "Missed: the part of the variance of the dense layer's outputs that the pruned one doesn't reproduce."
     return spaced(facts(result, lines), records(columns, result.layers, pad_edge=True), notes(note))
 

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.errors import printable
+from causalprune.base.units import listed
 
 from .networks import evaluation_table
 from .tables import classes_line, counted, pairs, shown, table
@@ -87,13 +88,16 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     unfinished = "" if r["finished"] else f" (unfinished: {r['rows']:,}{expected} rows)"
     raw, stored = r["raw_bytes"], r["stored_bytes"]
     ratio = f"1/{raw / stored:.2f} of" if stored else "of"
+    rates = " and ".join(f"{group['lr']:g}" for group in how.get("groups") or [how])
     lines = {
         "recording": f"{r['name']}{unfinished}",
         "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {prunable:,} prunable weights",
-        "recorded with": f"{how['optimizer']}, lr {how['lr']:g}, momentum {how['momentum']:g}, "
+        "recorded with": f"{how['optimizer']}, lr {rates}, momentum {how['momentum']:g}, "
         f"batch {how['batch_size']}, {how['loss_change']}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
+    if how.get("left_out"):
+        lines["not recorded"] = listed(how["left_out"])
     if r["no_causal_reading"]:
         lines["causal reading"] = f"none: γ only correlates in a recording with {r['no_causal_reading']}"
     if change is not None:
@@ -101,6 +105,10 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
             f"mean {change['mean']:.3g} ± {change['std']:.2g}, {change['min']:.3g} to {change['max']:.3g}, "
             f"falling in {change['falling']:.1%} of the rows"
         )
+    kept = r["layer_statistics"]
+    if kept is not None:
+        size = shown(kept["stored_bytes"], "bytes")
+        lines["layer statistics"] = f"of {counted(kept['samples'], 'sample')}, {size}"
     return lines
 
 

@@ -157,6 +157,7 @@ def mask_result(**changes):
         "sparsity_candidates": 0.5,
         "unmoved": None,
         "lasso": None,
+        "layer_statistics": None,
         "stale_statistics": False,
     }
     return SimpleNamespace(**found | changes)
@@ -189,6 +190,12 @@ def test_statistics_of_another_network_are_named():
     stale = "batch statistics those of before; evaluate and posttrain re-estimate them"
     assert stale in printed_mask(stale_statistics=True)
     assert not any("statistics" in line for line in printed_mask())
+
+
+def test_a_mask_says_where_its_layers_were_measured():
+    for place, ends in (("store", " by the recording"), ("samples", "")):
+        lines = printed_mask(layer_statistics={"from": place, "samples": 600})
+        assert f"layers measured on 600 samples{ends}" in lines
 
 
 @pytest.mark.parametrize(

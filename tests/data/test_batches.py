@@ -73,6 +73,25 @@ def test_normalised_training_data_have_mean_0_and_std_1(digits):
     assert (values.std(correction=0) - 1).abs() < 1e-6
 
 
+@pytest.mark.parametrize("augment", ["none", "crop-flip"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_processes_gather_their_shares_of_what_one_has(digits, monkeypatch, augment, count):
+    walk = {"batch_size": 100, "augment": augment}
+    whole = list(batches(digits, **walk).epoch(1))
+    gathered, real = [], CropFlip.__call__
+    monkeypatch.setattr(CropFlip, "__call__", lambda self, images: gathered.append(len(images)) or real(self, images))
+    parts = [list(batches(digits, **walk, group=Processes(rank, count)).epoch(1)) for rank in range(count)]
+    joined = [tuple(torch.cat(tensors) for tensors in zip(*own, strict=True)) for own in zip(*parts, strict=True)]
+    assert same(joined, whole)
+    if augment != "none":
+        assert sum(gathered) == len(digits.train)
+
+
+def test_every_third_batch(digits):
+    whole = list(batches(digits, batch_size=100).epoch(1))
+    assert same(batches(digits, batch_size=100).epoch(1, start=1, every=3), whole[1::3])
+
+
 def test_regression_targets_are_standardised_columns():
     data = load_data(DataSpec(name="diabetes"))
     targets = torch.cat([y for _, y in batches(data, shuffle=False).epoch(0)])

@@ -154,6 +154,37 @@ def reseal_log(store, records):
     (store / "recordings/000/delta/commits.log").write_bytes(b"".join(lines))
 
 
+@pytest.fixture(scope="module")
+def measured(runner, stages, tmp_path_factory):
+    """A run whose recording has statistics of its layers."""
+    run = stages.copy("record", tmp_path_factory.mktemp("measured") / "run")
+    code, _, error = runner(*stages.command("record", run), "--layer-statistics", "--samples", "40")
+    assert (code, error) == (0, "")
+    return run
+
+
+@FUZZ
+@given(data=st.data())
+def test_forged_statistics_of_layers(runner, measured, data):
+    path = measured / "trajectory.zarr/recordings/000/layer_statistics/zarr.json"
+    original = path.read_bytes()
+    document = json.loads(original)
+    ours = document["attributes"]["causalprune"]
+    forge(data, ours["attributes"])
+    try:
+        ours["checksum"] = f"{attributes_checksum(ours):08x}"
+        path.write_text(json.dumps(document))
+        prune = ["apply-mask", "--criterion", "surgeon", "--sparsity", "0.5", "--no-measure", "--overwrite"]
+        code, _, error = runner(*prune, "--run", measured, "--quiet", memory=MEMORY, seconds=SECONDS)
+        # What says that they are of other weights is a warning, and the layers are measured.
+        assert (code, error.count("\n")) in ((0, 0), (0, 1), (4, 1)), (code, error)
+        assert "Traceback" not in error
+    except ValueError:
+        pass
+    finally:
+        path.write_bytes(original)
+
+
 @FUZZ
 @given(data=st.data())
 def test_forged_stores(runner, honest, data):

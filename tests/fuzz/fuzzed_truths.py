@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
+from causalprune.models.checkpoint import load_checkpoint
 
 
 def untruths(folder, words, output):
@@ -36,7 +37,8 @@ def _weights_without_their_mask(folder):
     kept = {}
     # A pipe under such a name would be waited for.
     for path in sorted(p for p in (folder / "run").glob("*.safetensors") if p.is_file()):
-        with contextlib.suppress(Exception):  # What is damaged is for the commands to find.
+        with contextlib.suppress(Exception):  # What is damaged is for the commands to find, also by its checksum.
+            load_checkpoint(path)
             tensors = load_file(path)
             kept[path.stem] = {n: tensors[n].bool() for n in tensors if n.startswith("mask/")}
             for name, keep in kept[path.stem].items():

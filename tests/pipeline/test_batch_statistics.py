@@ -84,6 +84,13 @@ def test_evaluate_measures_a_pruned_network_with_its_own_statistics(folder, caps
     assert "re-estimated after the mask, in memory only" in said
 
 
+def test_a_pruned_network_as_the_reference_has_its_own_statistics_as_well(folder, capsys):
+    own = evaluation(capsys, "pruned")
+    dense = evaluation(capsys, "pretrained", "--reference", "run/pruned.safetensors")
+    assert (dense["reference"]["loss"], dense["reference"]["top1"]) == (own["loss"], own["top1"])
+    assert dense["loss"] < own["loss"]
+
+
 def test_neither_a_dense_nor_a_trained_nor_a_repaired_network_gets_others(folder, capsys):
     call("posttrain", "--epochs", 1)
     call("repair")

@@ -132,7 +132,7 @@ def test_the_recorder_tells_of_weight_decay(tmp_path):
 def test_gradients_are_read_in_full(recorded):
     reader = Store.open(recorded / "trajectory.zarr").recording()
     found = GradientMatrix.from_deltas(
-        lambda c: reader.column_blocks(columns=c), reader.steps.lr, reader.column_index, max_rows=300, max_bytes=0
+        lambda c: reader.column_blocks(columns=c), reader.learning_rates, reader.column_index, max_rows=300, max_bytes=0
     )
     # Of a gradient much smaller than the weights' last bits over η, nothing is left in θ_{t+1} − θ_t.
     norm = reader.steps.grad_norm

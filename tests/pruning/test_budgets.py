@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
-from causalprune.pruning.budgets import matching
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.names import MASK_SCOPES
 from causalprune.pruning.selection import select, target_sparsity
@@ -314,22 +313,6 @@ def test_groups_that_are_pruned_together_or_not_at_all() -> None:
         prune(index, layer_sparsity={"layer2.weight": 0.5}, **options)
     own = {"layer0.weight": 0.25, "layer1.weight": 0.25, "layer2.weight": 0}
     assert kept(prune(index, layer_sparsity=own, **options | {"sparsity": 12 / 112})) == [18, 18, 64]
-
-
-def test_patterns_are_of_layers_or_of_weights() -> None:
-    entries = [ParameterEntry(name, (2, 2), 4 * n) for n, name in enumerate(["weight", "a.fc1.weight", "a.fc2.weight"])]
-    index = ParameterIndex(tuple(entries))
-    assert (
-        matching(index, "*.fc?", "`keep`")
-        == matching(index, "a.*.weight", "`keep`")
-        == ["a.fc1.weight", "a.fc2.weight"]
-    )
-    assert matching(index, "weight", "`keep`") == ["weight"]
-    for pattern in ("fc1", "A.*", "bias"):
-        with pytest.raises(
-            UsageError, match=r"`keep`: expected a pattern that matches one of weight, a.fc1, a.fc2, found"
-        ):
-            matching(index, pattern, "`keep`")
 
 
 def test_every_scope_keeps_all_at_sparsity_zero() -> None:

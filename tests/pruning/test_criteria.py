@@ -17,6 +17,7 @@ from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.names import CRITERIA, ENTRY_POINT_GROUP, added_criteria, check_criterion
 from causalprune.trajectory.steps import UpdateRule
+from causalprune.trajectory.steps.learning_rates import LearningRates
 
 P = 6
 RNG = np.random.default_rng(0)
@@ -32,6 +33,7 @@ FULL = {
             torch.eye(3, dtype=torch.float64)[None],
             torch.ones(1, 3, dtype=torch.float64),
             torch.ones(1, 2, dtype=torch.float64),
+            torch.zeros(1, 3, dtype=torch.float64),
         )
     },
     "project": lambda scores: scores >= np.median(scores),
@@ -69,7 +71,7 @@ def test_obd_recovers_the_saliency_of_a_linear_regression() -> None:
     x = rng.normal(size=(50_000, 4)) * deviation
     gradient = -rng.normal(size=(50_000, 1)) * x  # of ½(y − θᵀx)² at the true θ, where y − θᵀx is the noise
     blocks = [(i, -lr * gradient[i : i + 64].astype(np.float32)) for i in range(0, 50_000, 64)]
-    fisher = mean_squared_gradient(blocks, np.full(50_000, lr), 4)
+    fisher = mean_squared_gradient(blocks, LearningRates.same(np.full(50_000, lr)), 4)
     assert fisher == pytest.approx(deviation**2, rel=0.05)
     obd = score("obd", theta=theta, mean_squared_gradient=fisher).primary
     assert obd / 2 == pytest.approx(0.5 * deviation**2 * theta**2, rel=0.05)

@@ -31,9 +31,8 @@ def test_the_first_removal_is_that_of_an_exhaustive_search():
     rng = np.random.default_rng(0)
     half = rng.normal(size=(50, 6))
     gram, gradients = half.T @ half / 50, rng.random(4)
-    statistics = {
-        "weight": LayerStatistics(*(torch.from_numpy(a)[None] for a in (gram, np.diag(gram).copy(), gradients)))
-    }
+    values = (gram, np.diag(gram).copy(), gradients, np.zeros(6))
+    statistics = {"weight": LayerStatistics(*(torch.from_numpy(a)[None] for a in values))}
     keep = rng.random((4, 6)) < 0.7
     found = score("surgeon", model, statistics, keep.ravel()).reshape(4, 6)
     curvature = gram + 1e-3 * np.diag(gram).mean() * np.eye(6)

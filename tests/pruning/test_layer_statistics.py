@@ -1,14 +1,16 @@
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
 from causalprune.base.compute.runtime import keyed_seed
-from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.data.tasks.classification import Classification
 from causalprune.data.tasks.regression import Regression
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.layer_statistics import layer_statistics
+from causalprune.pruning.layer_statistics import PackedStatistics, layer_statistics, pack, packed_bytes
 
 CLASSES = Classification()
 
@@ -91,3 +93,72 @@ def test_what_cannot_be_measured_is_refused():
         measure(nn.Linear(5, 3), [])
     with pytest.raises(MismatchError, match=r"layer unused\.weight: expected to be reached"):
         measure(Unused(), [torch.randn(4, 5)])
+
+
+def test_means_positions_and_the_bias_are_those_of_the_layer():
+    torch.manual_seed(0)
+    conv, plain = nn.Conv2d(2, 3, 3, padding=1), nn.Linear(3, 4, bias=False)
+    model = nn.Sequential(conv, nn.AdaptiveAvgPool2d(1), nn.Flatten(), plain)
+    x = torch.randn(10, 2, 6, 5) + 3
+    found = measure(model, x.split(4))
+    patches = functional.unfold(x, 3, padding=1).transpose(1, 2).reshape(-1, 18).double()
+    torch.testing.assert_close(found["0.weight"].means[0], patches.mean(0), rtol=1e-5, atol=1e-5)
+    pooled = model[:3](x).detach().double()
+    torch.testing.assert_close(found["3.weight"].means[0], pooled.mean(0), rtol=1e-5, atol=1e-5)
+    assert (found["0.weight"].positions, found["3.weight"].positions) == (30, 1)
+    assert (found["0.weight"].bias, found["3.weight"].bias) == ("0.bias", None)
+
+
+def test_a_weight_that_is_used_twice_has_a_bias_if_it_is_the_same_one():
+    class Twice(nn.Module):
+        def __init__(self, *order):
+            super().__init__()
+            self.order = order
+            self.layer, self.other = nn.Linear(5, 5), nn.Parameter(torch.ones(5))
+
+        def forward(self, x):
+            uses = [self.layer, partial(functional.linear, weight=self.layer.weight, bias=self.other)]
+            uses += [partial(functional.linear, weight=self.layer.weight)]
+            first, second = self.order
+            return uses[second](uses[first](x))
+
+    for *order, expected in ((0, 1, ""), (0, 0, "layer.bias"), (0, 2, ""), (2, 0, None), (2, 2, None)):
+        found = measure(Twice(*order), [torch.randn(8, 5)])["layer.weight"]
+        assert (found.bias, found.positions) == (expected, 2)
+
+
+@pytest.fixture
+def grouped():
+    """Statistics of a grouped convolution and two linear layers, and the parameters that they are of."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, groups=2), nn.Flatten(), nn.Linear(24, 5), nn.Linear(5, 3, bias=False))
+    return measure(model, [torch.randn(30, 4, 4, 4)]), ParameterIndex.from_model(model)
+
+
+def test_what_is_packed_is_unpacked_but_for_the_rounding_of_g(grouped):
+    statistics, index = grouped
+    arrays, layers = pack(statistics)
+    found = PackedStatistics(arrays, layers, index, "here")
+    assert list(found) == list(statistics)
+    for name, one in statistics.items():
+        other = found[name]
+        assert (other.positions, other.bias) == (one.positions, one.bias)
+        for vector in ("squares", "gradients", "means"):
+            assert torch.equal(getattr(other, vector), getattr(one, vector))
+        assert torch.equal(other.inputs, other.inputs.mT)
+        assert torch.equal(other.inputs.triu(), one.inputs.triu().float().double())
+        # Products of float32 aren't symmetric to the last digit.
+        deviations = one.inputs.diagonal(dim1=1, dim2=2).sqrt()
+        product = deviations[:, :, None] * deviations[:, None]
+        assert ((other.inputs - one.inputs).abs() <= 1e-6 * product).all()
+    assert packed_bytes(statistics) == sum(values.nbytes for values in arrays.values())
+
+
+def test_arrays_that_do_not_belong_to_the_parameters_are_refused(grouped):
+    statistics, index = grouped
+    arrays, layers = pack(statistics)
+    shorter = arrays | {"means": arrays["means"][:-1]}
+    renamed = [{**layer, "name": f"x{layer['name']}"} for layer in layers]
+    for some, described in ((shorter, layers), (arrays, renamed), (arrays, layers[:-1]), (arrays, None), ({}, layers)):
+        with pytest.raises(CorruptError, match="here: expected statistics of the store's layers"):
+            PackedStatistics(some, described, index, "here")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from causalprune_cli.main import main
 from objects import copy_down, copy_up, delete, local_tree, put, tree
-from store_builders import INFO, append_rows, make_recording, make_rows, make_store
+from store_builders import INFO, STATISTICS, append_rows, make_recording, make_rows, make_store
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError, UsageError
 from causalprune.trajectory import Store
@@ -20,13 +20,13 @@ MARKER = ".partial-folder"
 def url(s3):
     """A finished recording with a fit."""
     url = f"{s3}/t.zarr"
-    store, _ = make_recording(url, ROWS, COLUMNS)
+    store, _ = make_recording(url, ROWS, COLUMNS, statistics=True)
     store.fits().write("default", {"gamma": np.arange(float(COLUMNS))}, {"alpha": 1})
     return url
 
 
 def make_local(path):
-    store, _ = make_recording(path, ROWS, COLUMNS)
+    store, _ = make_recording(path, ROWS, COLUMNS, statistics=True)
     store.fits().write("default", {"gamma": np.arange(float(COLUMNS))}, {"alpha": 1})
     return path
 
@@ -43,6 +43,11 @@ NAMES = [
     "recordings/000/fits/default/gamma/zarr.json",
     "recordings/000/fits/default/zarr.json",
     "recordings/000/fits/zarr.json",
+    "recordings/000/layer_statistics/inputs/c.0",
+    "recordings/000/layer_statistics/inputs/zarr.json",
+    "recordings/000/layer_statistics/means/c.0",
+    "recordings/000/layer_statistics/means/zarr.json",
+    "recordings/000/layer_statistics/zarr.json",
     "recordings/000/steps/c.0.0",
     "recordings/000/steps/zarr.json",
     "recordings/000/zarr.json",
@@ -147,6 +152,20 @@ def test_an_old_reader_keeps_its_rows_when_their_shard_is_replaced(s3):
         again.read_columns(0, COLUMNS)
 
 
+def test_statistics_of_layers_that_a_crash_left_half_written_are_not_there_and_go(url):
+    before = tree(url)
+    for name in (MARKER, "zarr.json", "means/zarr.json"):
+        put(url, f"recordings/000/layer_statistics/{name}", b"{}")
+    store = Store.open(url)
+    assert store.recording().read_layer_statistics() is None
+    assert store.verify() == []
+    writer = store.resume_recording("000", rows=ROWS)
+    assert not any("layer_statistics" in name for name in tree(url))
+    writer.keep_layer_statistics(STATISTICS, {"samples": 7})
+    writer.finish()
+    assert tree(url) == before
+
+
 def test_a_folder_with_a_marker_is_not_there(url):
     before = tree(url)
     put(url, f"recordings/001/{MARKER}", b"")
@@ -167,7 +186,7 @@ def test_a_folder_with_a_marker_is_not_there(url):
     put(url, MARKER, b"")
     with pytest.raises(DataError, match="found nothing"):
         Store.open(url)
-    make_recording(url, ROWS, COLUMNS)
+    make_recording(url, ROWS, COLUMNS, statistics=True)
     assert sorted(tree(url)) == [name for name in NAMES if "default" not in name]
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage
 from causalprune.base.progress import Bar, Reporter
@@ -22,6 +23,7 @@ from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training import loop as loop_module
 from causalprune.training.distillation import Distillation
 from causalprune.training.loop import TrainingSnapshot, train
 from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
@@ -224,6 +226,50 @@ def test_the_best_epoch_is_the_one_that_validates_best(data, shift):
     assert losses[-1] < losses[0]
     if shift:
         assert outcome["best_epoch"] < 6
+
+
+class Reads(TorchDispatchMode):
+    """Counts how often a value of a tensor is brought to the program, for which a GPU would be waited for."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        names = ("_local_scalar_dense", "equal", "nonzero", "bincount", "index")
+        name = function.overloadpacket.__name__
+        # An index of bools asks how many are True.
+        masked = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.count += name in names and (name != "index" or masked)
+        return function(*args, **(kwargs or {}))
+
+
+def test_what_a_training_reads_does_not_depend_on_the_number_of_minibatches(data):
+    counts = []
+    for batch_size in (BATCH, 2 * BATCH, 4 * BATCH):
+        with Reads() as reads:
+            run(net(), data, options(optimizer="sgd", batch_size=batch_size, clip_norm=1.0, checkpoint_every="never"))
+        counts.append(reads.count)
+    assert len(set(counts)) == 1
+    assert counts[0] > 0
+
+
+def test_the_validation_of_the_best_epoch_is_not_measured_again(data, monkeypatch):
+    """But after an interruption, because a saved state doesn't have it; the numbers are the same."""
+    measured, real = [], loop_module.evaluate_model
+
+    def evaluate_model(*args, **options):
+        measured.append(real(*args, **options))
+        return measured[-1]
+
+    monkeypatch.setattr(loop_module, "evaluate_model", evaluate_model)
+    model = net()
+    outcome, _ = run(model, data, options(epochs=4))
+    assert len(measured) == 4
+    assert outcome["validation"] == measured[outcome["best_epoch"] - 1]
+    assert outcome["validation"] == real(model, data, "validation", batch_size=512, device=CPU)
+    measured.clear()
+    _, resumed, _ = stop_and_resume(data, options(epochs=4), 4 * STEPS_PER_EPOCH - 1)
+    assert resumed["validation"] == outcome["validation"]
+    assert len(measured) == 4 + (outcome["best_epoch"] < 4)
 
 
 def test_patience_ends_a_training_that_validates_no_better(data):

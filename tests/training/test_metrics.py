@@ -8,6 +8,7 @@ import torch
 from sklearn import metrics as reference
 from torch import nn
 
+from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
@@ -105,3 +106,37 @@ def test_modes_and_gradients_are_left_as_they_were():
     with pytest.raises(MismatchError):
         measure(nn.Sequential(model, nn.Linear(10, 3)), data)
     assert model[3].training
+
+
+class Shared(Processes):
+    """One of several processes whose sums are played: the others have computed theirs before."""
+
+    def sum(self, value):
+        sums.setdefault(self.rank, []).append(value)
+        if self.rank < self.count - 1:
+            return value
+        return sum((sums[rank][len(sums[self.rank]) - 1] for rank in range(self.count)), torch.zeros_like(value))
+
+
+sums: dict[int, list[torch.Tensor]] = {}
+
+
+@pytest.mark.parametrize("count", [2, 3, 20])
+def test_processes_that_share_the_batches_get_the_bits_of_one(count):
+    """Also where there are more processes than batches; each but the last gets a part here, the last all."""
+    data = load_data(DataSpec())
+    model = linear(data)
+    alone = measure(model, data, 50)
+    assert len(data.test) > 3 * 50
+    passes = []
+    model.register_forward_hook(lambda *_: passes.append(1))
+    sums.clear()
+    for rank in range(count):
+        found = evaluate_model(
+            model, data, "test", batch_size=50, device=torch.device("cpu"), group=Shared(rank, count)
+        )
+        if rank == 0:
+            assert len(passes) < 1 + 8
+    assert found == alone
+    # Each batch once, and one for each process that has none.
+    assert len(passes) == max(count, -(-len(data.test) // 50))

@@ -272,14 +272,6 @@ def test_the_learning_rate_of_each_step_is_recorded(tmp_path):
     assert Store.open(tmp_path / "t.zarr").recording().steps.lr.tolist() == [LR, LR / 2, LR / 4]
 
 
-def test_several_parameter_groups_are_refused(tmp_path):
-    model = conv_net()
-    optimizer = torch.optim.SGD([{"params": model[0].parameters()}, {"params": model[4].parameters()}], lr=LR)
-    with pytest.raises(UsageError, match="expected one parameter group, found 2 groups"):
-        Recorder(model, optimizer, tmp_path / "t.zarr", max_rows=1)
-    assert not (tmp_path / "t.zarr").exists()
-
-
 def step(recorder, model, optimizer, batch):
     inputs, targets = batch
     loss = functional.cross_entropy(model(inputs), targets)

@@ -44,7 +44,11 @@ def make_store(path, *sizes):
     return Store.create(path, index=make_index(*sizes), model={"name": "toy"}, start_sha256="cd" * 32)
 
 
-def make_recording(path, rows=21, columns=50, block_rows=8, codec="balanced", **options):
+STATISTICS = {"inputs": np.linspace(0, 1, 10, dtype=np.float32), "means": np.arange(4.0)}
+"""Arrays as a recording may keep them of its layers; the store doesn't know what they mean."""
+
+
+def make_recording(path, rows=21, columns=50, block_rows=8, codec="balanced", statistics=False, **options):
     """A finished recording of all parameters, and its exact deltas."""
     store = make_store(path, columns)
     values = make_rows(rows, columns)
@@ -57,6 +61,8 @@ def make_recording(path, rows=21, columns=50, block_rows=8, codec="balanced", **
         **options,
     )
     append_rows(writer, values)
+    if statistics:
+        writer.keep_layer_statistics(STATISTICS, {"samples": 7})
     writer.finish()
     return store, values
 

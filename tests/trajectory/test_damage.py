@@ -29,12 +29,14 @@ def everything(path):
         reader.steps.to_matrix().tobytes(),
         {name: values.tobytes() for name, values in fit.arrays.items()},
         fit.attributes,
+        {name: values.tobytes() for name, values in reader.read_layer_statistics().arrays.items()},
+        reader.read_layer_statistics().attributes,
     ]
 
 
 @pytest.fixture
 def path(tmp_path):
-    store, _ = make_recording(tmp_path / "t.zarr", rows=11, columns=40, block_rows=4)
+    store, _ = make_recording(tmp_path / "t.zarr", rows=11, columns=40, block_rows=4, statistics=True)
     store.fits().write("default", {"gamma": np.linspace(-1, 1, 40), "mask": np.arange(40) % 3 == 0}, {"alpha": 0.5})
     return store.path
 
@@ -56,6 +58,11 @@ FILES = [
     "recordings/000/fits/default/gamma/zarr.json",
     "recordings/000/fits/default/mask/c.0",
     "recordings/000/fits/default/mask/zarr.json",
+    "recordings/000/layer_statistics/zarr.json",
+    "recordings/000/layer_statistics/inputs/c.0",
+    "recordings/000/layer_statistics/inputs/zarr.json",
+    "recordings/000/layer_statistics/means/c.0",
+    "recordings/000/layer_statistics/means/zarr.json",
     "recordings/000/steps/c.0.0",
     "recordings/000/steps/zarr.json",
 ]
@@ -188,7 +195,7 @@ def edit(path, change, *, seal=True):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format_version", 3, "update causalprune"),
+        ("format_version", 4, "update causalprune"),
         ("codec", "pickle", "codec"),
         ("columns", 10**18, "columns"),
         ("columns", 0, "columns"),

@@ -1,5 +1,8 @@
 """A disk that is full at any one moment: an error, a store that is whole, and the same bytes after a resume."""
 
+import shutil
+import threading
+
 import numpy as np
 import pytest
 from faulty_disk import FREEING, FaultyDisk
@@ -57,6 +60,35 @@ def test_no_space_at_any_change_of_a_recording(tmp_path, full, rows):
                 assert np.array_equal(reader.read_rows(0, reader.num_rows), values[: reader.num_rows])
         record(path, values, rows)
         assert tree(path) == expected, number
+
+
+def test_no_space_while_four_threads_compress(tmp_path):
+    """Whatever chunk can't be written: none is compressed any more, and the same bytes come of a second attempt."""
+    columns = 5 * 16384
+    values = make_rows(20, columns)
+
+    def record_wide(path):
+        store = Store.open(path) if path.exists() else make_store(path, columns)
+        if store.recordings:
+            writer = store.resume_recording("000", rows=0, threads=4)
+        else:
+            writer = store.create_recording(
+                INFO, np.ones(columns, bool), max_rows=20, codec="balanced", block_rows=16, threads=4
+            )
+        with writer:
+            append_rows(writer, values, writer.rows_appended)
+            writer.finish()
+
+    numbers = changes_that_need_space(tmp_path, record_wide)
+    expected = tree(tmp_path / "counted")
+    for number in numbers[::3]:
+        path = tmp_path / f"{number}"
+        with files.use(FaultyDisk("ENOSPC", number, full=True)), pytest.raises(StorageError, match="no space left"):
+            record_wide(path)
+        assert not [thread for thread in threading.enumerate() if thread.name.startswith("causalprune")]
+        record_wide(path)
+        assert tree(path) == expected, number
+        shutil.rmtree(path)
 
 
 def test_no_space_at_any_change_of_a_resume(tmp_path):

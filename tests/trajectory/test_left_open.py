@@ -49,6 +49,23 @@ def test_what_was_recorded_is_committed_at_exit(tmp_path, end, code):
     assert np.array_equal(reader.read_rows(0, ROWS), make_rows(ROWS, 50))
 
 
+def test_four_threads_compress_at_exit_as_well(tmp_path):
+    """No new thread can be started then, and those of an executor would be gone."""
+    end = """
+wide = make_store(sys.argv[1] + ".wide", 70_000).create_recording(
+    INFO, np.ones(70_000, bool), codec="exact", block_rows=16, threads=4
+)
+append_rows(wide, make_rows(20, 70_000))
+writer.close()
+"""
+    done = run(tmp_path / "t.zarr", end)
+    assert done.returncode == 0, done.stderr
+    assert "its 20 rows are committed" in done.stderr
+    store = Store.open(tmp_path / "t.zarr.wide")
+    assert store.verify() == []
+    assert np.array_equal(store.recording().read_rows(0, 20), make_rows(20, 70_000))
+
+
 def test_rows_that_cannot_be_committed_at_exit_are_a_line(tmp_path):
     end = "os.rename(sys.argv[1], sys.argv[1] + '.moved')"
     done = run(tmp_path / "t.zarr", end)

@@ -35,10 +35,10 @@ def record(store, values, active=None, info=INFO, **options):
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
 def test_recoding_is_recording_with_that_codec(tmp_path, codec):
-    """Byte for byte, the fits beside it."""
+    """Byte for byte, the fits and the layers' statistics beside it."""
     arrays = {"gamma": np.linspace(-1, 1, 50), "mask": np.arange(50) % 3 == 0}
     for name, own in (("expected", codec), ("recoded", "exact")):
-        store, _ = make_recording(tmp_path / name, codec=own)
+        store, _ = make_recording(tmp_path / name, codec=own, statistics=True)
         store.fits().write("default", arrays, {"alpha": 0.5})
     recode(store, "000", codec)
     assert tree(tmp_path / "recoded") == tree(tmp_path / "expected")

@@ -4,11 +4,12 @@ import time
 import numpy as np
 import pytest
 import torch
-from store_builders import INFO, append_rows, make_recording, make_rows, make_store, scalars
+from store_builders import INFO, append_rows, make_recording, make_rows, make_store, scalars, tree
 
 import causalprune.trajectory.writer as writer_module
 from causalprune.base.errors import DataError, LockedError, MismatchError, StorageError, UsageError
 from causalprune.trajectory import Store
+from causalprune.trajectory.codec import Codec
 from causalprune.trajectory.commits import CommitLog
 
 
@@ -275,3 +276,110 @@ def test_a_recording_in_which_everything_is_trained_says_nothing_about_it(tmp_pa
         paths.append(other.recording())
     assert [b"untrained" in reader.layout.commit_log.path.read_bytes() for reader in paths] == [False, True]
     assert paths[0].digest != paths[1].digest
+
+
+WIDE = 3 * 16384 + 100
+"""Columns of four chunks, the last one padded."""
+
+
+@pytest.mark.parametrize("codec", ["exact", "balanced", "small"])
+def test_the_bytes_are_the_same_for_one_and_four_compressing_threads(tmp_path, codec):
+    """Of full shards and of one that isn't full, also when that one is written twice."""
+    values = make_rows(40, WIDE)
+    trees = []
+    for threads in (1, 4):
+        store = make_store(tmp_path / f"{threads}", WIDE)
+        writer = store.create_recording(
+            INFO, np.ones(WIDE, bool), max_rows=40, codec=codec, block_rows=16, threads=threads
+        )
+        append_rows(writer, values, 0, 35)
+        writer.flush()
+        append_rows(writer, values, 35)
+        assert len(writer._helpers._threads) == threads - 1
+        writer.finish()
+        trees.append(tree(store.path))
+        assert store.verify() == []
+    assert trees[0] == trees[1]
+
+
+def test_of_several_deltas_that_are_not_finite_the_first_chunks_is_named(tmp_path):
+    values = make_rows(16, WIDE)
+    values[9, 40_000], values[2, 20_000], values[5, 100] = np.nan, np.inf, -np.inf
+    store = make_store(tmp_path / "t.zarr", WIDE)
+    writer = store.create_recording(INFO, np.ones(WIDE, bool), max_rows=32, block_rows=16, threads=4)
+    append_rows(writer, values)
+    with pytest.raises(DataError, match=r"row 5, layer0\.weight\[100\]"):
+        writer.flush()
+    writer.abort()
+    assert store.recording().num_rows == 0
+
+
+@pytest.mark.parametrize("failing", [MemoryError("no memory"), SystemExit(3)], ids=repr)
+def test_an_error_in_any_compressing_thread_stops_the_next_call_and_loses_nothing_committed(
+    tmp_path, monkeypatch, failing
+):
+    values, store = make_rows(48, WIDE), make_store(tmp_path / "t.zarr", WIDE)
+    writer = store.create_recording(INFO, np.ones(WIDE, bool), max_rows=48, codec="exact", block_rows=16, threads=4)
+    append_rows(writer, values, 0, 16)
+    assert writer.flush() == 16
+    meeting, real = threading.Barrier(4, timeout=30), Codec.encode
+
+    def encode(codec, chunk):
+        # The last to come fails, whichever thread it is.
+        if meeting.wait() == 3:
+            raise failing
+        return real(codec, chunk)
+
+    monkeypatch.setattr(Codec, "encode", encode)
+    append_rows(writer, values, 16, 32)
+    with pytest.raises(type(failing)):
+        writer.flush()
+    with pytest.raises(type(failing)):
+        writer.append(values[0], **scalars(0))
+    with pytest.raises(type(failing)):
+        writer.close()
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("causalprune")]
+    monkeypatch.undo()
+    assert store.writer is None
+    assert np.array_equal(store.recording().read_rows(0, 16), values[:16])
+    with store.resume_recording("000", rows=16, threads=4) as again:
+        append_rows(again, values, 16)
+        again.finish()
+    assert np.array_equal(store.recording().read_rows(0, 48), values)
+    assert store.verify() == []
+
+
+@pytest.mark.parametrize(
+    ("cores", "busy", "tensors", "threads", "waits"),
+    [
+        (2, 2, True, 2, True),
+        (2, 1, True, 1, False),
+        (8, 2, True, 6, False),
+        (1, 1, True, 1, True),
+        (4, 4, False, 3, False),
+    ],
+)
+def test_as_many_threads_compress_as_training_leaves_cores_and_where_it_leaves_none_it_waits(
+    tmp_path, monkeypatch, cores, busy, tensors, threads, waits
+):
+    monkeypatch.setattr(writer_module, "own_cores", lambda: cores)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: busy)
+    events, real = [], Codec.encode
+
+    def encode(codec, chunk):
+        if chunk.shape == (16, 16384):
+            time.sleep(0.01)
+            events.append("compressed")
+        return real(codec, chunk)
+
+    monkeypatch.setattr(Codec, "encode", encode)
+    columns = 7 * 16384
+    store, row = make_store(tmp_path / "t.zarr", columns), np.zeros(columns, np.float32)
+    with store.create_recording(INFO, np.ones(columns, bool), max_rows=32, block_rows=16) as writer:
+        for number in range(16):
+            writer.append(torch.from_numpy(row) if tensors else row, **scalars(number))
+        events.append("training goes on")
+        writer.flush()
+        assert len(writer._helpers._threads) == threads - 1
+    assert events.count("compressed") == 7
+    assert (events[-1] == "training goes on") == waits

@@ -133,9 +133,8 @@ def intervene(
     gamma = np.atleast_2d(values.gamma)[0].astype(np.float64)
     squared = theta.astype(np.float64) ** 2
     effects = {"fit": gamma * squared, "effect": np.abs(gamma) * squared}
-    rates = np.unique(reader.steps.lr)
-    if not reader.info.update_rule.against_curvature(rates.tolist(), lags=values.gamma.ndim > 1):
-        effects["curvature"] = (gamma + 1 / rates[0]) * squared
+    if values.learning_rate is not None and values.gamma.ndim == 1:
+        effects["curvature"] = (gamma + 1 / values.learning_rate) * squared
     effects["magnitude"] = squared
     kinds = {"single": _single(gamma * reader.active, count, seed), "groups": _groups(reader, group_share, count, seed)}
     result: dict[str, Any] = {"group_size": len(kinds["groups"][0])}

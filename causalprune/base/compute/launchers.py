@@ -30,6 +30,17 @@ def read_launcher() -> tuple[int, int, int]:
     return _number(rank, 0, total - 1, because_of=count), total, _number(local, 0, default=0)
 
 
+def own_cores() -> int:
+    """Cores for this process: those it may use, divided by the processes that torchrun started on this host.
+
+    Raises:
+        UsageError: LOCAL_WORLD_SIZE isn't a number.
+    """
+    # srun gives each task cores of its own, where it is asked to give any.
+    sharing = _number("LOCAL_WORLD_SIZE", 1, default=1, because_of="LOCAL_WORLD_SIZE")
+    return max(1, len(os.sched_getaffinity(0)) // sharing)
+
+
 def set_meeting_point() -> None:
     """Set MASTER_ADDR and MASTER_PORT, unless the launcher did: the host of srun's first task, a port of the job's.
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -124,7 +124,11 @@ class Processes:
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag, whether any process has set it; all processes must call this."""
-        return list(flags) if self.count == 1 else [bool(n) for n in self._reduce_integers([int(f) for f in flags])]
+        return [bool(n) for n in self.largest(*(int(f) for f in flags))]
+
+    def largest(self, *numbers: int) -> list[int]:
+        """For each number, the largest of any process; all processes must call this."""
+        return list(numbers) if self.count == 1 else self._reduce_integers(list(numbers))
 
     def sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of a tensor over the processes; the tensor itself isn't changed."""
@@ -135,6 +139,20 @@ class Processes:
         total = value.detach().clone()
         dist.all_reduce(total)
         return total
+
+    def share_first(self, tensors: Iterable[torch.Tensor]) -> None:
+        """Give tensors the values that the first process has, in place."""
+        if self.count == 1:
+            return
+        import torch
+        import torch.distributed as dist
+
+        with torch.no_grad():
+            for tensor in tensors:
+                values = tensor.contiguous()
+                dist.broadcast(values, 0)
+                if values is not tensor and not self.is_first:
+                    tensor.copy_(values)
 
     def from_first(self, numbers: list[float]) -> list[float]:
         """The numbers of the first process."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from causalprune.base.compute.runtime import resolve_device
@@ -30,6 +29,7 @@ from causalprune.commands.apply_mask.candidates import (
 from causalprune.commands.apply_mask.layers import NamedLayers
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.rewinding import load_earlier
+from causalprune.commands.layer_statistics.stored import ROLE, find_statistics
 from causalprune.commands.provenance.lineage import has_stale_statistics, require_own_weights
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
@@ -37,6 +37,7 @@ from causalprune.models.mask import rewind
 from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion, read_inputs
 from causalprune.pruning.criterion import Scores
+from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.removable import prunable_producers
 from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
 from causalprune.solver.fit import Solver
@@ -64,10 +65,12 @@ class ApplyMaskResult(StageResult):
         validation_before: The same of the network before.
         candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
-        frozen: Tensors that weren't trained and are left alone.
+        frozen: Tensors that weren't trained, or not recorded, and are left alone.
         kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
+        layer_statistics: ``from``, whether the statistics of the layers that the criterion reads come from the
+            ``store`` or from ``samples``; ``samples``, on how many they were measured. None if it reads none.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
         stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
@@ -84,6 +87,7 @@ class ApplyMaskResult(StageResult):
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    layer_statistics: dict[str, Any] | None = None
     stale_statistics: bool = False
     validation: dict[str, Any] | None = None
     validation_before: dict[str, Any] | None = None
@@ -126,13 +130,19 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         reader = store.recording(config.recording)
         output.inputs["recording"] = reader.digest
-        criterion.require(reader.info.update_rule, reader.steps.lr.tolist())
+        criterion.require(reader.info.update_rule, reader.learning_rates.extremes)
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
         output.warn(reporter, *filter(None, [foreign, no_causal_reading(reader, criterion.needs)]))
         if "gamma" in criterion.needs:
             fit = _read_fit(reader, config.fit, store_path)
             output.inputs["fit"] = fit.digest
+    stored, reason = None, ""
+    if "layers" in criterion.needs:
+        stored, reason = find_statistics(config.store or run.store, checkpoint, config.recording)
+        stored = stored if stored is not None and stored.is_of(config.samples) else None
+        if stored is not None:
+            output.inputs[ROLE] = stored.kept.digest
     earlier = load_earlier(config, run, source, checkpoint, reader)
     if earlier is not None:
         output.inputs["rewind"] = earlier.sha256
@@ -144,7 +154,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             output.warn(reporter, *_cost(done, **measured))
             return output.publish(replace(_result(output, done, already_done=True), **measured))
         model, mask = load_network(checkpoint, source, resolve_device("cpu"), trust_code=config.trust_code)
-        if reader is not None and not np.array_equal(reader.active, mask.numpy()):
+        if reader is not None and not reader.has_columns_of(mask.numpy()):
             raise MismatchError(
                 f"{source}",
                 expected=f"the mask that recording {reader.name} was made with",
@@ -153,7 +163,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             )
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
-        frozen = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        unrecorded = [] if reader is None else list(reader.info.left_out)
+        untrained = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
+        frozen = [entry.name for entry in mask.index if entry.name in {*untrained, *unrecorded}]
         named = NamedLayers.of(config, mask.index, frozen)
         left_alone = sorted({*frozen, *named.keep})
         samples = samples_to_try(checkpoint, source, config)
@@ -173,6 +185,16 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
             own = named.on_the_way(target / config.sparsity if config.sparsity else 1)
             choose = partial(select, sparsity=target, scope=config.scope, layer_sparsity=own, theta=theta, **groups)
+        layers: Mapping[str, LayerStatistics] | None = None
+        measured_on: dict[str, Any] = {}
+        if stored is not None:
+            layers = stored.layers
+            measured_on = {"layer_statistics": {"from": "store", "samples": stored.samples}}
+        elif "layers" in criterion.needs:
+            if reason:
+                output.warn(reporter, f"the layers are measured anew: {reason}")
+            layers, samples_used = measured_layers(model, mask, checkpoint, source, config)
+            measured_on = {"layer_statistics": {"from": "samples", "samples": samples_used}}
         inputs = read_inputs(
             criterion,
             theta,
@@ -180,7 +202,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reader,
             fit,
             max_bytes=parse_bytes(config.memory),
-            layers=measured_layers(model, mask, checkpoint, source, config) if "layers" in criterion.needs else None,
+            layers=layers,
             project=lambda primary: choose(Scores(primary)).mask.numpy(),
             ridge=config.ridge,
             exponent=config.exponent,
@@ -188,7 +210,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         )
         scores = criterion.score(inputs)
         selection = choose(scores)
-        _warn(selection, frozen, inseparable, config.granularity, target, partial(output.warn, reporter))
+        _warn(selection, frozen, unrecorded, inseparable, config.granularity, target, partial(output.warn, reporter))
         if earlier is not None:
             rewind(model, earlier.weights, selection.mask)
         else:
@@ -209,6 +231,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             "inseparable": inseparable,
             "unmoved": unmoved(inputs, fit, mask, left_alone),
             "lasso": kept_by_lasso(fit) if config.zero and fit is not None else None,
+            **measured_on,
         }
         if averaging_batchnorm(model):
             origin = checkpoint if earlier is None else earlier
@@ -224,15 +247,19 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
 def _warn(
     selection: Selection,
     frozen: list[str],
+    unrecorded: list[str],
     inseparable: list[str],
     granularity: str,
     target: float | None,
     warn: Callable[[str], None],
 ) -> None:
     """Say what is left alone, and warn where the mask differs from what was asked for."""
-    if frozen:
-        count = sum(selection.mask.index[name].size for name in frozen)
-        warn(f"frozen or never trained, left alone: {listed(frozen)}, {count:,} weights (--prune-frozen includes them)")
+    untrained = [name for name in frozen if name not in unrecorded]
+    hint = " (--prune-frozen includes them)"
+    for what, names, more in (("frozen or never trained", untrained, hint), ("not recorded", unrecorded, "")):
+        if names:
+            count = sum(selection.mask.index[name].size for name in names)
+            warn(f"{what}, left alone: {listed(names)}, {count:,} weights{more}")
     if inseparable:
         warn(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
     found = selection.sparsity
@@ -244,7 +271,8 @@ def _warn(
             f"whole {granularity}s come no nearer"
         )
     for name in selection.guarded:
-        warn(f"layer {name} would have been emptied and keeps its best weight")
+        unit = "weight" if granularity in ("parameter", "layer") else granularity
+        warn(f"layer {name} would have been emptied and keeps its best {unit}")
 
 
 def _cost(

@@ -11,7 +11,7 @@ from causalprune.base.errors import UsageError
 from causalprune.base.units import listed
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.budgets import matching, share_out
+from causalprune.pruning.budgets import share_out
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class NamedLayers:
             UsageError: A pattern that matches nothing, or nothing that may be pruned; a layer of both options; nothing
                 left to prune.
         """
-        matched = {name for pattern in config.keep for name in matching(index, pattern, "`keep`")}
+        matched = {name for pattern in config.keep for name in index.matching(pattern, "`keep`")}
         keep = [entry.name for entry in index if entry.name in matched]
         sparsity: dict[str, float] = {}
         for target in config.layer_sparsity:
-            names = matching(index, target.pattern, "`layer_sparsity`")
+            names = index.matching(target.pattern, "`layer_sparsity`")
             free = [name for name in names if name not in frozen]
             if not free:
                 raise UsageError(

@@ -15,18 +15,16 @@ from causalprune.base.errors import CorruptError, DataError, MismatchError, Stor
 from causalprune.base.paths import RunPaths, result_path
 from causalprune.base.progress import logger
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._network import load_its_data, load_network, training_inputs
+from causalprune.commands._network import load_its_data, load_network
 from causalprune.commands._output import read_result
+from causalprune.commands.layer_statistics.measuring import measure_layers
 from causalprune.config.apply_mask import ApplyMaskConfig
-from causalprune.config.shared import ComputeOptions
+from causalprune.config.shared import LAYER_SAMPLES, ComputeOptions
 from causalprune.data.normalization import spread
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint
 from causalprune.models.mask import Mask
-from causalprune.pruning.layer_statistics import LayerStatistics, layer_statistics
+from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.training.metrics import evaluate_model
-
-_BATCH = 500
-"""Samples in one pass of the measurement of layers."""
 
 MAX_SAMPLES = 2048
 """Of a larger validation split so many samples are taken, spread evenly over it."""
@@ -39,20 +37,23 @@ _NOT_AT_HAND = (UsageError, DataError, CorruptError, StorageError, MismatchError
 
 def measured_layers(
     model: nn.Module, mask: Mask, checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig
-) -> dict[str, LayerStatistics]:
-    """Measure the layers of a network, which is on the CPU and stays there, on ``samples`` training samples.
+) -> tuple[dict[str, LayerStatistics], int]:
+    """Measure the layers of a network, which is on the CPU and stays there, on training samples.
+
+    Returns:
+        By the name of the weight; the number of samples.
 
     Raises:
         CausalpruneError: The data set can't be read, or is another one.
     """
     device = resolve_device(config.device)
     data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
-    batches = training_inputs(
-        data, device, count=config.samples, batch_size=_BATCH, seed=config.seed, num_workers=config.num_workers
+    samples, workers = config.samples or LAYER_SAMPLES, config.num_workers
+    found = measure_layers(
+        model.to(device), mask.index, data, device, samples=samples, seed=config.seed, num_workers=workers
     )
-    statistics = layer_statistics(model.to(device), mask.index, batches, data.task.drawn_loss, seed=config.seed)
     model.to(torch.device("cpu"))
-    return {name: layer.cpu() for name, layer in statistics.items()}
+    return found, min(samples, len(data.train))
 
 
 @dataclass(frozen=True)

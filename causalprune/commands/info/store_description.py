@@ -12,7 +12,6 @@ import numpy as np
 from causalprune.base.errors import DataError
 from causalprune.base.units import parse_range
 from causalprune.trajectory import RecordingReader, Store
-from causalprune.trajectory.steps import STEP_FIELDS
 
 MAX_SHOWN_ROWS = 1000
 
@@ -92,7 +91,17 @@ def _describe_recording(reader: RecordingReader) -> dict[str, Any]:
         "stored_bytes": reader.stored_bytes,
         "loss_change": statistics,
         "digest": reader.digest,
+        "layer_statistics": _describe_layer_statistics(reader),
         "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},
+    }
+
+
+def _describe_layer_statistics(reader: RecordingReader) -> dict[str, Any] | None:
+    kept = reader.read_layer_statistics()
+    if kept is None:
+        return None
+    return {name: kept.attributes.get(name) for name in ("samples", "seed", "weights")} | {
+        "stored_bytes": reader.layer_statistics_bytes
     }
 
 
@@ -114,9 +123,7 @@ def describe_rows(reader: RecordingReader, rows: str) -> list[dict[str, float]]:
     norms = step_norms(reader, start, stop)
     steps = reader.steps
     return [
-        {"row": row}
-        | {name: steps[name][row].item() for name in STEP_FIELDS}
-        | {"loss_change": float(reader.loss_change[row]), "step_norm": float(norm)}
+        {"row": row} | steps.row(row) | {"loss_change": float(reader.loss_change[row]), "step_norm": float(norm)}
         for row, norm in enumerate(norms, start)
     ]
 

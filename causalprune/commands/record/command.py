@@ -18,6 +18,7 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands.record.layers import LayersToKeep
 from causalprune.commands.record.loop import RecordLoop
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
@@ -30,7 +31,7 @@ from causalprune.models.wrappers import named_parameters
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.pass_state import PassState
 from causalprune.training.recorder import Recorder
-from causalprune.trajectory import RecordingReader
+from causalprune.trajectory import RecordingReader, RecordingWriter
 from causalprune.trajectory.shard import estimate_bytes
 
 SCALARS_PER_ROW = 6
@@ -46,6 +47,7 @@ class RecordResult(StageResult):
         columns: Unpruned parameters, the columns of the recording.
         raw_bytes: Size of the deltas as float32.
         stored_bytes: Size of the recording on disk; a dry run predicts it by compressing one real step.
+        statistics_bytes: Size of the layers' statistics beside it; a dry run says how large before compression.
         predicted_seconds: Time for all steps, which a dry run predicts from one; else None.
         mean_loss_change: Mean ΔL over the rows.
         falling: Share of the rows in which the loss fell.
@@ -58,6 +60,7 @@ class RecordResult(StageResult):
     predicted_seconds: float | None = None
     mean_loss_change: float | None = None
     falling: float | None = None
+    statistics_bytes: int = 0
 
 
 def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
@@ -132,6 +135,8 @@ def _record(
             remedy="record more --epochs or --steps, or with a smaller --stride",
         )
     predicted, seconds = _predict(config, model, mask, batches, data.task, rows)
+    kept_layers = LayersToKeep(config, model, mask, data, device) if config.layer_statistics else None
+    statistics_bytes = kept_layers.predicted_bytes() if kept_layers else 0
     if config.dry_run:
         return RecordResult(
             **output.common(),
@@ -140,6 +145,7 @@ def _record(
             raw_bytes=rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8),
             stored_bytes=predicted,
             predicted_seconds=seconds * steps,
+            statistics_bytes=statistics_bytes,
         )
     optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
     saved = output.resume(reporter, store.goes_with)
@@ -148,7 +154,7 @@ def _record(
         restore_optimizer(model, optimizer, saved.extra)
     group.require_agreement("saved state", saved and saved.info.digest)
     step = int(saved.info.position["steps"]) if saved is not None else 0
-    writer = store.open_writer(start, saved, mask, rows, predicted)
+    writer = store.open_writer(start, saved, mask, rows, predicted, statistics_bytes)
     recorder = Recorder(
         model,
         optimizer,
@@ -159,6 +165,10 @@ def _record(
     )
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
+        if step == rows * config.stride:
+            # No step is left that would tell.
+            end_weights = mask.index.digest(model.state_dict())
+            writer.end_weights = lambda: end_weights
     loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, data.task)
 
     def save() -> None:
@@ -166,7 +176,12 @@ def _record(
         # For a criterion that doesn't read the recording.
         untrained = {"untrained": list(writer.untrained)} if writer.untrained else {}
         header = replace(start.info, position={}, metrics={"rows": rows, **untrained})
-        output.save(Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None))
+        recorded = Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None)
+        if kept_layers and isinstance(writer, RecordingWriter):
+            # A signal, or the end of a job's time, doesn't cost the steps.
+            loop.save(rows * config.stride)
+            writer.keep_layer_statistics(*kept_layers.measure(recorded, output.stop))
+        output.save(recorded)
 
     with reporter.task("record", rows * config.stride) as bar, recorder:
         loop.run(step, rows * config.stride, bar)
@@ -211,4 +226,5 @@ def _result(output: CheckpointOutput, reader: RecordingReader, *, already_done: 
         stored_bytes=reader.stored_bytes,
         mean_loss_change=float(change.mean()),
         falling=float((change < 0).mean()),
+        statistics_bytes=reader.layer_statistics_bytes,
     )

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.optim import SGD
 
+from causalprune.base.compute.agreement import Agreement
 from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
 from causalprune.base.progress import Bar
 from causalprune.base.units import Interval
@@ -43,6 +44,7 @@ class RecordLoop:
         """Record the steps ``step`` to ``steps``."""
         config: RecordConfig = self.output.config
         group, forward = processes(), processes().parallel(self.model)
+        agreement = Agreement(group)
         every, last_save, saved_step = Interval.parse(config.checkpoint_every), time.monotonic(), step
         self.model.train()
         disable_dropout(self.model)
@@ -59,10 +61,10 @@ class RecordLoop:
             bar.advance(1)
             if step % config.stride or step == steps:
                 continue
-            due = step - saved_step >= every.steps or time.monotonic() - last_save >= every.seconds
-            stopping, due = group.any(bool(self.output.stop), due)
-            if stopping or due:
-                group.first(partial(self._save, step))
+            stopping, late = agreement.any(bool(self.output.stop), time.monotonic() - last_save >= every.seconds)
+            # All processes have taken as many steps.
+            if stopping or late or step - saved_step >= every.steps:
+                group.first(partial(self.save, step))
                 last_save, saved_step = time.monotonic(), step
                 if stopping:
                     raise self.output.stop.error(f"step {step} of {steps} saved")
@@ -87,7 +89,8 @@ class RecordLoop:
                     return
                 yield epoch, number, batch
 
-    def _save(self, step: int) -> None:
+    def save(self, step: int) -> None:
+        """Save the state after so many steps for a resume."""
         # The store first: a saved state must never be ahead of it.
         self.recorder.writer.flush()
         tensors, pending = self.recorder.pending()

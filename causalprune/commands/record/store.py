@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from causalprune.base.compute.runtime import processes
@@ -17,36 +15,9 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
+from causalprune.training.ranks import DiscardingWriter
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
-from causalprune.trajectory.steps import STEP_FIELDS
 from causalprune.trajectory.storage import locate
-
-
-class DiscardingWriter:
-    """Drops its rows: the writer in all processes but the first.
-
-    Args:
-        columns: P_active.
-    """
-
-    rows_appended = 0
-    end_weights: Callable[[], str] = str
-    untrained: tuple[str, ...] = ()
-
-    def __init__(self, columns: int) -> None:
-        self._row = np.empty(columns, np.float32)
-
-    def row(self) -> np.ndarray:
-        """Memory for a row, (P_active,) float32; the same for all rows."""
-        return self._row
-
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
-        """Drop a row."""
-
-    def flush(self) -> None:
-        """Nothing to store."""
-
-    finish = close = flush
 
 
 class RepeatingWriter(DiscardingWriter):
@@ -64,9 +35,10 @@ class RepeatingWriter(DiscardingWriter):
         super().__init__(reader.num_columns)
         self.rows_appended = rows
         self._path = reader.path
+        self._names = reader.steps.names
         self._stored = reader.steps.to_matrix().T.tolist()
 
-    def append(self, delta: torch.Tensor, **scalars: float) -> None:
+    def append(self, delta: torch.Tensor, **scalars: float | torch.Tensor) -> None:
         """Compare a row.
 
         Raises:
@@ -74,7 +46,7 @@ class RepeatingWriter(DiscardingWriter):
         """
         del delta
         row = self.rows_appended
-        if self._stored[row : row + 1] != [[float(scalars[name]) for name in STEP_FIELDS]]:
+        if self._stored[row : row + 1] != [[float(scalars[name]) for name in self._names]]:
             raise MismatchError(
                 f"{self._path}",
                 expected="to record the same once more, because it is finished and its checkpoint is missing",
@@ -83,6 +55,11 @@ class RepeatingWriter(DiscardingWriter):
                 "replace it with its fits",
             )
         self.rows_appended += 1
+
+    def require_not(self, flag: torch.Tensor, error: Exception) -> None:
+        """Raise the error if the flag is set: the rows are read at once, so that nothing is waited for in vain."""
+        if flag:
+            raise error
 
 
 class RecordStore:
@@ -142,7 +119,13 @@ class RecordStore:
         return reader.info.identity == self._output.identity and reader.num_rows >= saved.info.position["rows"]
 
     def open_writer(
-        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
+        self,
+        start: Checkpoint,
+        saved: Checkpoint | None,
+        mask: Mask,
+        rows: int,
+        predicted: int,
+        statistics: int = 0,
     ) -> RecordingWriter | DiscardingWriter:
         """Open the recording that ``saved`` belongs to, or a new one; only the first of several processes writes it.
 
@@ -155,6 +138,7 @@ class RecordStore:
             mask: Which parameters are recorded.
             rows: Number of rows that the recording will have.
             predicted: Bytes that they will take.
+            statistics: Bytes of the layers' statistics beside them.
 
         Raises:
             MismatchError: The store holds another recording.
@@ -162,11 +146,11 @@ class RecordStore:
             CausalpruneError: See :class:`Store`.
         """
         writers: list[RecordingWriter | DiscardingWriter] = []
-        processes().first(lambda: writers.append(self._open_writer(start, saved, mask, rows, predicted)))
+        processes().first(lambda: writers.append(self._open_writer(start, saved, mask, rows, predicted, statistics)))
         return writers[0] if writers else DiscardingWriter(mask.num_kept)
 
     def _open_writer(
-        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int
+        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int, statistics: int
     ) -> RecordingWriter | DiscardingWriter:
         config: RecordConfig = self._output.config
         store, done = self._store, 0 if saved is None else saved.info.position["rows"]
@@ -184,12 +168,15 @@ class RecordStore:
                     what = f"with the fits {fits}" if fits else "that is finished"
                     raise self._another("nothing finished or fitted in a store that is recorded anew", reader, what)
         if store is not None and saved is not None:
-            return store.resume_recording(store.recordings[-1], rows=done, break_lock=config.break_lock)
+            return store.resume_recording(
+                store.recordings[-1], rows=done, threads=config.compress_threads, break_lock=config.break_lock
+            )
         free = self.location.free_bytes()
-        if free is not None and predicted > free and not config.force:
+        if free is not None and predicted + statistics > free and not config.force:
+            beside = f" and {format_bytes(statistics)} for the layers' statistics" if statistics else ""
             raise StorageError(
                 f"disk of {self.path}",
-                expected=f"about {format_bytes(predicted)} for {rows} rows",
+                expected=f"about {format_bytes(predicted)} for {rows} rows{beside}",
                 found=f"{format_bytes(free)} free",
                 remedy="record fewer steps, with a --stride or --codec small, or pass --force",
             )
@@ -215,7 +202,12 @@ class RecordStore:
             identity=self._output.identity,
         )
         return self._store.create_recording(
-            info, mask.numpy(), max_rows=rows, codec=config.codec, break_lock=config.break_lock
+            info,
+            mask.numpy(),
+            max_rows=rows,
+            codec=config.codec,
+            threads=config.compress_threads,
+            break_lock=config.break_lock,
         )
 
     def _another(self, expected: str, reader: RecordingReader, what: str) -> MismatchError:

@@ -87,7 +87,7 @@ class Recorded:
         dense: Hash of the network before the recording.
         recording: Hash of the recording and of the network after it.
         rule: The update rule of its steps.
-        learning_rates: Each learning rate once, in ascending order.
+        learning_rates: The lowest and the highest of each parameter group.
         index: The prunable parameters.
     """
 
@@ -95,7 +95,7 @@ class Recorded:
     dense: str
     recording: str
     rule: UpdateRule
-    learning_rates: tuple[float, ...]
+    learning_rates: tuple[tuple[float, ...], ...]
     index: ParameterIndex
 
     @classmethod
@@ -114,7 +114,7 @@ class Recorded:
             sha256_file(paths.dense),
             f"{reader.digest} {sha256_file(paths.recorded)}",
             reader.info.update_rule,
-            tuple(sorted(set(reader.steps.lr.tolist()))),
+            reader.learning_rates.extremes,
             store.index,
         )
 
@@ -201,7 +201,10 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known 
         current = Step("apply_mask", mask, tuple(inputs), common=False)
         if planned.repair is not None:
             # What was recorded is also trained on, so the network after it is the one that the mask is of.
-            current = Step("repair", planned.repair, (("checkpoint", current), ("dense", rows)), common=False)
+            inputs = [("checkpoint", current), ("dense", rows)]
+            if planned.repair.from_statistics:
+                inputs.append(("store", rows))
+            current = Step("repair", planned.repair, tuple(inputs), common=False)
     posttrain = plan.posttrain()
     if posttrain.epochs:
         current = Step("posttrain", posttrain, _training_inputs(posttrain, current, dense), common=False)

@@ -76,11 +76,13 @@ class Classification(Task):
         earlier = torch.arange(classes, device=outputs.device) < targets[:, None]
         # Ranking equal outputs by index keeps a constant network from scoring on every sample.
         rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
+        # Not by torch.bincount or an index of bools, whose sizes a GPU would be asked for.
+        of_class = targets[:, None] == torch.arange(classes, device=outputs.device)
         return {
             "loss": functional.cross_entropy(outputs, targets, reduction="sum"),
             "top5": (rank < 5).sum(),
-            "correct": torch.bincount(targets[rank == 0], minlength=classes),
-            "sizes": torch.bincount(targets, minlength=classes),
+            "correct": (of_class & (rank == 0)[:, None]).sum(0),
+            "sizes": of_class.sum(0),
         }
 
     def summary(self, sums: Mapping[str, Any], samples: int) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional
 
 from causalprune.base.specs import Headline
-from causalprune.data.tasks.positions import UNLABELED, PositionTask
+from causalprune.data.tasks.positions import UNLABELED, PositionTask, counts
 from causalprune.data.tasks.task import Sums
 
 
@@ -40,11 +40,10 @@ class NextToken(PositionTask):
     def sums(self, outputs: torch.Tensor, targets: torch.Tensor) -> Sums:
         """Cross-entropy, hits, and how often each token comes."""
         rows, labels = self.rows(outputs), targets.flatten()
-        known = labels != UNLABELED
         return {
             "loss": functional.cross_entropy(rows, labels, reduction="sum", ignore_index=UNLABELED),
             "hits": (rows.argmax(1) == labels).sum(),
-            "sizes": torch.bincount(labels[known], minlength=self.num_outputs),
+            "sizes": counts(labels, labels != UNLABELED, self.num_outputs),
         }
 
     def summary(self, sums: Mapping[str, Any], samples: int) -> dict[str, Any]:

@@ -96,6 +96,14 @@ class PositionLoss(nn.CrossEntropyLoss):
         return total / (target != UNLABELED).sum().clamp(min=1)
 
 
+def counts(numbers: torch.Tensor, known: torch.Tensor, length: int) -> torch.Tensor:
+    """How often each of 0 … ``length`` − 1 is among those of the (n,) numbers that are known: (length,) int64."""
+    # Not by torch.bincount or an index of bools, whose sizes a GPU would be asked for.
+    return torch.zeros(length, dtype=torch.int64, device=numbers.device).scatter_add_(
+        0, numbers.clamp(min=0), known.long()
+    )
+
+
 def read_labels(array: np.ndarray, what: str) -> torch.Tensor:
     """Whole numbers as int64; those below 0 become :data:`UNLABELED`.
 

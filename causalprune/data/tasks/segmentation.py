@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from causalprune.base.specs import Headline
-from causalprune.data.tasks.positions import UNLABELED, PositionTask
+from causalprune.data.tasks.positions import UNLABELED, PositionTask, counts
 from causalprune.data.tasks.task import Sums
 
 
@@ -40,10 +40,10 @@ class Segmentation(PositionTask):
         """Cross-entropy, and how often each class is taken for each other."""
         rows, labels = self.rows(outputs), targets.flatten()
         known = labels != UNLABELED
-        pairs = labels[known] * self.num_outputs + rows.argmax(1)[known]
+        pairs = labels * self.num_outputs + rows.argmax(1)
         return {
             "loss": functional.cross_entropy(rows, labels, reduction="sum", ignore_index=UNLABELED),
-            "confusion": torch.bincount(pairs, minlength=self.num_outputs**2).view(self.num_outputs, -1),
+            "confusion": counts(pairs, known, self.num_outputs**2).view(self.num_outputs, -1),
         }
 
     def summary(self, sums: Mapping[str, Any], samples: int) -> dict[str, Any]:

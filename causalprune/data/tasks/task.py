@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -21,6 +22,11 @@ Batch = tuple[Inputs, torch.Tensor]
 """Normalized inputs of N samples, and their targets."""
 
 Sums = dict[str, torch.Tensor]
+
+
+def in_order(parts: list[torch.Tensor]) -> torch.Tensor:
+    """The sum of tensors, one after the other."""
+    return functools.reduce(torch.add, parts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +94,10 @@ class Task(ABC):
 
     @abstractmethod
     def sums(self, outputs: torch.Tensor, targets: torch.Tensor) -> Sums:
-        """What the metrics are made of, summed over the samples of a batch; ``outputs`` are float64."""
+        """What the metrics are made of, summed over the samples of a batch; ``outputs`` are float64.
+
+        On a GPU nothing should be read from it here: no ``item()``, ``bincount`` or index of bools.
+        """
 
     @abstractmethod
     def summary(self, sums: Mapping[str, Any], samples: int) -> dict[str, Any]:
@@ -130,8 +139,20 @@ class Task(ABC):
         loss: torch.Tensor = self.criterion(outputs, targets)
         return loss
 
-    def metrics(self, model: nn.Module, batches: Iterable[Batch]) -> dict[str, Any]:
+    def metrics(
+        self,
+        model: nn.Module,
+        batches: Iterable[Batch],
+        samples: int | None = None,
+        total: Callable[[list[torch.Tensor]], torch.Tensor] = in_order,
+    ) -> dict[str, Any]:
         """The metrics of a network over all samples of some batches; sums are accumulated in float64.
+
+        Args:
+            model: The network.
+            batches: At least one.
+            samples: How many samples there are, where other processes have some of them.
+            total: Adds up what the batches have, those of other processes included.
 
         Returns:
             JSON-ready: ``task``; ``samples``, N; those of :meth:`summary`; and, unless it is a usual one, ``headline``.
@@ -140,8 +161,8 @@ class Task(ABC):
             DataError: The outputs aren't finite.
             MismatchError: The outputs have the wrong shape.
         """
-        totals: dict[str, torch.Tensor] = {}
-        samples = values = 0
+        parts: list[Sums] = []
+        counted = values = 0
         for inputs, targets in batches:
             outputs = network_outputs(model, inputs)
             expected = (len(targets), *self.output_shape(tuple(targets.shape[1:])))
@@ -149,19 +170,19 @@ class Task(ABC):
                 raise MismatchError(
                     "outputs of the model", expected=f"shape {expected}", found=str(tuple(outputs.shape))
                 )
-            samples += len(targets)
+            counted += len(targets)
             values += outputs.numel()
             odd = {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum()}
-            sums = odd | self.sums(outputs.double(), targets)
-            totals = {name: totals.get(name, 0) + value for name, value in sums.items()}
-        numbers: dict[str, Any] = {name: value.tolist() for name, value in totals.items()}
-        nan, infinite = numbers.pop("nan"), numbers.pop("inf")
+            parts.append(odd | self.sums(outputs.double(), targets))
+        sums: dict[str, Any] = {name: total([part[name] for part in parts]).tolist() for name in parts[0]}
+        samples = counted if samples is None else samples
+        nan, infinite = sums.pop("nan"), sums.pop("inf")
         if nan or infinite:
             raise DataError(
                 "outputs of the model",
                 expected="finite numbers",
-                found=f"{nan} NaN and {infinite} infinite of {values}",
+                found=f"{nan} NaN and {infinite} infinite of {values * samples // counted}",
                 remedy="look for NaN in the weights, or train with a lower `lr`",
             )
         said = {} if self.headline in (ACCURACY, R2) else {"headline": asdict(self.headline)}
-        return {"task": self.name, "samples": samples, **self.summary(numbers, samples), **said}
+        return {"task": self.name, "samples": samples, **self.summary(sums, samples), **said}

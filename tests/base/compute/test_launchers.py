@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
-from causalprune.base.compute.launchers import first_host, read_launcher, set_meeting_point
+from causalprune.base.compute.launchers import first_host, own_cores, read_launcher, set_meeting_point
 from causalprune.base.errors import UsageError
 
-NAMES = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+NAMES = ("TORCHELASTIC_RUN_ID", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +16,20 @@ def _no_launcher(monkeypatch):
         # Set first, so that what the tests set is removed afterwards.
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(("sharing", "own"), [(None, 6), ("1", 6), ("2", 3), ("4", 1), ("9", 1)])
+def test_processes_of_one_host_share_its_cores(monkeypatch, sharing, own):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(10, 16)))
+    if sharing is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", sharing)
+    assert own_cores() == own
+
+
+def test_a_number_of_processes_that_is_none_is_named(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "two")
+    with pytest.raises(UsageError, match="LOCAL_WORLD_SIZE"):
+        own_cores()
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from sweeps import QUICK, call, call_json, stages_finished, start, table
 from causalprune.base import locks
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock, lock_holder
+from causalprune.commands import repair
+from causalprune.commands.apply_mask import command as mask_command
 from causalprune.commands.names import FUNCTIONS
 from causalprune.commands.sweep import command
 
@@ -379,3 +381,18 @@ def test_killed_at_random_moments_the_table_is_that_of_an_uninterrupted_sweep(fi
     for path in (tmp_path / "sweep").rglob("*.lock"):
         with (Lease if path.read_bytes().startswith(b"filelock") else FileLock)(path):
             pass
+
+
+def test_cells_read_the_statistics_of_layers_that_their_recording_kept(tmp_path, capsys, monkeypatch):
+    def measure(*args):
+        raise AssertionError("measured")
+
+    repaired = []
+    original = repair.reconstruct_layers
+    monkeypatch.setattr(mask_command, "measured_layers", measure)
+    monkeypatch.setattr(repair, "reconstruct_layers", lambda *a, **o: repaired.append(1) or original(*a, **o))
+    tiny = ["--model", "mlp", "--hidden", "12", "--pretrain-epochs", "1", "--record-epochs", "1"]
+    tiny += ["--posttrain-epochs", "0", "--sparsity", "0.6", "--criterion", "surgeon,magnitude", "--seeds", "1"]
+    kept = ["--set", "record.layer-statistics=true", "--repair", "--vary", "repair.from-statistics=false,true"]
+    result = call_json(capsys, tmp_path, *tiny, *kept)
+    assert (result["steps_made"]["record"], result["steps_made"]["repair"], len(repaired)) == (1, 4, 2)

@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 import zarr
-from store_builders import make_recording
+from store_builders import INFO, STATISTICS, append_rows, make_recording, make_rows, make_store, tree
 
-from causalprune.base.errors import CorruptError, DataError, UsageError
+from causalprune.base.errors import CorruptError, DataError, NewerFormatError, UsageError
 from causalprune.trajectory import Store
 from causalprune.trajectory.zarr_files import attributes_checksum
 
@@ -77,3 +77,57 @@ def test_a_manifest_with_an_absurd_shape_is_damage(fits, tmp_path):
     path.write_text(json.dumps(document))
     with pytest.raises(CorruptError, match="gamma"):
         fits.read("a").arrays["gamma"]
+
+
+def test_what_was_measured_of_the_layers_is_read_as_it_was_written_also_by_zarr(tmp_path):
+    store, _ = make_recording(tmp_path / "t.zarr", statistics=True)
+    reader = store.recording()
+    found = reader.read_layer_statistics()
+    assert found.attributes == {"samples": 7}
+    group = zarr.open_group(tmp_path / "t.zarr/recordings/000/layer_statistics", mode="r")
+    for name, values in STATISTICS.items():
+        assert np.array_equal(found.arrays[name], values)
+        assert np.array_equal(group[name][:], values)
+    chunks = (tmp_path / "t.zarr/recordings/000/layer_statistics").rglob("c.*")
+    assert reader.layer_statistics_bytes == sum(path.stat().st_size for path in chunks)
+    assert store.verify() == []
+
+
+def test_a_recording_without_statistics_of_its_layers_says_so(tmp_path):
+    reader = make_recording(tmp_path / "t.zarr")[0].recording()
+    assert reader.read_layer_statistics() is None
+    assert reader.layer_statistics_bytes == 0
+
+
+def test_a_recording_that_is_continued_loses_what_was_measured_at_its_former_end(tmp_path):
+    """And it ends with the bytes of one that was never interrupted."""
+    values = make_rows(20, 50)
+    for name, stops in (("straight", ()), ("continued", (20, 12))):
+        store = make_store(tmp_path / name, 50)
+        writer = store.create_recording(INFO, np.ones(50, bool), max_rows=20, block_rows=8)
+        for stop in stops:
+            append_rows(writer, values, writer.rows_appended, stop)
+            writer.keep_layer_statistics(STATISTICS, {"samples": stop})
+            writer.keep_layer_statistics({"means": np.zeros(stop)}, {"samples": stop})
+            assert list(store.recording().read_layer_statistics().arrays) == ["means"]
+            writer.close()
+            writer = store.resume_recording("000", rows=9)
+            assert store.recording().read_layer_statistics() is None
+        append_rows(writer, values, writer.rows_appended)
+        writer.keep_layer_statistics(STATISTICS, {"samples": 3})
+        writer.finish()
+    assert tree(tmp_path / "continued") == tree(tmp_path / "straight")
+
+
+def test_statistics_of_layers_in_a_newer_format_are_refused_and_the_rows_are_read(tmp_path):
+    store, _ = make_recording(tmp_path / "t.zarr", statistics=True)
+    path = tmp_path / "t.zarr/recordings/000/layer_statistics/zarr.json"
+    document = json.loads(path.read_text())
+    ours = document["attributes"]["causalprune"]
+    ours["format_version"] = 2
+    ours["checksum"] = f"{attributes_checksum(ours):08x}"
+    path.write_text(json.dumps(document))
+    reader = store.recording()
+    assert reader.read_rows(0, reader.num_rows).any()
+    with pytest.raises(NewerFormatError, match="update causalprune"):
+        reader.read_layer_statistics()

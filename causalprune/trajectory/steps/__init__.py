@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 STEP_FIELDS = ("loss_before", "loss_after", "lr", "epoch", "batch", "grad_norm")
-"""The rows of a recording's ``steps`` array, in order."""
+"""The rows of a recording's ``steps`` array, in order; those that a recording declares besides come after them."""
 
-_DTYPES = {name: np.int64 if name in ("epoch", "batch") else np.float64 for name in STEP_FIELDS}
+
+def _dtype(name: str) -> type[np.int64] | type[np.float64]:
+    return np.int64 if name in ("epoch", "batch") else np.float64
 
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """The scalars of T rows; ``steps["lr"]`` is ``steps.lr``.
+    """The scalars of T rows; ``steps["lr"]`` is ``steps.lr``, and those that the recording declares go by name only.
 
     Attributes:
         loss_before: (T,) float64, the loss before the step.
@@ -25,6 +28,8 @@ class Steps:
         epoch: (T,) int64.
         batch: (T,) int64, number of the batch in its epoch.
         grad_norm: (T,) float64, Euclidean norm of the gradient.
+        declared: (T,) float64 each, by the names in :attr:`RecordingInfo.step_scalars
+            <causalprune.trajectory.schema.RecordingInfo.step_scalars>`.
     """
 
     loss_before: np.ndarray
@@ -33,23 +38,35 @@ class Steps:
     epoch: np.ndarray
     batch: np.ndarray
     grad_norm: np.ndarray
+    declared: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
-    def from_matrix(cls, matrix: np.ndarray) -> Self:
-        """Copy the columns of a (T, 6) float64 matrix in the order of :data:`STEP_FIELDS`."""
-        return cls(**{name: column.astype(_DTYPES[name]) for name, column in zip(STEP_FIELDS, matrix.T, strict=True)})
+    def from_columns(cls, columns: Mapping[str, np.ndarray]) -> Self:
+        """Steps of arrays by name; those beside :data:`STEP_FIELDS` are the declared ones."""
+        declared = {name: column for name, column in columns.items() if name not in STEP_FIELDS}
+        return cls(**{name: columns[name] for name in STEP_FIELDS}, declared=declared)
 
     @classmethod
-    def from_json(cls, value: Any, rows: int) -> Self:
+    def from_matrix(cls, matrix: np.ndarray, declared: Sequence[str] = ()) -> Self:
+        """Copy the columns of a (T, 6 + declared) float64 matrix: :data:`STEP_FIELDS`, then the declared ones."""
+        names = (*STEP_FIELDS, *declared)
+        return cls.from_columns(
+            {name: column.astype(_dtype(name)) for name, column in zip(names, matrix.T, strict=True)}
+        )
+
+    @classmethod
+    def from_json(cls, value: Any, rows: int, declared: Sequence[str] = ()) -> Self:
         """Read what :meth:`to_json` wrote.
 
         Raises:
-            ValueError: Not ``rows`` finite numbers per field.
+            ValueError: Not ``rows`` finite numbers per field, or other fields.
         """
-        if not isinstance(value, dict) or set(value) != set(STEP_FIELDS):
+        names = (*STEP_FIELDS, *declared)
+        if not isinstance(value, dict) or set(value) != set(names):
             raise ValueError("steps without their fields")
         columns = {}
-        for name, dtype in _DTYPES.items():
+        for name in names:
+            dtype = _dtype(name)
             types = {int} if dtype is np.int64 else {int, float}
             items = value[name]
             if not isinstance(items, list) or len(items) != rows or not set(map(type, items)) <= types:
@@ -60,13 +77,18 @@ class Steps:
                 raise ValueError(f"{name} out of range") from error
             if not np.isfinite(columns[name]).all():
                 raise ValueError(f"{name} not finite")
-        return cls(**columns)
+        return cls.from_columns(columns)
 
     @classmethod
-    def concatenate(cls, parts: list[Steps]) -> Self:
-        """Join the steps of consecutive rows; without parts, there are no rows."""
-        parts = parts or [Steps.from_matrix(np.empty((0, len(STEP_FIELDS))))]
-        return cls(**{name: np.concatenate([getattr(p, name) for p in parts]) for name in STEP_FIELDS})
+    def concatenate(cls, parts: list[Steps], declared: Sequence[str] = ()) -> Self:
+        """Join the steps of consecutive rows, with the same declared scalars; without parts, there are no rows."""
+        parts = parts or [Steps.from_matrix(np.empty((0, len(STEP_FIELDS) + len(declared))), declared)]
+        return cls.from_columns({name: np.concatenate([p[name] for p in parts]) for name in parts[0].names})
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the scalars: :data:`STEP_FIELDS`, then the declared ones."""
+        return (*STEP_FIELDS, *self.declared)
 
     @property
     def loss_change(self) -> np.ndarray:
@@ -79,21 +101,25 @@ class Steps:
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in STEP_FIELDS:
-            raise KeyError(name)
+            return self.declared[name]
         column: np.ndarray = getattr(self, name)
         return column
 
     def head(self, rows: int) -> Steps:
         """The first ``rows`` rows."""
-        return Steps(**{f.name: getattr(self, f.name)[:rows] for f in fields(self)})
+        return Steps.from_columns({name: self[name][:rows] for name in self.names})
+
+    def row(self, row: int) -> dict[str, Any]:
+        """The scalars of a row by name."""
+        return {name: self[name][row].item() for name in self.names}
 
     def to_json(self) -> dict[str, list[float]]:
         """A JSON-ready dictionary, exact because a float's shortest decimal form reads back as the same float."""
-        return {f.name: getattr(self, f.name).tolist() for f in fields(self)}
+        return {name: self[name].tolist() for name in self.names}
 
     def to_matrix(self) -> np.ndarray:
-        """(6, T) float64 in the order of :data:`STEP_FIELDS`."""
-        return np.stack([getattr(self, name).astype(np.float64) for name in STEP_FIELDS])
+        """(6 + declared, T) float64 in the order of :attr:`names`."""
+        return np.stack([self[name].astype(np.float64) for name in self.names])
 
 
 STEP_EXTRAS = ("weight_decay", "nesterov", "maximize")
@@ -129,11 +155,12 @@ class UpdateRule:
         """What makes a row's Δθ differ from −η·g, in words; empty for plain SGD."""
         return ", ".join(self._differences())
 
-    def against_curvature(self, learning_rates: Sequence[float] = (), *, lags: bool = False) -> str:
+    def against_curvature(self, learning_rates: npt.ArrayLike = (), *, lags: bool = False) -> str:
         """What makes γ differ from −1/η + h/2, in words; empty if nothing does.
 
         Args:
-            learning_rates: Those of the rows, in any order; may be left out if all are equal.
+            learning_rates: (T,), or (T, G) of G parameter groups, the rows in any order; may be left out if they are
+                all equal.
             lags: Whether the fit has lag columns.
         """
         odd = self._differences()
@@ -141,9 +168,9 @@ class UpdateRule:
             odd.append("lags")
         if self.loss_change != "same-batch":
             odd.append(f"{self.loss_change} losses")
-        low, high = min(learning_rates, default=0.0), max(learning_rates, default=0.0)
-        if low != high:
-            odd.append(f"learning rates from {low:g} to {high:g}")
+        rates = np.asarray(learning_rates, np.float64)
+        if rates.size and (rates.min(axis=0) != rates.max(axis=0)).any():
+            odd.append(f"learning rates from {rates.min():g} to {rates.max():g}")
         return ", ".join(odd)
 
     def against_causality(self) -> str:
@@ -155,6 +182,20 @@ class UpdateRule:
         if self.optimizer == "sgd" and not self.nesterov:
             odd = [one for one in odd if not one.startswith("momentum ")]
         return ", ".join(one for one in odd if not one.startswith("stride "))
+
+    def no_causal_reading(self, where: str) -> str:
+        """Say that γ isn't a cause, and what stays valid; empty for SGD.
+
+        Args:
+            where: Name of the recording.
+        """
+        odd = self.against_causality()
+        if not odd:
+            return ""
+        return (
+            f"{where} has {odd}, not plain SGD: γ has no causal reading there, it only correlates; criteria that read "
+            "neither γ nor recorded gradients, such as magnitude, stay valid"
+        )
 
     def _differences(self) -> list[str]:
         odd = [

@@ -1,4 +1,4 @@
-"""Results of fits, stored with the recording that they explain."""
+"""Named arrays with attributes and checksums, stored beside the rows of a recording: fits, and statistics of layers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -24,21 +24,55 @@ from causalprune.trajectory.zarr_files import (
     write_array,
 )
 
+LAYER_STATISTICS = "layer-statistics"
+"""The kind of group that has what was measured of the layers."""
+
 
 @dataclass(frozen=True, eq=False)
-class Fit:
-    """The result of a fit.
+class ArrayGroup:
+    """Arrays that were written as a whole, with what says how they came about.
 
     Attributes:
-        arrays: By name, such as ``gamma`` (P_active,). Each is read on access, which raises CorruptError if it is
-            missing or damaged.
-        attributes: The problem, its parameters and the evidence of its solution; JSON-ready.
+        arrays: By name. Each is read on access, which raises CorruptError if it is missing or damaged.
+        attributes: JSON-ready.
         digest: SHA-256 over the attributes and the arrays.
     """
 
     arrays: Mapping[str, np.ndarray]
     attributes: dict[str, Any]
     digest: str
+
+    @classmethod
+    def read(cls, folder: Location, kind: str) -> Self:
+        """Read a group that :func:`array_group` wrote.
+
+        Args:
+            folder: A complete folder.
+            kind: As it was written.
+
+        Raises:
+            CorruptError: Its metadata are missing or damaged.
+        """
+        file = folder / METADATA
+        content = read_attributes(file, kind)
+        attributes, manifest = content.get("attributes"), content.get("arrays")
+        if not isinstance(attributes, dict) or not isinstance(manifest, dict):
+            raise damaged(file, expected=f"attributes and arrays of a {kind}", found="others")
+        digest = hashlib.sha256(canonical_bytes([manifest, attributes])).hexdigest()
+        return cls(_StoredArrays(folder, manifest), attributes, digest)
+
+    def require_whole(self) -> None:
+        """Read all arrays, one at a time.
+
+        Raises:
+            CorruptError: One is missing or damaged.
+        """
+        for _ in self.arrays.values():
+            pass
+
+
+class Fit(ArrayGroup):
+    """The result of a fit: arrays such as ``gamma`` (P_active,); the problem, and the evidence of its solution."""
 
 
 class _StoredArrays(Mapping[str, np.ndarray]):
@@ -99,7 +133,7 @@ class FitStore:
         require_name("fit", name)
         if self._lock is None:
             raise ValueError("these fits can only be read")
-        fits, fill = self._layout.fits, fit_group(arrays, attributes)
+        fits, fill = self._layout.fits, array_group("fit", arrays, attributes)
         with self._lock.lock(break_lock=break_lock, patient=patient):
             fits.recover()
             if (fits.folder / name).exists() and not overwrite:
@@ -124,19 +158,23 @@ class FitStore:
                 found="none of that name",
                 remedy="run fit-gamma first",
             )
-        file = folder / METADATA
-        content = read_attributes(file, "fit")
-        attributes, manifest = content.get("attributes"), content.get("arrays")
-        if not isinstance(attributes, dict) or not isinstance(manifest, dict):
-            raise damaged(file, expected="a fit's attributes", found="none")
-        digest = hashlib.sha256(canonical_bytes([manifest, attributes])).hexdigest()
-        return Fit(_StoredArrays(folder, manifest), attributes, digest)
+        return Fit.read(folder, "fit")
 
 
-def fit_group(arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]) -> Callable[[Location], None]:
-    """Check a fit, and return the function that writes it into a new folder; the caller makes the whole atomic."""
+def array_group(
+    kind: str, arrays: Mapping[str, np.ndarray], attributes: Mapping[str, Any]
+) -> Callable[[Location], None]:
+    """Check arrays and attributes, and return the function that writes them into a new folder.
+
+    The caller makes the whole atomic.
+
+    Args:
+        kind: ``fit`` or ``layer-statistics``.
+        arrays: See :meth:`FitStore.write`.
+        attributes: See :meth:`FitStore.write`.
+    """
     manifest = {key: _describe(key, values) for key, values in arrays.items()}
-    document = group_document("fit", {"arrays": manifest, "attributes": dict(attributes)})
+    document = group_document(kind, {"arrays": manifest, "attributes": dict(attributes)})
 
     def fill(folder: Location) -> None:
         folder.make_folder()
@@ -158,7 +196,7 @@ def require_name(subject: str, name: str) -> None:
 
 
 def _describe(key: str, values: np.ndarray) -> dict[str, Any]:
-    require_name("fit's array", key)
+    require_name("stored array", key)
     if values.dtype.name not in DTYPES or values.ndim == 0:
         raise ValueError(f"{key}: {values.ndim}-dimensional {values.dtype}")
     return {"shape": list(values.shape), "dtype": values.dtype.name, "sha256": _checksum(values)}
@@ -166,7 +204,7 @@ def _describe(key: str, values: np.ndarray) -> dict[str, Any]:
 
 def _read(folder: Location, key: str, entry: Any) -> np.ndarray:
     try:
-        require_name("fit's array", key)
+        require_name("stored array", key)
         shape, dtype, checksum = tuple(entry["shape"]), entry["dtype"], entry["sha256"]
         if dtype not in DTYPES or not shape or not all(type(n) is int and n >= 0 for n in shape):
             raise ValueError(f"{shape} {dtype}")
