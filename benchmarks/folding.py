@@ -58,7 +58,7 @@ def main() -> None:
         batches = training_inputs(data, CPU, count=len(data.train), batch_size=500, seed=0, num_workers=0)
         found.setdefault("dense", []).append([accuracy(model, data)] * len(options.sparsities))
         mask = Mask.all(checkpoint.info.index)
-        layers = layer_statistics(model, mask.index, batches, data.task)
+        layers = layer_statistics(model, mask.index, batches, data.task.drawn_loss)
         theta = mask.index.flatten(checkpoint.weights).numpy()
         plain = CriterionInputs(theta=theta, mask=mask, layers=layers)
         ways = {"": plain, ", folded": folded(plain, factors(model, batches[0]))}

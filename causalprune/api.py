@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal
 
 from torch import nn
 
+from causalprune.data.names import TASKS
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.names import CHITA_RIDGE, DEFAULT_CRITERION, DEFAULT_SCOPE, SAMPLES
@@ -43,7 +43,7 @@ def prune(
     recording: str | None = None,
     inputs: Samples | None = None,
     samples: int = SAMPLES,
-    task: Literal["classification", "regression"] = "classification",
+    task: str = "classification",
     ridge: float = CHITA_RIDGE,
     exponent: float | None = None,
     seed: int = 0,
@@ -78,7 +78,8 @@ def prune(
         inputs: Inputs of the network, for criteria that measure layers (``wanda``, ``surgeon``, ``rank-sum``) and for
             filters, neurons and channels: a tensor (N, …), or batches such as a DataLoader's. Labels aren't used.
         samples: How many of them.
-        task: What the outputs are, for criteria that measure layers.
+        task: What the outputs are, for criteria that measure layers: ``classification``, ``regression``,
+            ``multi-label``, ``segmentation`` or ``next-token``.
         ridge: Penalty of ``chita``, a multiple of the mean over weights of Σ g².
         exponent: p in |γ|^p·θ² of ``effect``, 0.125 unless given, and in θ²·mean(g²)^p of ``obd``, 1 unless given.
         seed: Of ``random``, and of the labels that are drawn to measure layers.
@@ -124,7 +125,7 @@ def prune(
         prune_frozen=prune_frozen,
         inputs=inputs,
         samples=samples,
-        task=task,
+        drawn_loss=TASKS.load(task)().drawn_loss,
         ridge=ridge,
         exponent=exponent,
         seed=seed,

@@ -14,7 +14,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from causalprune.base.compute.inputs import example_inputs, shape_of
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.specs import InputShape
 from causalprune.models.export.formats import to_csr
 from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.parameters import ParameterIndex
@@ -84,7 +86,7 @@ def measure_cost(
         reason = str(error)
     # Both as their classes compute them, not one of them compiled.
     models = [plain_copy(model), *([] if compact is None else [compact])]
-    input_shape = tuple(samples.shape[1:])
+    input_shape = shape_of(samples)
     batches = measured_batches(model)
 
     def named(values: Sequence[float]) -> dict[str, float | None]:
@@ -107,7 +109,7 @@ def measured_batches(model: nn.Module) -> list[int]:
 
 
 def latency(
-    models: Sequence[nn.Module], input_shape: tuple[int, ...], batch_size: int, *, seconds: float = 0.5
+    models: Sequence[nn.Module], input_shape: InputShape, batch_size: int, *, seconds: float = 0.5
 ) -> list[float]:
     """Median seconds of a forward pass, on the models' device and with PyTorch's current number of threads.
 
@@ -123,7 +125,7 @@ def latency(
         One number per model.
     """
     device = next(models[0].parameters()).device
-    inputs = torch.randn(batch_size, *input_shape, device=device)
+    inputs = example_inputs(input_shape, batch_size, device=device, random=True)
     samples: list[list[float]] = [[] for _ in models]
     with evaluation_mode(*models):
         for model in models:
@@ -147,7 +149,7 @@ def _timed(model: nn.Module, inputs: torch.Tensor) -> float:
         return time.perf_counter() - started
 
 
-def peak_memory(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> int:
+def peak_memory(model: nn.Module, input_shape: InputShape, batch_size: int) -> int:
     """Peak bytes of weights, inputs and intermediate tensors together during a forward pass.
 
     Counts live tensors and therefore is the same on all devices; memory that a kernel allocates inside isn't counted.
@@ -157,7 +159,7 @@ def peak_memory(model: nn.Module, input_shape: tuple[int, ...], batch_size: int)
     weights: int = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     live = _LiveTensors()
     with evaluation_mode(model), torch.no_grad(), live:
-        model(torch.zeros(batch_size, *input_shape, device=device))
+        model(example_inputs(input_shape, batch_size, device=device))
     return weights + live.peak
 
 

@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+from causalprune.base.compute.inputs import example_inputs
+from causalprune.base.specs import InputShape
 from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.wrappers import prunable_weights
 
@@ -43,7 +45,7 @@ class Flops:
     uncounted: tuple[str, ...] = ()
 
 
-def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, torch.Tensor] | None = None) -> Flops:
+def flops(model: nn.Module, input_shape: InputShape, keep: Mapping[str, torch.Tensor] | None = None) -> Flops:
     """Count the operations for one sample; the model stays as it is.
 
     Every matrix product and convolution is looked at by itself, with the weight that is one of its factors, whichever
@@ -68,7 +70,7 @@ def flops(model: nn.Module, input_shape: tuple[int, ...], keep: Mapping[str, tor
                 stack.enter_context(layer.register_forward_pre_hook(computes))
         stack.enter_context(counter)
         count = least_batch(model, training=False)
-        model(torch.zeros(count, *input_shape, device=device))
+        model(example_inputs(input_shape, count, device=device))
     return Flops(counter.dense // count, round(counter.theoretical / count), tuple(sorted(counter.uncounted)))
 
 

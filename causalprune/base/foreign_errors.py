@@ -31,7 +31,8 @@ class _Call:
 
     @property
     def kind(self) -> str:
-        return "loss" if type(self.module).__module__ == "torch.nn.modules.loss" else "network"
+        bases = (base.__module__ for base in type(self.module).__mro__)
+        return "loss" if "torch.nn.modules.loss" in bases else "network"
 
     @property
     def expected(self) -> str:

@@ -2,27 +2,89 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass, fields
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from causalprune.base.errors import CorruptError, UsageError
-
-Task = Literal["classification", "regression"]
 
 CHANNELS = ("auto", "first", "last")
 """Where an image in an array has its channels; ``auto`` decides by the shape."""
 
-TASKS = ("auto", *get_args(Task))
-"""What targets in an array are; ``auto`` decides by their dtype and values."""
-
 MAX_SIZE = 2**31
 """No layer, channel or image side is this large; a file that claims so is damaged."""
 
+_LATER = ("channels", "task")
+"""Fields of a data set that were added to the format; left out where they are ``auto``."""
 
-_LATER = {"channels": CHANNELS, "task": TASKS}
-"""Fields of a data set that were added to the format, and their values."""
+
+@dataclass(frozen=True)
+class Tokens:
+    """The shape of a sample of whole numbers, such as a text: they are looked up, not computed with.
+
+    Attributes:
+        shape: Sizes of its axes, (length,) for a text.
+        vocabulary: The numbers are 0 to ``vocabulary`` − 1.
+    """
+
+    shape: tuple[int, ...]
+    vocabulary: int
+
+    def __str__(self) -> str:
+        return f"{'×'.join(map(str, self.shape))} tokens"
+
+
+InputShape = tuple[int, ...] | Tokens
+"""The shape of one sample: (channels, height, width) or (features,) of floats, or tokens."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The metric that a network of some task is judged by, and how people see it.
+
+    Attributes:
+        metric: Its key in the metrics.
+        label: What it is called.
+        baseline: The best answer that doesn't look at the input, such as ``always predicting the mean``.
+        baseline_metric: Key of the baseline's value in the metrics; empty if that is 0.
+        percent: Whether it is a share that is shown in percent.
+        falling: Whether it is a positive number of which lower ones are better, compared by their logarithms.
+    """
+
+    metric: str
+    label: str
+    baseline: str
+    baseline_metric: str = ""
+    percent: bool = False
+    falling: bool = False
+
+    @classmethod
+    def of(cls, measured: Mapping[str, Any]) -> Headline:
+        """The headline of metrics, or of a row of a sweep; ``headline`` in them says it unless it is a usual one."""
+        said = measured.get("headline")
+        if said:
+            return cls(**said)
+        # A row of a sweep says which it is; it may lack the value, and metrics may have None.
+        classified = measured.get("metric") == ACCURACY.metric or measured.get(ACCURACY.metric) is not None
+        return ACCURACY if classified else R2
+
+    def height(self, value: float) -> float:
+        """A value on a scale where more is better and differences can be compared."""
+        return -math.log(value) if self.falling else value
+
+    def baseline_value(self, measured: Mapping[str, Any]) -> float:
+        """The value of the baseline."""
+        return float(measured[self.baseline_metric]) if self.baseline_metric else 0.0
+
+    def shown(self, value: float) -> str:
+        """A value as text."""
+        return f"{value:.2%}" if self.percent else f"{value:.3g}"
+
+
+ACCURACY = Headline("top1", "accuracy", "always naming the most frequent class", "guessing", percent=True)
+R2 = Headline("r2", "R²", "always predicting the mean")
 
 
 @dataclass(frozen=True)
@@ -37,7 +99,7 @@ class DataSpec:
         split_seed: Seed of that split; two stages with the same seed see the same split.
         augment: Random crop and flip of training images: ``auto`` is what the data set's literature does.
         channels: Axis of the channels in an array of images, one of :data:`CHANNELS`.
-        task: What the targets in an array are, one of :data:`TASKS`.
+        task: What the targets in an array are: the name of a task, or ``auto`` to decide by their dtype and values.
     """
 
     name: str = "digits"
@@ -72,7 +134,7 @@ class DataSpec:
         """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
         _check_fields(cls, value, source, optional=_LATER)
         types = {"download": bool, "validation_fraction": float, "split_seed": int}
-        known = all(value.get(name, "auto") in choices for name, choices in _LATER.items())
+        known = value.get("channels", "auto") in CHANNELS
         if not known or any(type(v) is not types.get(name, str) for name, v in value.items()):
             raise CorruptError(source, expected="a data set's specification", found=f"{value}"[:100])
         return cls(**value)
@@ -84,30 +146,65 @@ class ModelSpec:
 
     Attributes:
         name: A registered name, ``torchvision:NAME`` or ``package.module:factory``.
-        input_shape: Shape of one sample: (channels, height, width), or (features,).
-        num_outputs: Number of classes, or 1 for a regression.
+        input_shape: Shape of one sample.
+        num_outputs: Number of classes, labels or quantities.
         hidden: Hidden layer sizes of ``mlp``; empty for the model's own.
+        task: What the outputs mean; empty for a classification, or a regression if there is one output.
+        output_shape: Shape of the outputs for one sample; empty for (``num_outputs``,).
     """
 
     name: str
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     num_outputs: int
     hidden: tuple[int, ...] = ()
+    task: str = ""
+    output_shape: tuple[int, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        """Shape of the outputs for one sample."""
+        return self.output_shape or (self.num_outputs,)
+
+    @property
+    def meaning(self) -> str:
+        """The task, also where it isn't said."""
+        return self.task or ("regression" if self.num_outputs == 1 else "classification")
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary; :meth:`from_json` reads it back."""
-        return {**asdict(self), "input_shape": list(self.input_shape), "hidden": list(self.hidden)}
+        """A JSON-ready dictionary; :meth:`from_json` reads it back. Earlier files lack what is left out here."""
+        usual = replace(self, task="")
+        value = {**asdict(self), "hidden": list(self.hidden)}
+        if isinstance(self.input_shape, Tokens):
+            value["input_shape"] = {"tokens": list(self.input_shape.shape), "vocabulary": self.input_shape.vocabulary}
+        else:
+            value["input_shape"] = list(self.input_shape)
+        if usual.meaning == self.task or not self.task:
+            del value["task"]
+        if self.outputs == (self.num_outputs,):
+            del value["output_shape"]
+        else:
+            value["output_shape"] = list(self.output_shape)
+        return value
 
     @classmethod
     def from_json(cls, value: Any, source: str) -> ModelSpec:
         """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
-        _check_fields(cls, value, source)
+        _check_fields(cls, value, source, optional=("task", "output_shape"))
         name, shape, hidden, outputs = (value[key] for key in ("name", "input_shape", "hidden", "num_outputs"))
-        lists = isinstance(shape, list) and isinstance(hidden, list) and len(shape) in (1, 3) and len(hidden) <= 1000
-        sizes = [*shape, *hidden, outputs] if lists else [None]
-        if not isinstance(name, str) or not all(type(n) is int and 0 < n < MAX_SIZE for n in sizes):
+        task, output_shape = value.get("task", ""), value.get("output_shape", [])
+        vocabulary: Any = 1
+        axes: tuple[int, ...] = (1, 3)
+        tokens = isinstance(shape, dict) and set(shape) == {"tokens", "vocabulary"}
+        if tokens:
+            shape, vocabulary, axes = shape["tokens"], shape["vocabulary"], (1,)
+        lists = all(isinstance(each, list) for each in (shape, hidden, output_shape))
+        lists = lists and len(shape) in axes and len(hidden) <= 1000 and len(output_shape) <= 8
+        sizes = [*shape, *hidden, *output_shape, outputs, vocabulary] if lists else [None]
+        texts = isinstance(name, str) and isinstance(task, str)
+        if not texts or not all(type(n) is int and 0 < n < MAX_SIZE for n in sizes):
             raise CorruptError(source, expected="a model specification", found=f"{value}"[:100])
-        return cls(name, tuple(shape), outputs, tuple(hidden))
+        sample = Tokens(tuple(shape), vocabulary) if tokens else tuple(shape)
+        return cls(name, sample, outputs, tuple(hidden), task, tuple(output_shape))
 
 
 def _expanded(text: str) -> Path:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from causalprune.base.specs import Headline
 
 NEAR_BASELINE = 0.1
 """A score this share above the baseline, or this share of what is left above it, is no better than guessing."""
@@ -58,48 +61,64 @@ def pruning_findings(measured: Metrics | None, dense: Metrics | None, split: str
         ]
     if _is_guessing(measured):
         return [f"pruning left nothing: the network is {_at_baseline(measured)} on the {split} split; {_LESS}"]
-    score, before = _score(measured), _score(dense)
+    score, before = _Score.of(measured), _Score.of(dense)
     if score is None or before is None:
         return []
-    lost = (before[0] - score[0]) / (before[0] - before[1])
+    lost = (before.height - score.height) / (before.height - before.floor)
     if lost <= TOLERABLE_LOSS:
         return []
+    headline = before.headline
     return [
-        f"pruning cost {lost:.0%} of what the network was better than {_BASELINE[before[2]]}: {before[2]} "
-        f"{_shown(before[0], before[2])} → {_shown(score[0], score[2])} on the {split} split, where up to "
+        f"pruning cost {lost:.0%} of what the network was better than {headline.baseline}: {headline.label} "
+        f"{headline.shown(before.value)} → {headline.shown(score.value)} on the {split} split, where up to "
         f"{TOLERABLE_LOSS:.0%} is usual; {_LESS}"
     ]
 
 
-_BASELINE = {"accuracy": "always naming the most frequent class", "R²": "always predicting the mean"}
+@dataclass(frozen=True)
+class _Score:
+    """The headline of some metrics."""
 
+    headline: Headline
+    value: float
+    baseline: float
 
-def _score(metrics: Metrics | None) -> tuple[float, float, str] | None:
-    """Score, baseline and name of the score; None without a score."""
-    if not isinstance(metrics, Mapping):
-        return None
-    top1, guessing, r2 = (metrics.get(name) for name in ("top1", "guessing", "r2"))
-    if isinstance(top1, int | float) and isinstance(guessing, int | float):
-        return top1, guessing, "accuracy"
-    return (r2, 0.0, "R²") if isinstance(r2, int | float) else None
+    @classmethod
+    def of(cls, metrics: Metrics | None) -> _Score | None:
+        """None without a score."""
+        if not isinstance(metrics, Mapping):
+            return None
+        headline = Headline.of(metrics)
+        needed = [metrics.get(name) for name in (headline.metric, headline.baseline_metric) if name]
+        if not all(isinstance(number, int | float) for number in needed):
+            return None
+        return cls(headline, metrics[headline.metric], headline.baseline_value(metrics))
+
+    @property
+    def height(self) -> float:
+        return self.headline.height(self.value)
+
+    @property
+    def floor(self) -> float:
+        return self.headline.height(self.baseline)
 
 
 def _is_guessing(metrics: Metrics | None) -> bool:
     """Whether a score is within a tenth of the baseline: of itself, or of what is left above it if that is less."""
-    found = _score(metrics)
+    found = _Score.of(metrics)
     if found is None:
         return False
-    score, baseline, _ = found
-    margin = min(baseline, 1 - baseline) if baseline else 1.0
-    return score <= baseline + NEAR_BASELINE * margin
+    margin = abs(found.floor) or 1.0
+    if found.headline.percent:
+        margin = min(margin, 1 - found.floor)
+    return found.height <= found.floor + NEAR_BASELINE * margin
 
 
 def _at_baseline(metrics: Metrics | None) -> str:
-    found = _score(metrics)
+    found = _Score.of(metrics)
     assert found is not None
-    score, baseline, name = found
-    return f"at {name} {_shown(score, name)}, where {_BASELINE[name]} has {_shown(baseline, name)},"
-
-
-def _shown(score: float, name: str) -> str:
-    return f"{score:.2%}" if name == "accuracy" else f"{score:.3g}"
+    headline = found.headline
+    return (
+        f"at {headline.label} {headline.shown(found.value)}, where {headline.baseline} has "
+        f"{headline.shown(found.baseline)},"
+    )

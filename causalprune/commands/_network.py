@@ -59,9 +59,8 @@ def load_its_data(checkpoint: Checkpoint, source: Path, *, data_root: str, trust
         MismatchError: Other data.
     """
     info = checkpoint.info
-    # The targets were classes or quantities when the network was made. Only the user can permit a download.
-    task = "regression" if info.model.num_outputs == 1 else "classification"
-    spec = replace(info.data, root=data_root or info.data.root, download=False, task=task)
+    # What the targets are was decided when the network was made. Only the user can permit a download.
+    spec = replace(info.data, root=data_root or info.data.root, download=False, task=info.model.meaning)
     data = load_data(spec, trust_code=trust_code)
     if data.fingerprint != info.data_fingerprint or data.input_shape != info.model.input_shape:
         raise MismatchError(

@@ -26,7 +26,6 @@ from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
 from causalprune.solver.recording.columns import columns_of, penalty_of
 from causalprune.solver.recording.options import FitOptions
-from causalprune.training.metrics import loss_function
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 HELD_OUT = 0.2
@@ -222,7 +221,7 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     )
     found = intervene(
         model,
-        loss_function(data.task),
+        data.task.criterion,
         samples,
         reader,
         fit,

@@ -25,7 +25,7 @@ from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import CheckpointInfo
 from causalprune.models.mask import Mask
-from causalprune.training.metrics import evaluate_model, loss_function
+from causalprune.training.metrics import evaluate_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,9 @@ class EvaluateResult(StageResult):
     """Result of evaluate.
 
     Attributes:
-        evaluation: What the tables and plots show: metrics on the test split (``loss``, ``top1``, ``top5``,
-            ``guessing``, ``per_class`` or ``r2``, ``mae``), ``classes``, what each number in ``per_class`` and each
-            output stands for (empty for a regression), ``layers``, ``sparsity_prunable`` (over prunable weights),
+        evaluation: What the tables and plots show: metrics of its task on the test split (see
+            :mod:`causalprune.data.tasks`), ``classes``, what each output and each number in ``per_class`` stands for
+            (empty where outputs have no names), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
             lack), ``file_bytes``, ``bytes_dense`` and ``bytes_csr``, ``reference``, the metrics of the dense network,
@@ -148,7 +148,7 @@ def _measure_flatness(
     if not (config.hessian or config.noise or config.landscape):
         return {}
     model.eval()
-    parameters, loss = ParameterVector(model, mask), loss_function(data.task)
+    parameters, loss = ParameterVector(model, mask), data.task.criterion
     samples = draw_samples(
         data,
         config.flatness_split,

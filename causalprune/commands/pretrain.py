@@ -49,7 +49,14 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
     data_spec = data_spec_of(config)
     data = load_data(data_spec)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
-    spec = ModelSpec(config.model or default_model(data.input_shape), data.input_shape, data.num_outputs, hidden)
+    spec = ModelSpec(
+        config.model or default_model(data.input_shape),
+        data.input_shape,
+        data.num_outputs,
+        hidden,
+        task=data.task.name,
+        output_shape=data.task.output_shape(tuple(data.train.targets.shape[1:])),
+    )
     return data_spec, data, spec, build_model(spec, seed=keyed_seed(config.seed, "weights"))
 
 

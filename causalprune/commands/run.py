@@ -30,10 +30,10 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
-from causalprune.models.groups import groups_per_tensor
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
+from causalprune.trajectory.column_groups import groups_per_tensor
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, check_device, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.base.specs import CHANNELS, TASKS
-from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, check_dataset
+from causalprune.base.specs import CHANNELS, Tokens
+from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, TASK_CHOICES, TEXTS, check_dataset
 from causalprune.models.names import check_model_name, default_model
 
 
@@ -112,8 +112,8 @@ class DataOptions(Options):
     augment: str = option("auto", "Training augmentation.", check=one_of(AUGMENTATIONS))
     task: str = option(
         "auto",
-        "What the targets in an array are; auto: by their dtype and values.",
-        check=one_of(TASKS),
+        "What the targets are; auto: in an array by their dtype and values.",
+        check=one_of(TASK_CHOICES),
         formerly="auto",
     )
     channels: str = option(
@@ -158,7 +158,7 @@ def usual_model(dataset: str) -> str:
     """The model of a data set unless another is said; empty where only its files tell."""
     if not isinstance(dataset, str) or dataset not in DATASETS:
         return ""
-    return default_model((1,) if dataset in TABLES else (1, 1, 1))
+    return default_model((1,) if dataset in TABLES else Tokens((1,), 1) if dataset in TEXTS else (1, 1, 1))
 
 
 _ADDED = ("ignore", "allow_mismatch", "keep_zeros")
@@ -172,7 +172,8 @@ class ModelOptions(Options):
 
     model: str = option(
         "",
-        "Model: a name, torchvision:NAME or package.module:factory; left out: lenet for images, mlp for tables.",
+        "Model: a name, torchvision:NAME or package.module:factory; left out: lenet for images, mlp for tables, "
+        "tinygpt for texts.",
         check=check_model_name,
     )
     hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden)

@@ -69,8 +69,8 @@ class Batches:
         self._batch_size, self._num_workers = batch_size, num_workers
         self._seed, self._shuffle, self._group = seed, shuffle, group
         self._device = torch.device(device)
-        self._normalization = data.normalization.to(self._device)
-        target = data.target_normalization
+        self._normalization = None if data.normalization is None else data.normalization.to(self._device)
+        target = data.task.target_normalization
         self._target_normalization = None if target is None else target.to(self._device)
         count = len(self._split)
         if count == 0:
@@ -122,8 +122,8 @@ class Batches:
         """Iterate over epoch ``epoch`` from batch ``start``, taking one batch of ``every``.
 
         Yields:
-            Normalized float32 inputs, (B, C, H, W) or (B, F), and targets: int64 labels (B,), or for a regression
-            standardized float32 values (B, 1).
+            Normalized float32 inputs, (B, C, H, W) or (B, F), or int64 tokens, and targets: int64 labels (B,), for a
+            regression standardized float32 values (B, K), or what another task has.
 
         Raises:
             MismatchError: The epoch has no batch ``start``.
@@ -136,8 +136,8 @@ class Batches:
         walk = self._from_files if isinstance(self._split.inputs, ImageFiles) else self._from_memory
         for inputs, targets in walk(epoch, range(start, self.steps_per_epoch, every), self.order(epoch)):
             if self._target_normalization is not None:
-                targets = self._target_normalization(targets[:, None])
-            yield self._normalization(inputs), targets
+                targets = self._target_normalization(targets.reshape(len(targets), -1))
+            yield (inputs if self._normalization is None else self._normalization(inputs)), targets
 
     def _from_memory(
         self, epoch: int, steps: range, order: torch.Tensor

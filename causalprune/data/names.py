@@ -17,6 +17,7 @@ DATASETS = Registry(
         "digits": "causalprune.data.sources.published:digits",
         "breast-cancer": "causalprune.data.sources.published:breast_cancer",
         "diabetes": "causalprune.data.sources.published:diabetes",
+        "topics": "causalprune.data.sources.texts:topics",
         "mnist": "causalprune.data.sources.published:mnist",
         "fashion-mnist": "causalprune.data.sources.published:fashion_mnist",
         "cifar10": "causalprune.data.sources.published:cifar10",
@@ -27,8 +28,26 @@ DATASETS = Registry(
 )
 """The data sets that have a name; each is a function that takes a DataSpec and returns RawData."""
 
+TASKS = Registry(
+    "task",
+    {
+        "classification": "causalprune.data.tasks.classification:Classification",
+        "regression": "causalprune.data.tasks.regression:Regression",
+        "multi-label": "causalprune.data.tasks.multi_label:MultiLabel",
+        "segmentation": "causalprune.data.tasks.segmentation:Segmentation",
+        "next-token": "causalprune.data.tasks.next_token:NextToken",
+    },
+)
+"""What the outputs of a network mean; each is a :class:`causalprune.data.tasks.task.Task`."""
+
+TASK_CHOICES = ("auto", *TASKS)
+"""The choices of the option; ``auto`` decides by the dtype and the values of the targets."""
+
 TABLES = ("breast-cancer", "diabetes")
-"""Those of them whose samples are features; the others hold images."""
+"""Those of them whose samples are features."""
+
+TEXTS = ("topics",)
+"""Those whose samples are tokens; the others hold images."""
 
 DATASET_FORMS = Registry(
     "form of data set",

@@ -11,10 +11,12 @@ import torch
 
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
-from causalprune.base.specs import Task
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import Augmentation
 from causalprune.data.normalization import Normalization
+from causalprune.data.tasks.classification import Classification
+from causalprune.data.tasks.regression import Regression
+from causalprune.data.tasks.task import Task
 
 Inputs = torch.Tensor | ImageFiles
 
@@ -24,9 +26,10 @@ class Split:
     """One part of a data set: training, validation or test.
 
     Attributes:
-        inputs: (N, C, H, W) uint8 or float images, or (N, F) float features, in memory; or image files. Floats are
-            float32, or float64 where float32 would cost digits.
-        targets: (N,) int64 labels, or (N,) float32 or float64 values in original units.
+        inputs: (N, C, H, W) uint8 or float images, (N, F) float features, or (N, T) int64 tokens, in memory; or image
+            files. Floats are float32, or float64 where float32 would cost digits.
+        targets: What the task expects: (N,) int64 labels, (N,) or (N, K) float32 or float64 values in original units,
+            and so on.
     """
 
     inputs: Inputs
@@ -63,6 +66,8 @@ class RawData:
         normalization: Published constants, if the literature fixes them.
         validation: The validation split, or None to cut it from ``train``.
         notes: What was decided about the data that the user didn't say, a line each.
+        vocabulary: How many different tokens there are, where inputs are int64; 0 if only the data tell.
+        said: What the targets are; None for labels if there are class names, and quantities otherwise.
     """
 
     train: Split
@@ -73,11 +78,13 @@ class RawData:
     normalization: Normalization | None = None
     validation: Split | None = None
     notes: tuple[str, ...] = ()
+    vocabulary: int = 0
+    said: Task | None = None
 
     @property
     def task(self) -> Task:
-        """Classification or regression."""
-        return "classification" if self.class_names else "regression"
+        """What the targets are; not yet fitted to them."""
+        return self.said or (Classification(self.class_names) if self.class_names else Regression())
 
 
 def holdout(
@@ -141,6 +148,8 @@ def data_in_memory(
     *,
     validation: Split | None = None,
     notes: tuple[str, ...] = (),
+    vocabulary: int = 0,
+    task: Task | None = None,
 ) -> RawData:
     """A data set of splits in memory; its fingerprint covers names, dtypes, shapes, bytes and the class names."""
     splits = {"": train} if test is None else {"_train": train, "_test": test}
@@ -155,4 +164,14 @@ def data_in_memory(
     for tensor in tensors.values():
         digest.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().data)
     fingerprint = digest.hexdigest()
-    return RawData(train, test, class_names, fingerprint, augmentation, validation=validation, notes=notes)
+    return RawData(
+        train,
+        test,
+        class_names,
+        fingerprint,
+        augmentation,
+        validation=validation,
+        notes=notes,
+        vocabulary=vocabulary,
+        said=task,
+    )

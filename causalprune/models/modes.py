@@ -10,6 +10,9 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from causalprune.base.compute.inputs import example_inputs
+from causalprune.base.specs import InputShape
+
 _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
 """Classes of torchvision and timm, which may not be installed, and take a second to import."""
 
@@ -74,7 +77,7 @@ def frozen_batch_statistics(layers: Iterable[nn.Module]) -> Iterator[None]:
             layer.track_running_stats = True  # type: ignore[assignment]
 
 
-def least_batch(model: nn.Module, *, training: bool, size: int = 2, shape: Sequence[int] = ()) -> int:
+def least_batch(model: nn.Module, *, training: bool, size: int = 2, shape: InputShape = ()) -> int:
     """Samples that a batch should have: 2 if a batch normalization uses the statistics of the batch, else 1.
 
     Where batches are of one sample, 1 is enough if every such layer gets several values per channel of it, as from an
@@ -93,7 +96,7 @@ def least_batch(model: nn.Module, *, training: bool, size: int = 2, shape: Seque
     return 2 if layers and (size > 1 or _has_single_values(model, layers, shape)) else 1
 
 
-def _has_single_values(model: nn.Module, layers: Sequence[nn.Module], shape: Sequence[int]) -> bool:
+def _has_single_values(model: nn.Module, layers: Sequence[nn.Module], shape: InputShape) -> bool:
     """Whether one of the layers gets a single value per channel of a sample, or isn't reached."""
     fewest: dict[nn.Module, int] = {}
 
@@ -106,7 +109,7 @@ def _has_single_values(model: nn.Module, layers: Sequence[nn.Module], shape: Seq
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     try:
         with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model(torch.zeros(2, *shape, device=next(model.parameters()).device))
+            model(example_inputs(shape, 2, device=next(model.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()

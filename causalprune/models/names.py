@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from causalprune.base.registry import Registry, expected_name
+from causalprune.base.specs import InputShape, Tokens
 
 MODELS = Registry(
     "model",
@@ -16,10 +17,12 @@ MODELS = Registry(
         "resnet50": "causalprune.models.torchvision_models:resnet50",
         "vgg11_bn": "causalprune.models.torchvision_models:vgg11_bn",
         "vgg16_bn": "causalprune.models.torchvision_models:vgg16_bn",
+        "tinygpt": "causalprune.models.tinygpt:TinyGPT",
         "mobilenet_v2": "causalprune.models.torchvision_models:mobilenet_v2",
     },
 )
-"""Each is called with those of ``input_shape``, ``num_outputs`` and (if given) ``hidden`` that it takes."""
+"""Each is called with those of ``input_shape``, ``num_outputs``, ``vocabulary``, ``task`` and ``hidden`` (if given)
+that are among its parameters."""
 
 EXPORT_FORMATS = Registry(
     "export format",
@@ -33,12 +36,11 @@ EXPORT_FORMATS = Registry(
 )
 """Each is a :class:`causalprune.models.export.formats.ExportFormat`."""
 
-GRANULARITIES = ("parameter", "filter", "neuron", "layer")
-"""What may count as one: a single weight, all weights of an output unit, or a whole tensor."""
 
-
-def default_model(input_shape: tuple[int, ...]) -> str:
-    """The model that is used by default: lenet for images, mlp for tables."""
+def default_model(input_shape: InputShape) -> str:
+    """The model that is used by default: lenet for images, mlp for tables, tinygpt for texts."""
+    if isinstance(input_shape, Tokens):
+        return "tinygpt"
     return "lenet" if len(input_shape) == 3 else "mlp"
 
 

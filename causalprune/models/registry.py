@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import example_inputs, network_outputs
 from causalprune.base.errors import CorruptError, MismatchError, UsageError, translate
 from causalprune.base.registry import call_with
-from causalprune.base.specs import ModelSpec
+from causalprune.base.specs import ModelSpec, Tokens
 from causalprune.base.user_code import import_user_module
 from causalprune.models.extra_state import carry_extra_state
 from causalprune.models.modes import evaluation_mode
@@ -36,6 +37,10 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
     factory = _factory(spec.name, trust_code=trust_code)
     if spec.hidden and "hidden" not in signature(factory).parameters:
         raise UsageError("`hidden`", expected="`model=mlp`", found=spec.name)
+    own = ":" in spec.name and not spec.name.startswith("torchvision:")
+    if isinstance(spec.input_shape, Tokens) and not own and "vocabulary" not in signature(factory).parameters:
+        found, remedy = f"{spec.input_shape}", "use `model=tinygpt` for texts"
+        raise UsageError(f"model {spec.name}", expected="images or features", found=found, remedy=remedy)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = _build(factory, spec)
@@ -97,11 +102,18 @@ def _factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
 
 def _build(factory: Callable[..., Any], spec: ModelSpec) -> nn.Module:
     hidden = {"hidden": spec.hidden} if spec.hidden else {}
-    model: nn.Module = call_with(factory, input_shape=spec.input_shape, num_outputs=spec.num_outputs, **hidden)
+    tokens = spec.input_shape if isinstance(spec.input_shape, Tokens) else None
+    known = {
+        "input_shape": spec.input_shape if tokens is None else tokens.shape,
+        "num_outputs": spec.num_outputs,
+        "vocabulary": 0 if tokens is None else tokens.vocabulary,
+        "task": spec.meaning,
+    }
+    model: nn.Module = call_with(factory, **known, **hidden)
     return model
 
 
-def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...], num_outputs: int) -> nn.Module:
+def _build_user_model(name: str, trust_code: bool, **known: Any) -> nn.Module:
     if not trust_code:
         raise CorruptError(
             f"checkpoint that names {name}",
@@ -115,7 +127,7 @@ def _build_user_model(name: str, trust_code: bool, input_shape: tuple[int, ...],
     if not callable(factory):
         raise UsageError(f"`model` {name}", expected="something callable", found=type(factory).__name__)
     with _user_errors(name, "a factory that returns a network"):
-        model = call_with(factory, input_shape=input_shape, num_outputs=num_outputs)
+        model = call_with(factory, **known)
     if not isinstance(model, nn.Module):
         raise UsageError(f"`model` {name}", expected="a torch.nn.Module", found=type(model).__name__)
     # A wrapper would rename every tensor; training compiles the network itself if it is told to.
@@ -137,15 +149,16 @@ def _check_output(model: nn.Module, spec: ModelSpec) -> None:
     """Run the model once on zeros, so that a wrong size is noticed before training."""
     try:
         with evaluation_mode(model), torch.no_grad():
-            output = model(torch.zeros(2, *spec.input_shape))
+            output = network_outputs(model, example_inputs(spec.input_shape, 2))
     except Exception as error:
-        shape = "×".join(map(str, spec.input_shape))
+        shape = f"{spec.input_shape}" if isinstance(spec.input_shape, Tokens) else "×".join(map(str, spec.input_shape))
         raise translate(error) or UsageError(
             f"model {spec.name}", expected=f"a network that takes {shape}", found=f"{error}"[:150]
         ) from error
-    if not isinstance(output, torch.Tensor) or output.shape != (2, spec.num_outputs):
+    if not isinstance(output, torch.Tensor) or output.shape != (2, *spec.outputs):
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
-        raise UsageError(f"model {spec.name}", expected=f"outputs (N, {spec.num_outputs})", found=str(found))
+        expected = f"outputs (N, {', '.join(map(str, spec.outputs))})"
+        raise UsageError(f"model {spec.name}", expected=expected, found=str(found))
 
 
 def image_shape(model: str, input_shape: tuple[int, ...], *, smallest: int = 1) -> tuple[int, int, int]:

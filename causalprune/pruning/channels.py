@@ -12,7 +12,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from causalprune.base.compute.inputs import example_inputs
 from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.specs import InputShape
 from causalprune.models.parameters import ParameterIndex
 
 PrunableLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -66,9 +68,7 @@ class ChannelGraph:
         MismatchError: torch-pruning can't follow the network.
     """
 
-    def __init__(
-        self, model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...], *, wanted_by: str
-    ) -> None:
+    def __init__(self, model: nn.Module, index: ParameterIndex, input_shape: InputShape, *, wanted_by: str) -> None:
         try:
             import torch_pruning
         except ImportError as error:
@@ -169,7 +169,7 @@ def reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, ...]) -> int:
+def last_layer(model: nn.Module, index: ParameterIndex, input_shape: InputShape) -> int:
     """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs."""
     called: list[int] = []
     with ExitStack() as hooks, torch.no_grad():
@@ -181,10 +181,9 @@ def last_layer(model: nn.Module, index: ParameterIndex, input_shape: tuple[int, 
     return called[-1]
 
 
-def probes(model: nn.Module, input_shape: tuple[int, ...], count: int = 4) -> torch.Tensor:
-    """Random inputs (count, *input_shape), the same in every call."""
-    generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, *input_shape, generator=generator).to(next(model.parameters()).device)
+def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> torch.Tensor:
+    """Random inputs of ``count`` samples, the same in every call, on the device of the network."""
+    return example_inputs(input_shape, count, device=next(model.parameters()).device, random=True)
 
 
 def _is_depthwise(layer: PrunableLayer) -> bool:

@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import network_outputs, shape_of
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import plain_copy
@@ -143,7 +144,7 @@ def compare_outputs(first: nn.Module, second: nn.Module, inputs: torch.Tensor) -
     """
     off, largest = torch.zeros(()), torch.zeros(())
     for part in torch.split(inputs, _BATCH):
-        expected, found = first(part), second(part)
+        expected, found = network_outputs(first, part), network_outputs(second, part)
         if expected.shape != found.shape:
             return float("inf"), float(expected.abs().max())
         # torch.maximum hands NaN on.
@@ -169,7 +170,7 @@ class Removal:
     """
 
     def __init__(self, model: nn.Module, index: ParameterIndex, inputs: torch.Tensor, *, wanted_by: str) -> None:
-        self._graph = ChannelGraph(model, index, tuple(inputs.shape[1:]), wanted_by=wanted_by)
+        self._graph = ChannelGraph(model, index, shape_of(inputs), wanted_by=wanted_by)
         self._seen = _ranges(model, inputs)
 
     def families(self) -> list[tuple[int, ...]]:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.models.groups import group_ids, groups_per_tensor, output_units
 from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory.column_groups import group_ids, groups_per_tensor, output_units
 
 if TYPE_CHECKING:
     from causalprune.models.mask import Mask

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
+from causalprune.base.compute.inputs import logits_of
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import CorruptError, DataError, MismatchError
-from causalprune.base.specs import Task
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.layer_calls import Convolution, Inputs, LayerCall, WeightUses, forward, plain_attention
@@ -50,25 +49,24 @@ class LayerStatistics:
         return LayerStatistics(self.inputs.cpu(), squares, gradients, means, self.positions, self.bias)
 
 
-SMOOTHING = 0.1
-"""How often a label is drawn from all classes alike rather than from the network's outputs."""
+DrawnLoss = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+"""Takes outputs, draws targets from what they say, and returns the loss, summed over the samples."""
 
 
 def layer_statistics(
-    model: nn.Module, index: ParameterIndex, batches: Iterable[Inputs], task: Task, *, seed: int = 0
+    model: nn.Module, index: ParameterIndex, batches: Iterable[Inputs], drawn_loss: DrawnLoss, *, seed: int = 0
 ) -> dict[str, LayerStatistics]:
     """Measure all prunable layers in evaluation mode, with labels drawn from the network's own outputs.
 
     With drawn labels, G ⊗ E[δδᵀ] is the Kronecker-factored Fisher matrix of a layer (Martens & Grosse, arXiv
-    1503.05671; with G summed over the positions of a convolution, Grosse & Martens, arXiv 1602.01407). One label in ten
-    is drawn from all classes alike: a network that is sure of every sample would hardly ever draw another class than
-    its own, and the weights of whole classes would seem to cost nothing. Memory: G of all layers, in float64.
+    1503.05671; with G summed over the positions of a convolution, Grosse & Martens, arXiv 1602.01407). Memory: G of all
+    layers, in float64.
 
     Args:
         model: The network; not changed.
         index: Its prunable parameters.
         batches: Inputs.
-        task: ``classification``, whose outputs are logits (N, classes), or ``regression``.
+        drawn_loss: That of the task.
         seed: Of the labels.
 
     Returns:
@@ -85,8 +83,8 @@ def layer_statistics(
         for batch in batches:
             # The gradient by the inputs is what makes the first layer's weight meet a gradient.
             inputs, leaves = _differentiable(batch)
-            outputs = forward(model, inputs)
-            loss = _LOSSES[task](outputs, generator)
+            outputs = logits_of(forward(model, inputs))
+            loss = drawn_loss(outputs, generator)
             sums.samples += len(outputs)
             leaves += [p for p in parameters.values() if p.requires_grad]
             torch.autograd.grad(loss, leaves, allow_unused=True)
@@ -153,23 +151,6 @@ class _Sums:
             )
             for name, moments in self._moments.items()
         }
-
-
-def _drawn_classes(logits: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Cross-entropy, summed over samples, of labels drawn from the softmax, smoothed."""
-    chances = (1 - SMOOTHING) * logits.detach().double().softmax(1).cpu() + SMOOTHING / logits.shape[1]
-    labels = torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
-    return functional.cross_entropy(logits, labels, reduction="sum")
-
-
-def _drawn_values(outputs: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Half the squared error, summed, of targets drawn with variance 1 about the outputs."""
-    noise = torch.randn(outputs.shape, generator=generator, dtype=torch.float32).to(outputs)
-    return (outputs - (outputs.detach() + noise)).square().sum() / 2
-
-
-_LOSSES = {"classification": _drawn_classes, "regression": _drawn_values}
-"""Draws labels, and returns the loss of each task."""
 
 
 def _differentiable(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:

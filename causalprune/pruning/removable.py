@@ -13,11 +13,11 @@ from torch import nn
 
 from causalprune.base.errors import MismatchError
 from causalprune.base.specs import ModelSpec
-from causalprune.models.groups import groups_per_tensor
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import plain_copy
 from causalprune.pruning.channels import FAILURES, ChannelGraph, last_layer, probes
 from causalprune.pruning.compact import TOLERANCE, Removal, compare_outputs
+from causalprune.trajectory.column_groups import groups_per_tensor
 
 Family = tuple[int, ...]
 """The numbers of the layers that produce the same channels."""

@@ -6,13 +6,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
-from causalprune.base.specs import Task
+from causalprune.base.compute.inputs import network_outputs
+from causalprune.data.tasks.task import Batch, Task
 from causalprune.models.modes import evaluation_mode
-
-TEMPERATURE = 2.0
-"""τ: what the outputs of both networks are divided by, so that the small probabilities of the dense one count, too."""
 
 
 @dataclass(frozen=True)
@@ -27,24 +24,19 @@ class Distillation:
     network: nn.Module
     weight: float
 
-    def loss(self, task: Task, task_loss: torch.Tensor, outputs: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
-        """(1 − W)·``task_loss`` + W·D, with D the distance of the outputs y from those of the network, z.
-
-        For a classification D = τ²·mean over samples of KL(softmax(z/τ) ‖ softmax(y/τ)) (Hinton et al., arXiv
-        1503.02531), for a regression the mean of (y − z)².
+    def loss(self, task: Task, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """(1 − W)·L + W·D, with D the distance of the outputs y from those of the network, z.
 
         Args:
-            task: What the outputs are.
-            task_loss: Scalar loss of the targets.
-            outputs: y, (N, classes) logits or (N, 1).
-            inputs: Those of the minibatch, which the network, in evaluation mode, gets as well.
+            task: Defines L, the mean loss of the targets, and D, such as τ²·KL(softmax(z/τ) ‖ softmax(y/τ)) with τ = 2
+                for a classification (Hinton et al., arXiv 1503.02531) and the mean of (y − z)² for a regression.
+            model: The network that is trained.
+            batch: The minibatch, which the network, in evaluation mode, gets as well.
         """
+        inputs, targets = batch
+        outputs = network_outputs(model, inputs)
+        task_loss = task.criterion(outputs, targets)
         with torch.no_grad(), evaluation_mode(self.network):
-            wanted = self.network(inputs)
-        if task == "regression":
-            distance = functional.mse_loss(outputs, wanted)
-        else:
-            # In float32 under mixed precision, too.
-            own, other = (functional.log_softmax(each.float() / TEMPERATURE, dim=1) for each in (outputs, wanted))
-            distance = TEMPERATURE**2 * functional.kl_div(own, other, reduction="batchmean", log_target=True)
-        return (1 - self.weight) * task_loss + self.weight * distance
+            wanted = network_outputs(self.network, inputs)
+        loss: torch.Tensor = (1 - self.weight) * task_loss + self.weight * task.distance(outputs, wanted)
+        return loss

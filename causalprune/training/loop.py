@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
 from causalprune.training.distillation import Distillation
-from causalprune.training.metrics import evaluate_model, loss_function, loss_value
+from causalprune.training.metrics import evaluate_model, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
     build_optimizer,
@@ -77,13 +77,6 @@ class _Progress:
         return progress
 
 
-def _validation_score(metrics: Mapping[str, Any]) -> list[float]:
-    """What the best epoch is chosen by, larger is better: top-1 accuracy, then the loss; R² for a regression."""
-    if metrics["task"] == "regression":
-        return [-math.inf if metrics["r2"] is None else metrics["r2"]]
-    return [metrics["top1"], -metrics["loss"]]
-
-
 def train(
     model: nn.Module,
     data: DataSet,
@@ -124,7 +117,7 @@ def train(
     Returns:
         JSON-ready: ``best_epoch``, the epoch, counted from 1, whose weights the model has, or 0 if no epoch was
         trained; ``validation``, their metrics on the validation split (:func:`evaluate_model`); ``history``, with
-        ``epoch``, ``train_loss`` and ``validation`` (the score) of each epoch.
+        ``epoch``, ``train_loss`` and ``validation`` (the headline) of each epoch.
 
     Raises:
         InterruptedStage: ``stop`` was set; the snapshot is saved.
@@ -164,9 +157,10 @@ def train(
             raise CorruptError("saved state", expected="a position in the training", found=found) from error
         best = {n.removeprefix("best/"): t.clone() for n, t in resume.extra.items() if n.startswith("best/")}
     hold = mask.hold(optimizer, model)
-    compute_loss = loss_function(data.task, options.label_smoothing)
+    task = replace(data.task, label_smoothing=options.label_smoothing)
+    compute_loss = task.loss if distillation is None else partial(distillation.loss, task)
     parallel = group.parallel(model)
-    forward = torch.compile(parallel) if options.compile else parallel
+    forward: nn.Module = torch.compile(parallel) if options.compile else parallel  # type: ignore[assignment]
     autocast = torch.autocast(device.type, dtype=torch.bfloat16, enabled=options.amp == "bf16")
     batch_size = max(EVALUATED, options.batch_size)
 
@@ -192,18 +186,15 @@ def train(
             # Stays on the device: reading it at each step would cost a transfer.
             known = progress.loss_sum if group.is_first else 0.0
             loss_sum = torch.tensor(known, dtype=torch.float64, device=device)
-            for inputs, targets in batches.epoch(progress.epoch, start=progress.step):
+            for batch in batches.epoch(progress.epoch, start=progress.step):
                 # Each process has its own dropout; the first one's is the same as that of a single process.
                 seed_generators(keyed_seed(seed, "step", progress.epoch, progress.step) + group.rank, device)
                 with autocast:
-                    outputs = forward(inputs)
-                    loss = compute_loss(outputs, targets)
-                    if distillation is not None:
-                        loss = distillation.loss(data.task, loss, outputs, inputs)
+                    loss = compute_loss(forward, batch)
                 if group.count > 1:
                     loss = loss * batches.weight(progress.step)
                 optimizer.zero_grad(set_to_none=True)
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 if options.clip_norm:
                     # Gradients of pruned weights move nothing, so they don't count.
                     hold.gradients()
@@ -226,14 +217,15 @@ def train(
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
             metrics = evaluate()
-            score = group.from_first(_validation_score(metrics))
+            score = group.from_first(task.score(metrics))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
-            progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": score[0]})
+            headline = -score[0] if task.headline.falling else score[0]
+            progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": headline})
             if not progress.best_score or score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
                 validation = metrics
                 best = {name: t.detach().clone() for name, t in model.state_dict().items()}
-            bar.describe(f"loss {mean_loss:.4f}, validation {score[0]:.4f}")
+            bar.describe(f"loss {mean_loss:.4f}, validation {headline:.4f}")
             if any(group.any(time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps)):
                 save(snapshot())
                 last_save, steps_since_save = time.monotonic(), 0

@@ -1,29 +1,19 @@
-"""The loss of each task; accuracy of a classifier and errors of a regression, in one pass over a split."""
+"""The metrics of a network on a split, and the check of a loss."""
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Any
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from causalprune.base.compute.runtime import Processes
-from causalprune.base.errors import DataError, MismatchError
-from causalprune.base.specs import Task
+from causalprune.base.errors import DataError
 from causalprune.data.batches import ALONE, Batches
 from causalprune.data.datasets import DataSet
+from causalprune.data.tasks.task import Task, in_order
 from causalprune.models.modes import evaluation_mode, least_batch
-
-
-def loss_function(task: Task, label_smoothing: float = 0.0) -> nn.Module:
-    """Mean cross-entropy for a classification, mean squared error for a regression.
-
-    The module takes outputs (N, classes) and int64 labels (N,), or float32 outputs and standardized targets (N, 1).
-    """
-    return nn.MSELoss() if task == "regression" else nn.CrossEntropyLoss(label_smoothing=label_smoothing)
 
 
 def loss_value(loss: torch.Tensor, subject: str, remedy: str) -> float:
@@ -54,7 +44,7 @@ def evaluate_model(
     Sums are accumulated in float64, in the order of the batches, on the device: nothing is read before the end.
 
     Args:
-        model: On ``device``; takes normalized inputs and returns (B, classes) logits, or (B, 1) for a regression.
+        model: On ``device``; takes normalized inputs and returns outputs as the task of the data set expects them.
         data: The data set.
         split: ``train``, ``validation`` or ``test``.
         batch_size: Samples per forward pass.
@@ -65,21 +55,8 @@ def evaluate_model(
             which are those of a single process.
 
     Returns:
-        JSON-ready: ``task``; ``samples``, N; ``loss``, the mean cross-entropy in nats, or for a regression the mean
-        squared error of the standardized targets, which is what training minimizes. For a classification also:
-
-        - ``top1``: Top-1 accuracy in [0, 1]; among equal outputs the lowest index wins.
-        - ``top5``: Share of samples whose label has one of the 5 largest outputs; None with at most 5 classes, where
-          it would always be 1.
-        - ``guessing``: Top-1 accuracy of always predicting the split's most frequent class.
-        - ``per_class``: Top-1 accuracy within each class, in label order; None for a class without samples.
-
-        For a regression also:
-
-        - ``mse``: Mean squared error in original units squared.
-        - ``r2``: Coefficient of determination, 1 − Σ(y − ŷ)²/Σ(y − ȳ)² with ȳ over this split; None if all targets
-          are equal.
-        - ``mae``: Mean absolute error in original units.
+        JSON-ready: ``task``; ``samples``, N; ``loss``, the mean of what training minimizes; and the metrics of the
+        task, see its class in :mod:`causalprune.data.tasks`.
 
     Raises:
         DataError: The model's outputs aren't finite.
@@ -97,37 +74,17 @@ def evaluate_model(
             model, training=False, size=min(batch_size, len(data.split(split))), shape=data.input_shape
         ),
     )
-    sums_of = _regression_sums if data.task == "regression" else _classification_sums
-    parts: list[dict[str, torch.Tensor]] = []
     steps, samples = batches.steps_per_epoch, len(data.split(split))
     # A process without a batch of its own measures one that doesn't count, and knows by it what is summed.
     first = min(group.rank, steps - 1)
-    with evaluation_mode(model), torch.no_grad():
-        for inputs, targets in batches.epoch(0, start=first, every=group.count):
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16"):
-                outputs = model(inputs)
-            if outputs.shape != (len(targets), data.num_outputs):
-                raise MismatchError(
-                    "outputs of the model",
-                    expected=f"shape ({len(targets)}, {data.num_outputs})",
-                    found=str(tuple(outputs.shape)),
-                )
-            parts.append(
-                {"nan": outputs.isnan().sum(), "inf": outputs.isinf().sum(), **sums_of(outputs.double(), targets)}
-            )
-    totals = {name: _summed([part[name] for part in parts], steps, group) for name in parts[0]}
-    numbers: dict[str, Any] = {name: value.tolist() for name, value in totals.items()}
-    if numbers["nan"] or numbers["inf"]:
-        raise DataError(
-            f"outputs of the model on the {split} split",
-            expected="finite numbers",
-            found=f"{numbers['nan']} NaN and {numbers['inf']} infinite of {samples * data.num_outputs}",
-            remedy="look for NaN in the weights, or train with a lower `lr`",
-        )
-    found = {"task": data.task, "samples": samples, "loss": numbers["loss"] / samples}
-    if data.target_normalization is None:
-        return found | _classification_metrics(numbers, samples)
-    return found | _regression_metrics(numbers, samples, data.target_normalization.std.item())
+    # Metrics are float64, which mixed precision leaves alone.
+    mixed = torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp == "bf16")
+    with evaluation_mode(model), torch.no_grad(), mixed:
+        if type(data.task).metrics is not Task.metrics:
+            # Nobody knows how to add up what is measured in another way: each process measures all of it.
+            return data.task.metrics(model, batches.epoch(0))
+        own = batches.epoch(0, start=first, every=group.count)
+        return data.task.metrics(model, own, samples, lambda parts: _summed(parts, steps, group))
 
 
 def _summed(own: list[torch.Tensor], steps: int, group: Processes) -> torch.Tensor:
@@ -138,51 +95,4 @@ def _summed(own: list[torch.Tensor], steps: int, group: Processes) -> torch.Tens
         if group.rank < steps:
             every[group.rank :: group.count] = torch.stack(own)
         values = list(group.sum(every))
-    return functools.reduce(torch.add, values)
-
-
-def _classification_sums(outputs: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    classes = outputs.shape[1]
-    of_label = outputs.gather(1, labels[:, None])
-    earlier = torch.arange(classes, device=outputs.device) < labels[:, None]
-    # Ranking equal outputs by index keeps a constant network from scoring on every sample.
-    rank = ((outputs > of_label) | ((outputs == of_label) & earlier)).sum(1)
-    # Not by torch.bincount or an index of bools, whose sizes a GPU would be asked for.
-    of_class = labels[:, None] == torch.arange(classes, device=outputs.device)
-    return {
-        "loss": functional.cross_entropy(outputs, labels, reduction="sum"),
-        "top5": (rank < 5).sum(),
-        "correct": (of_class & (rank == 0)[:, None]).sum(0),
-        "sizes": of_class.sum(0),
-    }
-
-
-def _classification_metrics(sums: dict[str, Any], samples: int) -> dict[str, Any]:
-    return {
-        "top1": sum(sums["correct"]) / samples,
-        "top5": sums["top5"] / samples if len(sums["sizes"]) > 5 else None,
-        "guessing": max(sums["sizes"]) / samples,
-        "per_class": [c / n if n else None for c, n in zip(sums["correct"], sums["sizes"], strict=True)],
-    }
-
-
-def _regression_sums(outputs: torch.Tensor, targets: torch.Tensor) -> dict[str, torch.Tensor]:
-    targets = targets.double()
-    error = outputs - targets
-    # Standardized targets have a mean near 0, so their sums lose no digits to cancellation.
-    return {
-        "loss": (error**2).sum(),
-        "absolute": error.abs().sum(),
-        "targets": targets.sum(),
-        "squares": (targets**2).sum(),
-    }
-
-
-def _regression_metrics(sums: dict[str, Any], samples: int, scale: float) -> dict[str, Any]:
-    loss = sums["loss"]
-    variation = sums["squares"] - sums["targets"] ** 2 / samples
-    return {
-        "mse": loss / samples * scale**2,
-        "r2": 1 - loss / variation if variation > 1e-12 * samples else None,
-        "mae": sums["absolute"] / samples * scale,
-    }
+    return in_order(values)

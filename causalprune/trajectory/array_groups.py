@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import CorruptError, DataError, UsageError
-from causalprune.models.groups import group_ids
 from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory.column_groups import group_ids
 from causalprune.trajectory.layout import FIT_NAME, RecordingLayout
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.zarr_files import (

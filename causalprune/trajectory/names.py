@@ -24,3 +24,6 @@ RECORDING_FORMATS = Registry(
 )
 """Formats for slices of a recording, each a :class:`causalprune.trajectory.export.RecordingFormat`. The suffix of an
 output path selects the format of the same name."""
+
+GRANULARITIES = ("parameter", "filter", "neuron", "layer")
+"""What may count as one: a single weight, all weights of an output unit, or a whole tensor."""

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Group
 from rich.table import Table
 
+from causalprune.base.specs import ACCURACY, R2, Headline
 from causalprune.base.units import listed
 
 from .tables import classes_line, counted, facts, notes, records, shown, spaced, table
@@ -23,10 +24,9 @@ def pretrain(result: Any) -> Any:
     """Best epoch and validation metrics."""
     v = result.validation
     lines = {"best epoch": str(result.best_epoch), "validation loss": f"{v['loss']:.4f}"}
-    if v.get("top1") is not None:
-        lines["validation accuracy"] = f"{v['top1']:.2%}"
-    if v.get("r2") is not None:
-        lines["validation R²"] = f"{v['r2']:.4f}"
+    headline = Headline.of(v)
+    if v.get(headline.metric) is not None:
+        lines[f"validation {headline.label}"] = shown(v[headline.metric], _form(headline))
     if result.sparsity:
         lines["sparsity"] = f"{shown(result.sparsity, 'share')} of prunable weights"
     if result.batchnorm_samples:
@@ -35,6 +35,10 @@ def pretrain(result: Any) -> Any:
 
 
 posttrain = pretrain
+
+
+def _form(headline: Headline) -> str:
+    return ".2%" if headline.percent else ".4f"
 
 
 def record(result: Any) -> Any:
@@ -156,6 +160,9 @@ def _summary(result: Mapping[str, Any]) -> Table:
         if result.get(name) is not None:
             made.add_row(label, shown(dense.get(name), form), shown(result[name], form))
 
+    headline = Headline.of(result)
+    if headline not in (ACCURACY, R2):
+        metric(headline.label, headline.metric, _form(headline))
     metric("accuracy (top-1)", "top1", ".2%")
     metric("top-5", "top5", ".2%")
     metric("R²", "r2", ".4f")

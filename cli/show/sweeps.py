@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 
 from causalprune.base.options import option_text
+from causalprune.base.specs import Headline
 from causalprune.base.units import grouped, percent
 
 from .tables import facts, notes, spaced, table, with_spread
@@ -19,7 +20,7 @@ def sweep(result: Any) -> Any:
     names = [name for name in (result.summary or [{}])[0] if name not in _SUMMARY]
     for settings, lines in grouped(result.summary, names):
         criteria = list(dict.fromkeys(line["criterion"] for line in lines))
-        made = _block(settings, "accuracy %" if lines[0]["metric"] == "top1" else "R²", *criteria)
+        made = _block(settings, _titled(Headline.of(lines[0])), *criteria)
         cells = {(line["sparsity"], line["criterion"]): line for line in lines}
         for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
             found = [cells.get((sparsity, criterion)) for criterion in criteria]
@@ -33,12 +34,16 @@ def sweep(result: Any) -> Any:
     return spaced(*parts, facts(result, {**counts, **shard, "stages run": steps or "none"}))
 
 
-_SUMMARY = ("sparsity", "criterion", "metric", "mean", "std", "dense_mean", "dense_std", "seeds")
+_SUMMARY = ("sparsity", "criterion", "metric", "headline", "mean", "std", "dense_mean", "dense_std", "seeds")
+
+
+def _titled(headline: Headline) -> str:
+    return f"{headline.label} %" if headline.percent else headline.label
 
 
 def _score(line: dict[str, Any], of: str = "") -> str:
-    """Accuracy in percent, or R²; ``dense_`` is that of the dense network."""
-    form, scale = (".1f", 100) if line["metric"] == "top1" else (".3f", 1)
+    """A share in percent, or a number; ``dense_`` is that of the dense network."""
+    form, scale = (".1f", 100) if Headline.of(line).percent else (".3f", 1)
     return with_spread(line[f"{of}mean"], line[f"{of}std"], form=form, spread_form=form, scale=scale)
 
 

@@ -9,9 +9,9 @@ from torch import nn
 
 from causalprune.base.errors import DataError
 from causalprune.base.foreign_errors import foreign_error
+from causalprune.data.tasks.classification import Classification
 from causalprune.models.networks import LeNet
 from causalprune.pruning.layer_calls import Walk, weight_uses
-from causalprune.training.metrics import loss_function
 
 
 def module(name, text, file):
@@ -85,7 +85,7 @@ def test_a_network_is_named_with_its_layer_the_shape_and_what_was_raised(file):
         (lambda: nn.DataParallel(user().Raising(), device_ids=[])(X), "^network Raising: "),
         (lambda: weight_uses(user().Net(), X, {}), "^network Net, layer body.1"),
         (lambda: Walk(user().Net(), X, {}, after=False).advance(), "^network Net, layer body.1"),
-        (lambda: loss_function("classification")((X, X), torch.zeros(3)), "^loss CrossEntropyLoss: .*TypeError"),
+        (lambda: Classification().criterion((X, X), torch.zeros(3)), "^loss CrossEntropyLoss: .*TypeError"),
         (lambda: user().Rows()["x"], "^mine.Rows.__getitem__: expected no exception, found KeyError: 'no rows';"),
         (lambda: user("SystemExit(3)").Raising()(X), "found SystemExit: 3;"),
         (lambda: user("ValueError()").Raising()(X), "found ValueError;"),

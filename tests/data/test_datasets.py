@@ -62,8 +62,8 @@ def test_statistics_are_those_of_the_training_split_alone(name):
     np.testing.assert_allclose(data.normalization.std, scaler.scale_, rtol=1e-6)
     if name == "diabetes":
         targets = data.train.targets.double().numpy()
-        np.testing.assert_allclose(data.target_normalization.mean, [targets.mean()], rtol=1e-6)
-        np.testing.assert_allclose(data.target_normalization.std, [targets.std()], rtol=1e-6)
+        np.testing.assert_allclose(data.task.target_normalization.mean, [targets.mean()], rtol=1e-6)
+        np.testing.assert_allclose(data.task.target_normalization.std, [targets.std()], rtol=1e-6)
 
 
 def test_constant_feature_stays_finite(tmp_path):

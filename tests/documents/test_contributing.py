@@ -124,6 +124,7 @@ PROOFS = {
     "A criterion": lambda folder, _: result(folder, "apply-mask")["sparsity"] == pytest.approx(0.9, abs=0.01),
     "A model": lambda folder, _: checkpoint(folder).model.name == "residual-mlp",
     "A data set": lambda folder, _: checkpoint(folder).data.name == "wine",
+    "A task": lambda folder, _: checkpoint(folder).model.task == "focal",
     "An optimizer": lambda folder, _: checkpoint(folder).config["optimizer"] == "sign-sgd",
     "A learning-rate schedule": lambda folder, _: checkpoint(folder).config["lr_schedule"] == "linear",
     "A sparsity schedule": lambda folder, _: result(folder, "apply-mask")["sparsity"] == pytest.approx(0.4, abs=0.01),

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from causalprune.data.tasks.classification import Classification
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
@@ -20,7 +21,7 @@ def score(name, model, statistics, keep=None):
 
 
 def measure(model, x):
-    return layer_statistics(model, ParameterIndex.from_model(model), [x], "classification")
+    return layer_statistics(model, ParameterIndex.from_model(model), [x], Classification().drawn_loss)
 
 
 def test_the_first_removal_is_that_of_an_exhaustive_search():

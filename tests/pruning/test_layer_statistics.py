@@ -7,12 +7,16 @@ from torch.nn import functional
 
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import CorruptError, DataError, MismatchError
+from causalprune.data.tasks.classification import Classification
+from causalprune.data.tasks.regression import Regression
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.layer_statistics import PackedStatistics, layer_statistics, pack, packed_bytes
 
+CLASSES = Classification()
 
-def measure(model, batches, task="classification", seed=0):
-    return layer_statistics(model, ParameterIndex.from_model(model), batches, task, seed=seed)
+
+def measure(model, batches, task=CLASSES, seed=0):
+    return layer_statistics(model, ParameterIndex.from_model(model), batches, task.drawn_loss, seed=seed)
 
 
 def test_moments_and_gradients_are_those_of_autograd():
@@ -62,7 +66,7 @@ def test_a_regression_draws_its_targets():
     torch.manual_seed(0)
     model, x = nn.Linear(4, 1), torch.randn(4000, 4)
     # The loss is half the squared error of a target of variance 1, so its gradient has variance 1.
-    assert measure(model, x.split(500), "regression")["weight"].gradients.item() == pytest.approx(1, rel=0.1)
+    assert measure(model, x.split(500), Regression())["weight"].gradients.item() == pytest.approx(1, rel=0.1)
 
 
 def test_the_network_and_its_gradients_are_left_alone():

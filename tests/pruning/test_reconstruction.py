@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from causalprune.base.errors import DataError, MismatchError, NumericalError
+from causalprune.data.tasks.classification import Classification
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.layer_statistics import layer_statistics
@@ -28,7 +29,7 @@ def pruned(dense, kept=0.5, seed=0):
 
 
 def measured(dense, *batches, seed=0):
-    return layer_statistics(dense, ParameterIndex.from_model(dense), batches, "classification", seed=seed)
+    return layer_statistics(dense, ParameterIndex.from_model(dense), batches, Classification().drawn_loss, seed=seed)
 
 
 def ridge_regression(u, y, prior, keep):

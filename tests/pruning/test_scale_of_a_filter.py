@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from causalprune.data.tasks.classification import Classification
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
@@ -77,7 +78,7 @@ def inputs_of(model, samples):
         mean_squared_gradient=fisher,
         gradients=GradientMatrix.from_array(gradients),
         mask=mask,
-        layers=layer_statistics(model, index, [samples[0]], "classification"),
+        layers=layer_statistics(model, index, [samples[0]], Classification().drawn_loss),
         project=lambda scores: kept(Scores(scores), mask),
         learning_rate=LR,
     )

@@ -15,12 +15,12 @@ from torch import nn
 from torch.nn.utils import prune
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.models.groups import group_ids
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.names import SPARSITY_SCHEDULES
 from causalprune.pruning.selection import Selection, select, select_zero, target_sparsity
+from causalprune.trajectory.column_groups import group_ids
 
 
 def index_of(*shapes: tuple[int, ...]) -> ParameterIndex:

@@ -12,7 +12,7 @@ from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
-from causalprune.training.metrics import _classification_metrics, _classification_sums, evaluate_model
+from causalprune.training.metrics import evaluate_model
 
 
 def linear(data):
@@ -53,20 +53,11 @@ def test_a_last_batch_of_one_is_no_obstacle_to_statistics_of_the_batch():
     assert measure(model, data, 358)["samples"] == 359
 
 
-def test_there_is_no_top5_of_five_classes_or_fewer():
-    labels, outputs = torch.arange(12) % 5, torch.randn(12, 5)
-    found = [
-        _classification_metrics({name: value.tolist() for name, value in _classification_sums(o, labels).items()}, 12)
-        for o in (outputs, torch.cat([outputs, torch.full((12, 1), -9.0)], 1))
-    ]
-    assert [f["top5"] for f in found] == [None, 1.0]
-
-
 def test_regression_in_original_units():
     data = load_data(DataSpec(name="diabetes"))
     model = linear(data)
     ours = measure(model, data)
-    scale = data.target_normalization
+    scale = data.task.target_normalization
     predicted = outputs_of(model, data)[:, 0] * scale.std.item() + scale.mean.item()
     truth = data.test.targets.double().numpy()
     assert ours["mse"] == pytest.approx(reference.mean_squared_error(truth, predicted), rel=1e-5)

@@ -52,7 +52,7 @@ def zeroed_loss_changes(
         (len(sets),) float64 ΔL.
     """
     twin = copy.deepcopy(model).double().eval()
-    samples = [(x.double(), y) for x, y in samples]
+    samples = [(x.double() if x.is_floating_point() else x, y) for x, y in samples]
     origin = copy.deepcopy(twin.state_dict())
     before = mean_loss(twin, loss, samples)
     changes = np.empty(len(sets))

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples
+from causalprune.base.compute.inputs import network_outputs
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, NumericalError, UsageError
 
@@ -91,13 +93,25 @@ def hessian_spectra(
                 return _dense(operator, count)
             return _iterative(operator, count, probes, tol, seed)
 
-    with warnings.catch_warnings():
+    # The fused kernels of attention have no second derivative.
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
         # PyTorch and curvlinops warn about deprecated modules that they import themselves.
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r".*torch\.jit", category=category)
         operators = _operators(model, loss, parameters, samples)
         unpruned = measure(operators["unpruned"])
         return {"unpruned": unpruned, "all": measure(operators["all"]) if "all" in operators else unpruned}
+
+
+class _Judged(nn.Module):
+    """A network that puts out only what its task judges."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return network_outputs(self.model, inputs)
 
 
 def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, samples: Samples) -> dict[str, Any]:
@@ -108,7 +122,12 @@ def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, s
     count = sum(len(inputs) for inputs, _ in samples)
     # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(
-        model, loss, parameters.tensors, list(samples), check_deterministic=False, num_data=count
+        _Judged(model),
+        loss,
+        parameters.tensors,
+        list(samples),
+        check_deterministic=False,
+        num_data=count,
     )
     if len(parameters.kept) == parameters.total:
         return {"unpruned": full}

@@ -9,6 +9,7 @@ from itertools import islice
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import network_outputs
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
@@ -40,7 +41,7 @@ def mean_loss(model: nn.Module, loss: nn.Module, samples: Samples) -> float:
     """Mean loss of a network in its current mode, accumulated in float64."""
     total, count = 0.0, 0
     for inputs, targets in samples:
-        outputs = model(inputs).double()
+        outputs = network_outputs(model, inputs).double()
         value = loss(outputs, targets.double() if targets.is_floating_point() else targets)
         total += float(value) * len(inputs)
         count += len(inputs)

@@ -40,7 +40,7 @@ def plot_curves(block: Block, key: str, colors: Mapping[str, str], path: Path) -
         colors: Color of each criterion.
         path: PNG file to write.
     """
-    in_percent = key == "score" and block.metric == "top1"
+    in_percent = key == "score" and block.headline.percent
     scale = 100 if in_percent else 1
     curves = _over_sparsities(block, lambda series, s: [scale * v for v in series.values(key, s)])
     dense = [scale * value for value in block.dense("dense" if key == "score" else f"dense_{key}")]
@@ -49,10 +49,11 @@ def plot_curves(block: Block, key: str, colors: Mapping[str, str], path: Path) -
         if key == "loss":
             plain_logarithm(axes)
             axes.set_ylabel("loss on the test split")
-        elif in_percent:
-            axes.set_ylabel("accuracy on the test split (%)")
-        else:
-            axes.set_ylabel("R² on the test split")
+            return
+        axes.set_ylabel(f"{block.headline.label} on the test split" + (" (%)" if in_percent else ""))
+        if block.headline.falling:
+            plain_logarithm(axes)
+        elif not in_percent:
             # A network that predicts far worse than the mean would flatten all others.
             axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalprune.analysis.plots.figures import BLUE, GRAY, INK, ORANGE, count, figure, label, patch, save, style
+from causalprune.base.specs import ACCURACY, Headline
 from causalprune.base.units import percent
 
 if TYPE_CHECKING:
@@ -40,17 +41,24 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     """Draw bars of score, weights and FLOPs for the dense and the pruned network."""
     style(axes)
     dense = evaluation["reference"] or {}
-    score, name = ("top1", "top-1\naccuracy") if evaluation.get("top1") is not None else ("r2", "R²")
+    headline = Headline.of(evaluation)
+    score, name = headline.metric, "top-1\naccuracy" if headline == ACCURACY else headline.label.replace(" ", "\n")
     total = sum(layer["total"] for layer in evaluation["layers"])
     kept = sum(layer["kept"] for layer in evaluation["layers"])
     flops, dense_flops = evaluation["flops_theoretical"], evaluation["flops_dense"]
 
     def show(value: float | None) -> str:
         # There is no R² if all test targets are equal.
-        return "none" if value is None else f"{100 * value:.1f} %" if score == "top1" else f"{value:.3f}"
+        return "none" if value is None else f"{100 * value:.1f} %" if headline.percent else f"{value:.3f}"
 
     rows = [
-        (name, evaluation[score], dense.get(score), show(evaluation[score]), show(dense[score]) if dense else ""),
+        (
+            name,
+            _length(evaluation[score], dense, headline),
+            _length(dense.get(score), dense, headline),
+            show(evaluation[score]),
+            show(dense[score]) if dense else "",
+        ),
         ("prunable\nweights", kept / total, 1.0, f"{count(kept)}", f"{count(total)}"),
         ("FLOPs\n(theoretical)", flops / max(1, dense_flops), 1.0, f"{count(flops)}", f"{count(dense_flops)}"),
     ]
@@ -68,6 +76,11 @@ def _draw_comparison(axes: Axes, evaluation: Mapping[str, Any]) -> None:
     handles = [patch(GRAY, "dense"), patch(BLUE, "pruned")]
     axes.legend(handles=handles, frameon=False, loc="upper center", bbox_to_anchor=(0.4, -0.08), ncols=2, fontsize=9)
     axes.set_title(f"{label(evaluation['model'], 16)} on {label(evaluation['dataset'], 16)}")
+
+
+def _length(value: float | None, dense: Mapping[str, Any], headline: Headline) -> float | None:
+    """The length of a score's bar: of a perplexity, which has no upper end, the part that the dense one is of it."""
+    return dense.get(headline.metric, value) / value if value and headline.falling else value
 
 
 def _draw_layers(axes: Axes, layers: Sequence[Mapping[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from causalprune.analysis.plots.histograms import plot_correlation, plot_density
 from causalprune.analysis.report.page import Cell, Section
 from causalprune.analysis.report.phase import DEFINITION
 from causalprune.analysis.report.series import mean_jaccard
+from causalprune.base.specs import Headline
 from causalprune.base.units import mean_and_spread, moments, percent
 
 MAX_OVERLAPS = 6
@@ -24,7 +25,8 @@ MAX_DENSITIES = 4
 def scores(section: Section) -> None:
     """Show curves of score and loss, and a table of scores."""
     page, block = section.page, section.block
-    name = "Accuracy" if block.metric == "top1" else "R²"
+    headline = block.headline
+    name = headline.label[0].upper() + headline.label[1:]
     draws = [
         section.picture(
             key,
@@ -40,14 +42,15 @@ def scores(section: Section) -> None:
         values = [series.values("score", sparsity) for series in block.series]
         means = [mean(v) for v in values if v]
         # If all are equal, as with nothing pruned, none is bold.
-        best = max(means) if len(set(means)) > 1 else None
-        rows.append([percent(sparsity), *(_cell(v, block.metric, best) for v in values)])
+        best = max(means, key=headline.height) if len(set(means)) > 1 else None
+        rows.append([percent(sparsity), *(_cell(v, headline, best) for v in values)])
     head = ["pruned (%)", *(series.criterion for series in block.series)]
     page.table(head, rows)
     dense = block.dense("dense")
     if dense:
-        unpruned = " ".join(filter(None, _score(dense, block.metric)))
-        page.text(f"Not pruned: {unpruned}. The highest mean of a line is bold.", "note")
+        unpruned = " ".join(filter(None, _score(dense, headline)))
+        bold = "lowest" if headline.falling else "highest"
+        page.text(f"Not pruned: {unpruned}. The {bold} mean of a line is bold.", "note")
     if all(len(series.seeds) < 2 for series in block.series):
         section.missing.append("seeds")
 
@@ -81,6 +84,11 @@ def phase_shift(section: Section) -> None:
     page.table(["criterion", "half is lost at (% pruned)", "width (decades)", "samples on the slope"], rows)
     page.text(
         DEFINITION
+        + (
+            f" The score here is −log {block.headline.label}, and f that of {block.headline.baseline}."
+            if block.headline.falling
+            else ""
+        )
         + " Fitted to each seed's curve; the mean over the seeds is given with one standard deviation (of x₀, shown as "
         "the range of sparsities that it spans). With fewer than two samples on the slope the width only says how far "
         "apart the samples are." + "".join(f" Not in the mean of {line}." for line in others),
@@ -218,13 +226,13 @@ SECTIONS: tuple[Callable[[Section], None], ...] = (
 """In the order of the page."""
 
 
-def _cell(values: Sequence[float], metric: str, best: float | None) -> Cell:
-    middle, deviation = _score(values, metric)
+def _cell(values: Sequence[float], headline: Headline, best: float | None) -> Cell:
+    middle, deviation = _score(values, headline)
     return Cell(middle, spread=deviation, best=bool(values) and mean(values) == best)
 
 
-def _score(values: Sequence[float], metric: str) -> tuple[str, str]:
-    form, scale = (".2f", 100) if metric == "top1" else (".3f", 1)
+def _score(values: Sequence[float], headline: Headline) -> tuple[str, str]:
+    form, scale = (".2f", 100) if headline.percent else (".3f", 1)
     found = moments(values)
     return mean_and_spread(found["mean"], found["std"], form=form, spread_form=form, scale=scale)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.analysis.report.phase import Drop, PhaseShift, find_drop, phase_shift
+from causalprune.base.specs import Headline
 from causalprune.base.units import grouped, moments
 
 Row = dict[str, Any]
@@ -56,13 +58,13 @@ class Series:
             rows = [row for row in self.rows if row["seed"] == seed and row["score"] is not None]
             if not rows:
                 continue
-            dense = rows[0]["dense"]
+            dense, height = rows[0]["dense"], Headline.of(rows[0]).height
             found.append(
                 find_drop(
                     [row["sparsity"] for row in rows],
-                    [row["score"] for row in rows],
-                    ceiling=-1.0 if dense is None else dense,
-                    floor=rows[0]["guessing"],
+                    [height(row["score"]) for row in rows],
+                    ceiling=-math.inf if dense is None else height(dense),
+                    floor=height(rows[0]["guessing"]),
                 )
             )
         return phase_shift(found) if found else "no scores"
@@ -115,9 +117,9 @@ class Block:
         return [line for line in lines if line["all"]["mean"] is not None]
 
     @property
-    def metric(self) -> str:
-        """``top1`` or ``r2``."""
-        return str(self.rows[0]["metric"])
+    def headline(self) -> Headline:
+        """What the scores are."""
+        return Headline.of(self.rows[0])
 
 
 def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:

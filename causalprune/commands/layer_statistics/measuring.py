@@ -53,5 +53,5 @@ def measure_layers(
             between()
             yield batch
 
-    found = layer_statistics(model, index, batches(), data.task, seed=seed)
+    found = layer_statistics(model, index, batches(), data.task.drawn_loss, seed=seed)
     return {name: layer.cpu() for name, layer in found.items()}

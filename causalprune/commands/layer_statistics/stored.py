@@ -13,8 +13,9 @@ import numpy as np
 from causalprune.base.errors import DAMAGE
 from causalprune.base.paths import StoreUrl
 from causalprune.data.datasets import DataSet
+from causalprune.data.tasks.classification import SMOOTHING
 from causalprune.models.checkpoint import Checkpoint
-from causalprune.pruning.layer_statistics import SMOOTHING, LayerStatistics, PackedStatistics, pack
+from causalprune.pruning.layer_statistics import LayerStatistics, PackedStatistics, pack
 from causalprune.trajectory import Store
 from causalprune.trajectory.array_groups import ArrayGroup
 from causalprune.trajectory.storage import locate

@@ -23,11 +23,11 @@ from causalprune.commands.record.loop import RecordLoop, set_modes
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
+from causalprune.data.tasks.task import Task
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
 from causalprune.models.wrappers import named_parameters
-from causalprune.training.metrics import loss_function
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.pass_state import PassState
 from causalprune.training.recorder import Recorder
@@ -137,7 +137,7 @@ def _record(
             found=f"{rows} from {steps} steps at stride {config.stride}",
             remedy="record more --epochs or --steps, or with a smaller --stride",
         )
-    predicted, seconds = _predict(config, model, mask, batches, loss_function(data.task), rows)
+    predicted, seconds = _predict(config, model, mask, batches, data.task, rows)
     kept_layers = LayersToKeep(config, model, mask, data, device) if config.layer_statistics else None
     statistics_bytes = kept_layers.predicted_bytes() if kept_layers else 0
     if config.dry_run:
@@ -174,7 +174,7 @@ def _record(
             # No step is left that would tell.
             end_weights = mask.index.digest(model.state_dict())
             writer.end_weights = lambda: end_weights
-    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, loss_function(data.task))
+    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, data.task)
 
     def save() -> None:
         writer.flush()
@@ -198,25 +198,25 @@ def _record(
 
 
 def _predict(
-    config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, compute_loss: nn.Module, rows: int
+    config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, task: Task, rows: int
 ) -> tuple[int, float]:
     """Predict the bytes of the recording and the seconds per step from the gradient of a real first step."""
     set_modes(model, hold=config.hold)
     parameters = named_parameters(model)
-    inputs, targets = next(iter(batches.epoch(0)))
+    batch = next(iter(batches.epoch(0)))
     state = PassState(model)
     state.save()
     with state.repeated():
         started = time.monotonic()
-        compute_loss(model(inputs), targets).backward()
+        task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
         passed = time.monotonic()
         with torch.no_grad():
-            compute_loss(model(inputs), targets)
+            task.loss(model, batch)
         ended = time.monotonic()
         seconds = passed - started + (HELD_PASSES if config.hold else 1) * (ended - passed)
     gradients = {entry.name: parameters[entry.name].grad for entry in mask.index}
     present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
-    flat = torch.empty(mask.index.total, device=inputs.device)
+    flat = torch.empty(mask.index.total, device=batch[1].device)
     delta = -config.lr * mask.index.flatten(present, out=flat).cpu().numpy()[mask.numpy()]
     model.zero_grad(set_to_none=True)
     return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds

@@ -19,6 +19,7 @@ from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.config.record import RecordConfig
 from causalprune.data.batches import Batches
+from causalprune.data.tasks.task import Batch, Task
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.modes import disable_dropout, evaluate_batchnorm
@@ -46,7 +47,7 @@ class RecordLoop:
     mask: Mask
     batches: Batches
     recorder: Recorder
-    compute_loss: nn.Module
+    task: Task
 
     def run(self, step: int, steps: int, bar: Bar) -> None:
         """Record the steps ``step`` to ``steps``."""
@@ -56,14 +57,14 @@ class RecordLoop:
         every, last_save, saved_step = Interval.parse(config.checkpoint_every), time.monotonic(), step
         set_modes(self.model, hold=config.hold)
         bar.advance(step)
-        for epoch, batch, inputs, targets in self._samples(step, steps):
-            seed_generators(keyed_seed(config.seed, "step", epoch, batch) + group.rank, inputs.device)
-            weight = self.batches.weight(batch)
-            loss = self._loss(forward, inputs, targets, weight)
+        for epoch, number, batch in self._samples(step, steps):
+            seed_generators(keyed_seed(config.seed, "step", epoch, number) + group.rank, batch[1].device)
+            weight = self.batches.weight(number)
+            loss = self._loss(forward, batch, weight)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            measure = partial(self._mean_loss, inputs, targets, weight)
-            self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=batch)
+            measure = partial(self._mean_loss, batch, weight)
+            self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=number)
             step += 1
             bar.advance(1)
             if step % config.stride or step == steps:
@@ -76,27 +77,25 @@ class RecordLoop:
                 if stopping:
                     raise self.output.stop.error(f"step {step} of {steps} saved")
         if config.loss_change == "next-batch":
-            for _, batch, inputs, targets in self._samples(steps, steps + 1):
-                self.recorder.complete(partial(self._mean_loss, inputs, targets, self.batches.weight(batch)))
+            for _, number, batch in self._samples(steps, steps + 1):
+                self.recorder.complete(partial(self._mean_loss, batch, self.batches.weight(number)))
 
-    def _loss(self, network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
+    def _loss(self, network: nn.Module, batch: Batch, weight: float) -> torch.Tensor:
         # In float64, because ΔL is a small difference of two losses.
-        outputs = network(inputs).double()
-        loss: torch.Tensor = self.compute_loss(outputs, targets if targets.dtype == torch.int64 else targets.double())
-        return loss * weight
+        return self.task.loss(network, batch, exact=True) * weight
 
-    def _mean_loss(self, inputs: torch.Tensor, targets: torch.Tensor, weight: float) -> torch.Tensor:
+    def _mean_loss(self, batch: Batch, weight: float) -> torch.Tensor:
         """The loss over the whole minibatch, summed over the processes that share it."""
-        return processes().sum(self._loss(self.model, inputs, targets, weight)) / processes().count
+        return processes().sum(self._loss(self.model, batch, weight)) / processes().count
 
-    def _samples(self, step: int, steps: int) -> Iterator[tuple[int, int, torch.Tensor, torch.Tensor]]:
+    def _samples(self, step: int, steps: int) -> Iterator[tuple[int, int, Batch]]:
         per_epoch = self.batches.steps_per_epoch
         for epoch in range(step // per_epoch, math.ceil(steps / per_epoch)):
             first = step - epoch * per_epoch if epoch == step // per_epoch else 0
-            for batch, (inputs, targets) in enumerate(self.batches.epoch(epoch, start=first), start=first):
-                if epoch * per_epoch + batch == steps:
+            for number, batch in enumerate(self.batches.epoch(epoch, start=first), start=first):
+                if epoch * per_epoch + number == steps:
                     return
-                yield epoch, batch, inputs, targets
+                yield epoch, number, batch
 
     def save(self, step: int) -> None:
         """Save the state after so many steps for a resume."""

@@ -10,6 +10,7 @@ from typing import Any
 from causalprune.base.files import make_directory, write_atomic
 from causalprune.base.json_files import seal, write_json
 from causalprune.base.progress import Reporter
+from causalprune.base.specs import Headline
 from causalprune.commands.sweep.grid import Point
 from causalprune.commands.sweep.step_runner import StepRunner
 from causalprune.models.checkpoint import load_checkpoint
@@ -38,17 +39,18 @@ def measure_cell(point: Point, steps: StepRunner, reporter: Reporter, *, keep: b
     cell = point.cell
     steps.run(point.last, cell, reporter)
     evaluation = steps.result(point.last, cell)["metrics"]["evaluation"]
-    metric = "top1" if evaluation.get("top1") is not None else "r2"
+    headline = Headline.of(evaluation)
+    metric = headline.metric
     dense = steps.result(point.last.input("reference"), cell)["metrics"]["evaluation"]
     measured: dict[str, Any] = {
         **{name: evaluation[name] for name in _COPIED},
         "metric": metric,
+        **({"headline": evaluation["headline"]} if "headline" in evaluation else {}),
         "score": evaluation[metric],
         "dense": dense[metric],
         **{name: evaluation[name] for name in _MEASURED if evaluation.get(name) is not None},
         **{f"dense_{name}": dense[name] for name in _MEASURED if dense.get(name) is not None},
-        # The R² of predicting the mean is 0.
-        "guessing": evaluation.get("guessing", 0.0),
+        "guessing": headline.baseline_value(evaluation),
         "sparsity_reached": evaluation["sparsity_prunable"],
         "iterations_log": _iterations(point, steps),
     }

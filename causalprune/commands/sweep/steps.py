@@ -22,10 +22,10 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
-from causalprune.models.groups import groups_per_tensor
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
 from causalprune.trajectory import Store
+from causalprune.trajectory.column_groups import groups_per_tensor
 from causalprune.trajectory.steps import UpdateRule
 
 

@@ -59,13 +59,15 @@ class ResultTable:
         """The score of each combination of settings over its seeds.
 
         Returns:
-            In the order of the grid: the settings without ``seed``, the ``metric``, ``mean`` and ``std`` over the seeds
-            (of the sample; None for one seed), ``dense_mean`` and ``dense_std`` of the networks before pruning, and the
-            number of ``seeds``.
+            In the order of the grid: the settings without ``seed``, the ``metric`` (with its ``headline`` unless that
+            is a usual one), ``mean`` and ``std`` over the seeds (of the sample; None for one seed), ``dense_mean`` and
+            ``dense_std`` of the networks before pruning, and the number of ``seeds``.
         """
         names = [n for n in read_grid(self._paths.grid)["cells"][0]["settings"] if n != "seed"]
         lines = []
-        for settings, rows in grouped(self.rows(), [*names, "metric"]):
+        found = self.rows()
+        said = ["headline"] if found and "headline" in found[0] else []
+        for settings, rows in grouped(found, [*names, "metric", *said]):
             scores, dense = ([row[key] for row in rows if row[key] is not None] for key in ("score", "dense"))
             before = {f"dense_{name}": value for name, value in moments(dense).items()}
             lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
+from inspect import isabstract
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
-from causalprune.base.specs import DataSpec
-from causalprune.base.user_code import import_user_module
+from causalprune.base.errors import DataError, UsageError
+from causalprune.base.options import one_of, require
+from causalprune.data.names import TASK_CHOICES
 from causalprune.data.normalization import stored
-from causalprune.data.sources.targets import read_targets
+from causalprune.data.sources.targets import Targets, read_targets
 from causalprune.data.splits import RawData, Split, data_in_memory
+from causalprune.data.tasks.task import Task
 
 VALIDATION = ("val", "valid", "validation")
 """What the arrays of a validation split are called after ``x_`` and ``y_``."""
 
 EXPECTED = "the arrays x_train, y_train, x_test, y_test, or x and y"
 CLASS_NAMES_KEY = "class_names"
+VOCABULARY_KEY, TASK_KEY = "vocabulary", "task"
+"""What only a function can add to its arrays."""
 
 MOST_CHANNELS = 4
 """An axis of 1 to 4 is taken for channels: gray, gray with alpha, RGB, RGB with alpha."""
@@ -38,53 +43,6 @@ class Layout(Protocol):
         """Type of the items."""
 
 
-def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
-    """Call ``package.module:factory`` without arguments and read the mapping of arrays that it returns.
-
-    The module is imported by :func:`causalprune.base.user_code.import_user_module`. The mapping is what
-    :func:`read_arrays` describes; its values are NumPy arrays, tensors or nested lists.
-
-    Raises:
-        CorruptError: ``trust_code`` is False.
-        UsageError: The module or the function doesn't exist.
-        DataError: The module or the function fails, or the function doesn't return a data set.
-    """
-    subject = f"data set {spec.name}"
-    if not trust_code:
-        raise CorruptError(
-            subject,
-            expected="a data set that runs no code from outside",
-            found="a function",
-            remedy="pass `trust_code` if you trust it",
-        )
-    module_name, _, function_name = spec.name.partition(":")
-    try:
-        module = import_user_module(module_name)
-    except ModuleNotFoundError as error:
-        expected = f"an importable module {error.name or module_name}"
-        raise UsageError(
-            subject, expected=expected, found="none", remedy="install it or run from its folder"
-        ) from error
-    except Exception as error:
-        raise DataError(subject, expected=f"an importable module {module_name}", found=_summary(error)) from error
-    function = getattr(module, function_name, None)
-    if not callable(function):
-        raise UsageError(subject, expected=f"a function {function_name} in {module_name}", found="none")
-    try:
-        arrays = function()
-    except CausalpruneError:
-        raise
-    except Exception as error:
-        raise DataError(subject, expected="arrays", found=_summary(error)) from error
-    if not isinstance(arrays, Mapping):
-        raise DataError(subject, expected=f"a mapping of {EXPECTED}", found=type(arrays).__name__)
-    return read_arrays(arrays, subject, channels=spec.channels, task=spec.task)
-
-
-def _summary(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
-
-
 def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto", task: str = "auto") -> RawData:
     """Check arrays and convert them to the layout of a data set.
 
@@ -97,10 +55,11 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
     Args:
         arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, from which a test split is cut;
             beside the four, ``x_val`` and ``y_val`` are the validation split, and without a test split they are the
-            test split; optionally ``class_names`` (K,). Other keys are ignored.
+            test split; optionally ``class_names`` (K,); ``vocabulary``, if inputs are tokens, how many there are; and
+            ``task``, a class of your own (:class:`~causalprune.data.tasks.task.Task`). Other keys are ignored.
         source: Where the arrays come from, for the error.
         channels: ``first`` for axis 1, ``last`` for axis 3; ``auto`` for the rule.
-        task: ``classification`` or ``regression``; ``auto`` for the rule of the targets.
+        task: The name of a task; ``auto`` for the rule of the targets.
 
     Raises:
         UsageError: ``channels`` is given for inputs without four axes, or ``task`` can't be.
@@ -111,12 +70,19 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
     parts = {key: _array(arrays[key], f"{key} in {source}") for key in keys}
     check_layout(parts, source)
     axis, notes = _channel_axis(parts[keys[0]].shape, f"{keys[0]} in {source}", channels)
+    y = {key: parts[key] for key in keys[1::2]}
+    targets = _targets(y, arrays, source, task)
+    are_tokens = VOCABULARY_KEY in arrays or (targets.task is not None and targets.task.tokens)
     inputs: list[torch.Tensor] = []
     for key in keys[::2]:
         dtype = inputs[0].dtype if inputs else None
-        inputs.append(_inputs(parts[key], f"{key} in {source}", axis, dtype))
-    y = {key: parts[key] for key in keys[1::2]}
-    targets = read_targets(y, source, class_names=arrays.get(CLASS_NAMES_KEY), task=task)
+        what = f"{key} in {source}"
+        inputs.append(_tokens(parts[key], what) if are_tokens else _inputs(parts[key], what, axis, dtype))
+    task_of = targets.task
+    vocabulary = _vocabulary(arrays, inputs, source) if are_tokens else 0
+    if task_of is not None and task_of.tokens:
+        vocabulary = max(vocabulary, 1 + max(int(tokens.max()) for tokens in targets.values))
+        task_of = replace(task_of, num_outputs=vocabulary)
     found = dict(zip(splits, map(Split, inputs, targets.values), strict=True))
     if "validation" in found:
         said = (
@@ -131,6 +97,8 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
         targets.class_names,
         validation=found.get("validation"),
         notes=(*notes, *targets.notes),
+        vocabulary=vocabulary,
+        task=task_of,
     )
 
 
@@ -172,14 +140,21 @@ def check_layout(parts: Mapping[str, Layout], source: str) -> None:
         if array.dtype.kind not in ("buif" if is_input else "buifSU"):
             expected = "numbers" if is_input else "numbers or strings"
             raise DataError(what, expected=expected, found=f"dtype {array.dtype}")
-        if len(array.shape) not in ((2, 3, 4) if is_input else (1, 2)):
-            shapes = "(N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)" if is_input else "(N,) or one-hot (N, K)"
+        if len(array.shape) not in ((2, 3, 4) if is_input else (1, 2, 3)):
+            shapes = "(N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)" if is_input else "(N,), (N, K), (N, H, W)"
             raise DataError(what, expected=f"shape {shapes}", found=f"shape {array.shape}")
         if array.dtype.kind in "SU" and math.prod(array.shape[1:]) > 1:
             raise DataError(what, expected="shape (N,) for strings", found=f"shape {array.shape}")
         if math.prod(array.shape) == 0:
             raise DataError(what, expected="at least one sample", found=f"shape {array.shape}")
     for inputs, targets in zip(keys[::2], keys[1::2], strict=True):
+        shape, labels = parts[inputs].shape, parts[targets].shape
+        if len(labels) == 3 and labels[1:] not in (shape[1:], shape[2:], shape[1:3]):
+            raise DataError(
+                f"{targets} in {source}",
+                expected=f"shape (N,), (N, K), or (N, H, W) beside images of that size, not {shape}",
+                found=f"shape {labels}",
+            )
         lengths = parts[inputs].shape[0], parts[targets].shape[0]
         if lengths[0] != lengths[1]:
             raise DataError(
@@ -230,6 +205,35 @@ def _channel_axis(shape: tuple[int, ...], what: str, channels: str) -> tuple[int
     said, other = ("first", "last") if axis == 1 else ("last", "first")
     note = f"{what}: of {shape}, axis {axis} is taken for the channels ({said}); if it isn't, pass `channels={other}`"
     return axis, [note]
+
+
+def _targets(y: Mapping[str, np.ndarray], arrays: Mapping[str, Any], source: str, task: str) -> Targets:
+    own, class_names = arrays.get(TASK_KEY), arrays.get(CLASS_NAMES_KEY)
+    if own is None:
+        require("`task`", task, one_of(TASK_CHOICES))
+        return read_targets(y, source, class_names=class_names, task=task)
+    whole = isinstance(own, type) and issubclass(own, Task) and not isabstract(own)
+    if not whole or not hasattr(own, "name") or not hasattr(own, "headline"):
+        expected = "a whole subclass of causalprune.data.tasks.task.Task, with a name and a headline"
+        raise DataError(f"{TASK_KEY} in {source}", expected=expected, found=f"{own!r}"[:80])
+    values, read = own.read(y, source, class_names)
+    return Targets(values, read.class_names, (), read)
+
+
+def _vocabulary(arrays: Mapping[str, Any], inputs: list[torch.Tensor], source: str) -> int:
+    seen = 1 + max(int(tokens.max()) for tokens in inputs)
+    said = arrays.get(VOCABULARY_KEY, seen)
+    if not isinstance(said, int | np.integer) or said < seen:
+        what = f"{VOCABULARY_KEY} in {source}"
+        raise DataError(what, expected=f"a number of at least {seen}, as the tokens need", found=f"{said!r}"[:80])
+    return int(said)
+
+
+def _tokens(array: np.ndarray, what: str) -> torch.Tensor:
+    if array.ndim != 2 or array.dtype.kind not in "ui" or array.min() < 0:
+        found = f"shape {array.shape}, dtype {array.dtype}, the least {array.min()}"
+        raise DataError(what, expected="tokens: whole numbers from 0, shape (N, length)", found=found)
+    return torch.from_numpy(array.astype(np.int64))
 
 
 def _inputs(array: np.ndarray, what: str, channel_axis: int, dtype: torch.dtype | None) -> torch.Tensor:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from causalprune.base.errors import DataError, UsageError
+from causalprune.data.names import TASKS
 from causalprune.data.normalization import stored
+from causalprune.data.tasks.task import Task
 
 SAMPLES_PER_CLASS = 10
 """Values that only may be labels (whole numbers that are floats or don't count from 0, strings) are taken for labels if
@@ -29,28 +31,31 @@ class Targets:
             float64 values.
         class_names: One per class, in label order; empty for a regression.
         notes: What was decided, a line each.
+        task: What the targets are, unless the class names tell: labels if there are any, and quantities otherwise.
     """
 
     values: tuple[torch.Tensor, ...]
     class_names: tuple[str, ...]
     notes: tuple[str, ...]
+    task: Task | None = None
 
 
 def read_targets(arrays: Mapping[str, np.ndarray], source: str, *, class_names: Any = None, task: str) -> Targets:
-    """Decide between classification and regression, and number the classes.
+    """Decide what the targets are, and number the classes.
 
     Whole numbers of any integer dtype and bools are labels, and so are strings and one-hot rows. Floats are values of a
     regression, unless all are whole numbers and each occurs :data:`SAMPLES_PER_CLASS` times on average; then they are
     labels. Labels that aren't 0 to K−1 have to occur as often, or ``task`` has to say that they are labels; they are
     numbered from 0 in increasing order, or strings in the order of ``class_names``. With ``class_names``, a class may
-    lack training samples.
+    lack training samples. Rows of other numbers than one-hot are quantities if they are floats; labels at each pixel
+    are a segmentation. Any other task has to be said, and reads the arrays itself.
 
     Args:
-        arrays: Numbers or strings, (N,), (N, 1) or one-hot (N, K), by name: the training targets, then those of other
-            splits.
+        arrays: Numbers or strings, (N,), (N, 1), one-hot (N, K) or as ``task`` expects them, by name: the training
+            targets, then those of other splits.
         source: Where they come from, for messages.
         class_names: (K,) strings, if the classes have names.
-        task: ``auto``, ``classification`` or ``regression``.
+        task: The name of a task, or ``auto``.
 
     Raises:
         UsageError: ``task`` is a regression, of strings or one-hot rows.
@@ -58,6 +63,11 @@ def read_targets(arrays: Mapping[str, np.ndarray], source: str, *, class_names: 
             names that don't go with the labels.
     """
     subjects = [f"{name} in {source}" for name in arrays]
+    other, said = _other_task(next(iter(arrays.values())), subjects[0], task)
+    if other:
+        read: type[Task] = TASKS.load(other)
+        values, kind = read.read(arrays, source, class_names)
+        return Targets(values, kind.class_names, said, kind)
     columns = [_column(array, what) for array, what in zip(arrays.values(), subjects, strict=True)]
     width = max(next(iter(arrays.values())).shape[1:], default=1)
     if width > 1:
@@ -80,8 +90,52 @@ def read_targets(arrays: Mapping[str, np.ndarray], source: str, *, class_names: 
     if any(label != number for label, number in numbers.items()):
         notes.append(f"{subjects[0]}: {_mapping(list(numbers))}")
     known = "only labels that are in class_names" if names else "only labels of the training data"
-    values = (_encoded(column, numbers, what, known) for column, what in zip(columns, subjects, strict=True))
-    return Targets(tuple(values), names or tuple(map(_text, labels)), tuple(notes))
+    encoded = (_encoded(column, numbers, what, known) for column, what in zip(columns, subjects, strict=True))
+    return Targets(tuple(encoded), names or tuple(map(_text, labels)), tuple(notes))
+
+
+def _other_task(array: np.ndarray, what: str, task: str) -> tuple[str, tuple[str, ...]]:
+    """The task of arrays that have more than a label or a quantity for each sample, and what has to be said about it.
+
+    Empty for one label or quantity, and for one-hot rows.
+    """
+    usual = ("auto", "classification", "regression")
+    if task not in usual:
+        return task, ()
+    if array.dtype.kind not in "buif" or array.ndim == 1 or array.shape[1:] == (1,):
+        return "", ()
+    if array.ndim == 3:
+        if task != "auto" or array.dtype.kind == "f":
+            raise DataError(
+                what,
+                expected="labels or quantities, shape (N,) or (N, K)",
+                found=f"shape {array.shape}",
+                remedy="pass `task=segmentation` if they are whole numbers, a label at each pixel",
+            )
+        return "segmentation", (f"{what}: of shape {array.shape}, taken for a label at each pixel",)
+    if task == "classification" or _is_one_hot(array):
+        return "", ()
+    if task == "regression":
+        return "regression", ()
+    if array.dtype.kind == "f" and not np.isin(array, (0, 1)).all():
+        return "regression", (f"{what}: floats, taken for {array.shape[1]} quantities",)
+    raise DataError(
+        what,
+        expected="one target per sample, shape (N,), or one-hot rows: a 1 and zeros",
+        found=f"shape {array.shape}, and another row {_first_odd_row(array)}",
+        remedy="pass `task=multi-label` for rows of 0 and 1, regression for quantities, next-token for a text",
+    )
+
+
+def _first_odd_row(array: np.ndarray) -> int | None:
+    """The first row that isn't a 1 and zeros."""
+    ones = array == 1
+    wrong = np.flatnonzero((ones.sum(1) != 1) | ~(ones | (array == 0)).all(1))
+    return int(wrong[0]) if len(wrong) else None
+
+
+def _is_one_hot(array: np.ndarray) -> bool:
+    return _first_odd_row(array) is None
 
 
 def _are_quantities(columns: list[np.ndarray], labels: list[Any], what: str, task: str) -> tuple[bool, list[str]]:
@@ -126,15 +180,14 @@ def _column(array: np.ndarray, what: str) -> np.ndarray:
             raise DataError(what, expected="strings in UTF-8", found=str(error)[:80]) from error
     if array.ndim == 1 or array.shape[1] == 1:
         return array.reshape(len(array))
-    ones = array == 1
-    wrong = np.flatnonzero((ones.sum(1) != 1) | ~(ones | (array == 0)).all(1))
-    if len(wrong):
+    odd = _first_odd_row(array)
+    if odd is not None:
         raise DataError(
             what,
             expected="one target per sample, shape (N,), or one-hot rows: a 1 and zeros",
-            found=f"shape {array.shape}, and another row {wrong[0]}",
+            found=f"shape {array.shape}, and another row {odd}",
         )
-    labels: np.ndarray = ones.argmax(1)
+    labels: np.ndarray = (array == 1).argmax(1)
     return labels
 
 

@@ -18,8 +18,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
+from causalprune.base.compute.inputs import example_inputs, network_outputs
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import utf8_path
+from causalprune.base.specs import InputShape
 from causalprune.models.extra_state import decoded, encoded, is_extra_state
 
 Tensors = Mapping[str, torch.Tensor]
@@ -46,19 +48,19 @@ class Networks:
 
     checkpoint: nn.Module
     exported: nn.Module
-    input_shape: tuple[int, ...]
+    input_shape: InputShape
     samples: torch.Tensor | None = None
 
     def inputs(self) -> torch.Tensor:
         """The inputs to compare the networks on, the same in every call."""
         if self.samples is not None:
             return self.samples
-        return torch.randn(_PROBES, *self.input_shape, generator=torch.Generator().manual_seed(0))
+        return example_inputs(self.input_shape, _PROBES, random=True)
 
     def outputs(self, model: nn.Module) -> torch.Tensor:
         """The outputs of one of the networks for :meth:`inputs`."""
         with torch.no_grad():
-            found: torch.Tensor = model(self.inputs())
+            found: torch.Tensor = network_outputs(model, self.inputs())
         return found
 
 

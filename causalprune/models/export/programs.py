@@ -16,8 +16,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import example_inputs, logits_of
 from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
 from causalprune.base.paths import utf8_path
+from causalprune.base.specs import InputShape
 from causalprune.models.export.formats import (
     Compare,
     ExportFormat,
@@ -34,7 +36,7 @@ ONNX_TOLERANCE = 1e-4
 """Largest difference between the outputs of an ONNX network and the checkpoint's, relative to the largest output."""
 
 
-def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
+def trace(model: nn.Module, input_shape: InputShape) -> Program:
     """Trace the operations of a network in evaluation mode, on the CPU, for any number of samples.
 
     Args:
@@ -46,7 +48,7 @@ def trace(model: nn.Module, input_shape: tuple[int, ...]) -> Program:
     """
     twin = plain_copy(model).cpu()
     # Two samples, because torch.export takes a batch size of 1 for a constant.
-    example = torch.zeros(2, *input_shape)
+    example = example_inputs(input_shape, 2)
     try:
         with _silence():
             program = torch.export.export(twin, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
@@ -112,7 +114,7 @@ def _encode_pt2(networks: Networks, *_: object) -> tuple[bytes, Compare]:
 
     def compare(path: Path) -> tuple[str, float]:
         with path.open("rb") as file, torch.no_grad():
-            found = torch.export.load(file).module()(networks.inputs())
+            found = logits_of(torch.export.load(file).module()(networks.inputs()))
         if not same_bits(networks.outputs(networks.exported), found):
             raise MismatchError(
                 "`format=pt2`, read back", expected="the network's outputs, bit for bit", found="others"

@@ -15,7 +15,7 @@ from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.options import require
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
-from causalprune.base.specs import ModelSpec, Task
+from causalprune.base.specs import ModelSpec
 from causalprune.base.units import parse_bytes
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
@@ -23,7 +23,7 @@ from causalprune.models.wrappers import named_parameters, unwrapped
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.layer_calls import Inputs
-from causalprune.pruning.layer_statistics import LayerStatistics, layer_statistics
+from causalprune.pruning.layer_statistics import DrawnLoss, LayerStatistics, layer_statistics
 from causalprune.pruning.names import check_mask_granularity
 from causalprune.pruning.network.choice import Choice, choose_weights, untrained_tensors
 from causalprune.pruning.network.named_layers import NamedLayers
@@ -115,7 +115,7 @@ class PruningTask:
         prune_frozen: bool,
         inputs: Samples | None,
         samples: int,
-        task: Task,
+        drawn_loss: DrawnLoss,
         ridge: float,
         exponent: float | None,
         seed: int,
@@ -138,7 +138,7 @@ class PruningTask:
         producers, inseparable = self._producers(granularity, batches)
         layers: dict[str, LayerStatistics] | None = None
         if "layers" in criterion.needs:
-            measured = layer_statistics(unwrapped(self.model), index, batches, task, seed=seed)
+            measured = layer_statistics(unwrapped(self.model), index, batches, drawn_loss, seed=seed)
             layers = {name: layer.cpu() for name, layer in measured.items()}
         choice: Choice = choose_weights(
             criterion,

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from causalprune.base.errors import MismatchError
-from causalprune.models.groups import group_ids
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
@@ -15,6 +14,7 @@ from causalprune.solver.problem import SolverOptions
 from causalprune.solver.recording.options import FitOptions
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader
+from causalprune.trajectory.column_groups import group_ids
 
 
 def columns_of(

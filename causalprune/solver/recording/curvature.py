@@ -18,10 +18,10 @@ from threadpoolctl import threadpool_limits
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
 from causalprune.base.units import format_bytes
-from causalprune.models.groups import group_ids
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader
+from causalprune.trajectory.column_groups import group_ids
 from causalprune.trajectory.steps.learning_rates import group_scalars
 
 LEVEL = 0.95

@@ -19,8 +19,8 @@ from causalprune.base.options import (
 )
 from causalprune.base.options import positive as above_zero
 from causalprune.base.units import check_bytes
-from causalprune.models.names import GRANULARITIES
 from causalprune.solver.names import DEFAULT_ALPHA_RATIO, NORMALIZATIONS, SCOPES, SGD_PRESETS, SOLVERS
+from causalprune.trajectory.names import GRANULARITIES
 
 
 def _device(value: str) -> str | None:

@@ -116,4 +116,4 @@ def test_a_factory_gets_the_options(monkeypatch):
     module.make = lambda: {"x": np.zeros((20, 3, 8, 8)), "y": Y}
     monkeypatch.setitem(sys.modules, "images_of_a_user", module)
     data = load_data(DataSpec(name="images_of_a_user:make", channels="last", task="regression"))
-    assert (data.input_shape, data.task, data.notes) == ((8, 3, 8), "regression", ())
+    assert (data.input_shape, data.task.name, data.notes) == ((8, 3, 8), "regression", ())

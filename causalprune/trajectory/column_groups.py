@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from causalprune.base.errors import MismatchError
 from causalprune.base.options import one_of, require
-from causalprune.models.names import GRANULARITIES
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
+from causalprune.trajectory.names import GRANULARITIES
 
 
 def group_ids(

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from causalprune.base.errors import UsageError
-from causalprune.models.groups import group_ids, groups_per_tensor
-from causalprune.models.names import GRANULARITIES
 from causalprune.models.parameters import ParameterIndex
+from causalprune.trajectory.column_groups import group_ids, groups_per_tensor
+from causalprune.trajectory.names import GRANULARITIES
 
 INDEX = ParameterIndex.from_model(
     nn.ModuleDict({"conv": nn.Conv2d(2, 3, 2), "up": nn.ConvTranspose2d(3, 2, 2), "out": nn.Linear(4, 1)})
@@ -73,6 +73,6 @@ def test_bad_input() -> None:
 
 def test_groups_are_numbered_without_pytorch() -> None:
     """A fit has groups, too, and its memory has no room for PyTorch."""
-    code = "import sys, causalprune.models.groups; print('torch' in sys.modules)"
+    code = "import sys, causalprune.trajectory.column_groups; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

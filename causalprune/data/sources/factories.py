@@ -1,0 +1,133 @@
+"""Data from a function of the user: arrays, or Datasets and DataLoaders of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
+
+from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
+from causalprune.base.specs import DataSpec
+from causalprune.base.user_code import import_user_module
+from causalprune.data.sources.arrays import EXPECTED, read_arrays
+from causalprune.data.splits import RawData
+
+_SAMPLES = (Dataset, DataLoader)
+_PARTS = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")}
+_TARGETS = ("labels", "label", "targets", "target", "y")
+
+
+def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
+    """Call ``package.module:factory`` without arguments and read what it returns.
+
+    The module is imported by :func:`causalprune.base.user_code.import_user_module`. The function returns a mapping of
+    arrays as :func:`read_arrays` describes it, whose values are NumPy arrays, tensors or nested lists; or a PyTorch
+    Dataset or DataLoader, see :func:`arrays_of_samples`, or several of them: in a tuple for training and test, or for
+    training, validation and test, or in a mapping by these names.
+
+    Raises:
+        CorruptError: ``trust_code`` is False.
+        UsageError: The module or the function doesn't exist.
+        DataError: The module or the function fails, or the function doesn't return a data set.
+    """
+    subject = f"data set {spec.name}"
+    if not trust_code:
+        raise CorruptError(
+            subject,
+            expected="a data set that runs no code from outside",
+            found="a function",
+            remedy="pass `trust_code` if you trust it",
+        )
+    module_name, _, function_name = spec.name.partition(":")
+    try:
+        module = import_user_module(module_name)
+    except ModuleNotFoundError as error:
+        expected = f"an importable module {error.name or module_name}"
+        raise UsageError(
+            subject, expected=expected, found="none", remedy="install it or run from its folder"
+        ) from error
+    except Exception as error:
+        raise DataError(subject, expected=f"an importable module {module_name}", found=_summary(error)) from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise UsageError(subject, expected=f"a function {function_name} in {module_name}", found="none")
+    try:
+        # With random numbers that are the same whenever the data are read.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            arrays = _arrays(function(), subject)
+    except CausalpruneError:
+        raise
+    except Exception as error:
+        raise DataError(subject, expected="arrays", found=_summary(error)) from error
+    return read_arrays(arrays, subject, channels=spec.channels, task=spec.task)
+
+
+def _arrays(made: Any, subject: str) -> Mapping[str, Any]:
+    """What a factory returned, as a mapping of arrays."""
+    if isinstance(made, _SAMPLES):
+        made = {"train": made}
+    elif isinstance(made, tuple | list) and len(made) in _PARTS and all(isinstance(part, _SAMPLES) for part in made):
+        made = dict(zip(_PARTS[len(made)], made, strict=True))
+    if not isinstance(made, Mapping):
+        expected = f"a mapping of {EXPECTED}, or Datasets or DataLoaders of PyTorch"
+        raise DataError(subject, expected=expected, found=type(made).__name__)
+    if not isinstance(made.get("train"), _SAMPLES):
+        return made
+    parts = {name: arrays_of_samples(part, f"{name} of {subject}") for name, part in made.items()}
+    arrays: dict[str, Any]
+    if len(parts) == 1:
+        ((inputs, targets),) = parts.values()
+        arrays = {"x": inputs, "y": targets}
+    else:
+        arrays = {f"{axis}_{name}": part for name, pair in parts.items() for axis, part in zip("xy", pair, strict=True)}
+    first = parts["train"][0]
+    if first.dim() == 2 and not first.is_floating_point():
+        # Nobody makes a Dataset of whole numbers for them to be standardized.
+        arrays["vocabulary"] = 1 + max(int(inputs.max()) for inputs, _ in parts.values())
+    return arrays
+
+
+def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """Read all samples of a Dataset, each once, put together by PyTorch's ``default_collate``.
+
+    Of a DataLoader, its Dataset and its ``collate_fn`` are used; the order and the size of batches are ours. A sample
+    is a pair of inputs and target, or a dictionary of two, one of which is called ``labels``, ``label``, ``targets``,
+    ``target`` or ``y``. What a Dataset does at random, it does once.
+
+    Raises:
+        DataError: Samples of another kind, or of different shapes.
+    """
+    dataset: Any = samples
+    collate: Callable[[list[Any]], Any] = default_collate
+    if isinstance(samples, DataLoader):
+        dataset, collate = samples.dataset, samples.collate_fn
+    # By position, because a Dataset need not raise the IndexError that would end an iteration.
+    stream = isinstance(dataset, IterableDataset)
+    found = list(dataset) if stream else [dataset[number] for number in range(len(dataset))]
+    if not found:
+        raise DataError(what, expected="at least one sample", found="none")
+    batch = collate(found)
+    if isinstance(batch, Mapping):
+        names = [name for name in _TARGETS if name in batch]
+        rest = [name for name in batch if name not in names]
+        if len(names) != 1 or len(rest) != 1:
+            expected = f"two entries in each sample, one of them called {', '.join(_TARGETS[:-1])} or {_TARGETS[-1]}"
+            raise DataError(what, expected=expected, found=", ".join(map(str, batch))[:100])
+        batch = batch[rest[0]], batch[names[0]]
+    pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, torch.Tensor) for t in batch)
+    if not pair:
+        raise DataError(
+            what,
+            expected="samples that are pairs of inputs and target",
+            found=f"{type(found[0]).__name__} that become {type(batch).__name__}",
+            remedy="return (inputs, target) for each, or a DataLoader whose collate_fn makes tensors of them",
+        )
+    inputs, targets = batch
+    return inputs, targets
+
+
+def _summary(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:200]
