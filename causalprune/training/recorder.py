@@ -123,9 +123,8 @@ class Recorder:
         left_out = find_left_out(index, columns, store)
         self._optimizer, self._loss_change, self._stride = optimizer, loss_change, stride
         self._weights, state, ranks = WeightDeltas(model, mask, left_out), PassState(model), Ranks(model)
-        self._groups = OptimizerGroups(optimizer, self._weights.parameters)
-        described = self._groups.described
-        described = describe_held(described, hold_share, stride, loss_change) if hold else described
+        self._groups = groups = OptimizerGroups(optimizer, self._weights.parameters)
+        described = describe_held(groups.described, hold_share, stride, loss_change) if hold else groups.described
         warn_of_rounded_products(self._weights.device)
         parameters = self._weights.parameters
         require_unclaimed(parameters.values(), store)
@@ -135,10 +134,9 @@ class Recorder:
             described |= {"loss_change": loss_change, "stride": stride, "batch_size": batch_size, "seed": seed}
             info = RecordingInfo(**described, start_weights=self._weights.digest(), left_out=left_out)
             options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "overwrite": overwrite}
-            options |= {"compress_threads": compress_threads}
-            self.writer = new_recording(store, index, mask, info, ranks, **options)
+            self.writer = new_recording(store, index, mask, info, ranks, compress_threads=compress_threads, **options)
         else:
-            self._groups.require_described_by(store)
+            groups.require_described_by(store)
             self.writer = store
         self._weights.hold()
         # A function, because the recording may be closed when the interpreter ends.
@@ -272,10 +270,8 @@ class Recorder:
 
     def _begin_row(self, value: float | torch.Tensor | None, measure: Measure | None, epoch: int, batch: int) -> Row:
         row = Row.begun(self._groups, self._all_parameters, epoch, batch)
-        row.loss_before = self._losses.before(value, measure)
-        if self._loss_change == "same-batch" and not self._weights.started:
-            assert measure is not None
-            self._losses.require_repeatable(row.loss_before, measure, row.expected_change())
+        first_change = None if self._weights.started else row.expected_change
+        row.loss_before = self._losses.before(value, measure, first_change)
         row.measure = measure
         return row
 
@@ -294,9 +290,7 @@ class Recorder:
 
     def pending(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The row that still lacks its loss after the step, as tensors and JSON; empty between ``same-batch`` rows."""
-        if self._row is None or self._row.delta is None:
-            return {}, {}
-        return self._row.saved()
+        return ({}, {}) if self._row is None or self._row.delta is None else self._row.saved()
 
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Restore what :meth:`pending` returned."""

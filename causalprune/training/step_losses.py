@@ -93,11 +93,21 @@ class StepLosses:
             )
         return value
 
-    def before(self, value: float | torch.Tensor | None, measure: Measure | None) -> float | torch.Tensor:
+    def before(
+        self,
+        value: float | torch.Tensor | None,
+        measure: Measure | None,
+        first_change: Callable[[], float] | None = None,
+    ) -> float | torch.Tensor:
         """The loss before a step: the given value, or measured, where it isn't given or its state isn't known.
 
+        Args:
+            value: The given one.
+            measure: Computes it.
+            first_change: Before the first step: returns ``change`` of :meth:`require_repeatable`, which is then asked.
+
         Raises:
-            UsageError: There is no way to know it, or none to know the loss after the step.
+            UsageError: There is no way to know it, or the loss after the step; or it can't be measured again.
         """
         if not self._same_batch:
             value = self.given(value)
@@ -105,11 +115,13 @@ class StepLosses:
             return value
         if measure is None:
             raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
-        if value is not None and self._watch.forwards:
-            return value
         if not self._watch.forwards:
             self._state.save()
-        return self.measured(measure)
+        if value is None or not self._watch.forwards:
+            value = self.measured(measure)
+        if first_change is not None:
+            self.require_repeatable(value, measure, first_change())
+        return value
 
     @staticmethod
     def given(value: float | torch.Tensor | None) -> float | torch.Tensor:
