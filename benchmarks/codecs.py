@@ -42,7 +42,7 @@ def rounded(path: Path, bits: int, target: Path) -> None:
         for first, block in reader.row_blocks():
             for row, delta in enumerate(block, first):
                 codec.round(delta, writer.row())
-                writer.append(writer.row(), **{name: reader.steps[name][row].item() for name in vars(reader.steps)})
+                writer.append(writer.row(), **reader.steps.row(row))
         writer.finish()
 
 

@@ -19,6 +19,14 @@ def _no_settings_from_outside(monkeypatch):
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _messages_reach_the_test(monkeypatch):
+    """A command that ran in this process earlier has its own handler, with a stream that may be closed."""
+    logger = logging.getLogger("causalprune")
+    monkeypatch.setattr(logger, "handlers", [])
+    monkeypatch.setattr(logger, "propagate", True)
+
+
 @pytest.fixture(scope="session")
 def object_server():
     """Endpoint of an S3 server in a thread of this process, with the bucket ``tests``."""

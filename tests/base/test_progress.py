@@ -65,8 +65,7 @@ def test_a_terminal_shows_the_count_the_description_and_warnings():
     assert "warning: [slow] disk" in shown.getvalue()
 
 
-def test_by_default_nothing_is_shown_but_warnings_are_logged(capsys, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("causalprune"), "propagate", True)
+def test_by_default_nothing_is_shown_but_warnings_are_logged(capsys, caplog):
     caplog.set_level(logging.WARNING, "causalprune")
     reporter = Reporter()
     with reporter.task("record", 8) as bar:

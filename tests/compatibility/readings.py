@@ -18,14 +18,15 @@ EXPECTED = HERE / "expected.json"
 
 CHECKPOINTS = ("pretrained", "recorded", "pruned", "final")
 STORES = ("trajectory.zarr", "small.zarr")
+SMALL = ["--store", "run/small.zarr", "--checkpoint", "run/small.safetensors"]
 MASKS = {
-    "effect": ["--sparsity", "0.6"],
+    "effect": ["--sparsity", "0.6", "--exponent", "1"],
     "zero": ["--zero", "--fit", "path"],
     "gamma": ["--sparsity", "0.8", "--criterion", "gamma", "--fit", "path"],
     "obd": ["--sparsity", "0.7", "--criterion", "obd", "--scope", "layer"],
     "neuron": ["--sparsity", "0.4", "--criterion", "fisher", "--granularity", "neuron"],
     "chita": ["--sparsity", "0.6", "--criterion", "chita"],
-    "small": ["--sparsity", "0.6", "--store", "run/small.zarr", "--checkpoint", "run/small.safetensors"],
+    "small": ["--sparsity", "0.6", "--exponent", "1", *SMALL],
 }
 """Ways to prune, each by its name."""
 FITS = {

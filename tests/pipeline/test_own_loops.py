@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from causalprune.analysis.curvature import curvature_table
 from commands import call, call_json
 from torch import nn
 
@@ -12,6 +11,7 @@ from causalprune.models.mask import Mask
 from causalprune.models.registry import build_model
 from causalprune.pruning.criteria import load_criterion, read_inputs
 from causalprune.solver.features import FeatureSource
+from causalprune.solver.recording.curvature import curvature_table
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import Fit, Store
 
@@ -72,7 +72,7 @@ def test_curvature_is_that_of_the_loss_at_the_rate_of_each_column(groups):
     reader = groups[0].recording()
     h, eta = np.repeat([1.0, 4.0], [6, 4]), np.repeat(RATES, [6, 4])
     arrays = {"gamma": (-1 / eta + h / 2)[None], "dual_correlation": np.ones((1, 10))}
-    fit = Fit(arrays, {"granularity": "parameter"}, "")
+    fit = Fit(arrays, {"granularity": "parameter"}, "", reader)
     theta = np.linspace(1, 2, 10, dtype=np.float32)
     criterion = load_criterion("curvature")
     criterion.require(reader.info.update_rule, reader.learning_rates.extremes)

@@ -239,9 +239,7 @@ def test_a_disk_that_fills_loses_no_committed_row(tmp_path):
     assert len(seen) > 2
 
 
-def test_another_optimizer_is_recorded_with_a_word_about_what_stays_valid(tmp_path, caplog, monkeypatch):
-    # A command that ran in this process earlier has its own handler.
-    monkeypatch.setattr(logging.getLogger("causalprune"), "propagate", True)
+def test_another_optimizer_is_recorded_with_a_word_about_what_stays_valid(tmp_path, caplog):
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     with caplog.at_level(logging.WARNING), Recorder(model, optimizer, tmp_path / "t.zarr", codec="exact") as recorder:
