@@ -30,7 +30,7 @@ class Row:
         steps: How many of its steps have been taken.
         delta: (P_active,) Δθ of all its steps; None until the last one is taken.
         declared: What recordings have besides: rates and norms of several parameter groups.
-        measure: Computes the loss of the minibatch; None in ``next-batch`` recordings.
+        measure: Computes the loss of the minibatch; ``next-batch`` recordings need none.
     """
 
     loss_before: float | torch.Tensor

@@ -32,12 +32,6 @@ def record(path, rows, lr, keep=None, **options):
     return Store.open(path).recording(), np.array(gradients)
 
 
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """The command line, which another test may have called, keeps what is logged to itself."""
-    monkeypatch.setattr(logging.getLogger("causalprune"), "propagate", True)
-
-
 @pytest.mark.parametrize("masked", [False, True])
 def test_they_are_counted_in_rows_one_two_four_and_so_on(tmp_path, caplog, masked):
     keep = torch.arange(84) % 3 > 0 if masked else None
