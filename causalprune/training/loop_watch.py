@@ -11,6 +11,8 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
+from causalprune.base.errors import UsageError
+from causalprune.base.progress import logger
 from causalprune.training.pass_state import PassState
 
 
@@ -44,7 +46,6 @@ class LoopWatch:
     Attributes:
         forwards: Forward passes since the last step.
         measured: Forward passes of the last measurement, and whether one of them was in another mode.
-        unrecorded: Whether the optimizer took a step that isn't recorded.
         stepping: Whether a step that is recorded has begun.
         keep_state: Whether the saved state is still needed.
     """
@@ -55,7 +56,9 @@ class LoopWatch:
         self._state = state
         self.stepping = self._taken = self._measures = self._started = False
         self.forwards = self.measured = 0
-        self.unrecorded = self.other_mode = self.keep_state = False
+        self.other_mode = self.keep_state = self._warned = False
+        # Whether the optimizer took a step that isn't recorded.
+        self._unrecorded = False
         self._handles: list[Any] = [model.register_forward_pre_hook(Hook(self._forward))]
         # Not so with a wrapper that only looks like an optimizer.
         self._notices_steps = hasattr(optimizer, "_optimizer_step_post_hooks")
@@ -80,6 +83,20 @@ class LoopWatch:
         """Backward passes since the last step."""
         return max(self._gradients, default=0)
 
+    def require_all_recorded(self) -> None:
+        """Refuse a loop in which the optimizer took a step that isn't recorded.
+
+        Raises:
+            UsageError: It did.
+        """
+        if self._unrecorded:
+            raise UsageError(
+                "Recorder.step",
+                expected="to take every step of the optimizer",
+                found="a call of optimizer.step()",
+                remedy="leave it out, because Recorder.step calls it",
+            )
+
     def begin_step(self) -> None:
         """The optimizer's next step is recorded."""
         self.stepping, self._taken = True, not self._notices_steps
@@ -92,6 +109,12 @@ class LoopWatch:
             self._watch_one_gradient()
         self._begin()
         return self._taken
+
+    def warn_of_skipped(self) -> None:
+        """Say, once, what becomes of a step that the optimizer hasn't taken."""
+        if not self._warned:
+            self._warned = True
+            logger.warning("a step that the optimizer skipped makes no row; this is said once")
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -122,7 +145,7 @@ class LoopWatch:
         elif torch.is_grad_enabled():
             if not self._started:
                 # Training before the first row is nobody's business.
-                self.unrecorded = False
+                self._unrecorded = False
             if not self.backwards and not self.keep_state and not (self.forwards and self._state.same_modes):
                 self._state.save()
                 self.forwards = 0
@@ -135,6 +158,6 @@ class LoopWatch:
         if self.stepping:
             self._taken = True
             return
-        self.unrecorded = True
+        self._unrecorded = True
         if not self._started:
             self._begin()

@@ -1,4 +1,4 @@
-"""The parameter groups of the optimizer that a recorder watches: what a recording says of them, and their rates."""
+"""The optimizer that a recorder watches: what a recording says of its parameter groups, their rates and gradients."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
 from causalprune.base.errors import UsageError
@@ -130,25 +131,30 @@ class OptimizerGroups:
             )
 
 
+def unscale(optimizer: Optimizer, scaler: GradScaler | None) -> None:
+    """Let the gradients be what the optimizer will see, unless the loop has seen to that, in order to clip them."""
+    if scaler is None:
+        return
+    try:
+        scaler.unscale_(optimizer)
+    except RuntimeError as error:
+        if "already been called" not in f"{error}":
+            raise
+
+
+def take_step(optimizer: Optimizer, scaler: GradScaler | None) -> None:
+    """Let the optimizer take a step; a scaler may skip it."""
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+
+
 def gradient_norm(parameters: Iterable[nn.Parameter]) -> float | torch.Tensor:
     """Euclidean norm of the gradients that there are; on a device a tensor, so that nobody waits for it."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
     return norm if on_device(norm) else norm.item()
-
-
-def expected_change(lr: float, norm: float | torch.Tensor, declared: Mapping[str, float | torch.Tensor]) -> float:
-    """Σ η‖g‖² over the parameter groups: by how much a step of SGD lowers the loss, to first order.
-
-    Args:
-        lr: Of a single group.
-        norm: Of the whole gradient.
-        declared: Rates and norms of several groups.
-    """
-    pairs = [group_scalars(number) for number in range(len(declared) // 2)]
-    if not pairs:
-        return lr * float(norm) ** 2
-    return sum(float(declared[rate]) * float(declared[own]) ** 2 for rate, own in pairs)
 
 
 def _rate(group: Mapping[str, Any]) -> float:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from causalprune.base.errors import UsageError
+from causalprune.trajectory import RecordingWriter
 
 Result = TypeVar("Result")
 
@@ -103,6 +104,9 @@ class DiscardingWriter:
         """Nothing to store."""
 
     finish = close = flush
+
+
+Writer = RecordingWriter | DiscardingWriter
 
 
 def require_whole(model: nn.Module) -> None:

@@ -2,58 +2,34 @@
 
 from __future__ import annotations
 
-import math
-import warnings
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 
-from causalprune.base.compute.precision import rounds_factors
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
-from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.training.held.steps import HeldSteps
+from causalprune.training.held.rows import HeldRows, describe_held
 from causalprune.training.loop_watch import LoopWatch
-from causalprune.training.metrics import loss_value
-from causalprune.training.new_store import new_store
-from causalprune.training.optimizer_groups import OptimizerGroups, expected_change, gradient_norm, inner_optimizer
+from causalprune.training.new_recording import claim, find_left_out, new_recording, require_unclaimed
+from causalprune.training.optimizer_groups import OptimizerGroups, inner_optimizer, take_step, unscale
 from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.training.pass_state import PassState
-from causalprune.training.ranks import DiscardingWriter, Ranks, require_whole
-from causalprune.training.recorder_inputs import find_left_out, require_free, unscale, watch
-from causalprune.training.step_losses import Measure, StepLosses
-from causalprune.training.vanished_deltas import VanishedDeltas
+from causalprune.training.ranks import Ranks, Writer, require_whole
+from causalprune.training.row import Row, row_memory
+from causalprune.training.step_losses import Measure, StepLosses, warn_of_rounded_products
+from causalprune.training.unmoved_weights import UntrainedWeights, VanishedDeltas
 from causalprune.training.weight_deltas import WeightDeltas
 from causalprune.trajectory import RecordingInfo, RecordingWriter
-from causalprune.trajectory.schema import EXPECTED_ROWS, HOLD_SHARE
-from causalprune.trajectory.steps import UpdateRule
-
-LossChange = Literal["same-batch", "next-batch"]
-
-
-@dataclass
-class _Row:
-    """A row whose loss after its steps isn't known yet."""
-
-    loss_before: float | torch.Tensor
-    lr: float
-    epoch: int
-    batch: int
-    grad_norm: float | torch.Tensor
-    steps: int = 0
-    delta: torch.Tensor | None = None
-    declared: dict[str, Any] = field(default_factory=dict)
+from causalprune.trajectory.schema import LossChange
 
 
 class Recorder:
@@ -142,69 +118,39 @@ class Recorder:
         compress_threads: int | None = None,
     ) -> None:
         require_whole(model)
-        self._optimizer = optimizer
         index = ParameterIndex.from_model(model)
         mask = mask or Mask.of_model(model, index)
-        self._loss_change, self._stride = loss_change, stride
-        resumes = isinstance(store, RecordingWriter) and not columns
-        left_out = store.info.left_out if resumes else find_left_out(index, columns)  # type: ignore[union-attr]
+        left_out = find_left_out(index, columns, store)
+        self._optimizer, self._loss_change, self._stride = optimizer, loss_change, stride
         self._weights, state, ranks = WeightDeltas(model, mask, left_out), PassState(model), Ranks(model)
-        self._groups = OptimizerGroups(optimizer, self._weights.parameters)
-        described = self._groups.described
-        if hold:
-            described = _held(described, hold_share, stride, loss_change)
-        if rounds_factors(self._weights.device.type):
-            warnings.warn(
-                "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
-                "causalprune.base.compute.precision.full_precision()",
-                stacklevel=2,
-            )
-        require_free(self._weights.parameters.values(), store)
+        self._groups = groups = OptimizerGroups(optimizer, self._weights.parameters)
+        described = describe_held(groups.described, hold_share, stride, loss_change) if hold else groups.described
+        warn_of_rounded_products(self._weights.device)
+        parameters = self._weights.parameters
+        require_unclaimed(parameters.values(), store)
         # After everything that can fail.
-        self.writer: RecordingWriter | DiscardingWriter
+        self.writer: Writer
         if isinstance(store, (str, Path, StoreUrl)):
-            info = RecordingInfo(
-                **described,
-                loss_change=loss_change,
-                stride=stride,
-                batch_size=batch_size,
-                seed=seed,
-                start_weights=self._weights.digest(),
-                left_out=left_out,
-            )
-            active = np.concatenate(
-                [keep.numpy().reshape(-1) & (n not in left_out) for n, keep in mask.tensors().items()]
-            )
-            options: dict[str, Any] = {"codec": codec, "overwrite": overwrite}
-            options |= {"max_rows": int(max_rows) or EXPECTED_ROWS, "compress_threads": compress_threads}
-            made = ranks.first(lambda: new_store(store, index, info, active, **options))
-            self.writer = made or DiscardingWriter(int(np.count_nonzero(active)))
-            if made and (warning := info.update_rule.no_causal_reading(f"recording {made.path}")):
-                logger.warning("%s", warning)
+            described |= {"loss_change": loss_change, "stride": stride, "batch_size": batch_size, "seed": seed}
+            info = RecordingInfo(**described, start_weights=self._weights.digest(), left_out=left_out)
+            options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "overwrite": overwrite}
+            self.writer = new_recording(store, index, mask, info, ranks, compress_threads=compress_threads, **options)
         else:
-            self._groups.require_described_by(store)
+            groups.require_described_by(store)
             self.writer = store
         self._weights.hold()
-        weights, kept = self._weights.parameters, self._weights.mask
-        self._held = HeldSteps(model, weights, kept, hold_share) if hold else None
-        if hold:
-            self._weights.begin()
-        self._vanished = VanishedDeltas(weights, kept)
-        self._state = state
         # A function, because the recording may be closed when the interpreter ends.
         self.writer.end_weights = self._weights.last_digest
-        self._closed = False
         self._all_parameters = list(model.parameters())
-        self._untrained = dict(self._weights.parameters)
-        if self.writer.rows_appended:
-            self._untrained = {name: self._untrained[name] for name in self.writer.untrained}
-        self._started = self._has_skipped = False
-        self._row: _Row | None = None
-        self._measure: Measure | None = None
-        self._watch = LoopWatch(model, inner_optimizer(optimizer), self._weights.parameters.values(), state)
-        self._losses = StepLosses(self._watch, state, ranks)
+        self._untrained = UntrainedWeights(optimizer, parameters, self.writer)
+        self._vanished = VanishedDeltas(parameters, self._weights.mask)
+        self._row: Row | None = None
+        self._closed = False
+        self._watch = LoopWatch(model, inner_optimizer(optimizer), parameters.values(), state)
         weakref.finalize(self, self._watch.close).atexit = False
-        watch(self, self.writer, self._weights.parameters.values())
+        self._losses = losses = StepLosses(self._watch, state, ranks, loss_change)
+        self._held = HeldRows(model, self._weights, hold_share, self._watch, losses, self.writer) if hold else None
+        claim(self, self.writer, parameters.values())
 
     @property
     def rows(self) -> int:
@@ -238,17 +184,15 @@ class Recorder:
                 other parameter groups than at the beginning.
             DataError: A loss or a delta isn't finite.
         """
-        if scaler is not None:
-            unscale(scaler, self._optimizer)
+        unscale(self._optimizer, scaler)
         if self._held is not None:
-            self._try(self._held, loss, measure, epoch, batch)
+            value = self._check_step(loss)
+            self._untrained.before_step()
+            self._held.append(value, measure, epoch, batch)
             return
         self.begin_step(loss, measure, epoch=epoch, batch=batch)
         try:
-            if scaler is None:
-                self._optimizer.step()
-            else:
-                scaler.step(self._optimizer)
+            take_step(self._optimizer, scaler)
         except BaseException:
             self._drop_step()
             raise
@@ -263,23 +207,16 @@ class Recorder:
         that has begun and is begun again, without an end, counts for nothing.
         """
         if self._held is not None:
-            raise UsageError(
-                "Recorder.begin_step",
-                expected="an optimizer that takes the steps",
-                found="a recorder that holds the weights",
-                remedy="call Recorder.step instead",
-            )
+            self._held.refuse_halves()
         if self._watch.stepping:
             self._drop_step()
-        value = None if loss is None else self._losses.value(loss)
-        self._require_unchanged_weights()
+        value = self._check_step(loss)
         if self._row is not None and self._row.steps == self._stride:
-            self.complete(_given(value))
-        self._note_trained()
+            self.complete(self._losses.given(value))
+        self._untrained.before_step()
         self._groups.require_same()
         self._row = self._row or self._begin_row(value, measure, epoch, batch)
-        measures = self._loss_change == "same-batch"
-        self._losses.require_all_minibatches(measures=measures, given=value is not None)
+        self._losses.require_all_minibatches(given=value is not None)
         self._watch.keep_state = True
         self._watch.begin_step()
 
@@ -295,127 +232,48 @@ class Recorder:
         if not self._watch.stepping or self._row is None:
             raise UsageError("Recorder.end_step", expected="Recorder.begin_step before", found="none")
         if not self._row.steps:
-            self._note_norms(self._row)
+            self._row.note_gradient(self._groups, self._all_parameters)
         self._end_step()
 
     def _end_step(self) -> None:
         if not self._watch.end_step():
             self._drop_step()
-            if not self._has_skipped:
-                self._has_skipped = True
-                logger.warning("a step that the optimizer skipped makes no row; this is said once")
+            self._watch.warn_of_skipped()
             return
         row = self._row
         assert row is not None
-        self._started = True
         self._weights.after_step()
         row.steps += 1
         if row.steps < self._stride:
             return
-        row.delta = self._weights.row(self._memory())
-        if self._stride == 1 and not self.rows & (self.rows - 1):
+        row.delta = self._weights.row(row_memory(self.writer, self._weights.device))
+        if self._stride == 1:
             self._vanished.count(self.writer, row.delta)
         self._watch.keep_state = False
         if self._loss_change == "same-batch":
-            assert self._measure is not None
-            self.complete(self._losses.measured(self._measure))
-
-    def _try(self, held: HeldSteps, loss: torch.Tensor | None, measure: Measure | None, epoch: int, batch: int) -> None:
-        """Record a step that is taken back."""
-        value = None if loss is None else self._losses.value(loss)
-        self._require_unchanged_weights()
-        self._note_trained()
-        if measure is None:
-            raise UsageError("Recorder.step", expected="measure, for held steps", found="None")
-        before = self._losses.before(value, measure)
-        if not self._started:
-            self._losses.require_repeatable(before, measure, held.share * abs(float(before)))
-        self._losses.require_all_minibatches(measures=True, given=value is not None)
-        self._started = True
-        self._watch.begin_step()
-        try:
-            step = held.take(
-                measure, lambda tried: float(self._losses.measured(tried)), draws=self._state.drew(), out=self._memory()
-            )
-        finally:
-            self._watch.end_step()
-        if held.precision != "float64":
-            self.writer.noted = {**self.writer.noted, "precision": held.precision}
-        self.writer.append(**vars(step), epoch=epoch, batch=batch)
-
-    def _memory(self) -> torch.Tensor | None:
-        """The writer's memory of the coming row; None on a GPU, from which the writer copies the row."""
-        return torch.from_numpy(self.writer.row()) if self._weights.device.type == "cpu" else None
+            assert row.measure is not None
+            self.complete(self._losses.measured(row.measure))
 
     def _drop_step(self) -> None:
         """Forget a step that wasn't taken; a row that has no other step, too."""
         self._watch.end_step()
         if self._row is not None and not self._row.steps:
-            self._row = self._measure = None
+            self._row = None
             self._watch.keep_state = False
 
-    def _begin_row(self, value: float | torch.Tensor | None, measure: Measure | None, epoch: int, batch: int) -> _Row:
-        row = _Row(math.nan, self._groups.lr, epoch, batch, math.nan, declared=self._groups.rates())
-        self._note_norms(row)
-        if self._loss_change == "same-batch":
-            if measure is None:
-                raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
-            row.loss_before = self._losses.before(value, measure)
-            if not self._started:
-                change = expected_change(row.lr, row.grad_norm, row.declared)
-                self._losses.require_repeatable(row.loss_before, measure, change)
-        else:
-            row.loss_before = _given(value)
-            self._losses.require_no_draws()
-        self._measure = measure
+    def _check_step(self, loss: torch.Tensor | None) -> float | torch.Tensor | None:
+        """The value of the given loss, if nothing but recorded steps has changed the weights."""
+        value = None if loss is None else self._losses.value(loss)
+        self._watch.require_all_recorded()
+        self._weights.before_step(self.writer, begins_row=self._row is None)
+        return value
+
+    def _begin_row(self, value: float | torch.Tensor | None, measure: Measure | None, epoch: int, batch: int) -> Row:
+        row = Row.begun(self._groups, self._all_parameters, epoch, batch)
+        first_change = None if self._weights.started else row.expected_change
+        row.loss_before = self._losses.before(value, measure, first_change)
+        row.measure = measure
         return row
-
-    def _note_norms(self, row: _Row) -> None:
-        """Note the gradient of a row's first step."""
-        row.grad_norm = gradient_norm(self._all_parameters)
-        row.declared |= self._groups.norms()
-
-    def _require_unchanged_weights(self) -> None:
-        """Check that the weights are those after the last step; before the first one, note them."""
-        if self._watch.unrecorded:
-            raise UsageError(
-                "Recorder.step",
-                expected="to take every step of the optimizer",
-                found="a call of optimizer.step()",
-                remedy="leave it out, because Recorder.step calls it",
-            )
-        if self._started or self._held is not None:
-            # At the start of rows 1, 2, 4, 8 and so on.
-            changed = self._weights.changed(thoroughly=self._row is None and not self.rows & (self.rows - 1))
-            if changed is False:
-                return
-            error = UsageError(
-                "weights",
-                expected="those after the last recorded step",
-                found="others",
-                remedy="change weights in Recorder.step only, or go on in a new recording",
-            )
-            if not isinstance(changed, torch.Tensor):
-                raise error
-            self.writer.require_not(changed, error)
-        else:
-            self._weights.begin()
-
-    def _note_trained(self) -> None:
-        """Note which weights the coming step trains: those of the optimizer that have a gradient."""
-        if not self._untrained:
-            return
-        trained = {id(p) for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None}
-        self._untrained = {name: p for name, p in self._untrained.items() if id(p) not in trained}
-        total = len(self._weights.parameters)
-        if len(self._untrained) == total:
-            raise UsageError(
-                "Recorder.step",
-                expected="a recorded weight that is trained",
-                found=f"{total} that are frozen, have no gradient or aren't given to the optimizer",
-                remedy="call loss.backward() first, and look at requires_grad",
-            )
-        self.writer.untrained = tuple(self._untrained)
 
     def complete(self, loss_after: float | torch.Tensor | Measure) -> None:
         """Finish the current row with its loss after the step; only the last ``next-batch`` row needs this call.
@@ -426,34 +284,18 @@ class Recorder:
         """
         if callable(loss_after):
             loss_after = self._losses.afterwards(loss_after)
-        row, self._row, self._measure = self._row, None, None
-        if row is None or row.delta is None:
-            return
-        self.writer.append(
-            row.delta,
-            loss_before=row.loss_before,
-            loss_after=loss_after,
-            lr=row.lr,
-            epoch=row.epoch,
-            batch=row.batch,
-            grad_norm=row.grad_norm,
-            **row.declared,
-        )
+        row, self._row = self._row, None
+        if row is not None and row.delta is not None:
+            row.append_to(self.writer, loss_after)
 
     def pending(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The row that still lacks its loss after the step, as tensors and JSON; empty between ``same-batch`` rows."""
-        if self._row is None or self._row.delta is None:
-            return {}, {}
-        state = {k: v for k, v in vars(self._row).items() if k != "delta" and (v or k != "declared")}
-        state |= {name: _number(value) for name, value in state.items() if isinstance(value, torch.Tensor)}
-        if self._row.declared:
-            state["declared"] = {name: _number(value) for name, value in self._row.declared.items()}
-        return {"pending/delta": self._row.delta.to("cpu", copy=True)}, state
+        return ({}, {}) if self._row is None or self._row.delta is None else self._row.saved()
 
     def restore_pending(self, tensors: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Restore what :meth:`pending` returned."""
         if state:
-            self._row = _Row(**state, delta=tensors["pending/delta"].to(self._weights.device))
+            self._row = Row.restored(tensors, state, self._weights.device)
 
     def close(self) -> None:
         """Store everything, mark the recording as complete, and release the store; once more does nothing.
@@ -462,7 +304,6 @@ class Recorder:
             DataError: No row was recorded.
         """
         if not self._closed:
-            self._closed = True
             self._release()
             self._vanished.warn(self.writer)
             try:
@@ -480,45 +321,10 @@ class Recorder:
             self.close()
         else:
             self._release()
-            self._closed = True
             self.writer.close()
 
     def _release(self) -> None:
+        self._closed = True
         self._watch.close()
         if self._held is not None:
-            self._held.put_back()
-
-
-def _held(described: dict[str, Any], share: float, stride: int, loss_change: LossChange) -> dict[str, Any]:
-    """What a recording of held steps says instead of its optimizer, which takes no step.
-
-    Raises:
-        UsageError: Another optimizer than plain SGD, a stride, ``next-batch`` losses, or a share out of range.
-    """
-    if not 0 < share < 1:
-        raise UsageError("`hold_share`", expected="a number in (0, 1)", found=f"{share}")
-    named = {name: described[name] for name in ("optimizer", "momentum")}
-    rule = UpdateRule(**named, **described["extra"], stride=stride)
-    found = rule.against_gradients() or ("" if loss_change == "same-batch" else f"{loss_change} losses")
-    if found:
-        raise UsageError(
-            "`hold`",
-            expected="plain SGD with `stride=1, loss_change=same-batch`, because every step is taken back",
-            found=found,
-            remedy="in a loop of your own pass torch.optim.SGD(model.parameters()), which takes no step",
-        )
-    # Which parameter group a weight is in makes no difference.
-    return {**named, "lr": described["lr"], "extra": {HOLD_SHARE: float(share)}}
-
-
-def _number(value: float | torch.Tensor) -> float:
-    """A value of a row, read from its device."""
-    if not isinstance(value, torch.Tensor):
-        return value
-    return loss_value(value, "loss while recording", remedy="lower `lr` of the recording")
-
-
-def _given(loss: float | torch.Tensor | None) -> float | torch.Tensor:
-    if loss is None:
-        raise UsageError("Recorder.step", expected="the loss, for next-batch", found="None")
-    return loss
+            self._held.close()

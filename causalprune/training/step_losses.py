@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
+from causalprune.base.compute.precision import rounds_factors
 from causalprune.base.errors import UsageError
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.metrics import loss_value
 from causalprune.training.pass_state import PassState
 from causalprune.training.ranks import Ranks
 from causalprune.trajectory.row_block import on_device
+from causalprune.trajectory.schema import LossChange
 from causalprune.trajectory.steps.rounding import ROUNDINGS
 
 Measure = Callable[[], torch.Tensor]
@@ -25,6 +28,16 @@ ROUNDING = ROUNDINGS * torch.finfo(torch.float32).eps
 """By how much it may differ in any case, relative to a loss above 1."""
 
 
+def warn_of_rounded_products(device: torch.device) -> None:
+    """Warn the caller's caller if products on a device are so rounded that it shows in differences of losses."""
+    if rounds_factors(device.type):
+        warnings.warn(
+            "float32 products are rounded to TensorFloat-32 or bfloat16, which shows in ΔL: run the loop within "
+            "causalprune.base.compute.precision.full_precision()",
+            stacklevel=3,
+        )
+
+
 class StepLosses:
     """Measures losses, and refuses those that can't be what a step changes.
 
@@ -32,10 +45,12 @@ class StepLosses:
         watch: What the loop does.
         state: The state of the step's first forward pass.
         ranks: The processes over which a loss is averaged.
+        loss_change: Whether the loss after a step is that of the same minibatch, or of the next one.
     """
 
-    def __init__(self, watch: LoopWatch, state: PassState, ranks: Ranks) -> None:
+    def __init__(self, watch: LoopWatch, state: PassState, ranks: Ranks, loss_change: LossChange) -> None:
         self._watch, self._state, self._ranks = watch, state, ranks
+        self._same_batch = loss_change == "same-batch"
 
     def value(self, loss: Any) -> float | torch.Tensor:
         """The value of a loss, averaged over the processes; on a device a copy that stays there.
@@ -78,13 +93,46 @@ class StepLosses:
             )
         return value
 
-    def before(self, value: float | torch.Tensor | None, measure: Measure) -> float | torch.Tensor:
-        """The loss before a step: the given value, or measured, where it isn't given or its state isn't known."""
-        if value is not None and self._watch.forwards:
+    def before(
+        self,
+        value: float | torch.Tensor | None,
+        measure: Measure | None,
+        first_change: Callable[[], float] | None = None,
+    ) -> float | torch.Tensor:
+        """The loss before a step: the given value, or measured, where it isn't given or its state isn't known.
+
+        Args:
+            value: The given one.
+            measure: Computes it.
+            first_change: Before the first step: returns ``change`` of :meth:`require_repeatable`, which is then asked.
+
+        Raises:
+            UsageError: There is no way to know it, or the loss after the step; or it can't be measured again.
+        """
+        if not self._same_batch:
+            value = self.given(value)
+            self._require_no_draws()
             return value
+        if measure is None:
+            raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
         if not self._watch.forwards:
             self._state.save()
-        return self.measured(measure)
+        if value is None or not self._watch.forwards:
+            value = self.measured(measure)
+        if first_change is not None:
+            self.require_repeatable(value, measure, first_change())
+        return value
+
+    @staticmethod
+    def given(value: float | torch.Tensor | None) -> float | torch.Tensor:
+        """A loss that nothing else can tell.
+
+        Raises:
+            UsageError: None.
+        """
+        if value is None:
+            raise UsageError("Recorder.step", expected="the loss, for next-batch", found="None")
+        return value
 
     def afterwards(self, measure: Measure) -> float | torch.Tensor:
         """A loss that doesn't begin in the state of an earlier one."""
@@ -109,9 +157,13 @@ class StepLosses:
                 "and the network draw from generators of PyTorch, Python or NumPy",
             )
 
-    def require_no_draws(self) -> None:
+    def draws(self) -> bool:
+        """Whether the network has drawn random numbers since the step's first forward pass began."""
+        return self._state.drew()
+
+    def _require_no_draws(self) -> None:
         """Refuse a network that draws random numbers, where the two losses are of different forward passes."""
-        if self._watch.forwards and self._state.drew():
+        if self._watch.forwards and self.draws():
             raise UsageError(
                 "network",
                 expected="one that draws no random numbers, which the two losses of a next-batch row can't share",
@@ -120,18 +172,17 @@ class StepLosses:
                 "causalprune.models.modes.disable_dropout(model)",
             )
 
-    def require_all_minibatches(self, *, measures: bool, given: bool) -> None:
+    def require_all_minibatches(self, *, given: bool) -> None:
         """Refuse gradients of more passes than the loss is measured by.
 
         Args:
-            measures: Whether the loss is measured after the step.
             given: Whether the loop gave the loss before the step. If it didn't, what measures both is for the whole
                 step by definition, and passes are counted only where the loop calls the model.
         """
         watch = self._watch
         if not given and not watch.forwards:
             return
-        measured = watch.measured if measures else 1
+        measured = watch.measured if self._same_batch else 1
         if watch.backwards > 1 and measured < min(watch.backwards, watch.forwards or watch.backwards):
             remedy = "pass the sum of their losses, and a `measure` that computes it from all of them"
             raise UsageError(

@@ -7,8 +7,11 @@ from collections.abc import Collection, Mapping
 import torch
 from torch import nn
 
+from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.wrappers import named_parameters
+from causalprune.training.ranks import Writer
+from causalprune.training.row import checked_thoroughly
 from causalprune.trajectory.row_block import on_device
 
 
@@ -25,6 +28,7 @@ class WeightDeltas:
         mask: Which of these are kept.
         device: Where they are.
         hold: Sets the pruned weights to zero.
+        started: Whether the first step has been taken.
     """
 
     def __init__(self, model: nn.Module, mask: Mask, left_out: Collection[str] = ()) -> None:
@@ -48,6 +52,7 @@ class WeightDeltas:
         self._before = torch.empty(mask.num_kept, dtype=dtype, device=self.device)
         self._after = torch.empty_like(self._before)
         self._last = self._before
+        self.started = self._stays = False
         self._versions: list[int] = []
         self._other_versions: list[int] = []
 
@@ -74,13 +79,29 @@ class WeightDeltas:
         keeps = self._whole.tensors()
         return {name: p.detach().where(keeps[name].to(p.device), 0.0) for name, p in parameters.items()}
 
-    def begin(self) -> None:
-        """Read the weights before the first step."""
-        self._read(self._before)
-        self._note(self._before)
+    def stay(self) -> None:
+        """Read the weights, which no step changes from now on."""
+        self._stays = True
+        self._begin()
+
+    def before_step(self, writer: Writer, *, begins_row: bool) -> None:
+        """Check that the weights are those after the last step; before the first one, read them.
+
+        Args:
+            writer: Refuses weights on a GPU before it commits the coming row, so that nobody waits for them here.
+            begins_row: Whether the step is the first one of the coming row.
+
+        Raises:
+            UsageError: They are others.
+        """
+        if self.started or self._stays:
+            self._require_unchanged(writer, thoroughly=begins_row and checked_thoroughly(writer.rows_appended))
+        else:
+            self._begin()
 
     def after_step(self) -> None:
         """Read the weights after a step of the optimizer."""
+        self.started = True
         self.hold()
         self._read(self._after)
         self._note(self._after)
@@ -96,8 +117,26 @@ class WeightDeltas:
         self._before, self._after = self._after, self._before
         return delta
 
-    def changed(self, *, thoroughly: bool) -> torch.Tensor | bool:
-        """Whether the weights are others than after the last step; on a GPU a tensor, so that nobody waits for it.
+    def _begin(self) -> None:
+        self._read(self._before)
+        self._note(self._before)
+
+    def _require_unchanged(self, writer: Writer, *, thoroughly: bool) -> None:
+        changed = self._changed(thoroughly)
+        if changed is False:
+            return
+        error = UsageError(
+            "weights",
+            expected="those after the last recorded step",
+            found="others",
+            remedy="change weights in Recorder.step only, or go on in a new recording",
+        )
+        if not isinstance(changed, torch.Tensor):
+            raise error
+        writer.require_not(changed, error)
+
+    def _changed(self, thoroughly: bool) -> torch.Tensor | bool:
+        """Whether the weights are others than after the last step; on a GPU a tensor.
 
         Args:
             thoroughly: Compare them; otherwise only if PyTorch has counted a change. It counts none to ``data``.
