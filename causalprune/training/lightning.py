@@ -75,6 +75,9 @@ class RecorderCallback(Callback):  # type: ignore[misc]
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         """Remember a minibatch of the coming step."""
         del trainer, pl_module
+        assert self.recorder is not None
+        if not self._batches:
+            self.recorder.begin_pass()
         self._batches.append((batch, batch_idx))
 
     def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:

@@ -45,6 +45,7 @@ class LoopWatch:
 
     Attributes:
         forwards: Forward passes since the last step.
+        noted: Whether the loop has said where the step's first forward pass begins.
         measured: Forward passes of the last measurement, and whether one of them was in another mode.
         stepping: Whether a step that is recorded has begun.
         keep_state: Whether the saved state is still needed.
@@ -56,6 +57,7 @@ class LoopWatch:
         self._state = state
         self.stepping = self._taken = self._measures = self._started = False
         self.forwards = self.measured = 0
+        self.noted = False
         self.other_mode = self.keep_state = self._warned = False
         # Whether the optimizer took a step that isn't recorded.
         self._unrecorded = False
@@ -97,6 +99,17 @@ class LoopWatch:
                 remedy="leave it out, because Recorder.step calls it",
             )
 
+    def begin_pass(self) -> None:
+        """The step's first forward pass begins here, whatever the loop calls."""
+        if not (self.noted or self.keep_state or self.backwards):
+            self._state.save()
+            self.forwards, self.noted = 0, True
+
+    @property
+    def knows_state(self) -> bool:
+        """Whether the state in which the step's first forward pass began is known."""
+        return self.noted or self.forwards > 0
+
     def begin_step(self) -> None:
         """The optimizer's next step is recorded."""
         self.stepping, self._taken = True, not self._notices_steps
@@ -126,7 +139,7 @@ class LoopWatch:
             self._measures = False
 
     def _begin(self) -> None:
-        self.forwards = 0
+        self.forwards, self.noted = 0, False
         self._gradients = [0] * len(self._gradients)
 
     def _watch_one_gradient(self) -> None:
@@ -146,7 +159,8 @@ class LoopWatch:
             if not self._started:
                 # Training before the first row is nobody's business.
                 self._unrecorded = False
-            if not self.backwards and not self.keep_state and not (self.forwards and self._state.same_modes):
+            again = self.forwards and self._state.same_modes
+            if not (self.backwards or self.keep_state or self.noted or again):
                 self._state.save()
                 self.forwards = 0
             self.forwards += 1

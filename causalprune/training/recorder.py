@@ -40,11 +40,12 @@ class Recorder:
 
     Both losses of a step are measured in the same state: the modules are in the same mode, and what the network draws,
     dropout of every kind or noise, it draws alike, from the generators of PyTorch, Python, NumPy and its own modules.
-    The state is that in which the step's first forward pass through ``model`` began; if there was none, because the
-    loop calls something else, the loss before the step is measured once more. The second measurement leaves no trace in
-    buffers, such as averages of BatchNorm or vectors of spectral normalization, and draws nothing from the generators
-    that the loop will draw from. Before the first step the same loss is measured again: when the two differ by more
-    than rounding and a hundredth of η‖g‖², the network or ``measure`` can't be repeated, and is refused.
+    The state is that in which the step's first forward pass through ``model`` began, or :meth:`begin_pass` was called.
+    If there was neither, the loss before the step is measured once more, and a network that draws is refused. The
+    second measurement leaves no trace in buffers, such as averages of BatchNorm or vectors of spectral normalization,
+    and draws nothing from the generators that the loop will draw from. Before the first step the same loss is measured
+    again: when the two differ by more than rounding and a hundredth of η‖g‖², the network or ``measure`` can't be
+    repeated, and is refused.
 
     On the CPU an error comes at once. On a GPU no step after the first waits for it: losses, norms and checks stay
     there and are read when their block of rows is written; an error comes before that block is committed.
@@ -65,7 +66,7 @@ class Recorder:
         stride: Optimizer steps per row: Δθ is over all of them, ΔL on the minibatch of the first.
         columns: Which weights are recorded, by the name of the weight or of its layer, or patterns such as ``fc*``; all
             by default. The others are trained as ever, and never pruned by a criterion that reads the recording.
-        codec: ``exact``, ``balanced`` or ``small``.
+        codec: ``exact``, bit for bit; ``balanced``, Δθ to 11 significant bits; or ``small``, to 8.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
         hold: Whether the network stays as it is, bit for bit, from now on. The optimizer takes no step; each row is a
@@ -197,6 +198,14 @@ class Recorder:
             self._drop_step()
             raise
         self._end_step()
+
+    def begin_pass(self) -> None:
+        """Say that a step's first forward pass begins, in a loop that calls something else than ``model``.
+
+        Such as a part of it, ``model.forward`` or ``functional_call``. What the network draws from here on it draws
+        alike when the losses are measured. Not needed where the loop calls ``model``, nor where nothing is drawn.
+        """
+        self._watch.begin_pass()
 
     def begin_step(
         self, loss: torch.Tensor | None = None, measure: Measure | None = None, *, epoch: int = 0, batch: int = 0

@@ -20,6 +20,8 @@ from causalprune.trajectory.steps.rounding import ROUNDINGS
 
 Measure = Callable[[], torch.Tensor]
 
+_MEASURE = "`measure`, a function such as lambda: criterion(model(inputs), targets)"
+
 REPEATABLE_SHARE = 0.01
 """By how much of η‖g‖², the change that a step of SGD brings about, the same loss may differ when it is measured
 twice."""
@@ -114,10 +116,15 @@ class StepLosses:
             self._require_no_draws()
             return value
         if measure is None:
-            raise UsageError("Recorder.step", expected="measure, for same-batch", found="None")
-        if not self._watch.forwards:
+            raise UsageError("Recorder.step", expected=f"{_MEASURE}, for same-batch", found="None")
+        if not callable(measure):
+            raise UsageError("Recorder.step", expected=_MEASURE, found=f"a {type(measure).__name__}")
+        if not self._watch.knows_state:
             self._state.save()
-        if value is None or not self._watch.forwards:
+            if first_change is not None:
+                self._require_same_draws(measure)
+            value = None
+        if value is None:
             value = self.measured(measure)
         if first_change is not None:
             self.require_repeatable(value, measure, first_change())
@@ -160,6 +167,21 @@ class StepLosses:
     def draws(self) -> bool:
         """Whether the network has drawn random numbers since the step's first forward pass began."""
         return self._state.drew()
+
+    def _require_same_draws(self, measure: Measure) -> None:
+        """Refuse a network that draws random numbers, where nobody knows which it has drawn for the gradient."""
+        with torch.no_grad(), self._watch.measuring(), self._state.repeated():
+            measure()
+            draws = self.draws()
+        if draws:
+            raise UsageError(
+                "network",
+                expected="one that draws no random numbers, because the loop doesn't call the model that Recorder was "
+                "made with, so that the losses of a step would be of other draws than its gradient",
+                found="one that does",
+                remedy="call that model, or Recorder.begin_pass() before whatever is called, or use "
+                "causalprune.models.modes.disable_dropout(model)",
+            )
 
     def _require_no_draws(self) -> None:
         """Refuse a network that draws random numbers, where the two losses are of different forward passes."""

@@ -236,7 +236,12 @@ class RecordingWriter:
         try:
             if self.flush() == 0:
                 where = f"recording {self._recording.path}"
-                raise DataError(where, expected="at least one row", found="none", remedy="record more steps")
+                raise DataError(
+                    where,
+                    expected="at least one row",
+                    found="none",
+                    remedy="take steps, by Recorder.step in a loop of your own",
+                )
             finish_recording(self._recording, self._log, self.end_weights())
         finally:
             self.abort()

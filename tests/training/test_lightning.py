@@ -122,8 +122,9 @@ def test_rows_are_those_of_the_same_loop_by_hand(tmp_path, how, accumulate, clip
     assert recorded.read_rows(0, rows) == pytest.approx(reader.read_rows(0, rows), rel=1e-4, abs=1e-7)
     for name in ("lr", "lr.0", "lr.1", "grad_norm", "grad_norm.1"):
         assert recorded.steps[name] == pytest.approx(reader.steps[name], rel=1e-4)
-    # Dropout is drawn anew for a step that is measured from another place; the losses are of the step all the same.
-    assert np.corrcoef(recorded.loss_change, -recorded.steps.lr * recorded.steps.grad_norm**2)[0, 1] > 0.5
+    # Under the dropout of the step's own gradient, also where training_step doesn't call the module itself.
+    assert recorded.steps.loss_before == pytest.approx(reader.steps.loss_before, rel=1e-5)
+    assert recorded.loss_change == pytest.approx(reader.loss_change, rel=1e-3, abs=1e-6)
     assert [entry.name for entry in recorded.index] == ["network.0.weight", "network.3.weight"]
     # The training is the one without the callback, and so is what it logs.
     for one, two, three in zip(plain.parameters(), module.parameters(), model.parameters(), strict=True):

@@ -29,11 +29,16 @@ def minibatches(count, size=16):
     ]
 
 
-def record(path, model, batches, *, call=None, lr=LR, stride=1, evaluate=None):
-    """The loop of the recorder's docstring; ``evaluate`` does something between the steps."""
+def record(path, model, batches, *, call=None, lr=LR, stride=1, evaluate=None, says=False):
+    """The loop of the recorder's docstring; ``evaluate`` does something between the steps.
+
+    If it ``says`` so, the loop says where the first pass of a step begins.
+    """
     optimizer, call = torch.optim.SGD(model.parameters(), lr=lr), call or model
     with Recorder(model, optimizer, path, max_rows=len(batches), codec="exact", stride=stride) as recorder:
         for inputs, targets in batches:
+            if says:
+                recorder.begin_pass()
             loss = functional.cross_entropy(call(inputs), targets)
             optimizer.zero_grad()
             loss.backward()
@@ -74,8 +79,25 @@ def test_the_loss_falls_as_the_gradient_says_and_training_goes_on_as_without_a_r
 def test_a_loop_that_calls_something_else_than_the_model_is_measured_once_more(tmp_path, name):
     """As with ``functional_call``. The weights don't move, so a loss change above rounding is noise."""
     model = build(name)
+    if name in DRAWING:
+        with pytest.raises(UsageError, match=r"draws no random numbers, .* call that model, or Recorder.begin_pass"):
+            record(tmp_path / "t.zarr", model, minibatches(4), call=model.forward, lr=1e-12)
+        return
     reader = record(tmp_path / "t.zarr", model, minibatches(4), call=model.forward, lr=1e-12)
     assert np.abs(reader.loss_change).max() < 1e-6
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_loop_that_says_where_a_pass_begins_may_call_what_it_likes(tmp_path, name, stride):
+    rows = []
+    for number in range(2):
+        model = build(name)
+        options = {"call": model.forward, "says": True} if number else {}
+        torch.manual_seed(3)
+        rows.append(record(tmp_path / f"{number}.zarr", model, minibatches(8), stride=stride, **options))
+    assert np.array_equal(rows[0].loss_change, rows[1].loss_change)
+    assert np.array_equal(rows[0].read_rows(0, 8 // stride), rows[1].read_rows(0, 8 // stride))
 
 
 @pytest.mark.parametrize("name", ["dropout function", "averages"])
