@@ -106,6 +106,13 @@ def new_recording(
             for writer in open_writers(location):
                 writer.abort()
             Store.delete(path)
+        elif location.exists():
+            raise UsageError(
+                f"{path}",
+                expected="nothing there yet",
+                found="something",
+                remedy="choose another path, or pass overwrite=True to replace a store",
+            )
         store = Store.create(path, index=index, model={}, start_sha256=info.start_sha256)
         try:
             return store.create_recording(info, active, max_rows=max_rows, codec=codec, threads=compress_threads)

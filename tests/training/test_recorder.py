@@ -336,7 +336,7 @@ def test_a_notebook_cell_can_run_twice(tmp_path):
         for batch in batches[:rows]:
             step(recorder, model, optimizer, batch)
         kept.append(recorder)
-    with pytest.raises(UsageError, match="nothing there yet"):
+    with pytest.raises(UsageError, match=r"nothing there yet.*overwrite=True"):
         Recorder(model, optimizer, path)
     with pytest.raises(ValueError, match="closed"):
         step(kept[0], model, optimizer, batches[0])

@@ -239,6 +239,17 @@ def test_a_disk_that_fills_loses_no_committed_row(tmp_path):
     assert len(seen) > 2
 
 
+@pytest.mark.parametrize("measure", [None, torch.tensor(1.0)])
+def test_a_loss_in_place_of_what_computes_it_is_refused(tmp_path, measure):
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(UsageError, match=r"expected `measure`, a function such as lambda: criterion.*, found"):
+        with Recorder(model, optimizer, tmp_path / "t.zarr") as recorder:
+            loss = model(torch.randn(2, 6)).square().mean()
+            loss.backward()
+            recorder.step(loss, measure)
+
+
 def test_another_optimizer_is_recorded_with_a_word_about_what_stays_valid(tmp_path, caplog):
     model = network()
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)

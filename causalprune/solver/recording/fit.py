@@ -21,6 +21,7 @@ from causalprune.solver.recording.regression import Regression
 from causalprune.solver.source import Float64
 from causalprune.trajectory import Fit, RecordingReader, Store
 from causalprune.trajectory.array_groups import require_name
+from causalprune.trajectory.lifecycle import open_writers
 
 
 def fit(
@@ -121,6 +122,13 @@ def fit(
     require_name("fit", name)
     opened = store if isinstance(store, Store) else Store.open(store)
     reader = opened.recording(recording)
+    if reader.num_rows < 2 and open_writers(opened.layout.root):
+        raise DataError(
+            f"{opened.path}",
+            expected="a recording with at least 2 rows",
+            found=f"{reader.num_rows} of one that is still open",
+            remedy="fit after the recorder's with block, or after its close()",
+        )
     weights = None if row_weights is None else _one_per_row(row_weights, reader)
     inputs = {"recording": reader.digest}
     if weights is not None:

@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+import torch
 from causalprune_cli.main import main
 
 import causalprune as cp
@@ -145,6 +146,21 @@ def test_a_fit_is_not_made_twice_and_not_replaced_unless_told(store):
     assert cp.fit(store, alpha_ratio=0.5, row_weights=np.ones(30), name="weighted").alpha == pytest.approx(second.alpha)
     with pytest.raises(MismatchError, match="found another"):
         cp.fit(store, alpha_ratio=0.5, name="weighted")
+
+
+def test_a_recording_that_is_still_open_is_not_called_too_short(tmp_path):
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    inputs = torch.randn(8, 3)
+    with cp.Recorder(model, optimizer, tmp_path / "t.zarr") as recorder:
+        for _ in range(5):
+            optimizer.zero_grad()
+            loss = model(inputs).square().mean()
+            loss.backward()
+            recorder.step(loss, lambda: model(inputs).square().mean())
+        with pytest.raises(DataError, match=r"found 0 of one that is still open; fit after .* its close\(\)"):
+            cp.fit(tmp_path / "t.zarr")
+    assert cp.fit(tmp_path / "t.zarr").certified
 
 
 def test_a_fit_without_a_certificate_is_an_error_and_kept(store, monkeypatch):
