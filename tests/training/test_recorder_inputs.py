@@ -243,11 +243,12 @@ def test_a_disk_that_fills_loses_no_committed_row(tmp_path):
 def test_a_loss_in_place_of_what_computes_it_is_refused(tmp_path, measure):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    recorder = Recorder(model, optimizer, tmp_path / "t.zarr")
+    loss = model(torch.randn(2, 6)).square().mean()
+    loss.backward()
     with pytest.raises(UsageError, match=r"expected `measure`, a function such as lambda: criterion.*, found"):
-        with Recorder(model, optimizer, tmp_path / "t.zarr") as recorder:
-            loss = model(torch.randn(2, 6)).square().mean()
-            loss.backward()
-            recorder.step(loss, measure)
+        recorder.step(loss, measure)
+    recorder.writer.close()
 
 
 def test_another_optimizer_is_recorded_with_a_word_about_what_stays_valid(tmp_path, caplog):
