@@ -21,10 +21,11 @@ def _no_settings_from_outside(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def _messages_reach_the_test(monkeypatch):
-    """A command that ran in this process earlier has its own handler, with a stream that may be closed."""
+    """A command that ran in this process earlier has its own handler, with a stream that may be closed, and level."""
     logger = logging.getLogger("causalprune")
     monkeypatch.setattr(logger, "handlers", [])
     monkeypatch.setattr(logger, "propagate", True)
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")
