@@ -99,14 +99,14 @@ class StepLosses:
         self,
         value: float | torch.Tensor | None,
         measure: Measure | None,
-        first_change: Callable[[], float] | None = None,
+        change: Callable[[], float] | None = None,
     ) -> float | torch.Tensor:
         """The loss before a step: the given value, or measured, where it isn't given or its state isn't known.
 
         Args:
             value: The given one.
             measure: Computes it.
-            first_change: Before the first step: returns ``change`` of :meth:`require_repeatable`, which is then asked.
+            change: Returns that of :meth:`require_repeatable`, which is then asked; None to ask nothing.
 
         Raises:
             UsageError: There is no way to know it, or the loss after the step; or it can't be measured again.
@@ -121,13 +121,13 @@ class StepLosses:
             raise UsageError("Recorder.step", expected=_MEASURE, found=f"a {type(measure).__name__}")
         if not self._watch.knows_state:
             self._state.save()
-            if first_change is not None:
+            if change is not None:
                 self._require_same_draws(measure)
             value = None
         if value is None:
             value = self.measured(measure)
-        if first_change is not None:
-            self.require_repeatable(value, measure, first_change())
+        if change is not None:
+            self.require_repeatable(value, measure, change())
         return value
 
     @staticmethod

@@ -182,6 +182,24 @@ def test_a_measure_of_something_else_is_refused(tmp_path, wrong):
     recorder.writer.close()
 
 
+def test_a_measure_that_stays_with_the_first_minibatch_is_refused_at_the_second(tmp_path):
+    model = build("batch norm")
+    optimizer = torch.optim.SGD(model.parameters(), lr=LR)
+    inputs, targets = minibatches(1)[0]
+    recorder = Recorder(model, optimizer, tmp_path / "t.zarr")
+    for row, (x, y) in enumerate(minibatches(2)):
+        loss = functional.cross_entropy(model(x), y)
+        optimizer.zero_grad()
+        loss.backward()
+        if row:
+            with pytest.raises(UsageError, match=r"again when it is measured a second time without a step"):
+                recorder.step(loss, lambda: functional.cross_entropy(model(inputs), targets))
+        else:
+            recorder.step(loss, lambda: functional.cross_entropy(model(inputs), targets))
+    recorder.close()
+    assert recorder.rows == 1
+
+
 def test_a_measure_in_another_mode_is_refused(tmp_path):
     model = build("batch norm")
     optimizer = torch.optim.SGD(model.parameters(), lr=LR)
