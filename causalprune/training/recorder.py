@@ -146,6 +146,7 @@ class Recorder:
         self._untrained = UntrainedWeights(optimizer, parameters, self.writer)
         self._vanished = VanishedDeltas(parameters, self._weights.mask)
         self._row: Row | None = None
+        self._begun = 0
         self._closed = False
         self._watch = LoopWatch(model, inner_optimizer(optimizer), parameters.values(), state)
         weakref.finalize(self, self._watch.close).atexit = False
@@ -279,9 +280,11 @@ class Recorder:
 
     def _begin_row(self, value: float | torch.Tensor | None, measure: Measure | None, epoch: int, batch: int) -> Row:
         row = Row.begun(self._groups, self._all_parameters, epoch, batch)
-        # A norm that is a tensor is still on its device, for which the check would wait.
+        # A norm that is a tensor is still on its device, for which the check would wait. Rows are counted from here on,
+        # because all processes have to check together, and only the first one's writer knows of earlier rows.
         checks = not self._weights.started
-        checks |= not isinstance(row.grad_norm, torch.Tensor) and checked_thoroughly(self.writer.rows_appended)
+        checks |= not isinstance(row.grad_norm, torch.Tensor) and checked_thoroughly(self._begun)
+        self._begun += 1
         row.loss_before = self._losses.before(value, measure, row.expected_change if checks else None)
         row.measure = measure
         return row
