@@ -80,19 +80,7 @@ class Moments:
     def solve(self, prior: torch.Tensor, keep: torch.Tensor, ridge: float) -> torch.Tensor:
         """The w that minimizes Σ_rows ‖y − wu − b‖² + λ‖w − w̄‖² over b, with w = 0 where it isn't kept.
 
-        For each output o with kept inputs S, and second moments G, C (about the means if b is free):
-        w_oS = (G_SS + λI)⁻¹(C_So + λw̄_oS).
-
-        Args:
-            prior: (groups, outputs, inputs) w̄.
-            keep: (groups, outputs, inputs) bool.
-            ridge: λ as a multiple of the mean of the diagonal of G, at least 0.
-
-        Returns:
-            (groups, outputs, inputs) float64.
-
-        Raises:
-            NumericalError: The equations are singular; a larger ridge isn't.
+        By :func:`solve`, with G and C the second moments of the rows (about the means if b is free).
         """
         gram, cross, _ = self._centered()
         return solve(gram, cross.mT, prior, keep, ridge)
@@ -128,7 +116,7 @@ class Moments:
 def solve(
     gram: torch.Tensor, cross: torch.Tensor, prior: torch.Tensor, keep: torch.Tensor, ridge: float
 ) -> torch.Tensor:
-    """w_oS = (G_SS + λI)⁻¹(C_oS + λw̄_oS) for each output o with kept inputs S; see :meth:`Moments.solve`.
+    """w_oS = (G_SS + λI)⁻¹(C_oS + λw̄_oS) for each output o with kept inputs S, and 0 elsewhere.
 
     Args:
         gram: (groups, inputs, inputs) float64 G.

@@ -95,8 +95,9 @@ class Recorder:
         ...         optimizer.zero_grad()
         ...         loss.backward()
         ...         recorder.step(loss, lambda: criterion(model(inputs), targets))
-        >>> Store.open("trajectory.zarr").recording().read_rows(0, 20).shape
-        (20, 4)
+        >>> recording = Store.open("trajectory.zarr").recording()
+        >>> recording.read_rows(0, 20).shape, recording.loss_change.shape  # Δθ and ΔL
+        ((20, 4), (20,))
     """
 
     def __init__(
@@ -146,7 +147,7 @@ class Recorder:
         self._untrained = UntrainedWeights(optimizer, parameters, self.writer)
         self._vanished = VanishedDeltas(parameters, self._weights.mask)
         self._row: Row | None = None
-        self._begun = 0
+        self._rows_begun = 0
         self._closed = False
         self._watch = LoopWatch(model, inner_optimizer(optimizer), parameters.values(), state)
         weakref.finalize(self, self._watch.close).atexit = False
@@ -174,7 +175,8 @@ class Recorder:
             loss: Loss of the minibatch before the step, a scalar, not scaled; of all minibatches whose gradients were
                 added up. Without it ``measure`` measures this loss, too, at the cost of one more pass.
             measure: Evaluates the loss of the whole step; called without gradients, for ``same-batch`` only. It must
-                be the same function of the weights as ``loss``.
+                be the function of the weights whose gradient the step follows: under autocast if that was, and divided
+                by the number of minibatches if their losses were.
             epoch: Only noted in the recording.
             batch: Number of the minibatch in the epoch, only noted in the recording.
             scaler: Takes the step, as in ``scaler.step(optimizer)``; ``scaler.update()`` is left to the loop. A step
@@ -214,7 +216,8 @@ class Recorder:
         """The first half of :meth:`step`, for loops in which something else calls the optimizer; see there.
 
         Call it after the backward pass, then let ``optimizer.step()`` be called once, and call :meth:`end_step`. A step
-        that has begun and is begun again, without an end, counts for nothing.
+        that has begun and is begun again, without an end, counts for nothing. For Lightning there is
+        :class:`causalprune.training.lightning.RecorderCallback`, which does all this.
         """
         if self._held is not None:
             self._held.refuse_halves()
@@ -283,8 +286,8 @@ class Recorder:
         # A norm that is a tensor is still on its device, for which the check would wait. Rows are counted from here on,
         # because all processes have to check together, and only the first one's writer knows of earlier rows.
         checks = not self._weights.started
-        checks |= not isinstance(row.grad_norm, torch.Tensor) and checked_thoroughly(self._begun)
-        self._begun += 1
+        checks |= not isinstance(row.grad_norm, torch.Tensor) and checked_thoroughly(self._rows_begun)
+        self._rows_begun += 1
         row.loss_before = self._losses.before(value, measure, row.expected_change if checks else None)
         row.measure = measure
         return row

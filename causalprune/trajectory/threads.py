@@ -1,4 +1,4 @@
-"""Threads that work ahead, and the buffers that they fill."""
+"""Threads that work ahead or help, and the buffers that they fill."""
 
 from __future__ import annotations
 

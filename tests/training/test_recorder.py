@@ -124,7 +124,7 @@ def test_plain_sgd_steps_are_minus_lr_times_the_gradient(tmp_path):
 def test_the_example_of_the_docstring_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (example,) = doctest.DocTestFinder(recurse=False).find(Recorder, "Recorder", globs={})
-    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=7)
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(failed=0, attempted=8)
 
 
 def test_gradient_norm_is_over_all_parameters(tmp_path):

@@ -10,13 +10,12 @@ from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.units import parse_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import load_network
 from causalprune.commands._output import check_distinct
 from causalprune.commands.apply_mask.candidates import frozen_tensors, samples_to_try
-from causalprune.commands.apply_mask.layers import named_layers, target_of
+from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
 from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, metrics_of
 from causalprune.commands.apply_mask.rewinding import load_earlier
@@ -141,13 +140,8 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reader=reader,
             fit=fit,
             layers=layers,
-            scope=config.scope,
-            granularity=config.granularity,
             producers=producers,
-            ridge=config.ridge,
-            exponent=config.exponent,
-            seed=config.seed,
-            max_bytes=parse_bytes(config.memory),
+            **choice_options(config),
         )
         selection = chosen.selection
         output.warn(reporter, *chosen.remarks(config.granularity, target, inseparable))

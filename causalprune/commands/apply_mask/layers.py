@@ -1,12 +1,14 @@
-"""The layers that ``apply-mask`` treats by name, and whether a network can be pruned as asked."""
+"""What the options of a mask ask for, the layers that they name, and whether a network can be pruned so."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Any
 
 import numpy as np
 
 from causalprune.base.errors import UsageError
+from causalprune.base.units import parse_bytes
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.budgets import share_out
@@ -26,6 +28,12 @@ def target_of(config: ApplyMaskConfig) -> tuple[float | None, float]:
         return None, 1.0
     target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
     return target, target / config.sparsity if config.sparsity else 1.0
+
+
+def choice_options(config: ApplyMaskConfig) -> dict[str, Any]:
+    """What :func:`causalprune.pruning.network.choice.choose_weights` takes from the options of a mask as it stands."""
+    names = ("scope", "granularity", "ridge", "exponent", "seed")
+    return {name: getattr(config, name) for name in names} | {"max_bytes": parse_bytes(config.memory)}
 
 
 def needs_network(config: ApplyMaskConfig) -> bool:

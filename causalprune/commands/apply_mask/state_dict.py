@@ -11,9 +11,8 @@ from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import lock_path
 from causalprune.base.progress import Reporter
-from causalprune.base.units import parse_bytes
 from causalprune.commands._output import Work, check_distinct, done_already, write_result
-from causalprune.commands.apply_mask.layers import named_layers, target_of
+from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, metrics_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.mask import Mask
@@ -89,12 +88,7 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
             unrecorded=unrecorded,
             reader=reader,
             fit=fit,
-            scope=config.scope,
-            granularity=config.granularity,
-            ridge=config.ridge,
-            exponent=config.exponent,
-            seed=config.seed,
-            max_bytes=parse_bytes(config.memory),
+            **choice_options(config),
         )
         work.warn(reporter, *choice.remarks(config.granularity, target))
         selection, metrics = choice.selection, metrics_of(choice, mask, fit if config.zero else None)

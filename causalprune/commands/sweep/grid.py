@@ -106,13 +106,13 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
     further = [axis.key for axis in axes[:-3]]
     known = Known()
-    tempered = any(load_criterion(name).exponent is not None for name in config.criterion)
+    has_exponent = any(load_criterion(name).exponent is not None for name in config.criterion)
     for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}
         settings = {name: values[name] for name in ("sparsity", "criterion", "seed", *further)}
         try:
             cell = config.cell(setting for _, setting in chosen)
-            if tempered and load_criterion(values["criterion"]).exponent is None:
+            if has_exponent and load_criterion(values["criterion"]).exponent is None:
                 # Meant for the others.
                 cell = replace(cell, set=tuple(one for one in cell.set if one.key != "apply-mask.exponent"))
             yield Point(settings, last_step(cell, recorded, known))
