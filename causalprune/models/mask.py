@@ -249,6 +249,24 @@ class Mask:
                 held.append((parameter, keep))
         return Hold(held)
 
+    def require_applied(self, model: nn.Module) -> None:
+        """Check that the pruned weights of a model are 0.
+
+        Raises:
+            MismatchError: Some aren't, or it is another network.
+        """
+        self.bind(model)
+        parameters = named_parameters(model)
+        for name, keep in self.tensors().items():
+            weights = parameters[name].detach()
+            if bool((weights != 0)[~keep.to(weights.device)].any()):
+                raise MismatchError(
+                    "model",
+                    expected="pruned weights of exactly 0",
+                    found=f"others in {name}",
+                    remedy="call mask.apply_(model) first, and mask.hold(optimizer) before any training",
+                )
+
     def hold(self, optimizer: Optimizer, model: nn.Module | None = None) -> Hold:
         """Keep the pruned weights at 0 in any further training with an optimizer, from now on.
 

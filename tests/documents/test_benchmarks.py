@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 SMALLEST = {
     "codecs.py": ["--smoke"],
     "gpu.py": ["record", "--device", "cpu", "--smoke"],
+    "head_to_head.py": ["--smoke"],
     "store.py": ["--smoke"],
     "training.py": ["--smoke"],
 }

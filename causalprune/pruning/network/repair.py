@@ -67,16 +67,8 @@ def repair(
     network = unwrapped(model)
     parameters = named_parameters(model)
     device = next(iter(parameters.values())).device
-    mask.bind(model)
+    mask.require_applied(model)
     keep = mask.tensors()
-    moved = [n for n, k in keep.items() if bool((parameters[n].detach() != 0)[~k.to(parameters[n].device)].any())]
-    if moved:
-        raise MismatchError(
-            "model",
-            expected="pruned weights of exactly 0",
-            found=f"others in {moved[0]}",
-            remedy="call mask.apply_(model) first, and mask.hold(optimizer) before any training",
-        )
     original = _original(dense, network, device)
     weights = named_parameters(original)
     pruned = [n for n, k in keep.items() if not k.all()]
