@@ -86,14 +86,25 @@ class Bench:
         return 100 * float((model.eval()(images).argmax(1) == labels).float().mean())
 
 
-Pruned = tuple[nn.Module, Callable[[torch.optim.Optimizer], object] | None]
-"""A pruned network, and what holds its zeros in a training."""
+@dataclass
+class Pruned:
+    """A pruned network, what holds its zeros in a training, and what is done with it at the end."""
+
+    model: nn.Module
+    hold: Callable[[torch.optim.Optimizer], object] | None = None
+    finish: Callable[[nn.Module], nn.Module] = lambda model: model.eval()
+
+
+def without_hooks(model: nn.Module, layers: list[tuple[nn.Module, str]]) -> nn.Module:
+    for layer, name in layers:
+        prune.remove(layer, name)
+    return model.eval()
 
 
 def torch_weights(model: nn.Module, _: Bench) -> Pruned:
     layers = [(m, "weight") for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     prune.global_unstructured(layers, prune.L1Unstructured, amount=SPARSITY)
-    return model, None
+    return Pruned(model, finish=lambda trained: without_hooks(trained, layers))
 
 
 def causalprune_recorded(model: nn.Module, bench: Bench) -> Pruned:
@@ -108,14 +119,14 @@ def causalprune_recorded(model: nn.Module, bench: Bench) -> Pruned:
                 loss.backward()
                 recorder.step(loss, lambda x=images, y=labels: nn.functional.cross_entropy(model(x), y))
     mask = cp.prune(model, store, sparsity=SPARSITY)
-    return model, mask.hold
+    return Pruned(model, mask.hold)
 
 
 def causalprune_repaired(model: nn.Module, bench: Bench) -> Pruned:
     dense = copy.deepcopy(model)
     mask = cp.prune(model, sparsity=SPARSITY, criterion="rank-sum", inputs=bench.loader)
     cp.repair(model, mask, dense=dense, inputs=bench.loader)
-    return model, mask.hold
+    return Pruned(model, mask.hold)
 
 
 def torch_pruning_channels(model: nn.Module, bench: Bench) -> Pruned:
@@ -127,7 +138,7 @@ def torch_pruning_channels(model: nn.Module, bench: Bench) -> Pruned:
         pruning_ratio=CHANNELS,
         ignored_layers=[model.classifier],
     ).step()
-    return model, None
+    return Pruned(model)
 
 
 def causalprune_channels(model: nn.Module, bench: Bench) -> Pruned:
@@ -142,7 +153,7 @@ def causalprune_channels(model: nn.Module, bench: Bench) -> Pruned:
         inputs=bench.loader,
     )
     cp.repair(model, mask, dense=dense, inputs=bench.loader)
-    return cp.compact(model, mask, inputs=bench.loader), None
+    return Pruned(model, mask.hold, lambda trained: cp.compact(trained, mask, inputs=bench.loader))
 
 
 WAYS: dict[str, Callable[[nn.Module, Bench], Pruned]] = {
@@ -157,14 +168,6 @@ WAYS: dict[str, Callable[[nn.Module, Bench], Pruned]] = {
 def lines_of(way: Callable[..., object]) -> int:
     """Lines between a function's head and its end."""
     return len(inspect.getsource(way).strip().splitlines()) - 1
-
-
-def finished(model: nn.Module) -> nn.Module:
-    """The network without what ``torch.nn.utils.prune`` computes its weights from."""
-    for module in model.modules():
-        if prune.is_pruned(module) and hasattr(module, "weight_mask"):
-            prune.remove(module, "weight")
-    return model.eval()
 
 
 def milliseconds(models: dict[str, nn.Module], rounds: int) -> dict[str, float]:
@@ -201,11 +204,11 @@ def main() -> None:
             finals = {"dense": dense}
             results["dense"].append((bench.accuracy(dense), bench.accuracy(dense)))
             for name, way in WAYS.items():
-                model, hold = way(copy.deepcopy(dense), bench)
-                before = bench.accuracy(model)
-                bench.train(model, bench.fine_tuning, hold)
-                finals[name] = finished(model)
-                results[name].append((before, bench.accuracy(model)))
+                pruned = way(copy.deepcopy(dense), bench)
+                before = bench.accuracy(pruned.model)
+                bench.train(pruned.model, bench.fine_tuning, pruned.hold)
+                finals[name] = pruned.finish(pruned.model)
+                results[name].append((before, bench.accuracy(finals[name])))
     times = milliseconds(finals, 3 if options.smoke else 100)
     print("| what | no training | trained on | parameters not 0 | file | time of a batch | lines |")
     print("|---|---|---|---|---|---|---|")

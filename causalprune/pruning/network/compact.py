@@ -21,6 +21,9 @@ def compact(model: nn.Module, mask: Mask, *, inputs: Samples, samples: int = SAM
     and normalization, goes into what the next layers make of one kept channel
     (:func:`causalprune.pruning.compact.compact_model`). A channel that isn't constant on ``inputs`` stays.
 
+    Call it last: train with ``mask.hold(optimizer)`` before. That one kept channel has weights of 0, which nothing
+    holds in the smaller network.
+
     Args:
         model: The pruned network, on any device; not changed.
         mask: What :func:`causalprune.prune` returned.
@@ -30,7 +33,7 @@ def compact(model: nn.Module, mask: Mask, *, inputs: Samples, samples: int = SAM
 
     Returns:
         The smaller network, in evaluation mode, whose outputs on ``inputs`` are the same up to 1e-4 of the largest. It
-        is made of the same modules and can be trained, saved and exported as any other.
+        is made of the same modules, and can be saved whole and exported as any other.
 
     Raises:
         DataError: No channel or neuron has all its weights pruned, none of these can be removed, or there are no
