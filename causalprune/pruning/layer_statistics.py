@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,10 @@ class LayerStatistics:
     positions: float = 1.0
     bias: str | None = None
 
-    def cpu(self) -> LayerStatistics:
-        """The same on the CPU."""
-        squares, gradients, means = (tensor.cpu() for tensor in (self.squares, self.gradients, self.means))
-        return LayerStatistics(self.inputs.cpu(), squares, gradients, means, self.positions, self.bias)
+    def to(self, device: torch.device | str) -> LayerStatistics:
+        """The same on a device."""
+        tensors = {name: getattr(self, name).to(device) for name in ("inputs", *_VECTORS)}
+        return replace(self, **tensors)
 
 
 DrawnLoss = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
