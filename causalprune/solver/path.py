@@ -1,8 +1,9 @@
-"""Solve a regression for every α of its path over the working set.
+"""Solve a regression for every α of its path over the working set, or over all columns on a device.
 
-Each α is solved on a small core of the working set; then the KKT conditions of the whole working set are checked for
-all α at once. Correlating it with twenty residuals is one product of matrices and costs little more than with one. The
-violators of the whole path join the core, which is solved again where there were any.
+Each α is solved on a small core of the columns; then the KKT conditions of all of them are checked for all α at once.
+Correlating them with twenty residuals is one product of matrices and costs little more than with one. The violators of
+the whole path join the core, which is solved again where there were any. On a device a check costs less than solving
+again, so there each α is checked before the next.
 """
 
 from __future__ import annotations
