@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.precision import full_precision
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.options import positive, require
 from causalprune.models.mask import Mask
@@ -18,6 +19,7 @@ from causalprune.pruning.network.samples import Samples, batches_of
 from causalprune.pruning.repair import RepairedLayer, repair_layers
 
 
+@full_precision()
 def repair(
     model: nn.Module,
     mask: Mask,
