@@ -111,7 +111,7 @@ class Codec:
 
 # LZ4 only finds repetition, and needs the bits apart. Zstandard also gives frequent bytes shorter codes, which works
 # best with whole exponents; blocks larger than Blosc would choose are both faster and smaller. A higher level takes
-# three times as long for one or two per cent.
+# three times as long and saves hardly anything.
 EXACT = Codec("exact", mantissa_bits=23, compressor="lz4", level=5)
 BALANCED = Codec("balanced", mantissa_bits=10, compressor="lz4", level=5)
 _SMALL_BEFORE = Codec("small", mantissa_bits=7, compressor="zstd", level=3, shuffle="shuffle", block_bytes=2**20)
