@@ -45,7 +45,9 @@ FUNCTIONS = Registry("command", {name: function for name, (_, function) in _COMM
 _PARAMETERS = re.compile(r"`([a-z]\w*(?:=[^`,]+)?(?:, [a-z]\w*=[^`,]+)*)`")
 """A parameter in backticks, or several with their values, such as ``momentum=0, stride=1``."""
 
-GROUPS = {"store": ("Verify, export, compact or merge trajectory stores.", "causalprune store verify")}
+GROUPS = {
+    "store": ("Verify, export, compact or merge trajectory stores.", "causalprune store verify run/trajectory.zarr"),
+}
 """The help of commands that share their first word, and an example."""
 
 _SUMMARIES = {
