@@ -324,7 +324,7 @@ def _tight_plan(limit: int, source: ColumnSource, *, vectors: int, largest: int,
         # A block and what is gathered from it; the core of the working set, copies of it while it is made, and a slab
         # of columns in float64, whose correlations are computed exactly.
         blocks = int(narrow * (2 * column * source.copies + 24 * vectors))
-        needed = fixed + blocks + column * (columns + 6 * min(columns, SLAB))
+        needed = fixed + blocks + column * (columns + 7 * min(columns, SLAB))
         if limit >= needed:
             return MemoryPlan(narrow, 0, min(largest, columns + (limit - needed) // column))
     raise UsageError(
