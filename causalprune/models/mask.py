@@ -116,8 +116,8 @@ def _bits(parameter: nn.Parameter, keep: torch.Tensor) -> torch.Tensor:
 class Mask:
     """Which weights are kept, as :func:`causalprune.prune` returns it: one bit per prunable weight, True to keep.
 
-    P is the number of weights of all Linear and Conv layers. A mask can be applied to a network, held while that is
-    trained on, saved and loaded.
+    P is the number of weights of all Linear, Conv, attention and recurrent layers, and of what else was named. A mask
+    can be applied to a network, held while that is trained on, saved and loaded.
 
     Attributes:
         index: The prunable parameters, in the order of ``keep``.
@@ -144,8 +144,10 @@ class Mask:
         """The mask that ``torch.nn.utils.prune`` has put into a model; one that keeps everything if there is none."""
         mask = cls.all(index)
         buffers = {
-            f"{prefix}.weight_orig" if prefix else "weight_orig": module._buffers.get("weight_mask")
+            f"{prefix}.{name}" if prefix else name: module._buffers.get(f"{name.removesuffix('_orig')}_mask")
             for prefix, module in named_modules(model)
+            for name in module._parameters
+            if name.endswith("_orig")
         }
         for name, keep in mask.tensors().items():
             if (found := buffers.get(name)) is not None:
@@ -206,6 +208,16 @@ class Mask:
     def num_kept(self) -> int:
         """Number of parameters kept."""
         return int(self.keep.count_nonzero())
+
+    def within(self, index: ParameterIndex) -> Mask:
+        """The same mask among further parameters, which are kept."""
+        if index.entries == self.index.entries:
+            return self
+        wide = Mask.all(index)
+        parts = wide.tensors()
+        for name, keep in self.tensors().items():
+            parts[name].copy_(keep)
+        return Mask(index, wide.keep)
 
     @property
     def num_pruned(self) -> int:
