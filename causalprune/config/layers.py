@@ -92,8 +92,8 @@ def pattern_option() -> Any:
     """Declare ``pattern``."""
     return option(
         None,
-        "Instead of --sparsity: of each M consecutive weights of a filter or neuron keep the N that the criterion ranks "
-        "highest, such as 2:4.",
+        "Instead of --sparsity: keep the N that the criterion ranks highest of each M consecutive weights of a filter "
+        "or neuron, such as 2:4.",
         metavar="N:M",
         check=check_pattern,
         formerly=None,

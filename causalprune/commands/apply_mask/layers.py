@@ -24,7 +24,7 @@ def named_layers(config: ApplyMaskConfig, index: ParameterIndex, frozen: Collect
 
 
 def target_of(config: ApplyMaskConfig) -> tuple[float | None, float]:
-    """The sparsity of this iteration, None for a pattern or the rule γ = 0; and the part of the final one that it is."""
+    """The sparsity of this iteration, None for a pattern or the rule γ = 0; and its part of the final sparsity."""
     if config.sparsity is None:
         return None, 1.0
     target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
