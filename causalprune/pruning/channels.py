@@ -170,8 +170,13 @@ def reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def last_layer(model: nn.Module, index: ParameterIndex, input_shape: InputShape) -> int:
+def last_layer(model: nn.Module, index: ParameterIndex, inputs: torch.Tensor) -> int:
     """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs.
+
+    Args:
+        model: The network.
+        index: Its prunable parameters.
+        inputs: (N, …) what it is called with; two or more, because normalization may refuse a single one.
 
     Raises:
         MismatchError: The network calls none of them.
@@ -186,8 +191,7 @@ def last_layer(model: nn.Module, index: ParameterIndex, input_shape: InputShape)
             within = last == "out_proj" and isinstance(model.get_submodule(owner), nn.MultiheadAttention)
             layer = model.get_submodule(owner if within else entry.layer)
             hooks.enter_context(layer.register_forward_hook(lambda *_, number=number: called.append(number)))
-        # Two samples: normalization may refuse a single one.
-        model(probes(model, input_shape, 2))
+        model(inputs)
     if not called:
         raise MismatchError(
             f"{type(model).__name__}",
