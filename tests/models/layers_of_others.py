@@ -22,7 +22,8 @@ class TinyGPT2(nn.Module):
 
     def __init__(self, vocabulary=11, length=6, width=8):
         super().__init__()
-        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Parameter(torch.randn(length, width))
+        self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Parameter(torch.randn(length, width) / 4)
+        nn.init.normal_(self.wte.weight, std=0.25)
         self.ln, self.c_attn, self.c_proj = nn.LayerNorm(width), Conv1D(3 * width, width), Conv1D(width, width)
         self.c_fc, self.c_out = Conv1D(4 * width, width), Conv1D(width, 4 * width)
         self.head = nn.Linear(width, vocabulary, bias=False)
