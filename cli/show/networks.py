@@ -76,7 +76,7 @@ def apply_mask(result: Any) -> Any:
     if result.frozen:
         lines["left alone"] = f"{listed(result.frozen)} (frozen or never trained)"
     if result.unmeasured:
-        lines["not measured"] = f"{listed(result.unmeasured)} (nothing is known of their inputs; left alone)"
+        lines["not measured"] = f"{listed(result.unmeasured)} (nothing is known of its inputs; left alone)"
     if result.not_prunable:
         lines["not prunable"] = f"{result.not_prunable} (--prune names more)"
     if result.inseparable:
