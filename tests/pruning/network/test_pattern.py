@@ -58,7 +58,7 @@ def test_in_each_group_the_best_stay(text):
             chosen = {int(p) for p, s in zip(group, stays, strict=True) if s}
             rank = {p: (scores.primary[p], scores.secondary[p], p) for p in able}
             best = max(
-                combinations(able, min(pattern.kept, len(able))), key=lambda some: sorted((rank[p] for p in some))[::-1]
+                combinations(able, min(pattern.kept, len(able))), key=lambda some: sorted(rank[p] for p in some)[::-1]
             )
             assert chosen == set(best)
         assert kept.any()
