@@ -75,7 +75,7 @@ def _rank_sum(inputs: CriterionInputs) -> Scores:
 
 
 def _score_layers(inputs: CriterionInputs, rows: _Rows) -> npt.NDArray[np.float64]:
-    """(P,) scores, computed layer by layer; 0 where nothing is known of a layer, which isn't pruned then."""
+    """(P,) scores, computed layer by layer on ``inputs.device``; 0 where nothing is known of a layer, which stays."""
     assert inputs.layers is not None
     assert inputs.mask is not None
     index, kept = inputs.mask.index, inputs.mask.keep
@@ -84,13 +84,17 @@ def _score_layers(inputs: CriterionInputs, rows: _Rows) -> npt.NDArray[np.float6
     for entry in index:
         if entry.name not in inputs.layers:
             continue
-        found, transposed = inputs.layers[entry.name], entry.filter_axis == 1
+        found, transposed = inputs.layers[entry.name].to(inputs.device), entry.filter_axis == 1
         weight, keep = (
-            weight_rows(part[entry.offset : entry.stop].view(entry.shape), len(found.inputs), transposed=transposed)
+            weight_rows(
+                part[entry.offset : entry.stop].view(entry.shape).to(inputs.device),
+                len(found.inputs),
+                transposed=transposed,
+            )
             for part in (theta, kept)
         )
         scored = weights_of(rows(weight, keep, found), torch.Size(entry.shape), transposed=transposed)
-        scores[entry.offset : entry.stop] = scored.flatten()
+        scores[entry.offset : entry.stop] = scored.flatten().cpu()
     return scores.numpy()
 
 

@@ -10,6 +10,7 @@ from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.prunable import not_prunable
+from causalprune.pruning.compact import dead_units
 
 
 def names(model, *patterns):
@@ -145,6 +146,22 @@ def test_a_mask_stays_what_it_is_among_further_parameters():
     wide = mask.within(ParameterIndex.from_model(model, "wpe"))
     assert wide.tensors()["wpe"].all()
     assert torch.equal(wide.only([entry.name for entry in index]).keep, mask.keep)
+
+
+def test_a_named_vector_is_held_and_its_layer_is_trained():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4))
+    index = ParameterIndex.from_model(model, "1.weight")
+    mask = Mask(index, torch.arange(index.total) < 18)
+    mask.apply_(model)
+    assert dead_units(index, mask.tensors()) == [[], [2, 3]]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    mask.hold(optimizer)
+    model(torch.randn(8, 4)).square().sum().backward()
+    model[1].bias.grad = torch.ones(4)
+    optimizer.step()
+    assert model[1].weight[2:].tolist() == [0, 0]
+    assert (model[1].weight[:2] != 1).all()
+    assert (model[1].bias != 0).all()
 
 
 @pytest.mark.parametrize("kind", ["convolution", 3, None])
