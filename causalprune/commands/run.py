@@ -138,8 +138,8 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | N
     if plain and not any(needs_network(mask) for _, mask in plans):
         return
     _, _, spec, model = untrained(config)
-    index = ParameterIndex.from_model(model)
     for fit, mask in plans:
+        index = ParameterIndex.from_model(model, mask.prune)
         if fit is not None:
             groups_per_tensor(index, fit.granularity)
         producers, _ = prunable_producers(mask.granularity, model, index, spec)

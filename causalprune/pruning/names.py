@@ -92,5 +92,12 @@ def check_mask_granularity(value: str) -> str | None:
     return None
 
 
+def check_pattern(value: str) -> str | None:
+    """Check an option: None for N:M, else the expected values."""
+    kept, colon, of = value.partition(":")
+    whole = bool(colon) and all(part.isascii() and part.isdigit() and len(part) < 7 for part in (kept, of))
+    return None if whole and 0 < int(kept) < int(of) else "N:M with 0 < N < M, such as 2:4"
+
+
 # The command line shows the words as the placeholder.
 check_mask_granularity.choices = MASK_GRANULARITIES  # type: ignore[attr-defined]

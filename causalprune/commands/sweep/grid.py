@@ -17,6 +17,7 @@ from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
 from causalprune.commands.sweep.steps import Known, Recorded, Step, last_step
 from causalprune.config.sweep import SweepConfig
 from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.network.pattern import Pattern
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ def _points(config: SweepConfig) -> Iterator[Point]:
             if has_exponent and load_criterion(values["criterion"]).exponent is None:
                 # Meant for the others.
                 cell = replace(cell, set=tuple(one for one in cell.set if one.key != "apply-mask.exponent"))
+            if cell.pattern is not None:
+                settings["sparsity"] = Pattern.parse(cell.pattern).sparsity
             yield Point(settings, last_step(cell, recorded, known))
         except UsageError as error:
             if not further:

@@ -20,6 +20,7 @@ from causalprune.pruning.criteria import read_inputs
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.named_layers import NamedLayers
+from causalprune.pruning.network.pattern import Pattern, select_pattern
 from causalprune.pruning.selection import Selection, select, select_zero
 from causalprune.trajectory import Fit, RecordingReader
 
@@ -36,6 +37,7 @@ class Choice:
         theta: (P,) new weights where the criterion sets them; None where they stay as they are.
         frozen: Tensors that weren't trained, or not recorded, and are left alone.
         unrecorded: Those of them that weren't recorded.
+        unmeasured: Tensors that are left alone because the criterion measures layers, and not these.
         kept_dense: Tensors that are kept because they are named.
         unmoved: Kept weights that were trained, but that no recorded step moved; None where nobody knows.
     """
@@ -44,6 +46,7 @@ class Choice:
     theta: npt.NDArray[np.floating] | None
     frozen: Sequence[str]
     unrecorded: Sequence[str]
+    unmeasured: Sequence[str]
     kept_dense: Sequence[str]
     unmoved: int | None
 
@@ -52,7 +55,7 @@ class Choice:
         if self.theta is None:
             return {}
         found = self.selection.mask.index.split(torch.from_numpy(self.theta))
-        return {name: values for name, values in found.items() if name not in self.frozen}
+        return {name: values for name, values in found.items() if name not in {*self.frozen, *self.unmeasured}}
 
     def apply_(self, model: nn.Module) -> None:
         """Prune a network in place."""
@@ -72,7 +75,12 @@ class Choice:
         selection, said = self.selection, []
         untrained = [name for name in self.frozen if name not in self.unrecorded]
         hint = " (`prune_frozen` includes them)"
-        for what, names, more in (("frozen or never trained", untrained, hint), ("not recorded", self.unrecorded, "")):
+        other = " (no product uses them as a whole, on whose inputs they could be measured; other criteria prune them)"
+        for what, names, more in (
+            ("frozen or never trained", untrained, hint),
+            ("not recorded", self.unrecorded, ""),
+            ("not measured", self.unmeasured, other),
+        ):
             if names:
                 count = sum(selection.mask.index[name].size for name in names)
                 said.append(f"{what}, left alone: {listed(names)}, {count:,} weights{more}")
@@ -97,6 +105,7 @@ def choose_weights(
     mask: Mask,
     *,
     sparsity: float | None,
+    pattern: Pattern | None = None,
     named: NamedLayers,
     progress: float = 1.0,
     frozen: Sequence[str] = (),
@@ -119,7 +128,9 @@ def choose_weights(
         criterion: How they are scored.
         theta: (P,) the weights.
         mask: The mask so far; what it prunes stays pruned.
-        sparsity: See :func:`causalprune.pruning.selection.select`; None prunes every weight with γ = 0.
+        sparsity: See :func:`causalprune.pruning.selection.select`; None prunes every weight with γ = 0, or by the
+            pattern.
+        pattern: How many of each group of weights stay, if that is what decides.
         named: Layers to keep, and sparsities of single layers at the end.
         progress: The part of the final sparsity that ``sparsity`` is.
         frozen: Tensors that are left alone.
@@ -139,7 +150,9 @@ def choose_weights(
     Raises:
         CausalpruneError: See :func:`causalprune.pruning.selection.select` and :meth:`Criterion.score`.
     """
-    left_alone = sorted({*frozen, *named.keep})
+    measured = "layers" in criterion.needs and layers is not None
+    unmeasured = [e.name for e in mask.index if measured and e.name not in {*(layers or ()), *frozen, *named.keep}]
+    left_alone = sorted({*frozen, *named.keep, *unmeasured})
     groups: dict[str, Any] = {
         "mask": mask,
         "granularity": granularity,
@@ -147,7 +160,9 @@ def choose_weights(
         "frozen": left_alone,
     }
     choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
-    if sparsity is not None:
+    if pattern is not None:
+        choose = partial(select_pattern, mask=mask, pattern=pattern, frozen=left_alone)
+    elif sparsity is not None:
         own = named.on_the_way(progress)
         choose = partial(select, sparsity=sparsity, scope=scope, layer_sparsity=own, theta=theta, **groups)
     inputs = read_inputs(
@@ -166,7 +181,7 @@ def choose_weights(
     )
     scores = criterion.score(inputs)
     still = _unmoved(inputs, fit, mask, left_alone)
-    return Choice(choose(scores), scores.theta, frozen, unrecorded, named.keep, still)
+    return Choice(choose(scores), scores.theta, frozen, unrecorded, unmeasured, named.keep, still)
 
 
 def untrained_tensors(model: nn.Module, index: ParameterIndex, said: Collection[str]) -> list[str]:
