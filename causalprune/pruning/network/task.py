@@ -117,13 +117,14 @@ class PruningTask:
         samples: int,
         drawn_loss: DrawnLoss,
         ridge: float,
+        first_order: bool,
         exponent: float | None,
         seed: int,
         memory: str,
     ) -> Mask:
         """Choose the weights, and set them to 0; see :func:`causalprune.api.prune`."""
         criterion, index = self.criterion, self.mask.index
-        criterion.choose_exponent(exponent)
+        criterion.check_options(exponent=exponent, first_order=first_order)
         require("`granularity`", granularity, check_mask_granularity)
         if sparsity is None and criterion.name != "gamma":
             raise UsageError(
@@ -155,7 +156,9 @@ class PruningTask:
             granularity=granularity,
             producers=producers,
             ridge=ridge,
+            first_order=first_order,
             exponent=exponent,
+            device=self._device(),
             seed=seed,
             max_bytes=parse_bytes(memory),
         )
@@ -168,6 +171,11 @@ class PruningTask:
         """(P,) float32 the weights, on the CPU."""
         flat = torch.empty(self.mask.index.total)
         return self.mask.index.flatten(named_parameters(self.model), out=flat).numpy()
+
+    def _device(self) -> str:
+        """That of the network, where float64 is to be had on it."""
+        device = next(iter(named_parameters(self.model).values())).device
+        return str(device) if device.type == "cuda" else "cpu"
 
     def _batches(self, inputs: Samples | None, samples: int, granularity: str) -> list[Inputs]:
         """The inputs on which something is measured; none if nothing is."""

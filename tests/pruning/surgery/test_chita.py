@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from causalprune.base.errors import DataError
-from causalprune.pruning.chita import solve_sparse
+from causalprune.pruning.surgery.chita import solve_sparse
 from causalprune.pruning.gradients import GradientMatrix
 
 
