@@ -13,6 +13,7 @@ SMALLEST = {
     "codecs.py": ["--smoke"],
     "gpu.py": ["record", "--device", "cpu", "--smoke"],
     "store.py": ["--smoke"],
+    "surgery.py": ["--smoke"],
     "training.py": ["--smoke"],
 }
 
