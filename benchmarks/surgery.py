@@ -1,6 +1,6 @@
 """The time and the peak memory of ``obs`` at several sparsities beside ``chita`` at one, each in a process of its own.
 
-    python benchmarks/surgery.py                a LeNet of 656,500 weights, 1,000 gradients, at most 600 MB of them
+    python benchmarks/surgery.py                a LeNet of 656,500 weights, 1,000 gradients, at most 400 MB of them
     python benchmarks/surgery.py --smoke        a small one, in seconds
 
 Weights and samples are random: only time and memory are measured. Both read the same held recording.
@@ -28,7 +28,7 @@ from causalprune.pruning.surgery.kept import last_results_kept
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gradients", type=int, default=1000)
-    parser.add_argument("--memory", default="600MB")
+    parser.add_argument("--memory", default="400MB")
     parser.add_argument("--sparsities", type=float, nargs="+", default=[0.5, 0.8, 0.9, 0.95, 0.98])
     parser.add_argument("--one", type=float, default=0.95, help="the sparsity of chita")
     parser.add_argument("--criteria", nargs="+", default=["obs", "chita"])

@@ -145,7 +145,7 @@ class ApplyMaskConfig(ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """All but ``deterministic``, because a mask is computed on the CPU, and the usual number of samples.
+        """All but ``deterministic``, because a mask takes no other kernels, and the usual number of samples.
 
         The exponent is that of the criterion; 1, which a mask of γ = 0 and those of earlier versions had, is left out.
         """
