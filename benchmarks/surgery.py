@@ -24,6 +24,8 @@ import causalprune as cp
 from causalprune.models.networks import LeNet
 from causalprune.pruning.surgery.kept import last_results_kept
 
+SHAPE = (3, 32, 32)
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +39,7 @@ def main() -> None:
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.smoke:
-        options.gradients, options.memory, options.sparsities = 20, "1MB", [0.5, 0.9]
+        options.gradients, options.memory, options.sparsities = 10, "1MB", [0.5, 0.9]
     if options.child:
         measure(options)
         return
@@ -59,16 +61,14 @@ def main() -> None:
 
 def network(small: bool) -> nn.Module:
     torch.manual_seed(0)
-    return LeNet((1, 8, 8) if small else (3, 32, 32), 10).eval()
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10)) if small else LeNet(SHAPE, 10).eval()
 
 
 def record(model: nn.Module, store: Path, steps: int) -> None:
     optimizer, loss_of = torch.optim.SGD(model.parameters(), lr=0.1), nn.CrossEntropyLoss()
-    shape = next(module for module in model.modules() if isinstance(module, nn.Conv2d)).in_channels
-    side = 8 if shape == 1 else 32
     with cp.Recorder(model, optimizer, store, hold=True) as recorder:
         for _ in range(steps):
-            inputs, label = torch.randn(1, shape, side, side), torch.randint(10, (1,))
+            inputs, label = torch.randn(1, *SHAPE), torch.randint(10, (1,))
             optimizer.zero_grad()
             loss = loss_of(model(inputs).double(), label)
             loss.backward()
