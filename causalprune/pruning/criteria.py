@@ -192,7 +192,7 @@ def read_inputs(
     ridge: float = CriterionInputs.ridge,
     first_order: bool = False,
     exponent: float = CriterionInputs.exponent,
-    device: str = CriterionInputs.device,
+    device: str = "cpu",
     seed: int = 0,
 ) -> CriterionInputs:
     """Read what a criterion needs; what the recording and the fit don't have is left out.

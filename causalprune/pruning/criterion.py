@@ -88,8 +88,9 @@ class CriterionInputs:
         ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk², and of ``obs``, of
             Σ_t d_t·g_tk².
         first_order: Whether ``obs`` counts the gradient besides the curvature.
-        device: Where ``obs`` computes.
         exponent: p in |γ|^p·θ² and its like; read by the criteria that have one.
+        device: Where ``obs`` computes, and matrices of ``layers`` are factorized, in float64: ``cpu``, ``cuda`` or
+            ``cuda:N``.
         seed: Seed of ``random``.
 
     Raises:
@@ -110,8 +111,8 @@ class CriterionInputs:
     candidates: npt.NDArray[np.bool_] | None = None
     ridge: float = CHITA_RIDGE
     first_order: bool = False
-    device: str = "cpu"
     exponent: float = 1.0
+    device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:

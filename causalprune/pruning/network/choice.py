@@ -112,7 +112,7 @@ def choose_weights(
     ridge: float = CriterionInputs.ridge,
     first_order: bool = False,
     exponent: float | None = None,
-    device: str = CriterionInputs.device,
+    device: str = "cpu",
     seed: int = 0,
     max_bytes: int = 2**31,
 ) -> Choice:

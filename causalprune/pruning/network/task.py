@@ -140,7 +140,7 @@ class PruningTask:
         layers: dict[str, LayerStatistics] | None = None
         if "layers" in criterion.needs:
             measured = layer_statistics(unwrapped(self.model), index, batches, drawn_loss, seed=seed)
-            layers = {name: layer.cpu() for name, layer in measured.items()}
+            layers = {name: layer.to("cpu") for name, layer in measured.items()}
         choice: Choice = choose_weights(
             criterion,
             self._theta(),
