@@ -49,6 +49,7 @@ def prune(
     samples: int = SAMPLES,
     task: str = "classification",
     ridge: float = CHITA_RIDGE,
+    first_order: bool = False,
     exponent: float | None = None,
     seed: int = 0,
     memory: str = "2GiB",
@@ -91,10 +92,11 @@ def prune(
         samples: How many of them.
         task: What the outputs are, for criteria that measure layers: ``classification``, ``regression``,
             ``multi-label``, ``segmentation`` or ``next-token``.
-        ridge: Penalty of ``chita``, a multiple of the mean over weights of Σ g².
+        ridge: Penalty of ``chita`` and ``obs``, a multiple of the mean over weights of Σ g².
+        first_order: Add the gradient to the loss that ``obs`` minimizes, instead of its curvature alone.
         exponent: p in |γ|^p·θ² of ``effect``, 0.125 unless given, and in θ²·mean(g²)^p of ``obd``, 1 unless given.
         seed: Of ``random``, and of the labels that are drawn to measure layers.
-        memory: Largest matrix of gradients that ``chita`` holds.
+        memory: Largest matrix of gradients that ``chita`` and ``obs`` hold.
         allow_other_weights: Take a recording that ``model`` neither started nor ended.
 
     Returns:
@@ -140,6 +142,7 @@ def prune(
         samples=samples,
         drawn_loss=TASKS.load(task)().drawn_loss,
         ridge=ridge,
+        first_order=first_order,
         exponent=exponent,
         seed=seed,
         memory=memory,

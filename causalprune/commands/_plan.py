@@ -173,7 +173,7 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     criterion = load_criterion(mask.criterion)
     if criterion.reweights:
         mask.check_no_rewind(criterion.name)
-    criterion.choose_exponent(mask.exponent)
+    criterion.check_options(exponent=mask.exponent, first_order=mask.first_order)
     made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
     unmet = criterion.unmet(UpdateRule(**made))
     if unmet:

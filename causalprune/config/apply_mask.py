@@ -69,11 +69,18 @@ class ApplyMaskConfig(ComputeOptions):
         DEFAULT_CRITERION,
         "What orders the parameters: "
         + ", ".join(CRITERIA)
-        + ", or an installed one. chita also sets the weights it keeps, from gradients recorded about one point: "
-        "record --lr 0.001 --steps 1000 or so.",
+        + ", or an installed one. chita and obs also set the weights they keep, from gradients recorded about one "
+        "point: record --hold --batch-size 1 --steps 1000 or so.",
         check=check_criterion,
     )
-    ridge: float = option(CHITA_RIDGE, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
+    ridge: float = option(
+        CHITA_RIDGE, "Penalty of chita and obs, a multiple of the mean over weights of Σ g².", check=positive
+    )
+    first_order: bool = option(
+        False,
+        "Add the mean gradient to the loss that obs minimizes, instead of its curvature alone; wants record --hold.",
+        formerly=False,
+    )
     exponent: float | None = option(
         None,
         "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude "
@@ -108,7 +115,8 @@ class ApplyMaskConfig(ComputeOptions):
     reset_batchnorm: bool = option(False, "Reset batch-normalization statistics and affine parameters.")
     memory: str = option(
         "2GiB",
-        "Largest matrix of gradients that chita holds in memory; a larger one it reads from the store in every pass.",
+        "Largest matrix of gradients that chita and obs hold in memory; a larger one is read from the store in every "
+        "pass.",
         check=check_bytes,
         affects_result=False,
     )
@@ -147,7 +155,7 @@ class ApplyMaskConfig(ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """All but ``deterministic``, because a mask is computed on the CPU, and the usual number of samples.
+        """All but ``deterministic``, because a mask takes no other kernels, and the usual number of samples.
 
         The exponent is that of the criterion; 1, which a mask of γ = 0 and those of earlier versions had, is left out.
         """

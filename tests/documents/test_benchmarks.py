@@ -16,6 +16,7 @@ SMALLEST = {
     "gpu.py fit": ["--device", "cpu", "--smoke"],
     "head_to_head.py": ["--smoke"],
     "store.py": ["--smoke"],
+    "surgery.py": ["--smoke"],
     "training.py": ["--smoke"],
 }
 

@@ -58,7 +58,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     criterion = load_criterion("gamma" if config.zero else config.criterion)
     if criterion.reweights:
         config.check_no_rewind(criterion.name)
-    criterion.choose_exponent(config.exponent)
+    criterion.check_options(exponent=config.exponent, first_order=config.first_order)
     run = RunPaths(config.run)
     source = config.checkpoint or run.recorded
     output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
@@ -147,7 +147,6 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reader=reader,
             fit=fit,
             layers=layers,
-            device="cpu" if layers is None else str(resolve_device(config.device)),
             producers=producers,
             **choice_options(config),
         )

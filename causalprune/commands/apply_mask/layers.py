@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import UsageError
 from causalprune.base.units import parse_bytes
 from causalprune.config.apply_mask import ApplyMaskConfig
@@ -41,9 +42,9 @@ def pattern_of(config: ApplyMaskConfig) -> Pattern | None:
 
 def choice_options(config: ApplyMaskConfig) -> dict[str, Any]:
     """What :func:`causalprune.pruning.network.choice.choose_weights` takes from the options of a mask as it stands."""
-    names = ("scope", "granularity", "ridge", "exponent", "seed")
-    values = {name: getattr(config, name) for name in names}
-    return values | {"pattern": pattern_of(config), "max_bytes": parse_bytes(config.memory)}
+    names = ("scope", "granularity", "ridge", "first_order", "exponent", "seed")
+    options = {name: getattr(config, name) for name in names} | {"pattern": pattern_of(config)}
+    return options | {"max_bytes": parse_bytes(config.memory), "device": str(resolve_device(config.device))}
 
 
 def needs_network(config: ApplyMaskConfig) -> bool:

@@ -26,6 +26,7 @@ from causalprune.commands.sweep.step_runner import CELL_ERRORS, StepRunner
 from causalprune.commands.sweep.table import ResultTable
 from causalprune.config.sweep import SweepConfig
 from causalprune.data.datasets import last_data_kept
+from causalprune.pruning.surgery.kept import last_results_kept
 
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -87,7 +88,7 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     worker = _Worker(config, steps, table, table_lease, reporter)
     index, count = config.shard_of()
     cells = list({point.cell: point for point in grid.points}.values())[index::count]
-    with stop_signals(config.stop_signals) as stop, last_data_kept():
+    with stop_signals(config.stop_signals) as stop, last_data_kept(), last_results_kept():
         worker.measure(cells, stop)
     with table_lease:
         rows = table.write()

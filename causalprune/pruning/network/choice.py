@@ -40,6 +40,7 @@ class Choice:
         unmeasured: Tensors that are left alone because the criterion measures layers, and not these.
         kept_dense: Tensors that are kept because they are named.
         unmoved: Kept weights that were trained, but that no recorded step moved; None where nobody knows.
+        of_scores: What the criterion says of how they were scored.
     """
 
     selection: Selection
@@ -49,6 +50,7 @@ class Choice:
     unmeasured: Sequence[str]
     kept_dense: Sequence[str]
     unmoved: int | None
+    of_scores: Sequence[str] = ()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """New weights by name; empty where they stay as they are."""
@@ -72,7 +74,7 @@ class Choice:
             target: The sparsity that was asked for; None for the rule γ = 0.
             inseparable: Tensors that are left alone because their channels can't be removed.
         """
-        selection, said = self.selection, []
+        selection, said = self.selection, [*self.of_scores]
         untrained = [name for name in self.frozen if name not in self.unrecorded]
         hint = " (`prune_frozen` includes them)"
         other = " (no product uses them as a whole, on whose inputs they could be measured; other criteria prune them)"
@@ -117,6 +119,7 @@ def choose_weights(
     granularity: str = "parameter",
     producers: Sequence[Sequence[int]] | None = None,
     ridge: float = CriterionInputs.ridge,
+    first_order: bool = False,
     exponent: float | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -142,6 +145,7 @@ def choose_weights(
         granularity: What is pruned as a whole.
         producers: See :func:`causalprune.pruning.selection.select`.
         ridge: See :class:`causalprune.pruning.criterion.CriterionInputs`.
+        first_order: See there.
         exponent: See there; None for the criterion's own.
         device: See there.
         seed: See there.
@@ -165,6 +169,9 @@ def choose_weights(
     elif sparsity is not None:
         own = named.on_the_way(progress)
         choose = partial(select, sparsity=sparsity, scope=scope, layer_sparsity=own, theta=theta, **groups)
+    candidates = mask.numpy().copy()
+    for name in left_alone:
+        candidates[mask.index[name].offset : mask.index[name].stop] = False
     inputs = read_inputs(
         criterion,
         theta,
@@ -174,14 +181,18 @@ def choose_weights(
         max_bytes=max_bytes,
         layers=layers,
         project=lambda primary: choose(Scores(primary)).mask.numpy(),
+        candidates=candidates,
         ridge=ridge,
+        first_order=first_order,
         exponent=criterion.choose_exponent(exponent),
         device=device,
         seed=seed,
     )
     scores = criterion.score(inputs)
     still = _unmoved(inputs, fit, mask, left_alone)
-    return Choice(choose(scores), scores.theta, frozen, unrecorded, unmeasured, named.keep, still)
+    return Choice(
+        choose(scores), scores.theta, frozen, unrecorded, unmeasured, named.keep, still, of_scores=scores.remarks
+    )
 
 
 def untrained_tensors(model: nn.Module, index: ParameterIndex, said: Collection[str]) -> list[str]:

@@ -132,13 +132,14 @@ class PruningTask:
         samples: int,
         drawn_loss: DrawnLoss,
         ridge: float,
+        first_order: bool,
         exponent: float | None,
         seed: int,
         memory: str,
     ) -> Mask:
         """Choose the weights, and set them to 0; see :func:`causalprune.api.prune`."""
         criterion, index = self.criterion, self.mask.index
-        criterion.choose_exponent(exponent)
+        criterion.check_options(exponent=exponent, first_order=first_order)
         require("`granularity`", granularity, check_mask_granularity)
         require_alone(pattern, sparsity, scope, granularity, layer_sparsity)
         if sparsity is None and pattern is None and criterion.name != "gamma":
@@ -173,12 +174,13 @@ class PruningTask:
             reader=self.reader,
             fit=fit,
             layers=layers,
-            device="cpu" if layers is None else str(next(iter(named_parameters(self.model).values())).device),
             scope=scope,
             granularity=granularity,
             producers=producers,
             ridge=ridge,
+            first_order=first_order,
             exponent=exponent,
+            device=self._device(),
             seed=seed,
             max_bytes=parse_bytes(memory),
         )
@@ -190,6 +192,11 @@ class PruningTask:
         """(P,) float32 the weights, on the CPU."""
         flat = torch.empty(self.mask.index.total)
         return self.mask.index.flatten(named_parameters(self.model), out=flat).numpy()
+
+    def _device(self) -> str:
+        """That of the network, where float64 is to be had on it."""
+        device = next(iter(named_parameters(self.model).values())).device
+        return str(device) if device.type == "cuda" else "cpu"
 
     def _batches(self, inputs: Samples | None, samples: int, granularity: str) -> list[Inputs]:
         """The inputs on which something is measured; none if nothing is."""
