@@ -99,7 +99,7 @@ def test_the_phase_shift(tmp_path, capsys):
 
 def test_the_eigenvalues_of_causal_and_magnitude_networks(tmp_path, capsys):
     pytest.importorskip("curvlinops")
-    _, report, _ = experiment(tmp_path, capsys, "paper-eigenvalues", "--sparsity", "0.9", "--set", "evaluate.hessian=1")
+    _, report, _ = experiment(tmp_path, capsys, "paper-eigenvalues", "--sparsity", "0.9", "--hidden", "2")
     found = {(line["criterion"], line["sparsity"]): line["unpruned"]["mean"] for line in report["eigenvalues"]}
     assert set(found) == {(None, 0.0), ("gamma", 0.9), ("magnitude", 0.9)}
     assert all(value > 0 for value in found.values())

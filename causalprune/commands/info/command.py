@@ -204,13 +204,8 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         }
     evaluation = _evaluation(run, problems)
     problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
-    recipe = recipe_of(run)
-    return {
-        "artefacts": artifacts,
-        "evaluation": evaluation,
-        "sweep": sweep,
-        "recipe": recipe,
-    }  # codespell:ignore artefacts
+    found = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run)}
+    return {"artefacts": artifacts, **found}  # codespell:ignore artefacts
 
 
 def _pruning_findings(run: RunPaths) -> list[str]:
