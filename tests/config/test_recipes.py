@@ -21,7 +21,7 @@ TABLE = {
         "pretrain": ADAM | {"epochs": 10},
         "train": {"epochs": 0},
         "record": {"lr": 1e-3, "momentum": 0, "loss_change": "next-batch", "label_smoothing": 0, "epochs": 10},
-        "fit": {"solver": "sgd", "preset": "paper-v1", "scope": "layer", "alpha": 1e-14, "normalize": "none"},
+        "fit": {"solver": "sgd", "preset": "paper-v1", "scope": "layer", "alpha": None, "normalize": "none"},
         "mask": {"zero": True, "sparsity": None, "rewind": "pretrained", "reset_batchnorm": True, "criterion": "gamma"},
         "posttrain": ADAM | {"epochs": 200},
     },

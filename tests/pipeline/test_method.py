@@ -105,32 +105,36 @@ def test_the_eigenvalues_of_causal_and_magnitude_networks(tmp_path, capsys):
     assert all(value > 0 for value in found.values())
 
 
-def test_the_coefficient_swept_by_both_solvers(tmp_path, capsys):
-    rows, report, printed = experiment(
-        tmp_path, capsys, "paper-alpha", "--vary", "fit-gamma.alpha=1e-13,1e-12,1e-11,1e-10", "--record-epochs", "2"
-    )
-    assert len(rows) == 2 * 4
+def test_the_coefficient_swept_by_the_authors_solver(tmp_path, capsys):
+    alphas = [1e-13, 1e-12, 1e-11, 1e-10]
+    options = ["--vary", "fit-gamma.alpha=1e-13,1e-12,1e-11,1e-10", "--record-epochs", "2"]
+    rows, report, printed = experiment(tmp_path, capsys, "paper-alpha", *options)
     assert "sparsity" not in rows[0]
-    pruned = {(r["fit-gamma.solver"], r["fit-gamma.alpha"]): r["sparsity_reached"] for r in rows}
-    authors = [pruned["sgd", alpha] for alpha in (1e-13, 1e-12, 1e-11, 1e-10)]
-    assert authors == sorted(authors)
-    assert authors[0] < 0.1 < 0.5 < authors[-1]
+    pruned = [row["sparsity_reached"] for row in rows]
+    assert pruned == sorted(pruned)
+    assert pruned[0] < 0.1 < 0.5 < pruned[-1]
     for row in rows:
-        (line,) = row["iterations_log"]
-        kept = sum(layer["kept"] for layer in row["layers"])
+        kept, found = sum(layer["kept"] for layer in row["layers"]), row["iterations_log"][0]["num_nonzero"]
         # A layer without any γ ≠ 0 keeps one weight.
-        assert line["num_nonzero"] <= kept <= line["num_nonzero"] + 2
-        if row["fit-gamma.solver"] == "lasso":
-            # At most T in each of two layers, whatever α is.
-            assert kept <= 2 * line["rows"]
+        assert found <= kept <= found + 2
     lines = report["coefficients"]
-    assert [line["coefficient"]["fit-gamma.alpha"] for line in lines] == 2 * [1e-13, 1e-12, 1e-11, 1e-10]
-    assert [line["pruned"]["mean"] for line in lines[:4]] == pytest.approx(authors)
-    assert {line["score"]["mean"] for line in lines} == {row["score"] for row in rows}
-    assert f"alpha=1e-11 {100 * authors[2]:.2f}" in " ".join(printed.split())
+    assert [line["coefficient"] for line in lines] == [{"fit-gamma.alpha": alpha} for alpha in alphas]
+    assert [line["pruned"]["mean"] for line in lines] == pytest.approx(pruned)
+    assert [line["score"]["mean"] for line in lines] == [row["score"] for row in rows]
+    assert f"alpha=1e-11 {100 * pruned[2]:.2f}" in " ".join(printed.split())
     page = (tmp_path / "paper-alpha/report/index.html").read_text()
     assert "What each L1 coefficient prunes" in page
-    assert f"{100 * authors[1]:.2f}" in page
+    assert f"{100 * pruned[1]:.2f}" in page
+
+
+def test_the_coefficient_swept_by_the_exact_solver(tmp_path, capsys):
+    rows, report, _ = experiment(tmp_path, capsys, "paper-alpha-exact", "--record-epochs", "2")
+    assert [row["fit-gamma.alpha_ratio"] for row in rows] == [0.5, 0.1, 0.01]
+    for row in rows:
+        (line,) = row["iterations_log"]
+        # At most T in each of two layers, whatever α is.
+        assert sum(layer["kept"] for layer in row["layers"]) <= 2 * line["rows"]
+    assert len(report["coefficients"]) == 3
 
 
 def test_a_fit_every_k_steps_against_every_epoch(tmp_path, capsys):
@@ -142,7 +146,7 @@ def test_a_fit_every_k_steps_against_every_epoch(tmp_path, capsys):
 
 def test_no_experiment_is_left_out():
     names = {path.stem for path in STUDY.glob("paper-*.toml")}
-    assert names == {"paper-phase-shift", "paper-eigenvalues", "paper-alpha", "paper-cadence"}
+    assert names == {"paper-phase-shift", "paper-eigenvalues", "paper-alpha", "paper-alpha-exact", "paper-cadence"}
     assert all(tomllib.loads((STUDY / f"{name}.toml").read_text())["model"] for name in names)
 
 

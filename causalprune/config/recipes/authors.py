@@ -74,9 +74,13 @@ PAPER_V1 = Recipe(
         _RATE,
         Choice("record.loss-change", "next-batch", "ΔL is the loss of the next minibatch minus that of this one"),
         Choice("fit-gamma.solver", "sgd", "truncated gradient, one row at a time, step 1e-2/t^0.25"),
-        Choice("fit-gamma.preset", "paper-v1", "columns Δθ² as they are, about three passes"),
+        Choice(
+            "fit-gamma.preset",
+            "paper-v1",
+            "columns Δθ² as they are, about three passes, α = 1e-14 as for LeNet (AlexNet has 1e-17 to 1e-16, ResNet18 "
+            "1e-16 to 1e-15, by the data set)",
+        ),
         Choice("fit-gamma.scope", "layer", "one fit a layer"),
-        Choice("fit-gamma.alpha", 1e-14, "LeNet; AlexNet has 1e-17 to 1e-16, ResNet18 1e-16 to 1e-15, by the data set"),
         Choice("criterion", "gamma", "|γ|, for whoever asks for a sparsity instead"),
         Choice("zero", True, "every weight with γ = 0 is pruned"),
         Choice("rewind", "pretrained", "the kept weights go back to the pretrained ones after each mask"),
