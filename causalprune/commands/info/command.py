@@ -151,8 +151,8 @@ def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
 def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dict[str, Any]:
     header = _read_header(path, verify=verify)
     mask = mask_path(path)
-    # Its network's hash is compared with --verify, which reads all of both.
-    _check_mask(path, header, named_network(mask), problems)
+    # That it names this very file, --verify looks at, which reads all of it.
+    _check_mask(path, header, named_network(mask) or "unknown", problems)
     problems.warnings += training_findings(header.metrics)
     return {
         "stage": header.stage,
