@@ -26,7 +26,7 @@ from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.file_pair import find_mask, write_pair
 from causalprune.models.mask_file import is_mask, load_mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.models.tensor_file import encode_tensors, load_tensors, own_tensors, read_metadata, tensors_digest
+from causalprune.models.tensor_file import encode_tensors, load_tensors, read_metadata, tensors_digest
 
 if TYPE_CHECKING:
     import torch
@@ -195,7 +195,7 @@ def _encoded(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], mask_dige
     kept = {e.name: e.size for e in checkpoint.info.index}
     if checkpoint.mask is not None:
         kept |= {layer.name: layer.kept for layer in checkpoint.mask.per_layer()}
-    tensors = own_tensors(tensors)
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
     info = replace(
         checkpoint.info,
         kept=kept,

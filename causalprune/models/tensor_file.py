@@ -20,11 +20,6 @@ if TYPE_CHECKING:
     import torch
 
 
-def own_tensors(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors on the CPU, each with memory of its own, as safetensors takes them."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
 def encode_tensors(tensors: Mapping[str, torch.Tensor], key: str, header: Mapping[str, Any]) -> bytes:
     """The bytes of a file.
 
@@ -35,7 +30,9 @@ def encode_tensors(tensors: Mapping[str, torch.Tensor], key: str, header: Mappin
     """
     from safetensors.torch import save
 
-    encoded: bytes = save(own_tensors(tensors), metadata={key: json.dumps(header, sort_keys=True)})
+    # Each with memory of its own, as safetensors takes them.
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    encoded: bytes = save(own, metadata={key: json.dumps(header, sort_keys=True)})
     return encoded
 
 
