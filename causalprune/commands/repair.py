@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CorruptError, MismatchError
 from causalprune.base.paths import RunPaths, StoreUrl
@@ -41,6 +42,7 @@ class RepairResult(StageResult):
     from_statistics: bool = False
 
 
+@full_precision()
 def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
     """Repair the network of a checkpoint.
 

@@ -260,11 +260,13 @@ def load_masks(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _mask_beside(path: Path, info: CheckpointInfo, sha256: str) -> Mask:
+    from causalprune.models.mask import Mask
+
     at = find_mask(path, sha256)
-    mask = load_mask(at)
-    if mask.index != info.index or tensors_digest(mask.tensors()) != info.mask_digest:
+    keep = load_mask(at).tensors()
+    if tensors_digest(keep) != info.mask_digest:
         raise _altered(at)
-    return mask
+    return Mask.from_tensors(info.index, keep)
 
 
 def _altered(path: Path) -> CorruptError:

@@ -13,7 +13,7 @@ from causalprune.models.mask import Mask
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.least_squares import RIDGE, solve
 from causalprune.pruning.patches import weight_rows, weights_of
-from causalprune.pruning.repair import RepairedLayer, copy_batch_statistics, layers_to_repair
+from causalprune.pruning.repair import RepairedLayer, copy_batch_statistics, layers_to_repair, warn_of_unseen
 
 
 def reconstruct_layers(
@@ -60,12 +60,19 @@ def reconstruct_layers(
     weights, originals = _parameters(model), _parameters(dense)
     kept = mask.tensors()
     copy_batch_statistics(dense, model)
-    for name in layers_to_repair(mask) if names is None else names:
+    wanted = layers_to_repair(mask) if names is None else list(names)
+    known = [name for name in wanted if name in statistics]
+    if wanted and not known:
+        raise MismatchError(
+            "statistics", expected=f"those of layer {wanted[0]}", found="none", remedy="measure it, too"
+        )
+    warn_of_unseen([name for name in wanted if name not in statistics])
+    for name in known:
         _require_alike(name, weights, originals, statistics)
-        found, transposed = statistics[name], mask.index[name].filter_axis == 1
         weight, original = weights[name], originals[name]
+        found, transposed = statistics[name].to(weight.device), mask.index[name].filter_axis == 1
         old, dense_rows, keep = (
-            weight_rows(part.cpu(), len(found.squares), transposed=transposed)
+            weight_rows(part.to(weight.device), len(found.squares), transposed=transposed)
             for part in (weight, original, kept[name])
         )
         layer = _Layer(found, dense_rows.double(), None if not found.bias else originals[found.bias])
@@ -91,7 +98,7 @@ class _Layer:
     def __init__(self, found: LayerStatistics, rows: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.gram, self.rows = found.inputs, rows
         self._means, self._positions = found.means, found.positions
-        self._bias = None if bias is None else bias.cpu().double().reshape(rows.shape[:2])
+        self._bias = None if bias is None else bias.to(rows.device).double().reshape(rows.shape[:2])
         if found.bias == "":
             # Measured about the mean, but nothing can make up for a change of it.
             self.gram = self.gram + self._positions * found.means[:, :, None] * found.means[:, None]
@@ -106,7 +113,7 @@ class _Layer:
         change = rows - self.rows
         error = ((change @ self.gram) * change).sum()
         if bias is not None:
-            off = bias.cpu().double().reshape(rows.shape[:2]) - self.bias(rows)
+            off = bias.to(rows.device).double().reshape(rows.shape[:2]) - self.bias(rows)
             error += self._positions * off.square().sum()
         scale = ((self.rows @ self.gram) * self.rows).sum().item()
         # A layer whose outputs never vary is met exactly by its bias.
@@ -123,8 +130,6 @@ def _require_alike(
     originals: Mapping[str, torch.Tensor],
     statistics: Mapping[str, LayerStatistics],
 ) -> None:
-    if name not in statistics:
-        raise MismatchError("statistics", expected=f"those of layer {name}", found="none", remedy="measure it, too")
     for one in filter(None, (name, statistics[name].bias)):
         shapes = [tuple(tensors[one].shape) if one in tensors else None for tensors in (weights, originals)]
         if None in shapes or shapes[0] != shapes[1]:

@@ -48,7 +48,7 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
     """
     assert config.weights is not None
     criterion = load_criterion("gamma" if config.zero else config.criterion)
-    criterion.choose_exponent(config.exponent)
+    criterion.check_options(exponent=config.exponent, first_order=config.first_order)
     _require_no_network(criterion, config)
     output = _output(config)
     mask_file = mask_path(output)

@@ -94,3 +94,18 @@ def test_the_random_numbers_of_others_are_left_alone(spectra):
     first = spectra(model, nn.CrossEntropyLoss(), parameters, samples, count=2)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert spectra(model, nn.CrossEntropyLoss(), parameters, samples, count=2) == first
+
+
+@pytest.mark.cuda
+def test_eigenvalues_on_a_gpu_are_those_of_the_cpu(spectra):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    found = []
+    for device in ("cpu", "cuda"):
+        model, loss = images().float(), nn.CrossEntropyLoss()
+        mask = pruned(model)
+        model.to(device)
+        samples = [(x.float().to(device), t.to(device)) for x, t in batches((1, 6, 6))]
+        found.append(spectra(model, loss, ParameterVector(model, mask), samples, count=4))
+    for name in ("all", "unpruned"):
+        assert found[1][name].eigenvalues == pytest.approx(found[0][name].eigenvalues, rel=1e-3)
