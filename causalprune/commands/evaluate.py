@@ -38,11 +38,11 @@ class EvaluateResult(StageResult):
             (empty where outputs have no names), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
-            lack), ``file_bytes``, ``bytes_dense`` and ``bytes_csr``, ``reference``, the metrics of the dense network,
-            what :func:`_measure_flatness` adds, and ``cost``, see :func:`causalprune.analysis.cost.measure_cost`,
-            where it was asked for. ``batchnorm`` where running statistics of batch normalization were re-estimated
-            after the last mask: ``samples``, from how many training samples, and ``saved``, whether the checkpoint has
-            them, or only the network that was measured.
+            lack), ``file_bytes`` (of the network's file, without that of its mask), ``bytes_dense`` and ``bytes_csr``,
+            ``reference``, the metrics of the dense network, what :func:`_measure_flatness` adds, and ``cost``, see
+            :func:`causalprune.analysis.cost.measure_cost`, where it was asked for. ``batchnorm`` where running
+            statistics of batch normalization were re-estimated after the last mask: ``samples``, from how many training
+            samples, and ``saved``, whether the checkpoint has them, or only the network that was measured.
     """
 
     evaluation: dict[str, Any]

@@ -12,7 +12,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._output import check_distinct
+from causalprune.commands._output import check_pair_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.pretrain import PretrainConfig
@@ -74,8 +74,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
     output = CheckpointOutput(stage="pretrain", config=config, default=RunPaths(config.run).pretrained)
+    check_pair_distinct(output.path, *([] if config.init_from is None else [config.init_from]))
     if config.init_from is not None:
-        check_distinct(output.path, config.init_from)
         output.inputs["init_from"] = sha256_file(config.init_from)
     output.sources = sources_of(config.model, data_spec_of(config), contents=config.check_contents)
     with output.exclusive():

@@ -13,7 +13,7 @@ from causalprune.base.errors import CausalpruneError
 from causalprune.base.files import make_directory, remove_file, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path
+from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
 from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
 from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
@@ -203,4 +203,6 @@ def _clear(paths: RunPaths) -> None:
             if path.is_dir():
                 Store.delete(path)
             else:
-                remove_file(path, missing_ok=True)
+                # The network first: a mask alone is in nobody's way.
+                for file in (path, mask_path(path), replaced_mask_path(path)):
+                    remove_file(file, missing_ok=True)

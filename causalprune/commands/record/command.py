@@ -17,7 +17,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import among, described_rest, set_up
-from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands._output import StageResult, check_pair_distinct
 from causalprune.commands.record.layers import LayersToKeep
 from causalprune.commands.record.loop import RecordLoop, set_modes
 from causalprune.commands.record.store import RecordStore
@@ -85,7 +85,7 @@ def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
     run = RunPaths(config.run)
     source = config.checkpoint or run.pretrained
     output = CheckpointOutput(stage="record", config=config, default=run.recorded)
-    check_distinct(output.path, source)
+    check_pair_distinct(output.path, source)
     start = output.load_checkpoint(source, made_by="pretrain")
     store = RecordStore(output, config.store or run.store)
     output.outputs = {"store": store.path, "checkpoint": output.path}
