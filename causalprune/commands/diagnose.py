@@ -221,7 +221,7 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     )
     found = intervene(
         model,
-        data.task.criterion,
+        data.task,
         samples,
         reader,
         fit,
@@ -230,4 +230,4 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
         seed=config.seed,
         reporter=reporter,
     )
-    return {"split": config.split, "samples": sum(len(x) for x, _ in samples), **found}
+    return {"split": config.split, "samples": sum(len(targets) for _, targets in samples), **found}

@@ -17,10 +17,11 @@ from causalprune.commands._training import TrainingResult, train_checkpoint, tra
 from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
+from causalprune.data.names import holds_arrays
 from causalprune.models.checkpoint import CheckpointInfo
 from causalprune.models.initial_weights import load_initial_weights
 from causalprune.models.mask import Mask
-from causalprune.models.names import default_model
+from causalprune.models.names import default_model, is_own
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model
 
@@ -36,7 +37,15 @@ def data_spec_of(config: PretrainConfig) -> DataSpec:
         augment=config.augment,  # type: ignore[arg-type]
         channels=config.channels,
         task=config.task,
+        integers=_integers(config),
+        target=config.target,
     )
+
+
+def _integers(config: PretrainConfig) -> str:
+    """What whole numbers are: for a network of one's own, what they are for PyTorch."""
+    looked_up = config.integers == "auto" and is_own(config.model) and holds_arrays(config.dataset)
+    return "indices" if looked_up else config.integers
 
 
 def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:

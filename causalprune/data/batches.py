@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
 
+from causalprune.base.compute.inputs import Inputs, mapped
 from causalprune.base.compute.runtime import Processes, keyed_seed
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.data.augmentation import CropFlip, to_device
@@ -14,6 +15,7 @@ from causalprune.data.datasets import DataSet, check_augmentation
 from causalprune.data.images import ImageFiles
 from causalprune.data.loading import BatchJob, load_batches
 from causalprune.data.names import Augmentation
+from causalprune.data.tasks.task import Batch
 
 ALONE = Processes()
 
@@ -69,7 +71,8 @@ class Batches:
         self._batch_size, self._num_workers = batch_size, num_workers
         self._seed, self._shuffle, self._group = seed, shuffle, group
         self._device = torch.device(device)
-        self._normalization = None if data.normalization is None else data.normalization.to(self._device)
+        normalization = None if data.normalization is None else data.normalization.to(self._device)
+        self._normalization = cast(Callable[[Inputs], Inputs] | None, normalization)
         target = data.task.target_normalization
         self._target_normalization = None if target is None else target.to(self._device)
         count = len(self._split)
@@ -118,12 +121,12 @@ class Batches:
             return torch.arange(count)
         return torch.randperm(count, generator=_generator(self._seed, "order", epoch))
 
-    def epoch(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[Batch]:
         """Iterate over epoch ``epoch`` from batch ``start``, taking one batch of ``every``.
 
         Yields:
-            Normalized float32 inputs, (B, C, H, W) or (B, F), or int64 tokens, and targets: int64 labels (B,), for a
-            regression standardized float32 values (B, K), or what another task has.
+            Normalized float32 inputs, (B, C, H, W) or (B, F), or int64 tokens, or several inputs; and targets: int64
+            labels (B,), for a regression standardized float32 values (B, K), or what another task has.
 
         Raises:
             MismatchError: The epoch has no batch ``start``.
@@ -139,16 +142,15 @@ class Batches:
                 targets = self._target_normalization(targets.reshape(len(targets), -1))
             yield (inputs if self._normalization is None else self._normalization(inputs)), targets
 
-    def _from_memory(
-        self, epoch: int, steps: range, order: torch.Tensor
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _from_memory(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[Batch]:
         all_inputs, all_targets = self._split.on(self._device)
         order = order.to(self._device)
         for step in steps:
             part = self._part(step)
             indices = self._indices(order, step)[part]
-            inputs, targets = all_inputs[indices], all_targets[indices]
+            inputs, targets = _chosen(all_inputs, indices), all_targets[indices]
             if self._augmentation != "none":
+                assert isinstance(inputs, torch.Tensor)
                 generator = _generator(self._seed, "augment", epoch, step)
                 size = (inputs.shape[2], inputs.shape[3])
                 # Drawn for the whole batch, so that it doesn't matter how many processes share it.
@@ -156,7 +158,7 @@ class Batches:
                 inputs = drawn[part](inputs)
             yield inputs, targets
 
-    def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[Batch]:
         files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
         jobs = [
             BatchJob(
@@ -172,6 +174,10 @@ class Batches:
         for job, images in zip(jobs, batches, strict=True):
             labels = targets[job.indices[job.part]]
             yield images.to(self._device, non_blocking=True), to_device(labels, self._device)
+
+
+def _chosen(inputs: Inputs, indices: torch.Tensor) -> Inputs:
+    return mapped(lambda part: part[indices], inputs)
 
 
 def _generator(*keys: int | str) -> torch.Generator:

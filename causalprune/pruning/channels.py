@@ -12,9 +12,9 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from causalprune.base.compute.inputs import example_inputs
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, mapped
 from causalprune.base.errors import MismatchError, UsageError
-from causalprune.base.specs import InputShape
+from causalprune.base.shapes import InputShape
 from causalprune.models.parameters import ParameterIndex
 
 PrunableLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -78,7 +78,7 @@ class ChannelGraph:
         self._library: Any = torch_pruning
         self._layers = [model.get_submodule(entry.layer) for entry in index]
         self._numbers = {layer: number for number, layer in enumerate(self._layers)}
-        inputs = probes(model, input_shape)[:1]
+        inputs = mapped(lambda part: part[:1], probes(model, input_shape))
         try:
             # Its guesses need no warnings: :mod:`causalprune.pruning.removable` tries them.
             with warnings.catch_warnings(action="ignore", category=UserWarning):
@@ -177,11 +177,11 @@ def last_layer(model: nn.Module, index: ParameterIndex, input_shape: InputShape)
             layer = model.get_submodule(entry.layer)
             hooks.enter_context(layer.register_forward_hook(lambda *_, number=number: called.append(number)))
         # Two samples: normalization may refuse a single one.
-        model(probes(model, input_shape, 2))
+        forward(model, probes(model, input_shape, 2))
     return called[-1]
 
 
-def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> torch.Tensor:
+def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> Inputs:
     """Random inputs of ``count`` samples, the same in every call, on the device of the network."""
     return example_inputs(input_shape, count, device=next(model.parameters()).device, random=True)
 

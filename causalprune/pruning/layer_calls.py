@@ -7,7 +7,7 @@ holds the weight, whether a function uses it directly, as attention does, or how
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from causalprune.base.compute.inputs import Inputs, forward
+
 _ATEN = torch.ops.aten
-Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
-"""What a network is called with: one tensor, or several by position or by name."""
 
 
 @dataclass(frozen=True)
@@ -144,13 +144,6 @@ def plain_attention() -> Iterator[None]:
         yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
-
-
-def forward(model: nn.Module, inputs: Inputs) -> Any:
-    """Call a network with one tensor, a sequence of tensors or a dictionary."""
-    if isinstance(inputs, torch.Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
 def weight_uses(model: nn.Module, inputs: Inputs, weights: Mapping[str, torch.Tensor]) -> list[str]:

@@ -8,6 +8,7 @@ from torch import nn
 from torch.func import functional_call, hessian
 
 from causalprune.analysis.flatness.samples import ParameterVector
+from causalprune.data.tasks.classification import Classification
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 
@@ -37,7 +38,7 @@ def test_eigenvalues_are_those_of_the_exact_hessian(spectra, make, shape):
     model, samples, loss = make(), batches(shape), nn.CrossEntropyLoss()
     mask = pruned(model)
     parameters = ParameterVector(model, mask)
-    found = spectra(model, loss, parameters, samples, count=4, tol=1e-8)
+    found = spectra(model, Classification(), parameters, samples, count=4, tol=1e-8)
     matrix = exact(model, loss, samples)
     kept = np.ones(len(matrix), dtype=bool)
     offset = 0
@@ -60,7 +61,7 @@ def test_single_precision_is_enough(spectra):
     mask = Mask.all(ParameterIndex.from_model(model))
     model.float()
     single = [(inputs.float(), targets) for inputs, targets in samples]
-    found = spectra(model, loss, ParameterVector(model, mask), single, count=3)
+    found = spectra(model, Classification(), ParameterVector(model, mask), single, count=3)
     assert found["unpruned"].eigenvalues == pytest.approx(truth[:3], rel=1e-3)
     assert found["all"] is found["unpruned"]
 

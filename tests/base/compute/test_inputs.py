@@ -7,7 +7,7 @@ import torch
 
 from causalprune.base.compute.inputs import example_inputs, logits_of, shape_of
 from causalprune.base.errors import MismatchError
-from causalprune.base.specs import Tokens
+from causalprune.base.shapes import Tokens
 
 Named = namedtuple("Named", "first second")
 Y, OTHER = torch.zeros(2), torch.ones(2)

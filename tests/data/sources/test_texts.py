@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from causalprune.base.errors import DataError
-from causalprune.base.specs import DataSpec, Tokens
+from causalprune.base.shapes import Tokens
+from causalprune.base.specs import DataSpec
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import load_data
 from causalprune.data.sources.texts import windows
