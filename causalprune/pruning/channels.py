@@ -11,8 +11,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
-from causalprune.base.compute.inputs import Inputs, example_inputs, forward, mapped
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, mapped
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.shapes import InputShape
 from causalprune.models.parameters import ParameterIndex
@@ -82,7 +83,9 @@ class ChannelGraph:
         try:
             # Its guesses need no warnings: :mod:`causalprune.pruning.removable` tries them.
             with warnings.catch_warnings(action="ignore", category=UserWarning):
-                self._graph = torch_pruning.DependencyGraph().build_dependency(model, inputs, verbose=False)
+                self._graph = torch_pruning.DependencyGraph().build_dependency(
+                    model, inputs, output_transform=_output_tensors, verbose=False
+                )
         except FAILURES as error:
             raise MismatchError(
                 f"{wanted_by} of {type(model).__name__}",
@@ -184,6 +187,12 @@ def last_layer(model: nn.Module, index: ParameterIndex, input_shape: InputShape)
 def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> Inputs:
     """Random inputs of ``count`` samples, the same in every call, on the device of the network."""
     return example_inputs(input_shape, count, device=next(model.parameters()).device, random=True)
+
+
+def _output_tensors(outputs: Any) -> list[torch.Tensor]:
+    """All tensors that a network puts out; of another object those that count."""
+    found = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    return found or [logits_of(outputs)]
 
 
 def _is_depthwise(layer: PrunableLayer) -> bool:

@@ -62,6 +62,9 @@ def read_csv(path: Path, texts: Collection[str]) -> DataFrame:
     from pandas.errors import EmptyDataError, ParserError, ParserWarning
 
     options: dict[str, Any] = {"keep_default_na": False, "na_values": [""], "index_col": False, "low_memory": False}
+    if int(pandas.__version__.partition(".")[0]) < 3:
+        # Later ones read the nearest float64 by themselves.
+        options["float_precision"] = "round_trip"
     try:
         header = pandas.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False)
         names = header.iloc[0].tolist()
@@ -71,7 +74,7 @@ def read_csv(path: Path, texts: Collection[str]) -> DataFrame:
         with warnings.catch_warnings():
             # A row that is longer than the header would lose its end.
             warnings.simplefilter("error", ParserWarning)
-            frame = pandas.read_csv(path, dtype=dict.fromkeys(texts, str), float_precision="round_trip", **options)
+            frame = pandas.read_csv(path, dtype=dict.fromkeys(texts, str), **options)
     except EmptyDataError as error:
         raise DataError(f"{path}", expected="a table with a header", found="an empty file") from error
     except (ParserError, ParserWarning) as error:
