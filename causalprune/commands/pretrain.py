@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
@@ -10,6 +11,7 @@ from causalprune.base.compute.runtime import keyed_seed, make_deterministic, res
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
+from causalprune.base.shapes import Tokens
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import check_distinct
@@ -57,6 +59,9 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
     """
     data_spec = data_spec_of(config)
     data = load_data(data_spec)
+    if not isinstance(data.input_shape, Tokens):
+        # Nothing was decided, so the checkpoint says nothing of it.
+        data_spec = replace(data_spec, integers=config.integers)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
     spec = ModelSpec(
         config.model or default_model(data.input_shape),
@@ -96,6 +101,12 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
         output.warn(reporter, *data.notes)
+        if data_spec.integers != config.integers and not data.task.tokens:
+            output.warn(
+                reporter,
+                f"{data_spec.name}: the network gets whole numbers as they are; pass --integers quantities if they "
+                "aren't looked up, but standardized",
+            )
         mask = Mask.all(ParameterIndex.from_model(model))
         if config.init_from is not None:
             mask = load_initial_weights(

@@ -120,9 +120,11 @@ def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
     if (spec, trust_code) not in kept:
         kept.clear()
         data = _load(spec, trust_code=trust_code)
-        # Later stages know the task, and ask for that.
-        for same in (spec, replace(spec, task=data.task.name)):
-            kept[same, trust_code] = data
+        # Later stages know the task, and ask for that; what whole numbers are matters only where there are such.
+        same = [spec, replace(spec, task=data.task.name)]
+        if not isinstance(data.input_shape, Tokens):
+            same += [replace(each, integers="auto") for each in same]
+        kept |= {(each, trust_code): data for each in same}
     return kept[spec, trust_code]
 
 

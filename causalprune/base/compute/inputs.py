@@ -14,6 +14,9 @@ from causalprune.base.shapes import Flags, InputShape, OneInput, SeveralInputs, 
 Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 """What a network is called with: a tensor (N, …), or several by position or by name."""
 
+TARGETS = ("labels", "label", "targets", "target", "y")
+"""What the targets are called where a batch is a dictionary; everything else in it is an input."""
+
 
 def forward(model: nn.Module, inputs: Inputs) -> Any:
     """Call a network with one tensor, with several by position, or by name."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from causalprune.base.compute.inputs import Inputs
+from causalprune.base.compute.inputs import TARGETS, Inputs
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.base.user_code import import_user_module
@@ -19,7 +19,6 @@ from causalprune.data.splits import RawData
 _SAMPLES = (Dataset, DataLoader)
 _PARTS = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")}
 _BESIDE = (TASK_KEY, VOCABULARY_KEY, CLASS_NAMES_KEY)
-_TARGETS = ("labels", "label", "targets", "target", "y")
 
 
 def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
@@ -131,10 +130,10 @@ def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tup
 def _divided(batch: Any, kinds: str, what: str) -> tuple[Any, torch.Tensor]:
     """Inputs and targets of all samples."""
     if isinstance(batch, Mapping):
-        names = [name for name in _TARGETS if name in batch]
+        names = [name for name in TARGETS if name in batch]
         rest = [name for name in batch if name not in names]
         if len(names) != 1 or not rest or not isinstance(batch[names[0]], torch.Tensor):
-            expected = f"inputs and one target in each sample, called {', '.join(_TARGETS[:-1])} or {_TARGETS[-1]}"
+            expected = f"inputs and one target in each sample, called {', '.join(TARGETS[:-1])} or {TARGETS[-1]}"
             raise DataError(what, expected=expected, found=", ".join(map(str, batch))[:100])
         inputs = {name: batch[name] for name in rest}
         return inputs[rest[0]] if len(rest) == 1 else inputs, batch[names[0]]

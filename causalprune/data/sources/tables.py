@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from causalprune.base.compute.inputs import TARGETS
 from causalprune.base.errors import DataError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.data.sources.arrays import read_arrays
@@ -19,7 +20,7 @@ from causalprune.data.splits import RawData
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
-USUAL_TARGETS = ("label", "labels", "target", "targets", "class", "y")
+USUAL_TARGETS = (*TARGETS, "class")
 """What the column that is to be predicted is called, in upper or lower case, unless it is said."""
 
 MOST_CATEGORIES = 100

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import Inputs, forward, mapped, parts_of
+from causalprune.base.compute.inputs import TARGETS, Inputs, forward, mapped, parts_of
 from causalprune.base.errors import DataError, UsageError, translate
 from causalprune.models.modes import evaluation_mode
 
@@ -20,9 +20,6 @@ Samples = torch.Tensor | Iterable[Any]
 """Inputs (N, …), or batches: inputs, or tuples of inputs and targets, which aren't used. The inputs of a batch are a
 tensor, a tuple of the network's arguments, or a dictionary of them, in which targets are left out by their names. Of a
 flat tuple, a network that needs K arguments gets the first K."""
-
-TARGETS = ("labels", "label", "targets", "target", "y")
-"""What targets are called in a dictionary."""
 
 
 def batches_of(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
@@ -76,7 +73,8 @@ def _read(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
     return found
 
 
-_EXPECTED = "a tensor of inputs (N, …), or batches of inputs or of (inputs, targets), such as a DataLoader"
+_EXPECTED = "a tensor of inputs (N, …), or batches of inputs or of (inputs, targets), such as a DataLoader; inputs are "
+_EXPECTED += "a tensor, or a tuple or dictionary of tensors"
 
 
 def _inputs(batch: Any, model: nn.Module) -> Any:
