@@ -12,6 +12,7 @@ from torch import nn
 
 from causalprune.base.compute.inputs import Inputs, divided, forward, joined, network_outputs, shape_of
 from causalprune.base.errors import DataError, MismatchError
+from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import plain_copy
 from causalprune.pruning.channels import FAILURES, ChannelGraph, Channels, PrunableLayer, reason
@@ -113,7 +114,8 @@ def compact_model(
                 remedy="prune with apply-mask `granularity=channel`",
             )
         parts = samples if held_out is None else joined([samples, held_out])
-        off, largest = compare_outputs(model, after, parts)
+        with evaluation_mode(model):
+            off, largest = compare_outputs(model, after, parts)
         if not off <= TOLERANCE * largest:
             raise ValueError(f"a difference of {off:.3g}")
     except FAILURES as error:

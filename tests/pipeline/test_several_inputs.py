@@ -127,7 +127,7 @@ def test_every_number_is_that_of_the_same_network_of_one_input(here, capsys, dat
         assert other[name] == plain[name]
     checkpoints = list((here / "plain").rglob("*.safetensors"))
     stores = list((here / "plain").rglob("*.zarr"))
-    assert (len(checkpoints), len(stores)) == (7, 2)
+    assert (len(checkpoints), len(stores)) == (8, 2)
     for path in checkpoints:
         ours, theirs = load_checkpoint(path), load_checkpoint(here / "other" / path.relative_to(here / "plain"))
         assert all(ours.weights[name].equal(theirs.weights[name]) for name in ours.weights)
@@ -188,7 +188,7 @@ def test_a_recording_is_that_of_a_loop_written_by_hand(here, capsys):
             "logits"
         ]
     found = evaluation["metrics"]["evaluation"]
-    assert found["top1"] == (logits.argmax(1) == test.targets).float().mean().item()
+    assert found["top1"] == (logits.argmax(1) == test.targets).double().mean().item()
     assert found["loss"] == pytest.approx(nn.CrossEntropyLoss()(logits.double(), test.targets).item(), rel=1e-12)
 
 

@@ -64,12 +64,12 @@ def read_arrays(
     splits = data_keys(arrays, source)
     keys = [key for pair in splits.values() for key in pair]
     y = {key: _array(arrays[key], f"{key} in {source}") for key in keys[1::2]}
-    notes: list[str]
+    notes: list[str] = []
     vocabulary: int | tuple[int, ...]
     if is_several(arrays[keys[0]]):
         if channels != "auto":
             raise UsageError("`channels`", expected=f"auto for {source}, of several inputs", found=channels)
-        inputs, targets, vocabulary, notes = _read_several(arrays, keys, y, source, task)
+        inputs, targets, vocabulary = _read_several(arrays, keys, y, source, task)
     else:
         parts = {key: y[key] if key in y else _array(arrays[key], f"{key} in {source}") for key in keys}
         check_layout(parts, source)
@@ -107,14 +107,15 @@ def _read_single(
     integers: str,
 ) -> tuple[list[Inputs], int]:
     """The inputs of each split, one tensor each, and how many tokens there are if they are tokens."""
-    said = integers == "indices" and _are_integers(parts[keys[0]])
-    said = said or (VOCABULARY_KEY in arrays and integers != "quantities")
-    are_tokens = said or (task is not None and task.tokens)
+    kept = integers == "indices" and _are_integers(parts[keys[0]])
+    said = (VOCABULARY_KEY in arrays and integers != "quantities") or (task is not None and task.tokens)
+    are_tokens = kept or said
+    remedy = "" if said else "pass `integers=quantities` if they aren't looked up, but standardized"
     inputs: list[torch.Tensor] = []
     for key in keys:
         dtype = inputs[0].dtype if inputs else None
         what = f"{key} in {source}"
-        inputs.append(_tokens(parts[key], what) if are_tokens else _inputs(parts[key], what, axis, dtype))
+        inputs.append(_tokens(parts[key], what, remedy) if are_tokens else _inputs(parts[key], what, axis, dtype))
     return [*inputs], _vocabulary(arrays, inputs, source) if are_tokens else 0
 
 
@@ -125,8 +126,8 @@ def _are_integers(array: np.ndarray) -> bool:
 
 def _read_several(
     arrays: Mapping[str, Any], keys: Sequence[str], y: Mapping[str, np.ndarray], source: str, task: str
-) -> tuple[list[Inputs], Targets, tuple[int, ...], list[str]]:
-    """The inputs of each split, its targets, how many whole numbers each input has, and what was decided."""
+) -> tuple[list[Inputs], Targets, tuple[int, ...]]:
+    """The inputs of each split, its targets, and how many whole numbers each input has at least."""
     made = read_several({key: arrays[key] for key in keys[::2]}, source)
     for inputs, targets in zip(keys[::2], keys[1::2], strict=True):
         check_array(y[targets], f"{targets} in {source}", is_input=False)
@@ -134,7 +135,7 @@ def _read_several(
         check_strings(y[keys[1]], y[targets], (keys[1], targets), source)
     inputs_of = list(made.values())
     said = vocabularies(arrays.get(VOCABULARY_KEY), inputs_of, source)
-    return inputs_of, _targets(y, arrays, source, task), said, []
+    return inputs_of, _targets(y, arrays, source, task), said
 
 
 def _told_tokens(targets: Targets, vocabulary: int | tuple[int, ...]) -> tuple[Targets, int | tuple[int, ...]]:
@@ -192,14 +193,14 @@ def _vocabulary(arrays: Mapping[str, Any], inputs: list[torch.Tensor], source: s
     return int(said)
 
 
-def _tokens(array: np.ndarray, what: str) -> torch.Tensor:
+def _tokens(array: np.ndarray, what: str, remedy: str) -> torch.Tensor:
     if array.ndim != 2 or array.dtype.kind not in "ui" or array.min() < 0:
         found = f"shape {array.shape}, dtype {array.dtype}, the least {array.min()}"
         raise DataError(
             what,
             expected="tokens: whole numbers from 0, shape (N, length)",
             found=found,
-            remedy="pass `integers=quantities` if they aren't looked up, but standardized",
+            remedy=remedy,
         )
     return torch.from_numpy(array.astype(np.int64))
 
