@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from causalprune.base.compute.inputs import Inputs, count_of
+from causalprune.base.compute.inputs import Inputs, count_of, parts_of
 from causalprune.base.errors import DataError, UsageError
 from causalprune.base.options import one_of, require
 from causalprune.data.names import TASK_CHOICES, TASKS
@@ -78,6 +78,7 @@ def read_arrays(
         inputs, vocabulary = _read_single(parts, keys[::2], targets.task, arrays, source, axis, integers)
     if targets.task is not None and targets.task.tokens:
         targets, vocabulary = _told_tokens(targets, vocabulary)
+        notes += _unshifted(inputs[0], targets.values[0], f"{keys[1]} in {source}")
     found = dict(zip(splits, map(Split, inputs, targets.values), strict=True))
     if "validation" in found:
         said = (
@@ -146,6 +147,14 @@ def _told_tokens(targets: Targets, vocabulary: int | tuple[int, ...]) -> tuple[T
     count = max(of_inputs, 1 + max(int(tokens.max()) for tokens in targets.values))
     told = replace(targets, task=replace(targets.task, num_outputs=count))
     return told, vocabulary if several else count
+
+
+def _unshifted(inputs: Inputs, targets: torch.Tensor, what: str) -> list[str]:
+    """A note on a text whose targets are its inputs, as for networks that shift them by themselves."""
+    counted = targets >= 0
+    equal = any(part.shape == targets.shape and bool((part == targets)[counted].all()) for part in parts_of(inputs))
+    expected = "each target should be the token one place later, unless nothing is to be predicted"
+    return [f"{what}: the same tokens as in the input; {expected}"] if equal else []
 
 
 def _array(value: Any, what: str) -> np.ndarray:

@@ -10,14 +10,15 @@ import io
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_unflatten
+from torch.utils._pytree import tree_leaves, tree_unflatten
 
-from causalprune.base.compute.inputs import example_inputs, logits_of, network_outputs, parts_of
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, network_outputs, parts_of
 from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
 from causalprune.base.paths import utf8_path
 from causalprune.base.shapes import InputShape, SeveralInputs
@@ -56,6 +57,7 @@ def trace(model: nn.Module, input_shape: InputShape) -> Program:
     for part in parts_of(example):
         dynamic[part] = {0: torch.export.Dim("batch")}
     try:
+        _simplify_outputs(twin, example)
         with _silence():
             program = torch.export.export(twin, arguments, named, dynamic_shapes=dynamic)
     except Exception as error:
@@ -73,6 +75,21 @@ def trace(model: nn.Module, input_shape: InputShape) -> Program:
             # The source paths and lines of this machine are of no use elsewhere.
             node.meta.pop("stack_trace", None)
     return program
+
+
+def _simplify_outputs(twin: nn.Module, example: Inputs) -> None:
+    """Let a network whose outputs are an object of a class that PyTorch doesn't know put out only what counts."""
+    with torch.no_grad():
+        leaves = tree_leaves(forward(twin, example))
+    if all(isinstance(leaf, torch.Tensor | int | float | None) for leaf in leaves):
+        return
+    full = twin.forward
+
+    @wraps(full)
+    def counting(*arguments: Any, **named: Any) -> torch.Tensor:
+        return logits_of(full(*arguments, **named))
+
+    twin.forward = counting
 
 
 def input_names(shape: InputShape) -> list[str]:

@@ -6,9 +6,12 @@ import types
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
-from causalprune.base.errors import DataError, UsageError
+from causalprune.base.compute.inputs import parts_of
+from causalprune.base.errors import CausalpruneError, DataError, UsageError
 from causalprune.base.shapes import Flags, SeveralInputs, Tokens
 from causalprune.base.specs import DataSpec
 from causalprune.data.batches import Batches
@@ -174,3 +177,38 @@ def test_a_task_beside_datasets_as_a_class_an_object_or_a_name(load):
         data = load({"train": samples, "test": samples, "task": task})
         assert (type(data.task), data.num_outputs) == (kind, 2)
         assert data.task.label_smoothing == (0.1 if isinstance(task, Scaled) else 0)
+
+
+def odd_array(draw):
+    """Such as somebody's function might return."""
+    kind = draw(
+        st.sampled_from(
+            ["float32", "float64", "float16", "int8", "int64", "uint8", "uint64", "bool", "complex64", "O", "U3"]
+        )
+    )
+    shape = draw(
+        st.sampled_from([(), (0,), (12,), (12, 1), (12, 3), (11, 3), (12, 2, 2), (12, 1, 4, 4), (12,) + (1,) * 9])
+    )
+    values = np.random.default_rng(draw(st.integers(0, 3))).integers(-1 if kind[0] in "fc" else 0, 9, shape)
+    array = values.astype(kind)
+    if kind == "float64" and array.size and draw(st.booleans()):
+        array.flat[0] = draw(st.sampled_from([np.nan, np.inf, 1e300]))
+    return draw(st.sampled_from([array, array.tolist(), None, "word"])) if draw(st.integers(0, 9)) == 0 else array
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_anything_is_read_or_refused_in_one_line(load, data):
+    names = data.draw(st.lists(st.sampled_from(["a", "b", 3, None]), max_size=3, unique=True))
+    parts = [odd_array(data.draw) for _ in names]
+    inputs = data.draw(st.sampled_from([dict(zip(names, parts, strict=True)), tuple(parts)]))
+    said, tensors = "", []
+    try:
+        found = load({"x": inputs, "y": np.arange(12) % 2})
+        batch, _ = next(iter(Batches(found, "train", batch_size=4, device="cpu", seed=0).epoch(0)))
+        tensors = parts_of(batch)
+    except CausalpruneError as error:
+        said = str(error)
+    assert bool(said) != bool(tensors)
+    assert "\n" not in said
+    assert all(len(tensor) == 4 and tensor.isfinite().all() for tensor in tensors)
