@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from causalprune.base.compute.inputs import Inputs, example_inputs, forward, parts_of, shape_of
+from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.shapes import InputShape
 from causalprune.models.export.formats import to_csr
 from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.parameters import ParameterIndex

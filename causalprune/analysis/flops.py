@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from causalprune.base.compute.inputs import example_inputs, forward
-from causalprune.base.shapes import InputShape
+from causalprune.base.compute.shapes import InputShape
 from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.wrappers import prunable_weights
 

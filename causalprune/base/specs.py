@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from causalprune.base.compute.shapes import MAX_SIZE, InputShape, shape_from_json, shape_to_json
 from causalprune.base.errors import CorruptError, UsageError
-from causalprune.base.shapes import MAX_SIZE, InputShape, shape_from_json, shape_to_json
 
 CHANNELS = ("auto", "first", "last")
 """Where an image in an array has its channels; ``auto`` decides by the shape."""

@@ -8,10 +8,10 @@ from functools import partial
 from torch import nn
 
 from causalprune.base.compute.runtime import keyed_seed, make_deterministic, resolve_device
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
-from causalprune.base.shapes import Tokens
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import check_distinct

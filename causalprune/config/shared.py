@@ -7,10 +7,10 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, check_device, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
-from causalprune.base.shapes import Tokens
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
 from causalprune.base.specs import CHANNELS, INTEGERS
 from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, TASK_CHOICES, TEXTS, check_dataset

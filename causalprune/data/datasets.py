@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import torch
 
 from causalprune.base.compute.inputs import Inputs, parts_of, several_shape
+from causalprune.base.compute.shapes import InputShape, SeveralInputs, Tokens
 from causalprune.base.errors import UsageError
 from causalprune.base.options import one_of, open_fraction, require
-from causalprune.base.shapes import InputShape, SeveralInputs, Tokens
 from causalprune.base.specs import CHANNELS, INTEGERS, DataSpec
 from causalprune.data.images import ImageFiles
 from causalprune.data.names import (

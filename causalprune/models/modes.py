@@ -11,7 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
 from causalprune.base.compute.inputs import example_inputs, forward
-from causalprune.base.shapes import InputShape
+from causalprune.base.compute.shapes import InputShape
 
 _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
 """Classes of torchvision and timm, which may not be installed, and take a second to import."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from causalprune.base.compute.shapes import InputShape, SeveralInputs, Tokens
 from causalprune.base.registry import Registry, expected_name
-from causalprune.base.shapes import InputShape, SeveralInputs, Tokens
 
 MODELS = Registry(
     "model",

@@ -12,9 +12,9 @@ import torch
 from torch import nn
 
 from causalprune.base.compute.inputs import example_inputs, network_outputs
+from causalprune.base.compute.shapes import InputShape, OneInput, SeveralInputs, Tokens, shape_text
 from causalprune.base.errors import CorruptError, MismatchError, UsageError, translate
 from causalprune.base.registry import call_with
-from causalprune.base.shapes import InputShape, OneInput, SeveralInputs, Tokens, shape_text
 from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module
 from causalprune.models.extra_state import carry_extra_state

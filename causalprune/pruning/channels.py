@@ -14,8 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, mapped
+from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import MismatchError, UsageError
-from causalprune.base.shapes import InputShape
 from causalprune.models.parameters import ParameterIndex
 
 PrunableLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear

@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.compute.shapes import shape_from_json, shape_text
 from causalprune.base.errors import printable
-from causalprune.base.shapes import shape_from_json, shape_text
 from causalprune.base.units import listed
 
 from .networks import evaluation_table

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torchvision import models as torchvision_models
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import CorruptError, UsageError
-from causalprune.base.shapes import Tokens
 from causalprune.base.specs import ModelSpec
 from causalprune.models.names import MODELS, check_model_name, default_model
 from causalprune.models.parameters import ParameterIndex

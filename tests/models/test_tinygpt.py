@@ -2,7 +2,7 @@
 
 import torch
 
-from causalprune.base.shapes import Tokens
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.specs import ModelSpec
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model

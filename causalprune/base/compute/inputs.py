@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.shapes import Flags, InputShape, OneInput, SeveralInputs, Tokens
 from causalprune.base.errors import MismatchError
-from causalprune.base.shapes import Flags, InputShape, OneInput, SeveralInputs, Tokens
 
 Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 """What a network is called with: a tensor (N, …), or several by position or by name."""

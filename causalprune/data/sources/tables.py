@@ -73,10 +73,9 @@ def _table(spec: DataSpec, read: Reader) -> RawData:
     labels = _values(frame[target], f"column {target} of {train}")
     if labels.dtype.kind == "U":
         texts.add(target)
-    arrays: dict[str, Any] = {
-        f"x_{first}".rstrip("_"): _features(frame, columns, train),
-        f"y_{first}".rstrip("_"): labels,
-    }
+    # One file is to be cut, whatever it is called.
+    end = f"_{first}" if rest else ""
+    arrays: dict[str, Any] = {f"x{end}": _features(frame, columns, train), f"y{end}": labels}
     for part, path in rest:
         frame = read(path, texts)
         _require_columns(frame, [target, *(column.name for column in columns)], path)
@@ -116,11 +115,8 @@ class _Column:
         """(N, width) float64."""
         values = _values(series, what)
         if (values.dtype.kind == "U") != (self.categories is not None):
-            kinds = ("numbers", "texts")
-            found = kinds[values.dtype.kind == "U"]
-            raise DataError(
-                what, expected=f"{kinds[self.categories is not None]}, as in the training file", found=found
-            )
+            expected, found = ("numbers", "texts") if self.categories is None else ("texts", "numbers")
+            raise DataError(what, expected=f"{expected}, as in the training file", found=found)
         if self.categories is None:
             return values.astype(np.float64)[:, None]
         odd = np.flatnonzero(~np.isin(values, self.categories))

@@ -19,9 +19,9 @@ from safetensors.torch import load_file, save
 from torch import nn
 
 from causalprune.base.compute.inputs import Inputs, example_inputs, network_outputs
+from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import utf8_path
-from causalprune.base.shapes import InputShape
 from causalprune.models.extra_state import decoded, encoded, is_extra_state
 
 Tensors = Mapping[str, torch.Tensor]

@@ -19,9 +19,9 @@ from torch import nn
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, network_outputs, parts_of
+from causalprune.base.compute.shapes import InputShape, SeveralInputs
 from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
 from causalprune.base.paths import utf8_path
-from causalprune.base.shapes import InputShape, SeveralInputs
 from causalprune.models.export.formats import (
     Compare,
     ExportFormat,

@@ -15,8 +15,8 @@ from causalprune.base.compute.inputs import (
     mapped,
     shape_of,
 )
+from causalprune.base.compute.shapes import Flags, SeveralInputs, Tokens
 from causalprune.base.errors import MismatchError
-from causalprune.base.shapes import Flags, SeveralInputs, Tokens
 
 
 class Output:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import DataError
-from causalprune.base.shapes import Tokens
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
 from causalprune.data.tasks.regression import Regression

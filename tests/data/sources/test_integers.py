@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import DataError, UsageError
-from causalprune.base.shapes import Tokens
 from causalprune.base.specs import DataSpec
 from causalprune.commands.pretrain import data_spec_of
 from causalprune.config.pretrain import PretrainConfig

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from causalprune.base.compute.inputs import parts_of
+from causalprune.base.compute.shapes import Flags, SeveralInputs, Tokens
 from causalprune.base.errors import CausalpruneError, DataError, UsageError
-from causalprune.base.shapes import Flags, SeveralInputs, Tokens
 from causalprune.base.specs import DataSpec
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import load_data

@@ -99,6 +99,15 @@ def test_the_files_of_a_folder_are_the_splits(tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.test.inputs[:, 1:4].numpy(), np.eye(3, dtype=np.float32)[test % 3])
 
 
+def test_one_file_in_a_folder_is_cut(tmp_path, load):
+    expected = load(table()).fingerprint
+    (tmp_path / "table.csv").rename(tmp_path / "Train.CSV")
+    assert load_data(DataSpec(name=f"csv:{tmp_path}")).fingerprint == expected
+    (tmp_path / "training.csv").write_bytes((tmp_path / "Train.CSV").read_bytes())
+    with pytest.raises(DataError, match=r"one file of the train split, found Train\.CSV, training\.csv"):
+        load_data(DataSpec(name=f"csv:{tmp_path}"))
+
+
 def test_a_changed_file_is_noticed(load):
     load(table())
     spec = DataSpec(name="csv:table.csv")

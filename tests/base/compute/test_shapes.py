@@ -2,8 +2,8 @@
 
 import pytest
 
+from causalprune.base.compute.shapes import Flags, SeveralInputs, Tokens, shape_from_json, shape_text, shape_to_json
 from causalprune.base.errors import CorruptError
-from causalprune.base.shapes import Flags, SeveralInputs, Tokens, shape_from_json, shape_text, shape_to_json
 from causalprune.base.specs import DataSpec, ModelSpec
 
 SEVERAL = SeveralInputs((Tokens((6,), 20), Flags((6,)), (), (3, 8, 8)), ("ids", "mask", "age", "image"))
