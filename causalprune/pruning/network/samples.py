@@ -66,7 +66,8 @@ def _read(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
         if not tensors or any(tensor.ndim == 0 for tensor in tensors):
             raise UsageError("`inputs`", expected=_EXPECTED, found=f"a batch of {type(inputs).__name__}")
         size = len(tensors[0])
-        found.append(_moved(inputs, min(size, left), size, device))
+        if size:
+            found.append(_moved(inputs, min(size, left), size, device))
         left -= size
         if left <= 0:
             break
