@@ -1,15 +1,21 @@
-"""What a GPU does with it: the overhead of recording, and the bytes a second.
+"""What a GPU does with it: the overhead of recording, the bytes a second, and how fast γ is fitted.
 
     python benchmarks/gpu.py record [--device cuda] [--seconds 180] [--directory DIR]
+    python benchmarks/gpu.py fit [--device cuda]
     python benchmarks/gpu.py record --device cpu [--smoke]
+    python benchmarks/gpu.py fit --device cpu [--smoke]
 
 On a bare machine with PyTorch, torchvision and NumPy it needs no installation: PYTHONPATH=. and the wheels of
-numcodecs and google-crc32c, and of filelock where PyTorch brought one before 4.3.
+numcodecs and google-crc32c, of filelock where PyTorch brought one before 4.3, and for ``fit`` of SciPy and
+threadpoolctl.
 
-A step of the loop is a forward and a backward pass, SGD's step, and the second forward pass for the loss after it, in
-float32 without TensorFloat-32. ``overhead`` is the time of the loop that records over that of the same loop which
-records nothing and reads neither loss, so that it never waits for the GPU; until all rows are on the disk. All of it
-ends within ``--seconds`` and what the imports take: each network gets a share, and takes as many steps as fit.
+``record``: a step of the loop is a forward and a backward pass, SGD's step, and the second forward pass for the loss
+after it, in float32 without TensorFloat-32. ``overhead`` is the time of the loop that records over that of the same
+loop which records nothing and reads neither loss, so that it never waits for the GPU; until all rows are on the disk.
+All of it ends within ``--seconds`` and what the imports take: each network gets a share, and takes as many steps as
+fit.
+
+``fit`` is described in device_fits.py.
 """
 
 from __future__ import annotations
@@ -23,6 +29,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from device_fits import compare_fits
 from recording_loops import Recorded, Rounds, Training, finish, lenet, resnet18, resnet50, tiny
 from torch import nn
 
@@ -119,12 +126,15 @@ def record(options: argparse.Namespace) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["record"])
+    parser.add_argument("what", choices=["record", "fit"])
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--seconds", type=float, default=180, help="for all of it")
+    parser.add_argument("--seconds", type=float, default=180, help="for all of ``record``")
     parser.add_argument("--directory", type=Path, help="where to record, on the disk to be measured")
     parser.add_argument("--smoke", action="store_true", help="the smallest form, for a test")
     options = parser.parse_args()
+    if options.what == "fit":
+        compare_fits(options.device, smoke=options.smoke)
+        return
     if options.smoke:
         options.seconds = 0.1
     record(options)

@@ -1,8 +1,9 @@
 """The names that ``import causalprune`` exports; everything else may move between versions.
 
 ``causalprune`` imports this module when one of the names is first used, so that ``import causalprune`` itself loads
-neither PyTorch nor NumPy. :class:`Recorder` records a training loop, :func:`fit`, :func:`prune` and :func:`repair` are
-what the commands ``fit-gamma``, ``apply-mask`` and ``repair`` do, on objects instead of files.
+neither PyTorch nor NumPy. :class:`Recorder` records a training loop, :func:`fit`, :func:`prune`, :func:`repair` and
+:func:`compact` are what the commands ``fit-gamma``, ``apply-mask``, ``repair`` and ``export --compact`` do, on objects
+instead of files.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from causalprune.data.names import TASKS
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.names import CHITA_RIDGE, DEFAULT_CRITERION, DEFAULT_SCOPE, SAMPLES
+from causalprune.pruning.network.compact import compact
 from causalprune.pruning.network.repair import repair
 from causalprune.pruning.network.samples import Samples
 from causalprune.pruning.network.task import PruningTask
@@ -24,7 +26,7 @@ from causalprune.training.recorder import Recorder
 from causalprune.trajectory.array_groups import Fit
 from causalprune.trajectory.store import Store
 
-__all__ = ["Criterion", "Fit", "Mask", "Recorder", "Store", "fit", "prune", "repair"]
+__all__ = ["Criterion", "Fit", "Mask", "Recorder", "Store", "compact", "fit", "prune", "repair"]
 
 
 def prune(

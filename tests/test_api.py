@@ -52,7 +52,7 @@ def test_the_imports_of_the_docstring_work():
 
 
 @pytest.mark.parametrize(
-    "thing", [api.prune, api.repair, api.Mask.hold, api.Criterion], ids=lambda thing: thing.__name__
+    "thing", [api.prune, api.repair, api.compact, api.Mask.hold, api.Criterion], ids=lambda thing: thing.__name__
 )
 def test_the_examples_of_the_docstrings_work(thing):
     torch.manual_seed(0)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.compute.inputs import count_of
+from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CorruptError, MismatchError
 from causalprune.base.paths import RunPaths, StoreUrl
@@ -42,6 +43,7 @@ class RepairResult(StageResult):
     from_statistics: bool = False
 
 
+@full_precision()
 def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
     """Repair the network of a checkpoint.
 

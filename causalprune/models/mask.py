@@ -48,11 +48,17 @@ class Hold:
 
     Args:
         held: Each parameter with pruned weights, and which of its elements are kept, bool in its shape.
+        fixed: Parameters of which some elements keep the value that they have now, and which, bool in their shape.
     """
 
-    def __init__(self, held: Iterable[tuple[nn.Parameter, torch.Tensor]]) -> None:
+    def __init__(
+        self,
+        held: Iterable[tuple[nn.Parameter, torch.Tensor]],
+        fixed: Iterable[tuple[nn.Parameter, torch.Tensor]] = (),
+    ) -> None:
         # All bits set to keep an element, none to prune it.
         self._held = [(parameter, _bits(parameter, keep)) for parameter, keep in held]
+        self._fixed = [(parameter, which, parameter.detach().clone()) for parameter, which in fixed]
         self._hooks: list[RemovableHandle] = []
 
     def __call__(self) -> None:
@@ -65,6 +71,9 @@ class Hold:
             # A bitwise AND with all ones keeps a float, with all zeros it gives +0.0, whatever it was. Multiplying
             # by 0 would give −0.0 and NaN; masked_fill_ is as exact, but 10 to 40 times slower on a CPU.
             parameter.detach().view(bits.dtype).bitwise_and_(bits)
+        for parameter, which, values in self._fixed:
+            there = parameter.device
+            parameter.detach().copy_(torch.where(which.to(there), values.to(there), parameter.detach()))
 
     def gradients(self) -> None:
         """Set the gradients of the pruned weights to +0.0, where there are gradients."""
@@ -233,21 +242,25 @@ class Mask:
         Raises:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
         """
-        held: list[tuple[nn.Parameter, torch.Tensor]] = []
+        return Hold(self._pruned_parameters(model))
+
+    def require_applied(self, model: nn.Module) -> None:
+        """Check that the pruned weights of a model are 0.
+
+        Raises:
+            MismatchError: Some aren't, or it is another network.
+        """
+        self.bind(model)
         parameters = named_parameters(model)
-        for entry in self.index:
-            parameter = parameters.get(entry.name)
-            if parameter is None or tuple(parameter.shape) != entry.shape:
+        for name, keep in self.tensors().items():
+            weights = parameters[name].detach()
+            if bool((weights != 0)[~keep.to(weights.device)].any()):
                 raise MismatchError(
-                    f"model {type(model).__name__}",
-                    expected=f"a parameter {entry.name} of shape {entry.shape}",
-                    found="none" if parameter is None else f"shape {tuple(parameter.shape)}",
-                    remedy="use the mask with the model that it was made for",
+                    "model",
+                    expected="pruned weights of exactly 0",
+                    found=f"others in {name}",
+                    remedy="call mask.apply_(model) first, and mask.hold(optimizer) before any training",
                 )
-            keep = self.keep[entry.offset : entry.stop].view(entry.shape)
-            if not keep.all():
-                held.append((parameter, keep))
-        return Hold(held)
 
     def hold(self, optimizer: Optimizer, model: nn.Module | None = None) -> Hold:
         """Keep the pruned weights at 0 in any further training with an optimizer, from now on.
@@ -256,6 +269,10 @@ class Mask:
         ``optimizer.step()``, by a hook of the optimizer: whatever calls it, gradient scalers and
         :class:`causalprune.Recorder` included. What is trained may be any parameters; those of other optimizers need a
         hold of their own.
+
+        With other optimizers than SGD, the bias of a unit without any weights keeps its value, too. Before a batch
+        normalization its gradient is 0 but for rounding, which Adam and its kin turn into steps as large as any other;
+        the normalization, whose variance is 0 there, makes hundreds of times that of them in evaluation mode.
 
         Args:
             optimizer: What takes the steps.
@@ -288,10 +305,39 @@ class Mask:
                 found="none",
                 remedy="pass `model`, or call apply_(model) first",
             )
-        hold = self.bind(model)
+        adaptive = not isinstance(optimizer, torch.optim.SGD)
+        hold = Hold(self._pruned_parameters(model), self._dead_biases(model) if adaptive else ())
         hold.after_steps_of(optimizer)
         hold()
         return hold
+
+    def _pruned_parameters(self, model: nn.Module) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        """The parameters of a model with pruned weights, and which of these are kept."""
+        held: list[tuple[nn.Parameter, torch.Tensor]] = []
+        parameters = named_parameters(model)
+        for entry in self.index:
+            parameter = parameters.get(entry.name)
+            if parameter is None or tuple(parameter.shape) != entry.shape:
+                raise MismatchError(
+                    f"model {type(model).__name__}",
+                    expected=f"a parameter {entry.name} of shape {entry.shape}",
+                    found="none" if parameter is None else f"shape {tuple(parameter.shape)}",
+                    remedy="use the mask with the model that it was made for",
+                )
+            keep = self.keep[entry.offset : entry.stop].view(entry.shape)
+            if not keep.all():
+                held.append((parameter, keep))
+        return held
+
+    def _dead_biases(self, model: nn.Module) -> list[tuple[nn.Parameter, torch.Tensor]]:
+        """The biases of layers some of whose units have no weights left, and which units these are."""
+        parameters, found = named_parameters(model), []
+        for entry, keep in zip(self.index, self.tensors().values(), strict=True):
+            dead = ~keep.movedim(entry.filter_axis, 0).flatten(1).any(1)
+            bias = parameters.get(f"{entry.name.removesuffix('weight')}bias")
+            if bias is not None and bias.shape == dead.shape and dead.any():
+                found.append((bias, dead))
+        return found
 
     def apply_(self, model: nn.Module) -> None:
         """Set every pruned weight of a model to +0.0, in place, whatever it was (including NaN and −0.0).

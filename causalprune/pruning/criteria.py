@@ -190,6 +190,7 @@ def read_inputs(
     project: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.bool_]] | None = None,
     ridge: float = CriterionInputs.ridge,
     exponent: float = CriterionInputs.exponent,
+    device: str = "cpu",
     seed: int = 0,
 ) -> CriterionInputs:
     """Read what a criterion needs; what the recording and the fit don't have is left out.
@@ -205,6 +206,7 @@ def read_inputs(
         project: See :class:`CriterionInputs`.
         ridge: See :class:`CriterionInputs`.
         exponent: See :class:`CriterionInputs`.
+        device: See :class:`CriterionInputs`.
         seed: See :class:`CriterionInputs`.
 
     Raises:
@@ -236,5 +238,13 @@ def read_inputs(
                 values["learning_rate"] = np.ones(index.total)
                 values["learning_rate"][columns] = rates
     return CriterionInputs(
-        theta=theta, mask=mask, layers=layers, project=project, ridge=ridge, exponent=exponent, seed=seed, **values
+        theta=theta,
+        mask=mask,
+        layers=layers,
+        project=project,
+        ridge=ridge,
+        exponent=exponent,
+        device=device,
+        seed=seed,
+        **values,
     )

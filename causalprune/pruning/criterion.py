@@ -86,6 +86,7 @@ class CriterionInputs:
             where γ = h/2.
         ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk².
         exponent: p in |γ|^p·θ² and its like; read by the criteria that have one.
+        device: Where matrices of ``layers`` are factorized, in float64: ``cpu``, ``cuda`` or ``cuda:N``.
         seed: Seed of ``random``.
 
     Raises:
@@ -105,6 +106,7 @@ class CriterionInputs:
     learning_rate: float | Vector | None = None
     ridge: float = CHITA_RIDGE
     exponent: float = 1.0
+    device: str = "cpu"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -71,20 +71,24 @@ def _rank_sum(inputs: CriterionInputs) -> Scores:
 
 
 def _score_layers(inputs: CriterionInputs, rows: _Rows) -> npt.NDArray[np.float64]:
-    """(P,) scores, computed layer by layer."""
+    """(P,) scores, computed layer by layer on ``inputs.device``."""
     assert inputs.layers is not None
     assert inputs.mask is not None
     index, kept = inputs.mask.index, inputs.mask.keep
     theta = torch.from_numpy(float64(inputs.theta))
     scores = torch.zeros(index.total, dtype=torch.float64)
     for entry in index:
-        found, transposed = inputs.layers[entry.name], entry.filter_axis == 1
+        found, transposed = inputs.layers[entry.name].to(inputs.device), entry.filter_axis == 1
         weight, keep = (
-            weight_rows(part[entry.offset : entry.stop].view(entry.shape), len(found.inputs), transposed=transposed)
+            weight_rows(
+                part[entry.offset : entry.stop].view(entry.shape).to(inputs.device),
+                len(found.inputs),
+                transposed=transposed,
+            )
             for part in (theta, kept)
         )
         scored = weights_of(rows(weight, keep, found), torch.Size(entry.shape), transposed=transposed)
-        scores[entry.offset : entry.stop] = scored.flatten()
+        scores[entry.offset : entry.stop] = scored.flatten().cpu()
     return scores.numpy()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from causalprune.base.compute.inputs import Inputs, arranged_as, network_outputs, parts_of
+from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.models.modes import evaluation_mode
@@ -43,10 +44,10 @@ class LayerStatistics:
     positions: float = 1.0
     bias: str | None = None
 
-    def cpu(self) -> LayerStatistics:
-        """The same on the CPU."""
-        squares, gradients, means = (tensor.cpu() for tensor in (self.squares, self.gradients, self.means))
-        return LayerStatistics(self.inputs.cpu(), squares, gradients, means, self.positions, self.bias)
+    def to(self, device: torch.device | str) -> LayerStatistics:
+        """The same on a device."""
+        tensors = {name: getattr(self, name).to(device) for name in ("inputs", *_VECTORS)}
+        return replace(self, **tensors)
 
 
 DrawnLoss = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
@@ -79,7 +80,7 @@ def layer_statistics(
     parameters = dict(model.named_parameters(remove_duplicate=False))
     sums = _Sums({entry.name: parameters[entry.name] for entry in index}, parameters)
     generator = torch.Generator().manual_seed(keyed_seed(seed, "labels"))
-    with evaluation_mode(model), plain_attention(), torch.enable_grad(), sums.watch():
+    with evaluation_mode(model), plain_attention(), full_precision(), torch.enable_grad(), sums.watch():
         for batch in batches:
             # The gradient by the inputs is what makes the first layer's weight meet a gradient.
             inputs, leaves = _differentiable(batch)

@@ -62,10 +62,10 @@ def reconstruct_layers(
     copy_batch_statistics(dense, model)
     for name in layers_to_repair(mask) if names is None else names:
         _require_alike(name, weights, originals, statistics)
-        found, transposed = statistics[name], mask.index[name].filter_axis == 1
         weight, original = weights[name], originals[name]
+        found, transposed = statistics[name].to(weight.device), mask.index[name].filter_axis == 1
         old, dense_rows, keep = (
-            weight_rows(part.cpu(), len(found.squares), transposed=transposed)
+            weight_rows(part.to(weight.device), len(found.squares), transposed=transposed)
             for part in (weight, original, kept[name])
         )
         layer = _Layer(found, dense_rows.double(), None if not found.bias else originals[found.bias])
@@ -91,7 +91,7 @@ class _Layer:
     def __init__(self, found: LayerStatistics, rows: torch.Tensor, bias: torch.Tensor | None) -> None:
         self.gram, self.rows = found.inputs, rows
         self._means, self._positions = found.means, found.positions
-        self._bias = None if bias is None else bias.cpu().double().reshape(rows.shape[:2])
+        self._bias = None if bias is None else bias.to(rows.device).double().reshape(rows.shape[:2])
         if found.bias == "":
             # Measured about the mean, but nothing can make up for a change of it.
             self.gram = self.gram + self._positions * found.means[:, :, None] * found.means[:, None]
@@ -106,7 +106,7 @@ class _Layer:
         change = rows - self.rows
         error = ((change @ self.gram) * change).sum()
         if bias is not None:
-            off = bias.cpu().double().reshape(rows.shape[:2]) - self.bias(rows)
+            off = bias.to(rows.device).double().reshape(rows.shape[:2]) - self.bias(rows)
             error += self._positions * off.square().sum()
         scale = ((self.rows @ self.gram) * self.rows).sum().item()
         # A layer whose outputs never vary is met exactly by its bias.

@@ -12,14 +12,16 @@ streaming         The passes over the blocks: solve while scanning, then read ag
 region            One range of columns fitted by itself: takes in blocks, solves its tasks, certifies them.
 working_set       The columns in memory, and how the memory is divided.
 screening         Which columns join the working set, and bounds on the correlations of all others.
-path              Solves for every α over the working set, on a small core of it.
+path              Solves for every α over the columns in memory, on a small core of them.
 active_set        Solves for one α: Newton steps on the active set with a Cholesky factor.
 dual_newton       The same when more columns are active than there are rows (elastic net).
 certificate       The proof: KKT conditions, dual feasible point and duality gap over all columns.
 kkt_scores        The KKT score of every column, and from them the equicorrelation set.
-products          Correlations of blocks with residuals in float32, on the CPU or a GPU, with a proven error bound.
+products          Correlations of blocks with residuals in float32, with a proven error bound; also on a GPU that they
+                  don't fit into, or that several processes fit with.
 process_group     Divides the blocks among several processes.
 evidence          The result: γ, its KKT scores and the evidence.
+device            The same for columns that lie in the memory of a GPU: nothing to screen, and one pass over the store.
 reference         Solvers to compare with: scikit-learn's, and the truncated gradient of the paper's authors.
 ================  ====================================================================================================
 """

@@ -6,8 +6,9 @@ With X̃ the scaled columns and r = y − X̃g the residual, the objective is
 
 **KKT score** of column j: |x̃_jᵀr − Tλ₂g_j|/(Tλ₁). At the optimum it is 1 for every active column (g_j ≠ 0) and at
 most 1 for every other one. The largest score over all columns is peak/(Tλ₁); the exact solver bounds peak in
-:meth:`causalprune.solver.region.Region.certify`, other solvers compute it in :func:`certify`. The scores of all columns
-are stored as ``dual_correlation``, see :mod:`causalprune.solver.kkt_scores`.
+:meth:`causalprune.solver.region.Region.certify`, on a device it is computed in
+:meth:`causalprune.solver.device.region.DeviceRegion.certify`, for other solvers in :func:`certify`. The scores of all
+columns are stored as ``dual_correlation``, see :mod:`causalprune.solver.kkt_scores`.
 
 **Duality gap** P(g) − D(u) for a dual feasible point u, an upper bound on P(g) − min P. The elastic net is the Lasso on
 [X̃; √(Tλ₂)·I] with target [y; 0]; its residual is r_aug = (r, −√(Tλ₂)·g). The point u = c·r_aug/T is feasible for

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from causalprune.base.errors import NumericalError
 from causalprune.solver.problem import FittedRows, LassoProblem
-from causalprune.solver.region import Region
+from causalprune.solver.region import FittedColumns
 from causalprune.solver.source import Float32, Float64
 from causalprune.solver.streaming import ScanCosts
 from causalprune.solver.working_set import Positions
@@ -193,7 +193,7 @@ SOLVER_VERSION = "3"
 
 
 def region_evidence(
-    region: Region,
+    region: FittedColumns,
     rows: FittedRows,
     problem: LassoProblem,
     costs: ScanCosts,
@@ -259,7 +259,7 @@ def region_evidence(
     )
 
 
-def fold_errors(region: Region, rows: FittedRows) -> Float64:
+def fold_errors(region: FittedColumns, rows: FittedRows) -> Float64:
     """(folds, α) mean squared error on each fold of the fit without it, as a share of the mean of y²."""
     first = 1 + len(rows.side_rows) - len(rows.folds)
     errors = np.empty((len(rows.folds), len(region.tasks[0].solutions)))
@@ -269,7 +269,7 @@ def fold_errors(region: Region, rows: FittedRows) -> Float64:
     return errors
 
 
-def _point(region: Region, rows: FittedRows, place: int) -> PathPoint:
+def _point(region: FittedColumns, rows: FittedRows, place: int) -> PathPoint:
     task, solution = region.tasks[0], region.tasks[0].solutions[place]
     held_out = None
     if rows.tail.any():

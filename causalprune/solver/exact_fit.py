@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +24,13 @@ from causalprune.solver.problem import (
 )
 from causalprune.solver.process_group import Division, ProcessGroup
 from causalprune.solver.products import DeviceProducts, HostProducts
-from causalprune.solver.region import Region
+from causalprune.solver.region import FittedColumns, Region
 from causalprune.solver.source import ColumnSource, Float32, Float64
-from causalprune.solver.streaming import Notify, Scanner
-from causalprune.solver.working_set import divide_working_set, plan_memory
+from causalprune.solver.streaming import Notify, Passes, Scanner
+from causalprune.solver.working_set import MemoryPlan, divide_working_set, plan_memory
+
+if TYPE_CHECKING:
+    from causalprune.solver.device.passes import DevicePasses
 
 SIDE_TOL = 1e-4
 """Relative gap of the side fits, which only judge the fit itself: held-out steps, folds, resamples."""
@@ -83,6 +86,13 @@ def assist(
         _ExactFit(source, problem, options, ranges, None, group).work()
 
 
+class _Units(TypedDict):
+    """What every region is told about the scaling of the problem."""
+
+    target_norm: float
+    normalize: str
+
+
 @dataclass
 class _ExactFit:
     """One process's part of a fit; the arguments are those of :func:`fit_exactly`."""
@@ -105,24 +115,51 @@ class _ExactFit:
             options.memory_bytes, source, vectors=max(sides + 1, options.resamples + 1), processes=group.count
         )
         capacities = divide_working_set(plan.working_set_columns, [stop - start for start, stop in spans])
-        self._regions = [
-            self._region(Division(*span, plan.block_width, group), capacity)
-            for span, capacity in zip(spans, capacities, strict=True)
-        ]
-        self._scanner = Scanner(
-            source,
-            self._regions,
-            group=group,
-            plan=plan,
-            max_passes=options.max_passes,
-            products=HostProducts() if options.device == "cpu" else DeviceProducts(options.device),
-            seed=options.seed,
-            notify=self.notify,
-        )
+        tasks = [self._tasks(stop - start) for start, stop in spans]
+        units = _Units(target_norm=self._rows.norm, normalize=problem.normalize)
+        self._regions: list[FittedColumns]
+        self._passes: Passes
+        if (resident := self._on_device(plan)) is not None:
+            self._regions = [
+                resident.region(span, own, capacity=capacity, **units)
+                for span, own, capacity in zip(spans, tasks, capacities, strict=True)
+            ]
+            self._passes = resident
+        else:
+            regions = [
+                Region(Division(*span, plan.block_width, group), own, capacity=capacity, **units)
+                for span, own, capacity in zip(spans, tasks, capacities, strict=True)
+            ]
+            self._regions = [*regions]
+            self._passes = Scanner(
+                source,
+                regions,
+                group=group,
+                plan=plan,
+                max_passes=options.max_passes,
+                products=HostProducts() if options.device == "cpu" else DeviceProducts(options.device),
+                seed=options.seed,
+                notify=self.notify,
+            )
+        if not self._rows.folds:
+            for region in self._regions:
+                region.ranking.place = max(0, problem.num_alphas - 1)
 
-    def _region(self, division: Division, capacity: int) -> Region:
+    def _on_device(self, plan: MemoryPlan) -> DevicePasses | None:
+        """X on the device, or None if it is to be read in blocks."""
+        options = self.options
+        wanted = options.device != "cpu" if options.resident is None else options.resident
+        if not wanted or self.group.count > 1:
+            return None
+        # Loads PyTorch, which a fit on the CPU does without.
+        from causalprune.solver.device.passes import place_columns
+
+        return place_columns(self.source, options, plan=plan, notify=self.notify)
+
+    def _tasks(self, num_columns: int) -> list[Task]:
+        """The fit itself and the side fits of a range of columns."""
         problem, rows = self.problem, self._rows
-        wanted = problem.wanted_nonzero(self.source.num_rows, division.num_columns)
+        wanted = problem.wanted_nonzero(self.source.num_rows, num_columns)
         main = Task(
             rows.target,
             problem.l1_ratio,
@@ -133,16 +170,7 @@ class _ExactFit:
             alpha_min_ratio=problem.alpha_min_ratio,
             factor=rows.factor,
         )
-        region = Region(
-            division,
-            [main, *(self._side_task(main, rows.weights * ~left_out) for left_out in rows.side_rows)],
-            target_norm=rows.norm,
-            normalize=problem.normalize,
-            capacity=capacity,
-        )
-        if not rows.folds:
-            region.ranking.place = max(0, problem.num_alphas - 1)
-        return region
+        return [main, *(self._side_task(main, rows.weights * ~left_out) for left_out in rows.side_rows)]
 
     def _side_task(self, main: Task, weights: Float64) -> Task:
         """A fit with other row weights at the α of the fit itself."""
@@ -161,12 +189,12 @@ class _ExactFit:
         Returns:
             Whether everything is certified, and the (P,) selection probabilities if they are wanted.
         """
-        self._scanner.first_pass()
+        self._passes.first_pass()
         if all(region.alpha_max == 0 for region in self._regions):
             raise no_correlation() if any(region.moved for region in self._regions) else no_movement()
         for region in self._regions:
             self.problem.check_alpha(region.alpha_max)
-        certified = self._scanner.certify()
+        certified = self._passes.certify()
         if self._rows.folds:
             for region in self._regions:
                 self._choose(region)
@@ -174,13 +202,13 @@ class _ExactFit:
         if certified and self.options.resamples:
             certified, probabilities = self._resample()
         if certified and self.options.ranking:
-            self._scanner.rank(RANK_TOL)
+            self._passes.rank(RANK_TOL)
         for region in self._regions:
-            region.ranking.collect(region.exchange)
-        self._costs = self._scanner.total_costs()
+            region.collect_scores()
+        self._costs = self._passes.total_costs()
         return certified, probabilities
 
-    def _choose(self, region: Region) -> None:
+    def _choose(self, region: FittedColumns) -> None:
         """Choose α by cross-validation."""
         if region.tasks[0].solutions:
             first = self.group.is_first
@@ -200,8 +228,8 @@ class _ExactFit:
                 task.alphas = lambda _, alpha=chosen.alpha: [alpha]
                 task.solutions = [replace(chosen, gap=np.inf)]
                 region.tasks.append(task)
-        self._scanner.solve()
-        certified = self._scanner.certify()
+        self._passes.solve()
+        certified = self._passes.certify()
         probability = np.zeros(self.source.num_columns, np.float32)
         for region in self._regions:
             if region.ranking.solution is None:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from causalprune.solver.source import Argument, ColumnSource, Float32, Float64, Result
+from causalprune.solver.source import Argument, ColumnSource, Deltas, Float32, Float64, Result
 from causalprune.solver.working_set import Positions
 from causalprune.trajectory.reader import RecordingReader, recut
 from causalprune.trajectory.threads import BufferPool, prefetched
@@ -66,6 +66,17 @@ class FeatureSource(ColumnSource):
         self.copies = 1.0 if lags == 0 else 4 / 3
         if self._groups is not None:
             self.copies = 3.0 + self.copies * reader.num_columns / count
+
+    @property
+    def deltas(self) -> Deltas | None:
+        """Δθ; None where columns are sums over groups, or divided by learning rates."""
+        if self._groups is not None or self._lr is not None:
+            return None
+        reader = self._reader
+        bits = reader.schema.codec.mantissa_bits
+        return Deltas(
+            reader.num_rows, reader.num_columns, self._lags, bits, partial(reader.column_blocks, prefetch=self.ahead)
+        )
 
     @property
     def bytes_read(self) -> int:

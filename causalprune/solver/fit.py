@@ -169,6 +169,7 @@ class PlainSolver:
             "`cv`": options.folds,
             "`bootstrap`": options.resamples,
             "`row_weights`": options.row_weights is not None,
+            "`device`": options.device != "cpu",
         }
         self.refuse(options, asked)
         if ranges is None:

@@ -5,6 +5,7 @@ They rank the columns with γ = 0 by how near each is to becoming active, and na
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 import numpy as np
@@ -17,29 +18,64 @@ from causalprune.solver.source import Float32, Float64
 from causalprune.solver.working_set import Positions
 
 
-class KktScores:
-    """The KKT scores of a region's columns for one solution of a task.
+class Ranking(ABC):
+    """The KKT scores of a range of columns for one solution of a task.
 
     Args:
         task: The fit itself.
-        parts: The parts of this process's blocks, by block number.
-        screening: Knows the columns in memory, whose scores are computed exactly at the end.
 
     Attributes:
         place: Place of the solution in ``task.solutions``, or None if it isn't chosen yet.
     """
 
-    def __init__(self, task: Task, parts: Mapping[int, BlockPart], screening: Screening) -> None:
+    def __init__(self, task: Task) -> None:
         self.place: int | None = None
-        self._task, self._parts, self._screening = task, parts, screening
-        self._working_set = screening.working_set
-        self._values = np.zeros(len(screening.held), np.float32)
-        self._error = 0.0
+        self._task = task
 
     @property
     def solution(self) -> Solution | None:
         """The solution that the scores belong to."""
         return None if self.place is None or not self._task.solutions else self._task.solutions[self.place]
+
+    @abstractmethod
+    def final(self) -> tuple[Float32, float]:
+        """The (n,) scores and a bound on their errors; 0 if no column correlates with y."""
+
+    @abstractmethod
+    def at_bound(self, tolerance: float) -> Positions:
+        """The equicorrelation set: the columns whose score is 1, up to ``tolerance``.
+
+        The set is the same for all minimizers, but γ isn't where its columns depend on each other (Tibshirani, 2013).
+        """
+
+    @abstractmethod
+    def columns(self, ids: Positions) -> Float64:
+        """(n, T) the scaled columns at positions in the equicorrelation set."""
+
+    def is_unique(self, at_bound: Positions) -> bool:
+        """Whether γ is unique, because the columns of the equicorrelation set are linearly independent."""
+        solution = self.solution
+        if solution is None or solution.penalty.l2 > 0 or len(at_bound) <= 1:
+            return True
+        if len(at_bound) > len(solution.residual):
+            return False
+        return int(np.linalg.matrix_rank(self.columns(at_bound))) == len(at_bound)
+
+
+class KktScores(Ranking):
+    """The KKT scores of a region's columns, as its passes happen to give them.
+
+    Args:
+        task: The fit itself.
+        parts: The parts of this process's blocks, by block number.
+        screening: Knows the columns in memory, whose scores are computed exactly at the end.
+    """
+
+    def __init__(self, task: Task, parts: Mapping[int, BlockPart], screening: Screening) -> None:
+        super().__init__(task)
+        self._parts, self._screening, self._working_set = parts, screening, screening.working_set
+        self._values = np.zeros(len(screening.held), np.float32)
+        self._error = 0.0
 
     def note(self, part: BlockPart, shares: Float32) -> None:
         """Store |x̃_jᵀz|/``part.ranking_unit`` of a part's columns, z being ``part.ranked``."""
@@ -81,10 +117,7 @@ class KktScores:
         return self._values, self._error
 
     def at_bound(self, tolerance: float) -> Positions:
-        """The equicorrelation set: the columns whose score is 1, up to ``tolerance``.
-
-        The set is the same for all minimizers, but γ isn't where its columns depend on each other (Tibshirani, 2013).
-        """
+        """See :class:`Ranking`."""
         solution = self.solution
         if solution is None:
             return np.empty(0, np.int64)
@@ -93,15 +126,9 @@ class KktScores:
         found[working.places(solution.ids)] -= T * penalty.l2 * solution.coefficients
         return np.sort(working.ids[signed(found, self._task.sign) >= T * penalty.l1 * (1 - tolerance)])
 
-    def is_unique(self, at_bound: Positions) -> bool:
-        """Whether γ is unique, because the columns of the equicorrelation set are linearly independent."""
-        solution = self.solution
-        if solution is None or solution.penalty.l2 > 0 or len(at_bound) <= 1:
-            return True
-        if len(at_bound) > len(solution.residual):
-            return False
-        columns = self._working_set.columns(self._working_set.places(at_bound))
-        return int(np.linalg.matrix_rank(columns)) == len(at_bound)
+    def columns(self, ids: Positions) -> Float64:
+        """See :class:`Ranking`."""
+        return self._working_set.columns(self._working_set.places(ids))
 
     def _correlations(self, solution: Solution) -> Float64:
         """(size,) x̃_jᵀr of the columns in memory, in float64."""

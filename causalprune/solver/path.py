@@ -1,13 +1,15 @@
-"""Solve a regression for every α of its path over the working set.
+"""Solve a regression for every α of its path over the working set, or over all columns on a device.
 
-Each α is solved on a small core of the working set; then the KKT conditions of the whole working set are checked for
-all α at once. Correlating it with twenty residuals is one product of matrices and costs little more than with one. The
-violators of the whole path join the core, which is solved again where there were any.
+Each α is solved on a small core of the columns; then the KKT conditions of all of them are checked for all α at once.
+Correlating them with twenty residuals is one product of matrices and costs little more than with one. The violators of
+the whole path join the core, which is solved again where there were any. On a device a check costs less than solving
+again, so there each α is checked before the next.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -99,7 +101,7 @@ class Task:
 _FIRST_COLUMNS = 1024
 """Columns in the core at first: those nearest to becoming active."""
 
-_VIOLATORS = 40
+VIOLATORS = 40
 """Violators of each α that join the core in each round."""
 
 _FEW = 20
@@ -112,33 +114,126 @@ _MAX_ROUNDS = 200
 _SEARCH_STEPS = 40
 
 
-class PathSolver:
-    """Minimizes over the working set for every α of a task; certified solutions stay as they are.
+class PathColumns(ABC):
+    """The columns that one path is solved over, and its core, the few of them that it works with.
 
     Args:
-        task: The regression.
+        num_rows: T.
+        size: How many columns there are.
+
+    Attributes:
+        core: The core. Columns join it and stay.
+        cheap_checks: Whether a check of all columns costs less than a step of the solver.
+    """
+
+    cheap_checks = False
+
+    def __init__(self, num_rows: int, size: int) -> None:
+        self.size = size
+        self.core = WorkingSet(num_rows, min(size, 2 * _FIRST_COLUMNS))
+
+    @property
+    @abstractmethod
+    def beyond_rows(self) -> WorkingSet:
+        """Where to minimize when more columns than rows are active."""
+
+    @abstractmethod
+    def places(self, ids: Positions) -> Positions:
+        """Places of columns by their position in X; −1 for those that aren't among them."""
+
+    @abstractmethod
+    def nearest(self, count: int) -> Positions:
+        """Places of the columns that were nearest to becoming active, at most ``count``."""
+
+    @abstractmethod
+    def join(self, places: Positions) -> None:
+        """Let columns join the core, unless they are in it."""
+
+    @abstractmethod
+    def check(self, task: Task, solutions: Sequence[Solution]) -> list[tuple[float, Positions]]:
+        """Check the KKT conditions of all columns at solutions that minimize over the core.
+
+        Returns:
+            For each solution its peak, see :class:`Solution`, and the places of the worst violators outside the core.
+        """
+
+
+class HostColumns(PathColumns):
+    """The columns of a working set.
+
+    Args:
         working_set: The columns.
-        scaling: From α to λ.
-        goal: Duality gap over the working set to reach, relative to the objective at g = 0.
         score: (size,) raised to how near each column comes to becoming active at any α.
     """
 
-    def __init__(self, task: Task, working_set: WorkingSet, scaling: Scaling, goal: float, score: Float64) -> None:
-        self._task, self._working_set, self._scaling, self._score = task, working_set, scaling, score
-        self._goal = goal * task.null
-        self._core = WorkingSet(working_set.num_rows, min(working_set.size, 2 * _FIRST_COLUMNS))
+    def __init__(self, working_set: WorkingSet, score: Float64) -> None:
+        super().__init__(working_set.num_rows, working_set.size)
+        self._working_set, self._score = working_set, score
         self._held = np.zeros(working_set.size, bool)
-        count = min(_FIRST_COLUMNS, working_set.size)
-        nearest = np.argpartition(-working_set.score, count - 1)[:count]
-        used = working_set.places(np.concatenate([s.ids for s in task.solutions] or [np.empty(0, np.int64)]))
-        self._take(np.union1d(nearest, used[used >= 0]))
-        self._active = ActiveSet(self._core, task.weighted_target, task.factor, task.sign)
-        self._residual = task.weighted_target
 
-    def _take(self, places: Positions) -> None:
+    @property
+    def beyond_rows(self) -> WorkingSet:
+        """The working set: every column takes part from the start."""
+        return self._working_set
+
+    def places(self, ids: Positions) -> Positions:
+        """See :class:`PathColumns`."""
+        return self._working_set.places(ids)
+
+    def nearest(self, count: int) -> Positions:
+        """See :class:`PathColumns`."""
+        count = min(count, self.size)
+        return np.argpartition(-self._working_set.score, count - 1)[:count]
+
+    def join(self, places: Positions) -> None:
+        """See :class:`PathColumns`."""
         places = places[~self._held[places]]
         self._held[places] = True
-        self._working_set.copy_to(self._core, places)
+        self._working_set.copy_to(self.core, places)
+
+    def check(self, task: Task, solutions: Sequence[Solution]) -> list[tuple[float, Positions]]:
+        """See :class:`PathColumns`."""
+        found = []
+        for first in range(0, len(solutions), _TOGETHER):
+            some = solutions[first : first + _TOGETHER]
+            vectors = np.stack([task.vector(solution) for solution in some], axis=1)
+            slopes, errors = self._working_set.correlations(vectors)
+            for column, solution in enumerate(some):
+                found.append(self._check(task, solution, vectors[:, column], slopes[:, column], errors[:, column]))
+        return found
+
+    def _check(
+        self, task: Task, solution: Solution, vector: Float64, slope: Float64, error: Float64
+    ) -> tuple[float, Positions]:
+        T = len(task.target)
+        bound, ridge = T * solution.penalty.l1, T * solution.penalty.l2
+        self._working_set.refine(slope, error, vector, bound)
+        if ridge:
+            slope[self._working_set.places(solution.ids)] -= ridge * solution.coefficients
+        excess = signed(slope, task.sign)
+        np.maximum(self._score, excess / bound, out=self._score)
+        violators = np.flatnonzero((excess > bound * (1 + KKT_MARGIN)) & ~self._held)
+        return float(excess.max(initial=0.0)), violators[np.argsort(-excess[violators])[:VIOLATORS]]
+
+
+class PathSolver:
+    """Minimizes over columns for every α of a task; certified solutions stay as they are.
+
+    Args:
+        task: The regression.
+        columns: The columns, of which none is in the core yet.
+        scaling: From α to λ.
+        goal: Duality gap over the columns to reach, relative to the objective at g = 0.
+    """
+
+    def __init__(self, task: Task, columns: PathColumns, scaling: Scaling, goal: float) -> None:
+        self._task, self._columns, self._scaling = task, columns, scaling
+        self._goal = goal * task.null
+        nearest = columns.nearest(_FIRST_COLUMNS)
+        used = columns.places(np.concatenate([s.ids for s in task.solutions] or [np.empty(0, np.int64)]))
+        columns.join(np.union1d(nearest, used[used >= 0]))
+        self._active = ActiveSet(columns.core, task.weighted_target, task.factor, task.sign)
+        self._residual = task.weighted_target
 
     def run(self, alpha_max: float, *, refine: bool) -> list[Solution]:
         """Solve for every α.
@@ -158,10 +253,10 @@ class PathSolver:
                 found = [self._search(alpha_max, task.num_nonzero, found)]
             else:
                 self._walk(found, refine=refine)
-            violators = self._find_violators(found)
+            violators = self._find_violators(found, range(len(found)))
             if not len(violators):
                 break
-            self._take(violators)
+            self._columns.join(violators)
             refine = len(violators) <= _FEW
         return found
 
@@ -191,42 +286,32 @@ class PathSolver:
             if refine or place == 0:
                 self._start(solution)
             found[place] = self._minimize(solution.alpha)
+            if not self._columns.cheap_checks:
+                continue
+            # The columns that one α lacks are those that the next would lack as well.
+            while len(violators := self._find_violators(found, [place])):
+                self._columns.join(violators)
+                found[place] = self._minimize(solution.alpha)
 
-    def _find_violators(self, found: list[Solution]) -> Positions:
-        """Check the whole working set against each new solution; return the worst violators outside the core.
+    def _find_violators(self, found: list[Solution], places: Sequence[int]) -> Positions:
+        """Check all columns at each new solution among ``places``; return the worst violators outside the core.
 
         Solutions without any are marked as checked.
         """
-        places = [place for place, s in enumerate(found) if not s.checked and not self._task.done(s)]
+        task = self._task
+        places = [place for place in places if not found[place].checked and not task.done(found[place])]
+        checks = self._columns.check(task, [found[place] for place in places])
         joining = [np.empty(0, np.int64)]
-        for first in range(0, len(places), _TOGETHER):
-            some = places[first : first + _TOGETHER]
-            vectors = np.stack([self._task.vector(found[place]) for place in some], axis=1)
-            slopes, errors = self._working_set.correlations(vectors)
-            for column, place in enumerate(some):
-                found[place], violators = self._check(
-                    found[place], vectors[:, column], slopes[:, column], errors[:, column]
-                )
-                joining.append(violators)
+        for place, (peak, violators) in zip(places, checks, strict=True):
+            solution = found[place]
+            gap = duality_gap(
+                task.weighted_target, solution.residual, solution.coefficients, solution.penalty, peak
+            ).gap
+            if gap <= self._goal:
+                violators = violators[:0]
+            found[place] = replace(solution, peak=peak, checked=not len(violators))
+            joining.append(violators)
         return np.unique(np.concatenate(joining))
-
-    def _check(self, solution: Solution, vector: Float64, slope: Float64, error: Float64) -> tuple[Solution, Positions]:
-        """Check the KKT conditions of a solution; return it with its peak, and the worst violators outside the core."""
-        task, working_set = self._task, self._working_set
-        T = len(task.target)
-        bound, ridge = T * solution.penalty.l1, T * solution.penalty.l2
-        working_set.refine(slope, error, vector, bound)
-        if ridge:
-            slope[working_set.places(solution.ids)] -= ridge * solution.coefficients
-        excess = signed(slope, task.sign)
-        np.maximum(self._score, excess / bound, out=self._score)
-        peak = float(excess.max(initial=0.0))
-        violators = np.flatnonzero((excess > bound * (1 + KKT_MARGIN)) & ~self._held)
-        found = duality_gap(task.weighted_target, solution.residual, solution.coefficients, solution.penalty, peak)
-        if found.gap <= self._goal:
-            violators = violators[:0]
-        solution = replace(solution, peak=peak, checked=not len(violators))
-        return solution, violators[np.argsort(-excess[violators])[:_VIOLATORS]]
 
     def _search(self, alpha_max: float, wanted: int, earlier: list[Solution]) -> Solution:
         """Bisect log α for ``wanted`` nonzero coefficients; where that fails, return the nearest larger number found.
@@ -255,16 +340,16 @@ class PathSolver:
         self._residual = solution.residual
 
     def _minimize(self, alpha: float) -> Solution:
-        """Minimize over the core; over the whole working set where the support outgrows the rows."""
-        task = self._task
+        """Minimize over the core; over ``columns.beyond_rows`` where the support outgrows the rows."""
+        task, columns = self._task, self._columns
         T = len(task.target)
         penalty = self._scaling.penalty(alpha, task.l1_ratio)
         # Above this size the dual with its T unknowns is the smaller problem; it needs λ₂ > 0.
-        limit = T + 64 if penalty.l2 > 0 else self._working_set.size
+        limit = T + 64 if penalty.l2 > 0 else columns.size
         found = self._active.solve(penalty, self._goal, limit) if self._active.size <= limit else None
         if found is None:
             found = solve_dual(
-                self._working_set, task.weighted_target, task.factor, task.sign, penalty, self._goal, self._residual
+                columns.beyond_rows, task.weighted_target, task.factor, task.sign, penalty, self._goal, self._residual
             )
             if len(found.ids) <= limit:
                 self._active.load(found.ids, found.coefficients)

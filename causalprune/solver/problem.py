@@ -150,7 +150,9 @@ class SolverOptions:
         memory_bytes: Bound on the memory of the whole process.
         max_passes: Passes over the store after which the solver gives up.
         seed: Seed of the order of blocks, of minibatches and of resamples.
-        device: Where products are computed: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: Where all columns are correlated: ``cpu``, ``cuda`` or ``cuda:N``.
+        resident: Whether X is held on the device; None: if that is an accelerator with room for it. With several
+            processes it isn't.
         held_out: Share of the rows, the last ones, on which a fit to the others is evaluated; 0: none.
         folds: Choose α from the path by cross-validation over this many blocks of steps; 0: don't.
         resamples: Bootstrap resamples of the steps for selection probabilities; 0: none.
@@ -164,6 +166,7 @@ class SolverOptions:
     max_passes: float = 10.0
     seed: int = 0
     device: str = "cpu"
+    resident: bool | None = None
     held_out: float = 0.2
     folds: int = 0
     resamples: int = 0

@@ -5,13 +5,14 @@ With several processes, each takes in its own blocks; the working set of the fir
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 
 import numpy as np
 
 from causalprune.solver.certificate import allowed_peak, duality_gap, gap_rounding, signed
-from causalprune.solver.kkt_scores import KktScores
-from causalprune.solver.path import PathSolver, Solution, Task
+from causalprune.solver.kkt_scores import KktScores, Ranking
+from causalprune.solver.path import HostColumns, PathSolver, Solution, Task
 from causalprune.solver.problem import Scaling, not_finite
 from causalprune.solver.process_group import Division, Exchange
 from causalprune.solver.products import VECTOR_NORMS, correlation_error, usual
@@ -23,8 +24,90 @@ _LOOSE = 1e-4
 """Relative gap of the solutions on the way, which only serve to choose the working set."""
 
 
-class Region:
-    """Columns of X that share their tasks.
+class FittedColumns(ABC):
+    """A range of columns of X with its tasks, whether they are read in blocks or lie on a device.
+
+    Args:
+        start: First column in X.
+        stop: Column after the last.
+        tasks: The regressions; the first is the fit itself, the others share its passes. More may be appended.
+        target_norm: ‖y‖.
+        normalize: ``none`` or ``column``.
+
+    Attributes:
+        start: First column in X.
+        stop: Column after the last.
+        tasks: The same list.
+    """
+
+    def __init__(self, start: int, stop: int, tasks: list[Task], *, target_norm: float, normalize: str) -> None:
+        self.start, self.stop = start, stop
+        self.tasks = tasks
+        self._target_norm = target_norm
+        main = tasks[0]
+        self._l1_ratio, self._sign = main.l1_ratio, main.sign
+        # w∘ŷ for row weights w, whose product with a column x is that of the weighted rows.
+        self._lead = main.target if main.factor is None else main.target * main.factor**2
+        self._rows = len(main.target)
+        self._scales = ColumnScales(self._rows, stop - start, normalize)
+        self._largest_correlation = 0.0
+
+    @property
+    @abstractmethod
+    def ranking(self) -> Ranking:
+        """KKT scores of all columns, at one of the first task's solutions."""
+
+    @abstractmethod
+    def collect_scores(self) -> None:
+        """Complete the ranking when everything is solved."""
+
+    @property
+    def alpha_max(self) -> float:
+        """The smallest α with γ = 0, for the columns read so far; 0 if none correlates with y."""
+        if not self._largest_correlation > 0:
+            return 0.0
+        return self._scaling.alpha(self._largest_correlation / self._rows, self._l1_ratio)
+
+    @property
+    def moved(self) -> bool:
+        """Whether any column read so far isn't zero."""
+        return self._scales.largest_norm > 0
+
+    @property
+    def _scaling(self) -> Scaling:
+        return Scaling(1.0 if self._scales.by_norm else self._scales.unit, self._target_norm)
+
+    def _measure(self, start: int, norms: Float64) -> None:
+        """Take in ‖x_j‖ of the columns from ``start`` on.
+
+        Raises:
+            DataError: A column isn't finite.
+        """
+        if not np.isfinite(norms).all():
+            raise not_finite(self.start + start + int(np.flatnonzero(~np.isfinite(norms))[0]))
+        self._scales.measure(start, norms)
+
+    def _gap(self, task: Task, solution: Solution, peak: float) -> tuple[float, float]:
+        """The duality gap of a solution whose largest correlation is at most ``peak``, and what rounding may add."""
+        bound = self._rows * solution.penalty.l1
+        found = duality_gap(task.weighted_target, solution.residual, solution.coefficients, solution.penalty, peak)
+        norms, weight = self._scales.of(solution.ids)[1], 1.0 if task.factor is None else task.factor.max()
+        sizes = weight * norms * np.abs(solution.coefficients)
+        largest = weight * self._scales.largest_scaled
+        return found.gap, gap_rounding(found, task.weighted_target, sizes, bound, largest)
+
+    def gamma(self, solution: Solution) -> tuple[Positions, Float64]:
+        """Positions in X and values of the nonzero γ of a solution."""
+        scale, _ = self._scales.of(solution.ids)
+        return solution.ids + self.start, solution.coefficients * scale * self._target_norm
+
+    @abstractmethod
+    def predict(self, solution: Solution) -> Float64:
+        """(T,) Xγ in units of ‖y‖, not weighted."""
+
+
+class Region(FittedColumns):
+    """Columns of X that share their tasks, read in blocks.
 
     Args:
         division: The columns, and how they are divided among processes.
@@ -34,42 +117,39 @@ class Region:
         capacity: Columns in the working set.
 
     Attributes:
-        start: First column in X.
-        stop: Column after the last.
-        tasks: The same list.
         parts: The parts of this process's blocks, by block number.
         reference: The vectors to correlate the next blocks with.
         violators: Columns outside the working set that violate the KKT conditions, found since the last solution.
         changed: Whether columns have joined the working set since the last solution.
-        ranking: KKT scores of all columns, at one of the first task's solutions.
         exchange: Where processes exchange columns and solutions.
     """
 
     def __init__(
         self, division: Division, tasks: list[Task], *, target_norm: float, normalize: str, capacity: int
     ) -> None:
-        self.start, self.stop = division.start, division.stop
-        self.tasks = tasks
+        super().__init__(division.start, division.stop, tasks, target_norm=target_norm, normalize=normalize)
         self.parts = {number: BlockPart(*span) for number, span in division.own_spans().items()}
         self.violators = 0
         self.changed = False
-        main = tasks[0]
-        self._group, self._target_norm = division.group, target_norm
-        self._l1_ratio, self._sign = main.l1_ratio, main.sign
-        # w∘ŷ for row weights w, whose product with a column x is that of the weighted rows.
-        self._lead = main.target if main.factor is None else main.target * main.factor**2
-        self._rows = len(main.target)
-        self._scales = ColumnScales(self._rows, division.num_columns, normalize)
+        self._group = division.group
         self._screening = Screening(
-            division, self.parts, self._scales, num_rows=self._rows, capacity=capacity, sign=main.sign
+            division, self.parts, self._scales, num_rows=self._rows, capacity=capacity, sign=self._sign
         )
         self._working_set = self._screening.working_set
         self.exchange = Exchange(division, self._scales, self._working_set)
-        self.ranking = KktScores(main, self.parts, self._screening)
-        self._largest_correlation = 0.0
+        self._ranking = KktScores(tasks[0], self.parts, self._screening)
         self._solved_exactly = False
         self._error = correlation_error(self._rows)
         self.choose_reference(first_pass=True)
+
+    @property
+    def ranking(self) -> KktScores:
+        """KKT scores of all columns, at one of the first task's solutions."""
+        return self._ranking
+
+    def collect_scores(self) -> None:
+        """Gather the scores at the first process."""
+        self._ranking.collect(self.exchange)
 
     def add_block(
         self, number: int, block: Float32, products: Float32, norms: Float64 | None, reference: Reference
@@ -88,10 +168,7 @@ class Region:
         """
         part = self.parts[number]
         if norms is not None:
-            if not np.isfinite(norms).all():
-                at = self.start + part.start + int(np.flatnonzero(~np.isfinite(norms))[0])
-                raise not_finite(at)
-            self._scales.measure(part.start, norms)
+            self._measure(part.start, norms)
         part.reference, part.peak = reference, np.zeros(len(reference.norms))
         if reference.ranking is not None:
             part.ranking_unit = float(reference.units[reference.ranking])
@@ -165,22 +242,6 @@ class Region:
         )
         self.violators, self.changed = int(violators), bool(changed)
 
-    @property
-    def alpha_max(self) -> float:
-        """The smallest α with γ = 0, for the columns read so far; 0 if none correlates with y."""
-        if not self._largest_correlation > 0:
-            return 0.0
-        return self._scaling.alpha(self._largest_correlation / self._rows, self._l1_ratio)
-
-    @property
-    def moved(self) -> bool:
-        """Whether any column read so far isn't zero."""
-        return self._scales.largest_norm > 0
-
-    @property
-    def _scaling(self) -> Scaling:
-        return Scaling(1.0 if self._scales.by_norm else self._scales.unit, self._target_norm)
-
     def solve(self, *, exactly: bool, first_pass: bool = False) -> None:
         """Solve all tasks over the working set, and correlate the next blocks with what isn't certified then."""
         self.exchange.gather()
@@ -188,7 +249,8 @@ class Region:
         if working_set.size and self._largest_correlation > 0 and self._group.is_first:
             score = np.zeros(working_set.size)
             for task in self.tasks:
-                solver = PathSolver(task, working_set, self._scaling, 0.01 * task.tol if exactly else _LOOSE, score)
+                columns, goal = HostColumns(working_set, score), 0.01 * task.tol if exactly else _LOOSE
+                solver = PathSolver(task, columns, self._scaling, goal)
                 task.solutions = solver.run(self.alpha_max, refine=self._solved_exactly)
             if first_pass:
                 # The column that determines alpha_max must not leave before alpha_max is final.
@@ -242,24 +304,16 @@ class Region:
                 bound = self._rows * solution.penalty.l1
                 limits = upper_limits(self.parts, norms_outside, t, task.vector(solution))
                 (peak,) = self._group.maximum(max(bound, solution.peak, *limits.values()))
-                facts = (task.weighted_target, solution.residual, solution.coefficients, solution.penalty)
+                found, rounding = self._gap(task, solution, peak)
                 # Processors may differ in the last bit, but must agree on what is certified.
-                found = duality_gap(*facts, peak)
-                norms, weight = self._scales.of(solution.ids)[1], 1.0 if task.factor is None else task.factor.max()
-                sizes = weight * norms * np.abs(solution.coefficients)
-                rounding = gap_rounding(found, task.weighted_target, sizes, bound, weight * self._scales.largest_scaled)
-                (gap,) = self._group.maximum(found.gap + rounding)
+                (gap,) = self._group.maximum(found + rounding)
                 task.solutions[place] = replace(solution, gap=gap)
                 if gap > task.goal:
+                    facts = (task.weighted_target, solution.residual, solution.coefficients, solution.penalty)
                     allowed = allowed_peak(*facts, task.goal - rounding)
                     needed |= {number for number, limit in limits.items() if limit > allowed}
         self.choose_reference()
         return needed
-
-    def gamma(self, solution: Solution) -> tuple[Positions, Float64]:
-        """Positions in X and values of the nonzero γ of a solution."""
-        scale, _ = self._scales.of(solution.ids)
-        return solution.ids + self.start, solution.coefficients * scale * self._target_norm
 
     def predict(self, solution: Solution) -> Float64:
         """(T,) Xγ in units of ‖y‖, not weighted."""

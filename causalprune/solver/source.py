@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,25 @@ Float64 = npt.NDArray[np.float64]
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Deltas:
+    """Δθ of which the columns of X are formed: squares, or the three columns of each lagged pair.
+
+    Attributes:
+        num_rows: Rows of Δθ, T + ``lags``.
+        num_columns: Columns of Δθ.
+        lags: 0, or 1 for the three columns of momentum.
+        mantissa_bits: Explicit mantissa bits that may be other than 0, of float32's 23.
+        blocks: Iterator of (first column, (rows, ≤ width) float32) over blocks of columns, given their width.
+    """
+
+    num_rows: int
+    num_columns: int
+    lags: int
+    mantissa_bits: int
+    blocks: Callable[[int], Iterator[tuple[int, Float32]]]
 
 
 class ColumnSource(ABC):
@@ -36,6 +56,11 @@ class ColumnSource(ABC):
     target: Float64
     copies: float = 1.0
     ahead: int = 0
+
+    @property
+    def deltas(self) -> Deltas | None:
+        """What the columns are formed of, if each is a product of two deltas."""
+        return None
 
     @property
     def bytes_read(self) -> int:

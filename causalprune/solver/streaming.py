@@ -11,6 +11,7 @@ With several processes, each reads its own blocks; they wait for each other wher
 from __future__ import annotations
 
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,7 +61,31 @@ class _BlockResult:
     seconds: float
 
 
-class Scanner:
+class Passes(ABC):
+    """The passes over all columns of which a fit consists, whether they are read in blocks or lie on a device."""
+
+    @abstractmethod
+    def first_pass(self) -> None:
+        """Read every column once, and solve all tasks of all regions."""
+
+    @abstractmethod
+    def solve(self) -> None:
+        """Solve all tasks, those that were added since as well."""
+
+    @abstractmethod
+    def certify(self) -> bool:
+        """Certify every solution; return whether all gaps are small enough."""
+
+    @abstractmethod
+    def rank(self, tolerance: float) -> None:
+        """Compute the KKT scores of all columns to within ``tolerance``."""
+
+    @abstractmethod
+    def total_costs(self) -> ScanCosts:
+        """The costs so far of all processes together."""
+
+
+class Scanner(Passes):
     """Reads blocks for regions, and has these solve and certify.
 
     Args:

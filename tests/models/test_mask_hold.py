@@ -155,3 +155,46 @@ def test_only_some_layers_may_be_trained():
     mask.hold(optimizer)
     step(model, optimizer)
     assert not bits(model, mask).any()
+
+
+def dead_channels() -> tuple[nn.Sequential, Mask]:
+    """A network half of whose first channels are pruned, before a batch normalization."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 16, 3))
+    index = ParameterIndex.from_model(model)
+    keep = torch.ones(index.total, dtype=torch.bool)
+    keep[: index["0.weight"].stop // 2] = False
+    mask = Mask(index, keep)
+    mask.apply_(model)
+    return model, mask
+
+
+@pytest.mark.parametrize("optimizer", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+def test_dead_channels_put_out_the_same_in_training_and_evaluation(optimizer):
+    model, mask = dead_channels()
+    before = model[0].bias.detach().clone()
+    trained = optimizer(model.parameters(), lr=1e-2)
+    mask.hold(trained)
+    for _ in range(150):
+        images = torch.randn(16, 2, 6, 6)
+        nn.functional.cross_entropy(model(images), images[:, 0, 0, 0].gt(0).long()).backward()
+        trained.step()
+        trained.zero_grad()
+    assert torch.equal(model[0].bias[:4], before[:4])
+    assert not torch.equal(model[0].bias[4:], before[4:])
+    normalized = model[:2].eval()(images)[:, :4]
+    # A constant: what the normalization adds, in either mode.
+    assert torch.allclose(normalized, model[1].bias[:4, None, None].expand_as(normalized), atol=1e-3)
+
+
+def test_with_sgd_every_bias_is_trained():
+    model, mask = dead_channels()
+    plain = nn.Sequential(model[0], nn.ReLU(), nn.Flatten(), model[4])
+    before = model[0].bias.detach().clone()
+    trained = torch.optim.SGD(plain.parameters(), lr=0.1)
+    mask.hold(trained, model)
+    plain(torch.randn(16, 2, 6, 6)).square().mean().backward()
+    trained.step()
+    positive = before[:4] > 0
+    assert positive.any()
+    assert (model[0].bias[:4] != before[:4])[positive].all()

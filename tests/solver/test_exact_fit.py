@@ -265,7 +265,8 @@ def test_an_accelerator_finds_the_same():
 
 
 @pytest.mark.cuda
-def test_a_gpu_finds_the_same():
+@pytest.mark.parametrize("resident", [None, False])
+def test_a_gpu_finds_the_same(resident):
     import torch
 
     if not torch.cuda.is_available():
@@ -273,6 +274,6 @@ def test_a_gpu_finds_the_same():
     X, y = causal_problem(columns=2000)
     problem = LassoProblem(num_alphas=4, normalize="column")
     host = fit_exactly(ArraySource(X, y, 64), problem, PLAIN)
-    device = fit_exactly(ArraySource(X, y, 64), problem, SolverOptions(held_out=0, device="cuda"))
+    device = fit_exactly(ArraySource(X, y, 64), problem, SolverOptions(held_out=0, device="cuda", resident=resident))
     np.testing.assert_array_equal(host.gamma != 0, device.gamma != 0)
     assert device.evidence.certified

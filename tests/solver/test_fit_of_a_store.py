@@ -131,6 +131,7 @@ def test_row_weights_come_from_a_file(tmp_path, capsys):
         (["--target-sparsity", "1.0"], 2, "--target-sparsity"),
         (["--solver", "sgd", "--alphas", "3"], 2, "solver lasso"),
         (["--solver", "sklearn", "--bootstrap", "3"], 2, "solver lasso"),
+        (["--solver", "sgd", "--device", "cuda"], 2, "solver lasso"),
         (["--device", "auto"], 2, "cpu, cuda"),
         (["--device", "cuda:97"], 2, "--device"),
         (["--memory", "1MB"], 2, "memory"),

@@ -18,6 +18,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples
+from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, NumericalError, UsageError
 from causalprune.data.tasks.task import Task
@@ -69,7 +70,7 @@ def hessian_spectra(
     """Spectra of the Hessian of the mean loss, over the unpruned parameters and over all parameters.
 
     Args:
-        model: In evaluation mode; the products are computed in its dtype.
+        model: In evaluation mode; the products are computed in its dtype and on its device, in true float32.
         task: Defines the loss, a mean over samples.
         parameters: Its parameters.
         samples: What the loss is averaged over.
@@ -95,7 +96,7 @@ def hessian_spectra(
             return _iterative(operator, count, probes, tol, seed)
 
     # The fused kernels of attention have no second derivative.
-    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+    with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH), full_precision():
         # PyTorch and curvlinops warn about deprecated modules that they import themselves.
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r".*torch\.jit", category=category)

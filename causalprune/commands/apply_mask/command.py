@@ -140,6 +140,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reader=reader,
             fit=fit,
             layers=layers,
+            device="cpu" if layers is None else str(resolve_device(config.device)),
             producers=producers,
             **choice_options(config),
         )

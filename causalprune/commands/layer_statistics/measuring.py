@@ -55,4 +55,4 @@ def measure_layers(
             yield batch
 
     found = layer_statistics(model, index, batches(), data.task.drawn_loss, seed=seed)
-    return {name: layer.cpu() for name, layer in found.items()}
+    return {name: layer.to("cpu") for name, layer in found.items()}

@@ -109,6 +109,7 @@ def choose_weights(
     producers: Sequence[Sequence[int]] | None = None,
     ridge: float = CriterionInputs.ridge,
     exponent: float | None = None,
+    device: str = "cpu",
     seed: int = 0,
     max_bytes: int = 2**31,
 ) -> Choice:
@@ -131,6 +132,7 @@ def choose_weights(
         producers: See :func:`causalprune.pruning.selection.select`.
         ridge: See :class:`causalprune.pruning.criterion.CriterionInputs`.
         exponent: See there; None for the criterion's own.
+        device: See there.
         seed: See there.
         max_bytes: Largest matrix of gradients to hold in memory.
 
@@ -159,6 +161,7 @@ def choose_weights(
         project=lambda primary: choose(Scores(primary)).mask.numpy(),
         ridge=ridge,
         exponent=criterion.choose_exponent(exponent),
+        device=device,
         seed=seed,
     )
     scores = criterion.score(inputs)

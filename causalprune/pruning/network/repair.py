@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from causalprune.base.compute.precision import full_precision
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.options import positive, require
 from causalprune.models.mask import Mask
@@ -18,6 +19,7 @@ from causalprune.pruning.network.samples import Samples, batches_of
 from causalprune.pruning.repair import RepairedLayer, repair_layers
 
 
+@full_precision()
 def repair(
     model: nn.Module,
     mask: Mask,
@@ -67,16 +69,8 @@ def repair(
     network = unwrapped(model)
     parameters = named_parameters(model)
     device = next(iter(parameters.values())).device
-    mask.bind(model)
+    mask.require_applied(model)
     keep = mask.tensors()
-    moved = [n for n, k in keep.items() if bool((parameters[n].detach() != 0)[~k.to(parameters[n].device)].any())]
-    if moved:
-        raise MismatchError(
-            "model",
-            expected="pruned weights of exactly 0",
-            found=f"others in {moved[0]}",
-            remedy="call mask.apply_(model) first, and mask.hold(optimizer) before any training",
-        )
     original = _original(dense, network, device)
     weights = named_parameters(original)
     pruned = [n for n, k in keep.items() if not k.all()]

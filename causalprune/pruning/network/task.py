@@ -139,7 +139,7 @@ class PruningTask:
         layers: dict[str, LayerStatistics] | None = None
         if "layers" in criterion.needs:
             measured = layer_statistics(unwrapped(self.model), index, batches, drawn_loss, seed=seed)
-            layers = {name: layer.cpu() for name, layer in measured.items()}
+            layers = {name: layer.to("cpu") for name, layer in measured.items()}
         choice: Choice = choose_weights(
             criterion,
             self._theta(),
@@ -151,6 +151,7 @@ class PruningTask:
             reader=self.reader,
             fit=fit,
             layers=layers,
+            device="cpu" if layers is None else str(next(iter(named_parameters(self.model).values())).device),
             scope=scope,
             granularity=granularity,
             producers=producers,

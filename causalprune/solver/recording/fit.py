@@ -99,7 +99,7 @@ def fit(
         max_passes: Passes over the store after which the exact solver gives up.
         memory: Largest memory of a process that only fits, such as ``2GiB``; PyTorch and a network come on top.
         seed: Of the order of blocks, of resamples, and of ``sgd``.
-        device: Where products are computed: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: Where all columns are correlated, and held if they fit: ``cpu``, ``cuda`` or ``cuda:N``.
 
     Returns:
         γ, the KKT scores and their evidence.

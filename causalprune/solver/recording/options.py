@@ -81,7 +81,9 @@ class FitOptions(Options):
     )
     tol: float = option(1e-6, "Relative duality gap to certify.", check=above_zero)
     seed: int = option(0, "Seed of the order of blocks, of resamples, and of `solver=sgd`.", check=at_least(0))
-    device: str = option("cpu", "Where products are computed: cpu, cuda or cuda:N.", check=_device)
+    device: str = option(
+        "cpu", "Where all columns are correlated, and held if they fit: cpu, cuda or cuda:N.", check=_device
+    )
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,3 +112,18 @@ def test_a_loss_of_ones_own_is_the_one_that_is_measured(spectra):
     plain, other = (spectra(model, task, parameters, samples, count=3)["all"] for task in (Classification(), Decayed()))
     assert other.eigenvalues == pytest.approx([value + 1 for value in plain.eigenvalues], rel=1e-6)
     assert mean_loss(model, Decayed(), samples) > mean_loss(model, Classification(), samples)
+
+
+@pytest.mark.cuda
+def test_eigenvalues_on_a_gpu_are_those_of_the_cpu(spectra):
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    found = []
+    for device in ("cpu", "cuda"):
+        model = images().float()
+        mask = pruned(model)
+        model.to(device)
+        samples = [(x.float().to(device), t.to(device)) for x, t in batches((1, 6, 6))]
+        found.append(spectra(model, Classification(), ParameterVector(model, mask), samples, count=4))
+    for name in ("all", "unpruned"):
+        assert found[1][name].eigenvalues == pytest.approx(found[0][name].eigenvalues, rel=1e-3)

@@ -1,0 +1,77 @@
+"""``causalprune.compact``: a smaller network that computes the same."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import causalprune as cp
+from causalprune.base.errors import DataError, MismatchError, UsageError
+
+INPUTS = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 5)
+    )
+
+
+def pruned(model: nn.Module, sparsity: float = 0.5) -> cp.Mask:
+    return cp.prune(
+        model, sparsity=sparsity, criterion="magnitude", granularity="channel", scope="layer", inputs=INPUTS
+    )
+
+
+def test_the_outputs_are_the_same_and_the_layers_as_small_as_the_mask_says(network):
+    mask = pruned(network)
+    kept = [int(tensor.flatten(1).any(1).sum()) for tensor in mask.tensors().values()]
+    before = copy.deepcopy(network.state_dict())
+    smaller = cp.compact(network, mask, inputs=[(INPUTS[:40], torch.zeros(40)), (INPUTS[40:], torch.zeros(24))])
+    network.eval()
+    unseen = torch.randn(50, 3, 8, 8)
+    assert torch.allclose(smaller(unseen), network(unseen), atol=1e-5)
+    convolutions = [module for module in smaller if isinstance(module, nn.Conv2d)]
+    # At most one channel more: one that stands for what the biases of the removed ones put out.
+    assert [c.out_channels - k for c, k in zip(convolutions, kept, strict=False)] in ([0, 0], [1, 0], [0, 1], [1, 1])
+    assert convolutions[0].out_channels < 8
+    assert all(torch.equal(network.state_dict()[name], before[name]) for name in before)
+
+
+def test_the_smaller_network_can_be_trained_and_copied(network):
+    smaller = cp.compact(network, pruned(network), inputs=INPUTS).train()
+    optimizer = torch.optim.SGD(smaller.parameters(), lr=0.1)
+    before = copy.deepcopy(smaller.state_dict())
+    smaller(INPUTS).square().mean().backward()
+    optimizer.step()
+    assert any(not torch.equal(before[name], value) for name, value in smaller.state_dict().items())
+
+
+def test_a_compiled_network_becomes_a_plain_one(network):
+    mask = pruned(network)
+    smaller = cp.compact(torch.compile(network), mask, inputs=INPUTS)
+    assert type(smaller) is nn.Sequential
+    assert torch.allclose(smaller(INPUTS), network.eval()(INPUTS), atol=1e-5)
+
+
+def test_what_cannot_be_made_smaller_is_refused(network):
+    scattered = cp.prune(copy.deepcopy(network), sparsity=0.3, criterion="random")
+    with pytest.raises(MismatchError, match="pruned weights of exactly 0"):
+        cp.compact(network, scattered, inputs=INPUTS)
+    scattered.apply_(network)
+    with pytest.raises(DataError, match="a filter or neuron with every weight pruned"):
+        cp.compact(network, scattered, inputs=INPUTS)
+    with pytest.raises(UsageError, match="one tensor for each batch"):
+        cp.compact(TwoInputs(), cp.Mask.all(scattered.index.from_model(TwoInputs())), inputs=[((INPUTS, INPUTS), 0)])
+
+
+class TwoInputs(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(8, 2)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return self.layer(left + right)
