@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from functools import wraps
 from pathlib import Path
@@ -109,7 +109,7 @@ def _output_names(program: Program) -> list[str]:
     return ["outputs" if number == counts else f"output_{number}" for number in range(len(outputs))]
 
 
-def onnx_bytes(program: Program, names: list[str]) -> bytes:
+def onnx_bytes(program: Program, names: Sequence[str] = ("inputs",)) -> bytes:
     """A program as ONNX, with inputs (batch, …) of these names, and the output ``outputs``.
 
     Raises:
@@ -125,7 +125,7 @@ def onnx_bytes(program: Program, names: list[str]) -> bytes:
     try:
         with _silence():
             found: Any = torch.onnx.export(
-                program, input_names=names, output_names=_output_names(program), dynamo=True, verbose=False
+                program, input_names=list(names), output_names=_output_names(program), dynamo=True, verbose=False
             )
     except torch.onnx.OnnxExporterError as error:
         raise UsageError(
