@@ -5,7 +5,8 @@
 
 The deltas are those of a real recording. Rounding alone decides what happens to γ: the Jaccard index of the Lasso's
 support with that of float32, at two α, and the largest 1 − Spearman correlation of the KKT scores. Compression loses
-nothing, and is measured in CPU seconds of one thread, median of the repetitions. ``in use`` names our own codecs.
+nothing, and is measured in CPU seconds of one thread, median of the repetitions. ``in use`` names our own codecs. The
+width of chunks changes no value, either.
 """
 
 from __future__ import annotations
@@ -25,11 +26,15 @@ from store import fits, real_recording, spearman, table
 
 from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.codec import BALANCED, EXACT, SMALL, Codec
+from causalprune.trajectory.lifecycle import begin_recording
+from causalprune.trajectory.maintenance import append_recording
+from causalprune.trajectory.writer import RecordingWriter
 
 BITS = (23, 12, 10, 8, 7, 5)
 COMPRESSORS = (("lz4", 1), ("lz4", 5), ("lz4", 9), ("zstd", 1), ("zstd", 3))
 SHUFFLES = ("bitshuffle", "shuffle")
 RATIOS = (0.3, 0.1)
+WIDTHS = (4096, 8192, 16384, 32768)
 
 
 def rounded(path: Path, bits: int, target: Path) -> None:
@@ -113,6 +118,47 @@ def cost_of_compression(reader: RecordingReader, bits: tuple[int, ...], repeats:
     )
 
 
+def divided(path: Path, width: int, target: Path) -> RecordingReader:
+    """The same recording as ``balanced``, in chunks of another width."""
+    source = Store.open(path)
+    reader = source.recording()
+    Store.create(target, index=source.index, model=source.model, start_sha256=source.start_sha256)
+    shape = replace(reader.schema.shape, width=min(width, reader.num_columns))
+    layout = Store.open(target).layout.recording("000")
+    begin_recording(layout, replace(reader.schema, codec=BALANCED, shape=shape), reader.active)
+    made = RecordingReader(layout, "000", source.index)
+    with RecordingWriter(made, made.read_log()) as writer:
+        append_recording(reader, writer)
+        writer.finish()
+    return Store.open(target).recording()
+
+
+def cost_of_width(path: Path, widths: tuple[int, ...], repeats: int, directory: Path) -> None:
+    readers = {width: divided(path, width, directory / f"width-{width}.zarr") for width in widths}
+    blocks = (("a chunk's", None), ("64k", 65536), ("8k", 8192))
+    found: dict[tuple[int, str], list[float]] = {}
+    for _ in range(repeats):
+        for width, reader in readers.items():
+            for name, block in blocks:
+                started = time.thread_time()
+                for _ in reader.column_blocks(block, prefetch=0):
+                    pass
+                seconds = time.thread_time() - started
+                found.setdefault((width, name), []).append(seconds / (4 * reader.num_rows * reader.num_columns) * 1e9)
+    rows = [
+        (
+            f"{reader.block_rows} × {width}",
+            f"{reader.stored_bytes / (4 * reader.num_rows * reader.num_columns):.4f}",
+            *(f"{statistics.median(found[width, name]):.2f}" for name, _ in blocks),
+        )
+        for width, reader in readers.items()
+    ]
+    heads = " | ".join(f"columns by {name}, CPU s/GB" for name, _ in blocks)
+    table(
+        "Reading balanced, checksums included, by the width of its chunks.", f"| chunk | bytes / raw | {heads} |", rows
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset", default="digits")
@@ -122,9 +168,10 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--smoke", action="store_true", help="the smallest form, for a test")
     options = parser.parse_args()
-    bits = BITS
+    bits, widths = BITS, WIDTHS
     if options.smoke:
         options.model, options.rows, options.repeats, bits = "mlp", 16, 1, (23, 10)
+        widths = (8192, 16384)
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         path = real_recording(directory, options.model, options)
@@ -133,6 +180,7 @@ def main() -> None:
         print(f"{options.model} on {options.dataset}, {reader.num_rows} × {reader.num_columns:,}")
         effect_of_rounding(path, bits, directory)
         cost_of_compression(reader, bits, options.repeats, (directory / "0.pt").stat().st_size)
+        cost_of_width(path, widths, options.repeats, directory)
 
 
 if __name__ == "__main__":

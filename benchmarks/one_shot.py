@@ -19,16 +19,21 @@ from causalprune.commands.evaluate import evaluate
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record
+from causalprune.commands.repair import repair
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
+from causalprune.config.repair import RepairConfig
+from causalprune.data.datasets import last_data_kept
+from causalprune.pruning.surgery.kept import last_results_kept
 
 SPARSITIES = (0.5, 0.8, 0.9, 0.95, 0.98)
 BETWEEN = {0.5: (), 0.8: (0.65,), 0.9: (0.85,), 0.95: (0.925,), 0.98: (0.965,)}
 """Stages of the multi-stage form on the way from the sparsity before."""
 CRITERIA = ("random", "gamma", "effect", "magnitude", "fisher", "obd", "chita")
+"""Those of the table; obs and surgeon may be asked for as well."""
 MULTI_STAGE = "chita, multi-stage"
 PUBLISHED = {
     "magnitude": (93.93, 92.89, 90.30, 83.64, 32.25),
@@ -47,8 +52,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1000, help="recorded gradients")
     parser.add_argument("--batch-size", type=int, default=1, help="samples in a gradient")
     parser.add_argument("--lr", type=float, default=1e-3, help="of the recording")
+    parser.add_argument("--hold", action="store_true", help="record at one point; --lr isn't used then")
+    parser.add_argument("--repair", action="store_true", help="also repair each network; a second row per criterion")
     parser.add_argument("--ridge", type=float, default=ApplyMaskConfig(zero=True).ridge)
-    parser.add_argument("--criteria", nargs="+", default=list(CRITERIA), choices=CRITERIA)
+    parser.add_argument("--criteria", nargs="+", default=list(CRITERIA), choices=(*CRITERIA, "surgeon", "obs"))
     parser.add_argument("--sparsities", nargs="+", type=float, default=list(SPARSITIES))
     parser.add_argument("--multi-stage", action=argparse.BooleanOptionalAction, default=True)
     options = parser.parse_args()
@@ -56,15 +63,20 @@ def main() -> None:
     if options.multi_stage and tuple(sparsities) != SPARSITIES:
         parser.error("--sparsities needs --no-multi-stage")
     rows: dict[str, list[list[float]]] = {"dense": [], **{name: [] for name in options.criteria}}
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, last_data_kept(), last_results_kept():
         for seed in range(options.seeds):
             network = Network(Path(folder) / str(seed), seed, options)
             rows["dense"].append([network.accuracy(network.run / "pretrained.safetensors")] * len(sparsities))
             for name in options.criteria:
-                rows[name].append([network.accuracy(network.prune(name, s, network.run)) for s in sparsities])
+                pruned = [network.prune(name, s, network.run) for s in sparsities]
+                rows[name].append([network.accuracy(checkpoint) for checkpoint in pruned])
+                if options.repair:
+                    found = [network.accuracy(network.repair(checkpoint)) for checkpoint in pruned]
+                    rows.setdefault(f"{name}, repaired", []).append(found)
             if options.multi_stage:
                 rows.setdefault(MULTI_STAGE, []).append(network.stages())
-    settings = {name: getattr(options, name) for name in ("seeds", "epochs", "steps", "batch_size", "lr", "ridge")}
+    names = ("seeds", "epochs", "steps", "batch_size", "hold" if options.hold else "lr", "ridge")
+    settings = {name: getattr(options, name) for name in names}
     print("accuracy %, mean ± sample standard deviation over seeds;", settings)
     show("pruned", [f"{s:.2f}" for s in sparsities])
     for name, values in rows.items():
@@ -98,13 +110,21 @@ class Network:
 
     def record(self, checkpoint: Path, run: Path) -> None:
         o = self.options
-        values = {"steps": o.steps, "batch_size": o.batch_size, "lr": o.lr, "data_root": o.data_root}
+        values = {"steps": o.steps, "batch_size": o.batch_size, "data_root": o.data_root}
+        values |= {"hold": True} if o.hold else {"lr": o.lr}
         record(RecordConfig(run=run, checkpoint=checkpoint, seed=self.seed, **values))
 
     def prune(self, criterion: str, sparsity: float, run: Path) -> Path:
         output = run / f"{criterion}-{sparsity}.safetensors"
         values = {"criterion": criterion, "sparsity": sparsity, "ridge": self.options.ridge, "seed": self.seed}
+        values |= {"data_root": self.options.data_root, "measure": False}
         apply_mask(ApplyMaskConfig(run=run, output=output, **values))
+        return output
+
+    def repair(self, checkpoint: Path) -> Path:
+        output = checkpoint.with_name(f"repaired-{checkpoint.name}")
+        where = {"checkpoint": checkpoint, "output": output, "dense": self.run / "recorded.safetensors"}
+        repair(RepairConfig(run=self.run, seed=self.seed, data_root=self.options.data_root, **where))
         return output
 
     def stages(self) -> list[float]:

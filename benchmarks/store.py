@@ -218,15 +218,16 @@ def forget(*paths: Path) -> None:
                 os.close(descriptor)
 
 
-def best(action: Callable[[], object], repeats: int, prepare: Callable[[], None] | None = None) -> float:
+def best(
+    action: Callable[[], object], size: int, repeats: int, prepare: Callable[[], None] | None = None
+) -> tuple[float, float]:
+    """The least seconds and CPU seconds, of all threads, a byte."""
     times = []
     for _ in range(repeats):
         if prepare is not None:
             prepare()
-        started = time.perf_counter()
-        action()
-        times.append(time.perf_counter() - started)
-    return min(times)
+        times.append(measured(action))
+    return min(wall for wall, _ in times) / size, min(cpu for _, cpu in times) / size
 
 
 def drain(blocks: Iterator[object]) -> None:
@@ -277,30 +278,31 @@ def reading(options: argparse.Namespace, directory: Path) -> None:
             for row, delta in enumerate(block, first):
                 torch.save(torch.from_numpy(delta) ** 2, saved / f"{row}.pt")
     total = 4 * rows * columns
-    lines: list[tuple[object, ...]] = []
+    own = "balanced, 2 threads"
+    found: dict[str, dict[str, tuple[float, float]]] = {}
     for width in (65536, 8192):
-        speeds = {"pread of one raw file": total / best(lambda w=width: drain(pread_columns(raw, rows, columns, w)), 3)}
-        for name, own in readers.items():
+        costs = {"pread of one raw file": best(lambda w=width: drain(pread_columns(raw, rows, columns, w)), total, 3)}
+        for name, source in readers.items():
             for threads in (0, 2):
-                action = lambda own=own, w=width, n=threads: drain(own.column_blocks(w, prefetch=n))  # noqa: E731
-                speeds[f"{name}, {threads or 1} thread{'s' if threads else ''}"] = total / best(action, 3)
-        speeds["authors' files"] = 4 * rows * width / best(lambda w=width: drain(authors_columns(saved, rows, w)), 2)
-        own = "balanced, 2 threads"
-        for name, speed in speeds.items():
-            ratio = f"{speeds[own] / speed:.2f}"
-            lines.append((f"{width // 1024}k columns, warm", name, f"{speed / 1e6:.0f}", ratio))
-    width = 65536
-    cold = {
-        "np.memmap of one raw file": total
-        / best(lambda: drain(memmap_columns(raw, rows, columns, width)), 2, lambda: forget(raw)),
-        "balanced, 2 threads": total / best(lambda: drain(reader.column_blocks(width)), 2, lambda: forget(balanced)),
+                action = lambda r=source, w=width, n=threads: drain(r.column_blocks(w, prefetch=n))  # noqa: E731
+                costs[f"{name}, {threads or 1} thread{'s' if threads else ''}"] = best(action, total, 3)
+        action = lambda w=width: drain(authors_columns(saved, rows, w))  # noqa: E731
+        costs["authors' files"] = best(action, 4 * rows * width, 2)
+        found[f"{width // 1024}k columns, warm"] = costs
+    by_memmap = lambda: drain(memmap_columns(raw, rows, columns, 65536))  # noqa: E731
+    found["64k columns, cold"] = {
+        "np.memmap of one raw file": best(by_memmap, total, 2, lambda: forget(raw)),
+        own: best(lambda: drain(reader.column_blocks(65536)), total, 2, lambda: forget(balanced)),
     }
-    for name, speed in cold.items():
-        lines.append(("64k columns, cold", name, f"{speed / 1e6:.0f}", f"{cold['balanced, 2 threads'] / speed:.2f}"))
+    lines: list[tuple[object, ...]] = []
+    for title, costs in found.items():
+        for name, (wall, cpu) in costs.items():
+            times = [f"{theirs / ours:.2f}" for theirs, ours in zip((wall, cpu), costs[own], strict=True)]
+            lines.append((title, name, f"{1e-6 / wall:.0f}", f"{cpu * 1e9:.2f}", *times))
     table(
-        f"Reading {rows} × {columns:,}; MB/s of float32; the last column is the speed of balanced with 2 threads "
-        "divided by the line's.",
-        "| what | from | MB/s | times |",
+        f"Reading {rows} × {columns:,}; MB/s of float32, CPU seconds of all threads; the last columns are what the "
+        "line takes, in time and in CPU time, divided by what balanced takes with 2 threads.",
+        "| what | from | MB/s | CPU s/GB | times | CPU, times |",
         lines,
     )
     shards = sum(1 for path in balanced.rglob("c.*.0") if path.parent.name == "delta")

@@ -1,12 +1,13 @@
 """An epoch of training on CIFAR-10's sizes: our loop, and one written as usual with a DataLoader.
 
-    python benchmarks/training.py [--smoke] [--samples 20000] [--batch-sizes 64 256] [--workers 0 2]
+    python benchmarks/training.py [--network resnet20] [--samples 20000] [--batch-sizes 64 256] [--workers 0 2]
+    python benchmarks/training.py --smoke
 
-Both train the same LeNet on the same images (random ones: pixels don't change the time) with crops and flips, validate
-after the epoch and keep the loss and the accuracy of each. The usual loop, as the authors' trainer, takes one image
-after the other through torchvision's transforms, in the loader's workers or without any, and reads loss and accuracy
-of every minibatch. CPU seconds include those of workers. What the network itself costs, which bounds every trainer,
-has a line of its own.
+Both train the same network on the same images (random ones: pixels don't change the time) with crops and flips,
+validate after the epoch and keep the loss and the accuracy of each. The usual loop, as the authors' trainer, takes one
+image after the other through torchvision's transforms, in the loader's workers or without any, and reads loss and
+accuracy of every minibatch. CPU seconds include those of workers. What the network itself costs, which bounds every
+trainer, has a line of its own. ``channels last``: with the option of that name.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,12 +34,13 @@ from causalprune.base.signals import StopRequest
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.mask import Mask
-from causalprune.models.networks import LeNet
+from causalprune.models.networks import LeNet, ResNet20
 from causalprune.models.parameters import ParameterIndex
 from causalprune.training.loop import train
 from causalprune.training.options import TrainingOptions
 
 SHAPE = (3, 32, 32)
+NETWORKS = {"lenet": LeNet, "resnet20": ResNet20}
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
 
@@ -54,13 +57,13 @@ class Images(Dataset):
         return self.transform(Image.fromarray(self.images[number])), self.labels[number]
 
 
-def ours(data: DataSet, batch_size: int, epochs: int) -> None:
+def ours(data: DataSet, network: str, batch_size: int, *, channels_last: bool = False) -> None:
     torch.manual_seed(0)
-    model = LeNet(SHAPE, 10)
+    model = NETWORKS[network](SHAPE, 10)
     train(
         model,
         data,
-        TrainingOptions(epochs=epochs, batch_size=batch_size, checkpoint_every="never"),
+        TrainingOptions(epochs=1, batch_size=batch_size, checkpoint_every="never", channels_last=channels_last),
         mask=Mask.all(ParameterIndex.from_model(model)),
         device=torch.device("cpu"),
         seed=0,
@@ -71,9 +74,9 @@ def ours(data: DataSet, batch_size: int, epochs: int) -> None:
     )
 
 
-def usual(data: DataSet, batch_size: int, epochs: int, workers: int) -> None:
+def usual(data: DataSet, network: str, batch_size: int, workers: int) -> None:
     torch.manual_seed(0)
-    model, criterion = LeNet(SHAPE, 10), nn.CrossEntropyLoss()
+    model, criterion = NETWORKS[network](SHAPE, 10), nn.CrossEntropyLoss()
     options = TrainingOptions()
     optimizer = torch.optim.SGD(
         model.parameters(), lr=options.lr, momentum=options.momentum, weight_decay=options.weight_decay
@@ -96,34 +99,35 @@ def usual(data: DataSet, batch_size: int, epochs: int, workers: int) -> None:
         )
         for name, split, transform in (("train", data.train, augmented), ("validation", data.validation, plain))
     }
-    for _ in range(epochs):
-        for name, loader in loaders.items():
-            model.train(name == "train")
-            total, correct = 0.0, 0
-            with torch.set_grad_enabled(name == "train"):
-                for inputs, targets in loader:
-                    outputs = model(inputs)
-                    loss = criterion(outputs, targets)
-                    if name == "train":
-                        optimizer.zero_grad()
-                        loss.backward()
-                        optimizer.step()
-                    total += loss.item() * len(targets)
-                    correct += (outputs.argmax(1) == targets).sum().item()
+    for name, loader in loaders.items():
+        model.train(name == "train")
+        total, correct = 0.0, 0
+        with torch.set_grad_enabled(name == "train"):
+            for inputs, targets in loader:
+                outputs = model(inputs)
+                loss = criterion(outputs, targets)
+                if name == "train":
+                    optimizer.zero_grad()
+                    loss.backward()
+                    optimizer.step()
+                total += loss.item() * len(targets)
+                correct += (outputs.argmax(1) == targets).sum().item()
 
 
-def compute(data: DataSet, batch_size: int, epochs: int) -> None:
+def compute(data: DataSet, network: str, batch_size: int, *, channels_last: bool = False) -> None:
     """Forward and backward passes and steps alone, always of the same minibatch: no trainer can be faster."""
     torch.manual_seed(0)
-    model, criterion = LeNet(SHAPE, 10), nn.CrossEntropyLoss()
+    model, criterion = NETWORKS[network](SHAPE, 10), nn.CrossEntropyLoss()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
     inputs, targets = torch.randn(batch_size, *SHAPE), torch.arange(batch_size) % 10
-    for _ in range(epochs * len(data.train) // batch_size):
+    if channels_last:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    for _ in range(len(data.train) // batch_size):
         optimizer.zero_grad()
         criterion(model(inputs), targets).backward()
         optimizer.step()
     with torch.no_grad():
-        for _ in range(epochs * len(data.validation) // batch_size):
+        for _ in range(len(data.validation) // batch_size):
             model(inputs)
 
 
@@ -141,6 +145,7 @@ def seconds(action: Callable[[], None]) -> tuple[float, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NETWORKS, default="lenet")
     parser.add_argument("--samples", type=int, default=20_000, help="of the training split")
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2], help="of the DataLoader")
@@ -157,23 +162,20 @@ def main() -> None:
         np.savez(path, **arrays, **{f"y_{name}": np.arange(n) % 10 for name, n in counts.items()})
         data = load_data(DataSpec(name=f"npz:{path}", augment="crop-flip"))
         threads = torch.get_num_threads()
-        print(f"torch {torch.__version__}, {threads} threads, {len(os.sched_getaffinity(0))} cores; LeNet, ", end="")
-        print(
-            f"{len(data.train)} images of 3 × 32 × 32, {len(data.validation)} to validate; median of {options.rounds}"
-        )
+        print(f"torch {torch.__version__}, {threads} threads, {len(os.sched_getaffinity(0))} cores;", end=" ")
+        print(f"{options.network}, {len(data.train)} images of 3 × 32 × 32,", end=" ")
+        print(f"{len(data.validation)} to validate; median of {options.rounds}")
         print("\n| batch | trainer | s/epoch | CPU s/epoch | × ours | CPU × ours |\n|---|---|---|---|---|---|")
         for batch_size in options.batch_sizes:
-            ways = {
-                "causalprune": lambda: ours(data, batch_size, 1),  # noqa: B023
-                "passes and steps alone": lambda: compute(data, batch_size, 1),  # noqa: B023
-            }
+            # Each with the network and the size of its minibatches.
+            ways: dict[str, Callable[..., None]] = {"causalprune": ours, "passes and steps alone": compute}
+            ways |= {f"{name}, channels last": partial(way, channels_last=True) for name, way in ways.items()}
             for workers in options.workers:
-                name = f"DataLoader, {workers} workers"
-                ways[name] = lambda workers=workers: usual(data, batch_size, 1, workers)  # noqa: B023
+                ways[f"DataLoader, {workers} workers"] = partial(usual, workers=workers)
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
             for _ in range(options.rounds):
                 for name, action in ways.items():
-                    found[name].append(seconds(action))
+                    found[name].append(seconds(partial(action, data, options.network, batch_size)))
             for name, pairs in found.items():
                 wall, cpu = (statistics.median(column) for column in zip(*pairs, strict=True))
                 ratios = [

@@ -33,12 +33,14 @@ def prune(
     model: nn.Module,
     store: str | Path | Store | None = None,
     *,
-    sparsity: float | None,
+    sparsity: float | None = None,
+    pattern: str | None = None,
     criterion: str | Criterion = DEFAULT_CRITERION,
     scope: str = DEFAULT_SCOPE,
     granularity: str = "parameter",
     keep: str | Iterable[str] = (),
     layer_sparsity: Mapping[str, float] | None = None,
+    prune: str | Iterable[str] = (),
     prune_frozen: bool = False,
     mask: Mask | None = None,
     fit: str | Fit = "default",
@@ -47,6 +49,7 @@ def prune(
     samples: int = SAMPLES,
     task: str = "classification",
     ridge: float = CHITA_RIDGE,
+    first_order: bool = False,
     exponent: float | None = None,
     seed: int = 0,
     memory: str = "2GiB",
@@ -54,8 +57,9 @@ def prune(
 ) -> Mask:
     """Set the weights to zero that a criterion ranks lowest, in place.
 
-    The weights of Linear and Conv layers can be pruned, P in all. Biases and normalization are left alone, and so are
-    tensors that were never trained. No layer is emptied: each keeps its best weight. What goes with the network besides
+    The weights of Linear and Conv layers, of attention's projections and of recurrent layers can be pruned, P in all,
+    and what else ``prune`` names. Biases and normalization are left alone, and so are tensors that were never trained.
+    No layer is emptied: each keeps its best weight. What goes with the network besides
     is left as it is: statistics of batch normalization are those of before, until training or :func:`repair`.
 
     Args:
@@ -63,7 +67,10 @@ def prune(
         store: The recording of its training by :class:`Recorder`: a store, its path, or its address in object storage.
             ``magnitude``, ``random``, ``lamp``, ``wanda``, ``surgeon`` and ``rank-sum`` need none.
         sparsity: S in [0, 1): round(S·P) weights are 0 afterwards, those pruned before included. None prunes every
-            weight with γ = 0, the paper's rule, with the criterion ``gamma``.
+            weight with γ = 0, the paper's rule, with the criterion ``gamma``; or says that ``pattern`` decides.
+        pattern: ``"N:M"``: of each M consecutive weights of a filter or neuron, the N with the highest scores stay,
+            such as ``"2:4"`` for PyTorch's semi-structured tensors
+            (:func:`causalprune.pruning.network.pattern.select_pattern`).
         criterion: A name (``effect``, ``gamma``, ``magnitude``, ``obd``, …; ``docs/pruning.md`` has the formulas), or a
             :class:`Criterion` of your own.
         scope: What is ranked together: ``global``, all layers; ``layer``, each by itself to the same sparsity;
@@ -72,6 +79,9 @@ def prune(
         keep: Patterns, as of :mod:`fnmatch`, of layers that stay dense, such as ``("conv1", "head*")``; the sparsity is
             that of the others.
         layer_sparsity: Sparsity of single layers by pattern; the others make up for the difference.
+        prune: Patterns of names of further parameters to prune, such as ``("tokens.weight", "places")``: embeddings,
+            bare parameters. A criterion that reads the recording needs them there (``Recorder(…, prune=…)``), and then
+            they needn't be named here.
         prune_frozen: Also prune tensors that weren't trained.
         mask: What is pruned already, if there is no store to say so.
         fit: The fit that ``effect``, ``gamma`` and ``curvature`` read, or its name in the store. One with all defaults
@@ -83,10 +93,11 @@ def prune(
         samples: How many of them.
         task: What the outputs are, for criteria that measure layers: ``classification``, ``regression``,
             ``multi-label``, ``segmentation`` or ``next-token``.
-        ridge: Penalty of ``chita``, a multiple of the mean over weights of Σ g².
+        ridge: Penalty of ``chita`` and ``obs``, a multiple of the mean over weights of Σ g².
+        first_order: Add the gradient to the loss that ``obs`` minimizes, instead of its curvature alone.
         exponent: p in |γ|^p·θ² of ``effect``, 0.125 unless given, and in θ²·mean(g²)^p of ``obd``, 1 unless given.
         seed: Of ``random``, and of the labels that are drawn to measure layers.
-        memory: Largest matrix of gradients that ``chita`` holds.
+        memory: Largest matrix of gradients that ``chita`` and ``obs`` hold.
         allow_other_weights: Take a recording that ``model`` neither started nor ended.
 
     Returns:
@@ -113,6 +124,7 @@ def prune(
         criterion=criterion,
         recording=recording,
         mask=mask,
+        prune=prune,
         allow_other_weights=allow_other_weights,
     )
     used = None
@@ -121,6 +133,7 @@ def prune(
     return pruning.prune(
         used,
         sparsity=sparsity,
+        pattern=pattern,
         scope=scope,
         granularity=granularity,
         keep=keep,
@@ -130,6 +143,7 @@ def prune(
         samples=samples,
         drawn_loss=TASKS.load(task)().drawn_loss,
         ridge=ridge,
+        first_order=first_order,
         exponent=exponent,
         seed=seed,
         memory=memory,

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import Field, fields
 from functools import partial
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
-from causalprune.base.options import Options, flag_of, option_text, panels
-from causalprune.commands.names import GROUPS, load_configs
-from causalprune.config.sources import resolve
+from causalprune.commands.names import CONFIGS, GROUPS, Configs, summary
 
-from .session import Session, with_flags
-from .show import show
+if TYPE_CHECKING:
+    from causalprune.base.options import Options
 
 _PANELS = ("", "Model", "Data", "Training", "Run directory", "Compute", "Output")
 """The panels of ``--help``; the first one has the command's own options."""
@@ -24,26 +23,56 @@ _PANELS = ("", "Model", "Data", "Training", "Run directory", "Compute", "Output"
 
 def add_commands(app: typer.Typer) -> None:
     """Add all commands to the command line; those of two words are grouped by the first."""
-    groups, configs = {"": app}, load_configs()
-    panel_of = panels()
-    for command, config in configs.items():
+    groups = {"": app}
+    for command in CONFIGS:
         group, _, name = command.rpartition(" ")
-        text, _, example = (inspect.getdoc(config) or "").rpartition("\n\nExample: ")
-        epilog = f"Example: {example}"
         if group not in groups:
-            groups[group] = typer.Typer(name=group, help=GROUPS[group], epilog=epilog)
+            help_text, example = GROUPS[group]
+            groups[group] = typer.Typer(name=group, help=help_text, epilog=f"Example: {example}")
             app.add_typer(groups[group])
-        groups[group].command(name, help=text, epilog=epilog)(_function(command, config, panel_of))
+        groups[group].command(name, cls=_Listed, help=summary(command))(lambda: None)
 
 
-def _function(command: str, config: type[Options], panel_of: Mapping[Field[Any], str]) -> Callable[..., None]:
+class _Listed(TyperCommand):
+    """A command of which only the name and a line of help are known: its options are imported when it is called."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """The context of the whole command, which is what runs."""
+        grouped = parent is not None and parent.parent is not None
+        command = make_command(f"{parent.info_name} {self.name}" if grouped else f"{self.name}")
+        return command.make_context(info_name, args, parent=parent, **extra)
+
+
+def make_command(command: str) -> TyperCommand:
+    """A command with all of its options.
+
+    Args:
+        command: Its name in :data:`causalprune.commands.names.CONFIGS`.
+    """
+    config = CONFIGS.load(command)
+    text, _, example = (inspect.getdoc(config) or "").rpartition("\n\nExample: ")
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app.command(command.rpartition(" ")[2], help=text, epilog=f"Example: {example}")(_function(command, config))
+    made = typer.main.get_command(app)
+    assert isinstance(made, TyperCommand)
+    return made
+
+
+def _function(command: str, config: type[Options]) -> Callable[..., None]:
     """The function that Typer calls with the options of a command."""
+    from causalprune.base.options import Options, panels
+    from causalprune.config.sources import resolve
 
-    def call(**said: Any) -> None:
+    from .session import Session
+    from .show import show
+
+    panel_of = panels()
+
+    def call(context: typer.Context, **said: Any) -> None:
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items() if v is not None and v != []}
         session = Session.of(**{name: given.pop(name) for name in Session.option_fields() if name in given})
-        configure = partial(resolve, load_configs(), command, given, session.config_file)
-        session.run(command, configure, partial(show, command))
+        configure = partial(resolve, Configs(), command, given, session.config_file)
+        session.run(command, configure, partial(show, command), owns_process=bool(context.obj))
 
     types = Session.option_types() | config.option_types()
     # The command's own options first. In the dataclass, those of its bases come before them.
@@ -51,12 +80,20 @@ def _function(command: str, config: type[Options], panel_of: Mapping[Field[Any],
     ordered = sorted(
         config.option_fields().values(), key=lambda f: (_PANELS.index(panel_of.get(f, "")), f in inherited)
     )
-    parameters = [_parameter(f, types[f.name], config, panel_of.get(f, "")) for f in (*ordered, *fields(Session))]
+    whole = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+    parameters = [
+        whole,
+        *(_parameter(f, types[f.name], config, panel_of.get(f, "")) for f in (*ordered, *fields(Session))),
+    ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
 
 
 def _parameter(f: Field[Any], wanted: Any, config: type[Options], panel: str) -> inspect.Parameter:
+    from causalprune.base.options import flag_of, option_text
+
+    from .session import with_flags
+
     flag = getattr(config, "FILE_FLAG", "--config") if f.name == "config_file" else flag_of(f)
     default, metadata = f.default, f.metadata
     if metadata["repeated"]:

@@ -12,7 +12,6 @@ from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage
 from causalprune.base.foreign_errors import foreign_error
 
 from .commands import add_commands
-from .session import Session, end
 
 app = typer.Typer(
     name="causalprune",
@@ -43,40 +42,46 @@ def _causalprune(
     """Take the options before the command."""
 
 
+def _end(error: BaseException, code: ExitCode | int, *, common: bool = True) -> int:
+    # Help and version need no session.
+    from .session import end
+
+    return end(error, code, common=common)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code; errors become one line on stderr.
 
     Args:
         arguments: By default those of this process, which then ends with the command.
     """
-    Session.owns_process = arguments is None
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal without γ must not make hours of work fail.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(arguments, standalone_mode=False, obj=arguments is None)
         return code if isinstance(code, int) else ExitCode.DONE
     except (CausalpruneError, InterruptedStage) as error:
-        return end(error, error.exit_code)
+        return _end(error, error.exit_code)
     except KeyboardInterrupt:
-        return end(KeyboardInterrupt("interrupted; run the same command again"), ExitCode.KEYBOARD)
+        return _end(KeyboardInterrupt("interrupted; run the same command again"), ExitCode.KEYBOARD)
     except SystemExit as error:
         if foreign := foreign_error(error):
-            return end(foreign, foreign.exit_code, common=False)
+            return _end(foreign, foreign.exit_code, common=False)
         # Raised by Typer when the reader of a pipe has closed it.
         return int(ExitCode.STORAGE)
     except OSError as error:
-        return end(StorageError(str(error)), ExitCode.STORAGE)
+        return _end(StorageError(str(error)), ExitCode.STORAGE)
     except Exception as error:
         # Typer's usage errors have no public class, but a message.
         message = getattr(error, "format_message", None)
         if message is not None:
             text = (message() or "Missing command").rstrip(".")
-            return end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
+            return _end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
         known = translate(error)
         if known is not None:
-            return end(known, known.exit_code)
+            return _end(known, known.exit_code)
         if foreign := foreign_error(error):
-            return end(foreign, foreign.exit_code, common=False)
+            return _end(foreign, foreign.exit_code, common=False)
         remedy = "this is an internal error: run it with --debug and report it"
-        return end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)
+        return _end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from causalprune.base.compute.runtime import connected, launched, processes
 from causalprune.base.errors import ExitCode, UsageError, masked, printable
@@ -31,14 +31,9 @@ logger = logging.getLogger("causalprune")
 
 @dataclass(frozen=True, kw_only=True)
 class Session(Options):
-    """What a command prints. Results go to stdout, everything else to stderr.
-
-    Attributes:
-        owns_process: Whether the process ends with the command.
-    """
+    """What a command prints. Results go to stdout, everything else to stderr."""
 
     panel = "Output"
-    owns_process: ClassVar[bool] = False
 
     config_file: Path | None = option(None, "TOML file with options.", flag="--config", metavar="FILE")
     json: bool = option(False, "Print one JSON object instead of a table.")
@@ -47,8 +42,17 @@ class Session(Options):
     debug: bool = option(False, "Show the traceback of an error.")
     log_json: bool = option(False, "Log one JSON object a line; no bars.")
 
-    def run(self, name: str, configure: Callable[[], Any], show: Callable[[Any], Any]) -> None:
-        """Run a stage and print its result."""
+    def run(
+        self, name: str, configure: Callable[[], Any], show: Callable[[Any], Any], *, owns_process: bool = False
+    ) -> None:
+        """Run a stage and print its result.
+
+        Args:
+            name: The command.
+            configure: Makes its options.
+            show: Makes something printable of its result.
+            owns_process: Whether the process ends with the command.
+        """
         if self.debug:
             # Read by main, which turns errors into exit codes.
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
@@ -58,7 +62,7 @@ class Session(Options):
         if alone and launched().count > 1:
             found = f"{launched().count}"
             raise UsageError(name, expected="one process", found=found, remedy="start it without torchrun or srun")
-        with stop_signals(config.stop_signals, ends_process=Session.owns_process) as stop, ExitStack() as stack:
+        with stop_signals(config.stop_signals, ends_process=owns_process) as stop, ExitStack() as stack:
             if launched().count > 1:
                 if name != "fit-gamma":
                     # The processes stop together, after a step. A fit has no state to save.

@@ -21,7 +21,9 @@ from torch.utils.flop_counter import flop_registry
 from causalprune.base.compute.inputs import example_inputs, forward
 from causalprune.base.compute.shapes import InputShape
 from causalprune.models.modes import evaluation_mode, least_batch
-from causalprune.models.wrappers import prunable_weights
+from causalprune.models.prunable import prunable_weights
+from causalprune.models.wrappers import named_parameters
+from causalprune.pruning.layer_calls import layer_by_layer
 
 _ATEN = torch.ops.aten
 
@@ -60,35 +62,32 @@ def flops(model: nn.Module, input_shape: InputShape, keep: Mapping[str, torch.Te
     counter = _Counter()
     device = next(model.parameters()).device
     with ExitStack() as stack:
-        for context in (evaluation_mode(model), _unfused(), torch.no_grad(), parametrize.cached()):
+        for context in (evaluation_mode(model), _unfused(model), torch.no_grad(), parametrize.cached()):
             stack.enter_context(context)
-        for name, parameter, layer in prunable_weights(model)[0]:
-            if keep and name in keep:
+        for name, parameter in named_parameters(model).items():
+            # What is added, such as a bias, is no factor.
+            if keep and name in keep and parameter.dim() > 1:
                 counter.prune(parameter, ~keep[name])
+        for found in prunable_weights(model)[0]:
+            if keep and found.name in keep and found.weight not in found.layer._parameters:
                 # Under torch.nn.utils.prune and spectral normalization, the layer's weight is computed at every call.
-                computes = partial(_prune_computed, counter, ~keep[name])
-                stack.enter_context(layer.register_forward_pre_hook(computes))
+                computes = partial(_prune_computed, counter, ~keep[found.name], found.weight)
+                stack.enter_context(found.layer.register_forward_pre_hook(computes))
         stack.enter_context(counter)
         count = least_batch(model, training=False)
         forward(model, example_inputs(input_shape, count, device=device))
     return Flops(counter.dense // count, round(counter.theoretical / count), tuple(sorted(counter.uncounted)))
 
 
-def _prune_computed(counter: _Counter, mask: torch.Tensor, layer: nn.Module, _: Any) -> None:
-    if "weight" not in layer._parameters:
-        counter.prune(layer.weight, mask)  # type: ignore[arg-type]
+def _prune_computed(counter: _Counter, mask: torch.Tensor, weight: str, layer: nn.Module, _: Any) -> None:
+    counter.prune(getattr(layer, weight), mask)
 
 
 @contextmanager
-def _unfused() -> Iterator[None]:
-    """Compute layer by layer: without compiled code and without the kernels that run a whole encoder layer."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+def _unfused(model: nn.Module) -> Iterator[None]:
+    """Compute layer by layer: without compiled code and without the kernels that run a whole layer."""
+    with layer_by_layer(model), torch.compiler.set_stance("force_eager"):
+        yield
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -100,14 +99,15 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.dense, self.theoretical = 0, 0.0
         self.uncounted: set[str] = set()
-        self._pruned: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+        self._pruned: dict[int, list[tuple[torch.Tensor, torch.Tensor]]] = {}
 
     def prune(self, weight: torch.Tensor, mask: torch.Tensor) -> None:
         """Skip the elements of a weight where ``mask`` is True."""
         # In the memory layout of the weight, so that a view of it is the same view of the mask. The weight is kept,
         # or another tensor could take its place in memory.
         layout = torch.empty_like(weight, dtype=torch.bool, requires_grad=False).copy_(mask)
-        self._pruned[weight.untyped_storage().data_ptr()] = (weight, layout)
+        # Several in one memory: cuDNN wants all weights of a recurrent layer so.
+        self._pruned.setdefault(weight.untyped_storage().data_ptr(), []).append((weight, layout))
 
     def __torch_dispatch__(
         self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), keywords: dict[str, Any] | None = None
@@ -133,12 +133,12 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """The share of an operand's elements that aren't pruned."""
         if operand.layout != torch.strided:
             return 1.0
-        found = self._pruned.get(operand.untyped_storage().data_ptr())
-        if found is None:
-            return 1.0
-        weight, mask = found
-        part = mask.as_strided(operand.shape, operand.stride(), operand.storage_offset() - weight.storage_offset())
-        return 1 - int(part.count_nonzero()) / max(1, part.numel())
+        for weight, mask in self._pruned.get(operand.untyped_storage().data_ptr(), ()):
+            start = operand.storage_offset() - weight.storage_offset()
+            if 0 <= start < max(1, weight.numel()):
+                part = mask.as_strided(operand.shape, operand.stride(), start)
+                return 1 - int(part.count_nonzero()) / max(1, part.numel())
+        return 1.0
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:

@@ -82,7 +82,7 @@ class SweepPaths:
         self.grid = root / "grid.json"
         """The cells, in the order of the table."""
         self.table = root / "results.jsonl"
-        """The results as JSON lines, in the order of the grid."""
+        """The results as JSON lines; in the order of the grid once the sweep is done."""
 
     def cell(self, cell: str) -> Path:
         """What was measured in a cell; exists once the cell is done."""

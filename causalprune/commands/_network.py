@@ -19,6 +19,7 @@ from causalprune.data.datasets import DataSet, load_data
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.prunable import not_prunable
 from causalprune.models.registry import rebuild_model
 from causalprune.training.batch_statistics import averaging_batchnorm, reestimate_batchnorm
 
@@ -138,7 +139,7 @@ def load_network(
     """
     info = checkpoint.info
     model = rebuild_model(info.model, checkpoint.weights, f"{source}", trust_code=trust_code)
-    if ParameterIndex.from_model(model).fingerprint != info.index.fingerprint:
+    if not info.index.goes_with(model):
         raise MismatchError(
             f"{source}",
             expected=f"the prunable parameters of {info.model.name}",
@@ -151,3 +152,20 @@ def load_network(
         found = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
         raise MismatchError(f"{source}", expected=f"weights of {info.model.name}", found=found[:150]) from error
     return model.to(device), checkpoint.mask or Mask.all(info.index)
+
+
+def among(checkpoint: Checkpoint, index: ParameterIndex) -> Checkpoint:
+    """The same checkpoint with a longer list of prunable parameters, where it has all of them; else unchanged."""
+    listed, weights = {entry.name: entry for entry in index}, checkpoint.weights
+    own = checkpoint.info.index
+    longer = all(e.name in listed and replace(listed[e.name], offset=e.offset) == e for e in own)
+    if not longer or not all(e.name in weights and tuple(weights[e.name].shape) == e.shape for e in index):
+        return checkpoint
+    mask = None if checkpoint.mask is None else checkpoint.mask.within(index)
+    return replace(checkpoint, info=replace(checkpoint.info, index=index), mask=mask)
+
+
+def described_rest(model: nn.Module, index: ParameterIndex) -> str:
+    """What of a network isn't prunable, in words; empty if all of it is."""
+    rest = not_prunable(model, index)
+    return "" if rest is None else f"{rest}"

@@ -115,6 +115,8 @@ class PipelinePlan:
         fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
         # Not measured: a training follows, and the evaluation at the end says what all of it cost.
         values = {"seed": seed, "iteration": number + 1, "rewind_from": rewind_from, "measure": False}
+        if c.pattern is not None:
+            values["sparsity"] = None
         mask = self._make(ApplyMaskConfig, "apply-mask", here, **values)
         require_served(mask, record)
         criterion = load_criterion(mask.criterion)
@@ -171,7 +173,7 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     criterion = load_criterion(mask.criterion)
     if criterion.reweights:
         mask.check_no_rewind(criterion.name)
-    criterion.choose_exponent(mask.exponent)
+    criterion.check_options(exponent=mask.exponent, first_order=mask.first_order)
     made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
     unmet = criterion.unmet(UpdateRule(**made))
     if unmet:

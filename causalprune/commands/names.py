@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from causalprune.base.options import Options, flag_of
 from causalprune.base.registry import Registry
+
+if TYPE_CHECKING:
+    from causalprune.base.options import Options
 
 _COMMANDS = {
     "pretrain": ("causalprune.config.pretrain:PretrainConfig", "causalprune.commands.pretrain:pretrain"),
@@ -40,13 +45,64 @@ FUNCTIONS = Registry("command", {name: function for name, (_, function) in _COMM
 _PARAMETERS = re.compile(r"`([a-z]\w*(?:=[^`,]+)?(?:, [a-z]\w*=[^`,]+)*)`")
 """A parameter in backticks, or several with their values, such as ``momentum=0, stride=1``."""
 
-GROUPS = {"store": "Verify, export, compact or merge trajectory stores."}
-"""The help of commands that share their first word."""
+GROUPS = {
+    "store": ("Verify, export, compact or merge trajectory stores.", "causalprune store verify run/trajectory.zarr"),
+}
+"""The help of commands that share their first word, and an example."""
+
+_SUMMARIES = {
+    "pretrain": "Train a dense network: reach a basin of attraction.",
+    "record": "Run plain SGD and record every step.",
+    "fit-gamma": "Fit the Granger coefficients γ of a recording.",
+    "apply-mask": "Prune: turn a fit, or another criterion, into a mask.",
+    "repair": "Set the weights that a mask kept, layer by layer, so that the network computes again what the dense one "
+    "did.",
+    "posttrain": "Train the pruned network with its mask held.",
+    "evaluate": "Measure a checkpoint on the test split.",
+    "diagnose": "Ask of a fit what a sceptic would: whether it predicts, is stable, and agrees with interventions.",
+    "export": "Write a checkpoint's network, or its weights, for use without causalprune; a smaller one with "
+    "--compact.",
+    "run": "The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.",
+    "sweep": "Sparsities × criteria × seeds × any other option into one table of results.",
+    "report": "Make a page of what a sweep found: curves, phase shift, layers, γ, overlap, losses, curvature.",
+    "info": "Say what a store, a checkpoint or a run directory is.",
+    "store verify": "Read everything in a trajectory store and compare it with its checksums.",
+    "store export": "Write rows and parameters of a recording for other tools: NumPy, safetensors or Zarr.",
+    "store compact": "Make a trajectory store smaller: another codec for its recordings, or fewer of them.",
+    "store merge": "Stack the recordings of several jobs in a new store, so that one fit sees the rows of all.",
+}
+"""The first lines of the commands' help, so that a list of all commands imports the options of none."""
+
+
+def summary(command: str) -> str:
+    """The first line of a command's help."""
+    return _SUMMARIES.get(command) or summary_of(CONFIGS.load(command))
+
+
+def summary_of(config: type[Options]) -> str:
+    """The first line of a command's help as the class of its options says it."""
+    return " ".join((inspect.getdoc(config) or "").partition("\n\n")[0].split())
+
+
+class Configs(Mapping[str, "type[Options]"]):
+    """The class of every command's options by name, imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> type[Options]:
+        if name not in CONFIGS:
+            raise KeyError(name)
+        config: type[Options] = CONFIGS.load(name)
+        return config
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(CONFIGS)
+
+    def __len__(self) -> int:
+        return len(CONFIGS)
 
 
 def load_configs() -> dict[str, type[Options]]:
     """The class of every command's options."""
-    return {name: CONFIGS.load(name) for name in CONFIGS}
+    return dict(Configs())
 
 
 def with_flags(message: str, *others: type[Options]) -> str:
@@ -56,6 +112,7 @@ def with_flags(message: str, *others: type[Options]) -> str:
         message: What the library said. Other words in backticks stay as they are.
         others: Classes of options that are no command's own.
     """
+    from causalprune.base.options import flag_of
 
     def flags(match: re.Match[str]) -> str:
         # A parameter that is an option of one command and an argument of a later one is named by the option.

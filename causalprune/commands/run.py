@@ -30,6 +30,7 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig
+from causalprune.data.datasets import last_data_kept
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
@@ -79,7 +80,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     evaluation_outputs(evaluate_config)
     _require_groups(pretrain_config, [(planned.fit, planned.mask) for planned in iterations])
     make_directory(paths.root)
-    with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop:
+    # Stages would read the same data one after the other, which for many image files takes longer than a stage.
+    with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop, last_data_kept():
         _claim(config, paths)
         first = pretrain(pretrain_config, reporter)
         stop.check()
@@ -136,8 +138,8 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | N
     if plain and not any(needs_network(mask) for _, mask in plans):
         return
     _, _, spec, model = untrained(config)
-    index = ParameterIndex.from_model(model)
     for fit, mask in plans:
+        index = ParameterIndex.from_model(model, mask.prune)
         if fit is not None:
             groups_per_tensor(index, fit.granularity)
         producers, _ = prunable_producers(mask.granularity, model, index, spec)

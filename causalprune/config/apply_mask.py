@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,14 @@ from causalprune.base.options import (
 )
 from causalprune.base.paths import DEFAULT_FIT, StoreUrl
 from causalprune.base.units import check_bytes
-from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
+from causalprune.config.layers import (
+    SCOPE_HELP,
+    LayerTarget,
+    keep_option,
+    layer_sparsity_option,
+    pattern_option,
+    prune_option,
+)
 from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.pruning.names import (
     CHITA_RIDGE,
@@ -38,6 +45,7 @@ from causalprune.pruning.names import (
 )
 
 _ORDER = ("criterion", "scope", "layer_sparsity", "schedule", "iteration", "iterations")
+_HOW_MUCH = ("scope", "layer_sparsity", "granularity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +61,7 @@ class ApplyMaskConfig(ComputeOptions):
         "count.",
         check=fraction,
     )
+    pattern: str | None = pattern_option()
     zero: bool = option(
         False, "Prune every parameter with γ = 0 (the paper's rule) instead of to a sparsity by a criterion."
     )
@@ -60,11 +69,18 @@ class ApplyMaskConfig(ComputeOptions):
         DEFAULT_CRITERION,
         "What orders the parameters: "
         + ", ".join(CRITERIA)
-        + ", or an installed one. chita also sets the weights it keeps, from gradients recorded about one point: "
-        "record --lr 0.001 --steps 1000 or so.",
+        + ", or an installed one. chita and obs also set the weights they keep, from gradients recorded about one "
+        "point: record --hold --batch-size 1 --steps 1000 or so.",
         check=check_criterion,
     )
-    ridge: float = option(CHITA_RIDGE, "Penalty of chita, a multiple of the mean over weights of Σ g².", check=positive)
+    ridge: float = option(
+        CHITA_RIDGE, "Penalty of chita and obs, a multiple of the mean over weights of Σ g².", check=positive
+    )
+    first_order: bool = option(
+        False,
+        "Add the mean gradient to the loss that obs minimizes, instead of its curvature alone; wants record --hold.",
+        formerly=False,
+    )
     exponent: float | None = option(
         None,
         "p in |γ|^p·θ² of effect and in θ²·mean(g²)^p of obd; 0 is magnitude "
@@ -82,6 +98,7 @@ class ApplyMaskConfig(ComputeOptions):
     scope: str = option(DEFAULT_SCOPE, SCOPE_HELP, check=MASK_SCOPES)
     keep: tuple[str, ...] = keep_option()
     layer_sparsity: tuple[LayerTarget, ...] = layer_sparsity_option()
+    prune: tuple[str, ...] = prune_option("By a criterion that reads no recording, also prune")
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     schedule: str = option("one-shot", "How --sparsity is reached over --iterations.", check=SPARSITY_SCHEDULES)
     iteration: int = option(1, "Which iteration of the schedule this is, from 1.", check=at_least(1))
@@ -98,7 +115,8 @@ class ApplyMaskConfig(ComputeOptions):
     reset_batchnorm: bool = option(False, "Reset batch-normalization statistics and affine parameters.")
     memory: str = option(
         "2GiB",
-        "Largest matrix of gradients that chita holds in memory; a larger one it reads from the store in every pass.",
+        "Largest matrix of gradients that chita and obs hold in memory; a larger one is read from the store in every "
+        "pass.",
         check=check_bytes,
         affects_result=False,
     )
@@ -137,7 +155,7 @@ class ApplyMaskConfig(ComputeOptions):
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """All but ``deterministic``, because a mask is computed on the CPU, and the usual number of samples.
+        """All but ``deterministic``, because a mask takes no other kernels, and the usual number of samples.
 
         The exponent is that of the criterion; 1, which a mask of γ = 0 and those of earlier versions had, is left out.
         """
@@ -149,17 +167,20 @@ class ApplyMaskConfig(ComputeOptions):
         return {name: value for name, value in values.items() if name not in {"deterministic", *usual}}
 
     def check(self) -> None:
-        """Require exactly one of sparsity and zero, and an iteration within the schedule."""
+        """Require exactly one of sparsity, pattern and zero, and an iteration within the schedule."""
         super().check()
-        if self.zero == (self.sparsity is not None):
-            found = "both" if self.zero else "neither"
-            raise UsageError("apply-mask", expected="one of --sparsity S and --zero", found=found)
+        said = {"--sparsity": self.sparsity is not None, "--pattern": self.pattern is not None, "--zero": self.zero}
+        if sum(said.values()) != 1:
+            found = " and ".join(flag for flag, given in said.items() if given) or "none"
+            raise UsageError("apply-mask", expected="one of --sparsity S, --pattern N:M and --zero", found=found)
         if self.iteration > self.iterations:
             raise UsageError(
                 "--iteration", expected=f"at most --iterations {self.iterations}", found=str(self.iteration)
             )
         if self.zero:
-            self._check_zero()
+            self._check_alone(_ORDER, "--zero, which prunes every γ = 0", criterion="gamma")
+        if self.pattern is not None:
+            self._check_alone(_HOW_MUCH, f"--pattern {self.pattern}, which says how many weights of each group stay")
         if self.weights is not None:
             self._check_weights()
 
@@ -167,22 +188,21 @@ class ApplyMaskConfig(ComputeOptions):
         """Reject options of checkpoints beside --weights, which need a store of their own."""
         if self.store is None:
             raise UsageError("--weights", expected="--store beside it, the recording of its loop", found="none")
-        own = {"checkpoint": None, "rewind": "none", "rewind_from": None, "reset_batchnorm": False}
+        own = {"checkpoint": None, "rewind": "none", "rewind_from": None, "reset_batchnorm": False, "prune": ()}
         for f in fields(self):
             if f.name in own and getattr(self, f.name) != own[f.name]:
                 found = option_text(getattr(self, f.name))
                 raise UsageError(flag_of(f), expected="none beside --weights", found=found, remedy="leave it out")
 
-    def _check_zero(self) -> None:
-        """Reject options of ranking and schedule: --zero prunes every γ = 0, and nothing else."""
+    def _check_alone(self, names: Collection[str], beside: str, **other: str) -> None:
+        """Reject options of ranking, schedule and budgets beside one that says what is pruned by itself."""
         for f in fields(self):
             value, default = getattr(self, f.name), f.default
-            if f.name not in _ORDER or value == default or (f.name == "criterion" and value == "gamma"):
+            if f.name not in names or value in (default, other.get(f.name, default)):
                 continue
             raise UsageError(
                 flag_of(f),
-                expected=f"{'gamma' if f.name == 'criterion' else option_text(default) or 'none'} with --zero, "
-                "which prunes every γ = 0",
+                expected=f"{other.get(f.name) or option_text(default) or 'none'} with {beside}",
                 found=option_text(value),
                 remedy="leave it out, or ask for a --sparsity",
             )

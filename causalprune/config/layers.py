@@ -1,4 +1,4 @@
-"""Options about single layers, which ``apply-mask`` and ``run`` share."""
+"""Options about single layers and patterns of weights, which ``record``, ``apply-mask`` and ``run`` share."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import fraction, option, require
+from causalprune.pruning.names import check_pattern
 
 SCOPE_HELP = (
     "What each layer loses. global: what one ranking over all layers says; layer: the same fraction of each; uniform: "
@@ -71,4 +72,29 @@ def layer_sparsity_option() -> Any:
         parse=LayerTarget.parse,
         repeated=True,
         formerly=(),
+    )
+
+
+def prune_option(what: str) -> Any:
+    """Declare ``prune``."""
+    return option(
+        (),
+        f"{what} further parameters, by name, such as tokens.weight or 'blocks.*.scale': embeddings, bare parameters. "
+        "May be repeated.",
+        metavar="PATTERN",
+        parse=lambda text, _: text.strip(),
+        repeated=True,
+        formerly=(),
+    )
+
+
+def pattern_option() -> Any:
+    """Declare ``pattern``."""
+    return option(
+        None,
+        "Instead of --sparsity: keep the N that the criterion ranks highest of each M consecutive weights of a filter "
+        "or neuron, such as 2:4.",
+        metavar="N:M",
+        check=check_pattern,
+        formerly=None,
     )

@@ -11,6 +11,7 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, flag_of, fraction, one_of, open_fraction, option, rate, writable
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
+from causalprune.config.layers import prune_option
 from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
 from causalprune.pruning.names import SAMPLES
@@ -58,6 +59,7 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         "rank-sum and wanda then need no data, nor does repair --from-statistics.",
         formerly=False,
     )
+    prune: tuple[str, ...] = prune_option("Record, so that they can be pruned,")
     samples: int = option(
         SAMPLES,
         "Training samples on which --layer-statistics measures; their labels aren't used.",

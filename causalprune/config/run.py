@@ -11,7 +11,14 @@ from causalprune.base.units import check_interval
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
-from causalprune.config.layers import SCOPE_HELP, LayerTarget, keep_option, layer_sparsity_option
+from causalprune.config.layers import (
+    SCOPE_HELP,
+    LayerTarget,
+    keep_option,
+    layer_sparsity_option,
+    pattern_option,
+    prune_option,
+)
 from causalprune.config.posttrain import PosttrainConfig, distill_option
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
@@ -112,11 +119,13 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
 
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)
+    pattern: str | None = pattern_option()
     schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=SPARSITY_SCHEDULES)
     criterion: str = option("effect", "What orders the parameters; see apply-mask --help.", check=check_criterion)
     scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
     keep: tuple[str, ...] = keep_option()
     layer_sparsity: tuple[LayerTarget, ...] = layer_sparsity_option()
+    prune: tuple[str, ...] = prune_option("Record and prune")
     granularity: str = option("parameter", "Prune single weights or whole groups.", check=check_mask_granularity)
     rewind: str = option("none", "Weights after each mask; see apply-mask --help.", check=one_of(REWINDS))
     repair: bool = option(
@@ -139,3 +148,10 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         parse=Setting.parse,
         repeated=True,
     )
+
+    def check(self) -> None:
+        """Reject a sparsity beside a pattern, which has one of its own."""
+        super().check()
+        usual = self.option_fields()["sparsity"].default
+        if self.pattern is not None and self.sparsity != usual:
+            raise UsageError("--sparsity", expected=f"none beside --pattern {self.pattern}", found=f"{self.sparsity:g}")

@@ -11,8 +11,6 @@ from typing import Any, get_origin
 from causalprune.base.errors import UsageError, storage_errors
 from causalprune.base.files import require_file
 from causalprune.base.options import Options, option_text
-from causalprune.config.run import RUN_STAGES, Setting
-from causalprune.config.sweep_values import Axis
 from causalprune.config.values import convert, known
 
 PREFIX = "CAUSALPRUNE_"
@@ -57,6 +55,10 @@ def resolve(
 
 def _from_file(commands: Mapping[str, type[Options]], name: str, file: Path) -> list[tuple[str, Any]]:
     """Options and their values, weakest first; every key in the file must be an option of some command."""
+    # All options of all commands, which take as long to import as a command without them takes to start.
+    from causalprune.config.run import RUN_STAGES, Setting
+    from causalprune.config.sweep_values import Axis
+
     kind = commands[name]
     options = kind.option_fields()
     # In the file of a sweep, a list for an option that takes one value varies that option.

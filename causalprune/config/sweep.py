@@ -146,12 +146,20 @@ class SweepConfig(LeaseOptions, OutputOptions):
         for one in self._said():
             flag = "--set" if isinstance(one, Setting) else "--vary"
             # A row would show another value than the one it was made with.
-            if one.key in ("apply-mask.sparsity", "apply-mask.criterion"):
+            if one.key in ("apply-mask.sparsity", "apply-mask.criterion", "apply-mask.pattern"):
                 raise UsageError(one.source, expected=f"--{one.key.rpartition('.')[2]} for it", found=flag)
             if flag == "--set" and one.key in (axis.key for axis in self.vary):
                 raise UsageError(one.source, expected="an option that is not varied", found=f"--vary {one.key}")
+        usual = self.option_fields()["sparsity"].default
+        if self._has_pattern() and self.sparsity != usual:
+            found = option_text(self.sparsity)
+            raise UsageError("--sparsity", expected="none beside --pattern, which has one of its own", found=found)
         if self.recorded is not None:
             self._check_settled()
+
+    def _has_pattern(self) -> bool:
+        """Whether patterns take the place of the sparsities."""
+        return self.base.pattern is not None or any(axis.key == "pattern" for axis in self.vary)
 
     def _check_settled(self) -> None:
         """Reject options that an existing recording has fixed: a row would show a setting without effect."""
@@ -179,7 +187,8 @@ class SweepConfig(LeaseOptions, OutputOptions):
     def axes(self) -> list[Axis]:
         """The varied options (the later of two axes for one option), then seeds, criteria and sparsities."""
         seeds = range(self.base.seed, self.base.seed + self.seeds)
-        listed = (("seed", seeds), ("criterion", self.criterion), ("sparsity", self.sparsity))
+        sparsities = (RunConfig.sparsity,) if self._has_pattern() else self.sparsity
+        listed = (("seed", seeds), ("criterion", self.criterion), ("sparsity", sparsities))
         return [*{axis.key: axis for axis in self.vary}.values(), *(Axis.of_run(*values) for values in listed)]
 
     def cell(self, settings: Iterable[Setting]) -> RunConfig:

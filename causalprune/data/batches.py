@@ -19,6 +19,9 @@ from causalprune.data.tasks.task import Batch
 
 ALONE = Processes()
 
+IMAGE_DIMENSIONS = 4
+"""Of a batch of images, (B, C, H, W)."""
+
 
 class Batches:
     """Batches of one split, normalized, on a device.
@@ -42,6 +45,8 @@ class Batches:
             resized crop (:class:`~causalprune.data.augmentation.RandomCrops`).
         num_workers: Number of worker processes for image files that don't fit in memory.
         group: The processes that share each batch; this one gets its part.
+        channels_last: Whether the channels of a pixel lie side by side in the memory of (B, C, H, W) inputs, an order
+            in which a CPU takes less time for convolutions. Their values and their shape are the same.
 
     Attributes:
         steps_per_epoch: Number of batches in an epoch.
@@ -64,12 +69,14 @@ class Batches:
         num_workers: int = 0,
         group: Processes = ALONE,
         smallest: int = 1,
+        channels_last: bool = False,
     ) -> None:
         check_augmentation(augment, data.input_shape)
         self._split = data.split(split)
         self._augmentation = data.augmentation if augment == "auto" else cast(Augmentation, augment)
         self._batch_size, self._num_workers = batch_size, num_workers
         self._seed, self._shuffle, self._group = seed, shuffle, group
+        self._channels_last = channels_last
         self._device = torch.device(device)
         normalization = None if data.normalization is None else data.normalization.to(self._device)
         self._normalization = cast(Callable[[Inputs], Inputs] | None, normalization)
@@ -140,7 +147,11 @@ class Batches:
         for inputs, targets in walk(epoch, range(start, self.steps_per_epoch, every), self.order(epoch)):
             if self._target_normalization is not None:
                 targets = self._target_normalization(targets.reshape(len(targets), -1))
-            yield (inputs if self._normalization is None else self._normalization(inputs)), targets
+            if self._normalization is not None:
+                inputs = self._normalization(inputs)
+            if self._channels_last:
+                inputs = mapped(_channels_last, inputs)
+            yield inputs, targets
 
     def _from_memory(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[Batch]:
         all_inputs, all_targets = self._split.on(self._device)
@@ -178,6 +189,11 @@ class Batches:
 
 def _chosen(inputs: Inputs, indices: torch.Tensor) -> Inputs:
     return mapped(lambda part: part[indices], inputs)
+
+
+def _channels_last(part: torch.Tensor) -> torch.Tensor:
+    # A copy: `contiguous` leaves a single channel as it is, and convolutions go by the strides.
+    return part.clone(memory_format=torch.channels_last) if part.dim() == IMAGE_DIMENSIONS else part
 
 
 def _generator(*keys: int | str) -> torch.Generator:

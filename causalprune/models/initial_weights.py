@@ -260,7 +260,7 @@ def _mask_of(
             keep[entry] &= mask
     if others:
         listed = _listed(others, 3)
-        warn(f"masks of {listed} are applied once and not held: only weights of Linear and Conv layers can be pruned")
+        warn(f"masks of {listed} are applied once and not held: only weights of layers that multiply can be pruned")
     return Mask.from_tensors(index, keep)
 
 

@@ -125,8 +125,8 @@ def _bits(parameter: nn.Parameter, keep: torch.Tensor) -> torch.Tensor:
 class Mask:
     """Which weights are kept, as :func:`causalprune.prune` returns it: one bit per prunable weight, True to keep.
 
-    P is the number of weights of all Linear and Conv layers. A mask can be applied to a network, held while that is
-    trained on, saved and loaded.
+    P is the number of weights of all Linear, Conv, attention and recurrent layers, and of what else was named. A mask
+    can be applied to a network, held while that is trained on, saved and loaded.
 
     Attributes:
         index: The prunable parameters, in the order of ``keep``.
@@ -153,8 +153,10 @@ class Mask:
         """The mask that ``torch.nn.utils.prune`` has put into a model; one that keeps everything if there is none."""
         mask = cls.all(index)
         buffers = {
-            f"{prefix}.weight_orig" if prefix else "weight_orig": module._buffers.get("weight_mask")
+            f"{prefix}.{name}" if prefix else name: module._buffers.get(f"{name.removesuffix('_orig')}_mask")
             for prefix, module in named_modules(model)
+            for name in module._parameters
+            if name.endswith("_orig")
         }
         for name, keep in mask.tensors().items():
             if (found := buffers.get(name)) is not None:
@@ -215,6 +217,16 @@ class Mask:
     def num_kept(self) -> int:
         """Number of parameters kept."""
         return int(self.keep.count_nonzero())
+
+    def within(self, index: ParameterIndex) -> Mask:
+        """The same mask among further parameters, which are kept."""
+        if index.entries == self.index.entries:
+            return self
+        wide = Mask.all(index)
+        parts = wide.tensors()
+        for name, keep in self.tensors().items():
+            parts[name].copy_(keep)
+        return Mask(index, wide.keep)
 
     @property
     def num_pruned(self) -> int:
@@ -333,6 +345,9 @@ class Mask:
         """The biases of layers some of whose units have no weights left, and which units these are."""
         parameters, found = named_parameters(model), []
         for entry, keep in zip(self.index, self.tensors().values(), strict=True):
+            if entry.kind == "named":
+                # No unit's weights: a scale or an embedding.
+                continue
             dead = ~keep.movedim(entry.filter_axis, 0).flatten(1).any(1)
             bias = parameters.get(f"{entry.name.removesuffix('weight')}bias")
             if bias is not None and bias.shape == dead.shape and dead.any():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -22,25 +22,34 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from causalprune.models.prunable import Prunable
+
 MAX_PARAMETERS = 2**40
 """A file that declares a larger P is damaged."""
+
+KINDS = ("layer", "attention", "recurrent", "named")
+"""What a prunable tensor belongs to."""
 
 
 @dataclass(frozen=True)
 class ParameterEntry:
-    """One prunable tensor: the weight of a Linear or Conv layer.
+    """One prunable tensor: a matrix that a layer multiplies by, or a tensor that was named.
 
     Attributes:
         name: Key in the model's state dict, such as ``"conv1.weight"``.
-        shape: Its shape; axis ``filter_axis`` counts filters (Conv) or neurons (Linear).
+        shape: Its shape; axis ``filter_axis`` counts filters (Conv) or neurons (others).
         offset: Position of its first element in the flat vector.
-        filter_axis: 1 for transposed convolutions, whose weight is (in, out, …), otherwise 0.
+        filter_axis: 1 for transposed convolutions and GPT-2's Conv1D, whose weights are (in, out, …), otherwise 0.
+        kind: ``layer``, the weight of a Linear or Conv layer; ``attention``, a projection of the inputs of
+            ``nn.MultiheadAttention``; ``recurrent``, a matrix of an LSTM, GRU or RNN; ``named``, anything else that a
+            pattern named.
     """
 
     name: str
     shape: tuple[int, ...]
     offset: int
     filter_axis: int = 0
+    kind: str = "layer"
 
     @property
     def size(self) -> int:
@@ -62,7 +71,11 @@ class ParameterEntry:
         """Name of the layer whose weight it is, such as ``"conv1"``."""
         # The original of a parametrized weight is two modules below its layer.
         owner, _, _ = self.name.rpartition(".")
-        return f".{owner}".removesuffix(".parametrizations.weight").removeprefix(".")
+        return f".{owner}".partition(".parametrizations.")[0].removeprefix(".")
+
+    def units_first(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The weight of a linear layer as (out, in) where it is (in, out); any other tensor as it is. A view."""
+        return tensor.T if self.filter_axis == 1 and tensor.dim() == 2 else tensor
 
 
 @dataclass(frozen=True)
@@ -75,41 +88,109 @@ class ParameterIndex:
     entries: tuple[ParameterEntry, ...]
 
     @classmethod
-    def from_model(cls, model: nn.Module) -> ParameterIndex:
-        """List the weights of all Linear and Conv layers; biases and normalization parameters are not prunable.
+    def from_model(cls, model: nn.Module, prune: str | Iterable[str] = ()) -> ParameterIndex:
+        """List the matrices of all Linear, Conv, attention and recurrent layers, and what else is named.
 
         Names are those without the wrappers of ``torch.compile`` and DataParallel; of a weight that is computed from
-        another tensor, as under ``torch.nn.utils.prune``, that of the tensor (:func:`prunable_weights`).
+        another tensor, as under ``torch.nn.utils.prune``, that of the tensor
+        (:func:`causalprune.models.prunable.prunable_weights`).
+
+        Args:
+            model: The network.
+            prune: Patterns, as in :mod:`fnmatch`, of names of further parameters, such as ``tokens.weight``.
 
         Raises:
-            DataError: The model has no such layer.
+            UsageError: A pattern that matches nothing that can be pruned.
+            DataError: The model has no such layer, and nothing is named.
         """
-        from torch.nn.modules.conv import _ConvTransposeNd
+        from causalprune.models.prunable import prunable_weights
 
-        from causalprune.models.wrappers import prunable_weights
-
-        entries: list[ParameterEntry] = []
-        seen: set[int] = set()
-        offset = 0
         weights, computed = prunable_weights(model)
-        for name, weight, layer in weights:
-            if id(weight) in seen:
-                continue
-            seen.add(id(weight))
-            axis = 1 if isinstance(layer, _ConvTransposeNd) else 0
-            entries.append(ParameterEntry(name, tuple(weight.shape), offset, axis))
-            offset = entries[-1].stop
-        if not entries:
+        index = cls._of(weights).extended(model, prune)
+        if not index.entries:
             raise DataError(
                 f"model {type(model).__name__}",
-                expected="at least one Linear or Conv layer to prune",
+                expected="at least one Linear, Conv, attention or recurrent layer to prune",
                 found="weights computed from other tensors, which can't be pruned" if computed else "none",
-                remedy="use another model",
+                remedy="use another model, or name parameters to `prune`",
             )
         if computed:
             count = f"layer {computed[0]}" if len(computed) == 1 else f"{len(computed)} layers such as {computed[0]}"
             logger.warning("%s can't be pruned: the weight is computed from other tensors", count)
-        return cls(tuple(entries))
+        return index
+
+    @classmethod
+    def _of(cls, weights: Iterable[Prunable]) -> ParameterIndex:
+        """Those parameters, each once, under its first name."""
+        first = {id(weight.parameter): weight for weight in reversed(list(weights))}
+        return cls._joined(
+            ParameterEntry(weight.name, tuple(weight.parameter.shape), 0, weight.filter_axis, weight.kind)
+            for weight in reversed(list(first.values()))
+        )
+
+    @classmethod
+    def _joined(cls, entries: Iterable[ParameterEntry]) -> ParameterIndex:
+        """Those entries, one after the other."""
+        joined: list[ParameterEntry] = []
+        for entry in entries:
+            joined.append(replace(entry, offset=joined[-1].stop if joined else 0))
+        return cls(tuple(joined))
+
+    def extended(self, model: nn.Module, prune: str | Iterable[str]) -> ParameterIndex:
+        """The same index with further parameters of its model, in the order of the model's modules.
+
+        Args:
+            model: The network.
+            prune: See :meth:`from_model`.
+
+        Raises:
+            UsageError: A pattern that matches nothing that can be pruned.
+        """
+        from causalprune.models.prunable import named_tensors, prunable_weights
+        from causalprune.models.wrappers import named_parameters
+
+        patterns = [prune] if isinstance(prune, str) else list(prune)
+        if not patterns:
+            return self
+        parameters = named_parameters(model)
+        taken = {id(parameters[entry.name]) for entry in self}
+        found = named_tensors(model, patterns, taken)
+        # What a checkpoint of an earlier version doesn't list keeps what is known of its layer.
+        known = {id(weight.parameter): weight for weight in reversed(prunable_weights(model)[0])}
+        more = self._of(known.get(id(weight.parameter), weight) for weight in found)
+        place = {name: number for number, name in enumerate(parameters)}
+        return self._joined(sorted((*self, *more), key=lambda entry: place[entry.name])) if len(more) else self
+
+    def goes_with(self, model: nn.Module) -> bool:
+        """Whether a model has these prunable parameters: those that are named, and all of Linear and Conv layers.
+
+        Attention's projections, recurrent layers and Conv1D may be missing, as in files of earlier versions.
+        """
+        from causalprune.models.prunable import prunable_weights
+        from causalprune.models.wrappers import named_parameters
+
+        weights, _ = prunable_weights(model)
+        known = {entry.name: entry for entry in self._of(weights)}
+        parameters = named_parameters(model)
+        place = {name: number for number, name in enumerate(parameters)}
+        required = [entry.name for entry in self._of(weight for weight in weights if weight.always)]
+        for entry in self:
+            shape = tuple(parameters[entry.name].shape) if entry.name in parameters else None
+            if shape != entry.shape or (
+                entry.kind != "named"
+                and (entry.name not in known or replace(known[entry.name], offset=entry.offset) != entry)
+            ):
+                return False
+        names = [entry.name for entry in self]
+        in_order = [name for name in names if name in required] == required
+        return in_order and (not any(e.kind == "named" for e in self) or names == sorted(names, key=place.__getitem__))
+
+    def lacking(self, model: nn.Module) -> list[str]:
+        """The names of a model's layers' weights that this index, which goes with it, doesn't list."""
+        from causalprune.models.prunable import prunable_weights
+
+        listed_names = {entry.name for entry in self}
+        return [entry.name for entry in self._of(prunable_weights(model)[0]) if entry.name not in listed_names]
 
     @cached_property
     def total(self) -> int:
@@ -135,7 +216,12 @@ class ParameterIndex:
 
     def to_json(self) -> list[dict[str, Any]]:
         """A JSON-ready list; :meth:`from_json` reads it back."""
-        return [{"name": e.name, "shape": list(e.shape), "filter_axis": e.filter_axis} for e in self.entries]
+        return [
+            {"name": e.name, "shape": list(e.shape), "filter_axis": e.filter_axis}
+            # Left out where it is as in files of earlier versions, whose fingerprints stay the same.
+            | ({} if e.kind == "layer" else {"kind": e.kind})
+            for e in self.entries
+        ]
 
     @classmethod
     def from_json(cls, items: Any, source: str = "parameter index") -> ParameterIndex:
@@ -158,11 +244,13 @@ class ParameterIndex:
                     raise ValueError(f"entry {item!r}"[:120])
                 if type(axis) is not int or not 0 <= axis < len(shape):
                     raise ValueError(f"filter axis {axis!r}"[:120])
-                entries.append(ParameterEntry(item["name"], shape, offset, axis))
+                if (kind := item.get("kind", "layer")) not in KINDS:
+                    raise ValueError(f"kind {kind!r}"[:120])
+                entries.append(ParameterEntry(item["name"], shape, offset, axis, kind))
                 offset = entries[-1].stop
                 if offset > MAX_PARAMETERS:
                     raise ValueError(f"{offset} parameters")
-        except (TypeError, KeyError, ValueError) as error:
+        except (AttributeError, TypeError, KeyError, ValueError) as error:
             raise CorruptError(
                 source, expected="a list of parameter names and shapes", found=str(error) or repr(error)[:80]
             ) from error
@@ -172,11 +260,7 @@ class ParameterIndex:
 
     def only(self, names: Collection[str]) -> ParameterIndex:
         """The index of some of the parameters, in the same order."""
-        chosen: list[ParameterEntry] = []
-        for entry in self.entries:
-            if entry.name in names:
-                chosen.append(replace(entry, offset=chosen[-1].stop if chosen else 0))
-        return ParameterIndex(tuple(chosen))
+        return self._joined(entry for entry in self.entries if entry.name in names)
 
     def matching(self, pattern: str, subject: str) -> list[str]:
         """The names of the tensors whose own name or whose layer's name a pattern matches.

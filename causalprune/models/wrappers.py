@@ -1,4 +1,4 @@
-"""What PyTorch wraps around a network, and what it puts in the place of a weight: real names, and the real tensors."""
+"""What PyTorch wraps around a network: the real names, and copies without the wrappers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
-from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.nn.utils import parametrizations, parametrize
-
-_PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, _ConvTransposeNd)
 
 
 def inner(module: nn.Module) -> nn.Module | None:
@@ -74,40 +70,3 @@ def named_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
         for name, parameter in module._parameters.items()
         if parameter is not None
     }
-
-
-def prunable_weights(model: nn.Module) -> tuple[list[tuple[str, nn.Parameter, nn.Module]], list[str]]:
-    """The weight of each Linear and Conv layer, as the parameter that the optimizer moves.
-
-    Under ``torch.nn.utils.prune`` and spectral normalization that is the original weight: where it is zero, so is the
-    weight that the layer computes from it. No other computed weight can be pruned: a row of zeros makes weight
-    normalization divide by zero, and of an orthogonal matrix no single element is free.
-
-    Returns:
-        Name, parameter and layer of each, also of a layer that is there twice; and the names of the layers left out.
-    """
-    found: list[tuple[str, nn.Parameter, nn.Module]] = []
-    left_out: list[str] = []
-    for prefix, layer in named_modules(model):
-        if not isinstance(layer, _PRUNABLE):
-            continue
-        name = _source(layer)
-        full = f"{prefix}.{name}" if prefix else f"{name}"
-        if name is None:
-            left_out.append(prefix or type(layer).__name__)
-        else:
-            found.append((full, layer.get_parameter(name), layer))
-    return found, left_out
-
-
-def _source(layer: nn.Module) -> str | None:
-    """The name, within a layer, of the parameter whose zeros are those of its weight."""
-    if "weight" in layer._parameters:
-        return "weight"
-    if "weight_orig" in layer._parameters:
-        return "weight_orig"
-    if parametrize.is_parametrized(layer, "weight"):
-        steps = layer.parametrizations["weight"]  # type: ignore[index]
-        if all(isinstance(step, parametrizations._SpectralNorm) for step in steps):
-            return "parametrizations.weight.original"
-    return None

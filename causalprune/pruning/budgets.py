@@ -119,9 +119,9 @@ def uniform(layers: Layers) -> list[Span]:
     Raises:
         UsageError: The target leaves fewer weights than that.
     """
-    entries = layers.index.entries
-    first = next((n for n, entry in enumerate(entries) if len(entry.shape) > 2), None)
-    last = len(entries) - 1 if len(entries[-1].shape) == 2 else None
+    own = [(n, entry) for n, entry in enumerate(layers.index) if entry.kind != "named"]
+    first = next((n for n, entry in own if len(entry.shape) > 2), None)
+    last = own[-1][0] if own and own[-1][1].kind == "layer" and len(own[-1][1].shape) == 2 else None
     least = np.zeros_like(layers.size)
     for number, family in enumerate(layers.families):
         if first in family:

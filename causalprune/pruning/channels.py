@@ -77,8 +77,9 @@ class ChannelGraph:
                 wanted_by, expected="torch-pruning", found=str(error), remedy="pip install 'causalprune[compact]'"
             ) from error
         self._library: Any = torch_pruning
-        self._layers = [model.get_submodule(entry.layer) for entry in index]
-        self._numbers = {layer: number for number, layer in enumerate(self._layers)}
+        # None for what no filters or neurons can be taken from: attention, recurrent layers, bare parameters.
+        self._layers = [model.get_submodule(entry.layer) if entry.kind == "layer" else None for entry in index]
+        self._numbers = {layer: number for number, layer in enumerate(self._layers) if layer is not None}
         inputs = mapped(lambda part: part[:1], probes(model, input_shape))
         try:
             # Its guesses need no warnings: :mod:`causalprune.pruning.removable` tries them.
@@ -126,7 +127,7 @@ class ChannelGraph:
 
     def remove(self, channels: Channels, which: list[int]) -> None:
         """Remove some of the channels from the network."""
-        self._group(self._layers[channels.producers[0]], which).prune()
+        self._group(cast(nn.Module, self._layers[channels.producers[0]]), which).prune()
 
     def _parts(self, layer: nn.Module, units: list[int]) -> tuple[set[int], dict[nn.Module, torch.Tensor]] | None:
         """The producers of these units' channels and the consumers' columns; None if they can't be removed."""
@@ -172,15 +173,35 @@ def reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def last_layer(model: nn.Module, index: ParameterIndex, input_shape: InputShape) -> int:
-    """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs."""
+def last_layer(model: nn.Module, index: ParameterIndex, inputs: Inputs) -> int:
+    """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs.
+
+    Args:
+        model: The network.
+        index: Its prunable parameters.
+        inputs: What it is called with; two samples or more, because normalization may refuse a single one.
+
+    Raises:
+        MismatchError: The network calls none of them.
+    """
     called: list[int] = []
     with ExitStack() as hooks, torch.no_grad():
         for number, entry in enumerate(index):
-            layer = model.get_submodule(entry.layer)
+            if entry.kind == "named":
+                continue
+            # The function that computes attention uses the last projection without calling its layer.
+            owner, _, last = entry.layer.rpartition(".")
+            within = last == "out_proj" and isinstance(model.get_submodule(owner), nn.MultiheadAttention)
+            layer = model.get_submodule(owner if within else entry.layer)
             hooks.enter_context(layer.register_forward_hook(lambda *_, number=number: called.append(number)))
-        # Two samples: normalization may refuse a single one.
-        forward(model, probes(model, input_shape, 2))
+        forward(model, inputs)
+    if not called:
+        raise MismatchError(
+            f"{type(model).__name__}",
+            expected="a network that calls its layers, which shows the one of the outputs",
+            found="one that calls none",
+            remedy="use `granularity=parameter`",
+        )
     return called[-1]
 
 

@@ -134,7 +134,7 @@ def compact_model(
 
 def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[list[int]]:
     """For each prunable tensor, the filters or neurons whose weights are all pruned."""
-    alive = (keep[entry.name].movedim(entry.filter_axis, 0).flatten(1).any(1) for entry in index)
+    alive = (keep[entry.name].movedim(entry.filter_axis, 0).reshape(entry.num_units, -1).any(1) for entry in index)
     return [(~units).nonzero()[:, 0].tolist() for units in alive]
 
 

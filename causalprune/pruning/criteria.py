@@ -14,7 +14,7 @@ import numpy.typing as npt
 from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
-from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient
+from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient, measured_curvature
 from causalprune.pruning.names import CRITERIA, EXPONENTS, added_criteria, check_criterion
 from causalprune.trajectory import Fit, RecordingReader
 
@@ -188,7 +188,9 @@ def read_inputs(
     max_bytes: int,
     layers: Mapping[str, LayerStatistics] | None = None,
     project: Callable[[npt.NDArray[np.floating]], npt.NDArray[np.bool_]] | None = None,
+    candidates: npt.NDArray[np.bool_] | None = None,
     ridge: float = CriterionInputs.ridge,
+    first_order: bool = False,
     exponent: float = CriterionInputs.exponent,
     device: str = "cpu",
     seed: int = 0,
@@ -204,7 +206,9 @@ def read_inputs(
         max_bytes: Largest gradient matrix to hold in memory; a larger one is read from the store in each pass.
         layers: See :class:`CriterionInputs`.
         project: See :class:`CriterionInputs`.
+        candidates: See :class:`CriterionInputs`.
         ridge: See :class:`CriterionInputs`.
+        first_order: See :class:`CriterionInputs`.
         exponent: See :class:`CriterionInputs`.
         device: See :class:`CriterionInputs`.
         seed: See :class:`CriterionInputs`.
@@ -229,6 +233,8 @@ def read_inputs(
                 columns,
                 max_rows=MAX_GRADIENTS,
                 max_bytes=max_bytes,
+                curvature=measured_curvature(reader.steps, reader.precision) if reader.info.held else None,
+                identity=reader.digest,
             )
         in_gamma = reader.rates_in_gamma
         if reader.num_rows and not NEEDS["learning_rate"].unmet(reader.info.update_rule, in_gamma.extremes):
@@ -242,7 +248,9 @@ def read_inputs(
         mask=mask,
         layers=layers,
         project=project,
+        candidates=candidates,
         ridge=ridge,
+        first_order=first_order,
         exponent=exponent,
         device=device,
         seed=seed,

@@ -84,9 +84,13 @@ class CriterionInputs:
             projection onto the supports that sparsity, scope and granularity allow.
         learning_rate: η of a recording in which γ = −1/η + h/2; (P,) where it differs between parameters, infinite
             where γ = h/2.
-        ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk².
+        candidates: (P,) bool, the parameters that may be pruned; None for all.
+        ridge: Penalty of ``chita``, as a multiple of the mean over the parameters of Σ_t g_tk², and of ``obs``, of
+            Σ_t d_t·g_tk².
+        first_order: Whether ``obs`` counts the gradient besides the curvature.
         exponent: p in |γ|^p·θ² and its like; read by the criteria that have one.
-        device: Where matrices of ``layers`` are factorized, in float64: ``cpu``, ``cuda`` or ``cuda:N``.
+        device: Where ``obs`` computes, and matrices of ``layers`` are factorized, in float64: ``cpu``, ``cuda`` or
+            ``cuda:N``.
         seed: Seed of ``random``.
 
     Raises:
@@ -104,7 +108,9 @@ class CriterionInputs:
     layers: Mapping[str, LayerStatistics] | None = None
     project: Callable[[Vector], npt.NDArray[np.bool_]] | None = None
     learning_rate: float | Vector | None = None
+    candidates: npt.NDArray[np.bool_] | None = None
     ridge: float = CHITA_RIDGE
+    first_order: bool = False
     exponent: float = 1.0
     device: str = "cpu"
     seed: int = 0
@@ -139,6 +145,7 @@ class Scores:
         primary: (P,) float64.
         secondary: (P,) float64 that orders parameters with equal ``primary`` scores, or None.
         theta: (P,) new weights of the kept parameters, or None to keep their weights.
+        remarks: What the user should know of how they came about, in whole lines.
 
     Raises:
         MismatchError: The vectors differ in length.
@@ -147,6 +154,7 @@ class Scores:
     primary: Vector
     secondary: Vector | None = None
     theta: Vector | None = None
+    remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("primary", "secondary", "theta"):
@@ -167,10 +175,11 @@ class Criterion:
     Attributes:
         name: Its name, the value of the option ``criterion``.
         formula: Computes the scores of all P parameters from the inputs: :class:`Scores`, or a vector (P,) of them.
-        needs: Fields of :class:`CriterionInputs` that ``formula`` reads besides ``theta``, ``ridge``, ``exponent`` and
-            ``seed``.
+        needs: Fields of :class:`CriterionInputs` that ``formula`` reads besides ``theta``, ``candidates``, ``ridge``,
+            ``first_order``, ``exponent``, ``device`` and ``seed``.
         reweights: Whether it also sets the kept weights, in :attr:`Scores.theta`.
         exponent: The exponent that ``formula`` reads unless another is given; None if it reads none.
+        first_order: Whether ``formula`` has a first-order term to switch on.
 
     Raises:
         UsageError: A need that isn't in :data:`NEEDS`.
@@ -195,6 +204,7 @@ class Criterion:
     needs: frozenset[str] = field(default_factory=frozenset)
     reweights: bool = False
     exponent: float | None = None
+    first_order: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(self.needs - set(NEEDS))
@@ -264,6 +274,21 @@ class Criterion:
                 remedy="leave it out, or choose a criterion with |γ|^p or its like in its formula, such as effect",
             )
         return 1.0 if self.exponent is None else self.exponent if given is None else given
+
+    def check_options(self, *, exponent: float | None, first_order: bool) -> None:
+        """Refuse an option that the formula doesn't have.
+
+        Raises:
+            UsageError: An exponent or a first-order term that it lacks.
+        """
+        self.choose_exponent(exponent)
+        if first_order and not self.first_order:
+            raise UsageError(
+                "`first_order`",
+                expected=f"none, because the formula of criterion {self.name} has no first-order term",
+                found="one",
+                remedy="leave it out, or choose criterion obs",
+            )
 
     def score(self, inputs: CriterionInputs) -> Scores:
         """Score all P parameters.

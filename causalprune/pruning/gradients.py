@@ -7,7 +7,7 @@ weight decay or another optimizer, and a row that covers several steps (a stride
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,17 @@ class GradientMatrix:
         columns: (C,) int64, increasing: the parameter of each column. The gradients of all other parameters are zero.
         read: Takes None for all columns, or increasing column numbers in 0 … C−1. Yields blocks in any order: the
             position of the block's first column among the requested ones, and (n, width) gradients.
+        curvature: What held steps measured along each row; None if the rows are of other steps.
+        identity: Equal for the same rows of the same recording; empty if nobody knows.
+        max_bytes: Largest matrix to hold in memory; 0 where A is there already.
     """
 
     num_rows: int
     columns: npt.NDArray[np.int64]
     read: Callable[[npt.NDArray[np.int64] | None], Blocks]
+    curvature: MeasuredCurvature | None = None
+    identity: str = ""
+    max_bytes: int = 0
 
     @classmethod
     def from_array(cls, matrix: Floats, columns: npt.NDArray[np.int64] | None = None) -> GradientMatrix:
@@ -89,6 +95,8 @@ class GradientMatrix:
         *,
         max_rows: int,
         max_bytes: int,
+        curvature: MeasuredCurvature | None = None,
+        identity: str = "",
     ) -> GradientMatrix:
         """Read the gradients of a plain-SGD recording, g_t = −Δθ_t/η_t.
 
@@ -99,6 +107,8 @@ class GradientMatrix:
             max_rows: Largest n; from a longer recording, this many evenly spaced rows are used.
             max_bytes: A float32 matrix of up to this size is read once and kept; a larger one is read from the store
                 in each pass.
+            curvature: Of all rows, if they are of held steps.
+            identity: Of the recording; empty if nobody knows.
 
         Raises:
             DataError: Fewer than 2 rows, or a learning rate that isn't a finite number above 0.
@@ -115,12 +125,22 @@ class GradientMatrix:
                 scale = (-1 / lr.block(rows, part if chosen is None else chosen[part])).astype(np.float32)
                 yield first, (block if count == len(block) else block[rows]) * scale
 
-        if 4 * count * len(columns) > max_bytes:
-            return cls(count, columns, read)
-        matrix = np.empty((count, len(columns)), np.float32)
-        for first, block in read(None):
+        if curvature is not None:
+            curvature = MeasuredCurvature(curvature.values[rows], curvature.noisy[rows])
+        known = f"{count} rows of {identity}" if identity else ""
+        whole = cls(count, columns, read, curvature, known, max_bytes)
+        held = whole.narrowed(None)
+        return whole if held is None else held
+
+    def narrowed(self, chosen: npt.NDArray[np.int64] | None) -> GradientMatrix | None:
+        """These columns (None for all) in memory, numbered anew; None if they don't fit, or A is there already."""
+        columns = self.columns if chosen is None else self.columns[chosen]
+        if 4 * self.num_rows * len(columns) > self.max_bytes:
+            return None
+        matrix = np.empty((self.num_rows, len(columns)), np.float32)
+        for first, block in self.read(chosen):
             matrix[:, first : first + block.shape[1]] = block
-        return cls.from_array(matrix, columns)
+        return replace(self.from_array(matrix, columns), curvature=self.curvature, identity=self.identity)
 
     def dot(self, vector: Floats, columns: npt.NDArray[np.int64] | None = None) -> npt.NDArray[np.float64]:
         """A·v restricted to ``columns`` (default: all), with one element of ``vector`` per column: (n,)."""

@@ -1,14 +1,16 @@
 """Forward passes that pause wherever the weight of a layer is used, so that several walk a network layer by layer.
 
 A pass sees a weight where PyTorch multiplies by it, not where a module is called. So it doesn't matter which module
-holds the weight, whether a function uses it directly, as attention does, or how often it is used.
+holds the weight, whether a function uses it directly, as attention does, or how often it is used, as a recurrent layer
+does once per step. What no product uses as a whole isn't seen: embeddings, bare parameters that are added, and the
+packed projections of an attention whose queries come from elsewhere than its keys.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,14 +138,37 @@ class WeightUses(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 @contextmanager
-def plain_attention() -> Iterator[None]:
-    """Turn the fused kernels of attention off while the body runs: they multiply unseen."""
-    fused = torch.backends.mha.get_fastpath_enabled()
+def layer_by_layer(*models: nn.Module) -> Iterator[None]:
+    """Turn the fused kernels of attention and of recurrent layers off while the body runs: they multiply unseen.
+
+    Only while a recurrent layer chooses its kernel is oneDNN off, and cuDNN: convolutions go on computing as ever.
+    """
+    fused, onednn, cudnn = torch.backends.mha.get_fastpath_enabled(), torch._C._get_mkldnn_enabled(), _cudnn()
+
+    def plain(*_: Any) -> None:
+        torch._C._set_mkldnn_enabled(False)
+        torch._C._set_cudnn_enabled(False)
+
+    def as_ever(*_: Any) -> None:
+        torch._C._set_mkldnn_enabled(onednn)
+        torch._C._set_cudnn_enabled(cudnn)
+
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        yield
+        with ExitStack() as hooks:
+            for layer in (module for model in models for module in model.modules()):
+                if isinstance(layer, nn.RNNBase):
+                    hooks.enter_context(layer.register_forward_pre_hook(plain))
+                    hooks.enter_context(layer.register_forward_hook(as_ever, always_call=True))
+            yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fused)
+        as_ever()
+
+
+def _cudnn() -> bool:
+    enabled: bool = torch._C._get_cudnn_enabled()
+    return enabled
 
 
 def weight_uses(model: nn.Module, inputs: Inputs, weights: Mapping[str, torch.Tensor]) -> list[str]:
@@ -154,7 +179,7 @@ def weight_uses(model: nn.Module, inputs: Inputs, weights: Mapping[str, torch.Te
         names.append(call.name)
         return compute()
 
-    with torch.no_grad(), plain_attention(), WeightUses(weights, visit):
+    with torch.no_grad(), layer_by_layer(model), WeightUses(weights, visit):
         forward(model, inputs)
     return names
 

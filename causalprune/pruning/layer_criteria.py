@@ -63,7 +63,11 @@ def _rank_sum(inputs: CriterionInputs) -> Scores:
     from scipy.stats import rankdata
 
     assert inputs.mask is not None
-    keep = inputs.mask.numpy()
+    assert inputs.layers is not None
+    keep = inputs.mask.numpy().copy()
+    for entry in inputs.mask.index:
+        if entry.name not in inputs.layers:
+            keep[entry.offset : entry.stop] = False
     scores = np.zeros(len(keep))
     for values in (np.abs(float64(inputs.theta)), _surgeon(inputs).primary):
         scores[keep] += rankdata(values[keep])
@@ -71,13 +75,15 @@ def _rank_sum(inputs: CriterionInputs) -> Scores:
 
 
 def _score_layers(inputs: CriterionInputs, rows: _Rows) -> npt.NDArray[np.float64]:
-    """(P,) scores, computed layer by layer on ``inputs.device``."""
+    """(P,) scores, computed layer by layer on ``inputs.device``; 0 where nothing is known of a layer, which stays."""
     assert inputs.layers is not None
     assert inputs.mask is not None
     index, kept = inputs.mask.index, inputs.mask.keep
     theta = torch.from_numpy(float64(inputs.theta))
     scores = torch.zeros(index.total, dtype=torch.float64)
     for entry in index:
+        if entry.name not in inputs.layers:
+            continue
         found, transposed = inputs.layers[entry.name].to(inputs.device), entry.filter_axis == 1
         weight, keep = (
             weight_rows(

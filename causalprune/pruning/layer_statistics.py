@@ -16,7 +16,7 @@ from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.layer_calls import Convolution, LayerCall, WeightUses, plain_attention
+from causalprune.pruning.layer_calls import Convolution, LayerCall, WeightUses, layer_by_layer
 from causalprune.pruning.least_squares import Moments
 from causalprune.pruning.patches import input_rows, output_rows, sample_slices, weight_rows
 
@@ -71,16 +71,17 @@ def layer_statistics(
         seed: Of the labels.
 
     Returns:
-        By the name of the weight.
+        By the name of the weight, in the order of the index. Without what no product uses as a whole: embeddings, bare
+        parameters that are added, packed projections of an attention over other inputs, layers that aren't reached.
 
     Raises:
         DataError: No samples.
-        MismatchError: A layer that no forward pass reaches.
+        MismatchError: No forward and backward pass reaches any of the layers.
     """
     parameters = dict(model.named_parameters(remove_duplicate=False))
-    sums = _Sums({entry.name: parameters[entry.name] for entry in index}, parameters)
+    sums = _Sums({entry.name: entry.units_first(parameters[entry.name]) for entry in index}, parameters)
     generator = torch.Generator().manual_seed(keyed_seed(seed, "labels"))
-    with evaluation_mode(model), plain_attention(), full_precision(), torch.enable_grad(), sums.watch():
+    with evaluation_mode(model), layer_by_layer(model), full_precision(), torch.enable_grad(), sums.watch():
         for batch in batches:
             # The gradient by the inputs is what makes the first layer's weight meet a gradient.
             inputs, leaves = _differentiable(batch)
@@ -133,14 +134,14 @@ class _Sums:
     def statistics(self) -> dict[str, LayerStatistics]:
         if not self.samples:
             raise DataError("samples to measure layers on", expected="at least one batch", found="none")
-        for name in self._weights:
-            if name not in self._squares:
-                raise MismatchError(
-                    f"layer {name}",
-                    expected="to be reached in a forward and backward pass",
-                    found="that nothing multiplies by it",
-                    remedy="do without statistics of the layers, that is choose another criterion",
-                )
+        seen = {name: self._moments[name] for name in self._weights if name in self._squares}
+        if not seen:
+            raise MismatchError(
+                f"layer {next(iter(self._weights))}",
+                expected="to be reached in a forward and backward pass",
+                found="that nothing multiplies by it, nor by any other",
+                remedy="do without statistics of the layers, that is choose another criterion",
+            )
         return {
             name: LayerStatistics(
                 moments.second_moment() / self.samples,
@@ -150,7 +151,7 @@ class _Sums:
                 moments.rows / self.samples,
                 self._biases[name],
             )
-            for name, moments in self._moments.items()
+            for name, moments in seen.items()
         }
 
 
@@ -216,7 +217,9 @@ class PackedStatistics(Mapping[str, LayerStatistics]):
             self._arrays = {name: arrays[name] for name in ("inputs", *_VECTORS)}
             self._layers: dict[str, tuple[dict[str, Any], dict[str, slice]]] = {}
             ends = dict.fromkeys(self._arrays, 0)
-            for layer, entry in zip(layers, index, strict=True):
+            entries = {entry.name: entry for entry in index}
+            for layer in layers:
+                entry = entries.pop(layer["name"])
                 groups, inputs, outputs = sizes = [layer[size] for size in ("groups", "inputs", "outputs")]
                 known = isinstance(layer["bias"], str | None) and type(layer["positions"]) is float
                 if not known or not all(type(size) is int and size > 0 for size in sizes):

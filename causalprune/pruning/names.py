@@ -17,7 +17,8 @@ CRITERIA = Registry(
         "random": "causalprune.pruning.criteria:RANDOM",
         "fisher": "causalprune.pruning.criteria:FISHER",
         "obd": "causalprune.pruning.criteria:OBD",
-        "chita": "causalprune.pruning.chita:CHITA",
+        "chita": "causalprune.pruning.surgery.chita:CHITA",
+        "obs": "causalprune.pruning.surgery.criterion:OBS",
         "surgeon": "causalprune.pruning.layer_criteria:SURGEON",
         "rank-sum": "causalprune.pruning.layer_criteria:RANK_SUM",
         "wanda": "causalprune.pruning.layer_criteria:WANDA",
@@ -36,7 +37,7 @@ SAMPLES = 1000
 """Samples on which layers are measured or repaired unless told otherwise."""
 
 CHITA_RIDGE, REPAIR_RIDGE = 0.01, 0.001
-"""The penalties of ``chita`` and of a repair unless told otherwise."""
+"""The penalties of ``chita`` and ``obs``, and of a repair, unless told otherwise."""
 
 ENTRY_POINT_GROUP = "causalprune.criteria"
 """Entry-point group in which another package registers a :class:`causalprune.pruning.criterion.Criterion`."""
@@ -90,6 +91,13 @@ def check_mask_granularity(value: str) -> str | None:
     if value == "channel" and find_spec("torch_pruning") is None:
         return "torch-pruning installed (pip install 'causalprune[compact]')"
     return None
+
+
+def check_pattern(value: str) -> str | None:
+    """Check an option: None for N:M, else the expected values."""
+    kept, colon, of = value.partition(":")
+    whole = bool(colon) and all(part.isascii() and part.isdigit() and len(part) < 7 for part in (kept, of))
+    return None if whole and 0 < int(kept) < int(of) else "N:M with 0 < N < M, such as 2:4"
 
 
 # The command line shows the words as the placeholder.

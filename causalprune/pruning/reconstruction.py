@@ -13,7 +13,7 @@ from causalprune.models.mask import Mask
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.least_squares import RIDGE, solve
 from causalprune.pruning.patches import weight_rows, weights_of
-from causalprune.pruning.repair import RepairedLayer, copy_batch_statistics, layers_to_repair
+from causalprune.pruning.repair import RepairedLayer, copy_batch_statistics, layers_to_repair, warn_of_unseen
 
 
 def reconstruct_layers(
@@ -60,7 +60,14 @@ def reconstruct_layers(
     weights, originals = _parameters(model), _parameters(dense)
     kept = mask.tensors()
     copy_batch_statistics(dense, model)
-    for name in layers_to_repair(mask) if names is None else names:
+    wanted = layers_to_repair(mask) if names is None else list(names)
+    known = [name for name in wanted if name in statistics]
+    if wanted and not known:
+        raise MismatchError(
+            "statistics", expected=f"those of layer {wanted[0]}", found="none", remedy="measure it, too"
+        )
+    warn_of_unseen([name for name in wanted if name not in statistics])
+    for name in known:
         _require_alike(name, weights, originals, statistics)
         weight, original = weights[name], originals[name]
         found, transposed = statistics[name].to(weight.device), mask.index[name].filter_axis == 1
@@ -123,8 +130,6 @@ def _require_alike(
     originals: Mapping[str, torch.Tensor],
     statistics: Mapping[str, LayerStatistics],
 ) -> None:
-    if name not in statistics:
-        raise MismatchError("statistics", expected=f"those of layer {name}", found="none", remedy="measure it, too")
     for one in filter(None, (name, statistics[name].bias)):
         shapes = [tuple(tensors[one].shape) if one in tensors else None for tensors in (weights, originals)]
         if None in shapes or shapes[0] != shapes[1]:

@@ -34,7 +34,8 @@ def prunable_producers(
         model: The network; put into evaluation mode.
         index: Its prunable parameters.
         spec: What it is.
-        samples: Normalized inputs, (N, …) each, on which removed channels are tried out; random ones by default.
+        samples: Normalized inputs, (N, …) each, on which removed channels are tried out, and the layer of the outputs
+            is found; random ones by default.
 
     Returns:
         The layers that may be pruned, or None where single weights or whole layers are. For channels also those that
@@ -54,7 +55,8 @@ def prunable_producers(
         producers = [family for family in found if family not in stuck]
     elif granularity in ("filter", "neuron"):
         groups_per_tensor(index, granularity)
-        outputs = last_layer(plain_copy(model.eval()), index, spec.input_shape)
+        inputs = probes(model, spec.input_shape, 2) if samples is None else samples
+        outputs = last_layer(plain_copy(model.eval()), index, inputs)
         producers = [(number,) for number in range(len(index)) if number != outputs]
     else:
         return None, stuck

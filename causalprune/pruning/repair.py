@@ -15,9 +15,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from causalprune.base.compute.inputs import Inputs
 from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.progress import logger
+from causalprune.base.units import listed
 from causalprune.models.mask import Mask
 from causalprune.models.modes import evaluation_mode
-from causalprune.pruning.layer_calls import LayerCall, Walk, plain_attention, weight_uses
+from causalprune.pruning.layer_calls import LayerCall, Walk, layer_by_layer, weight_uses
 from causalprune.pruning.least_squares import RIDGE, Moments
 from causalprune.pruning.patches import input_rows, output_rows, sample_slices, weight_rows, weights_of
 
@@ -56,8 +58,9 @@ def repair_layers(
     layer puts out, w̄ the weights before the repair, and λ is ``ridge`` times the mean of the diagonal of the inputs'
     second moments. The bias b_o is free where the layer has one. A convolution is the same with the patches of its
     input. A weight that is used several times is fitted to all uses together. Layers of which nothing is pruned stay
-    as they are. Both networks run in evaluation mode, and the running statistics of batch normalization are set to
-    those of the dense network: the outputs before it are what is matched.
+    as they are, and so does what no product uses as a whole, such as embeddings; a warning names it. Both networks run
+    in evaluation mode, and the running statistics of batch normalization are set to those of the dense network: the
+    outputs before it are what is matched.
 
     No labels, no gradients. On the CPU, equal arguments give equal bits at the same number of threads. Memory: for one
     layer at a time the second moments in float64; for all samples the activations that the two networks hold at this
@@ -85,22 +88,25 @@ def repair_layers(
     """
     left = layers_to_repair(mask) if names is None else list(names)
     mask.bind(model)
-    networks = _Networks(model, dense, mask.tensors(), _weights(model, left), _weights(dense, left))
+    keep = {name: mask.index[name].units_first(keep) for name, keep in mask.tensors().items()}
+    networks = _Networks(model, dense, keep, _weights(model, mask, left), _weights(dense, mask, left))
     networks.require_alike()
     passes = list(batches)
     if not passes:
         raise DataError("samples to repair with", expected="at least one batch", found="none")
     copy_batch_statistics(dense, model)
-    with evaluation_mode(model, dense), plain_attention():
+    with evaluation_mode(model, dense), layer_by_layer(model, dense):
         uses = Counter(weight_uses(model, passes[0], networks.weights))
-        for name in left:
-            if not uses[name]:
-                raise MismatchError(
-                    f"layer {name}",
-                    expected="to be reached in a forward pass",
-                    found="that nothing multiplies by it",
-                    remedy="leave it dense, or use it as a linear layer or a convolution does",
-                )
+        unseen = [name for name in left if not uses[name]]
+        if unseen and len(unseen) == len(left):
+            raise MismatchError(
+                f"layer {unseen[0]}",
+                expected="to be reached in a forward pass",
+                found="that nothing multiplies by it, nor by any other",
+                remedy="leave it dense, or use it as a linear layer or a convolution does",
+            )
+        warn_of_unseen(unseen)
+        left = [name for name in left if uses[name]]
         while left:
             for layer in _one_pass(networks, passes, left, uses, ridge):
                 left.remove(layer.name)
@@ -110,6 +116,12 @@ def repair_layers(
 def layers_to_repair(mask: Mask) -> list[str]:
     """Names of the weights of which some are pruned and some are kept."""
     return [layer.name for layer in mask.per_layer() if 0 < layer.kept < layer.total]
+
+
+def warn_of_unseen(names: Sequence[str]) -> None:
+    """Say that layers aren't repaired because nothing is known of their inputs, if there are any."""
+    if names:
+        logger.warning("not repaired, because no product uses them as a whole: %s", listed(names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -235,12 +247,12 @@ def _common_name(calls: Sequence[tuple[LayerCall | None, LayerCall | None]]) -> 
     return names.pop()
 
 
-def _weights(model: nn.Module, names: Sequence[str]) -> dict[str, torch.Tensor]:
+def _weights(model: nn.Module, mask: Mask, names: Sequence[str]) -> dict[str, torch.Tensor]:
     parameters = dict(model.named_parameters(remove_duplicate=False))
     missing = [name for name in names if name not in parameters]
     if missing:
         raise MismatchError("dense network", expected=f"a parameter {missing[0]}", found="none", remedy=_ANOTHER)
-    return {name: parameters[name].detach() for name in names}
+    return {name: mask.index[name].units_first(parameters[name].detach()) for name in names}
 
 
 def _parameter(model: nn.Module, tensor: torch.Tensor | None) -> torch.Tensor | None:

@@ -101,8 +101,8 @@ def select(
     require("`granularity`", granularity, one_of(MASK_GRANULARITIES))
     for value in (layer_sparsity or {}).values():
         require("`layer_sparsity`", value, fraction)
-    free, producers = _candidates(mask.index, producers, frozen)
-    kept = _checked(scores, mask, free)
+    free, producers = free_tensors(mask.index, producers, frozen)
+    kept = checked_scores(scores, mask, free)
     entries = mask.index.entries
     spans, target = share_out(
         mask.index,
@@ -134,7 +134,7 @@ def select(
             chosen, emptied = choose_groups(groups, span, count)
             pruned |= chosen
             guarded += [entries[n].name for n in emptied]
-    return _selection(mask, free, pruned, target, guarded)
+    return selection_of(mask, free, pruned, target, guarded)
 
 
 def select_zero(
@@ -161,8 +161,8 @@ def select_zero(
         MismatchError: The number of scores isn't that of the prunable parameters.
         DataError: Scores that aren't finite; everything is pruned already, or frozen.
     """
-    free, producers = _candidates(mask.index, producers, frozen)
-    kept = _checked(scores, mask, free)
+    free, producers = free_tensors(mask.index, producers, frozen)
+    kept = checked_scores(scores, mask, free)
     before = sum(_num_pruned(mask.numpy(), mask.index.entries[n]) for n in free)
     if granularity == "parameter":
         pruned = kept & (scores.primary == 0)
@@ -177,7 +177,7 @@ def select_zero(
         groups = group(scores.keys, mask, granularity, producers)
         pruned, target, emptied = zero_groups(groups, free)
         target += before
-    return _selection(mask, free, pruned, target, [mask.index.entries[i].name for i in emptied])
+    return selection_of(mask, free, pruned, target, [mask.index.entries[i].name for i in emptied])
 
 
 def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], count: int) -> tuple[Bools, list[int]]:
@@ -203,7 +203,7 @@ def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], c
     return chosen, [n for n, position in best.items() if count > available or rank(keys, position) < last]
 
 
-def _candidates(
+def free_tensors(
     index: ParameterIndex, producers: Sequence[Sequence[int]] | None, frozen: Collection[str]
 ) -> tuple[list[int], list[Sequence[int]] | None]:
     """The numbers of the tensors that aren't frozen, and the producers without those that have a frozen one."""
@@ -223,7 +223,7 @@ def _num_pruned(kept: Bools, entry: ParameterEntry) -> int:
     return int(np.count_nonzero(~kept[entry.offset : entry.stop]))
 
 
-def _checked(scores: Scores, mask: Mask, free: Sequence[int]) -> Bools:
+def checked_scores(scores: Scores, mask: Mask, free: Sequence[int]) -> Bools:
     """Check scores and mask, and return the kept parameters of the tensors that aren't frozen."""
     if scores.primary.shape != (mask.index.total,):
         raise MismatchError(
@@ -245,7 +245,8 @@ def _checked(scores: Scores, mask: Mask, free: Sequence[int]) -> Bools:
     return kept
 
 
-def _selection(mask: Mask, free: Sequence[int], pruned: Bools, target: int, guarded: list[str]) -> Selection:
+def selection_of(mask: Mask, free: Sequence[int], pruned: Bools, target: int, guarded: list[str]) -> Selection:
+    """The mask without what is pruned now, and what is known of it; see :class:`Selection`."""
     newly = int(np.count_nonzero(pruned))
     new = Mask.from_numpy(mask.index, mask.numpy() & ~pruned) if newly else mask
     entries = [mask.index.entries[number] for number in free]

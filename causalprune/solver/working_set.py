@@ -241,6 +241,18 @@ differ from run to run."""
 _WORKSPACE = 2**25
 """Active sets, their Cholesky factors, and the scores of a block's columns."""
 
+_TIGHT_PROGRAM = 84 * 2**20
+"""What of :data:`_PROGRAM` is really occupied; ``benchmarks/growth.py memory`` compares the plan with reality."""
+
+_CHUNK_ROWS = 3 * 64
+"""Rows of a chunk times the chunks that are held, encoded and decoded, while a block is read."""
+
+_TIGHT_SUPPORT = 256
+"""Nonzero coefficients whose active set and Cholesky factor are counted."""
+
+_TIGHT_SET = 2048
+"""Columns in the working set with which a fit is still tried; a Lasso that selects as many needs more."""
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
@@ -274,6 +286,8 @@ def plan_memory(limit: int, source: ColumnSource, *, vectors: int, processes: in
     fixed = _PROGRAM + _COLUMN_BYTES * num_columns + _WORKSPACE
     smallest = min(num_columns, processes * (_SMALLEST_SET + 2 * num_rows)) * column
     width = min(source.block_width, num_columns)
+    # The estimates of this loop are generous where there are many rows. They stay, because another division of the
+    # memory would change the last bits of fits.
     for ahead, shrink in ((2, 1), (2, 2), (1, 1), (1, 2), (1, 4), (1, 8), (0, 8), (0, 16), (0, 32)):
         narrow = max(1, width // shrink)
         # Each block, its products with their scores, and the columns gathered from it.
@@ -285,10 +299,37 @@ def plan_memory(limit: int, source: ColumnSource, *, vectors: int, processes: in
             useful = max(smallest // column, wide, _LARGEST_SET // column)
             columns = min(num_columns, useful, int(0.8 * rest) // column)
             return MemoryPlan(narrow, ahead, max(columns, smallest // column))
-    needed = fixed + smallest + int(max(1, width // 32) * (column * copies + 24 * vectors))
+    return _tight_plan(limit, source, vectors=vectors, largest=smallest // column, processes=processes)
+
+
+def _tight_plan(limit: int, source: ColumnSource, *, vectors: int, largest: int, processes: int) -> MemoryPlan:
+    """As little memory as is really needed: narrow blocks, one at a time, and a working set that may be too small.
+
+    A support that outgrows it ends in a fit that isn't certified, whose error asks for more memory.
+
+    Args:
+        limit: As for :func:`plan_memory`.
+        source: X.
+        vectors: Residuals that each block is correlated with.
+        largest: Columns in the working set that suffice for any support.
+        processes: How many processes fill the working set.
+    """
+    column = 4 * source.num_rows
+    width = min(source.block_width, source.num_columns)
+    columns = min(largest, processes * _TIGHT_SET)
+    fixed = _TIGHT_PROGRAM + _COLUMN_BYTES * source.num_columns + 4 * _CHUNK_ROWS * width
+    fixed += 4 * column * min(source.num_rows, _TIGHT_SUPPORT)
+    for shrink in (8, 16, 32):
+        narrow = max(1, width // shrink)
+        # A block and what is gathered from it; the core of the working set, copies of it while it is made, and a slab
+        # of columns in float64, whose correlations are computed exactly.
+        blocks = int(narrow * (2 * column * source.copies + 24 * vectors))
+        needed = fixed + blocks + column * (columns + 7 * min(columns, SLAB))
+        if limit >= needed:
+            return MemoryPlan(narrow, 0, min(largest, columns + (limit - needed) // column))
     raise UsageError(
-        "`memory`", expected=f"at least {format_bytes(1.1 * needed)} for {num_rows:,} × {num_columns:,}",
-        found=format_bytes(limit), remedy="raise it",
+        "`memory`", expected=f"at least {format_bytes(1.02 * needed)} for {source.num_rows:,} × "
+        f"{source.num_columns:,}", found=format_bytes(limit), remedy="raise it",
     )  # fmt: skip
 
 

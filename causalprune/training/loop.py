@@ -135,6 +135,7 @@ def train(
         augment=data.spec.augment,
         num_workers=num_workers,
         group=group,
+        channels_last=options.channels_last,
         smallest=least_batch(
             model,
             training=True,
@@ -168,7 +169,14 @@ def train(
         # Averages of batch normalization differ until the next forward pass, which begins with those of the first.
         group.share_first(model.buffers())
         return evaluate_model(
-            model, data, "validation", batch_size=batch_size, device=device, amp=options.amp, group=group
+            model,
+            data,
+            "validation",
+            batch_size=batch_size,
+            device=device,
+            amp=options.amp,
+            group=group,
+            channels_last=options.channels_last,
         )
 
     def snapshot() -> TrainingSnapshot:

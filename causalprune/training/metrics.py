@@ -38,6 +38,7 @@ def evaluate_model(
     amp: str = "none",
     num_workers: int = 0,
     group: Processes = ALONE,
+    channels_last: bool = False,
 ) -> dict[str, Any]:
     """Measure ``model`` in evaluation mode, then restore the mode of every module.
 
@@ -53,6 +54,7 @@ def evaluate_model(
         num_workers: Worker processes for image files that don't fit in memory.
         group: The processes that share the batches, all with the same weights and buffers; all get the same numbers,
             which are those of a single process.
+        channels_last: See :class:`~causalprune.data.batches.Batches`.
 
     Returns:
         JSON-ready: ``task``; ``samples``, N; ``loss``, the mean of what training minimizes; and the metrics of the
@@ -70,6 +72,7 @@ def evaluate_model(
         seed=0,
         shuffle=False,
         num_workers=num_workers,
+        channels_last=channels_last,
         smallest=least_batch(
             model, training=False, size=min(batch_size, len(data.split(split))), shape=data.input_shape
         ),

@@ -16,10 +16,16 @@ from torch.optim import Optimizer
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
-from causalprune.models.parameters import ParameterIndex
 from causalprune.training.held.rows import HeldRows, describe_held
 from causalprune.training.loop_watch import LoopWatch
-from causalprune.training.new_recording import claim, find_left_out, new_recording, require_unclaimed
+from causalprune.training.new_recording import (
+    claim,
+    find_left_out,
+    new_recording,
+    require_unclaimed,
+    say_what_is_not_recorded,
+    what_to_record,
+)
 from causalprune.training.optimizer_groups import OptimizerGroups, inner_optimizer, take_step, unscale
 from causalprune.training.options import DEFAULT_HOLD_SHARE
 from causalprune.training.pass_state import PassState
@@ -51,15 +57,18 @@ class Recorder:
     there and are read when their block of rows is written; an error comes before that block is committed.
 
     Args:
-        model: What the loop calls. Its Linear and Conv weights are recorded, in the order of :class:`ParameterIndex`;
-            their names don't change when ``torch.compile``, DataParallel or DistributedDataParallel wraps the network.
+        model: What the loop calls. The weights of its Linear, Conv, attention and recurrent layers are recorded, in the
+            order of :class:`ParameterIndex`, and a line of the log says what isn't; their names don't change when
+            ``torch.compile``, DataParallel or DistributedDataParallel wraps the network.
         optimizer: Any whose step needs no closure. γ has a causal reading for SGD only; a warning says so.
         store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
             existing store. Under DistributedDataParallel every process makes a recorder, and the first one writes.
         max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
             same; 0 if unknown.
         mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all but what
-            ``torch.nn.utils.prune`` has pruned.
+            ``torch.nn.utils.prune`` has pruned. Its list of parameters is what is recorded.
+        prune: Patterns of names of further parameters to record, so that they can be pruned: embeddings, bare
+            parameters, such as ``("tokens.weight", "places")``.
         loss_change: ``same-batch``: the loss of this minibatch after the step minus the loss before, at the cost of
             another forward pass; ``next-batch``: the loss of the next minibatch minus the loss of this one, where the
             network must draw nothing, because two minibatches can't share it.
@@ -111,6 +120,7 @@ class Recorder:
         loss_change: LossChange = "same-batch",
         stride: int = 1,
         columns: str | Sequence[str] = (),
+        prune: str | Sequence[str] = (),
         codec: str = "balanced",
         batch_size: int = 1,
         seed: int = 0,
@@ -120,8 +130,7 @@ class Recorder:
         compress_threads: int | None = None,
     ) -> None:
         require_whole(model)
-        index = ParameterIndex.from_model(model)
-        mask = mask or Mask.of_model(model, index)
+        mask, index = what_to_record(model, mask, prune)
         left_out = find_left_out(index, columns, store)
         self._optimizer, self._loss_change, self._stride = optimizer, loss_change, stride
         self._weights, state, ranks = WeightDeltas(model, mask, left_out), PassState(model), Ranks(model)
@@ -137,6 +146,8 @@ class Recorder:
             info = RecordingInfo(**described, start_weights=self._weights.digest(), left_out=left_out)
             options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "overwrite": overwrite}
             self.writer = new_recording(store, index, mask, info, ranks, compress_threads=compress_threads, **options)
+            if isinstance(self.writer, RecordingWriter):
+                say_what_is_not_recorded(model, index)
         else:
             groups.require_described_by(store)
             self.writer = store

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import google_crc32c
@@ -30,6 +30,8 @@ class Codec:
         level: Its compression level.
         shuffle: What Blosc groups first: equal bits of all values, or equal bytes.
         block_bytes: Blosc's block size; with 0 Blosc chooses.
+        format_version: The oldest version of the recording's format in which the name means this.
+        earlier: What the name means in older versions; a recording of these is read, and continued, with that.
     """
 
     name: str
@@ -38,6 +40,8 @@ class Codec:
     level: int
     shuffle: Literal["shuffle", "bitshuffle"] = "bitshuffle"
     block_bytes: int = 0
+    format_version: int = 2
+    earlier: Codec | None = None
 
     def round(self, values: np.ndarray, out: np.ndarray) -> None:
         """Round float32 values to the kept mantissa bits: to nearest, ties away from zero.
@@ -106,19 +110,27 @@ class Codec:
 
 
 # LZ4 only finds repetition, and needs the bits apart. Zstandard also gives frequent bytes shorter codes, which works
-# best with whole exponents; blocks larger than Blosc would choose are both faster and smaller.
+# best with whole exponents; blocks larger than Blosc would choose are both faster and smaller. A higher level takes
+# three times as long and saves hardly anything.
 EXACT = Codec("exact", mantissa_bits=23, compressor="lz4", level=5)
 BALANCED = Codec("balanced", mantissa_bits=10, compressor="lz4", level=5)
-SMALL = Codec("small", mantissa_bits=7, compressor="zstd", level=3, shuffle="shuffle", block_bytes=2**20)
+_SMALL_BEFORE = Codec("small", mantissa_bits=7, compressor="zstd", level=3, shuffle="shuffle", block_bytes=2**20)
+SMALL = replace(_SMALL_BEFORE, level=1, format_version=4, earlier=_SMALL_BEFORE)
 
 
-def find_codec(name: str) -> Codec:
+def find_codec(name: str, version: int | None = None) -> Codec:
     """The codec of that name in :data:`causalprune.trajectory.names.CODECS`.
+
+    Args:
+        name: The name.
+        version: Of the format of a recording that has it; None for a new recording.
 
     Raises:
         UsageError: There is none.
     """
     codec: Codec = CODECS.load(name)
+    while version is not None and version < codec.format_version and codec.earlier is not None:
+        codec = codec.earlier
     return codec
 
 

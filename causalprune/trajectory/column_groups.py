@@ -20,7 +20,7 @@ def group_ids(
     """Number the groups of parameters, in the order of the index.
 
     ``parameter``: each parameter by itself. ``filter`` or ``neuron`` (synonyms): the weights of one output unit, which
-    is a filter of a Conv layer or a neuron of a Linear layer. ``layer``: one whole tensor.
+    is a filter of a Conv layer, a neuron of a Linear layer, or a row of any other matrix. ``layer``: one whole tensor.
 
     Args:
         index: The prunable parameters.
@@ -55,7 +55,7 @@ def groups_per_tensor(index: ParameterIndex, granularity: str) -> list[int]:
     """
     require("`granularity`", granularity, one_of(GRANULARITIES))
     wanted = {"filter": ("Conv", True), "neuron": ("Linear", False)}.get(granularity)
-    if wanted is not None and not any((len(entry.shape) > 2) == wanted[1] for entry in index):
+    if wanted is not None and not any((len(entry.shape) > 2) == wanted[1] for entry in index if entry.kind != "named"):
         other = "neuron" if granularity == "filter" else "filter"
         raise MismatchError(
             f"granularity {granularity}",

@@ -11,18 +11,22 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import google_crc32c
 
 from causalprune.base.errors import DataError
 from causalprune.trajectory.layout import shard_name
-from causalprune.trajectory.steps import Steps
+from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.zarr_files import canonical_bytes
 
 MAX_LOG_BYTES = 2**32
+
+_STEPS = b'"steps":{'
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Commit:
         shard: Its number.
         rows: How many.
         file: The shard's bytes.
-        steps: The scalars of these rows.
+        steps: The scalars of these rows, perhaps unread; :attr:`read_steps` has them.
         untrained: Parameters that no step of the recording has trained up to here.
         weights: Hash of the weights after the last of these rows, by ``ParameterIndex.digest``; empty if unknown.
         noted: What else was noted about the recording up to here, JSON-ready; see :class:`RecordingReader`.
@@ -86,10 +90,45 @@ class Commit:
     shard: int
     rows: int
     file: ShardFile
-    steps: Steps
+    steps: Steps | UnreadSteps
     untrained: tuple[str, ...] = ()
     weights: str = ""
     noted: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def read_steps(self) -> Steps:
+        """The scalars of these rows, read from the line of the log if nobody needed them before.
+
+        Raises:
+            CorruptError: The line has others.
+        """
+        return self.steps if isinstance(self.steps, Steps) else self.steps.read(self.rows)
+
+
+@dataclass(frozen=True, eq=False)
+class UnreadSteps:
+    """The scalars of a commit as its line has them: numbers are most of a log, and most readers need none of them.
+
+    Attributes:
+        text: JSON.
+        source: The line, for the error message.
+        declared: The scalars that rows have besides the usual ones.
+    """
+
+    text: bytes
+    source: str
+    declared: Sequence[str]
+
+    def read(self, rows: int) -> Steps:
+        """Read the scalars of so many rows.
+
+        Raises:
+            CorruptError: Something else.
+        """
+        try:
+            return Steps.from_json(json.loads(self.text), rows, self.declared)
+        except (ValueError, RecursionError) as error:
+            raise damaged(self.source, expected="a valid commit", found=f"{error}"[:120]) from error
 
 
 class CommitLog:
@@ -109,6 +148,7 @@ class CommitLog:
         self.commits: list[Commit] = []
         self.pending: list[tuple[int, ShardFile]] = []
         self.finished = False
+        self._location = location
         self._seed = seed
         self._chain = seed
 
@@ -132,19 +172,19 @@ class CommitLog:
             raise damaged(location, expected="a commit log", found=error.found) from error
         for number, line in enumerate(data.split(b"\n")[:-1], 1):
             try:
-                log._take(line)
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                log._take(line, number)
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 where = f"{location} line {number}"
                 raise damaged(where, expected="a valid commit", found=f"{error}"[:120]) from error
         return log
 
-    def _take(self, line: bytes) -> None:
+    def _take(self, line: bytes, number: int) -> None:
         text = line[9:]
         chain = google_crc32c.extend(self._chain, text)
         if line[:9] != b"%08x " % chain:
             raise ValueError(f"checksum {line[:8]!r} instead of {chain:08x}")
         self._chain = chain
-        record = json.loads(text)
+        record, steps = _decode(text)
         if record["type"] == "writer":
             return
         if self.finished:
@@ -170,13 +210,14 @@ class CommitLog:
             untrained = record.get("untrained", [])
             if not isinstance(untrained, list) or not all(isinstance(name, str) for name in untrained):
                 raise ValueError(f"untrained {untrained!r}")
-            steps, weights = Steps.from_json(record["steps"], rows, self._declared), record.get("weights", "")
+            weights = record.get("weights", "")
             if not isinstance(weights, str):
                 raise ValueError(f"weights {weights!r}")
             noted = record.get("noted", {})
             if not isinstance(noted, dict):
                 raise ValueError(f"noted {noted!r}")
-            self._apply(Commit(shard, rows, file, steps, tuple(untrained), weights, noted))
+            unread = UnreadSteps(steps, f"{self._location} line {number}", self._declared)
+            self._apply(Commit(shard, rows, file, unread, tuple(untrained), weights, noted))
 
     def _is_next(self, shard: int, rows: int) -> bool:
         """Whether a commit can follow: of the shard after a full one, or of more rows of the last shard."""
@@ -205,9 +246,14 @@ class CommitLog:
         """What else was noted about these rows."""
         return self.commits[-1].noted if self.commits else {}
 
+    @property
+    def step_names(self) -> tuple[str, ...]:
+        """Names of the rows' scalars, in the order of their array."""
+        return (*STEP_FIELDS, *self._declared)
+
     def steps(self) -> Steps:
         """The scalars of all recorded rows."""
-        return Steps.concatenate([commit.steps for commit in self.commits], self._declared)
+        return Steps.concatenate([commit.read_steps for commit in self.commits], self._declared)
 
     def candidates(self, shard: int) -> list[ShardFile]:
         """What the shard's file can be: the committed bytes, or those announced to replace them."""
@@ -255,7 +301,7 @@ class CommitLog:
             last = kept[-1]
             rest = rows - last.shard * self.block_rows
             file = file_of_last or last.file
-            kept[-1] = replace(last, rows=rest, steps=last.steps.head(rest), file=file, weights=weights)
+            kept[-1] = replace(last, rows=rest, steps=last.read_steps.head(rest), file=file, weights=weights)
         records = [_commit_record(commit) for commit in kept]
         pending: list[tuple[int, ShardFile]] = []
         if finished:
@@ -284,6 +330,19 @@ class CommitLog:
         self._chain = chain
 
 
+def _decode(text: bytes) -> tuple[dict[str, Any], bytes]:
+    """A line's object, and its steps as JSON, which aren't read: they are a flat object, the only one of that name."""
+    begin = text.find(_STEPS)
+    end = text.find(b"}", begin) + 1
+    if begin >= 0 and text.find(_STEPS, end) < 0:
+        with suppress(ValueError):
+            record = json.loads(text[:begin] + b'"steps":null' + text[end:])
+            if record.get("steps", end) is None:
+                return record, text[begin + len(_STEPS) - 1 : end]
+    record = json.loads(text)
+    return record, json.dumps(record.get("steps")).encode()
+
+
 def _encode(record: dict[str, Any], chain: int) -> tuple[str, int]:
     text = canonical_bytes(record)
     chain = google_crc32c.extend(chain, text)
@@ -301,4 +360,4 @@ def _prepare_record(shard: int, rows: int, file: ShardFile) -> dict[str, Any]:
 def _commit_record(commit: Commit) -> dict[str, Any]:
     record = _prepare_record(commit.shard, commit.rows, commit.file)
     known = {"untrained": list(commit.untrained), "weights": commit.weights, "noted": commit.noted}
-    return {**record, "type": "commit", "steps": commit.steps.to_json(), **{k: v for k, v in known.items() if v}}
+    return {**record, "type": "commit", "steps": commit.read_steps.to_json(), **{k: v for k, v in known.items() if v}}

@@ -42,7 +42,7 @@ def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np
         new.commit_log.write(b"")
         write_array(new.active, active, ("parameter",))
         new.fits.make()
-        new.metadata.write_json(group_document("recording", schema.to_json(), version=schema.info.format_version))
+        new.metadata.write_json(group_document("recording", schema.to_json(), version=schema.format_version))
 
     layout.root.build(fill)
 

@@ -156,7 +156,7 @@ class Merge:
 
     def made(self, reader: RecordingReader) -> bool:
         """Whether a recording is the one that :meth:`write` makes."""
-        return reader.finished and reader.info == self.info and reader.schema.codec == self.codec
+        return reader.finished and reader.info == self.info and reader.codec == self.codec.name
 
     def write(self, path: Path) -> None:
         """Make the store, which appears as a whole; memory: two blocks of rows. One process at a time may call it.

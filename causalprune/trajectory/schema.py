@@ -168,6 +168,11 @@ class RecordingSchema:
     codec: Codec
     active_checksum: int
 
+    @property
+    def format_version(self) -> int:
+        """The oldest version of the format that can say all this."""
+        return max(self.info.format_version, self.codec.format_version)
+
     @classmethod
     def choose(
         cls, info: RecordingInfo, active: np.ndarray, max_rows: int, codec: str, block_rows: int | None, source: str
@@ -209,7 +214,7 @@ class RecordingSchema:
 
     @classmethod
     def from_json(cls, value: dict[str, Any], source: str) -> RecordingSchema:
-        """Read what :meth:`to_json` wrote.
+        """Read what :meth:`to_json` wrote, with the ``format_version`` beside it.
 
         Raises:
             CorruptError: The value, which comes from ``source``, isn't such a dictionary, or has absurd sizes.
@@ -227,7 +232,7 @@ class RecordingSchema:
         except (TypeError, ValueError) as error:
             raise CorruptError(source, expected="a checksum of the mask", found=repr(active)[:80]) from error
         info = RecordingInfo.from_json(value.get("info"), source)
-        return cls(info, shape, max_rows, find_codec(str(codec)), active_checksum)
+        return cls(info, shape, max_rows, find_codec(str(codec), value["format_version"]), active_checksum)
 
 
 BLOCK_BYTES = 256 * 2**20
@@ -262,7 +267,8 @@ class BlockShape:
         """Choose the shape for a recording of about ``max_rows`` rows.
 
         B is the largest power of two with B ≤ 64 and 4·B·P_active ≤ :data:`BLOCK_BYTES`, at least 1, and no larger
-        than the smallest power of two ≥ ``max_rows``. C is 16384 if B ≥ 16, else 65536, and at most P_active.
+        than the smallest power of two ≥ ``max_rows``. C is 8192 if B > 32, 16384 if B ≥ 16,
+        else 65536, and at most P_active: a decoded chunk of a tall block fits into a core's second-level cache.
 
         Args:
             columns: P_active ≥ 1.
@@ -277,7 +283,7 @@ class BlockShape:
             block_rows = min(1 << (fitting.bit_length() - 1), 1 << (max_rows - 1).bit_length())
         elif not 1 <= block_rows <= MAX_BLOCK_ROWS:
             raise UsageError("block rows", expected=f"1 to {MAX_BLOCK_ROWS}", found=f"{block_rows}")
-        width = 16384 if block_rows >= 16 else 65536
+        width = 8192 if block_rows > 32 else 16384 if block_rows >= 16 else 65536
         return cls(columns, block_rows, min(width, columns))
 
     @classmethod

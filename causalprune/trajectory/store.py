@@ -172,18 +172,19 @@ class Store:
         holder = self.layout.lock.holder()
         return None if holder is None or holder.is_known_dead else holder
 
-    def recording(self, name: str | None = None) -> RecordingReader:
+    def recording(self, name: str | None = None, *, quick: bool = False) -> RecordingReader:
         """Open a recording for reading.
 
         Args:
             name: Its name; by default the last one.
+            quick: See :class:`RecordingReader`.
 
         Raises:
             DataError: There is none of that name, or none at all.
             CorruptError: A file is missing, damaged, or contradicts another.
         """
         name = self._require_name(name)
-        return RecordingReader(self.layout.recording(name), name, self.index)
+        return RecordingReader(self.layout.recording(name), name, self.index, quick=quick)
 
     def fits(self, recording: str | None = None) -> FitStore:
         """The fits of a recording, by default of the last one; use this to write a fit.

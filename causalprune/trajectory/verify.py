@@ -14,6 +14,7 @@ from causalprune.trajectory.commits import CommitLog, ShardFile
 from causalprune.trajectory.layout import RecordingLayout
 from causalprune.trajectory.schema import MAX_ROWS, RecordingSchema
 from causalprune.trajectory.shard import identify_file
+from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage.location import ReplacedError, damaged
 from causalprune.trajectory.zarr_files import METADATA, delta_document, read_array, read_document, require_document
 
@@ -54,8 +55,24 @@ def _require_delta(layout: RecordingLayout, schema: RecordingSchema, log: Commit
         return
     # The steps are written just before the log's last line: without that line, the log must still have their rows.
     shape = read_document(layout.steps / METADATA, "array").get("shape")
-    if shape != [len(log.steps().names), log.rows]:
+    if shape != [len(log.step_names), log.rows]:
         raise damaged(layout.commit_log, expected=f"as many rows as steps {shape}"[:80], found=log.rows)
+
+
+def stored_steps(layout: RecordingLayout, log: CommitLog) -> Steps | None:
+    """The scalars of a complete recording from their array.
+
+    Returns:
+        None if there is no whole array, or one whose first or last rows aren't the log's.
+    """
+    if not log.finished or not log.commits:
+        return None
+    with suppress(*DAMAGE):
+        matrix = read_array(layout.steps, (len(log.step_names), log.rows), np.dtype(np.float64), ("quantity", "row"))
+        first, last = (log.commits[end].read_steps.to_matrix() for end in (0, -1))
+        if np.array_equal(matrix[:, : first.shape[1]], first) and np.array_equal(matrix[:, -last.shape[1] :], last):
+            return Steps.from_matrix(matrix.T, log.step_names[len(STEP_FIELDS) :])
+    return None
 
 
 def verify_recording(reader: RecordingReader) -> list[str]:

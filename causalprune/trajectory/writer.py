@@ -102,7 +102,7 @@ class RecordingWriter:
             self._block = self._allocate()
             self._block.reuse(log.rows // schema.shape.rows)
             self._block.values[: len(tail)] = tail
-            self._block.scalars[: len(tail)] = log.commits[-1].steps.to_matrix().T
+            self._block.scalars[: len(tail)] = log.commits[-1].read_steps.to_matrix().T
             self._block.rows = len(tail)
         self._thread = threading.Thread(target=self._run, name="causalprune-write", daemon=True)
         self._thread.start()

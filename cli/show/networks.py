@@ -47,6 +47,8 @@ def record(result: Any) -> Any:
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
         "as float32": shown(result.raw_bytes, "bytes"),
     }
+    if result.not_prunable:
+        lines["not recorded"] = f"{result.not_prunable} (--prune names more)"
     if result.statistics_bytes:
         when = " before compression" if result.mean_loss_change is None else ""
         lines["layer statistics"] = f"{shown(result.statistics_bytes, 'bytes')}{when}"
@@ -65,14 +67,18 @@ def apply_mask(result: Any) -> Any:
     """Sparsity overall and per layer."""
     now, before = (shown(value, "share") for value in (result.sparsity, result.sparsity_before))
     lines = {"sparsity": f"{now} of prunable weights (before: {before})"}
-    if result.frozen or result.kept_dense:
-        others = "other" if result.kept_dense else "trained"
+    if result.frozen or result.kept_dense or result.unmeasured:
+        others = "other" if result.kept_dense or result.unmeasured else "trained"
         of_others = f"{shown(result.sparsity_candidates, 'share')} of {result.candidates:,} {others} weights"
         lines["sparsity"] = f"{of_others}, {lines['sparsity']}"
     if result.kept_dense:
         lines["kept dense"] = f"{listed(result.kept_dense)} (by --keep)"
     if result.frozen:
         lines["left alone"] = f"{listed(result.frozen)} (frozen or never trained)"
+    if result.unmeasured:
+        lines["not measured"] = f"{listed(result.unmeasured)} (nothing is known of its inputs; left alone)"
+    if result.not_prunable:
+        lines["not prunable"] = f"{result.not_prunable} (--prune names more)"
     if result.inseparable:
         lines["kept whole"] = f"{listed(result.inseparable)} (their channels can't be removed one by one)"
     if result.unmoved:

@@ -140,7 +140,9 @@ def test_pruned_weights_that_attention_uses_without_their_layer_are_skipped():
     torch.manual_seed(0)
     model = nn.TransformerEncoderLayer(8, 2, 32, batch_first=True)
     keep = {entry.name: torch.rand(entry.shape) < 0.4 for entry in ParameterIndex.from_model(model)}
-    assert sorted(keep) == ["linear1.weight", "linear2.weight", "self_attn.out_proj.weight"]
+    assert sorted(keep) == [
+        "linear1.weight", "linear2.weight", "self_attn.in_proj_weight", "self_attn.out_proj.weight"
+    ]  # fmt: skip
     pruned = sum(int((~mask).sum()) for mask in keep.values())
     assert flops(model, (8, 8), keep).theoretical == ENCODER - 8 * 2 * pruned
 

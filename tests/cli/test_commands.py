@@ -9,10 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
-from causalprune_cli.commands import add_commands
+from causalprune_cli.commands import make_command
 
-from causalprune.commands.names import CONFIGS, FUNCTIONS
+from causalprune.commands.names import CONFIGS, FUNCTIONS, GROUPS, summary, summary_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -83,6 +82,22 @@ def test_every_command_in_the_table_is_there():
     assert all(inspect.isfunction(FUNCTIONS.load(name)) for name in CONFIGS)
 
 
+def test_the_list_of_commands_says_what_the_help_of_each_begins_with():
+    assert {name: summary(name) for name in CONFIGS} == {name: summary_of(CONFIGS.load(name)) for name in CONFIGS}
+
+
+@pytest.mark.parametrize("said", [["--help"], ["store", "--help"], ["--version"]])
+def test_a_list_of_commands_imports_the_options_of_none(said):
+    code = "import sys; from causalprune_cli.main import main; code = main(sys.argv[1:]); print(code, *sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, *said], capture_output=True, text=True, check=True)
+    shown, _, last = done.stdout.rstrip("\n").rpartition("\n")
+    status, *modules = last.split()
+    assert status == "0"
+    assert not [name for name in modules if name in ("numpy", "torch") or name.startswith("causalprune.config")]
+    listed = {"--help": {name.partition(" ")[0] for name in CONFIGS}, "store": {"verify", "merge", GROUPS["store"][1]}}
+    assert all(name in shown for name in listed.get(said[0], []))
+
+
 @pytest.mark.parametrize(
     ("command", "first"),
     [
@@ -93,10 +108,7 @@ def test_every_command_in_the_table_is_there():
     ],
 )
 def test_help_begins_with_the_options_that_a_command_declares_itself(command, first):
-    app = typer.Typer()
-    add_commands(app)
-    parameters = typer.main.get_command(app).commands[command].params
-    options = [each for each in parameters if each.param_type_name == "option"]
+    options = [each for each in make_command(command).params if each.param_type_name == "option"]
     assert [each.name for each in options][: len(first)] == first
     assert all(each.rich_help_panel is None for each in options[: len(first)])
     panels = list(dict.fromkeys(each.rich_help_panel for each in options))

@@ -83,7 +83,7 @@ PRUNE = "apply-mask --sparsity 0.5 --output p.safetensors"
             3,
             "loss while recording: expected a finite number, found nan; lower --lr of the recording",
         ),
-        ("fit-gamma --memory 1KiB", 2, "--memory: expected at least 221 MB for 12 × 128, found 1.02 kB; raise it"),
+        ("fit-gamma --memory 1KiB", 2, "--memory: expected at least 90 MB for 12 × 128, found 1.02 kB; raise it"),
         (
             "fit-gamma --solver sklearn --memory 1KiB",
             2,

@@ -142,11 +142,12 @@ def test_what_can_not_be_is_refused(run, capsys, option, value):
 
 
 def test_what_is_off_is_left_out_of_the_identity(tmp_path):
-    off = {"warmup": 0, "clip_norm": 0, "distill": 0}
+    off = {"warmup": 0, "clip_norm": 0, "distill": 0, "channels_last": False}
     assert not off.keys() & PretrainConfig().identity_fields().keys()
     assert not off.keys() & PosttrainConfig(**off).identity_fields().keys()
     assert "distill" not in RunConfig().identity_fields()
     assert RunConfig(distill=0.5).identity_fields()["distill"] == 0.5
+    assert PretrainConfig(channels_last=True).identity_fields()["channels_last"] is True
     fields = PosttrainConfig().identity_fields()
     assert (fields["warmup"], fields["clip_norm"]) == (0.1, 1.0)
     # What version 0.1 made is what these options say now.

@@ -5,10 +5,14 @@ import json
 import shutil
 from pathlib import Path
 
+import attention
 import numpy as np
 import pytest
 import readings
+import torch
 
+import causalprune as cp
+from causalprune.base.errors import UsageError
 from causalprune.trajectory import Store
 
 EXPECTED = json.loads(readings.EXPECTED.read_text())
@@ -111,3 +115,44 @@ def test_a_recording_of_version_1_is_continued(earlier):
 def test_a_sweep_is_reported_as_it_was(earlier):
     pytest.importorskip("matplotlib")
     assert_contains(readings.report(), EXPECTED["report"])
+
+
+@pytest.fixture
+def attending(earlier):
+    model = attention.network()
+    model.load_state_dict(torch.load("attention/weights.pt"))
+    return model
+
+
+def test_a_recording_without_the_packed_projection_prunes_what_it_has(attending, caplog):
+    expected = cp.Mask.load("attention/mask.safetensors")
+    before = attending[0].self_attn.in_proj_weight.clone()
+    mask = cp.prune(attending, "attention/trajectory.zarr", sparsity=0.6)
+    assert mask.index == expected.index
+    assert torch.equal(mask.keep, expected.keep)
+    assert torch.equal(attending[0].self_attn.in_proj_weight, before)
+    said = "attention/trajectory.zarr is of an earlier version and doesn't list them: 0.self_attn.in_proj_weight"
+    assert said in caplog.text
+
+
+def test_the_packed_projection_can_be_named_where_no_recording_is_read(attending):
+    where = {"store": "attention/trajectory.zarr", "sparsity": 0.5, "prune": "*.in_proj_weight"}
+    with pytest.raises(UsageError, match=r"`prune`: expected parameters that attention/trajectory.zarr has recorded"):
+        cp.prune(attending, **where)
+    mask = cp.prune(attending, **where, criterion="magnitude")
+    assert [entry.kind for entry in mask.index] == ["attention", "layer", "layer", "layer", "layer"]
+    assert mask.sparsity == 0.5
+
+
+def test_an_earlier_mask_is_held_and_recorded_as_it_is(attending, tmp_path):
+    mask = cp.Mask.load("attention/mask.safetensors")
+    mask.apply_(attending)
+    optimizer = torch.optim.SGD(attending.parameters(), lr=0.1)
+    with cp.Recorder(attending, optimizer, tmp_path / "new.zarr", mask=mask) as recorder:
+        for _ in range(3):
+            loss = attending(torch.ones(2, 3, 4)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            recorder.step(loss, lambda: attending(torch.ones(2, 3, 4)).square().mean())
+    assert Store.open(tmp_path / "new.zarr").index == mask.index
+    assert (attending[2].weight[~mask.tensors()["2.weight"]] == 0).all()

@@ -11,10 +11,12 @@ ROOT = Path(__file__).parents[2]
 
 SMALLEST = {
     "codecs.py": ["--smoke"],
+    "growth.py": ["--smoke"],
     "gpu.py record": ["--device", "cpu", "--smoke"],
     "gpu.py fit": ["--device", "cpu", "--smoke"],
     "head_to_head.py": ["--smoke"],
     "store.py": ["--smoke"],
+    "surgery.py": ["--smoke"],
     "training.py": ["--smoke"],
 }
 

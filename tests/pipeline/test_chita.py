@@ -100,7 +100,7 @@ def test_rewinding_would_undo_it(recorded, capsys):
     assert not (recorded / "no").exists()
 
 
-@pytest.mark.parametrize("criterion", ["chita", "fisher", "obd"])
+@pytest.mark.parametrize("criterion", ["chita", "fisher", "obd", "obs"])
 @pytest.mark.parametrize(
     ("options", "found"), [(["--momentum", "0.9"], "one with momentum 0.9"), (["--stride", "2"], "one with stride 2")]
 )

@@ -78,7 +78,7 @@ def test_info_describes_what_lies_there(finished_run, capsys):
 
 def test_every_criterion_prunes_exactly(finished_run, tmp_path, capsys):
     masks = {}
-    for criterion in ("gamma", "effect", "curvature", "magnitude", "random", "fisher", "obd", "chita"):
+    for criterion in ("gamma", "effect", "curvature", "magnitude", "random", "fisher", "obd", "chita", "obs"):
         output = tmp_path / f"{criterion}.safetensors"
         options = ["--criterion", criterion, "--sparsity", "0.7", "--output", output, "--run", finished_run]
         assert call_json(capsys, "apply-mask", *options)["metrics"]["sparsity"] == pytest.approx(0.7, abs=1e-5)

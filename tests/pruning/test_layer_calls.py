@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from causalprune.pruning.layer_calls import Walk, plain_attention, weight_uses
+from causalprune.pruning.layer_calls import Walk, layer_by_layer, weight_uses
 
 
 class Twice(nn.Module):
@@ -26,7 +26,7 @@ def test_uses_are_named_in_the_order_of_the_forward_pass():
 
 def test_attention_multiplies_where_it_is_seen():
     model = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
-    with plain_attention():
+    with layer_by_layer(model):
         names = weight_uses(model, torch.randn(3, 5, 8), weights_of(model))
     assert names == [
         "self_attn.in_proj_weight", "self_attn.out_proj.weight", "linear1.weight", "linear2.weight"

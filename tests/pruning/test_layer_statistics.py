@@ -91,8 +91,13 @@ def test_what_cannot_be_measured_is_refused():
 
     with pytest.raises(DataError, match="at least one batch"):
         measure(nn.Linear(5, 3), [])
+    # What isn't reached has no statistics; without any there is nothing to go by.
+    assert list(measure(Unused(), [torch.randn(4, 5)])) == ["used.weight"]
+    idle = Unused()
+    idle.used = nn.Bilinear(5, 5, 3)
+    idle.used.forward = lambda x: x[:, :3] * idle.used.bias
     with pytest.raises(MismatchError, match=r"layer unused\.weight: expected to be reached"):
-        measure(Unused(), [torch.randn(4, 5)])
+        measure(idle, [torch.randn(4, 5)])
 
 
 def test_means_positions_and_the_bias_are_those_of_the_layer():

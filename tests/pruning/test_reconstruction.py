@@ -144,7 +144,12 @@ def test_what_does_not_belong_together_is_refused():
     statistics = measured(dense, x)
     model, mask = pruned(dense)
     with pytest.raises(MismatchError, match=r"those of layer 1\.weight"):
-        list(reconstruct_layers(model, dense, mask, {"0.weight": statistics["0.weight"]}))
+        list(reconstruct_layers(model, dense, mask, {"0.weight": statistics["0.weight"]}, names=["1.weight"]))
+    # Of several layers, those that nothing is known of stay as they are.
+    before = model[1].weight.clone()
+    (only,) = reconstruct_layers(model, dense, mask, {"0.weight": statistics["0.weight"]})
+    assert only.name == "0.weight"
+    assert torch.equal(model[1].weight, before)
     other = nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3))
     with pytest.raises(MismatchError, match=r"0\.weight of the dense network"):
         list(reconstruct_layers(model, other, mask, statistics))

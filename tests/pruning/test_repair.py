@@ -219,4 +219,7 @@ def test_what_does_not_fit_is_refused():
         list(repair_layers(pruned, nn.Linear(6, 8), mask, [x]))
     unused = Unused(*copy.deepcopy(dense))
     with pytest.raises(MismatchError, match=r"layer 2\.weight: expected to be reached"):
-        list(repair_layers(unused, dense, mask, [x]))
+        list(repair_layers(unused, dense, mask, [x], names=["2.weight"]))
+    # Of several layers, those that aren't reached stay as they are.
+    assert [layer.name for layer in repair_layers(unused, dense, mask, [x])] == ["0.weight"]
+    assert torch.equal(unused[2].weight, dense[2].weight)

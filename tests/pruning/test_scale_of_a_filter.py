@@ -97,6 +97,7 @@ DEPENDS = {
     "fisher": True,
     "obd": False,
     "chita": True,
+    "obs": True,
     "surgeon": False,
     "rank-sum": True,
     "wanda": True,

@@ -1,13 +1,18 @@
+import json
+import shutil
 import subprocess
 import sys
 import threading
 
+import google_crc32c
 import numpy as np
 import pytest
 from store_builders import INFO, append_rows, make_recording, make_rows, make_store
 
-from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.trajectory import Store
+from causalprune.trajectory.storage import locate
+from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes, read_attributes, write_array
 
 ROWS, COLUMNS, BLOCK_ROWS = 37, 40_000, 16
 
@@ -169,3 +174,53 @@ def test_metadata_need_neither_zarr_nor_torch(recorded):
         "assert not {'zarr', 'torch', 'numcodecs'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_quick_reader_has_the_same_scalars_and_digest(recorded):
+    store, _ = recorded
+    quick, reader = store.recording(quick=True), store.recording()
+    assert quick.steps.to_matrix().tobytes() == reader.steps.to_matrix().tobytes()
+    assert [quick.steps[name].dtype for name in quick.steps.names] == [
+        reader.steps[name].dtype for name in reader.steps.names
+    ]
+    assert quick.digest == reader.digest
+
+
+@pytest.mark.parametrize("how", ["others", "cut", "gone"])
+def test_a_quick_reader_without_its_array_reads_the_log(tmp_path, how):
+    store, _ = make_recording(tmp_path / "t.zarr", rows=11, columns=40, block_rows=4)
+    expected = store.recording().steps.to_matrix()
+    array = tmp_path / "t.zarr/recordings/000/steps"
+    if how == "others":
+        other, _ = make_recording(tmp_path / "other.zarr", rows=11, columns=40, block_rows=4)
+        stored = other.path / "recordings/000/steps"
+        shutil.rmtree(stored)
+        write_array(locate(stored), expected + 1, ("quantity", "row"))
+        shutil.rmtree(array)
+        shutil.copytree(stored, array)
+    elif how == "cut":
+        (array / "c.0.0").write_bytes((array / "c.0.0").read_bytes()[:-1])
+    else:
+        shutil.rmtree(array)
+    assert np.array_equal(store.recording(quick=True).steps.to_matrix(), expected)
+    assert len(store.verify()) == 1
+
+
+def test_a_line_whose_scalars_are_others_is_named_when_they_are_read(tmp_path):
+    store, _ = make_recording(tmp_path / "t.zarr", rows=11, columns=40, block_rows=4)
+    log = tmp_path / "t.zarr/recordings/000/delta/commits.log"
+    attributes = read_attributes(store.layout.recording("000").metadata, "recording")
+    chain, lines = attributes_checksum(attributes), []
+    for number, line in enumerate(log.read_text().splitlines()):
+        record = json.loads(line[9:])
+        if number == 1:
+            del record["steps"]["lr"]
+        text = canonical_bytes(record)
+        chain = google_crc32c.extend(chain, text)
+        lines.append(f"{chain:08x} {text.decode()}\n")
+    log.write_text("".join(lines))
+    reader = store.recording()
+    assert reader.num_rows == 11
+    with pytest.raises(CorruptError, match=r"commits.log line 2: expected a valid commit, found steps without"):
+        _ = reader.steps
+    assert "line 2" in store.verify()[0]

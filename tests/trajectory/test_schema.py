@@ -5,8 +5,14 @@ from causalprune.trajectory.schema import BlockShape
 
 @pytest.mark.parametrize(
     ("columns", "rows", "expected"),
-    # What the study of the layout recommends for 648k, 10.5M and 25M parameters.
-    [(648_000, 5000, (64, 16384)), (10_500_000, 5000, (4, 65536)), (25_000_000, 5000, (2, 65536))],
+    # The study of the layout recommends 64, 4 and 2 rows for 648k, 10.5M and 25M parameters.
+    [
+        (648_000, 5000, (64, 8192)),
+        (2_000_000, 5000, (32, 16384)),
+        (4_000_000, 5000, (16, 16384)),
+        (10_500_000, 5000, (4, 65536)),
+        (25_000_000, 5000, (2, 65536)),
+    ],
 )
 def test_the_rule_for_blocks(columns, rows, expected):
     shape = BlockShape.choose(columns, rows)

@@ -12,7 +12,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import pruning_findings
-from causalprune.commands._network import load_network
+from causalprune.commands._network import among, described_rest, load_network
 from causalprune.commands._output import check_distinct
 from causalprune.commands.apply_mask.candidates import frozen_tensors, samples_to_try
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
@@ -29,6 +29,7 @@ from causalprune.models.modes import reset_batchnorm
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.choice import choose_weights
+from causalprune.pruning.network.named_layers import lacking_layers, require_recorded
 from causalprune.pruning.removable import prunable_producers
 from causalprune.solver.recording.fit import certified_fit
 from causalprune.training.batch_statistics import averaging_batchnorm
@@ -57,7 +58,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     criterion = load_criterion("gamma" if config.zero else config.criterion)
     if criterion.reweights:
         config.check_no_rewind(criterion.name)
-    criterion.choose_exponent(config.exponent)
+    criterion.check_options(exponent=config.exponent, first_order=config.first_order)
     run = RunPaths(config.run)
     source = config.checkpoint or run.recorded
     output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
@@ -67,6 +68,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     if criterion.reads_recording:
         store_path = config.store or run.store
         store = Store.open(store_path)
+        checkpoint = among(checkpoint, store.index)
         if store.index.fingerprint != checkpoint.info.index.fingerprint:
             raise MismatchError(
                 f"{store_path}",
@@ -108,6 +110,11 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 found="another",
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
+        recorded = mask.index
+        mask = mask.within(recorded.extended(model, config.prune))
+        if reader is not None:
+            require_recorded(recorded, mask.index, f"{config.store or run.store}")
+        output.warn(reporter, *lacking_layers(mask.index, model, f"{source}"))
         measure = BeforeAndAfter.of(checkpoint, source, config)
         before = measure.before(model)
         unrecorded = [] if reader is None else list(reader.info.left_out)
@@ -140,7 +147,6 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             reader=reader,
             fit=fit,
             layers=layers,
-            device="cpu" if layers is None else str(resolve_device(config.device)),
             producers=producers,
             **choice_options(config),
         )
@@ -153,11 +159,12 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         if config.reset_batchnorm:
             reset_batchnorm(model)
         metrics = metrics_of(chosen, mask, fit if config.zero else None, inseparable) | measured_on
+        metrics["not_prunable"] = described_rest(model, mask.index)
         if averaging_batchnorm(model):
             origin = checkpoint if earlier is None else earlier
             changed = config.reset_batchnorm or mask.index.digest(model.state_dict()) != origin.weights_digest
             metrics["stale_statistics"] = changed or has_stale_statistics(origin.info)
-        info = replace(checkpoint.info, position={}, metrics=metrics)
+        info = replace(checkpoint.info, index=mask.index, position={}, metrics=metrics)
         measured = {"validation": measure.after(model), "validation_before": before}
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
         output.warn(reporter, *_cost(saved, **measured))

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import UsageError
 from causalprune.base.units import parse_bytes
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.budgets import share_out
 from causalprune.pruning.network.named_layers import NamedLayers
+from causalprune.pruning.network.pattern import Pattern
 from causalprune.pruning.selection import target_sparsity
 
 
@@ -23,22 +25,31 @@ def named_layers(config: ApplyMaskConfig, index: ParameterIndex, frozen: Collect
 
 
 def target_of(config: ApplyMaskConfig) -> tuple[float | None, float]:
-    """The sparsity of this iteration, None for the rule γ = 0; and the part of the final sparsity that it is."""
+    """The sparsity of this iteration, None for a pattern or the rule γ = 0; and its part of the final sparsity."""
     if config.sparsity is None:
         return None, 1.0
     target = target_sparsity(config.schedule, config.iteration, config.iterations, config.sparsity)
     return target, target / config.sparsity if config.sparsity else 1.0
 
 
+def pattern_of(config: ApplyMaskConfig) -> Pattern | None:
+    """The pattern of this iteration, None if a sparsity decides: as near to it as groups of M come on the way."""
+    if config.pattern is None:
+        return None
+    last = Pattern.parse(config.pattern)
+    return last.at(target_sparsity(config.schedule, config.iteration, config.iterations, last.sparsity))
+
+
 def choice_options(config: ApplyMaskConfig) -> dict[str, Any]:
     """What :func:`causalprune.pruning.network.choice.choose_weights` takes from the options of a mask as it stands."""
-    names = ("scope", "granularity", "ridge", "exponent", "seed")
-    return {name: getattr(config, name) for name in names} | {"max_bytes": parse_bytes(config.memory)}
+    names = ("scope", "granularity", "ridge", "first_order", "exponent", "seed")
+    options = {name: getattr(config, name) for name in names} | {"pattern": pattern_of(config)}
+    return options | {"max_bytes": parse_bytes(config.memory), "device": str(resolve_device(config.device))}
 
 
 def needs_network(config: ApplyMaskConfig) -> bool:
     """Whether :func:`require_budgets` can refuse a network; where it can't, none must be built to find out."""
-    named = config.keep or config.layer_sparsity
+    named = config.keep or config.layer_sparsity or config.prune or config.pattern
     return bool(named) or config.scope == "uniform" or (config.granularity == "layer" and config.scope != "global")
 
 
@@ -57,6 +68,8 @@ def require_budgets(
         UsageError: It can't.
     """
     named = named_layers(config, index)
+    if config.pattern is not None:
+        Pattern.parse(config.pattern).require_rows(index, named.keep)
     if config.sparsity is None or (producers is None and config.granularity not in ("parameter", "layer")):
         return
     free = [number for number, entry in enumerate(index) if entry.name not in named.keep]

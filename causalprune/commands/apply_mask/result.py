@@ -28,6 +28,7 @@ class ApplyMaskResult(StageResult):
         candidates: Number of prunable weights that aren't frozen or kept dense, those pruned before included.
         sparsity_candidates: Fraction of them that are pruned now; what was asked for.
         frozen: Tensors that weren't trained, or not recorded, and are left alone.
+        unmeasured: Tensors that are left alone because the criterion measures layers, and not these.
         kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
@@ -35,6 +36,7 @@ class ApplyMaskResult(StageResult):
             ``store`` or from ``samples``; ``samples``, on how many they were measured. None if it reads none.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
+        not_prunable: What of the network isn't prunable, in words; empty if all is, or if nobody knows.
         stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
     """
 
@@ -50,6 +52,8 @@ class ApplyMaskResult(StageResult):
     unmoved: int | None
     lasso: dict[str, Any] | None
     layer_statistics: dict[str, Any] | None = None
+    unmeasured: Sequence[str] = ()
+    not_prunable: str = ""
     stale_statistics: bool = False
     validation: dict[str, Any] | None = None
     validation_before: dict[str, Any] | None = None
@@ -78,6 +82,7 @@ def metrics_of(choice: Choice, before: Mask, fit: Fit | None, inseparable: Seque
         "candidates": selection.candidates,
         "sparsity_candidates": selection.sparsity,
         "frozen": list(choice.frozen),
+        "unmeasured": list(choice.unmeasured),
         "kept_dense": list(choice.kept_dense),
         "inseparable": list(inseparable),
         "unmoved": choice.unmoved,

@@ -47,7 +47,7 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
     """
     assert config.weights is not None
     criterion = load_criterion("gamma" if config.zero else config.criterion)
-    criterion.choose_exponent(config.exponent)
+    criterion.check_options(exponent=config.exponent, first_order=config.first_order)
     _require_no_network(criterion, config)
     output, mask_path = _outputs(config)
     work = Work(stage="apply-mask", config=config, outputs={"weights": output, "mask": mask_path})

@@ -71,7 +71,8 @@ def describe_sweep(paths: SweepPaths, problems: Problems, *, verify: bool) -> di
     # A cell that is done is in the table a moment later, and one that somebody deleted is to be measured again.
     missing = set(cells) - measured.keys()
     table = [row for row in _table(paths) if not (isinstance(row, dict) and row.get("cell") in missing)]
-    if altered == len(problems.lines) and any(row not in rows for row in table):
+    said = {_canonical(row) for row in rows}
+    if altered == len(problems.lines) and any(_canonical(row) not in said for row in table):
         problems.add_damage([f"{paths.table} isn't what the cells say: run the same sweep again, which writes it anew"])
     if len(measured) < len(cells):
         problems.lines.append(
@@ -107,11 +108,16 @@ def _read(paths: SweepPaths, cell: str, measured: dict[str, dict[str, Any]], *, 
 
 def _table(paths: SweepPaths) -> list[Any]:
     try:
-        return [json.loads(line) for line in read_bytes(paths.table, MAX_JSON_BYTES).splitlines()]
+        # The last line may be an append that is going on, or that a crash cut short.
+        return [json.loads(line) for line in read_bytes(paths.table, MAX_JSON_BYTES).split(b"\n")[:-1]]
     except DataError:
         return []
     except (CorruptError, ValueError):
         return [None]
+
+
+def _canonical(row: Any) -> str:
+    return json.dumps(row, sort_keys=True)
 
 
 def _stage(step: Path) -> str:

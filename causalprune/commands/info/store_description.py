@@ -51,7 +51,7 @@ def describe_store(store: Store, problems: Problems, *, verify: bool) -> dict[st
         verify: Read everything again and compare all checksums.
     """
     writer = store.writer
-    recordings = [store.recording(name) for name in store.recordings]
+    recordings = [store.recording(name, quick=not verify) for name in store.recordings]
     for reader in recordings:
         if verify:
             problems.add_damage(reader.verify())

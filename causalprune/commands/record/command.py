@@ -16,7 +16,7 @@ from causalprune.base.errors import DataError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._network import set_up
+from causalprune.commands._network import among, described_rest, set_up
 from causalprune.commands._output import StageResult, check_distinct
 from causalprune.commands.record.layers import LayersToKeep
 from causalprune.commands.record.loop import RecordLoop, set_modes
@@ -28,6 +28,7 @@ from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
 from causalprune.models.wrappers import named_parameters
+from causalprune.pruning.network.named_layers import lacking_layers
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.pass_state import PassState
 from causalprune.training.recorder import Recorder
@@ -54,6 +55,7 @@ class RecordResult(StageResult):
         predicted_seconds: Time for all steps, which a dry run predicts from one; else None.
         mean_loss_change: Mean ΔL over the rows.
         falling: Share of the rows in which the loss fell.
+        not_prunable: What of the network isn't recorded, in words; empty if all of it is, or if nobody knows.
     """
 
     rows: int
@@ -64,6 +66,7 @@ class RecordResult(StageResult):
     mean_loss_change: float | None = None
     falling: float | None = None
     statistics_bytes: int = 0
+    not_prunable: str = ""
 
 
 def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
@@ -94,7 +97,9 @@ def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
         if store.open() and finished is not None:
             reader = store.reader()
             if reader.info.identity in (output.identity, finished.identity) and reader.finished:
-                return output.publish(_result(output, reader, already_done=True))
+                return output.publish(
+                    _result(output, reader, finished.metrics.get("not_prunable", ""), already_done=True)
+                )
         return _record(output, store, start, source, reporter)
 
 
@@ -105,6 +110,10 @@ def _record(
     config: RecordConfig = output.config
     group = processes()
     device, data, model, mask = set_up(start, source, config)
+    mask = mask.within(mask.index.extended(model, config.prune))
+    start = among(start, mask.index)
+    output.warn(reporter, *lacking_layers(mask.index, model, f"{source}"))
+    rest = described_rest(model, mask.index)
     batches = Batches(
         data,
         "train",
@@ -149,6 +158,7 @@ def _record(
             stored_bytes=predicted,
             predicted_seconds=seconds * steps,
             statistics_bytes=statistics_bytes,
+            not_prunable=rest,
         )
     optimizer = SGD(model.parameters(), lr=config.lr, momentum=config.momentum)
     saved = output.resume(reporter, store.goes_with)
@@ -180,7 +190,7 @@ def _record(
         writer.flush()
         # For a criterion that doesn't read the recording.
         untrained = {"untrained": list(writer.untrained)} if writer.untrained else {}
-        header = replace(start.info, position={}, metrics={"rows": rows, **untrained})
+        header = replace(start.info, position={}, metrics={"rows": rows, **untrained, "not_prunable": rest})
         recorded = Checkpoint(header, model.state_dict(), mask if mask.num_pruned else None)
         if kept_layers and isinstance(writer, RecordingWriter):
             # A signal, or the end of a job's time, doesn't cost the steps.
@@ -194,7 +204,7 @@ def _record(
         group.first(save)
     # The other processes read the recording when the first one has finished it.
     group.first(store.reader)
-    return output.publish(_result(output, store.reader()))
+    return output.publish(_result(output, store.reader(), rest))
 
 
 def _predict(
@@ -222,7 +232,9 @@ def _predict(
     return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
 
 
-def _result(output: CheckpointOutput, reader: RecordingReader, *, already_done: bool = False) -> RecordResult:
+def _result(
+    output: CheckpointOutput, reader: RecordingReader, rest: str, *, already_done: bool = False
+) -> RecordResult:
     change = reader.loss_change
     return RecordResult(
         **output.common(already_done=already_done),
@@ -233,4 +245,5 @@ def _result(output: CheckpointOutput, reader: RecordingReader, *, already_done: 
         mean_loss_change=float(change.mean()),
         falling=float((change < 0).mean()),
         statistics_bytes=reader.layer_statistics_bytes,
+        not_prunable=rest,
     )

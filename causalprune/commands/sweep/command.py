@@ -26,6 +26,7 @@ from causalprune.commands.sweep.step_runner import CELL_ERRORS, StepRunner
 from causalprune.commands.sweep.table import ResultTable
 from causalprune.config.sweep import SweepConfig
 from causalprune.data.datasets import last_data_kept
+from causalprune.pruning.surgery.kept import last_results_kept
 
 LONGEST_PAUSE_SECONDS = 5.0
 
@@ -81,12 +82,13 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     with table_lease:
         remove_partials(paths.root, paths.grid.name, paths.table.name)
         grid.claim(paths.grid)
-    table = ResultTable(paths)
+        table = ResultTable(paths)
+        table.write()
     steps = StepRunner(paths, _shared_steps(grid), config.break_lock)
     worker = _Worker(config, steps, table, table_lease, reporter)
     index, count = config.shard_of()
     cells = list({point.cell: point for point in grid.points}.values())[index::count]
-    with stop_signals(config.stop_signals) as stop, last_data_kept():
+    with stop_signals(config.stop_signals) as stop, last_data_kept(), last_results_kept():
         worker.measure(cells, stop)
     with table_lease:
         rows = table.write()
@@ -158,7 +160,7 @@ class _Worker:
                     raise stop.error(f"{self.cells_made} cells done by this process, all of them in the table")
                 try:
                     if point.cell in unclean or not self.steps.paths.cell(point.cell).exists():
-                        self._measure(point, numbers[point.cell])
+                        self._measure(point, numbers[point.cell], unclean=point.cell in unclean)
                 except LockedError as error:
                     busy = error
                     waiting.append(point)
@@ -175,11 +177,13 @@ class _Worker:
                 pause = 0.05
             pending = waiting
 
-    def _measure(self, point: Point, label: str) -> None:
+    def _measure(self, point: Point, label: str, *, unclean: bool) -> None:
         paths = self.steps.paths
         result, work = paths.cell(point.cell), paths.work(point.cell)
         with Lease(result.parent / f".{point.cell}.lock", break_lock=self.config.break_lock):
-            remove_partials(result.parent, result.name, paths.mask(point.cell).name, work.name)
+            # Looking for them takes the longer the more cells there are, and only a cell that was begun has any.
+            if unclean or work.exists():
+                remove_partials(result.parent, result.name, paths.mask(point.cell).name, work.name)
             score = ""
             if not result.exists():
                 shown, keep = LabelledReporter(self.reporter, label), self.config.keep_networks
@@ -192,7 +196,7 @@ class _Worker:
             return
         logger.info("%s%s: %s", label, point.label, score)
         with self.table_lease:
-            self.table.write()
+            self.table.add(point.cell)
 
 
 def _unclean_cells(paths: SweepPaths) -> set[str]:

@@ -17,6 +17,7 @@ from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
 from causalprune.commands.sweep.steps import Known, Recorded, Step, last_step
 from causalprune.config.sweep import SweepConfig
 from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.network.pattern import Pattern
 
 
 @dataclass(frozen=True)
@@ -106,15 +107,21 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
     further = [axis.key for axis in axes[:-3]]
     known = Known()
-    has_exponent = any(load_criterion(name).exponent is not None for name in config.criterion)
+    criteria = [load_criterion(name) for name in config.criterion]
+    # What some of the criteria have, and others don't, is meant for the former.
+    owners = {
+        "apply-mask.exponent": {criterion.name for criterion in criteria if criterion.exponent is not None},
+        "apply-mask.first-order": {criterion.name for criterion in criteria if criterion.first_order},
+    }
     for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}
         settings = {name: values[name] for name in ("sparsity", "criterion", "seed", *further)}
         try:
             cell = config.cell(setting for _, setting in chosen)
-            if has_exponent and load_criterion(values["criterion"]).exponent is None:
-                # Meant for the others.
-                cell = replace(cell, set=tuple(one for one in cell.set if one.key != "apply-mask.exponent"))
+            foreign = {key for key, names in owners.items() if names and values["criterion"] not in names}
+            cell = replace(cell, set=tuple(one for one in cell.set if one.key not in foreign))
+            if cell.pattern is not None:
+                settings["sparsity"] = Pattern.parse(cell.pattern).sparsity
             yield Point(settings, last_step(cell, recorded, known))
         except UsageError as error:
             if not further:

@@ -143,17 +143,17 @@ class Known:
 
     Attributes:
         sources: By model and data set, the hashes of the user's code and data.
-        indexes: The prunable parameters by model, its hidden layers and data set.
+        indexes: The prunable parameters by model, its hidden layers, data set, and what is named to be pruned.
     """
 
     sources: dict[tuple[str, DataSpec], dict[str, str]] = field(default_factory=dict)
-    indexes: dict[tuple[str, str, DataSpec], ParameterIndex] = field(default_factory=dict)
+    indexes: dict[tuple[str, str, DataSpec, tuple[str, ...]], ParameterIndex] = field(default_factory=dict)
 
-    def index(self, config: PretrainConfig) -> ParameterIndex:
+    def index(self, config: PretrainConfig, prune: tuple[str, ...]) -> ParameterIndex:
         """The prunable parameters of the network that is to be trained."""
-        key = (config.model, config.hidden, data_spec_of(config))
+        key = (config.model, config.hidden, data_spec_of(config), prune)
         if key not in self.indexes:
-            self.indexes[key] = ParameterIndex.from_model(untrained(config)[-1])
+            self.indexes[key] = ParameterIndex.from_model(untrained(config)[-1], prune)
         return self.indexes[key]
 
 
@@ -186,7 +186,7 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known 
         if recorded:
             recorded.require_served(mask)
         elif needs_network(mask):
-            require_budgets(mask, known.index(pretrain))
+            require_budgets(mask, known.index(pretrain, mask.prune))
         common = number == 0
         if train.epochs:
             current = Step("posttrain", train, _training_inputs(train, current, dense), common)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import CorruptError, storage_errors
-from causalprune.base.files import write_atomic
+from causalprune.base.files import append_line, write_atomic
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import SweepPaths
 from causalprune.base.units import grouped, moments
@@ -22,7 +22,9 @@ class ResultTable:
     """The rows of the cells that are done.
 
     Each cell has a file, which appears complete or not at all; ``results.jsonl`` is made from these files and the grid.
-    Each file is read once.
+    Each file is read once. While a sweep goes on, the rows of a cell are appended, whose cost doesn't grow with the
+    table: so they stand in the order of the work, and those of a process that died between a cell and its rows are
+    missing. Each process writes all of the table when it begins and when it ends.
 
     Args:
         paths: The sweep's files.
@@ -31,6 +33,7 @@ class ResultTable:
     def __init__(self, paths: SweepPaths) -> None:
         self._paths = paths
         self._cells: dict[str, Row] = {}
+        self._settings: dict[str, list[Row]] = {}
 
     def rows(self) -> list[Row]:
         """The settings and the measurements of each point that is done.
@@ -39,21 +42,32 @@ class ResultTable:
             DataError: There is no sweep.
             CorruptError: A damaged file.
         """
-        rows = []
-        for entry in read_grid(self._paths.grid)["cells"]:
-            cell = entry["cell"]
-            if cell not in self._cells and self._paths.cell(cell).exists():
-                self._cells[cell] = read_cell(self._paths, cell)["measured"]
-            if cell in self._cells:
-                rows.append({"cell": cell, **self._cells[cell], **entry["settings"]})
-        return rows
+        entries = read_grid(self._paths.grid)["cells"]
+        self._settings = {}
+        for entry in entries:
+            self._settings.setdefault(entry["cell"], []).append(entry["settings"])
+        done = [entry for entry in entries if self._is_done(entry["cell"])]
+        return [{"cell": e["cell"], **self._cells[e["cell"]], **e["settings"]} for e in done]
+
+    def _is_done(self, cell: str) -> bool:
+        if cell not in self._cells and self._paths.cell(cell).exists():
+            self._cells[cell] = read_cell(self._paths, cell)["measured"]
+        return cell in self._cells
 
     def write(self) -> list[Row]:
-        """Write ``results.jsonl`` atomically; returns the rows. One process at a time."""
+        """Write ``results.jsonl`` atomically, in the order of the grid; returns the rows. One process at a time."""
         rows = self.rows()
-        lines = [json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n" for row in rows]
-        write_atomic(self._paths.table, "".join(lines).encode())
+        write_atomic(self._paths.table, "".join(map(_line, rows)).encode())
         return rows
+
+    def add(self, cell: str) -> None:
+        """Append the rows of a cell that has just been measured, durably. One process at a time, after :meth:`write`.
+
+        A line that a crash cut short, by whichever process, is cut off first.
+        """
+        if self._is_done(cell):
+            rows = [{"cell": cell, **self._cells[cell], **settings} for settings in self._settings[cell]]
+            append_line(self._paths.table, "".join(map(_line, rows)).removesuffix("\n"))
 
     def summary(self) -> list[Row]:
         """The score of each combination of settings over its seeds.
@@ -72,6 +86,10 @@ class ResultTable:
             before = {f"dense_{name}": value for name, value in moments(dense).items()}
             lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})
         return lines
+
+
+def _line(row: Row) -> str:
+    return json.dumps(row, allow_nan=False, ensure_ascii=False) + "\n"
 
 
 def read_mask(paths: SweepPaths, cell: str) -> npt.NDArray[np.bool_] | None:

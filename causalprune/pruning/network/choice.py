@@ -20,6 +20,7 @@ from causalprune.pruning.criteria import read_inputs
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.named_layers import NamedLayers
+from causalprune.pruning.network.pattern import Pattern, select_pattern
 from causalprune.pruning.selection import Selection, select, select_zero
 from causalprune.trajectory import Fit, RecordingReader
 
@@ -36,23 +37,27 @@ class Choice:
         theta: (P,) new weights where the criterion sets them; None where they stay as they are.
         frozen: Tensors that weren't trained, or not recorded, and are left alone.
         unrecorded: Those of them that weren't recorded.
+        unmeasured: Tensors that are left alone because the criterion measures layers, and not these.
         kept_dense: Tensors that are kept because they are named.
         unmoved: Kept weights that were trained, but that no recorded step moved; None where nobody knows.
+        of_scores: What the criterion says of how they were scored.
     """
 
     selection: Selection
     theta: npt.NDArray[np.floating] | None
     frozen: Sequence[str]
     unrecorded: Sequence[str]
+    unmeasured: Sequence[str]
     kept_dense: Sequence[str]
     unmoved: int | None
+    of_scores: Sequence[str] = ()
 
     def weights(self) -> dict[str, torch.Tensor]:
         """New weights by name; empty where they stay as they are."""
         if self.theta is None:
             return {}
         found = self.selection.mask.index.split(torch.from_numpy(self.theta))
-        return {name: values for name, values in found.items() if name not in self.frozen}
+        return {name: values for name, values in found.items() if name not in {*self.frozen, *self.unmeasured}}
 
     def apply_(self, model: nn.Module) -> None:
         """Prune a network in place."""
@@ -69,10 +74,15 @@ class Choice:
             target: The sparsity that was asked for; None for the rule γ = 0.
             inseparable: Tensors that are left alone because their channels can't be removed.
         """
-        selection, said = self.selection, []
+        selection, said = self.selection, [*self.of_scores]
         untrained = [name for name in self.frozen if name not in self.unrecorded]
         hint = " (`prune_frozen` includes them)"
-        for what, names, more in (("frozen or never trained", untrained, hint), ("not recorded", self.unrecorded, "")):
+        other = " (no product uses them as a whole, on whose inputs they could be measured; other criteria prune them)"
+        for what, names, more in (
+            ("frozen or never trained", untrained, hint),
+            ("not recorded", self.unrecorded, ""),
+            ("not measured", self.unmeasured, other),
+        ):
             if names:
                 count = sum(selection.mask.index[name].size for name in names)
                 said.append(f"{what}, left alone: {listed(names)}, {count:,} weights{more}")
@@ -97,6 +107,7 @@ def choose_weights(
     mask: Mask,
     *,
     sparsity: float | None,
+    pattern: Pattern | None = None,
     named: NamedLayers,
     progress: float = 1.0,
     frozen: Sequence[str] = (),
@@ -108,6 +119,7 @@ def choose_weights(
     granularity: str = "parameter",
     producers: Sequence[Sequence[int]] | None = None,
     ridge: float = CriterionInputs.ridge,
+    first_order: bool = False,
     exponent: float | None = None,
     device: str = "cpu",
     seed: int = 0,
@@ -119,7 +131,9 @@ def choose_weights(
         criterion: How they are scored.
         theta: (P,) the weights.
         mask: The mask so far; what it prunes stays pruned.
-        sparsity: See :func:`causalprune.pruning.selection.select`; None prunes every weight with γ = 0.
+        sparsity: See :func:`causalprune.pruning.selection.select`; None prunes every weight with γ = 0, or by the
+            pattern.
+        pattern: How many of each group of weights stay, if that is what decides.
         named: Layers to keep, and sparsities of single layers at the end.
         progress: The part of the final sparsity that ``sparsity`` is.
         frozen: Tensors that are left alone.
@@ -131,6 +145,7 @@ def choose_weights(
         granularity: What is pruned as a whole.
         producers: See :func:`causalprune.pruning.selection.select`.
         ridge: See :class:`causalprune.pruning.criterion.CriterionInputs`.
+        first_order: See there.
         exponent: See there; None for the criterion's own.
         device: See there.
         seed: See there.
@@ -139,7 +154,9 @@ def choose_weights(
     Raises:
         CausalpruneError: See :func:`causalprune.pruning.selection.select` and :meth:`Criterion.score`.
     """
-    left_alone = sorted({*frozen, *named.keep})
+    measured = "layers" in criterion.needs and layers is not None
+    unmeasured = [e.name for e in mask.index if measured and e.name not in {*(layers or ()), *frozen, *named.keep}]
+    left_alone = sorted({*frozen, *named.keep, *unmeasured})
     groups: dict[str, Any] = {
         "mask": mask,
         "granularity": granularity,
@@ -147,9 +164,14 @@ def choose_weights(
         "frozen": left_alone,
     }
     choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
-    if sparsity is not None:
+    if pattern is not None:
+        choose = partial(select_pattern, mask=mask, pattern=pattern, frozen=left_alone)
+    elif sparsity is not None:
         own = named.on_the_way(progress)
         choose = partial(select, sparsity=sparsity, scope=scope, layer_sparsity=own, theta=theta, **groups)
+    candidates = mask.numpy().copy()
+    for name in left_alone:
+        candidates[mask.index[name].offset : mask.index[name].stop] = False
     inputs = read_inputs(
         criterion,
         theta,
@@ -159,14 +181,18 @@ def choose_weights(
         max_bytes=max_bytes,
         layers=layers,
         project=lambda primary: choose(Scores(primary)).mask.numpy(),
+        candidates=candidates,
         ridge=ridge,
+        first_order=first_order,
         exponent=criterion.choose_exponent(exponent),
         device=device,
         seed=seed,
     )
     scores = criterion.score(inputs)
     still = _unmoved(inputs, fit, mask, left_alone)
-    return Choice(choose(scores), scores.theta, frozen, unrecorded, named.keep, still)
+    return Choice(
+        choose(scores), scores.theta, frozen, unrecorded, unmeasured, named.keep, still, of_scores=scores.remarks
+    )
 
 
 def untrained_tensors(model: nn.Module, index: ParameterIndex, said: Collection[str]) -> list[str]:

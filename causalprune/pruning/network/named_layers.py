@@ -1,14 +1,18 @@
-"""The layers that are named: those to keep dense, and those with a sparsity of their own."""
+"""The layers that are named: those to keep dense, those with a sparsity of their own, and what else is prunable."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import fraction, require
 from causalprune.base.units import listed
 from causalprune.models.parameters import ParameterIndex
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -70,3 +74,38 @@ class NamedLayers:
         All shares grow by one factor, so whatever can be met at the end can be met in every iteration.
         """
         return {name: value * progress for name, value in self.sparsity.items()}
+
+
+def require_recorded(recorded: ParameterIndex, wanted: ParameterIndex, source: str) -> None:
+    """Check that all that is to be pruned by a recording has columns in it.
+
+    Args:
+        recorded: What the recording is of.
+        wanted: The same and what else is named.
+        source: The store, for the message.
+
+    Raises:
+        UsageError: Something hasn't.
+    """
+    known = {entry.name for entry in recorded}
+    more = [entry.name for entry in wanted if entry.name not in known]
+    if more:
+        raise UsageError(
+            "`prune`",
+            expected=f"parameters that {source} has recorded, which the criterion reads",
+            found=listed(more),
+            remedy="record with the same `prune`, or choose a criterion that reads no recording, such as magnitude",
+        )
+
+
+def lacking_layers(index: ParameterIndex, model: nn.Module, source: str) -> list[str]:
+    """What to say of layers that a list of an earlier version leaves out, though they can be pruned now.
+
+    Args:
+        index: The list, which goes with the network.
+        model: The network.
+        source: Where the list is from.
+    """
+    lacking = index.lacking(model)
+    said = f"left alone, because {source} is of an earlier version and doesn't list them: {listed(lacking)}"
+    return [f"{said}; `prune` names them"] if lacking else []

@@ -26,7 +26,8 @@ from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.layer_statistics import DrawnLoss, LayerStatistics, layer_statistics
 from causalprune.pruning.names import check_mask_granularity
 from causalprune.pruning.network.choice import Choice, choose_weights, untrained_tensors
-from causalprune.pruning.network.named_layers import NamedLayers
+from causalprune.pruning.network.named_layers import NamedLayers, lacking_layers, require_recorded
+from causalprune.pruning.network.pattern import Pattern, require_alone
 from causalprune.pruning.network.samples import Samples, batches_of
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Fit, RecordingReader, Store
@@ -62,18 +63,21 @@ class PruningTask:
         criterion: str | Criterion,
         recording: str | None = None,
         mask: Mask | None = None,
+        prune: str | Iterable[str] = (),
         allow_other_weights: bool = False,
     ) -> PruningTask:
         """Open the store, and check that it goes with the network and the criterion.
 
+        What is prunable says the mask, else the store, else the network; ``prune`` names more.
+
         Raises:
-            UsageError: No such criterion; a criterion that reads a recording, and no store.
+            UsageError: No such criterion; a criterion that reads a recording, and no store; a pattern that matches
+                nothing, or what wasn't recorded.
             MismatchError: The store of another network, or of other weights; a recording that can't serve the
                 criterion; another mask than the recording's.
             DataError: No store there.
         """
         chosen = criterion if isinstance(criterion, Criterion) else load_criterion(criterion)
-        index = ParameterIndex.from_model(model)
         if store is None:
             if chosen.reads_recording:
                 raise UsageError(
@@ -82,11 +86,21 @@ class PruningTask:
                     found="none",
                     remedy="record the loop with causalprune.Recorder, or choose a criterion such as magnitude",
                 )
-            if mask is not None:
+            if mask is None:
+                so_far = Mask.of_model(model, ParameterIndex.from_model(model, prune))
+            else:
                 mask.bind(model)
-            return cls(model, chosen, mask or Mask.of_model(model, index), None, None)
+                so_far = mask.within(mask.index.extended(model, prune))
+            _warn(lacking_layers(so_far.index, model, "the mask"))
+            return cls(model, chosen, so_far, None, None)
         opened = store if isinstance(store, Store) else Store.open(store)
-        opened.require_index(index)
+        index = opened.index
+        if not index.goes_with(model):
+            opened.require_index(ParameterIndex.from_model(model))
+        whole = index.extended(model, prune)
+        if chosen.reads_recording:
+            require_recorded(index, whole, f"{opened.path}")
+        _warn(lacking_layers(whole, model, f"{opened.path}"))
         reader = opened.recording(recording)
         if mask is not None and (len(mask.keep) != index.total or not reader.has_columns_of(mask.numpy())):
             raise MismatchError(
@@ -101,13 +115,14 @@ class PruningTask:
             _require_own_weights(reader, model, recorded, allow_others=allow_other_weights)
         if chosen.reads_gamma and reader.no_causal_reading:
             logger.warning("%s", reader.no_causal_reading)
-        return cls(model, chosen, recorded, opened, reader)
+        return cls(model, chosen, recorded.within(whole), opened, reader)
 
     def prune(
         self,
         fit: Fit | None,
         *,
         sparsity: float | None,
+        pattern: str | None,
         scope: str,
         granularity: str,
         keep: Iterable[str],
@@ -117,23 +132,30 @@ class PruningTask:
         samples: int,
         drawn_loss: DrawnLoss,
         ridge: float,
+        first_order: bool,
         exponent: float | None,
         seed: int,
         memory: str,
     ) -> Mask:
         """Choose the weights, and set them to 0; see :func:`causalprune.api.prune`."""
         criterion, index = self.criterion, self.mask.index
-        criterion.choose_exponent(exponent)
+        criterion.check_options(exponent=exponent, first_order=first_order)
         require("`granularity`", granularity, check_mask_granularity)
-        if sparsity is None and criterion.name != "gamma":
+        require_alone(pattern, sparsity, scope, granularity, layer_sparsity)
+        if sparsity is None and pattern is None and criterion.name != "gamma":
             raise UsageError(
-                "`sparsity`", expected="a number in [0, 1); none only with `criterion=gamma`, for γ = 0", found="none"
+                "`sparsity`",
+                expected="a number in [0, 1); none only with `criterion=gamma`, for γ = 0, or with `pattern`",
+                found="none",
             )
+        groups = None if pattern is None else Pattern.parse(pattern)
         said = self.reader.untrained if self.reader is not None else ()
         unrecorded = self.reader.info.left_out if self.reader is not None and criterion.reads_recording else ()
         untrained = [] if prune_frozen else untrained_tensors(self.model, index, said)
         frozen = [entry.name for entry in index if entry.name in {*untrained, *unrecorded}]
         named = NamedLayers.find(index, [keep] if isinstance(keep, str) else keep, layer_sparsity.items(), frozen)
+        if groups is not None:
+            groups.require_rows(index, {*frozen, *named.keep})
         batches = self._batches(inputs, samples, granularity)
         producers, inseparable = self._producers(granularity, batches)
         layers: dict[str, LayerStatistics] | None = None
@@ -145,23 +167,24 @@ class PruningTask:
             self._theta(),
             self.mask,
             sparsity=sparsity,
+            pattern=groups,
             named=named,
             frozen=frozen,
             unrecorded=unrecorded,
             reader=self.reader,
             fit=fit,
             layers=layers,
-            device="cpu" if layers is None else str(next(iter(named_parameters(self.model).values())).device),
             scope=scope,
             granularity=granularity,
             producers=producers,
             ridge=ridge,
+            first_order=first_order,
             exponent=exponent,
+            device=self._device(),
             seed=seed,
             max_bytes=parse_bytes(memory),
         )
-        for remark in choice.remarks(granularity, sparsity, inseparable):
-            logger.warning("%s", remark)
+        _warn(choice.remarks(granularity, sparsity, inseparable))
         choice.apply_(self.model)
         return choice.selection.mask
 
@@ -169,6 +192,11 @@ class PruningTask:
         """(P,) float32 the weights, on the CPU."""
         flat = torch.empty(self.mask.index.total)
         return self.mask.index.flatten(named_parameters(self.model), out=flat).numpy()
+
+    def _device(self) -> str:
+        """That of the network, where float64 is to be had on it."""
+        device = next(iter(named_parameters(self.model).values())).device
+        return str(device) if device.type == "cuda" else "cpu"
 
     def _batches(self, inputs: Samples | None, samples: int, granularity: str) -> list[Inputs]:
         """The inputs on which something is measured; none if nothing is."""
@@ -202,6 +230,11 @@ class PruningTask:
             for module, mode in modes:
                 module.training = mode
         return producers, [self.mask.index.entries[number].name for family in stuck for number in family]
+
+
+def _warn(messages: Iterable[str]) -> None:
+    for message in messages:
+        logger.warning("%s", message)
 
 
 def _require_own_weights(reader: RecordingReader, model: nn.Module, mask: Mask, *, allow_others: bool) -> None:

@@ -87,7 +87,9 @@ def shares_kept(metrics):
     return {layer["name"]: layer["kept"] / layer["total"] for layer in metrics["layers"]}
 
 
-@pytest.mark.parametrize("criterion", ["effect", "gamma", "magnitude", "random", "fisher", "obd", "chita", "lamp"])
+@pytest.mark.parametrize(
+    "criterion", ["effect", "gamma", "magnitude", "random", "fisher", "obd", "chita", "obs", "lamp"]
+)
 def test_what_was_not_trained_is_left_alone_whatever_the_criterion(prune, made, tmp_path, criterion):
     metrics, said = prune("--criterion", criterion, "--sparsity", "0.5")
     kept = shares_kept(metrics)
@@ -96,7 +98,7 @@ def test_what_was_not_trained_is_left_alone_whatever_the_criterion(prune, made, 
     assert (metrics["candidates"], metrics["sparsity_candidates"]) == (TRAINED, 0.5)
     (line,) = [line for line in said.splitlines() if "frozen.weight" in line]
     assert "unused.weight, 128 weights (--prune-frozen includes them)" in line
-    if criterion == "chita":
+    if criterion in ("chita", "obs"):
         before, after = (
             load_checkpoint(path).weights
             for path in (made / "recorded.safetensors", tmp_path / "run" / "pruned.safetensors")

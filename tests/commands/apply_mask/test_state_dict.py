@@ -61,7 +61,7 @@ def prune(made, tmp_path, capsys):
     return run
 
 
-@pytest.mark.parametrize("criterion", ["effect", "magnitude", "obd", "chita"])
+@pytest.mark.parametrize("criterion", ["effect", "magnitude", "obd", "chita", "obs"])
 def test_it_is_what_the_library_makes_of_the_network(prune, made, tmp_path, criterion):
     folder, model = made
     model = copy.deepcopy(model)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from causalprune.base.errors import DataError
-from causalprune.pruning.chita import solve_sparse
 from causalprune.pruning.gradients import GradientMatrix
+from causalprune.pruning.surgery.chita import solve_sparse
 
 
 def largest(k):

@@ -14,6 +14,7 @@ from causalprune.base.errors import DataError
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
 from causalprune.pruning.criterion import Vector as AnyVector
 from causalprune.pruning.gradients import GradientMatrix
+from causalprune.pruning.surgery.kept import kept_or_computed
 
 Vector = npt.NDArray[np.float64]
 Matrix = npt.NDArray[np.float64]
@@ -58,11 +59,11 @@ def solve_sparse(
     Raises:
         DataError: All gradients are zero.
     """
-    whole = gradients.gram()
-    penalty = ridge * float(np.trace(whole)) / len(theta)
+    trace, largest = kept_or_computed("spectrum", gradients.identity or None, lambda: _spectrum(gradients))
+    penalty = ridge * trace / len(theta)
     if penalty == 0:
         raise DataError("gradients of the recording", expected="some that aren't 0", found="every one 0")
-    smallest_step = 1 / (float(np.linalg.eigvalsh(whole)[-1]) + penalty)
+    smallest_step = 1 / (largest + penalty)
     search = _Search(gradients, theta, penalty, project)
     support = search.start()
     iterations = 0
@@ -73,6 +74,12 @@ def solve_sparse(
         support, iterations = better, iterations + 1
     new = np.where(support.keep, theta + gradients.dot_transposed(support.dual), 0)
     return new, support, iterations
+
+
+def _spectrum(gradients: GradientMatrix) -> tuple[float, float]:
+    """The trace and the largest eigenvalue of A·Aᵀ, the same whatever is pruned."""
+    whole = gradients.gram()
+    return float(np.trace(whole)), float(np.linalg.eigvalsh(whole)[-1])
 
 
 @dataclass(frozen=True, eq=False)

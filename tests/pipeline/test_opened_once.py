@@ -1,10 +1,11 @@
-"""A store that is opened walks its tree of files: a command opens each store that it works with once."""
+"""A store that is opened walks its tree of files, and data are read whole: a command does each once."""
 
 import shutil
 
 import pytest
 from commands import call
 
+from causalprune.data import datasets
 from causalprune.trajectory import Store
 
 
@@ -73,3 +74,13 @@ def test_each_store_of_a_comparison_or_a_merge_is_opened_once(prepared, opened, 
         opened.clear()
         assert call("store", "merge", *stores, "--output", run / "merged.zarr", "--quiet") == 0
         assert opened == [*stores, str(run / "merged.zarr")]
+
+
+def test_run_reads_its_data_once(tmp_path, monkeypatch):
+    read = []
+    real = datasets._load
+    monkeypatch.setattr(datasets, "_load", lambda spec, **options: read.append(spec) or real(spec, **options))
+    tiny = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--pretrain-epochs", "1"]
+    stages = ["--iterations", "2", "--sparsity", "0.5", "--criterion", "surgeon", "--repair", "--posttrain-epochs", "1"]
+    assert call("run", *tiny, *stages, "--run", tmp_path, "--quiet") == 0
+    assert len(read) == 1
