@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,8 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     )
     found = intervene(
         model,
-        data.task,
+        # The loss whose change the fit explains.
+        replace(data.task, label_smoothing=reader.info.label_smoothing),
         samples,
         reader,
         fit,

@@ -17,6 +17,7 @@ from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
 from causalprune.commands._output import SCHEMA_VERSION, require_unaltered
+from causalprune.commands.info.recipes import describe_recipe, recipe_of
 from causalprune.commands.info.results import check_results, describe_sweep
 from causalprune.commands.info.store_description import (
     Problems,
@@ -37,8 +38,8 @@ class InfoResult:
     """Result of info.
 
     Attributes:
-        kind: ``run``, ``checkpoint`` or ``store``.
-        path: What was described.
+        kind: ``run``, ``checkpoint``, ``store`` or ``recipe``.
+        path: What was described; of a recipe its name.
         details: The description.
         problems: What is wrong with it; empty when healthy.
         warnings: What isn't wrong with it, but should be known.
@@ -87,7 +88,9 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
     started = time.monotonic()
     path = config.path or config.run
     problems = Problems()
-    if isinstance(path, StoreUrl):
+    if config.recipe:
+        kind, path, details = "recipe", Path(config.recipe), describe_recipe(config.recipe)
+    elif isinstance(path, StoreUrl):
         kind, details = "store", _describe_store(config, path, problems)
     else:
         kind, details = _describe_path(config, path, problems)
@@ -201,7 +204,8 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         }
     evaluation = _evaluation(run, problems)
     problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
-    return {"artefacts": artifacts, "evaluation": evaluation, "sweep": sweep}  # codespell:ignore artefacts
+    found = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run)}
+    return {"artefacts": artifacts, **found}  # codespell:ignore artefacts
 
 
 def _pruning_findings(run: RunPaths) -> list[str]:

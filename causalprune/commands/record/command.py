@@ -146,7 +146,8 @@ def _record(
             found=f"{rows} from {steps} steps at stride {config.stride}",
             remedy="record more --epochs or --steps, or with a smaller --stride",
         )
-    predicted, seconds = _predict(config, model, mask, batches, data.task, rows)
+    task = replace(data.task, label_smoothing=config.label_smoothing)
+    predicted, seconds = _predict(config, model, mask, batches, task, rows)
     kept_layers = LayersToKeep(config, model, mask, data, device) if config.layer_statistics else None
     statistics_bytes = kept_layers.predicted_bytes() if kept_layers else 0
     if config.dry_run:
@@ -184,7 +185,7 @@ def _record(
             # No step is left that would tell.
             end_weights = mask.index.digest(model.state_dict())
             writer.end_weights = lambda: end_weights
-    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, data.task)
+    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, task)
 
     def save() -> None:
         writer.flush()
