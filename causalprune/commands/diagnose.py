@@ -222,7 +222,7 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     found = intervene(
         model,
         # The loss whose change the fit explains.
-        replace(data.task, label_smoothing=reader.info.label_smoothing).criterion,
+        replace(data.task, label_smoothing=reader.info.label_smoothing),
         samples,
         reader,
         fit,
@@ -231,4 +231,4 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
         seed=config.seed,
         reporter=reporter,
     )
-    return {"split": config.split, "samples": sum(len(x) for x, _ in samples), **found}
+    return {"split": config.split, "samples": sum(len(targets) for _, targets in samples), **found}

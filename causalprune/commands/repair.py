@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.compute.inputs import count_of
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CorruptError, MismatchError
@@ -83,7 +84,7 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
                 seed=config.seed,
                 num_workers=config.num_workers,
             )
-            samples, solve = sum(map(len, batches)), partial(repair_layers, batches=batches)
+            samples, solve = sum(map(count_of, batches)), partial(repair_layers, batches=batches)
         else:
             device = resolve_device(config.device)
             model, mask = load_network(pruned, source, device, trust_code=config.trust_code)

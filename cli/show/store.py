@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.compute.shapes import shape_from_json, shape_text
 from causalprune.base.errors import printable
 from causalprune.base.units import listed
 
@@ -76,7 +77,7 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
     sparsity = shown(details["sparsity"], "share")
     lines = {
         "written by": details["stage"],
-        "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
+        "model": f"{details['model']['name']} for {shape_text(shape_from_json(details['model']['input_shape']))}",
         "data": details["data"]["name"],
         **classes_line(details["classes"]),
         "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
