@@ -164,10 +164,10 @@ def _values(series: Series[Any], what: str) -> np.ndarray:
     if isinstance(dtype, CategoricalDtype):
         return np.asarray([str(value) for value in series.tolist()])
     if types.is_bool_dtype(dtype):
-        return series.to_numpy(dtype=bool)
+        return np.asarray(series.to_numpy(dtype=bool))
     if types.is_numeric_dtype(dtype) and not types.is_complex_dtype(dtype):
         # Those of pandas and Arrow have a type of NumPy's inside.
-        return series.to_numpy(dtype=getattr(dtype, "numpy_dtype", dtype))
+        return np.asarray(series.to_numpy(dtype=getattr(dtype, "numpy_dtype", dtype)))
     values = series.tolist()
     if not all(isinstance(value, str) for value in values):
         kind = type(next(value for value in values if not isinstance(value, str))).__name__
