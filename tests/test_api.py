@@ -89,7 +89,7 @@ def test_type_checkers_know_the_exported_names(tmp_path):
     pytest.importorskip("mypy")
     code = "from causalprune import Recorder, __version__\nreveal_type(__version__)\n"
     code += "Recorder(1)\nRecorder.no_such_name\nimport torch, causalprune as cp\n"
-    code += "reveal_type(cp.prune(torch.nn.Linear(2, 2), sparsity=0.5))\ncp.prune(torch.nn.Linear(2, 2))\n"
+    code += "reveal_type(cp.prune(torch.nn.Linear(2, 2), sparsity=0.5))\ncp.prune(torch.nn.Linear(2, 2), sparsty=0.5)\n"
     (tmp_path / "user.py").write_text(code + 'reveal_type(cp.fit("trajectory.zarr"))\n')
     command = [sys.executable, "-m", "mypy", "--follow-imports=silent", str(tmp_path / "user.py")]
     said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout
@@ -97,5 +97,5 @@ def test_type_checkers_know_the_exported_names(tmp_path):
     assert 'user.py:3: error: Missing positional arguments "optimizer", "store" in call to "Recorder"' in said
     assert 'user.py:4: error: "type[Recorder]" has no attribute "no_such_name"' in said
     assert 'user.py:6: note: Revealed type is "causalprune.models.mask.Mask"' in said
-    assert 'user.py:7: error: Missing named argument "sparsity" for "prune"' in said
+    assert 'user.py:7: error: Unexpected keyword argument "sparsty" for "prune"' in said
     assert 'user.py:8: note: Revealed type is "causalprune.trajectory.array_groups.Fit"' in said

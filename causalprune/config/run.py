@@ -119,13 +119,6 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     Example: causalprune run --iterations 5 --sparsity 0.98
     """
 
-    recipe: str = option(
-        "",
-        "Set what a version of the authors' paper or code has, all of it; what is said beside it wins. info --recipe "
-        "NAME lists it.",
-        check=check_recipe,
-        formerly="",
-    )
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)
     pattern: str | None = pattern_option()
@@ -133,6 +126,13 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         False,
         "Prune every weight with γ = 0 (the paper's rule, where α sets how much) instead of to --sparsity.",
         formerly=False,
+    )
+    recipe: str = option(
+        "",
+        "Set what a version of the authors' paper or code has, all of it; what is said beside it wins. info --recipe "
+        "NAME lists it.",
+        check=check_recipe,
+        formerly="",
     )
     schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=SPARSITY_SCHEDULES)
     criterion: str = option("effect", "What orders the parameters; see apply-mask --help.", check=check_criterion)

@@ -139,6 +139,10 @@ class Mask:
     index: ParameterIndex
     keep: torch.Tensor
 
+    def __repr__(self) -> str:
+        layers = f"{len(self.index)} layer{'s' if len(self.index) != 1 else ''}"
+        return f"Mask({self.num_pruned:,} of {self.index.total:,} weights pruned, in {layers})"
+
     def __post_init__(self) -> None:
         _check_bools("mask", self.keep, (self.index.total,))
         object.__setattr__(self, "keep", self.keep.detach().cpu().contiguous())

@@ -102,7 +102,7 @@ def test_a_list_of_commands_imports_the_options_of_none(said):
     ("command", "first"),
     [
         ("sweep", ["sparsity", "criterion", "seeds"]),
-        ("run", ["iterations", "sparsity", "schedule"]),
+        ("run", ["iterations", "sparsity", "pattern"]),
         ("posttrain", ["distill", "dense"]),
         ("evaluate", ["checkpoint", "reference"]),
     ],

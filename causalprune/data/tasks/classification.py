@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from causalprune.base.errors import DataError
+from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.specs import ACCURACY, Headline
 from causalprune.data.tasks.task import Sums, Task
 
@@ -122,7 +122,17 @@ def drawn_cross_entropy(logits: torch.Tensor, generator: torch.Generator) -> tor
 
     A network that is sure of every sample would hardly ever draw another class than its own, and the weights of whole
     classes would seem to cost nothing.
+
+    Raises:
+        MismatchError: Logits of another form.
     """
+    if logits.ndim != 2:
+        raise MismatchError(
+            "outputs of the network",
+            expected="(N, K) for N samples and K classes",
+            found=f"{tuple(logits.shape)}",
+            remedy="say what they are by `task`, such as next-token or segmentation",
+        )
     chances = (1 - SMOOTHING) * logits.detach().double().softmax(1).cpu() + SMOOTHING / logits.shape[1]
     labels = torch.multinomial(chances, 1, generator=generator)[:, 0].to(logits.device)
     return functional.cross_entropy(logits, labels, reduction="sum")

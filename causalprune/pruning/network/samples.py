@@ -75,7 +75,7 @@ def _read(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
 
 
 _EXPECTED = "a tensor of inputs (N, …), or batches of inputs or of (inputs, targets), such as a DataLoader; inputs are "
-_EXPECTED += "a tensor, or a tuple or dictionary of tensors"
+_EXPECTED += "a tensor, or a tuple or dictionary of tensors (torch.from_numpy makes one of an array)"
 
 
 def _inputs(batch: Any, model: nn.Module) -> Any:
