@@ -1,0 +1,106 @@
+"""The documentation site: it builds strictly, needs nothing from elsewhere, and its tables are those of the code."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from causalprune.base.errors import ExitCode
+from causalprune.commands.names import CONFIGS
+
+ROOT = Path(__file__).parents[2]
+
+
+class Page(HTMLParser):
+    """What a page has: its words, and the addresses that a browser would load without being asked."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.words, self.loaded = [], []
+        self.feed(path.read_text())
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        if tag in ("script", "img", "iframe", "source"):
+            self.loaded.append(given.get("src"))
+        if tag == "link" and given.get("rel") in ("stylesheet", "icon", "preconnect", "preload"):
+            self.loaded.append(given.get("href"))
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    environment = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_every_document_is_a_page(site):
+    documents = {p.relative_to(ROOT / "docs").with_suffix(".html") for p in (ROOT / "docs").rglob("*.md")}
+    assert documents | {Path("contributing.html")} <= {p.relative_to(site) for p in site.rglob("*.html")}
+
+
+def test_nothing_comes_from_elsewhere(site):
+    loaded = [place for path in site.rglob("*.html") for place in Page(path).loaded if place]
+    assert loaded
+    assert [place for place in loaded if re.match(r"(https?:)?//", place)] == []
+
+
+def test_only_pages_and_what_they_show_are_published(site):
+    assert [p.name for p in site.rglob("*") if p.suffix in (".py", ".toml", ".md")] == []
+
+
+def test_the_reference_has_every_option_and_exit_code(site):
+    text = Page(site / "reference/commands.html").text
+    for config in map(CONFIGS.load, CONFIGS):
+        for name, f in config.option_fields().items():
+            flag = f.metadata["flag"] or f"--{name.replace('_', '-')}"
+            assert flag.split(",")[0].upper().lstrip("[") in text.upper(), flag
+    for code in ExitCode:
+        assert re.search(rf"\b{int(code)} (?!\d)", text), code
+    assert "<!--" not in (ROOT / "docs/reference/api.md").read_text()
+
+
+def test_exported_names_are_documented_with_their_arguments(site):
+    import causalprune
+
+    source = (site / "reference/api.html").read_text()
+    for name in set(causalprune.__all__) - {"__version__"}:
+        assert f'id="causalprune.{name}"' in source
+    assert "allow_other_weights" in source
+    assert ":class:" not in Page(site / "reference/api.html").text
+
+
+def literals():
+    """Every text in the code; of an f-string, what is between its values."""
+    for folder in ("causalprune", "cli"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    yield node.value
+
+
+def quoted():
+    """The messages of the page: what its tables have in the first column, and the lines below the last headings."""
+    text = (ROOT / "docs/troubleshooting.md").read_text()
+    cells = re.findall(r"^\| (`[^|]+`) \|", text, flags=re.MULTILINE)
+    codes = [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+    codes += ["run the same command again to resume", "this is an internal error: run it with --debug and report it"]
+    return sorted({part.strip() for code in codes for part in code.split("…") if part.strip()})
+
+
+def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
+    assert len(quoted()) > 50
+    said = "\0".join(literals())
+    assert [message for message in quoted() if message not in said] == []
