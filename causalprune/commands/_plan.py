@@ -24,7 +24,7 @@ C = TypeVar("C", bound=Options)
 
 _OF_RUN_ALONE = {
     "train": {"distill", "reestimate_batchnorm"},
-    "record": {"augment"},
+    "record": {"augment", "dry_run"},
     "fit-gamma": {"device", "scope", "granularity"},
     "repair": {"batch_size"},
     "evaluate": {"batch_size"},

@@ -148,6 +148,9 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         parse=Setting.parse,
         repeated=True,
     )
+    dry_run: bool = option(
+        False, "Predict steps, bytes, peak disk and time of every stage; write nothing.", affects_result=False
+    )
 
     def check(self) -> None:
         """Reject a sparsity beside a pattern, which has one of its own."""

@@ -160,6 +160,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None
     Raises:
         StorageError: The file system refused; an existing file is unchanged.
     """
+    data = encode_checkpoint(checkpoint)
+    write_atomic(path, data, previous=previous)
+    return hashlib.sha256(data).hexdigest()
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """The bytes of a checkpoint's file; ``info.kept``, ``info.versions`` and ``info.digest`` are filled in here."""
     from safetensors.torch import save
 
     tensors = checkpoint.weights | checkpoint.extra
@@ -172,9 +179,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None
     # Through JSON once, so that the checksum covers what a reader gets.
     value = json.loads(json.dumps(info.to_json()))
     value["checksum"] = _checksum(value)
-    data = save(tensors, metadata={_METADATA_KEY: json.dumps(value, sort_keys=True)})
-    write_atomic(path, data, previous=previous)
-    return hashlib.sha256(data).hexdigest()
+    encoded: bytes = save(tensors, metadata={_METADATA_KEY: json.dumps(value, sort_keys=True)})
+    return encoded
 
 
 def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
