@@ -109,4 +109,4 @@ def test_a_small_disk_is_warned_of_in_a_table_that_cuts_no_number(tmp_path, caps
     assert max(map(len, lines)) <= 80
     assert "…" not in printed
     recorded = [line.split() for line in lines if " record " in line]
-    assert [line[2:5] for line in recorded] == [["20", "10", "11,900"], ["20", "10", "6,323"]]
+    assert [line[2:5] for line in recorded] == [["20", "10", "11,900"], ["20", "10", "4,611"]]
