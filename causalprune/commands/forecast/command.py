@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 
 from causalprune.base.compute.runtime import make_deterministic, processes, resolve_device
 from causalprune.base.errors import DataError
-from causalprune.base.paths import RunPaths, StoreUrl
+from causalprune.base.paths import RunPaths, StoreUrl, mask_path
 from causalprune.base.progress import Reporter
 from causalprune.base.units import format_bytes
 from causalprune.commands._network import among, described_rest, samples_of
@@ -110,7 +110,8 @@ def forecast(config: RunConfig, reporter: Reporter) -> RunForecast:
     work = Work(stage="run", config=config)
     stages = _Forecast(config, work, reporter).made()
     paths = RunPaths(config.run)
-    existing = sum(bytes_below(path) for part in (*paths.iterations(), paths) for path in part.artifacts())
+    files = [path for part in (*paths.iterations(), paths) for path in part.artifacts()]
+    existing = sum(bytes_below(path) + bytes_below(mask_path(path)) for path in files)
     root = next(folder for folder in (paths.root, *paths.root.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(root).free
     if stages.peak_bytes - existing > free:
@@ -227,7 +228,8 @@ class _Forecast:
             raise DataError("recording", expected="a weight to record", found="all of them pruned")
         steps, rows = recorded_rows(config, batches)
         if self._gradient is None:
-            self._gradient = first_gradient(config, self._model, mask, batches, self._data.task)
+            task = replace(self._data.task, label_smoothing=config.label_smoothing)
+            self._gradient = first_gradient(config, self._model, mask, batches, task)
         row = self._gradient.of_the_largest(mask.num_kept)
         store = row.stored_bytes(config, rows) + STORE_METADATA
         # One bit per parameter: which of them has a column.
@@ -258,8 +260,13 @@ class _Forecast:
             self._stages.add(number, "fit-gamma", bytes=size, seconds=seconds)
 
     def _pruned(self, config: ApplyMaskConfig) -> Mask:
-        """A mask with as many weights as that of the run: by magnitude, because nothing is recorded yet."""
+        """A mask with as many weights as that of the run: by magnitude, because nothing is recorded yet.
+
+        How many γ will be 0 nobody knows; with that rule all weights stay.
+        """
         mask = self._mask.within(self._mask.index.extended(self._model, config.prune))
+        if config.zero:
+            return mask
         frozen: Sequence[str] = [] if config.prune_frozen else untrained_tensors(self._model, mask.index, ())
         channels = config.granularity == "channel"
         samples = samples_of(self._data, "train", self._device, count=2) if channels else None

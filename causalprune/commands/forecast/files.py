@@ -12,6 +12,7 @@ from causalprune.base.options import Options
 from causalprune.base.units import Interval
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, encode_checkpoint
 from causalprune.models.mask import Mask
+from causalprune.models.mask_file import encode_mask
 
 _DIGEST = "0" * 64
 _ANCESTOR_BYTES = 70
@@ -38,7 +39,7 @@ class CheckpointFiles:
     ancestors: int = 0
 
     def next_bytes(self, stage: str, config: Options, mask: Mask, metrics: dict[str, Any]) -> int:
-        """Bytes of the checkpoint that a stage writes, which becomes an ancestor of those after it.
+        """Bytes of the checkpoint that a stage writes, with its mask; it becomes an ancestor of those after it.
 
         Args:
             stage: Name of the command.
@@ -58,7 +59,7 @@ class CheckpointFiles:
         stored = mask if mask.num_pruned or stage == "apply-mask" else None
         size = len(encode_checkpoint(Checkpoint(info, self.weights, stored))) + self.ancestors * _ANCESTOR_BYTES
         self.ancestors += 1
-        return size
+        return size + (0 if stored is None else len(encode_mask(stored, {"network": _DIGEST})))
 
     def state_bytes(self, mask: Mask, *, more: dict[str, torch.Tensor], best: bool = False) -> int:
         """Bytes of a state that is saved for a resume, without its description.
