@@ -70,7 +70,8 @@ class CheckpointFiles:
             best: Whether it has the weights of the best epoch as well.
         """
         tensors = [*self.weights.values(), *more.values(), *(self.weights.values() if best else ())]
-        return sum(t.numel() * t.element_size() for t in tensors) + (mask.index.total if mask.num_pruned else 0)
+        size = sum(t.numel() * t.element_size() for t in tensors)
+        return size + mask.index.total if mask.num_pruned else size
 
 
 def training_metrics(epochs: int, validation: dict[str, Any]) -> dict[str, Any]:
