@@ -70,7 +70,7 @@ class CheckpointFiles:
             best: Whether it has the weights of the best epoch as well.
         """
         tensors = [*self.weights.values(), *more.values(), *(self.weights.values() if best else ())]
-        size = sum(t.numel() * t.element_size() for t in tensors)
+        size: int = sum(t.numel() * t.element_size() for t in tensors)
         return size + mask.index.total if mask.num_pruned else size
 
 
