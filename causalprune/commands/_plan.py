@@ -27,7 +27,7 @@ _OF_A_RANKING = {"sparsity", "criterion", "scope", "layer_sparsity", "schedule",
 
 _OF_RUN_ALONE = {
     "train": {"distill", "reestimate_batchnorm"},
-    "record": {"augment"},
+    "record": {"augment", "dry_run"},
     "fit-gamma": {"device", "scope", "granularity"},
     "repair": {"batch_size"},
     "evaluate": {"batch_size"},

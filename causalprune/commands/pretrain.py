@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
@@ -74,6 +75,50 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
     return data_spec, data, spec, build_model(spec, seed=keyed_seed(config.seed, "weights"))
 
 
+def initial_network(
+    config: PretrainConfig, warn: Callable[[str], None]
+) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module, Mask]:
+    """As :func:`untrained`, with the weights and the mask that the training starts from.
+
+    Args:
+        config: What to train.
+        warn: Told what of the data or the weights isn't as one might expect.
+
+    Raises:
+        CausalpruneError: As :func:`untrained`, or a file of weights that can't be used.
+    """
+    data_spec, data, spec, model = untrained(config)
+    for note in data.notes:
+        warn(note)
+    if data_spec.integers != config.integers and not data.task.tokens:
+        warn(
+            f"{data_spec.name}: the network gets whole numbers as they are; pass --integers quantities if they "
+            "aren't looked up, but standardized"
+        )
+    mask = Mask.all(ParameterIndex.from_model(model))
+    if config.init_from is not None:
+        mask = load_initial_weights(
+            model,
+            config.init_from,
+            key_map=config.key_map,
+            ignore=config.ignore,
+            allow_mismatch=config.allow_mismatch,
+            keep_zeros=config.keep_zeros,
+            warn=warn,
+        )
+    return data_spec, data, spec, model, mask
+
+
+def pretrain_output(config: PretrainConfig) -> CheckpointOutput:
+    """The checkpoint to write, with what identifies the work."""
+    output = CheckpointOutput(stage="pretrain", config=config, default=RunPaths(config.run).pretrained)
+    check_pair_distinct(output.path, *([] if config.init_from is None else [config.init_from]))
+    if config.init_from is not None:
+        output.inputs["init_from"] = sha256_file(config.init_from)
+    output.sources = sources_of(config.model, data_spec_of(config), contents=config.check_contents)
+    return output
+
+
 def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingResult:
     """Train a dense network and write it as a checkpoint.
 
@@ -87,11 +132,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
-    output = CheckpointOutput(stage="pretrain", config=config, default=RunPaths(config.run).pretrained)
-    check_pair_distinct(output.path, *([] if config.init_from is None else [config.init_from]))
-    if config.init_from is not None:
-        output.inputs["init_from"] = sha256_file(config.init_from)
-    output.sources = sources_of(config.model, data_spec_of(config), contents=config.check_contents)
+    output = pretrain_output(config)
     with output.exclusive():
         done = output.finished()
         if done is not None:
@@ -99,25 +140,7 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()
-        data_spec, data, spec, model = untrained(config)
-        output.warn(reporter, *data.notes)
-        if data_spec.integers != config.integers and not data.task.tokens:
-            output.warn(
-                reporter,
-                f"{data_spec.name}: the network gets whole numbers as they are; pass --integers quantities if they "
-                "aren't looked up, but standardized",
-            )
-        mask = Mask.all(ParameterIndex.from_model(model))
-        if config.init_from is not None:
-            mask = load_initial_weights(
-                model,
-                config.init_from,
-                key_map=config.key_map,
-                ignore=config.ignore,
-                allow_mismatch=config.allow_mismatch,
-                keep_zeros=config.keep_zeros,
-                warn=partial(output.warn, reporter),
-            )
+        data_spec, data, spec, model, mask = initial_network(config, partial(output.warn, reporter))
         model.to(device)
         if config.init_from is not None:
             output.add_ancestors(mask.index.digest(model.state_dict()))

@@ -22,6 +22,7 @@ from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.apply_mask.layers import needs_network, require_budgets
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
+from causalprune.commands.forecast.command import RunForecast, forecast
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
@@ -53,7 +54,7 @@ class RunResult(StageResult):
     recipe: dict[str, Any] | None = None
 
 
-def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
+def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForecast:
     """Run the pipeline; after any interruption, the same call continues where it stopped and ends with the same bytes.
 
     Each stage knows by its output whether it is done, so this function only calls them in order. Iteration i works in
@@ -64,7 +65,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
         reporter: Shows progress; silent when left out.
 
     Returns:
-        The evaluation of the final network and a line on each iteration.
+        The evaluation of the final network and a line on each iteration; of a dry run what it would take.
 
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
@@ -84,6 +85,11 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     if changes:
         logger.info("recipe %s, but %s", config.recipe, ", ".join(changes))
     _require_groups(pretrain_config, [(planned.fit, planned.mask) for planned in iterations])
+    if config.dry_run:
+        if not config.overwrite:
+            _is_claimed(config, paths)
+        with last_data_kept():
+            return forecast(config, reporter)
     make_directory(paths.root)
     # Stages would read the same data one after the other, which for many image files takes longer than a stage.
     with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop, last_data_kept():
@@ -170,19 +176,29 @@ def _claim(config: RunConfig, paths: RunPaths) -> None:
             write_json(paths.run_config, mine)
             write_json(marker, mine)
         return
+    if not _is_claimed(config, paths):
+        write_json(paths.run_config, mine)
+
+
+def _is_claimed(config: RunConfig, paths: RunPaths) -> bool:
+    """Whether the run directory is bound to this configuration; False if to none.
+
+    Raises:
+        MismatchError: It belongs to another configuration.
+    """
+    mine = json.loads(json.dumps(config.identity_fields()))
     exists = paths.run_config.exists()
     value = read_json(paths.run_config) if exists else {}
     earlier = config.written_out(value) if isinstance(value, dict) and value else {}
     changed = [f"{n}={earlier.get(n)!r}" for n in {**mine, **earlier} if earlier.get(n) != mine.get(n)]
-    if not done_already(
+    return done_already(
         f"{paths.root}",
         True,
         (earlier == mine or _same_stages(earlier, config)) if exists else None,
         expected="a run of this very configuration",
         found=f"one with {', '.join(changed[:3]) or 'none'}",
         remedy="pass --overwrite to start anew, or choose another --run",
-    ):
-        write_json(paths.run_config, mine)
+    )
 
 
 def _same_stages(earlier: dict[str, Any], config: RunConfig) -> bool:

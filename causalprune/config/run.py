@@ -162,6 +162,9 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         parse=Setting.parse,
         repeated=True,
     )
+    dry_run: bool = option(
+        False, "Predict steps, bytes, peak disk and time of every stage; write nothing.", affects_result=False
+    )
 
     @classmethod
     def of(cls, **values: Any) -> Self:

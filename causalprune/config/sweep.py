@@ -112,9 +112,9 @@ class SweepConfig(LeaseOptions, OutputOptions):
 
     @classmethod
     def option_fields(cls) -> dict[str, Field[Any]]:
-        """The options of the sweep itself and those of run."""
+        """The options of the sweep itself and those of run, but for its prediction."""
         own = {name: f for name, f in super().option_fields().items() if name != "base"}
-        return own | {name: f for name, f in RunConfig.option_fields().items() if name not in own}
+        return own | {name: f for name, f in RunConfig.option_fields().items() if name not in {*own, "dry_run"}}
 
     @classmethod
     def option_types(cls) -> dict[str, Any]:

@@ -168,10 +168,14 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
     Raises:
         StorageError: The file system refused; existing files are unchanged.
     """
+    return write_pair(path, encode_checkpoint(checkpoint), checkpoint.mask)
+
+
+def encode_checkpoint(checkpoint: Checkpoint) -> bytes:
+    """The bytes of a network's file as :func:`save_checkpoint` writes it, without its mask."""
     assert not checkpoint.extra
     mask_digest = "" if checkpoint.mask is None else tensors_digest(checkpoint.mask.tensors())
-    data = _encoded(checkpoint, checkpoint.weights, mask_digest)
-    return write_pair(path, data, checkpoint.mask)
+    return _encoded(checkpoint, checkpoint.weights, mask_digest)
 
 
 def save_state(path: Path, checkpoint: Checkpoint, *, previous: Path | None = None) -> None:

@@ -32,8 +32,13 @@ def save_mask(mask: Mask, path: Path, provenance: Mapping[str, Any] | None = Non
     Raises:
         StorageError: The file system refused; an existing file is unchanged.
     """
+    write_atomic(path, encode_mask(mask, provenance))
+
+
+def encode_mask(mask: Mask, provenance: Mapping[str, Any] | None = None) -> bytes:
+    """The bytes of the file that :func:`save_mask` writes."""
     header = {"kind": "mask", "parameters": mask.index.to_json(), **(provenance or {})}
-    write_atomic(path, encode_tensors(mask.tensors(), _KEY, header))
+    return encode_tensors(mask.tensors(), _KEY, header)
 
 
 def load_mask(path: Path) -> Mask:

@@ -13,12 +13,12 @@ from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
 from causalprune.base.compute.agreement import Agreement
-from causalprune.base.compute.runtime import keyed_seed, processes, seed_generators
+from causalprune.base.compute.runtime import Processes, keyed_seed, processes, seed_generators
 from causalprune.base.errors import CorruptError
 from causalprune.base.progress import Reporter
 from causalprune.base.signals import StopRequest
 from causalprune.base.units import Interval
-from causalprune.data.batches import Batches
+from causalprune.data.batches import ALONE, Batches
 from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
@@ -77,6 +77,41 @@ class _Progress:
         return progress
 
 
+def training_batches(
+    model: nn.Module,
+    data: DataSet,
+    options: TrainingOptions,
+    *,
+    device: torch.device,
+    seed: int,
+    num_workers: int = 0,
+    group: Processes = ALONE,
+) -> Batches:
+    """The minibatches of :func:`train`, whose arguments these are.
+
+    Raises:
+        UsageError: A batch of one sample for batch normalization.
+        DataError: Too few training samples.
+    """
+    return Batches(
+        data,
+        "train",
+        batch_size=options.batch_size,
+        device=device,
+        seed=seed,
+        augment=data.spec.augment,
+        num_workers=num_workers,
+        group=group,
+        channels_last=options.channels_last,
+        smallest=least_batch(
+            model,
+            training=True,
+            size=min(options.batch_size, len(data.train)) // group.count,
+            shape=data.input_shape,
+        ),
+    )
+
+
 def train(
     model: nn.Module,
     data: DataSet,
@@ -126,23 +161,7 @@ def train(
         DataError: The training loss isn't finite.
     """
     group = processes()
-    batches = Batches(
-        data,
-        "train",
-        batch_size=options.batch_size,
-        device=device,
-        seed=seed,
-        augment=data.spec.augment,
-        num_workers=num_workers,
-        group=group,
-        channels_last=options.channels_last,
-        smallest=least_batch(
-            model,
-            training=True,
-            size=min(options.batch_size, len(data.train)) // group.count,
-            shape=data.input_shape,
-        ),
-    )
+    batches = training_batches(model, data, options, device=device, seed=seed, num_workers=num_workers, group=group)
     optimizer = build_optimizer(model, options)
     total = options.epochs * batches.steps_per_epoch
     schedule = build_lr_schedule(optimizer, options, total)

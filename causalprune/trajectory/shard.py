@@ -203,10 +203,13 @@ def estimate_bytes(delta: np.ndarray, *, rows: int, codec: str = "balanced") -> 
     """
     chosen = find_codec(codec)
     shape = BlockShape.choose(len(delta), rows)
-    rounded = np.empty(len(delta), np.float32)
-    chosen.round(np.ascontiguousarray(delta, np.float32), rounded)
+    # Blosc leaves numbers unshuffled whose count isn't a multiple of 8; in a recording the rows of a block make it one.
+    padded = np.zeros(-(-len(delta) // 8) * 8, np.float32)
+    padded[: len(delta)] = delta
+    rounded = np.empty_like(padded)
+    chosen.round(padded, rounded)
     # At least as much data at once as in the recording, whose blocks have several rows: compressors need enough data.
-    length = max(shape.width, chosen.block_bytes // 4)
-    chunks = (rounded[start : start + length] for start in range(0, len(delta), length))
+    length = -(-max(shape.width, chosen.block_bytes // 4) // 8) * 8
+    chunks = (rounded[start : start + length] for start in range(0, len(rounded), length))
     row_bytes = sum(len(part) for chunk in chunks for part in chosen.encode(chunk))
     return rows * row_bytes + shape.shards(rows) * tail_bytes(shape)

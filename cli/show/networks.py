@@ -12,6 +12,7 @@ from rich.table import Table
 from causalprune.base.specs import ACCURACY, R2, Headline
 from causalprune.base.units import listed
 
+from .forecasts import forecast
 from .tables import classes_line, counted, facts, notes, records, shown, spaced, table
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
@@ -113,7 +114,9 @@ def repair(result: Any) -> Any:
 
 
 def run(result: Any) -> Any:
-    """One line per iteration, with its fit if there was one, then dense against pruned."""
+    """One line per iteration, with its fit if there was one, then dense against pruned; of a dry run its stages."""
+    if not hasattr(result, "iterations"):
+        return forecast(result)
     columns = {"iteration": "iteration"}
     if any(line["rows"] is not None for line in result.iterations):
         columns |= {"rows": "rows:,", "stored": "stored_bytes:bytes"}

@@ -8,8 +8,9 @@ from causalprune.trajectory.shard import estimate_bytes
 
 
 @pytest.mark.parametrize("codec", ["exact", "balanced", "small"])
-def test_one_row_predicts_the_recording(tmp_path, codec):
-    store, values = make_recording(tmp_path / "t.zarr", rows=16, columns=200_000, block_rows=None, codec=codec)
+@pytest.mark.parametrize("columns", [200_000, 11_902])
+def test_one_row_predicts_the_recording(tmp_path, codec, columns):
+    store, values = make_recording(tmp_path / "t.zarr", rows=16, columns=columns, block_rows=None, codec=codec)
     predicted = estimate_bytes(values[7], rows=16, codec=codec)
     assert predicted == pytest.approx(store.recording().stored_bytes, rel=0.1)
 

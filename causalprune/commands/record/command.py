@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from torch import nn
 from torch.optim import SGD
 
 from causalprune.base.compute.precision import full_precision
@@ -19,27 +16,16 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import among, described_rest, set_up
 from causalprune.commands._output import StageResult, check_pair_distinct
 from causalprune.commands.record.layers import LayersToKeep
-from causalprune.commands.record.loop import RecordLoop, set_modes
+from causalprune.commands.record.loop import RecordLoop
+from causalprune.commands.record.prediction import SCALARS_PER_ROW, first_gradient, record_batches, recorded_rows
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
-from causalprune.data.batches import Batches
-from causalprune.data.tasks.task import Task
 from causalprune.models.checkpoint import Checkpoint
-from causalprune.models.mask import Mask
-from causalprune.models.modes import least_batch
 from causalprune.models.wrappers import named_parameters
 from causalprune.pruning.network.named_layers import lacking_layers
 from causalprune.training.optimizers import restore_optimizer
-from causalprune.training.pass_state import PassState
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import RecordingReader, RecordingWriter
-from causalprune.trajectory.shard import estimate_bytes
-
-SCALARS_PER_ROW = 6
-"""Numbers stored beside the deltas of a row, 8 bytes each."""
-
-HELD_PASSES = 6
-"""Forward passes that measuring a held step takes as long as: three in float64."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,40 +100,16 @@ def _record(
     start = among(start, mask.index)
     output.warn(reporter, *lacking_layers(mask.index, model, f"{source}"))
     rest = described_rest(model, mask.index)
-    batches = Batches(
-        data,
-        "train",
-        batch_size=config.batch_size,
-        device=device,
-        seed=config.seed,
-        augment=config.augment,
-        num_workers=config.num_workers,
-        group=group,
-        smallest=least_batch(
-            model,
-            training=not config.hold,
-            size=min(config.batch_size, len(data.train)) // group.count,
-            shape=data.input_shape,
-        ),
-    )
+    batches = record_batches(config, model, data, device, group)
     if mask.num_kept == 0:
         raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
     parameters = named_parameters(model)
     if not any(parameters[entry.name].requires_grad for entry in mask.index):
         raise DataError(f"{source}", expected="a weight to train", found="all of them frozen (requires_grad=False)")
-    steps = config.steps or config.epochs * batches.steps_per_epoch
-    rows = steps // config.stride
-    # A fit with lags can't use the first row.
-    needed = 3 if config.momentum else 2
-    if rows < needed:
-        raise DataError(
-            "recording",
-            expected=f"at least {needed} rows",
-            found=f"{rows} from {steps} steps at stride {config.stride}",
-            remedy="record more --epochs or --steps, or with a smaller --stride",
-        )
+    steps, rows = recorded_rows(config, batches)
     task = replace(data.task, label_smoothing=config.label_smoothing)
-    predicted, seconds = _predict(config, model, mask, batches, task, rows)
+    gradient = first_gradient(config, model, mask, batches, task)
+    predicted, seconds = gradient.stored_bytes(config, rows), gradient.step_seconds
     kept_layers = LayersToKeep(config, model, mask, data, device) if config.layer_statistics else None
     statistics_bytes = kept_layers.predicted_bytes() if kept_layers else 0
     if config.dry_run:
@@ -206,31 +168,6 @@ def _record(
     # The other processes read the recording when the first one has finished it.
     group.first(store.reader)
     return output.publish(_result(output, store.reader(), rest))
-
-
-def _predict(
-    config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, task: Task, rows: int
-) -> tuple[int, float]:
-    """Predict the bytes of the recording and the seconds per step from the gradient of a real first step."""
-    set_modes(model, hold=config.hold)
-    parameters = named_parameters(model)
-    batch = next(iter(batches.epoch(0)))
-    state = PassState(model)
-    state.save()
-    with state.repeated():
-        started = time.monotonic()
-        task.loss(model, batch).backward()  # type: ignore[no-untyped-call]
-        passed = time.monotonic()
-        with torch.no_grad():
-            task.loss(model, batch)
-        ended = time.monotonic()
-        seconds = passed - started + (HELD_PASSES if config.hold else 1) * (ended - passed)
-    gradients = {entry.name: parameters[entry.name].grad for entry in mask.index}
-    present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
-    flat = torch.empty(mask.index.total, device=batch[1].device)
-    delta = -config.lr * mask.index.flatten(present, out=flat).cpu().numpy()[mask.numpy()]
-    model.zero_grad(set_to_none=True)
-    return estimate_bytes(delta, rows=rows, codec=config.codec) + rows * SCALARS_PER_ROW * 8, seconds
 
 
 def _result(
