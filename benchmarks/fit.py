@@ -137,7 +137,7 @@ def authors(store: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     from causalprune.solver.certificate import Penalty, certify
     from causalprune.solver.features import FeatureSource
     from causalprune.solver.fit import scan
-    from causalprune.solver.reference import TruncatedGradientPreset, solve_truncated_gradient
+    from causalprune.solver.reference.truncated_gradient import TruncatedGradientPreset, solve_truncated_gradient
     from causalprune.trajectory import Store
 
     source = FeatureSource(Store.open(store).recording())

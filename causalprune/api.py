@@ -88,7 +88,8 @@ def prune(
             is made if there is none.
         recording: Name of a recording in the store; None for the last.
         inputs: Inputs of the network, for criteria that measure layers (``wanda``, ``surgeon``, ``rank-sum``) and for
-            filters, neurons and channels: a tensor (N, …), or batches such as a DataLoader's. Labels aren't used.
+            filters, neurons and channels: a tensor (N, …), or batches such as a DataLoader's, of which inputs may be
+            several, in a tuple or a dictionary. Labels aren't used.
         samples: How many of them.
         task: What the outputs are, for criteria that measure layers: ``classification``, ``regression``,
             ``multi-label``, ``segmentation`` or ``next-token``.

@@ -14,9 +14,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from causalprune.base.compute.inputs import example_inputs, shape_of
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, parts_of, shape_of
+from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import DataError, MismatchError, UsageError
-from causalprune.base.specs import InputShape
 from causalprune.models.export.formats import to_csr
 from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.parameters import ParameterIndex
@@ -61,8 +61,8 @@ def measure_cost(
     model: nn.Module,
     index: ParameterIndex,
     keep: Mapping[str, torch.Tensor],
-    samples: torch.Tensor,
-    held_out: torch.Tensor | None = None,
+    samples: Inputs,
+    held_out: Inputs | None = None,
 ) -> dict[str, Any]:
     """Measure a network, and its compact version if it has one.
 
@@ -138,14 +138,15 @@ def latency(
     return [statistics.median(found) for found in samples]
 
 
-def _timed(model: nn.Module, inputs: torch.Tensor) -> float:
+def _timed(model: nn.Module, inputs: Inputs) -> float:
+    first = parts_of(inputs)[0]
     with torch.no_grad():
-        if inputs.is_cuda:
-            torch.cuda.synchronize(inputs.device)
+        if first.is_cuda:
+            torch.cuda.synchronize(first.device)
         started = time.perf_counter()
-        model(inputs)
-        if inputs.is_cuda:
-            torch.cuda.synchronize(inputs.device)
+        forward(model, inputs)
+        if first.is_cuda:
+            torch.cuda.synchronize(first.device)
         return time.perf_counter() - started
 
 
@@ -159,7 +160,7 @@ def peak_memory(model: nn.Module, input_shape: InputShape, batch_size: int) -> i
     weights: int = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     live = _LiveTensors()
     with evaluation_mode(model), torch.no_grad(), live:
-        model(example_inputs(input_shape, batch_size, device=device))
+        forward(model, example_inputs(input_shape, batch_size, device=device))
     return weights + live.peak
 
 

@@ -18,8 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-from causalprune.base.compute.inputs import example_inputs
-from causalprune.base.specs import InputShape
+from causalprune.base.compute.inputs import example_inputs, forward
+from causalprune.base.compute.shapes import InputShape
 from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.prunable import prunable_weights
 from causalprune.models.wrappers import named_parameters
@@ -75,7 +75,7 @@ def flops(model: nn.Module, input_shape: InputShape, keep: Mapping[str, torch.Te
                 stack.enter_context(found.layer.register_forward_pre_hook(computes))
         stack.enter_context(counter)
         count = least_batch(model, training=False)
-        model(example_inputs(input_shape, count, device=device))
+        forward(model, example_inputs(input_shape, count, device=device))
     return Flops(counter.dense // count, round(counter.theoretical / count), tuple(sorted(counter.uncounted)))
 
 

@@ -111,6 +111,28 @@ def fallback_path(output: Path) -> Path:
     return output.with_name(output.name + ".progress.previous")
 
 
+_NETWORK, _MASK = ".safetensors", ".mask"
+
+
+def mask_path(network: Path) -> Path:
+    """Where the mask of a network's file lies: ``final.mask.safetensors`` beside ``final.safetensors``."""
+    name = network.name
+    if name.endswith(_NETWORK):
+        return network.with_name(name.removesuffix(_NETWORK) + _MASK + _NETWORK)
+    return network.with_name(name + _MASK)
+
+
+def is_mask_path(path: Path) -> bool:
+    """Whether a file of this name would be the mask of another."""
+    return path.name.removesuffix(_NETWORK).endswith(_MASK)
+
+
+def replaced_mask_path(network: Path) -> Path:
+    """Where the mask of the network that is being replaced is kept until the new one is there."""
+    mask = mask_path(network)
+    return mask.with_name(mask.name + ".previous")
+
+
 def result_path(run: RunPaths, stage: str, output: Path, default_output: Path) -> Path:
     """The JSON result of a stage: in ``results/`` for the default output, otherwise beside the output."""
     return run.result(stage) if output == default_output else output.with_name(output.name + ".json")

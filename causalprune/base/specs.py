@@ -8,36 +8,17 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from causalprune.base.compute.shapes import MAX_SIZE, InputShape, shape_from_json, shape_to_json
 from causalprune.base.errors import CorruptError, UsageError
 
 CHANNELS = ("auto", "first", "last")
 """Where an image in an array has its channels; ``auto`` decides by the shape."""
 
-MAX_SIZE = 2**31
-"""No layer, channel or image side is this large; a file that claims so is damaged."""
+INTEGERS = ("auto", "quantities", "indices")
+"""What whole numbers (N, F) in an array are: numbers to be standardized, or such as a network looks up."""
 
-_LATER = ("channels", "task")
-"""Fields of a data set that were added to the format; left out where they are ``auto``."""
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """The shape of a sample of whole numbers, such as a text: they are looked up, not computed with.
-
-    Attributes:
-        shape: Sizes of its axes, (length,) for a text.
-        vocabulary: The numbers are 0 to ``vocabulary`` − 1.
-    """
-
-    shape: tuple[int, ...]
-    vocabulary: int
-
-    def __str__(self) -> str:
-        return f"{'×'.join(map(str, self.shape))} tokens"
-
-
-InputShape = tuple[int, ...] | Tokens
-"""The shape of one sample: (channels, height, width) or (features,) of floats, or tokens."""
+_LATER = {"channels": "auto", "task": "auto", "integers": "auto", "target": ""}
+"""Fields of a data set that were added to the format, left out where they have this default."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +73,8 @@ class DataSpec:
     """A data set and its validation split.
 
     Attributes:
-        name: ``digits``, ``mnist``, …, ``imagefolder:DIR``, ``npz:FILE`` or ``package.module:factory``.
+        name: ``digits``, ``mnist``, …, ``imagefolder:DIR``, ``npz:FILE``, ``csv:FILE``, ``parquet:FILE`` or
+            ``package.module:factory``.
         root: Folder of the data set's files (``data_root``); empty where none is needed.
         download: Whether a missing torchvision data set may be downloaded.
         validation_fraction: Share of the training set held out for validation, in (0, 1).
@@ -100,6 +82,9 @@ class DataSpec:
         augment: Random crop and flip of training images: ``auto`` is what the data set's literature does.
         channels: Axis of the channels in an array of images, one of :data:`CHANNELS`.
         task: What the targets in an array are: the name of a task, or ``auto`` to decide by their dtype and values.
+        integers: What whole numbers (N, F) in an array are, one of :data:`INTEGERS`; ``auto`` are quantities in an
+            array, and indices in a Dataset of PyTorch.
+        target: The column of a table that is to be predicted; empty for the one that is called so.
     """
 
     name: str = "digits"
@@ -110,6 +95,8 @@ class DataSpec:
     augment: Literal["auto", "none", "crop", "crop-flip"] = "auto"
     channels: str = "auto"
     task: str = "auto"
+    integers: str = "auto"
+    target: str = ""
 
     def folder(self) -> Path:
         """Where the files of a named data set are.
@@ -122,19 +109,19 @@ class DataSpec:
         return _expanded(self.root)
 
     def location(self) -> Path:
-        """The path after the prefix of ``imagefolder:DIR`` or ``npz:FILE``; relative to the root, if there is one."""
+        """The path after a prefix such as ``imagefolder:`` or ``npz:``; relative to the root, if there is one."""
         return _expanded(self.root) / _expanded(self.name.partition(":")[2])
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back. Earlier files lack what is left out here."""
-        return {name: v for name, v in asdict(self).items() if not (name in _LATER and v == "auto")}
+        return {name: v for name, v in asdict(self).items() if name not in _LATER or v != _LATER[name]}
 
     @classmethod
     def from_json(cls, value: Any, source: str) -> DataSpec:
         """Read what :meth:`to_json` wrote; ``source`` names the file in the error."""
         _check_fields(cls, value, source, optional=_LATER)
         types = {"download": bool, "validation_fraction": float, "split_seed": int}
-        known = value.get("channels", "auto") in CHANNELS
+        known = value.get("channels", "auto") in CHANNELS and value.get("integers", "auto") in INTEGERS
         if not known or any(type(v) is not types.get(name, str) for name, v in value.items()):
             raise CorruptError(source, expected="a data set's specification", found=f"{value}"[:100])
         return cls(**value)
@@ -173,11 +160,7 @@ class ModelSpec:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back. Earlier files lack what is left out here."""
         usual = replace(self, task="")
-        value = {**asdict(self), "hidden": list(self.hidden)}
-        if isinstance(self.input_shape, Tokens):
-            value["input_shape"] = {"tokens": list(self.input_shape.shape), "vocabulary": self.input_shape.vocabulary}
-        else:
-            value["input_shape"] = list(self.input_shape)
+        value = {**asdict(self), "hidden": list(self.hidden), "input_shape": shape_to_json(self.input_shape)}
         if usual.meaning == self.task or not self.task:
             del value["task"]
         if self.outputs == (self.num_outputs,):
@@ -192,19 +175,16 @@ class ModelSpec:
         _check_fields(cls, value, source, optional=("task", "output_shape"))
         name, shape, hidden, outputs = (value[key] for key in ("name", "input_shape", "hidden", "num_outputs"))
         task, output_shape = value.get("task", ""), value.get("output_shape", [])
-        vocabulary: Any = 1
-        axes: tuple[int, ...] = (1, 3)
-        tokens = isinstance(shape, dict) and set(shape) == {"tokens", "vocabulary"}
-        if tokens:
-            shape, vocabulary, axes = shape["tokens"], shape["vocabulary"], (1,)
-        lists = all(isinstance(each, list) for each in (shape, hidden, output_shape))
-        lists = lists and len(shape) in axes and len(hidden) <= 1000 and len(output_shape) <= 8
-        sizes = [*shape, *hidden, *output_shape, outputs, vocabulary] if lists else [None]
+        lists = all(isinstance(each, list) for each in (hidden, output_shape))
+        lists = lists and len(hidden) <= 1000 and len(output_shape) <= 8
+        sizes = [*hidden, *output_shape, outputs] if lists else [None]
         texts = isinstance(name, str) and isinstance(task, str)
-        if not texts or not all(type(n) is int and 0 < n < MAX_SIZE for n in sizes):
-            raise CorruptError(source, expected="a model specification", found=f"{value}"[:100])
-        sample = Tokens(tuple(shape), vocabulary) if tokens else tuple(shape)
-        return cls(name, sample, outputs, tuple(hidden), task, tuple(output_shape))
+        try:
+            if not texts or not all(type(n) is int and 0 < n < MAX_SIZE for n in sizes):
+                raise ValueError
+            return cls(name, shape_from_json(shape), outputs, tuple(hidden), task, tuple(output_shape))
+        except ValueError as error:
+            raise CorruptError(source, expected="a model specification", found=f"{value}"[:100]) from error
 
 
 def _expanded(text: str) -> Path:

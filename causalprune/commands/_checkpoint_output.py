@@ -15,10 +15,10 @@ from causalprune.base.errors import CorruptError, DataError, InterruptedStage, M
 from causalprune.base.files import log_line, make_directory, remove_file, remove_partials, require_replaceable
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path, result_path
+from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, result_path
 from causalprune.base.progress import Reporter
 from causalprune.base.signals import StopRequest, stop_requests
-from causalprune.commands._output import StageResult, Work, batch_job, done_already, write_result
+from causalprune.commands._output import StageResult, Work, batch_job, done_already, require_room_for_mask, write_result
 from causalprune.commands.provenance.sources import changed_sources, current_sources
 from causalprune.models.checkpoint import (
     Checkpoint,
@@ -26,8 +26,10 @@ from causalprune.models.checkpoint import (
     load_checkpoint,
     read_checkpoint_info,
     save_checkpoint,
+    save_state,
     software_versions,
 )
+from causalprune.models.file_pair import find_mask, settle
 from causalprune.models.names import default_model
 
 R = TypeVar("R", bound=StageResult)
@@ -38,7 +40,7 @@ class CheckpointOutput(Work):
     """The work of a command that writes a checkpoint.
 
     Attributes:
-        default: Where the checkpoint goes unless ``output`` names another file.
+        default: Where the network goes unless ``output`` names another file; its mask goes beside it.
         path: Where it goes.
         stop: Whether a signal came while this output was :meth:`exclusive`.
         ancestors: Hashes of the weights of all checkpoints that it is made from, the latest last.
@@ -101,7 +103,9 @@ class CheckpointOutput(Work):
         """The header of the output if the very same work is done already, else None.
 
         Raises:
-            MismatchError: The output exists and is the result of other work, or of other code or data.
+            MismatchError: The output exists and is the result of other work, or of other code or data. Or something
+                else lies where its mask belongs.
+            DataError: Its mask is gone.
         """
         exists = self.path.exists() and not self.config.overwrite
         info = read_checkpoint_info(self.path) if exists else None
@@ -113,7 +117,17 @@ class CheckpointOutput(Work):
             found=f"a result of {self._difference(info)}" if info else "",
             remedy="pass --overwrite to replace it, or choose another --run",
         )
+        if info is None:
+            require_room_for_mask(self.path, overwrite=self.config.overwrite)
+        else:
+            self._found_whole(info)
         return info
+
+    def _found_whole(self, info: CheckpointInfo) -> None:
+        """Note the files of a network that is there, if its mask is there, too."""
+        if info.mask_digest:
+            self._sha256 = self._sha256 or sha256_file(self.path)
+            self.outputs = {**self.outputs, "mask": find_mask(self.path, self._sha256)}
 
     def _is_same_work(self, info: CheckpointInfo) -> bool:
         return self.is_done_by(vars(info), model=default_model(info.model.input_shape))
@@ -133,7 +147,8 @@ class CheckpointOutput(Work):
                 make_directory(self.path.parent)
                 require_replaceable(self.path)
                 stack.enter_context(FileLock(lock_path(self.path)))
-                remove_partials(self.path.parent, self.path.name, self._progress.name)
+                remove_partials(self.path.parent, self.path.name, mask_path(self.path).name, self._progress.name)
+                settle(self.path)
 
             group.first(enter)
             try:
@@ -187,11 +202,13 @@ class CheckpointOutput(Work):
     def save(self, checkpoint: Checkpoint) -> CheckpointInfo:
         """Write the output with the provenance filled in; returns its header as read back."""
         self._sha256 = save_checkpoint(self.path, self._signed(checkpoint))
-        return read_checkpoint_info(self.path)
+        info = read_checkpoint_info(self.path)
+        self._found_whole(info)
+        return info
 
     def save_progress(self, checkpoint: Checkpoint) -> None:
         """Save the state of the work for a resume, and keep the state before it; older ones are deleted."""
-        save_checkpoint(self._progress, self._signed(checkpoint), previous=self._fallback)
+        save_state(self._progress, self._signed(checkpoint), previous=self._fallback)
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
         info = replace(

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base.compute.inputs import Inputs, joined
 from causalprune.base.compute.runtime import make_deterministic, resolve_device
 from causalprune.base.errors import MismatchError
 from causalprune.commands.provenance.lineage import has_stale_statistics
@@ -75,15 +76,15 @@ def load_its_data(checkpoint: Checkpoint, source: Path, *, data_root: str, trust
 
 def samples_of(
     data: DataSet, split: str, device: torch.device, *, count: int = SAMPLES, num_workers: int = 0
-) -> torch.Tensor:
-    """Some normalized inputs of a split, (N, …): those on which it is decided whether a channel can be removed."""
+) -> Inputs:
+    """Some normalized inputs of a split: those on which it is decided whether a channel can be removed."""
     parts = draw_samples(data, split, count=count, batch_size=count, device=device, seed=0, num_workers=num_workers)
-    return torch.cat([inputs for inputs, _ in parts])
+    return joined([inputs for inputs, _ in parts])
 
 
 def training_inputs(
     data: DataSet, device: torch.device, *, count: int, batch_size: int, seed: int, num_workers: int
-) -> list[torch.Tensor]:
+) -> list[Inputs]:
     """Normalized inputs of training samples in batches, drawn with ``seed``; their labels aren't used."""
     options = {"batch_size": batch_size, "seed": seed, "num_workers": num_workers}
     return [inputs for inputs, _ in draw_samples(data, "train", count=count, device=device, **options)]

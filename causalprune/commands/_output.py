@@ -18,16 +18,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from causalprune.base import files
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import decode_json, encode_json, is_sealed, read_json, seal, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.options import same_options
-from causalprune.base.paths import StoreUrl, lock_path, real_path
+from causalprune.base.paths import StoreUrl, is_mask_path, lock_path, mask_path, real_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.sources import changed_sources, code_of
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
+from causalprune.models.file_pair import named_network
 
 SCHEMA_VERSION = 2
 """Version of ``--json`` and of result files; since 2, a file carries a seal and a result its warnings."""
@@ -256,6 +258,24 @@ def require_replaceable(path: Path, stage: str, *, overwrite: bool) -> None:
     )
 
 
+def require_room_for_mask(network: Path, *, overwrite: bool) -> None:
+    """Check, before the work, that the mask of a network may be written: over no other file than an earlier one's mask.
+
+    Raises:
+        StorageError: A device, pipe or socket.
+        MismatchError: Another file.
+    """
+    mask = mask_path(network)
+    files.require_replaceable(mask)
+    if mask.exists() and not overwrite and not named_network(mask):
+        raise MismatchError(
+            f"{mask}",
+            expected=f"no such file, or the mask of {network}",
+            found="another file",
+            remedy="move it away, or pass --overwrite to replace it",
+        )
+
+
 def publish(path: Path, result: StageResult, *, overwrite: bool) -> None:
     """Write the result of a command that measures anew; it replaces an earlier result of the same command.
 
@@ -272,10 +292,24 @@ def publish(path: Path, result: StageResult, *, overwrite: bool) -> None:
 def check_distinct(output: Path, *others: Path) -> None:
     """Check that an output is neither an input nor another output, nor lies within one that is a directory.
 
+    Where an input is a checkpoint, its mask is one, too.
+
     Raises:
         UsageError: It is or does.
     """
-    for path in others:
+    for path in (one for other in others for one in (other, mask_path(other))):
         if real_path(output).is_relative_to(real_path(path)):
             expected = "neither an input nor another output"
             raise UsageError("output path", expected=expected, found=str(output), remedy="name another")
+
+
+def check_pair_distinct(network: Path, *others: Path) -> None:
+    """Check a network that is an output, and its mask, as :func:`check_distinct` does.
+
+    Raises:
+        UsageError: One of them is another file's, or the network has the name of a mask.
+    """
+    if is_mask_path(network):
+        raise UsageError("`output`", expected="a name that doesn't end like that of a mask", found=f"{network}")
+    check_distinct(network, *others)
+    check_distinct(mask_path(network), *others)

@@ -22,6 +22,9 @@ from causalprune.trajectory.steps import UpdateRule
 
 C = TypeVar("C", bound=Options)
 
+_OF_A_RANKING = {"sparsity", "criterion", "scope", "layer_sparsity", "schedule", "iterations"}
+"""Options of a mask that mean nothing where it prunes every γ = 0."""
+
 _OF_RUN_ALONE = {
     "train": {"distill", "reestimate_batchnorm"},
     "record": {"augment"},
@@ -114,7 +117,8 @@ class PipelinePlan:
         # Configured in any case, so that an option that can't be used is refused.
         fit = self._make(FitGammaConfig, "fit-gamma", here, seed=seed)
         # Not measured: a training follows, and the evaluation at the end says what all of it cost.
-        values = {"seed": seed, "iteration": number + 1, "rewind_from": rewind_from, "measure": False}
+        values: dict[str, Any] = {"seed": seed, "rewind_from": rewind_from, "measure": False}
+        values |= {"zero": True, "criterion": "gamma"} if c.zero else {"iteration": number + 1}
         if c.pattern is not None:
             values["sparsity"] = None
         mask = self._make(ApplyMaskConfig, "apply-mask", here, **values)
@@ -158,6 +162,8 @@ class PipelinePlan:
 
     def _make(self, kind: type[C], stage: str, paths: RunPaths, **values: Any) -> C:
         shared = (self._options.keys() & kind.option_fields().keys()) - _OF_RUN_ALONE.get(stage, set())
+        if self._config.zero and stage == "apply-mask":
+            shared -= _OF_A_RANKING
         said = {s.option: s.value for s in self._config.set if s.stage == stage}
         return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
 

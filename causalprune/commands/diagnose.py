@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,8 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
     )
     found = intervene(
         model,
-        data.task.criterion,
+        # The loss whose change the fit explains.
+        replace(data.task, label_smoothing=reader.info.label_smoothing),
         samples,
         reader,
         fit,
@@ -230,4 +231,4 @@ def _interventions(work: Work, path: Path, reader: RecordingReader, fit: Fit, re
         seed=config.seed,
         reporter=reporter,
     )
-    return {"split": config.split, "samples": sum(len(x) for x, _ in samples), **found}
+    return {"split": config.split, "samples": sum(len(targets) for _, targets in samples), **found}

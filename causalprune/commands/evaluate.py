@@ -38,11 +38,11 @@ class EvaluateResult(StageResult):
             (empty where outputs have no names), ``layers``, ``sparsity_prunable`` (over prunable weights),
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
-            lack), ``file_bytes``, ``bytes_dense`` and ``bytes_csr``, ``reference``, the metrics of the dense network,
-            what :func:`_measure_flatness` adds, and ``cost``, see :func:`causalprune.analysis.cost.measure_cost`,
-            where it was asked for. ``batchnorm`` where running statistics of batch normalization were re-estimated
-            after the last mask: ``samples``, from how many training samples, and ``saved``, whether the checkpoint has
-            them, or only the network that was measured.
+            lack), ``file_bytes`` (of the network's file, without that of its mask), ``bytes_dense`` and ``bytes_csr``,
+            ``reference``, the metrics of the dense network, what :func:`_measure_flatness` adds, and ``cost``, see
+            :func:`causalprune.analysis.cost.measure_cost`, where it was asked for. ``batchnorm`` where running
+            statistics of batch normalization were re-estimated after the last mask: ``samples``, from how many training
+            samples, and ``saved``, whether the checkpoint has them, or only the network that was measured.
     """
 
     evaluation: dict[str, Any]
@@ -148,7 +148,7 @@ def _measure_flatness(
     if not (config.hessian or config.noise or config.landscape):
         return {}
     model.eval()
-    parameters, loss = ParameterVector(model, mask), data.task.criterion
+    parameters, task = ParameterVector(model, mask), data.task
     samples = draw_samples(
         data,
         config.flatness_split,
@@ -159,23 +159,23 @@ def _measure_flatness(
         num_workers=config.num_workers,
     )
     found: dict[str, Any] = {
-        "flatness_samples": sum(len(inputs) for inputs, _ in samples),
+        "flatness_samples": sum(len(targets) for _, targets in samples),
         "flatness_split": config.flatness_split,
     }
     if config.hessian:
         from causalprune.analysis.flatness.hessian import hessian_spectra
 
-        spectra = hessian_spectra(model, loss, parameters, samples, count=config.hessian, seed=config.seed)
+        spectra = hessian_spectra(model, task, parameters, samples, count=config.hessian, seed=config.seed)
         found["hessian"] = {name: asdict(spectrum) for name, spectrum in spectra.items()}
     if config.noise:
         from causalprune.analysis.flatness.landscape import noise_tolerance
 
-        found["noise"] = noise_tolerance(model, loss, parameters, samples, draws=config.draws, seed=config.seed)
+        found["noise"] = noise_tolerance(model, task, parameters, samples, draws=config.draws, seed=config.seed)
     if config.landscape:
         from causalprune.analysis.flatness.landscape import loss_landscape
 
         found["landscape"] = loss_landscape(
-            model, loss, parameters, samples, points=config.landscape_points, seed=config.seed
+            model, task, parameters, samples, points=config.landscape_points, seed=config.seed
         )
     return found
 

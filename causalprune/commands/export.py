@@ -12,6 +12,7 @@ from torch import nn
 
 from causalprune.analysis.cost import latency, measured_batches
 from causalprune.analysis.flops import flops
+from causalprune.base.compute.inputs import count_of
 from causalprune.base.errors import UsageError
 from causalprune.base.files import atomic_file, make_directory, remove_partials
 from causalprune.base.json_files import sha256_file
@@ -119,7 +120,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
             networks = [plain_copy(model), exported]
             compact = {
                 "layers": [vars(layer) for layer in compacted.layers],
-                "samples": [len(samples), len(held_out)],
+                "samples": [count_of(samples), count_of(held_out)],
                 "flops_before": before.dense,
                 "flops": after.dense,
                 "flops_uncounted": list(before.uncounted),

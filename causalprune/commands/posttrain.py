@@ -8,7 +8,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import give_statistics, load_network, needs_statistics, set_up
-from causalprune.commands._output import check_distinct
+from causalprune.commands._output import check_pair_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.training.distillation import Distillation
@@ -34,7 +34,7 @@ def posttrain(config: PosttrainConfig, reporter: Reporter = SILENT) -> TrainingR
     source = config.checkpoint or run.pruned
     output = CheckpointOutput(stage="posttrain", config=config, default=run.final)
     original = config.dense or run.dense
-    check_distinct(output.path, source, *([original] if config.distill else []))
+    check_pair_distinct(output.path, source, *([original] if config.distill else []))
     start = output.load_checkpoint(source, made_by="apply-mask")
     whole = output.load_dense(original, start, source, or_itself=True) if config.distill else None
     with output.exclusive():

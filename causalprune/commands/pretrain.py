@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from torch import nn
 
 from causalprune.base.compute.runtime import keyed_seed, make_deterministic, resolve_device
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.commands._output import check_distinct
+from causalprune.commands._output import check_pair_distinct
 from causalprune.commands._training import TrainingResult, train_checkpoint, training_result
 from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
+from causalprune.data.names import holds_arrays
 from causalprune.models.checkpoint import CheckpointInfo
 from causalprune.models.initial_weights import load_initial_weights
 from causalprune.models.mask import Mask
-from causalprune.models.names import default_model
+from causalprune.models.names import default_model, is_own
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model
 
@@ -36,7 +39,15 @@ def data_spec_of(config: PretrainConfig) -> DataSpec:
         augment=config.augment,  # type: ignore[arg-type]
         channels=config.channels,
         task=config.task,
+        integers=_integers(config),
+        target=config.target,
     )
+
+
+def _integers(config: PretrainConfig) -> str:
+    """What whole numbers are: for a network of one's own, what they are for PyTorch."""
+    looked_up = config.integers == "auto" and is_own(config.model) and holds_arrays(config.dataset)
+    return "indices" if looked_up else config.integers
 
 
 def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module]:
@@ -48,6 +59,9 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
     """
     data_spec = data_spec_of(config)
     data = load_data(data_spec)
+    if not isinstance(data.input_shape, Tokens):
+        # Nothing was decided, so the checkpoint says nothing of it.
+        data_spec = replace(data_spec, integers=config.integers)
     hidden = tuple(int(n) for n in config.hidden.split(",") if n.strip())
     spec = ModelSpec(
         config.model or default_model(data.input_shape),
@@ -74,8 +88,8 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
     output = CheckpointOutput(stage="pretrain", config=config, default=RunPaths(config.run).pretrained)
+    check_pair_distinct(output.path, *([] if config.init_from is None else [config.init_from]))
     if config.init_from is not None:
-        check_distinct(output.path, config.init_from)
         output.inputs["init_from"] = sha256_file(config.init_from)
     output.sources = sources_of(config.model, data_spec_of(config), contents=config.check_contents)
     with output.exclusive():
@@ -87,6 +101,12 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
             make_deterministic()
         data_spec, data, spec, model = untrained(config)
         output.warn(reporter, *data.notes)
+        if data_spec.integers != config.integers and not data.task.tokens:
+            output.warn(
+                reporter,
+                f"{data_spec.name}: the network gets whole numbers as they are; pass --integers quantities if they "
+                "aren't looked up, but standardized",
+            )
         mask = Mask.all(ParameterIndex.from_model(model))
         if config.init_from is not None:
             mask = load_initial_weights(

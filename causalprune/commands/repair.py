@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.compute.inputs import count_of
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CorruptError, MismatchError
@@ -16,7 +17,7 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import Interval
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import load_network, set_up, training_inputs
-from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands._output import StageResult, check_pair_distinct
 from causalprune.commands.layer_statistics.stored import ROLE, StoredStatistics, find_statistics
 from causalprune.config.repair import RepairConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
@@ -63,7 +64,7 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
     source = config.checkpoint or run.pruned
     original = config.dense or (run.recorded if config.from_statistics else run.dense)
     output = CheckpointOutput(stage="repair", config=config, default=run.repaired)
-    check_distinct(output.path, source, original)
+    check_pair_distinct(output.path, source, original)
     pruned = output.load_checkpoint(source, made_by="apply-mask")
     whole = output.load_dense(original, pruned, source)
     stored = _statistics(config.store or run.store, whole, original) if config.from_statistics else None
@@ -83,7 +84,7 @@ def repair(config: RepairConfig, reporter: Reporter = SILENT) -> RepairResult:
                 seed=config.seed,
                 num_workers=config.num_workers,
             )
-            samples, solve = sum(map(len, batches)), partial(repair_layers, batches=batches)
+            samples, solve = sum(map(count_of, batches)), partial(repair_layers, batches=batches)
         else:
             device = resolve_device(config.device)
             model, mask = load_network(pruned, source, device, trust_code=config.trust_code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class ReportResult(StageResult):
             :class:`causalprune.analysis.report.phase.PhaseShift`, or the ``reason`` why no seed determines them.
         eigenvalues: For each further setting the lines of
             :meth:`causalprune.analysis.report.series.Block.eigenvalue_lines`.
+        coefficients: For each further setting the lines of
+            :meth:`causalprune.analysis.report.series.Block.coefficient_lines`, with the ``headline`` of the score.
     """
 
     rows: int
@@ -54,6 +56,7 @@ class ReportResult(StageResult):
     pictures: list[str]
     phase_shift: list[dict[str, Any]]
     eigenvalues: list[dict[str, Any]]
+    coefficients: list[dict[str, Any]] = field(default_factory=list)
 
 
 def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
@@ -135,6 +138,11 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
         pictures=pictures,
         phase_shift=[line for block in blocks for line in _phase_lines(block)],
         eigenvalues=[{"settings": b.settings, **line} for b in blocks for line in b.eigenvalue_lines()],
+        coefficients=[
+            {"settings": b.settings, "headline": asdict(b.headline), **line}
+            for b in blocks
+            for line in b.coefficient_lines()
+        ],
     )
 
 
@@ -164,6 +172,8 @@ def _introduce(page: Page, grid: dict[str, Any], rows: list[dict[str, Any]]) -> 
     total = sum(layer["total"] for layer in rows[0]["layers"])
     iterations = sorted({row.get("iterations", grid["config"].get("iterations")) for row in rows})
     one_shot = "One recording is pruned to every sparsity"
+    if "sparsity" not in rows[0]:
+        one_shot = "Of one recording every weight with γ = 0 is pruned"
     how = one_shot if iterations == [1] else f"Pruned over {' or '.join(map(str, iterations))} iterations"
     trained = {any(line["iteration"] is None for line in row["iterations_log"]) for row in rows}
     after = ", some trained afterwards" if len(trained) > 1 else " and trained afterwards" if True in trained else ""

@@ -13,8 +13,8 @@ from causalprune.base.errors import CausalpruneError
 from causalprune.base.files import make_directory, remove_file, remove_partials
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import RunPaths, fallback_path, lock_path, progress_path
-from causalprune.base.progress import SILENT, LabelledReporter, Reporter
+from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
+from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
 from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
@@ -29,7 +29,7 @@ from causalprune.commands.repair import repair
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
-from causalprune.config.run import RunConfig
+from causalprune.config.run import RunConfig, recipe_changes
 from causalprune.data.datasets import last_data_kept
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.removable import prunable_producers
@@ -45,10 +45,12 @@ class RunResult(StageResult):
         iterations: For each iteration the metrics on the validation split before the mask, the sparsity, and, None
             where the criterion reads none, the rows recorded, and R² and nonzero γ of the fit.
         evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
+        recipe: ``name`` of the recipe and ``changes``, options that were said instead of its own; None without one.
     """
 
     iterations: list[dict[str, Any]]
     evaluation: dict[str, Any]
+    recipe: dict[str, Any] | None = None
 
 
 def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
@@ -78,6 +80,9 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
     # Its result isn't among the files that --overwrite deletes.
     evaluate_config = PipelinePlan(config).evaluate()
     evaluation_outputs(evaluate_config)
+    changes = recipe_changes(config.recipe, vars(config), config.set)
+    if changes:
+        logger.info("recipe %s, but %s", config.recipe, ", ".join(changes))
     _require_groups(pretrain_config, [(planned.fit, planned.mask) for planned in iterations])
     make_directory(paths.root)
     # Stages would read the same data one after the other, which for many image files takes longer than a stage.
@@ -115,7 +120,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult:
         evaluated = evaluate(evaluate_config, reporter)
         work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
-        result = RunResult(**common, iterations=lines, evaluation=evaluated.evaluation)
+        recipe = {"name": config.recipe, "changes": changes} if config.recipe else None
+        result = RunResult(**common, iterations=lines, evaluation=evaluated.evaluation, recipe=recipe)
         write_result(outputs["result"], result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
@@ -197,4 +203,6 @@ def _clear(paths: RunPaths) -> None:
             if path.is_dir():
                 Store.delete(path)
             else:
-                remove_file(path, missing_ok=True)
+                # The network first: a mask alone is in nobody's way.
+                for file in (path, mask_path(path), replaced_mask_path(path)):
+                    remove_file(file, missing_ok=True)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from causalprune.base.errors import UsageError
 from causalprune.base.options import option, png_file
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_range
+from causalprune.config.recipes.authors import check_recipe
 from causalprune.config.shared import RuntimeOptions, store_option
 
 
@@ -28,3 +30,10 @@ class InfoConfig(RuntimeOptions):
         check=png_file,
     )
     fit: str | None = option(None, "Which fit of the last recording --plot draws.", metavar="NAME")
+    recipe: str = option("", "Say what run --recipe NAME sets, and where each value comes from.", check=check_recipe)
+
+    def check(self) -> None:
+        """Reject a recipe beside a path."""
+        super().check()
+        if self.recipe and self.path is not None:
+            raise UsageError("--recipe", expected="no path beside it", found=f"{self.path}")

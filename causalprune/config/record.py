@@ -37,6 +37,9 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         "same-batch", "Loss change of a step: on the same minibatch, or to the next one.", check=one_of(LOSS_CHANGES)
     )
     stride: int = option(1, "Optimizer steps in one row.", check=at_least(1))
+    label_smoothing: float = option(
+        0.0, "Label smoothing of the loss that is recorded, of a task with classes.", check=fraction, formerly=0.0
+    )
     hold: bool = option(
         False,
         "Take every step back once it is measured: all gradients at one point, in a network that stays as it is.",

@@ -1,12 +1,13 @@
-"""Options of ``run``, and settings of any option of its stages."""
+"""Options of ``run``, settings of any option of its stages, and what a recipe makes of them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, fraction, one_of, option
+from causalprune.base.options import Options, at_least, flag_of, fraction, one_of, option, option_text, require
 from causalprune.base.units import check_interval
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
@@ -21,6 +22,7 @@ from causalprune.config.layers import (
 )
 from causalprune.config.posttrain import PosttrainConfig, distill_option
 from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.recipes.authors import RECIPES, check_recipe
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
 from causalprune.config.shared import ComputeOptions, DataOptions, ModelOptions, reestimate_option
@@ -117,9 +119,21 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     Example: causalprune run --iterations 5 --sparsity 0.98
     """
 
+    recipe: str = option(
+        "",
+        "Set what a version of the authors' paper or code has, all of it; what is said beside it wins. info --recipe "
+        "NAME lists it.",
+        check=check_recipe,
+        formerly="",
+    )
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)
     pattern: str | None = pattern_option()
+    zero: bool = option(
+        False,
+        "Prune every weight with γ = 0 (the paper's rule, where α sets how much) instead of to --sparsity.",
+        formerly=False,
+    )
     schedule: str = option("cubic", "How the sparsity rises over the iterations.", check=SPARSITY_SCHEDULES)
     criterion: str = option("effect", "What orders the parameters; see apply-mask --help.", check=check_criterion)
     scope: str = option("global", SCOPE_HELP, check=MASK_SCOPES)
@@ -149,9 +163,116 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         repeated=True,
     )
 
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Build a configuration from what is said; a recipe is the weakest of it.
+
+        Raises:
+            UsageError: An invalid value, an unknown recipe, or both ``zero`` and a sparsity.
+        """
+        return cls(**with_recipe(values))
+
     def check(self) -> None:
-        """Reject a sparsity beside a pattern, which has one of its own."""
+        """Refuse a recipe by name only, and options that mean nothing where γ = 0 or a pattern decides."""
         super().check()
+        if missing := [setting.text for setting in recipe_settings(self.recipe) if setting not in self.set]:
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            raise UsageError(
+                "--recipe",
+                expected="all that the recipe sets, as RunConfig.of(recipe=…) has it",
+                found=f"options without {missing[0]}{more}",
+            )
+        for setting in self.set:
+            if setting.key == "apply-mask.zero":
+                raise UsageError(setting.source or setting.text, expected="--zero for it", found=setting.text)
+        if self.zero:
+            check_zero({f.name: getattr(self, f.name) for f in fields(self)})
         usual = self.option_fields()["sparsity"].default
         if self.pattern is not None and self.sparsity != usual:
             raise UsageError("--sparsity", expected=f"none beside --pattern {self.pattern}", found=f"{self.sparsity:g}")
+
+
+_OF_RANKING = {"criterion": ("effect", "gamma")} | dict.fromkeys(
+    ("scope", "layer_sparsity", "schedule", "sparsity", "pattern"), ()
+)
+"""What means nothing where every γ = 0 is pruned, and the values that are taken beside the default."""
+
+
+def check_zero(values: Mapping[str, Any]) -> None:
+    """Reject options of ranking and schedule beside ``zero``.
+
+    Raises:
+        UsageError: One that isn't at its default.
+    """
+    for name, taken in _OF_RANKING.items():
+        f = RunConfig.option_fields()[name]
+        if name in values and values[name] not in (f.default, *taken):
+            raise _beside_zero(name, values[name])
+
+
+def _beside_zero(name: str, value: Any) -> UsageError:
+    return UsageError(
+        flag_of(RunConfig.option_fields()[name]),
+        expected=f"{'gamma' if name == 'criterion' else 'none'} with --zero, which prunes every γ = 0",
+        found=option_text(value),
+        remedy="leave one of them out" if name == "sparsity" else "leave it out, or ask for a --sparsity instead",
+    )
+
+
+def recipe_settings(name: str) -> tuple[Setting, ...]:
+    """What a recipe sets of the stages; nothing without one."""
+    choices = RECIPES[name].choices if name else ()
+    return tuple(
+        Setting.parse(f"{choice.key}={option_text(choice.value)}", f"recipe {name}")
+        for choice in choices
+        if "." in choice.key
+    )
+
+
+def with_recipe(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of options of run, those of the recipe among them where nothing else is said.
+
+    A sparsity or a pattern that is said takes the place of a recipe's rule γ = 0.
+
+    Args:
+        said: By name; ``recipe`` may be among them.
+
+    Raises:
+        UsageError: An unknown recipe, or both ``zero`` and a sparsity.
+    """
+    if said.get("zero") and "sparsity" in said:
+        raise _beside_zero("sparsity", said["sparsity"])
+    name = said.get("recipe", "")
+    if not name:
+        return dict(said)
+    require("--recipe", name, check_recipe)
+    values: dict[str, Any] = {}
+    for choice in RECIPES[name].choices:
+        if "." not in choice.key:
+            option = choice.key.replace("-", "_")
+            values[option] = convert(RunConfig, option, choice.value, f"{choice.key} of recipe {name}")
+    if {"sparsity", "pattern"} & said.keys():
+        values.pop("zero", None)
+    elif said.get("zero"):
+        values = {option: value for option, value in values.items() if option not in ("scope", "schedule")}
+    return values | dict(said) | {"set": (*recipe_settings(name), *said.get("set", ()))}
+
+
+def recipe_changes(name: str, options: Mapping[str, Any], settings: Iterable[Setting]) -> list[str]:
+    """In which options work differs from its recipe, because something else was said.
+
+    Args:
+        name: The recipe.
+        options: All options of run, by name.
+        settings: The settings of stages; of several for one option the last one holds.
+    """
+    held = {setting.key: setting.value for setting in settings}
+    changes = []
+    own = {setting.key: setting.value for setting in recipe_settings(name)}
+    for choice in RECIPES[name].choices if name else ():
+        stage, dot, option = choice.key.rpartition(".")
+        key = f"{stage}{dot}{option.replace('-', '_')}"
+        wanted, found = (own[key], held[key]) if stage else (choice.value, options[key])
+        if found != wanted:
+            changes.append(f"{choice.key}={option_text(found)} instead of {option_text(choice.value)}")
+    return changes

@@ -7,11 +7,12 @@ from dataclasses import Field, dataclass
 from pathlib import Path
 from typing import Any
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, at_least, check_device, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
-from causalprune.base.specs import CHANNELS, Tokens
+from causalprune.base.specs import CHANNELS, INTEGERS
 from causalprune.data.names import AUGMENTATIONS, DATASETS, TABLES, TASK_CHOICES, TEXTS, check_dataset
 from causalprune.models.names import check_model_name, default_model
 
@@ -102,7 +103,9 @@ class DataOptions(Options):
     panel = "Data"
 
     dataset: str = option(
-        "digits", "Data set: a name, imagefolder:DIR, npz:FILE or package.module:factory.", check=check_dataset
+        "digits",
+        "Data set: a name, imagefolder:DIR, npz:FILE, csv:FILE, parquet:FILE or package.module:factory.",
+        check=check_dataset,
     )
     download: bool = option(False, "Let torchvision download a missing data set.", affects_result=False)
     validation_fraction: float = option(
@@ -121,6 +124,18 @@ class DataOptions(Options):
         "Where images in an array have their channels: (N, C, H, W) first, (N, H, W, C) last; auto: by the shape.",
         check=one_of(CHANNELS),
         formerly="auto",
+    )
+    integers: str = option(
+        "auto",
+        "What whole numbers (N, F) in an array are: quantities, standardized, or indices, which a network looks up; "
+        "auto: indices for a network of yours.",
+        check=one_of(INTEGERS),
+        formerly="auto",
+    )
+    target: str = option(
+        "",
+        "Column of a table that is to be predicted; left out: the one called label, target, class or y.",
+        formerly="",
     )
 
 

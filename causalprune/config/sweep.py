@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import Field, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, flag_of, fraction, option, option_text
-from causalprune.config.run import RunConfig, Setting
+from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sweep_values import Axis
 from causalprune.config.values import split_list
@@ -123,7 +123,13 @@ class SweepConfig(LeaseOptions, OutputOptions):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Build a sweep from values of :meth:`option_fields`."""
+        """Build a sweep from values of :meth:`option_fields`; a recipe is the weakest of them."""
+        said = values
+        values = with_recipe(values)
+        if "criterion" not in said and "criterion" in values:
+            values["criterion"] = (values["criterion"],)
+        if values.get("zero") and "criterion" not in values:
+            values["criterion"] = ("gamma",)
         names = values.keys() & super().option_fields().keys()
         own = {name: values.pop(name) for name in names}
         return cls(base=RunConfig(**values), **own)
@@ -131,6 +137,8 @@ class SweepConfig(LeaseOptions, OutputOptions):
     def identity_fields(self) -> dict[str, Any]:
         """The options that affect the results, as users type them."""
         listed = {name: option_text(getattr(self, name)) for name in ("sparsity", "criterion")}
+        if self.base.zero:
+            listed["sparsity"] = ""
         return self.base.identity_fields() | super().identity_fields() | listed
 
     def check(self) -> None:
@@ -148,13 +156,21 @@ class SweepConfig(LeaseOptions, OutputOptions):
             # A row would show another value than the one it was made with.
             if one.key in ("apply-mask.sparsity", "apply-mask.criterion", "apply-mask.pattern"):
                 raise UsageError(one.source, expected=f"--{one.key.rpartition('.')[2]} for it", found=flag)
-            if flag == "--set" and one.key in (axis.key for axis in self.vary):
+            recipe = one in recipe_settings(self.base.recipe)
+            if flag == "--set" and not recipe and one.key in (axis.key for axis in self.vary):
                 raise UsageError(one.source, expected="an option that is not varied", found=f"--vary {one.key}")
         usual = self.option_fields()["sparsity"].default
         if self._has_pattern() and self.sparsity != usual:
             found = option_text(self.sparsity)
             raise UsageError("--sparsity", expected="none beside --pattern, which has one of its own", found=found)
+        if self.base.zero and self.criterion != ("gamma",):
+            check_zero({"criterion": ",".join(self.criterion)})
+        if self.base.zero and self.sparsity != usual:
+            check_zero({"sparsity": option_text(self.sparsity)})
         if self.recorded is not None:
+            if self.base.recipe:
+                settled = "none beside --recorded, whose recording is settled"
+                raise UsageError("--recipe", expected=settled, found=self.base.recipe)
             self._check_settled()
 
     def _has_pattern(self) -> bool:
@@ -185,10 +201,11 @@ class SweepConfig(LeaseOptions, OutputOptions):
             )
 
     def axes(self) -> list[Axis]:
-        """The varied options (the later of two axes for one option), then seeds, criteria and sparsities."""
+        """The varied options (the later of two axes for one option), then seeds, criteria and, if any, sparsities."""
         seeds = range(self.base.seed, self.base.seed + self.seeds)
         sparsities = (RunConfig.sparsity,) if self._has_pattern() else self.sparsity
-        listed = (("seed", seeds), ("criterion", self.criterion), ("sparsity", sparsities))
+        listed: list[tuple[str, Sequence[Any]]] = [("seed", seeds), ("criterion", self.criterion)]
+        listed += [] if self.base.zero else [("sparsity", sparsities)]
         return [*{axis.key: axis for axis in self.vary}.values(), *(Axis.of_run(*values) for values in listed)]
 
     def cell(self, settings: Iterable[Setting]) -> RunConfig:
@@ -197,6 +214,8 @@ class SweepConfig(LeaseOptions, OutputOptions):
         With one iteration, epochs that aren't given are 0: the mask is measured without training.
         """
         options = {f.name: self._option(f.name) for f in fields(RunConfig)}
+        if self.base.zero:
+            options["sparsity"] = self.base.sparsity
         for setting in settings:
             if setting.stage:
                 options["set"] = (*options["set"], setting)

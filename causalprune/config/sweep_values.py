@@ -12,7 +12,14 @@ from causalprune.base.options import option_text
 from causalprune.config.run import RunConfig, Setting
 from causalprune.config.values import split_list
 
-_OWN = {"sparsity": "--sparsity", "criterion": "--criterion", "seed": "--seeds", "set": "--vary STAGE.OPTION=VALUES"}
+_OWN = {
+    "sparsity": "--sparsity",
+    "criterion": "--criterion",
+    "seed": "--seeds",
+    "set": "--vary STAGE.OPTION=VALUES",
+    "zero": "--zero, and another sweep without it,",
+    "recipe": "--recipe, and a sweep of each,",
+}
 """Options of run that a sweep varies by options of its own."""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import torch
 
+from causalprune.base.compute.inputs import Inputs, mapped
 from causalprune.base.compute.runtime import Processes, keyed_seed
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.data.augmentation import CropFlip, to_device
@@ -14,6 +15,7 @@ from causalprune.data.datasets import DataSet, check_augmentation
 from causalprune.data.images import ImageFiles
 from causalprune.data.loading import BatchJob, load_batches
 from causalprune.data.names import Augmentation
+from causalprune.data.tasks.task import Batch
 
 ALONE = Processes()
 
@@ -76,7 +78,8 @@ class Batches:
         self._seed, self._shuffle, self._group = seed, shuffle, group
         self._channels_last = channels_last
         self._device = torch.device(device)
-        self._normalization = None if data.normalization is None else data.normalization.to(self._device)
+        normalization = None if data.normalization is None else data.normalization.to(self._device)
+        self._normalization = cast(Callable[[Inputs], Inputs] | None, normalization)
         target = data.task.target_normalization
         self._target_normalization = None if target is None else target.to(self._device)
         count = len(self._split)
@@ -125,12 +128,12 @@ class Batches:
             return torch.arange(count)
         return torch.randperm(count, generator=_generator(self._seed, "order", epoch))
 
-    def epoch(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def epoch(self, epoch: int, start: int = 0, every: int = 1) -> Iterator[Batch]:
         """Iterate over epoch ``epoch`` from batch ``start``, taking one batch of ``every``.
 
         Yields:
-            Normalized float32 inputs, (B, C, H, W) or (B, F), or int64 tokens, and targets: int64 labels (B,), for a
-            regression standardized float32 values (B, K), or what another task has.
+            Normalized float32 inputs, (B, C, H, W) or (B, F), or int64 tokens, or several inputs; and targets: int64
+            labels (B,), for a regression standardized float32 values (B, K), or what another task has.
 
         Raises:
             MismatchError: The epoch has no batch ``start``.
@@ -146,21 +149,19 @@ class Batches:
                 targets = self._target_normalization(targets.reshape(len(targets), -1))
             if self._normalization is not None:
                 inputs = self._normalization(inputs)
-            if self._channels_last and inputs.dim() == IMAGE_DIMENSIONS:
-                # A copy: `contiguous` leaves a single channel as it is, and convolutions go by the strides.
-                inputs = inputs.clone(memory_format=torch.channels_last)
+            if self._channels_last:
+                inputs = mapped(_channels_last, inputs)
             yield inputs, targets
 
-    def _from_memory(
-        self, epoch: int, steps: range, order: torch.Tensor
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _from_memory(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[Batch]:
         all_inputs, all_targets = self._split.on(self._device)
         order = order.to(self._device)
         for step in steps:
             part = self._part(step)
             indices = self._indices(order, step)[part]
-            inputs, targets = all_inputs[indices], all_targets[indices]
+            inputs, targets = _chosen(all_inputs, indices), all_targets[indices]
             if self._augmentation != "none":
+                assert isinstance(inputs, torch.Tensor)
                 generator = _generator(self._seed, "augment", epoch, step)
                 size = (inputs.shape[2], inputs.shape[3])
                 # Drawn for the whole batch, so that it doesn't matter how many processes share it.
@@ -168,7 +169,7 @@ class Batches:
                 inputs = drawn[part](inputs)
             yield inputs, targets
 
-    def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _from_files(self, epoch: int, steps: range, order: torch.Tensor) -> Iterator[Batch]:
         files, targets = cast(ImageFiles, self._split.inputs), self._split.targets
         jobs = [
             BatchJob(
@@ -184,6 +185,15 @@ class Batches:
         for job, images in zip(jobs, batches, strict=True):
             labels = targets[job.indices[job.part]]
             yield images.to(self._device, non_blocking=True), to_device(labels, self._device)
+
+
+def _chosen(inputs: Inputs, indices: torch.Tensor) -> Inputs:
+    return mapped(lambda part: part[indices], inputs)
+
+
+def _channels_last(part: torch.Tensor) -> torch.Tensor:
+    # A copy: `contiguous` leaves a single channel as it is, and convolutions go by the strides.
+    return part.clone(memory_format=torch.channels_last) if part.dim() == IMAGE_DIMENSIONS else part
 
 
 def _generator(*keys: int | str) -> torch.Generator:

@@ -9,20 +9,30 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from causalprune.base.compute.inputs import Inputs, parts_of, several_shape
+from causalprune.base.compute.shapes import InputShape, SeveralInputs, Tokens
 from causalprune.base.errors import UsageError
 from causalprune.base.options import one_of, open_fraction, require
-from causalprune.base.specs import CHANNELS, DataSpec, InputShape, Tokens
+from causalprune.base.specs import CHANNELS, INTEGERS, DataSpec
+from causalprune.data.images import ImageFiles
 from causalprune.data.names import (
     DATASET_FORMS,
     DATASETS,
+    TABLE_FORMS,
     TASK_CHOICES,
     TASKS,
     Augmentation,
     check_dataset,
     dataset_form,
+    holds_arrays,
     is_factory,
 )
-from causalprune.data.normalization import Normalization, training_statistics
+from causalprune.data.normalization import (
+    Normalization,
+    SeveralNormalizations,
+    several_statistics,
+    training_statistics,
+)
 from causalprune.data.sources.factories import read_factory
 from causalprune.data.splits import RawData, Split, holdout
 from causalprune.data.tasks.task import Task
@@ -41,7 +51,7 @@ class DataSet:
     Attributes:
         spec: The specification it was loaded by.
         task: What the targets are, fitted to the training split.
-        input_shape: Shape of one sample: (C, H, W) for an image, (F,) for a feature vector, or tokens.
+        input_shape: Shape of one sample: (C, H, W) for an image, (F,) for a feature vector, tokens, or several inputs.
         train: Training split, without the validation split.
         validation: The published validation split; if there is none, cut from the published training data by
             ``spec.validation_fraction`` and ``spec.split_seed``.
@@ -58,7 +68,7 @@ class DataSet:
     train: Split
     validation: Split
     test: Split
-    normalization: Normalization | None
+    normalization: Normalization | SeveralNormalizations | None
     augmentation: Augmentation
     fingerprint: str
     notes: tuple[str, ...] = ()
@@ -79,8 +89,11 @@ class DataSet:
 
 
 def check_augmentation(augment: str, input_shape: InputShape) -> None:
-    """Raise a UsageError if features or tokens, which can't be cropped, are to be augmented."""
-    what = "tokens" if isinstance(input_shape, Tokens) else "features" if len(input_shape) == 1 else ""
+    """Raise a UsageError if what can't be cropped, such as features and tokens, is to be augmented."""
+    if isinstance(input_shape, SeveralInputs):
+        what = "several inputs"
+    else:
+        what = "tokens" if isinstance(input_shape, Tokens) else "features" if len(input_shape) == 1 else ""
     if what and augment not in ("auto", "none"):
         raise UsageError("`augment`", expected=f"auto or none for {what}", found=augment)
 
@@ -109,9 +122,11 @@ def load_data(spec: DataSpec, *, trust_code: bool = True) -> DataSet:
     if (spec, trusted) not in kept:
         kept.clear()
         data = _load(spec, trust_code=trust_code)
-        # Later stages know the task, and ask for that.
-        for same in (spec, replace(spec, task=data.task.name)):
-            kept[same, trusted] = data
+        # Later stages know the task, and ask for that; what whole numbers are matters only where there are such.
+        same = [spec, replace(spec, task=data.task.name)]
+        if not isinstance(data.input_shape, Tokens):
+            same += [replace(each, integers="auto") for each in same]
+        kept |= {(each, trusted): data for each in same}
     return kept[spec, trusted]
 
 
@@ -132,6 +147,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
     require("`dataset`", spec.name, check_dataset)
     require("`validation_fraction`", spec.validation_fraction, open_fraction)
     require("`channels`", spec.channels, one_of(CHANNELS))
+    require("`integers`", spec.integers, one_of(INTEGERS))
     if not is_factory(spec.name):
         require("`task`", spec.task, one_of(TASK_CHOICES))
     form = dataset_form(spec.name)
@@ -140,8 +156,10 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
         raw = read_factory(spec, trust_code=trust_code)
     else:
         raw = (DATASET_FORMS.load(form) if form else DATASETS.load(spec.name))(spec)
-        if spec.channels != "auto" and form != "npz:FILE":
-            raise UsageError("`channels`", expected=f"auto for {spec.name}, which isn't an array", found=spec.channels)
+        if not holds_arrays(spec.name):
+            _require_auto(spec, "channels", "integers")
+    if spec.target and form not in TABLE_FORMS:
+        raise UsageError("`target`", expected=f"nothing for {spec.name}, which isn't a table", found=spec.target)
     task = raw.task
     if spec.task not in ("auto", task.name):
         refined: type[Task] = TASKS.load(spec.task)
@@ -170,22 +188,52 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
         train=train,
         validation=validation,
         test=test,
-        normalization=None
-        if isinstance(input_shape, Tokens)
-        else raw.normalization or training_statistics(train.inputs),
+        normalization=_normalization(raw, train.inputs, input_shape),
         augmentation=raw.augmentation,
         fingerprint=raw.fingerprint,
         notes=raw.notes,
     )
 
 
+def _require_auto(spec: DataSpec, *names: str) -> None:
+    """Raise a UsageError if what is for arrays is said for another data set."""
+    for name in names:
+        found = getattr(spec, name)
+        if found != "auto":
+            raise UsageError(f"`{name}`", expected=f"auto for {spec.name}, which isn't an array", found=found)
+
+
 def _sample_shape(raw: RawData, *splits: Split) -> InputShape:
     """The shape of a sample, and for tokens how many there are."""
     inputs = splits[0].inputs
-    if not isinstance(inputs, torch.Tensor):
+    if isinstance(inputs, ImageFiles):
         return inputs.shape
+    if not isinstance(inputs, torch.Tensor):
+        return _several(raw, *splits)
     shape = tuple(inputs.shape[1:])
     if inputs.dtype != torch.int64:
         return shape
     tensors = [split.inputs for split in splits if isinstance(split.inputs, torch.Tensor)]
+    assert isinstance(raw.vocabulary, int)
     return Tokens(shape, raw.vocabulary or 1 + max(int(tensor.max()) for tensor in tensors))
+
+
+def _several(raw: RawData, *splits: Split) -> SeveralInputs:
+    """The shapes of several inputs, with how many whole numbers there are in any of the splits."""
+    every = [split.inputs for split in splits if not isinstance(split.inputs, ImageFiles)]
+    said = raw.vocabulary if isinstance(raw.vocabulary, tuple) else (raw.vocabulary,) * len(parts_of(every[0]))
+    seen = [
+        max(least, *(int(part.max()) + 1 for part in parts)) if parts[0].dtype == torch.int64 else 0
+        for least, parts in zip(said, zip(*map(parts_of, every), strict=True), strict=True)
+    ]
+    return several_shape(every[0], seen)
+
+
+def _normalization(
+    raw: RawData, inputs: Inputs | ImageFiles, shape: InputShape
+) -> Normalization | SeveralNormalizations | None:
+    if isinstance(shape, Tokens):
+        return None
+    if isinstance(inputs, torch.Tensor | ImageFiles):
+        return raw.normalization or training_statistics(inputs)
+    return several_statistics(inputs)

@@ -54,9 +54,14 @@ DATASET_FORMS = Registry(
     {
         "imagefolder:DIR": "causalprune.data.sources.folders:image_folder",
         "npz:FILE": "causalprune.data.sources.npz:npz",
+        "csv:FILE": "causalprune.data.sources.tables:csv",
+        "parquet:FILE": "causalprune.data.sources.tables:parquet",
     },
 )
 """The same for data sets that are named by a prefix and their location."""
+
+TABLE_FORMS = ("csv:FILE", "parquet:FILE")
+"""Those that have columns."""
 
 _FACTORY = "package.module:factory"
 
@@ -66,10 +71,18 @@ def dataset_form(name: str) -> str | None:
     return next((form for form in DATASET_FORMS if name.startswith(form.partition(":")[0] + ":")), None)
 
 
+def holds_arrays(name: str) -> bool:
+    """Whether a data set is arrays of the user, in a file or from a function."""
+    form = dataset_form(name)
+    return form == "npz:FILE" or is_factory(name)
+
+
 def is_factory(name: str) -> bool:
     """Whether ``name`` has the form ``package.module:factory``."""
     module, colon, function = name.partition(":")
-    return bool(colon) and function.isidentifier() and all(part.isidentifier() for part in module.split("."))
+    if not colon or dataset_form(name):
+        return False
+    return function.isidentifier() and all(part.isidentifier() for part in module.split("."))
 
 
 def check_dataset(name: str) -> str | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from causalprune.base.compute.inputs import Inputs, arranged_as, parts_of
 from causalprune.base.errors import DataError
 from causalprune.data.images import ImageFiles
 
@@ -44,6 +45,49 @@ class Normalization:
         # A copy even of values that have this dtype, because the next line works in place.
         result = values.to(self.mean.dtype, copy=True)
         return result.sub_(self.mean.view(shape)).div_(self.std.view(shape)).float()
+
+
+@dataclass(frozen=True, eq=False)
+class SeveralNormalizations:
+    """Those of several inputs.
+
+    Attributes:
+        parts: In the order of the inputs; None for one that stays as it is.
+    """
+
+    parts: tuple[Normalization | None, ...]
+
+    def to(self, device: torch.device) -> SeveralNormalizations:
+        """A copy on another device."""
+        return SeveralNormalizations(tuple(part and part.to(device) for part in self.parts))
+
+    def __call__(self, inputs: Inputs) -> Inputs:
+        """Normalize each input by its own."""
+        pairs = zip(self.parts, parts_of(inputs), strict=True)
+        return arranged_as(inputs, [_normalized(each, part) for each, part in pairs])
+
+
+def several_statistics(inputs: Inputs) -> SeveralNormalizations:
+    """How several inputs of the training split are standardized: floats and bytes are, whole numbers and bools aren't.
+
+    (N, F) features by column and (N, C, H, W) images by channel, as single inputs are; what has one or three axes, by
+    one mean and one standard deviation.
+    """
+    return SeveralNormalizations(
+        tuple(
+            training_statistics(with_channels(part)) if part.is_floating_point() or part.dtype == torch.uint8 else None
+            for part in parts_of(inputs)
+        )
+    )
+
+
+def with_channels(values: torch.Tensor) -> torch.Tensor:
+    """Values of one or three axes as of one feature or channel."""
+    return values[:, None] if values.ndim in (1, 3) else values
+
+
+def _normalized(normalization: Normalization | None, values: torch.Tensor) -> torch.Tensor:
+    return values if normalization is None else normalization(with_channels(values)).view(values.shape)
 
 
 def training_statistics(inputs: torch.Tensor | ImageFiles) -> Normalization:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
 
+from causalprune.base.compute.inputs import Inputs, mapped, parts_of
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError
 from causalprune.data.images import ImageFiles
@@ -18,8 +20,6 @@ from causalprune.data.tasks.classification import Classification
 from causalprune.data.tasks.regression import Regression
 from causalprune.data.tasks.task import Task
 
-Inputs = torch.Tensor | ImageFiles
-
 
 @dataclass(frozen=True, eq=False)
 class Split:
@@ -27,29 +27,30 @@ class Split:
 
     Attributes:
         inputs: (N, C, H, W) uint8 or float images, (N, F) float features, or (N, T) int64 tokens, in memory; or image
-            files. Floats are float32, or float64 where float32 would cost digits.
+            files. Floats are float32, or float64 where float32 would cost digits. Several inputs are a tuple or a
+            dictionary of tensors (N, …), which may be bools, too.
         targets: What the task expects: (N,) int64 labels, (N,) or (N, K) float32 or float64 values in original units,
             and so on.
     """
 
-    inputs: Inputs
+    inputs: Inputs | ImageFiles
     targets: torch.Tensor
-    _resident: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _resident: dict[torch.device, tuple[Inputs, torch.Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def subset(self, indices: torch.Tensor) -> Split:
         """The samples at ``indices`` (int64), in that order."""
-        return Split(self.inputs[indices], self.targets[indices])
+        inputs = self.inputs
+        chosen = inputs[indices] if isinstance(inputs, ImageFiles) else mapped(lambda part: part[indices], inputs)
+        return Split(chosen, self.targets[indices])
 
-    def on(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    def on(self, device: torch.device) -> tuple[Inputs, torch.Tensor]:
         """Inputs and targets of an in-memory split on ``device``; they are copied there once."""
-        assert isinstance(self.inputs, torch.Tensor)
+        assert not isinstance(self.inputs, ImageFiles)
         if device not in self._resident:
-            self._resident[device] = self.inputs.to(device), self.targets.to(device)
+            self._resident[device] = mapped(lambda part: part.to(device), self.inputs), self.targets.to(device)
         return self._resident[device]
 
 
@@ -66,7 +67,8 @@ class RawData:
         normalization: Published constants, if the literature fixes them.
         validation: The validation split, or None to cut it from ``train``.
         notes: What was decided about the data that the user didn't say, a line each.
-        vocabulary: How many different tokens there are, where inputs are int64; 0 if only the data tell.
+        vocabulary: How many different tokens there are, where inputs are int64; 0 if only the data tell. Of several
+            inputs, the number for each.
         said: What the targets are; None for labels if there are class names, and quantities otherwise.
     """
 
@@ -78,7 +80,7 @@ class RawData:
     normalization: Normalization | None = None
     validation: Split | None = None
     notes: tuple[str, ...] = ()
-    vocabulary: int = 0
+    vocabulary: int | tuple[int, ...] = 0
     said: Task | None = None
 
     @property
@@ -140,6 +142,14 @@ def _quotas(sizes: torch.Tensor, fraction: float, total: int) -> torch.Tensor:
     return torch.minimum(quota, (sizes - 1).clamp(min=0))
 
 
+def _named(inputs: Inputs) -> list[tuple[str, torch.Tensor]]:
+    """The tensors of some inputs, with what tells them apart in a fingerprint."""
+    if isinstance(inputs, torch.Tensor):
+        return [("", inputs)]
+    names = inputs if isinstance(inputs, Mapping) else range(len(inputs))
+    return [(f".{name}", part) for name, part in zip(names, parts_of(inputs), strict=True)]
+
+
 def data_in_memory(
     train: Split,
     test: Split | None,
@@ -148,7 +158,7 @@ def data_in_memory(
     *,
     validation: Split | None = None,
     notes: tuple[str, ...] = (),
-    vocabulary: int = 0,
+    vocabulary: int | tuple[int, ...] = 0,
     task: Task | None = None,
 ) -> RawData:
     """A data set of splits in memory; its fingerprint covers names, dtypes, shapes, bytes and the class names."""
@@ -157,8 +167,8 @@ def data_in_memory(
         splits["_validation"] = validation
     tensors: dict[str, torch.Tensor] = {}
     for name, split in splits.items():
-        assert isinstance(split.inputs, torch.Tensor)
-        tensors |= {f"x{name}": split.inputs, f"y{name}": split.targets}
+        assert not isinstance(split.inputs, ImageFiles)
+        tensors |= {f"x{name}{part}": tensor for part, tensor in _named(split.inputs)} | {f"y{name}": split.targets}
     header = {name: [str(t.dtype), list(t.shape)] for name, t in tensors.items()}
     digest = hashlib.sha256(json.dumps([header, class_names]).encode())
     for tensor in tensors.values():

@@ -1,8 +1,12 @@
-"""Checkpoints: a ``.safetensors`` file of weights, mask and optimizer tensors, with a JSON string that explains them.
+"""Checkpoints: a ``.safetensors`` file of a network, with a JSON string that explains it, and its mask beside it.
 
-Weights keep their state-dict names, so that any safetensors reader can use the file. All other tensors have a prefix:
-``mask/``, ``optimizer/``, ``best/``, ``pending/``. The JSON holds what the next stage needs and what a person needs to
-trust the file. It contains nothing that differs between two runs of the same command: no times, hosts or paths.
+The file holds what ``model.state_dict()`` does, by the same names, so that a strict ``load_state_dict`` takes it
+whoever reads it. The mask of a pruned network is a file of its own (:mod:`causalprune.models.file_pair`). The JSON
+holds what the next stage needs and what a person needs to trust the file. It contains nothing that differs between two
+runs of the same command: no times, hosts or paths.
+
+A saved state, from which only the stage that wrote it resumes, is one file. In it, and in checkpoints of the first
+version of the format, all tensors but the weights have a prefix: ``mask/``, ``optimizer/``, ``best/``, ``pending/``.
 """
 
 from __future__ import annotations
@@ -10,19 +14,19 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import CorruptError, DataError, NewerFormatError, storage_errors
-from causalprune.base.files import require_file, write_atomic
+from causalprune.base.errors import CorruptError, NewerFormatError
+from causalprune.base.files import write_atomic
 from causalprune.base.json_files import sha256_file
-from causalprune.base.paths import utf8_path
 from causalprune.base.specs import DataSpec, ModelSpec
+from causalprune.models.file_pair import find_mask, write_pair
+from causalprune.models.mask_file import is_mask, load_mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.tensor_file import encode_tensors, load_tensors, read_metadata, tensors_digest
 
 if TYPE_CHECKING:
     import torch
@@ -30,16 +34,17 @@ if TYPE_CHECKING:
     from causalprune.models.mask import Mask
 
 FORMAT = "causalprune-checkpoint"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Since 2, the mask of a checkpoint is a file of its own."""
 
 _METADATA_KEY = "causalprune"
 _PLAIN: dict[str, type] = dict.fromkeys(("config", "inputs", "position", "metrics", "versions"), dict)
 _PLAIN |= dict.fromkeys(("stage", "data_fingerprint", "identity", "digest"), str)
 """Fields of :class:`CheckpointInfo` that the header holds unchanged, with their types."""
-_OPTIONAL: dict[str, type] = {"ancestors": list, "sources": dict}
+_OPTIONAL: dict[str, type] = {"ancestors": list, "sources": dict, "mask_digest": str}
 """Those that the header has only if they aren't empty; version 0.1 didn't know them."""
 PREFIXES = ("mask/", "optimizer/", "best/", "pending/")
-"""Prefixes of the names of all tensors but the weights."""
+"""Prefixes of the names of all tensors but the weights, where they are in one file."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class CheckpointInfo:
         metrics: Measurements of the stage, as JSON.
         kept: Number of unpruned elements of each prunable parameter.
         versions: Versions of the software that wrote it.
-        digest: SHA-256 over all tensors.
+        digest: SHA-256 over all tensors in the file.
+        mask_digest: The same over those of the mask in the file beside it; empty if there is none.
         ancestors: Hashes, by :meth:`ParameterIndex.digest`, of the weights of all checkpoints from which it was made.
         sources: Hashes of the user's code and data files that it was made with, by what they are; see
             :mod:`causalprune.commands.provenance.sources`.
@@ -81,6 +87,7 @@ class CheckpointInfo:
     kept: dict[str, int] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     digest: str = ""
+    mask_digest: str = ""
     ancestors: list[str] = field(default_factory=list)
     sources: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
@@ -114,8 +121,9 @@ class Checkpoint:
         info: Its description.
         weights: The model's state dict.
         mask: The mask; None if the file has none, like that of a dense network.
-        extra: Other tensors by prefixed name, such as ``optimizer/conv1.weight/momentum_buffer``.
-        sha256: Hash of the file it was read from; empty if it wasn't read from a file.
+        extra: Of a saved state, other tensors by prefixed name, such as ``optimizer/conv1.weight/momentum_buffer``.
+        sha256: Hash of the network's file that it was read from, whose header has the digest of the mask; empty if it
+            wasn't read from a file.
     """
 
     info: CheckpointInfo
@@ -132,7 +140,7 @@ class Checkpoint:
     @property
     def network_digest(self) -> str:
         """Hash of all its weights and buffers, also those that aren't prunable: of all that its outputs depend on."""
-        return _digest({name: tensor.detach().cpu() for name, tensor in self.weights.items()})
+        return tensors_digest({name: tensor.detach().cpu() for name, tensor in self.weights.items()})
 
 
 def software_versions() -> dict[str, str]:
@@ -146,61 +154,83 @@ def software_versions() -> dict[str, str]:
     return versions
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint, *, previous: Path | None = None) -> str:
-    """Write a checkpoint atomically.
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> str:
+    """Write a network, and its mask beside it, so that a crash leaves the earlier ones or both of these.
+
+    Args:
+        path: The network's file; it and its mask are replaced if they exist.
+        checkpoint: Without ``extra``. Of its description, ``kept``, ``versions``, ``digest`` and ``mask_digest`` are
+            filled in here.
+
+    Returns:
+        SHA-256 of the network's file.
+
+    Raises:
+        StorageError: The file system refused; existing files are unchanged.
+    """
+    assert not checkpoint.extra
+    mask_digest = "" if checkpoint.mask is None else tensors_digest(checkpoint.mask.tensors())
+    data = _encoded(checkpoint, checkpoint.weights, mask_digest)
+    return write_pair(path, data, checkpoint.mask)
+
+
+def save_state(path: Path, checkpoint: Checkpoint, *, previous: Path | None = None) -> None:
+    """Write the state of a stage, with all of its tensors, atomically into one file.
 
     Args:
         path: The file; replaced if it exists.
+        checkpoint: See :func:`save_checkpoint`.
         previous: Where to keep the replaced file.
-        checkpoint: ``info.kept``, ``info.versions`` and ``info.digest`` are filled in here.
-
-    Returns:
-        SHA-256 of the file.
 
     Raises:
         StorageError: The file system refused; an existing file is unchanged.
     """
-    from safetensors.torch import save
+    masks = {} if checkpoint.mask is None else checkpoint.mask.tensors()
+    tensors = checkpoint.weights | checkpoint.extra | {f"mask/{name}": keep for name, keep in masks.items()}
+    write_atomic(path, _encoded(checkpoint, tensors), previous=previous)
 
-    tensors = checkpoint.weights | checkpoint.extra
+
+def _encoded(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor], mask_digest: str = "") -> bytes:
+    """The bytes of a file that holds some tensors of a checkpoint, and its description."""
     kept = {e.name: e.size for e in checkpoint.info.index}
     if checkpoint.mask is not None:
-        tensors |= {f"mask/{name}": keep for name, keep in checkpoint.mask.tensors().items()}
         kept |= {layer.name: layer.kept for layer in checkpoint.mask.per_layer()}
-    tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    info = replace(checkpoint.info, kept=kept, versions=software_versions(), digest=_digest(tensors))
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    info = replace(
+        checkpoint.info,
+        kept=kept,
+        versions=software_versions(),
+        digest=tensors_digest(tensors),
+        mask_digest=mask_digest,
+    )
     # Through JSON once, so that the checksum covers what a reader gets.
     value = json.loads(json.dumps(info.to_json()))
     value["checksum"] = _checksum(value)
-    data = save(tensors, metadata={_METADATA_KEY: json.dumps(value, sort_keys=True)})
-    write_atomic(path, data, previous=previous)
-    return hashlib.sha256(data).hexdigest()
+    return encode_tensors(tensors, _METADATA_KEY, value)
 
 
 def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
-    """Read a checkpoint and check that it is complete and unaltered.
+    """Read a checkpoint, or a saved state, and check that it is complete and unaltered.
 
     Args:
-        path: The file.
+        path: The network's file; its mask lies beside it.
         remedy: What to do if it is missing, such as ``run `causalprune pretrain` first``.
 
     Raises:
-        DataError: The file is missing or empty.
-        CorruptError: The file is damaged, or isn't a checkpoint of causalprune.
+        DataError: The file is missing or empty, or the mask is missing.
+        CorruptError: A file is damaged, or isn't a checkpoint of causalprune.
         NewerFormatError: The file has a newer version of the format.
-        MismatchError: The mask has other parameters.
+        MismatchError: The mask is another network's, or has other parameters.
     """
     info = read_checkpoint_info(path, remedy=remedy)
     from causalprune.models.mask import Mask
 
     tensors = load_tensors(path)
-    if _digest(tensors) != info.digest:
-        raise CorruptError(
-            f"{path}",
-            expected="tensors that match the checksum in the header",
-            found="altered tensors",
-            remedy="restore the file, or run the stage that wrote it again with `overwrite`",
-        )
+    if tensors_digest(tensors) != info.digest:
+        raise _altered(path)
+    sha256 = sha256_file(path)
+    if info.mask_digest:
+        return Checkpoint(info, tensors, _mask_beside(path, info, sha256), sha256=sha256)
     weights = {name: t for name, t in tensors.items() if not name.startswith(PREFIXES)}
     masks = {name.removeprefix("mask/"): t for name, t in tensors.items() if name.startswith("mask/")}
     extra = {name: t for name, t in tensors.items() if name.startswith(PREFIXES[1:])}
@@ -208,7 +238,44 @@ def load_checkpoint(path: Path, *, remedy: str = "") -> Checkpoint:
         if name not in weights or keep.shape != weights[name].shape or str(keep.dtype) != "torch.bool":
             raise CorruptError(f"mask {name} in {path}", expected="bools in the shape of the weight", found="others")
     mask = Mask.from_tensors(info.index, masks) if masks else None
-    return Checkpoint(info, weights, mask, extra, sha256_file(path))
+    return Checkpoint(info, weights, mask, extra, sha256)
+
+
+def load_masks(path: Path) -> dict[str, torch.Tensor]:
+    """The mask that lies beside a safetensors file, if this is a checkpoint that has one there, else nothing.
+
+    Returns:
+        Bools by the name of the weight behind ``mask/``, as they are in one file.
+
+    Raises:
+        CausalpruneError: As :func:`load_checkpoint` does.
+    """
+    if _METADATA_KEY not in read_metadata(path):
+        return {}
+    info = read_checkpoint_info(path)
+    if not info.mask_digest:
+        return {}
+    mask = _mask_beside(path, info, sha256_file(path))
+    return {f"mask/{name}": keep for name, keep in mask.tensors().items()}
+
+
+def _mask_beside(path: Path, info: CheckpointInfo, sha256: str) -> Mask:
+    from causalprune.models.mask import Mask
+
+    at = find_mask(path, sha256)
+    keep = load_mask(at).tensors()
+    if tensors_digest(keep) != info.mask_digest:
+        raise _altered(at)
+    return Mask.from_tensors(info.index, keep)
+
+
+def _altered(path: Path) -> CorruptError:
+    return CorruptError(
+        f"{path}",
+        expected="tensors that match the checksum in the header of the network's file",
+        found="altered tensors",
+        remedy="restore the file, or run the stage that wrote it again with `overwrite`",
+    )
 
 
 def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
@@ -219,12 +286,12 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         CorruptError: The file isn't a checkpoint of causalprune, or its header contradicts it.
         NewerFormatError: The file has a newer version of the format.
     """
-    from safetensors import safe_open
-
     source = f"{path}"
-    with _reading_safetensors(path, remedy=remedy), safe_open(path, framework="numpy") as file:
-        text = (file.metadata() or {}).get(_METADATA_KEY)
+    text = read_metadata(path, remedy=remedy).get(_METADATA_KEY)
     if text is None:
+        if is_mask(path):
+            remedy = "name the network that it is of, which lies beside it"
+            raise CorruptError(source, expected="a checkpoint of causalprune", found="a mask", remedy=remedy)
         raise CorruptError(
             source,
             expected="a checkpoint of causalprune",
@@ -275,52 +342,6 @@ def read_checkpoint_info(path: Path, *, remedy: str = "") -> CheckpointInfo:
         ) from error
 
 
-def load_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Read the tensors of a safetensors file.
-
-    Raises:
-        DataError: The file is missing or empty.
-        CorruptError: The file is of another kind, its header contradicts its length, or it holds complex or packed
-            numbers.
-        StorageError: The file system refused.
-    """
-    from safetensors.torch import load_file
-
-    with _reading_safetensors(path), utf8_path(path) as name:
-        tensors: dict[str, torch.Tensor] = load_file(name)
-    for name, tensor in tensors.items():
-        if tensor.is_complex() or str(tensor.dtype).endswith("_x2"):
-            raise CorruptError(f"{name} in {path}", expected="real numbers", found=str(tensor.dtype))
-    return tensors
-
-
-@contextmanager
-def _reading_safetensors(path: Path, *, remedy: str = "") -> Iterator[None]:
-    """Turn errors of safetensors, which checks a file before it allocates anything, into errors of causalprune."""
-    from safetensors import SafetensorError
-
-    if require_file(path, expected="a checkpoint", remedy=remedy).st_size == 0:
-        raise DataError(f"{path}", expected="a checkpoint", found="an empty file", remedy=remedy)
-    with storage_errors(path, "read"):
-        try:
-            yield
-        except SafetensorError as error:
-            expected = "a whole safetensors file (pickles are not read)"
-            raise CorruptError(f"{path}", expected=expected, found=str(error)[:120]) from error
-
-
 def _checksum(value: dict[str, Any]) -> str:
     """SHA-256 over the description, which the digest of the tensors doesn't cover."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
-    import torch
-
-    digest = hashlib.sha256()
-    for name in sorted(tensors):
-        tensor = tensors[name].contiguous()
-        digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        # A view as bytes works for every dtype, even bfloat16, which NumPy doesn't know.
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data if tensor.numel() else b"")
-    return digest.hexdigest()

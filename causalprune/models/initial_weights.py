@@ -68,7 +68,7 @@ def load_initial_weights(
         MismatchError: The weights belong to another model.
     """
     own = model.state_dict()
-    found = _best_reading(own, path, key_map, ignore)
+    found = _best_reading(own, read_state_dicts(path, alone=keep_zeros), path, key_map, ignore)
     found.require_fit(type(model).__name__)
     other_shapes = {
         name: tuple(value.shape)
@@ -189,11 +189,15 @@ class _Reading:
 
 
 def _best_reading(
-    own: Mapping[str, torch.Tensor], path: Path, key_map: Sequence[str], ignore: Sequence[str]
+    own: Mapping[str, torch.Tensor],
+    state_dicts: Sequence[Mapping[str, Any]],
+    path: Path,
+    key_map: Sequence[str],
+    ignore: Sequence[str],
 ) -> _Reading:
     """The reading with the fewest misfits; of several, the one that changes least."""
     best: _Reading | None = None
-    for entries in read_state_dicts(path):
+    for entries in state_dicts:
         for strips in range(MOST_WRAPPERS):
             rename = partial(renamed, key_map=key_map, strips=strips)
             if strips and all(rename(name) == renamed(name, key_map, strips - 1) for name in entries):

@@ -375,7 +375,7 @@ class Mask:
 
     @classmethod
     def load(cls, path: str | Path) -> Mask:
-        """Read what :meth:`save` or ``apply-mask`` with ``weights`` wrote.
+        """Read what :meth:`save` wrote, or a command beside a network: ``final.mask.safetensors``.
 
         Raises:
             DataError: No file.

@@ -5,16 +5,17 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from causalprune.base.errors import CorruptError, MismatchError, storage_errors
+from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.base.files import require_file, write_atomic
-from causalprune.base.paths import utf8_path
-from causalprune.models.checkpoint import load_tensors
-from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.tensor_file import encode_tensors, load_tensors, read_metadata
+
+if TYPE_CHECKING:
+    import torch
+
+    from causalprune.models.mask import Mask
 
 _KEY = "causalprune-tensors"
 """Not that of checkpoints, which are for the commands."""
@@ -32,7 +33,7 @@ def save_mask(mask: Mask, path: Path, provenance: Mapping[str, Any] | None = Non
         StorageError: The file system refused; an existing file is unchanged.
     """
     header = {"kind": "mask", "parameters": mask.index.to_json(), **(provenance or {})}
-    save_tensors(mask.tensors(), path, header)
+    write_atomic(path, encode_tensors(mask.tensors(), _KEY, header))
 
 
 def load_mask(path: Path) -> Mask:
@@ -42,42 +43,41 @@ def load_mask(path: Path) -> Mask:
         DataError: No file, or an empty one.
         CorruptError: Another file, or a damaged one.
     """
+    from causalprune.models.mask import Mask
+
     require_file(path, expected="a mask")
     tensors = load_tensors(path)
-    header = read_header(path)
-    if header.get("kind") != "mask":
+    if not is_mask(path):
         raise CorruptError(f"{path}", expected="a mask, as Mask.save writes it", found="another safetensors file")
-    index = ParameterIndex.from_json(header.get("parameters"), f"{path}")
+    index = ParameterIndex.from_json(read_header(path).get("parameters"), f"{path}")
     try:
         return Mask.from_tensors(index, tensors)
     except MismatchError as error:
         raise CorruptError(f"{path}", expected="a bool tensor per parameter of its header", found="others") from error
 
 
-def save_tensors(tensors: Mapping[str, torch.Tensor], path: Path, header: Mapping[str, Any]) -> None:
-    """Write tensors atomically, each with memory of its own, as ``load_state_dict`` and safetensors take them.
-
-    Args:
-        tensors: By name.
-        path: The file; replaced if it exists.
-        header: What they are, JSON-ready; equal headers and tensors give equal bytes.
+def is_mask(path: Path) -> bool:
+    """Whether :func:`save_mask` wrote a file.
 
     Raises:
-        StorageError: The file system refused; an existing file is unchanged.
+        StorageError: The file system refused.
     """
-    from safetensors.torch import save
+    return read_header(path).get("kind") == "mask"
 
-    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-    write_atomic(path, save(own, metadata={_KEY: json.dumps(header, sort_keys=True)}))
+
+def encode_state_dict(tensors: Mapping[str, torch.Tensor], header: Mapping[str, Any]) -> bytes:
+    """The bytes of a file of tensors that isn't a checkpoint; see :func:`encode_tensors`."""
+    return encode_tensors(tensors, _KEY, header)
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """What :func:`save_tensors` wrote into the header; empty for a file of another program."""
-    from safetensors import SafetensorError, safe_open
+    """The header of a mask, or of a masked state dict; empty for any other file.
 
+    Raises:
+        StorageError: The file system refused.
+    """
     try:
-        with storage_errors(path, "read"), utf8_path(path) as name, safe_open(name, framework="numpy") as file:
-            value = json.loads((file.metadata() or {}).get(_KEY, "{}"))
-    except (SafetensorError, ValueError, RecursionError):
+        value = json.loads(read_metadata(path).get(_KEY, "{}"))
+    except (CorruptError, DataError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

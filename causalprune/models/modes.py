@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from causalprune.base.compute.inputs import example_inputs
-from causalprune.base.specs import InputShape
+from causalprune.base.compute.inputs import example_inputs, forward
+from causalprune.base.compute.shapes import InputShape
 
 _STOCHASTIC_DEPTH = ("StochasticDepth", "DropPath")
 """Classes of torchvision and timm, which may not be installed, and take a second to import."""
@@ -109,7 +109,7 @@ def _has_single_values(model: nn.Module, layers: Sequence[nn.Module], shape: Inp
     hooks = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in layers]
     try:
         with evaluation_mode(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model(example_inputs(shape, 2, device=next(model.parameters()).device))
+            forward(model, example_inputs(shape, 2, device=next(model.parameters()).device))
     finally:
         for hook in hooks:
             hook.remove()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from causalprune.base.compute.shapes import InputShape, SeveralInputs, Tokens
 from causalprune.base.registry import Registry, expected_name
-from causalprune.base.specs import InputShape, Tokens
 
 MODELS = Registry(
     "model",
@@ -41,7 +41,13 @@ def default_model(input_shape: InputShape) -> str:
     """The model that is used by default: lenet for images, mlp for tables, tinygpt for texts."""
     if isinstance(input_shape, Tokens):
         return "tinygpt"
-    return "lenet" if len(input_shape) == 3 else "mlp"
+    # None takes several inputs; building it says so.
+    return "lenet" if not isinstance(input_shape, SeveralInputs) and len(input_shape) == 3 else "mlp"
+
+
+def is_own(name: str) -> bool:
+    """Whether a model is ``package.module:factory``."""
+    return ":" in name and not name.startswith("torchvision:")
 
 
 def check_model_name(name: str) -> str | None:

@@ -12,13 +12,14 @@ import torch
 from torch import nn
 
 from causalprune.base.compute.inputs import example_inputs, network_outputs
+from causalprune.base.compute.shapes import InputShape, OneInput, SeveralInputs, Tokens, shape_text
 from causalprune.base.errors import CorruptError, MismatchError, UsageError, translate
 from causalprune.base.registry import call_with
-from causalprune.base.specs import ModelSpec, Tokens
+from causalprune.base.specs import ModelSpec
 from causalprune.base.user_code import import_user_module
 from causalprune.models.extra_state import carry_extra_state
 from causalprune.models.modes import evaluation_mode
-from causalprune.models.names import MODELS, check_model_name
+from causalprune.models.names import MODELS, check_model_name, is_own
 from causalprune.models.wrappers import uncompiled
 
 
@@ -37,8 +38,7 @@ def build_model(spec: ModelSpec, *, seed: int, trust_code: bool = True) -> nn.Mo
     factory = _factory(spec.name, trust_code=trust_code)
     if spec.hidden and "hidden" not in signature(factory).parameters:
         raise UsageError("`hidden`", expected="`model=mlp`", found=spec.name)
-    own = ":" in spec.name and not spec.name.startswith("torchvision:")
-    if isinstance(spec.input_shape, Tokens) and not own and "vocabulary" not in signature(factory).parameters:
+    if isinstance(spec.input_shape, Tokens) and not is_own(spec.name) and not _takes_tokens(factory):
         found, remedy = f"{spec.input_shape}", "use `model=tinygpt` for texts"
         raise UsageError(f"model {spec.name}", expected="images or features", found=found, remedy=remedy)
     with torch.random.fork_rng(devices=[]):
@@ -68,7 +68,7 @@ def rebuild_model(
     name = spec.name
     if check_model_name(name) or not name:
         raise CorruptError(source, expected="a known model", found=f"{name!r}"[:80])
-    if ":" not in name or name.startswith("torchvision:"):
+    if not is_own(name):
         # Imported outside the context: constants of its module must not become tensors without storage.
         factory = _factory(name, trust_code=False)
         try:
@@ -102,15 +102,34 @@ def _factory(name: str, *, trust_code: bool) -> Callable[..., Any]:
 
 def _build(factory: Callable[..., Any], spec: ModelSpec) -> nn.Module:
     hidden = {"hidden": spec.hidden} if spec.hidden else {}
-    tokens = spec.input_shape if isinstance(spec.input_shape, Tokens) else None
+    if isinstance(spec.input_shape, SeveralInputs) and not is_own(spec.name):
+        raise UsageError(
+            f"model {spec.name}",
+            expected="one input",
+            found=f"{spec.input_shape}",
+            remedy="pass `model=package.module:factory`, a network of yours that takes them",
+        )
     known = {
-        "input_shape": spec.input_shape if tokens is None else tokens.shape,
+        "input_shape": _by_input(spec.input_shape, _sizes),
         "num_outputs": spec.num_outputs,
-        "vocabulary": 0 if tokens is None else tokens.vocabulary,
+        "vocabulary": _by_input(spec.input_shape, lambda one: one.vocabulary if isinstance(one, Tokens) else 0),
         "task": spec.meaning,
     }
     model: nn.Module = call_with(factory, **known, **hidden)
     return model
+
+
+def _by_input(shape: InputShape, function: Callable[[OneInput], Any]) -> Any:
+    """What a function says about each input; of several by their names, or in their order."""
+    return shape.arranged(map(function, shape.parts)) if isinstance(shape, SeveralInputs) else function(shape)
+
+
+def _sizes(shape: OneInput) -> tuple[int, ...]:
+    return shape if isinstance(shape, tuple) else shape.shape
+
+
+def _takes_tokens(factory: Callable[..., Any]) -> bool:
+    return "vocabulary" in signature(factory).parameters
 
 
 def _build_user_model(name: str, trust_code: bool, **known: Any) -> nn.Module:
@@ -151,9 +170,12 @@ def _check_output(model: nn.Module, spec: ModelSpec) -> None:
         with evaluation_mode(model), torch.no_grad():
             output = network_outputs(model, example_inputs(spec.input_shape, 2))
     except Exception as error:
-        shape = f"{spec.input_shape}" if isinstance(spec.input_shape, Tokens) else "×".join(map(str, spec.input_shape))
+        tokens = isinstance(spec.input_shape, Tokens)
         raise translate(error) or UsageError(
-            f"model {spec.name}", expected=f"a network that takes {shape}", found=f"{error}"[:150]
+            f"model {spec.name}",
+            expected=f"a network that takes {shape_text(spec.input_shape)}",
+            found=f"{error}"[:150],
+            remedy="pass `integers=quantities` if they aren't looked up, but standardized" if tokens else "",
         ) from error
     if not isinstance(output, torch.Tensor) or output.shape != (2, *spec.outputs):
         found = tuple(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__

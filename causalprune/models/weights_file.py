@@ -13,7 +13,9 @@ import torch
 
 from causalprune.base.errors import CorruptError, DataError, UsageError, storage_errors, translate
 from causalprune.base.files import require_file
-from causalprune.models.checkpoint import load_tensors
+from causalprune.base.paths import mask_path
+from causalprune.models.checkpoint import load_masks
+from causalprune.models.tensor_file import load_tensors
 
 TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pt.tar", ".pth.tar")
 """Endings of the files that ``torch.save`` writes."""
@@ -25,24 +27,27 @@ _DEPTH = 3
 """How deep in a checkpoint a state dict may be."""
 
 
-def read_state_dicts(path: Path, parameter: str = "init_from") -> list[Mapping[str, Any]]:
+def read_state_dicts(path: Path, parameter: str = "init_from", *, alone: bool = False) -> list[Mapping[str, Any]]:
     """The mappings in a file that may be a network's state dict, the outermost first.
 
     Args:
         path: A ``.safetensors`` file, or one of ``torch.save``, from which tensors are read, but never code.
         parameter: What names the file, for messages.
+        alone: Whether the file that lies beside a checkpoint, with its mask, may be missing.
 
     Returns:
-        At least one mapping of names, some of whose values are tensors.
+        At least one mapping of names, some of whose values are tensors. That of a checkpoint has its mask, too.
 
     Raises:
         UsageError: The file has another suffix.
-        DataError: The file is missing or empty.
+        DataError: The file is missing or empty, or the mask of a checkpoint is missing.
         CorruptError: The file holds no state dict.
+        MismatchError: The mask beside a checkpoint is another's.
     """
     name = path.name.lower()
     if name.endswith(".safetensors"):
-        return [load_tensors(path)]
+        tensors = load_tensors(path)
+        return [tensors if alone and not mask_path(path).exists() else tensors | load_masks(path)]
     if not name.endswith(TORCH_SUFFIXES):
         expected = f"a .safetensors file, or one of torch.save ({', '.join(TORCH_SUFFIXES)})"
         raise UsageError(f"`{parameter}`", expected=expected, found=f"{path}")

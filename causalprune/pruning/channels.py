@@ -11,10 +11,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
-from causalprune.base.compute.inputs import example_inputs
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, mapped
+from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import MismatchError, UsageError
-from causalprune.base.specs import InputShape
 from causalprune.models.parameters import ParameterIndex
 
 PrunableLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -79,11 +80,13 @@ class ChannelGraph:
         # None for what no filters or neurons can be taken from: attention, recurrent layers, bare parameters.
         self._layers = [model.get_submodule(entry.layer) if entry.kind == "layer" else None for entry in index]
         self._numbers = {layer: number for number, layer in enumerate(self._layers) if layer is not None}
-        inputs = probes(model, input_shape)[:1]
+        inputs = mapped(lambda part: part[:1], probes(model, input_shape))
         try:
             # Its guesses need no warnings: :mod:`causalprune.pruning.removable` tries them.
             with warnings.catch_warnings(action="ignore", category=UserWarning):
-                self._graph = torch_pruning.DependencyGraph().build_dependency(model, inputs, verbose=False)
+                self._graph = torch_pruning.DependencyGraph().build_dependency(
+                    model, inputs, output_transform=_output_tensors, verbose=False
+                )
         except FAILURES as error:
             raise MismatchError(
                 f"{wanted_by} of {type(model).__name__}",
@@ -170,13 +173,13 @@ def reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def last_layer(model: nn.Module, index: ParameterIndex, inputs: torch.Tensor) -> int:
+def last_layer(model: nn.Module, index: ParameterIndex, inputs: Inputs) -> int:
     """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs.
 
     Args:
         model: The network.
         index: Its prunable parameters.
-        inputs: (N, …) what it is called with; two or more, because normalization may refuse a single one.
+        inputs: What it is called with; two samples or more, because normalization may refuse a single one.
 
     Raises:
         MismatchError: The network calls none of them.
@@ -191,7 +194,7 @@ def last_layer(model: nn.Module, index: ParameterIndex, inputs: torch.Tensor) ->
             within = last == "out_proj" and isinstance(model.get_submodule(owner), nn.MultiheadAttention)
             layer = model.get_submodule(owner if within else entry.layer)
             hooks.enter_context(layer.register_forward_hook(lambda *_, number=number: called.append(number)))
-        model(inputs)
+        forward(model, inputs)
     if not called:
         raise MismatchError(
             f"{type(model).__name__}",
@@ -202,9 +205,15 @@ def last_layer(model: nn.Module, index: ParameterIndex, inputs: torch.Tensor) ->
     return called[-1]
 
 
-def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> torch.Tensor:
+def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> Inputs:
     """Random inputs of ``count`` samples, the same in every call, on the device of the network."""
     return example_inputs(input_shape, count, device=next(model.parameters()).device, random=True)
+
+
+def _output_tensors(outputs: Any) -> list[torch.Tensor]:
+    """All tensors that a network puts out; of another object those that count."""
+    found = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    return found or [logits_of(outputs)]
 
 
 def _is_depthwise(layer: PrunableLayer) -> bool:

@@ -10,8 +10,9 @@ from typing import cast
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import network_outputs, shape_of
+from causalprune.base.compute.inputs import Inputs, divided, forward, joined, network_outputs, shape_of
 from causalprune.base.errors import DataError, MismatchError
+from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import plain_copy
 from causalprune.pruning.channels import FAILURES, ChannelGraph, Channels, PrunableLayer, reason
@@ -62,8 +63,8 @@ def compact_model(
     model: nn.Module,
     index: ParameterIndex,
     keep: Mapping[str, torch.Tensor],
-    samples: torch.Tensor,
-    held_out: torch.Tensor | None = None,
+    samples: Inputs,
+    held_out: Inputs | None = None,
 ) -> CompactedModel:
     """Copy a network without the output units whose weights are all pruned.
 
@@ -79,7 +80,7 @@ def compact_model(
         model: The network with its pruned weights at zero; not changed.
         index: Its prunable parameters.
         keep: Bool tensors by parameter name; True means keep.
-        samples: (N, …) normalized inputs of the data; they decide what is constant.
+        samples: Normalized inputs of the data, (N, …) each; they decide what is constant.
         held_out: (M, …) others, on which the networks are compared, too.
 
     Raises:
@@ -112,8 +113,9 @@ def compact_model(
                 "layers write, too, or that depend on the input nevertheless)",
                 remedy="prune with apply-mask `granularity=channel`",
             )
-        parts = samples if held_out is None else torch.cat([samples, held_out])
-        off, largest = compare_outputs(model, after, parts)
+        parts = samples if held_out is None else joined([samples, held_out])
+        with evaluation_mode(model):
+            off, largest = compare_outputs(model, after, parts)
         if not off <= TOLERANCE * largest:
             raise ValueError(f"a difference of {off:.3g}")
     except FAILURES as error:
@@ -137,13 +139,13 @@ def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[
 
 
 @torch.no_grad()
-def compare_outputs(first: nn.Module, second: nn.Module, inputs: torch.Tensor) -> tuple[float, float]:
+def compare_outputs(first: nn.Module, second: nn.Module, inputs: Inputs) -> tuple[float, float]:
     """The largest difference between the outputs of two networks in evaluation mode, and the first's largest output.
 
     The difference is infinite where the shapes differ, and NaN where an output is.
     """
     off, largest = torch.zeros(()), torch.zeros(())
-    for part in torch.split(inputs, _BATCH):
+    for part in divided(inputs, _BATCH):
         expected, found = network_outputs(first, part), network_outputs(second, part)
         if expected.shape != found.shape:
             return float("inf"), float(expected.abs().max())
@@ -161,7 +163,7 @@ class Removal:
     Args:
         model: The network in evaluation mode, with dead units' weights at zero; changed by :meth:`remove`.
         index: Its prunable parameters.
-        inputs: (N, …) normalized inputs.
+        inputs: Normalized inputs, (N, …) each.
         wanted_by: The option that needs it, for messages.
 
     Raises:
@@ -169,7 +171,7 @@ class Removal:
         MismatchError: torch-pruning can't follow the network.
     """
 
-    def __init__(self, model: nn.Module, index: ParameterIndex, inputs: torch.Tensor, *, wanted_by: str) -> None:
+    def __init__(self, model: nn.Module, index: ParameterIndex, inputs: Inputs, *, wanted_by: str) -> None:
         self._graph = ChannelGraph(model, index, shape_of(inputs), wanted_by=wanted_by)
         self._seen = _ranges(model, inputs)
 
@@ -233,7 +235,7 @@ class Removal:
         return found
 
 
-def _ranges(model: nn.Module, inputs: torch.Tensor) -> dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+def _ranges(model: nn.Module, inputs: Inputs) -> dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     """The least and the largest value of each input channel (or feature) of each layer that is called."""
     seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -249,6 +251,6 @@ def _ranges(model: nn.Module, inputs: torch.Tensor) -> dict[nn.Module, tuple[tor
         for module in model.modules():
             if isinstance(module, PrunableLayer):
                 hooks.enter_context(module.register_forward_pre_hook(look))
-        for part in torch.split(inputs, _BATCH):
-            model(part)
+        for part in divided(inputs, _BATCH):
+            forward(model, part)
     return seen

@@ -9,7 +9,7 @@ packed projections of an attention whose queries come from elsewhere than its ke
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from causalprune.base.compute.inputs import Inputs, forward
+
 _ATEN = torch.ops.aten
-Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
-"""What a network is called with: one tensor, or several by position or by name."""
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,6 @@ def layer_by_layer(*models: nn.Module) -> Iterator[None]:
 def _cudnn() -> bool:
     enabled: bool = torch._C._get_cudnn_enabled()
     return enabled
-
-
-def forward(model: nn.Module, inputs: Inputs) -> Any:
-    """Call a network with one tensor, a sequence of tensors or a dictionary."""
-    if isinstance(inputs, torch.Tensor):
-        return model(inputs)
-    return model(**inputs) if isinstance(inputs, Mapping) else model(*inputs)
 
 
 def weight_uses(model: nn.Module, inputs: Inputs, weights: Mapping[str, torch.Tensor]) -> list[str]:

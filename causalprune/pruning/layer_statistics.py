@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import logits_of
+from causalprune.base.compute.inputs import Inputs, arranged_as, network_outputs, parts_of
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.layer_calls import Convolution, Inputs, LayerCall, WeightUses, forward, layer_by_layer
+from causalprune.pruning.layer_calls import Convolution, LayerCall, WeightUses, layer_by_layer
 from causalprune.pruning.least_squares import Moments
 from causalprune.pruning.patches import input_rows, output_rows, sample_slices, weight_rows
 
@@ -85,7 +85,7 @@ def layer_statistics(
         for batch in batches:
             # The gradient by the inputs is what makes the first layer's weight meet a gradient.
             inputs, leaves = _differentiable(batch)
-            outputs = logits_of(forward(model, inputs))
+            outputs = network_outputs(model, inputs)
             loss = drawn_loss(outputs, generator)
             sums.samples += len(outputs)
             leaves += [p for p in parameters.values() if p.requires_grad]
@@ -157,19 +157,8 @@ class _Sums:
 
 def _differentiable(inputs: Inputs) -> tuple[Inputs, list[torch.Tensor]]:
     """The same inputs, and those of their tensors by which one can differentiate."""
-    leaves: list[torch.Tensor] = []
-
-    def copy(tensor: torch.Tensor) -> torch.Tensor:
-        if not tensor.is_floating_point():
-            return tensor
-        leaves.append(tensor.detach().requires_grad_())
-        return leaves[-1]
-
-    if isinstance(inputs, torch.Tensor):
-        return copy(inputs), leaves
-    if isinstance(inputs, Mapping):
-        return {name: copy(tensor) for name, tensor in inputs.items()}, leaves
-    return [copy(tensor) for tensor in inputs], leaves
+    parts = [part.detach().requires_grad_() if part.is_floating_point() else part for part in parts_of(inputs)]
+    return arranged_as(inputs, parts), [part for part in parts if part.requires_grad]
 
 
 _VECTORS = ("squares", "gradients", "means")

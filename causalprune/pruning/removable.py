@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import Inputs
 from causalprune.base.errors import MismatchError
 from causalprune.base.specs import ModelSpec
 from causalprune.models.parameters import ParameterIndex
@@ -24,7 +25,7 @@ Family = tuple[int, ...]
 
 
 def prunable_producers(
-    granularity: str, model: nn.Module, index: ParameterIndex, spec: ModelSpec, samples: torch.Tensor | None = None
+    granularity: str, model: nn.Module, index: ParameterIndex, spec: ModelSpec, samples: Inputs | None = None
 ) -> tuple[list[Family] | None, list[Family]]:
     """The layers whose filters, neurons or channels may be pruned; layers that produce the same channels are one item.
 
@@ -33,8 +34,8 @@ def prunable_producers(
         model: The network; put into evaluation mode.
         index: Its prunable parameters.
         spec: What it is.
-        samples: (N, …) normalized inputs, on which removed channels are tried out, and the layer of the outputs is
-            found; random ones by default.
+        samples: Normalized inputs, (N, …) each, on which removed channels are tried out, and the layer of the outputs
+            is found; random ones by default.
 
     Returns:
         The layers that may be pruned, or None where single weights or whole layers are. For channels also those that
@@ -70,7 +71,7 @@ def prunable_producers(
     return producers, stuck
 
 
-def _stuck(model: nn.Module, index: ParameterIndex, families: list[Family], inputs: torch.Tensor) -> list[Family]:
+def _stuck(model: nn.Module, index: ParameterIndex, families: list[Family], inputs: Inputs) -> list[Family]:
     """The families whose channels can't be removed: the network fails without some of them, or computes otherwise.
 
     All are tried at once, and one half after the other where that fails.
@@ -91,7 +92,7 @@ def _stuck(model: nn.Module, index: ParameterIndex, families: list[Family], inpu
 
 
 def _without_gain(
-    model: nn.Module, index: ParameterIndex, families: Sequence[Family], inputs: torch.Tensor
+    model: nn.Module, index: ParameterIndex, families: Sequence[Family], inputs: Inputs
 ) -> list[Family] | None:
     """Remove half of the channels of each family from a copy of the network.
 

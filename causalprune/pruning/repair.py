@@ -13,12 +13,13 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from causalprune.base.compute.inputs import Inputs
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.base.progress import logger
 from causalprune.base.units import listed
 from causalprune.models.mask import Mask
 from causalprune.models.modes import evaluation_mode
-from causalprune.pruning.layer_calls import Inputs, LayerCall, Walk, layer_by_layer, weight_uses
+from causalprune.pruning.layer_calls import LayerCall, Walk, layer_by_layer, weight_uses
 from causalprune.pruning.least_squares import RIDGE, Moments
 from causalprune.pruning.patches import input_rows, output_rows, sample_slices, weight_rows, weights_of
 

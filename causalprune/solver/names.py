@@ -8,8 +8,8 @@ SOLVERS = Registry(
     "solver",
     {
         "lasso": "causalprune.solver.exact_fit:LASSO",
-        "sklearn": "causalprune.solver.reference:SKLEARN",
-        "sgd": "causalprune.solver.reference:SGD",
+        "sklearn": "causalprune.solver.reference.scikit_learn:SKLEARN",
+        "sgd": "causalprune.solver.reference.truncated_gradient:SGD",
     },
 )
 """The solvers, each a :class:`causalprune.solver.fit.Solver`."""
@@ -17,12 +17,13 @@ SOLVERS = Registry(
 SGD_PRESETS = Registry(
     "preset",
     {
-        "paper-v1": "causalprune.solver.reference:PAPER_V1",
-        "june-2025": "causalprune.solver.reference:JUNE_2025",
-        "oct-2025": "causalprune.solver.reference:OCT_2025",
+        "paper-v1": "causalprune.solver.reference.truncated_gradient:PAPER_V1",
+        "june-2025": "causalprune.solver.reference.truncated_gradient:JUNE_2025",
+        "oct-2025": "causalprune.solver.reference.truncated_gradient:OCT_2025",
     },
 )
-"""The authors' variants of ``sgd``, each a :class:`causalprune.solver.reference.TruncatedGradientPreset`."""
+"""The authors' variants of ``sgd``, each a ``TruncatedGradientPreset`` of
+:mod:`causalprune.solver.reference.truncated_gradient`."""
 
 DEFAULT_ALPHA_RATIO = 0.1
 """α as a share of alpha_max when none is given."""

@@ -160,6 +160,8 @@ class SolverOptions:
             takes another pass.
         row_weights: (T,) weight of each row's squared error; None: all equal.
         preset: Which of the authors' variants ``sgd`` follows.
+        num_weights: All prunable weights of the network, pruned ones included, of which the columns may be a part;
+            None: as many as columns.
     """
 
     memory_bytes: int = 2**31
@@ -173,6 +175,7 @@ class SolverOptions:
     ranking: bool = True
     row_weights: Float64 | None = None
     preset: str = "june-2025"
+    num_weights: int | None = None
 
 
 def check_target(y: Float64) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from causalprune.base.compute.inputs import Inputs, forward
 from causalprune.models.modes import evaluation_mode
 from causalprune.training.pass_state import PassState
 
@@ -25,7 +26,7 @@ def averaging_batchnorm(model: nn.Module) -> list[_BatchNorm]:
 
 
 @torch.no_grad()
-def reestimate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> None:
+def reestimate_batchnorm(model: nn.Module, batches: Iterable[Inputs]) -> None:
     """Set the running mean and variance of the :func:`averaging_batchnorm` layers to those of some samples, in place.
 
     Each becomes the mean over the batches of the mean, and of the unbiased variance, of the layer's inputs in a batch,
@@ -37,7 +38,7 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> N
 
     Args:
         model: On any device.
-        batches: Inputs, (B, …) each, on the same device.
+        batches: Inputs of B samples each, on the same device.
 
     Raises:
         ValueError: PyTorch's, if a layer gets a single value per channel. All statistics are as they were.
@@ -55,7 +56,7 @@ def reestimate_batchnorm(model: nn.Module, batches: Iterable[torch.Tensor]) -> N
                     layer.reset_running_stats()
                     layer.momentum = None
                 for inputs in batches:
-                    model(inputs)
+                    forward(model, inputs)
                 found = [_estimates(layer) for layer in layers]
         finally:
             for layer, (momentum, buffers) in zip(layers, kept, strict=True):

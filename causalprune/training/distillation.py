@@ -35,7 +35,9 @@ class Distillation:
         """
         inputs, targets = batch
         outputs = network_outputs(model, inputs)
-        task_loss = task.criterion(outputs, targets)
+        # A loss of its own may need more than these outputs.
+        usual = type(task).loss is Task.loss
+        task_loss = task.criterion(outputs, targets) if usual else task.loss(model, batch)
         with torch.no_grad(), evaluation_mode(self.network):
             wanted = network_outputs(self.network, inputs)
         loss: torch.Tensor = (1 - self.weight) * task_loss + self.weight * task.distance(outputs, wanted)

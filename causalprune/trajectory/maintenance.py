@@ -215,7 +215,7 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
             raise MismatchError(
                 where, expected=f"the unpruned parameters of {first.path}", found="others", remedy="leave it out"
             )
-        for name in ("optimizer", "loss_change", "stride", "held"):
+        for name in ("optimizer", "loss_change", "stride", "held", "label_smoothing"):
             here, there = getattr(reader.info, name), getattr(first.info, name)
             if here != there:
                 raise MismatchError(

@@ -20,6 +20,9 @@ LossChange = Literal["same-batch", "next-batch"]
 HOLD_SHARE = "hold_share"
 """Where :attr:`RecordingInfo.extra` has :attr:`RecordingInfo.hold_share`."""
 
+LABEL_SMOOTHING = "label_smoothing"
+"""Where :attr:`RecordingInfo.extra` has :attr:`RecordingInfo.label_smoothing`."""
+
 _UNSAID = {"start_weights", "groups", "step_scalars", "left_out"}
 """What isn't written where it is empty: later additions, without which the bytes are those of before."""
 
@@ -99,6 +102,11 @@ class RecordingInfo:
     def held(self) -> bool:
         """Whether every step was tried at the same point, and taken back."""
         return HOLD_SHARE in self.extra
+
+    @property
+    def label_smoothing(self) -> float:
+        """That of the loss whose change was recorded."""
+        return float(self.extra.get(LABEL_SMOOTHING, 0.0))
 
     @staticmethod
     def _check(name: str, value: object, expected: str, valid: bool) -> None:

@@ -120,7 +120,11 @@ def run(result: Any) -> Any:
     if any(line["num_nonzero"] is not None for line in result.iterations):
         columns |= {"R²": "r2:.3g", "nonzero γ": "num_nonzero:,"}
     columns["sparsity"] = "sparsity:share"
-    return spaced(records(columns, result.iterations, named=False, pad_edge=True), evaluate(result))
+    parts = [records(columns, result.iterations, named=False, pad_edge=True), evaluate(result)]
+    if result.recipe is not None:
+        changes = result.recipe["changes"]
+        parts.append(notes(f"Recipe {result.recipe['name']}{', but ' if changes else ''}{', '.join(changes)}."))
+    return spaced(*parts)
 
 
 def evaluate(result: Any) -> Any:

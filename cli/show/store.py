@@ -8,6 +8,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from causalprune.base.compute.shapes import shape_from_json, shape_text
 from causalprune.base.errors import printable
 from causalprune.base.units import listed
 
@@ -17,7 +18,10 @@ from .tables import classes_line, counted, pairs, shown, table
 
 def info(result: Any) -> Any:
     """What it is, where it comes from, whether it is intact."""
-    parts = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info}[result.kind](result.details)
+    kinds = {"run": _run_info, "checkpoint": _checkpoint_info, "store": _store_info, "recipe": _recipe_info}
+    parts = kinds[result.kind](result.details)
+    if result.kind == "recipe":
+        return Group(Text(printable(f"{result.kind} {result.path}")), *parts)
     health = [Text("healthy", style="green")] if not result.problems else []
     health += [Text(f"problem: {problem}", style="red") for problem in result.problems]
     health += [Text(f"warning: {warning}", style="yellow") for warning in result.warnings]
@@ -35,11 +39,31 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
         state = shown(a["sparsity"], "share") if "sparsity" in a else a["rows"]
         made.add_row(printable(a["name"]), state, shown(a["bytes"], "bytes"), made_from)
     parts: list[Any] = [made] if details["artefacts"] else []  # codespell:ignore artefacts
+    if details["recipe"] is not None:
+        parts += [pairs({"recipe": recipe_line(details["recipe"])})]
     if details["sweep"] is not None:
         parts += [pairs(_sweep_lines(details["sweep"]))]
     if details["evaluation"] is not None:
         parts += [Text(), evaluation_table(details["evaluation"])]
     return parts
+
+
+def _recipe_info(details: dict[str, Any]) -> list[Any]:
+    made = Table(box=None, pad_edge=False, title=Text(details["summary"]), title_justify="left", title_style="")
+    for column in ("option", "value"):
+        made.add_column(column, no_wrap=True)
+    made.add_column("source", overflow="fold")
+    last = ""
+    for choice in details["choices"]:
+        made.add_row(choice["option"], choice["value"], "" if choice["source"] == last else choice["source"])
+        last = choice["source"]
+    return [made]
+
+
+def recipe_line(recipe: dict[str, Any]) -> str:
+    """A recipe's name, and what was said instead of its own values."""
+    changes = recipe["changes"]
+    return f"{recipe['name']}{', but ' if changes else ''}{', '.join(changes)}"
 
 
 def _sweep_lines(s: dict[str, Any]) -> dict[str, str]:
@@ -53,7 +77,7 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
     sparsity = shown(details["sparsity"], "share")
     lines = {
         "written by": details["stage"],
-        "model": f"{details['model']['name']} for {'×'.join(map(str, details['model']['input_shape']))}",
+        "model": f"{details['model']['name']} for {shape_text(shape_from_json(details['model']['input_shape']))}",
         "data": details["data"]["name"],
         **classes_line(details["classes"]),
         "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
@@ -93,11 +117,13 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
     how_fast = f"lr {rates}, momentum {how['momentum']:g}"
     if "hold_share" in rounding:
         how_fast = f"held, each step {rounding['hold_share']:g} of the loss"
+    smoothing = how["extra"].get("label_smoothing")
+    change_of = f"{how['loss_change']}, label smoothing {smoothing:g}" if smoothing else how["loss_change"]
     lines = {
         "recording": f"{r['name']}{unfinished}",
         "rows × columns": f"{r['rows']:,} × {r['columns']:,} of {prunable:,} prunable weights",
         "recorded with": f"{how['optimizer']}, {how_fast}, "
-        f"batch {how['batch_size']}, {how['loss_change']}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
+        f"batch {how['batch_size']}, {change_of}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
     if how.get("left_out"):

@@ -19,13 +19,8 @@ def sweep(result: Any) -> Any:
     parts: list[Any] = []
     names = [name for name in (result.summary or [{}])[0] if name not in _SUMMARY]
     for settings, lines in grouped(result.summary, names):
-        criteria = list(dict.fromkeys(line["criterion"] for line in lines))
-        made = _block(settings, _titled(Headline.of(lines[0])), *criteria)
-        cells = {(line["sparsity"], line["criterion"]): line for line in lines}
-        for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
-            found = [cells.get((sparsity, criterion)) for criterion in criteria]
-            scores = ("–" if line is None else _score(line) for line in found)
-            made.add_row(f"{percent(sparsity)} % pruned", *scores)
+        by_coefficient = "coefficient" in lines[0]
+        made = _by_coefficient(settings, _of_summary(lines)) if by_coefficient else _by_sparsity(settings, lines)
         dense = [] if lines[0]["dense_mean"] is None else [f"not pruned {_score(lines[0], 'dense_')}"]
         parts.append(Group(made, notes(*dense)))
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
@@ -34,7 +29,47 @@ def sweep(result: Any) -> Any:
     return spaced(*parts, facts(result, {**counts, **shard, "stages run": steps or "none"}))
 
 
-_SUMMARY = ("sparsity", "criterion", "metric", "headline", "mean", "std", "dense_mean", "dense_std", "seeds")
+_SUMMARY = (
+    *("sparsity", "criterion", "metric", "headline", "mean", "std", "dense_mean", "dense_std", "seeds"),
+    *("coefficient", "pruned_mean", "pruned_std"),
+)
+
+
+def _by_sparsity(settings: dict[str, Any], lines: list[dict[str, Any]]) -> Table:
+    """Criteria across, sparsities down."""
+    criteria = list(dict.fromkeys(line["criterion"] for line in lines))
+    made = _block(settings, _titled(Headline.of(lines[0])), *criteria)
+    cells = {(line["sparsity"], line["criterion"]): line for line in lines}
+    for sparsity in dict.fromkeys(line["sparsity"] for line in lines):
+        found = [cells.get((sparsity, criterion)) for criterion in criteria]
+        made.add_row(f"{percent(sparsity)} % pruned", *("–" if line is None else _score(line) for line in found))
+    return made
+
+
+def _of_summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of a summary in the form of those of a report."""
+    return [
+        {
+            "coefficient": line["coefficient"],
+            "headline": vars(Headline.of(line)),
+            "pruned": {"mean": line["pruned_mean"], "std": line["pruned_std"]},
+            "score": {"mean": line["mean"], "std": line["std"]},
+        }
+        for line in lines
+    ]
+
+
+def _by_coefficient(settings: dict[str, Any], lines: list[dict[str, Any]]) -> Table:
+    """What each L1 coefficient prunes where every γ = 0 is pruned, and the score then."""
+    headline = Headline.of(lines[0])
+    columns = ["γ = 0 pruned", "% pruned", *(["nonzero γ"] if "nonzero" in lines[0] else []), _titled(headline)]
+    made = _block(settings, *columns)
+    for line in lines:
+        cells = [_moments(line["pruned"], ".2f", 100)]
+        cells += [_moments(line["nonzero"], ",.0f", 1)] if "nonzero" in line else []
+        name = " ".join(f"{name.partition('.')[2]}={value:g}" for name, value in line["coefficient"].items())
+        made.add_row(name or "all", *cells, _moments(line["score"], *_form(headline)))
+    return made
 
 
 def _titled(headline: Headline) -> str:
@@ -43,13 +78,22 @@ def _titled(headline: Headline) -> str:
 
 def _score(line: dict[str, Any], of: str = "") -> str:
     """A share in percent, or a number; ``dense_`` is that of the dense network."""
-    form, scale = (".1f", 100) if Headline.of(line).percent else (".3f", 1)
-    return with_spread(line[f"{of}mean"], line[f"{of}std"], form=form, spread_form=form, scale=scale)
+    return _moments({"mean": line[f"{of}mean"], "std": line[f"{of}std"]}, *_form(Headline.of(line)))
+
+
+def _form(headline: Headline) -> tuple[str, int]:
+    return (".1f", 100) if headline.percent else (".3f", 1)
+
+
+def _moments(found: dict[str, Any], form: str, scale: float) -> str:
+    return with_spread(found["mean"], found["std"], form=form, spread_form=form, scale=scale)
 
 
 def report(result: Any) -> Any:
     """Where the page is, where the scores fall, and how sharp the loss is, one block per combination of settings."""
     parts: list[Any] = []
+    for own, found in grouped(result.coefficients, ["settings"]):
+        parts.append(_by_coefficient(own["settings"], found))
     for own, found in grouped(result.phase_shift, ["settings"]):
         columns = ("criterion", "half is lost at", "one deviation", "width", "samples on the slope")
         made = _block(own["settings"], *columns)

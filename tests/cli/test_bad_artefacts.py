@@ -9,7 +9,7 @@ from causalprune_cli.main import main
 
 from causalprune.base import signals as stopping
 from causalprune.commands._checkpoint_output import CheckpointOutput
-from causalprune.models.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint
+from causalprune.models.checkpoint import load_checkpoint, read_checkpoint_info, save_checkpoint, save_state
 from causalprune.models.mask import Mask
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
@@ -112,7 +112,7 @@ def test_a_mask_of_another_length(capsys, run):
     path = run / "pruned.safetensors"
     checkpoint = load_checkpoint(path)
     short = {"mask/layers.0.weight": checkpoint.mask.tensors()["layers.0.weight"]}
-    save_checkpoint(path, type(checkpoint)(checkpoint.info, checkpoint.weights, extra=short))
+    save_state(path, type(checkpoint)(checkpoint.info, checkpoint.weights, extra=short))
     refused(capsys, 5, "posttrain", "--run", run, "--output", run / "x.safetensors", says="layers.1.weight")
 
 

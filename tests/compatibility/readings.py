@@ -61,14 +61,19 @@ def verified(store):
 
 
 def mask_digest(path):
-    """SHA-256 over the bytes of every mask of a checkpoint, read without causalprune."""
-    data = Path(path).read_bytes()
+    """SHA-256 over the bytes of every mask of a checkpoint, read without causalprune.
+
+    They were behind ``mask/`` in its own file; since the second version of the format they are in one beside it.
+    """
+    beside = Path(path).with_suffix(".mask.safetensors")
+    data = (beside if beside.exists() else Path(path)).read_bytes()
     start = 8 + struct.unpack("<Q", data[:8])[0]
-    header = json.loads(data[8:start])
+    header = {name: entry for name, entry in json.loads(data[8:start]).items() if name != "__metadata__"}
+    masks = {f"mask/{name}": e for name, e in header.items()} if beside.exists() else header
     digest = hashlib.sha256()
-    for name in sorted(n for n in header if n.startswith("mask/")):
-        first, last = header[name]["data_offsets"]
-        digest.update(f"{name}{header[name]['shape']}".encode() + data[start + first : start + last])
+    for name in sorted(n for n in masks if n.startswith("mask/")):
+        first, last = masks[name]["data_offsets"]
+        digest.update(f"{name}{masks[name]['shape']}".encode() + data[start + first : start + last])
     return digest.hexdigest()
 
 

@@ -13,7 +13,9 @@ from causalprune.base.files import PARTIAL
 from causalprune.base.json_files import is_sealed
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock
+from causalprune.base.paths import is_mask_path
 from causalprune.models.checkpoint import load_checkpoint
+from causalprune.models.mask_file import load_mask
 from causalprune.trajectory import Store
 
 _TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
@@ -38,6 +40,7 @@ STAGE_OPTIONS = {
     ],
     "sweep": ["--sparsity", "0.5", "--criterion", "gamma,magnitude", "--seeds", "1", "--recorded", "{run}"],
     "report": [],
+    "apply-mask --overwrite": ["--sparsity", "0.7"],
 }  # fmt: skip
 
 _PREPARATIONS = {
@@ -61,6 +64,7 @@ BEFORE = {
     "small sweep": "record",
     "sweep": "record",
     "report": "small sweep",
+    "apply-mask --overwrite": "apply-mask",
 }
 """The stage whose run directory a stage starts from."""
 
@@ -104,7 +108,7 @@ def artifacts(run):
 
 def leftovers(run):
     """What only an interrupted command has: temporary files, saved states, locks that somebody living holds."""
-    marks = (".partial-", ".progress", "lock", ".replaced")
+    marks = (".partial-", ".progress", "lock", ".replaced", ".previous")
     found = [p for p in run.rglob("*") if any(mark in str(p.relative_to(run)) for mark in marks)]
     return [str(p) for p in found if "lock" not in p.name or PARTIAL in p.name or is_held(p)]
 
@@ -123,9 +127,11 @@ def require_whole(run):
     for path in run.rglob("*"):
         if ".partial-" in str(path) or not path.exists() or path.name == "run.json.progress":
             continue
-        if path.name.endswith(".mask.safetensors"):
+        if path.parent.name == "cells" and path.name.endswith(".mask.safetensors"):
             with safe_open(path, "numpy") as file:
                 assert file.get_tensor("keep").size
+        elif is_mask_path(path) or path.name.endswith(".mask.safetensors.previous"):
+            assert load_mask(path).num_kept
         elif path.name.endswith((".safetensors", ".progress", ".previous")):
             load_checkpoint(path)
         elif path.suffix == ".zarr":

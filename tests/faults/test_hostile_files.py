@@ -12,8 +12,11 @@ import pytest
 from causalprune_cli.main import main
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from stage_cases import STAGE_OPTIONS, artifacts, command_of
 
+from causalprune.base.paths import mask_path
 from causalprune.trajectory.zarr_files import attributes_checksum, canonical_bytes
 
 MEMORY = 256 * 2**20
@@ -77,6 +80,11 @@ def reseal_checkpoint(data, change):
     return struct.pack("<Q", len(raw)) + raw + data[8 + length :]
 
 
+def metadata_of(path):
+    with safe_open(path, "numpy") as file:
+        return file.metadata()
+
+
 class Interrupted:
     """Run directories with a saved state of a stage, from a death in mid-work."""
 
@@ -123,6 +131,14 @@ def test_forged_checkpoints(runner, honest, tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "forged.safetensors"
     original = (honest / "pruned.safetensors").read_bytes()
     path.write_bytes(reseal_checkpoint(original, lambda header, value: forge(data, value)))
+    # So that it isn't the mask that is refused.
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    header = json.loads(metadata_of(honest / "pruned.mask.safetensors")["causalprune-tensors"])
+    header["network"] = sha256
+    if data.draw(st.booleans()):
+        forge(data, header)
+    tensors = load_file(honest / "pruned.mask.safetensors")
+    save_file(tensors, mask_path(path), metadata={"causalprune-tensors": json.dumps(header)})
     require_one_line(runner, "info", path, "--json", "--quiet")
     output = path.with_name("new.safetensors")
     options = ["--epochs", "0", "--output", output, "--run", path.with_name("nowhere"), "--overwrite", "--quiet"]

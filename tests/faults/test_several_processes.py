@@ -17,6 +17,7 @@ from command_runner import Runner
 from stage_cases import artifacts, leftovers
 
 from causalprune.base.locks import FileLock
+from causalprune.base.paths import is_mask_path
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, Store
@@ -63,7 +64,7 @@ def distance(a, b):
 
 
 def require_close(one, two):
-    for path in one.glob("*.safetensors"):
+    for path in (path for path in one.glob("*.safetensors") if not is_mask_path(path)):
         a, b = load_checkpoint(path), load_checkpoint(two / path.name)
         for name, weight in a.weights.items():
             assert distance(weight.numpy(), b.weights[name].numpy()) < TOLERANCE, (path.name, name)

@@ -12,6 +12,7 @@ import zarr
 from kkt import true_gap
 from safetensors.torch import load_file
 
+from causalprune.base.paths import mask_path
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
 from causalprune.models.checkpoint import load_checkpoint
@@ -40,9 +41,9 @@ def _weights_without_their_mask(folder):
         with contextlib.suppress(Exception):  # What is damaged is for the commands to find, also by its checksum.
             load_checkpoint(path)
             tensors = load_file(path)
-            kept[path.stem] = {n: tensors[n].bool() for n in tensors if n.startswith("mask/")}
+            kept[path.stem] = load_file(mask_path(path)) if mask_path(path).exists() else {}
             for name, keep in kept[path.stem].items():
-                if tensors[name.removeprefix("mask/")][~keep].count_nonzero():
+                if tensors[name][~keep].count_nonzero():
                     yield f"{path.name} has weights that its mask prunes"
     for name, keep in kept.get("final", {}).items():
         before = kept.get("pruned", {}).get(name)

@@ -1,4 +1,7 @@
-"""Checkpoints: every bit comes back, and whatever isn't a whole checkpoint is refused with its exit code."""
+"""Checkpoints and saved states: every bit comes back, and whatever isn't whole is refused with its exit code.
+
+What lies in two files, ``test_file_pair.py`` tries.
+"""
 
 import hashlib
 import json
@@ -23,6 +26,7 @@ from causalprune.models.checkpoint import (
     load_checkpoint,
     read_checkpoint_info,
     save_checkpoint,
+    save_state,
 )
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
@@ -63,7 +67,7 @@ def checkpoint(mask=True):
 @pytest.fixture(scope="module")
 def good(tmp_path_factory):
     path = tmp_path_factory.mktemp("good") / "c.safetensors"
-    save_checkpoint(path, checkpoint())
+    save_state(path, checkpoint())
     return path.read_bytes()
 
 
@@ -125,16 +129,16 @@ def test_every_dtype_and_shape_comes_back_bit_for_bit(tmp_path_factory, dtype, s
     tensor = torch.frombuffer(bytearray(raw), dtype=dtype) if size else torch.empty(0, dtype=dtype)
     tensor = tensor.reshape(shape)
     given_checkpoint = Checkpoint(info(), {"fc.weight": torch.ones(3, 4), "x": tensor}, None, {"best/x": tensor})
-    sha256 = save_checkpoint(path, given_checkpoint)
+    save_state(path, given_checkpoint)
     loaded = load_checkpoint(path)
-    assert loaded.sha256 == sha256
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert bits(loaded.weights) == bits(given_checkpoint.weights)
     assert bits(loaded.extra) == bits(given_checkpoint.extra)
 
 
 def test_the_description_comes_back(tmp_path):
     path = tmp_path / 'it\'s a "file" é.safetensors'
-    save_checkpoint(path, checkpoint())
+    save_state(path, checkpoint())
     loaded = load_checkpoint(path)
     assert read_checkpoint_info(path) == loaded.info
     got, expected = loaded.info.to_json(), info().to_json()
@@ -157,9 +161,9 @@ def test_two_writes_give_the_same_bytes_and_other_readers_the_same_tensors(tmp_p
     path = tmp_path / "c.safetensors"
     reverse = checkpoint()
     reversed_weights = dict(reversed(reverse.weights.items()))
-    save_checkpoint(path, Checkpoint(reverse.info, reversed_weights, reverse.mask, reverse.extra))
+    save_state(path, Checkpoint(reverse.info, reversed_weights, reverse.mask, reverse.extra))
     assert path.read_bytes() == good
-    save_checkpoint(path, checkpoint())
+    save_state(path, checkpoint())
     assert path.read_bytes() == good
     with safetensors.safe_open(path, "numpy") as file:
         assert np.array_equal(file.get_tensor("fc.weight"), checkpoint().weights["fc.weight"].numpy())
@@ -246,7 +250,7 @@ def test_foreign_weights_are_refused_with_the_way_to_use_them(refused):
 
 
 def test_a_newer_format_is_not_judged(refused, good):
-    newer = repack(good, describe=lambda value: value.update(format_version=2, parameters="another thing"))
+    newer = repack(good, describe=lambda value: value.update(format_version=3, parameters="another thing"))
     assert "install a newer causalprune" in refused(newer, NewerFormatError, ExitCode.CORRUPT)
 
 
@@ -304,7 +308,7 @@ def test_a_mask_in_another_shape_is_corrupt(tmp_path, refused):
     path = tmp_path / "m.safetensors"
     for name, shape in (("fc.weight", (4, 3)), ("other", (2,))):
         extra = {f"mask/{name}": torch.ones(shape, dtype=torch.bool)}
-        save_checkpoint(path, Checkpoint(info(), {"fc.weight": torch.ones(3, 4)}, extra=extra))
+        save_state(path, Checkpoint(info(), {"fc.weight": torch.ones(3, 4)}, extra=extra))
         refused(path.read_bytes(), CorruptError, ExitCode.CORRUPT)
 
 

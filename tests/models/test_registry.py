@@ -5,8 +5,9 @@ import torch
 from torch import nn
 from torchvision import models as torchvision_models
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import CorruptError, UsageError
-from causalprune.base.specs import ModelSpec, Tokens
+from causalprune.base.specs import ModelSpec
 from causalprune.models.names import MODELS, check_model_name, default_model
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model, rebuild_model

@@ -2,7 +2,8 @@
 
 import torch
 
-from causalprune.base.specs import ModelSpec, Tokens
+from causalprune.base.compute.shapes import Tokens
+from causalprune.base.specs import ModelSpec
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model
 from causalprune.pruning.layer_calls import weight_uses

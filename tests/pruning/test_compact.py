@@ -87,6 +87,34 @@ def test_units_that_a_residual_connection_shares_stay() -> None:
     assert layers["blocks.4.conv1.weight"].removed > 0
 
 
+class Towers(nn.Module):
+    """Of two inputs, by position or by name; puts out more than what counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.image, self.norm, self.features = nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Linear(5, 6)
+        self.middle, self.last = nn.Linear(70, 12), nn.Linear(12, 3)
+
+    def forward(self, image, features):
+        seen = self.norm(self.image(image)).relu().flatten(1)
+        return self.last(self.middle(torch.cat([seen, self.features(features)], 1)).relu()), None
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_network_of_several_inputs_in_training_mode(by_name) -> None:
+    torch.manual_seed(0)
+    model = Towers()
+    keep = {name: torch.ones_like(p, dtype=torch.bool) for name, p in model.named_parameters() if p.ndim > 1}
+    keep["middle.weight"][3:8] = False
+    Mask(index := ParameterIndex.from_model(model), torch.cat([keep[e.name].flatten() for e in index])).apply_(model)
+    inputs = {"image": samples((1, 6, 6)), "features": samples((5,))}
+    result = compact_model(model, index, keep, inputs if by_name else tuple(inputs.values()))
+    assert model.training
+    assert [layer.removed for layer in result.layers] == [0, 0, 4, 0]
+    with torch.no_grad():
+        assert torch.allclose(model.eval()(**inputs)[0], result.model(**inputs)[0], rtol=1e-4, atol=1e-6)
+
+
 class Residual(nn.Module):
     """Two stages as of a ResNet, the second behind a shortcut that is a convolution."""
 

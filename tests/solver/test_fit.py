@@ -15,7 +15,7 @@ from causalprune.base.errors import DataError, UsageError
 from causalprune.solver.fit import Attempt, PlainSolver, Solver, fit
 from causalprune.solver.names import SGD_PRESETS, SOLVERS
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.reference import TruncatedGradientPreset
+from causalprune.solver.reference.truncated_gradient import TruncatedGradientPreset
 from causalprune.solver.source import ArraySource
 from causalprune.trajectory import Store
 

@@ -12,8 +12,10 @@ import torch
 from torch import nn
 
 from causalprune.analysis.flatness.samples import Samples, mean_loss
+from causalprune.base.compute.inputs import mapped
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.progress import Reporter
+from causalprune.data.tasks.task import Task
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import GAMMA, read_inputs
@@ -30,7 +32,7 @@ Positions = npt.NDArray[np.int64]
 def zeroed_loss_changes(
     model: nn.Module,
     index: ParameterIndex,
-    loss: nn.Module,
+    task: Task,
     samples: Samples,
     sets: Sequence[Positions],
     notify: Callable[[], None] = lambda: None,
@@ -43,7 +45,7 @@ def zeroed_loss_changes(
     Args:
         model: The network.
         index: Its prunable parameters.
-        loss: With ``reduction="mean"``.
+        task: Defines the loss.
         samples: What the loss is averaged over.
         sets: Positions of weights in the index.
         notify: Called after each set.
@@ -52,18 +54,22 @@ def zeroed_loss_changes(
         (len(sets),) float64 ΔL.
     """
     twin = copy.deepcopy(model).double().eval()
-    samples = [(x.double() if x.is_floating_point() else x, y) for x, y in samples]
+    samples = [(mapped(_widened, inputs), targets) for inputs, targets in samples]
     origin = copy.deepcopy(twin.state_dict())
-    before = mean_loss(twin, loss, samples)
+    before = mean_loss(twin, task, samples)
     changes = np.empty(len(sets))
     for number, positions in enumerate(sets):
         keep = np.ones(index.total, dtype=bool)
         keep[positions] = False
         Mask.from_numpy(index, keep).apply_(twin)
-        changes[number] = mean_loss(twin, loss, samples) - before
+        changes[number] = mean_loss(twin, task, samples) - before
         twin.load_state_dict(origin)
         notify()
     return changes
+
+
+def _widened(part: torch.Tensor) -> torch.Tensor:
+    return part.double() if part.is_floating_point() else part
 
 
 def compare(actual: npt.NDArray[np.float64], predictors: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Any]:
@@ -94,7 +100,7 @@ def compare(actual: npt.NDArray[np.float64], predictors: Mapping[str, npt.NDArra
 
 def intervene(
     model: nn.Module,
-    loss: nn.Module,
+    task: Task,
     samples: Samples,
     reader: RecordingReader,
     fit: Fit,
@@ -112,7 +118,7 @@ def intervene(
 
     Args:
         model: The network that the recording ended with; it stays as it is.
-        loss: With ``reduction="mean"``.
+        task: Defines the loss.
         samples: What the loss is averaged over.
         reader: The recording.
         fit: A fit to it.
@@ -140,7 +146,7 @@ def intervene(
     result: dict[str, Any] = {"group_size": len(kinds["groups"][0])}
     with reporter.task("interventions", sum(map(len, kinds.values()))) as bar:
         for kind, sets in kinds.items():
-            actual = zeroed_loss_changes(model, index, loss, samples, sets, notify=lambda: bar.advance(1))
+            actual = zeroed_loss_changes(model, index, task, samples, sets, notify=lambda: bar.advance(1))
             predictors = {n: np.array([v[s].sum() for s in sets]) for n, v in effects.items()}
             result[kind] = compare(actual, predictors)
     return result

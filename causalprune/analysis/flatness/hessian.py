@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,10 +18,10 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from causalprune.analysis.flatness.samples import ParameterVector, Samples
-from causalprune.base.compute.inputs import network_outputs
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import keyed_seed
 from causalprune.base.errors import DataError, NumericalError, UsageError
+from causalprune.data.tasks.task import Task
 
 DENSE_UP_TO = 64
 """Up to this dimension, or up to 2K, the whole matrix is formed, because ARPACK finds only some of its eigenvalues."""
@@ -57,7 +58,7 @@ class Spectrum:
 
 def hessian_spectra(
     model: nn.Module,
-    loss: nn.Module,
+    task: Task,
     parameters: ParameterVector,
     samples: Samples,
     *,
@@ -70,7 +71,7 @@ def hessian_spectra(
 
     Args:
         model: In evaluation mode; the products are computed in its dtype and on its device, in true float32.
-        loss: With ``reduction="mean"``.
+        task: Defines the loss, a mean over samples.
         parameters: Its parameters.
         samples: What the loss is averaged over.
         count: K, the number of largest eigenvalues; fewer if there are fewer parameters.
@@ -99,36 +100,46 @@ def hessian_spectra(
         # PyTorch and curvlinops warn about deprecated modules that they import themselves.
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", message=r".*torch\.jit", category=category)
-        operators = _operators(model, loss, parameters, samples)
+        operators = _operators(model, task, parameters, samples)
         unpruned = measure(operators["unpruned"])
         return {"unpruned": unpruned, "all": measure(operators["all"]) if "all" in operators else unpruned}
 
 
 class _Judged(nn.Module):
-    """A network that puts out only what its task judges."""
+    """A network that puts out its loss, for batches in a dictionary, the only form in which inputs may be several."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, task: Task) -> None:
         super().__init__()
-        self.model = model
+        self.model, self._task = model, task
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        return network_outputs(self.model, inputs)
+    def forward(self, batch: Mapping[str, Any]) -> torch.Tensor:
+        return self._task.loss(self.model, (batch["inputs"], batch["targets"]))
 
 
-def _operators(model: nn.Module, loss: nn.Module, parameters: ParameterVector, samples: Samples) -> dict[str, Any]:
+class _Itself(nn.Module):
+    """What is left of the loss then; the mean over batches is weighted by their sizes."""
+
+    reduction = "mean"
+
+    def forward(self, loss: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
+        return loss
+
+
+def _operators(model: nn.Module, task: Task, parameters: ParameterVector, samples: Samples) -> dict[str, Any]:
     try:
         from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
     except ImportError as error:
         raise UsageError("`hessian` needs curvlinops: pip install 'causalprune[flatness]'") from error
-    count = sum(len(inputs) for inputs, _ in samples)
+    batches = [({"inputs": inputs, "targets": targets}, targets) for inputs, targets in samples]
     # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(
-        _Judged(model),
-        loss,
+        _Judged(model, task),
+        _Itself(),
         parameters.tensors,
-        list(samples),
+        batches,
         check_deterministic=False,
-        num_data=count,
+        num_data=sum(len(targets) for _, targets in samples),
+        batch_size_fn=lambda batch: len(batch["targets"]),
     )
     if len(parameters.kept) == parameters.total:
         return {"unpruned": full}

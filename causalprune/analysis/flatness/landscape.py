@@ -13,6 +13,7 @@ from torch import nn
 from causalprune.analysis.flatness.samples import ParameterVector, Samples, mean_loss
 from causalprune.analysis.plots.figures import INK, figure, save
 from causalprune.base.compute.runtime import keyed_seed
+from causalprune.data.tasks.task import Task
 
 SIGMAS = tuple(float(f"{s:.2g}") for s in np.logspace(-5, -1, 9))
 """1e-5 to 1e-1, two per decade."""
@@ -39,7 +40,7 @@ def filter_normalized_direction(parameters: ParameterVector, *, seed: int) -> li
 
 def loss_landscape(
     model: nn.Module,
-    loss: nn.Module,
+    task: Task,
     parameters: ParameterVector,
     samples: Samples,
     *,
@@ -50,7 +51,7 @@ def loss_landscape(
 
     Args:
         model: In evaluation mode.
-        loss: With ``reduction="mean"``.
+        task: Defines the loss.
         parameters: Its parameters.
         samples: What the loss is averaged over.
         points: Number of values of a and of b; odd, so that the grid contains θ itself.
@@ -67,7 +68,7 @@ def loss_landscape(
             values = []
             for a in axis:
                 parameters.move(origin, (float(a), u), (float(b), v))
-                value = mean_loss(model, loss, samples)
+                value = mean_loss(model, task, samples)
                 values.append(value if math.isfinite(value) else None)
             rows.append(values)
     return {"axis": axis.tolist(), "loss": rows}
@@ -103,7 +104,7 @@ def plot_landscape(landscape: dict[str, Any], title: str, path: Path) -> None:
 
 
 def noise_tolerance(
-    model: nn.Module, loss: nn.Module, parameters: ParameterVector, samples: Samples, *, draws: int, seed: int = 0
+    model: nn.Module, task: Task, parameters: ParameterVector, samples: Samples, *, draws: int, seed: int = 0
 ) -> dict[str, Any]:
     """L(θ + σz)/L(θ) with z ~ N(0, 1) for each parameter that isn't pruned, over several draws of z.
 
@@ -111,7 +112,7 @@ def noise_tolerance(
 
     Args:
         model: In evaluation mode.
-        loss: With ``reduction="mean"``.
+        task: Defines the loss.
         parameters: Its parameters; pruned weights stay zero.
         samples: What the loss is averaged over.
         draws: Number of draws of z.
@@ -123,12 +124,12 @@ def noise_tolerance(
     """
     table = np.full((draws, len(SIGMAS)), np.nan)
     with parameters.restored() as origin:
-        base = mean_loss(model, loss, samples)
+        base = mean_loss(model, task, samples)
         for draw in range(draws):
             direction = parameters.noise(keyed_seed(seed, "noise", draw))
             for place, sigma in enumerate(SIGMAS):
                 parameters.move(origin, (sigma, direction))
-                table[draw, place] = mean_loss(model, loss, samples)
+                table[draw, place] = mean_loss(model, task, samples)
     relative = table / base if base > 0 else np.full_like(table, np.nan)
     columns = [column if np.isfinite(column).all() else None for column in relative.T]
     return {

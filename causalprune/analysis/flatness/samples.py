@@ -9,42 +9,41 @@ from itertools import islice
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import network_outputs
+from causalprune.base.compute.inputs import joined, mapped
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import DataSet
+from causalprune.data.tasks.task import Batch, Task
 from causalprune.models.mask import Mask
 
-Samples = Sequence[tuple[torch.Tensor, torch.Tensor]]
+Samples = Sequence[Batch]
 """Batches of normalized inputs and targets on one device."""
 
 
 def draw_samples(
     data: DataSet, split: str, *, count: int, batch_size: int, device: torch.device, seed: int, num_workers: int = 0
-) -> list[tuple[torch.Tensor, torch.Tensor]]:
+) -> list[Batch]:
     """The first ``count`` samples of a split after shuffling it with ``seed``, or all samples if it has fewer."""
     count = min(count, len(data.split(split)))
     size = min(batch_size, count)
     batches = Batches(data, split, batch_size=size, device=device, seed=seed, shuffle=True, num_workers=num_workers)
     found = list(islice(batches.epoch(0), -(-count // size)))
     inputs, targets = found[-1]
-    surplus = sum(len(x) for x, _ in found) - count
-    found[-1] = inputs[: len(inputs) - surplus], targets[: len(inputs) - surplus]
-    if len(found) > 1 and len(found[-1][0]) == 1:
+    left = len(targets) - (sum(len(y) for _, y in found) - count)
+    found[-1] = mapped(lambda part: part[:left], inputs), targets[:left]
+    if len(found) > 1 and left == 1:
         # A batch normalization without running averages can't do with one sample.
         (inputs, targets), (last_input, last_target) = found[-2:]
-        found[-2:] = [(torch.cat([inputs, last_input]), torch.cat([targets, last_target]))]
+        found[-2:] = [(joined([inputs, last_input]), torch.cat([targets, last_target]))]
     return found
 
 
 @torch.no_grad()
-def mean_loss(model: nn.Module, loss: nn.Module, samples: Samples) -> float:
+def mean_loss(model: nn.Module, task: Task, samples: Samples) -> float:
     """Mean loss of a network in its current mode, accumulated in float64."""
     total, count = 0.0, 0
-    for inputs, targets in samples:
-        outputs = network_outputs(model, inputs).double()
-        value = loss(outputs, targets.double() if targets.is_floating_point() else targets)
-        total += float(value) * len(inputs)
-        count += len(inputs)
+    for batch in samples:
+        total += float(task.exact_loss(model, batch)) * len(batch[1])
+        count += len(batch[1])
     return total / count
 
 

@@ -55,6 +55,29 @@ def scores(section: Section) -> None:
         section.missing.append("seeds")
 
 
+def coefficients(section: Section) -> None:
+    """Show what each L1 coefficient prunes, where every γ = 0 is pruned."""
+    page, block = section.page, section.block
+    lines = block.coefficient_lines()
+    if not lines:
+        return
+    page.heading("What each L1 coefficient prunes", section.level)
+    names = list(lines[0]["coefficient"])
+    rows: list[list[str | Cell]] = []
+    for line in lines:
+        pruned, spread = mean_and_spread(**_named(line["pruned"]), form=".2f", spread_form=".2f", scale=100)
+        score, of_score = mean_and_spread(**_named(line["score"]), **score_form(block.headline))
+        nonzero, of_nonzero = mean_and_spread(**_named(line["nonzero"]), form=",.0f", spread_form=",.0f")
+        cells = [Cell(pruned, spread=spread), Cell(nonzero, spread=of_nonzero), Cell(score, spread=of_score)]
+        rows.append([*(f"{line['coefficient'][name]:g}" for name in names), *cells])
+    page.table([*names, "pruned (%)", "nonzero γ of the first fit", block.headline.label], rows)
+    page.text(
+        "Every weight with γ = 0 is pruned, so the coefficient sets how much. The curves above have the mean over the "
+        "seeds.",
+        "note",
+    )
+
+
 def phase_shift(section: Section) -> None:
     """Show at which sparsity the score falls, and how sharply."""
     page, block = section.page, section.block
@@ -216,6 +239,7 @@ def flatness(section: Section) -> None:
 
 SECTIONS: tuple[Callable[[Section], None], ...] = (
     scores,
+    coefficients,
     phase_shift,
     layers,
     gamma,
@@ -232,9 +256,17 @@ def _cell(values: Sequence[float], headline: Headline, best: float | None) -> Ce
 
 
 def _score(values: Sequence[float], headline: Headline) -> tuple[str, str]:
+    return mean_and_spread(**_named(moments(values)), **score_form(headline))
+
+
+def score_form(headline: Headline) -> dict[str, Any]:
+    """How a score is written: a share in percent."""
     form, scale = (".2f", 100) if headline.percent else (".3f", 1)
-    found = moments(values)
-    return mean_and_spread(found["mean"], found["std"], form=form, spread_form=form, scale=scale)
+    return {"form": form, "spread_form": form, "scale": scale}
+
+
+def _named(found: Mapping[str, float | None]) -> dict[str, Any]:
+    return {"mean": found["mean"], "spread": found["std"]}
 
 
 def _file_name(name: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -116,19 +117,55 @@ class Block:
                 lines.append({"criterion": series.criterion, "sparsity": sparsity, **spaces})
         return [line for line in lines if line["all"]["mean"] is not None]
 
+    def coefficient_lines(self) -> list[dict[str, Any]]:
+        """What each coefficient prunes, where every γ = 0 is pruned; nothing otherwise.
+
+        Returns:
+            In the order of the grid: ``coefficient``, the settings; ``pruned``, ``score`` and ``nonzero``, each the
+            :func:`moments` over the seeds of the share pruned at the end, the score, and the nonzero γ of the first
+            fit.
+        """
+        lines = []
+        for own, rows in grouped([row for row in self.rows if "coefficient" in row], ["coefficient"]):
+            fits = [row["iterations_log"][0].get("num_nonzero") for row in rows]
+            lines.append(
+                {
+                    **own,
+                    "pruned": moments([row["sparsity_reached"] for row in rows]),
+                    "score": moments([row["score"] for row in rows if row["score"] is not None]),
+                    "nonzero": moments([found for found in fits if found is not None]),
+                }
+            )
+        return lines
+
     @property
     def headline(self) -> Headline:
         """What the scores are."""
         return Headline.of(self.rows[0])
 
 
+COEFFICIENTS = ("fit-gamma.alpha", "fit-gamma.alpha_ratio")
+"""The settings that say how much is pruned where every γ = 0 is."""
+
+
 def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
     """Sort the rows of a table into blocks.
+
+    Rows without a sparsity, of a sweep that prunes every γ = 0, get the mean over the seeds of what was pruned, and
+    ``coefficient``, the settings of :data:`COEFFICIENTS` along which they make a curve.
 
     Args:
         rows: In the order of the grid.
         names: The settings other than sparsity, criterion and seed.
     """
+    if rows and "sparsity" not in rows[0]:
+        along = [name for name in names if name in COEFFICIENTS]
+        rows = [
+            {**row, "sparsity": _mean_sparsity(of_one), "coefficient": {n: row[n] for n in along}}
+            for _, of_one in grouped(rows, [*names, "criterion"])
+            for row in of_one
+        ]
+        names = [name for name in names if name not in along]
     return [
         Block(
             settings,
@@ -139,6 +176,12 @@ def blocks_of(rows: Sequence[Row], names: Sequence[str]) -> list[Block]:
         )
         for settings, found in grouped(rows, names)
     ]
+
+
+def _mean_sparsity(rows: Sequence[Row]) -> float:
+    """The mean of what was pruned; what is left has four digits, so that a table needs no more."""
+    kept = mean(1 - row["sparsity_reached"] for row in rows)
+    return 1 - float(f"{kept:.4g}")
 
 
 def jaccard(first: npt.NDArray[np.bool_], second: npt.NDArray[np.bool_]) -> float:

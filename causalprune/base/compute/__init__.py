@@ -1,1 +1,1 @@
-"""Where and how to compute: devices, seeds, precision, and the processes that share a job."""
+"""Where, how and on what to compute: devices, seeds, precision, inputs, and the processes that share a job."""

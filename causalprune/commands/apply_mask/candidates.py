@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import Inputs
 from causalprune.base.errors import CorruptError, DataError, MismatchError, StorageError, UsageError
 from causalprune.commands._network import load_its_data, samples_of
 from causalprune.config.apply_mask import ApplyMaskConfig
@@ -28,8 +29,8 @@ def frozen_tensors(model: nn.Module, mask: Mask, reader: RecordingReader | None,
     return untrained_tensors(model, mask.index, said)
 
 
-def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig) -> torch.Tensor | None:
-    """Some training samples, (N, …), on which channels are removed to see whether they can be; None without the data.
+def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig) -> Inputs | None:
+    """Some training samples, on which channels are removed to see whether they can be; None without the data.
 
     Only ``granularity=channel`` needs them.
     """

@@ -13,7 +13,7 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import among, described_rest, load_network
-from causalprune.commands._output import check_distinct
+from causalprune.commands._output import check_pair_distinct
 from causalprune.commands.apply_mask.candidates import frozen_tensors, samples_to_try
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
@@ -62,7 +62,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     run = RunPaths(config.run)
     source = config.checkpoint or run.recorded
     output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
-    check_distinct(output.path, source)
+    check_pair_distinct(output.path, source)
     checkpoint = output.load_checkpoint(source, made_by="record")
     reader, fit = None, None
     if criterion.reads_recording:

@@ -9,14 +9,15 @@ from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import lock_path
+from causalprune.base.paths import lock_path, mask_path
 from causalprune.base.progress import Reporter
-from causalprune.commands._output import Work, check_distinct, done_already, write_result
+from causalprune.commands._output import Work, check_pair_distinct, done_already, require_room_for_mask, write_result
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, metrics_of
 from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.models.file_pair import named_network, settle, write_pair
 from causalprune.models.mask import Mask
-from causalprune.models.mask_file import load_mask, read_header, save_mask, save_tensors
+from causalprune.models.mask_file import encode_state_dict, load_mask, read_header
 from causalprune.models.state_dict import StateDict, read_state_dict
 from causalprune.models.weights_file import TORCH_SUFFIXES
 from causalprune.pruning.criteria import load_criterion
@@ -49,11 +50,12 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
     criterion = load_criterion("gamma" if config.zero else config.criterion)
     criterion.check_options(exponent=config.exponent, first_order=config.first_order)
     _require_no_network(criterion, config)
-    output, mask_path = _outputs(config)
-    work = Work(stage="apply-mask", config=config, outputs={"weights": output, "mask": mask_path})
+    output = _output(config)
+    mask_file = mask_path(output)
+    work = Work(stage="apply-mask", config=config, outputs={"weights": output, "mask": mask_file})
     place = config.store
     assert place is not None
-    check_distinct(output, config.weights, *([place] if isinstance(place, Path) else []))
+    check_pair_distinct(output, config.weights, *([place] if isinstance(place, Path) else []))
     store = Store.open(place)
     reader = store.recording(config.recording)
     state = read_state_dict(config.weights, store.index)
@@ -69,10 +71,12 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
         work.inputs["fit"] = fit.digest
     make_directory(output.parent)
     with FileLock(lock_path(output)):
-        remove_partials(output.parent, output.name, mask_path.name)
-        metrics = _metrics_if_done(work, output, mask_path)
+        remove_partials(output.parent, output.name, mask_file.name)
+        settle(output)
+        metrics = _metrics_if_done(work, output, mask_file)
         if metrics is not None:
-            return _result(work, load_mask(mask_path), metrics, already_done=True)
+            return _result(work, load_mask(mask_file), metrics, already_done=True)
+        require_room_for_mask(output, overwrite=config.overwrite)
         target, progress = target_of(config)
         unrecorded = reader.info.left_out if criterion.reads_recording else ()
         untrained = () if config.prune_frozen else reader.untrained
@@ -98,15 +102,14 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
             "config": config.identity_fields(),
             "inputs": work.inputs,
         }
-        # The mask first: once the weights are there, so is all.
-        save_mask(selection.mask, mask_path, provenance)
         header = {"kind": _KIND, "metrics": metrics, **provenance}
-        save_tensors(state.pruned(selection.mask, choice.weights()), output, header)
+        weights = encode_state_dict(state.pruned(selection.mask, choice.weights()), header)
+        write_pair(output, weights, selection.mask, provenance)
         return _result(work, selection.mask, metrics)
 
 
-def _outputs(config: ApplyMaskConfig) -> tuple[Path, Path]:
-    """Where the weights and the mask go: MODEL.pruned.safetensors and MODEL.pruned.mask.safetensors unless named."""
+def _output(config: ApplyMaskConfig) -> Path:
+    """Where the weights go: MODEL.pruned.safetensors unless named."""
     assert config.weights is not None
     output = config.output
     if output is None:
@@ -117,7 +120,7 @@ def _outputs(config: ApplyMaskConfig) -> tuple[Path, Path]:
         output = config.weights.with_name(f"{name[: len(name) - len(ending)]}.pruned.safetensors")
     if output.suffix != ".safetensors":
         raise UsageError("`output`", expected="a file name that ends in .safetensors", found=f"{output}")
-    return output, output.with_suffix(".mask.safetensors")
+    return output
 
 
 def _require_no_network(criterion: Criterion, config: ApplyMaskConfig) -> None:
@@ -171,7 +174,9 @@ def _metrics_if_done(work: Work, output: Path, mask: Path) -> dict[str, Any] | N
         header.get("kind") == _KIND and work.is_done_by(known),
         remedy="pass --overwrite to replace it, or name another --output",
     )
-    return dict(header["metrics"]) if mask.exists() else None
+    # Earlier versions didn't say of which weights a mask is.
+    is_whole = mask.exists() and named_network(mask) in ("", sha256_file(output))
+    return dict(header["metrics"]) if is_whole else None
 
 
 def _result(work: Work, mask: Mask, metrics: dict[str, Any], *, already_done: bool = False) -> ApplyMaskResult:

@@ -13,10 +13,11 @@ from typing import Any
 from causalprune.base.errors import DAMAGE, CorruptError, DataError, ExitCode, UsageError
 from causalprune.base.files import require_file
 from causalprune.base.json_files import sha256_file
-from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path, progress_path
+from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, fallback_path, mask_path, progress_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
 from causalprune.commands._output import SCHEMA_VERSION, require_unaltered
+from causalprune.commands.info.recipes import describe_recipe, recipe_of
 from causalprune.commands.info.results import check_results, describe_sweep
 from causalprune.commands.info.store_description import (
     Problems,
@@ -29,6 +30,7 @@ from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.lineage import recorded_hash, stale_checkpoints, stale_line
 from causalprune.config.info import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
+from causalprune.models.file_pair import find_mask, named_network
 from causalprune.trajectory import Store
 
 
@@ -37,8 +39,8 @@ class InfoResult:
     """Result of info.
 
     Attributes:
-        kind: ``run``, ``checkpoint`` or ``store``.
-        path: What was described.
+        kind: ``run``, ``checkpoint``, ``store`` or ``recipe``.
+        path: What was described; of a recipe its name.
         details: The description.
         problems: What is wrong with it; empty when healthy.
         warnings: What isn't wrong with it, but should be known.
@@ -87,7 +89,9 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
     started = time.monotonic()
     path = config.path or config.run
     problems = Problems()
-    if isinstance(path, StoreUrl):
+    if config.recipe:
+        kind, path, details = "recipe", Path(config.recipe), describe_recipe(config.recipe)
+    elif isinstance(path, StoreUrl):
         kind, details = "store", _describe_store(config, path, problems)
     else:
         kind, details = _describe_path(config, path, problems)
@@ -149,6 +153,9 @@ def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
 
 def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dict[str, Any]:
     header = _read_header(path, verify=verify)
+    mask = mask_path(path)
+    # That it names this very file, --verify looks at, which reads all of it.
+    _check_mask(path, header, named_network(mask) or "unknown", problems)
     problems.warnings += training_findings(header.metrics)
     return {
         "stage": header.stage,
@@ -160,6 +167,7 @@ def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dic
         "sparsity": header.sparsity,
         "layers": [{"name": e.name, "total": e.size, "kept": header.kept[e.name]} for e in header.index],
         "file_bytes": path.stat().st_size,
+        "mask": str(mask) if header.mask_digest else None,
         "inputs": header.inputs,
         "config": header.config,
         "versions": header.versions,
@@ -201,7 +209,8 @@ def _describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[st
         }
     evaluation = _evaluation(run, problems)
     problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
-    return {"artefacts": artifacts, "evaluation": evaluation, "sweep": sweep}  # codespell:ignore artefacts
+    found = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run)}
+    return {"artefacts": artifacts, **found}  # codespell:ignore artefacts
 
 
 def _pruning_findings(run: RunPaths) -> list[str]:
@@ -236,7 +245,18 @@ def _checkpoint_line(path: Path, problems: Problems, *, verify: bool) -> tuple[d
         "model": header.model.name,
         "dataset": header.data.name,
     }
-    return line, sha256_file(path) if verify else recorded_hash(path, header)
+    sha256 = sha256_file(path) if verify else recorded_hash(path, header)
+    _check_mask(path, header, sha256, problems)
+    return line, sha256
+
+
+def _check_mask(path: Path, header: CheckpointInfo, sha256: str, problems: Problems) -> None:
+    """Note what is wrong with the mask of a network of this hash."""
+    try:
+        if header.mask_digest:
+            find_mask(path, sha256)
+    except DAMAGE as error:
+        problems.add_damage([with_flags(str(error))])
 
 
 def _evaluation(run: RunPaths, problems: Problems) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import Inputs
 from causalprune.commands._network import training_inputs
 from causalprune.data.datasets import DataSet
 from causalprune.models.parameters import ParameterIndex
@@ -46,7 +47,7 @@ def measure_layers(
         MismatchError: A layer that no forward pass reaches.
     """
 
-    def batches() -> Iterable[torch.Tensor]:
+    def batches() -> Iterable[Inputs]:
         for batch in training_inputs(
             data, device, count=samples, batch_size=_BATCH, seed=seed, num_workers=num_workers
         ):

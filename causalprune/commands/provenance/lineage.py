@@ -7,7 +7,7 @@ from pathlib import Path
 
 from causalprune.base.errors import CorruptError, DataError, MismatchError
 from causalprune.base.json_files import sha256_file
-from causalprune.base.paths import RunPaths
+from causalprune.base.paths import RunPaths, is_mask_path
 from causalprune.commands._output import read_result
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, read_checkpoint_info
 from causalprune.trajectory import RecordingReader, Store
@@ -51,7 +51,8 @@ def checkpoints_by_hash(run: RunPaths, source: Path) -> dict[str, Path]:
     """Files that may be checkpoints, by their hash: in the run directory, in its iterations and beside ``source``."""
     folders = dict.fromkeys([run.root, *(part.root for part in run.iterations()), source.parent])
     paths = [path for folder in folders for path in sorted(folder.glob("*.safetensors"))]
-    return {sha256_file(path): path for path in reversed(paths) if path.is_file() and not path.name.startswith(".")}
+    networks = [path for path in paths if path.is_file() and not (path.name.startswith(".") or is_mask_path(path))]
+    return {sha256_file(path): path for path in reversed(networks)}
 
 
 def require_own_weights(

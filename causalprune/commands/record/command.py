@@ -17,7 +17,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._network import among, described_rest, set_up
-from causalprune.commands._output import StageResult, check_distinct
+from causalprune.commands._output import StageResult, check_pair_distinct
 from causalprune.commands.record.layers import LayersToKeep
 from causalprune.commands.record.loop import RecordLoop, set_modes
 from causalprune.commands.record.store import RecordStore
@@ -85,7 +85,7 @@ def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
     run = RunPaths(config.run)
     source = config.checkpoint or run.pretrained
     output = CheckpointOutput(stage="record", config=config, default=run.recorded)
-    check_distinct(output.path, source)
+    check_pair_distinct(output.path, source)
     start = output.load_checkpoint(source, made_by="pretrain")
     store = RecordStore(output, config.store or run.store)
     output.outputs = {"store": store.path, "checkpoint": output.path}
@@ -146,7 +146,8 @@ def _record(
             found=f"{rows} from {steps} steps at stride {config.stride}",
             remedy="record more --epochs or --steps, or with a smaller --stride",
         )
-    predicted, seconds = _predict(config, model, mask, batches, data.task, rows)
+    task = replace(data.task, label_smoothing=config.label_smoothing)
+    predicted, seconds = _predict(config, model, mask, batches, task, rows)
     kept_layers = LayersToKeep(config, model, mask, data, device) if config.layer_statistics else None
     statistics_bytes = kept_layers.predicted_bytes() if kept_layers else 0
     if config.dry_run:
@@ -184,7 +185,7 @@ def _record(
             # No step is left that would tell.
             end_weights = mask.index.digest(model.state_dict())
             writer.end_weights = lambda: end_weights
-    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, data.task)
+    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, task)
 
     def save() -> None:
         writer.flush()

@@ -82,7 +82,7 @@ class RecordLoop:
 
     def _loss(self, network: nn.Module, batch: Batch, weight: float) -> torch.Tensor:
         # In float64, because ΔL is a small difference of two losses.
-        return self.task.loss(network, batch, exact=True) * weight
+        return self.task.exact_loss(network, batch) * weight
 
     def _mean_loss(self, batch: Batch, weight: float) -> torch.Tensor:
         """The loss over the whole minibatch, summed over the processes that share it."""

@@ -17,7 +17,7 @@ from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.training.ranks import DiscardingWriter
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
-from causalprune.trajectory.schema import HOLD_SHARE
+from causalprune.trajectory.schema import HOLD_SHARE, LABEL_SMOOTHING
 from causalprune.trajectory.storage import locate
 
 
@@ -190,6 +190,9 @@ class RecordStore:
             start_sha256=start.sha256,
             break_lock=config.break_lock,
         )
+        extra: dict[str, float] = {HOLD_SHARE: config.hold_share} if config.hold else {}
+        if config.label_smoothing:
+            extra[LABEL_SMOOTHING] = config.label_smoothing
         info = RecordingInfo(
             optimizer="sgd",
             lr=config.lr,
@@ -201,7 +204,7 @@ class RecordStore:
             start_sha256=start.sha256,
             start_weights=mask.index.digest(start.weights),
             identity=self._output.identity,
-            extra={HOLD_SHARE: config.hold_share} if config.hold else {},
+            extra=extra,
         )
         return self._store.create_recording(
             info,

@@ -127,7 +127,9 @@ def _without_a_shift(grid: Grid, rows: list[dict[str, Any]]) -> list[str]:
             )
             more = sparsities_to_add(series.sparsities, shift)
             remedy = "train the dense network better"
-            if more:
+            if "sparsity" not in rows[0]:
+                remedy = "vary `fit-gamma.alpha` over more values"
+            elif more:
                 every = sorted({*series.sparsities, *more})
                 remedy = f"add sparsities, such as `sparsity` {option_text(every)}"
             found.setdefault(f"{shift}; {remedy}", []).append(where)

@@ -25,7 +25,7 @@ class Point:
     """One row of the table.
 
     Attributes:
-        settings: ``sparsity``, ``criterion``, ``seed`` and the value on each other axis.
+        settings: ``sparsity`` unless γ = 0 decides it, ``criterion``, ``seed`` and the value on each other axis.
         last: The last step of the cell. Points whose settings make no difference (the α of a fit with ``magnitude``)
             have equal ones and are measured once.
     """
@@ -105,7 +105,8 @@ class Grid:
 def _points(config: SweepConfig) -> Iterator[Point]:
     axes = config.axes()
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
-    further = [axis.key for axis in axes[:-3]]
+    listed = [name for name in ("sparsity", "criterion", "seed") if name in {axis.key for axis in axes}]
+    further = [axis.key for axis in axes if axis.key not in listed]
     known = Known()
     criteria = [load_criterion(name) for name in config.criterion]
     # What some of the criteria have, and others don't, is meant for the former.
@@ -115,7 +116,7 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     }
     for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}
-        settings = {name: values[name] for name in ("sparsity", "criterion", "seed", *further)}
+        settings = {name: values[name] for name in (*listed, *further)}
         try:
             cell = config.cell(setting for _, setting in chosen)
             foreign = {key for key, names in owners.items() if names and values["criterion"] not in names}

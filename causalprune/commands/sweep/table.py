@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from causalprune.analysis.report.series import COEFFICIENTS
 from causalprune.base.errors import CorruptError, storage_errors
 from causalprune.base.files import append_line, write_atomic
 from causalprune.base.json_files import sha256_file
@@ -75,7 +76,8 @@ class ResultTable:
         Returns:
             In the order of the grid: the settings without ``seed``, the ``metric`` (with its ``headline`` unless that
             is a usual one), ``mean`` and ``std`` over the seeds (of the sample; None for one seed), ``dense_mean`` and
-            ``dense_std`` of the networks before pruning, and the number of ``seeds``.
+            ``dense_std`` of the networks before pruning, and the number of ``seeds``. Where γ = 0 decides how much is
+            pruned, also ``coefficient``, the settings that say α, and ``pruned_mean`` and ``pruned_std``.
         """
         names = [n for n in read_grid(self._paths.grid)["cells"][0]["settings"] if n != "seed"]
         lines = []
@@ -84,7 +86,12 @@ class ResultTable:
         for settings, rows in grouped(found, [*names, "metric", *said]):
             scores, dense = ([row[key] for row in rows if row[key] is not None] for key in ("score", "dense"))
             before = {f"dense_{name}": value for name, value in moments(dense).items()}
-            lines.append({**settings, **moments(scores), **before, "seeds": len(scores)})
+            pruned: dict[str, Any] = {}
+            if "sparsity" not in settings:
+                reached = moments([row["sparsity_reached"] for row in rows])
+                pruned = {f"pruned_{name}": value for name, value in reached.items()}
+                pruned["coefficient"] = {name: settings.pop(name) for name in COEFFICIENTS if name in settings}
+            lines.append({**settings, **moments(scores), **before, **pruned, "seeds": len(scores)})
         return lines
 
 

@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from inspect import isabstract
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 
+from causalprune.base.compute.inputs import Inputs, count_of, parts_of
 from causalprune.base.errors import DataError, UsageError
 from causalprune.base.options import one_of, require
-from causalprune.data.names import TASK_CHOICES
+from causalprune.data.names import TASK_CHOICES, TASKS
 from causalprune.data.normalization import stored
+from causalprune.data.sources.layout import (
+    channel_axis,
+    check_array,
+    check_layout,
+    check_lengths,
+    check_strings,
+    data_keys,
+)
+from causalprune.data.sources.several_arrays import is_several, read_several, vocabularies
 from causalprune.data.sources.targets import Targets, read_targets
 from causalprune.data.splits import RawData, Split, data_in_memory
 from causalprune.data.tasks.task import Task
 
-VALIDATION = ("val", "valid", "validation")
-"""What the arrays of a validation split are called after ``x_`` and ``y_``."""
-
-EXPECTED = "the arrays x_train, y_train, x_test, y_test, or x and y"
 CLASS_NAMES_KEY = "class_names"
 VOCABULARY_KEY, TASK_KEY = "vocabulary", "task"
 """What only a function can add to its arrays."""
 
-MOST_CHANNELS = 4
-"""An axis of 1 to 4 is taken for channels: gray, gray with alpha, RGB, RGB with alpha."""
 
-
-class Layout(Protocol):
-    """What the layout of a data set is checked by: an array, or the header of one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Sizes of the axes."""
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        """Type of the items."""
-
-
-def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto", task: str = "auto") -> RawData:
+def read_arrays(
+    arrays: Mapping[str, Any], source: str, *, channels: str = "auto", task: str = "auto", integers: str = "auto"
+) -> RawData:
     """Check arrays and convert them to the layout of a data set.
 
     Inputs of shape (N, F) are features, (N, H, W) gray images. In four axes, images have their channels in axis 1,
@@ -56,10 +48,14 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
         arrays: ``x_train``, ``y_train``, ``x_test``, ``y_test``, or ``x`` and ``y``, from which a test split is cut;
             beside the four, ``x_val`` and ``y_val`` are the validation split, and without a test split they are the
             test split; optionally ``class_names`` (K,); ``vocabulary``, if inputs are tokens, how many there are; and
-            ``task``, a class of your own (:class:`~causalprune.data.tasks.task.Task`). Other keys are ignored.
+            ``task``, its name, or a class of your own (:class:`~causalprune.data.tasks.task.Task`) or an object of it.
+            Other keys are ignored. Several inputs are a mapping or a tuple of arrays, see
+            :func:`causalprune.data.sources.several_arrays.read_several`.
         source: Where the arrays come from, for the error.
         channels: ``first`` for axis 1, ``last`` for axis 3; ``auto`` for the rule.
         task: The name of a task; ``auto`` for the rule of the targets.
+        integers: ``indices`` if whole numbers (N, T), but not bytes, stay what they are, as tokens do; ``auto`` and
+            ``quantities`` if they are standardized.
 
     Raises:
         UsageError: ``channels`` is given for inputs without four axes, or ``task`` can't be.
@@ -67,22 +63,22 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
     """
     splits = data_keys(arrays, source)
     keys = [key for pair in splits.values() for key in pair]
-    parts = {key: _array(arrays[key], f"{key} in {source}") for key in keys}
-    check_layout(parts, source)
-    axis, notes = _channel_axis(parts[keys[0]].shape, f"{keys[0]} in {source}", channels)
-    y = {key: parts[key] for key in keys[1::2]}
-    targets = _targets(y, arrays, source, task)
-    are_tokens = VOCABULARY_KEY in arrays or (targets.task is not None and targets.task.tokens)
-    inputs: list[torch.Tensor] = []
-    for key in keys[::2]:
-        dtype = inputs[0].dtype if inputs else None
-        what = f"{key} in {source}"
-        inputs.append(_tokens(parts[key], what) if are_tokens else _inputs(parts[key], what, axis, dtype))
-    task_of = targets.task
-    vocabulary = _vocabulary(arrays, inputs, source) if are_tokens else 0
-    if task_of is not None and task_of.tokens:
-        vocabulary = max(vocabulary, 1 + max(int(tokens.max()) for tokens in targets.values))
-        task_of = replace(task_of, num_outputs=vocabulary)
+    y = {key: _array(arrays[key], f"{key} in {source}") for key in keys[1::2]}
+    notes: list[str] = []
+    vocabulary: int | tuple[int, ...]
+    if is_several(arrays[keys[0]]):
+        if channels != "auto":
+            raise UsageError("`channels`", expected=f"auto for {source}, of several inputs", found=channels)
+        inputs, targets, vocabulary = _read_several(arrays, keys, y, source, task)
+    else:
+        parts = {key: y[key] if key in y else _array(arrays[key], f"{key} in {source}") for key in keys}
+        check_layout(parts, source)
+        axis, notes = channel_axis(parts[keys[0]].shape, f"{keys[0]} in {source}", channels)
+        targets = _targets(y, arrays, source, task)
+        inputs, vocabulary = _read_single(parts, keys[::2], targets.task, arrays, source, axis, integers)
+    if targets.task is not None and targets.task.tokens:
+        targets, vocabulary = _told_tokens(targets, vocabulary)
+        notes += _unshifted(inputs[0], targets.values[0], f"{keys[1]} in {source}")
     found = dict(zip(splits, map(Split, inputs, targets.values), strict=True))
     if "validation" in found:
         said = (
@@ -98,82 +94,67 @@ def read_arrays(arrays: Mapping[str, Any], source: str, *, channels: str = "auto
         validation=found.get("validation"),
         notes=(*notes, *targets.notes),
         vocabulary=vocabulary,
-        task=task_of,
+        task=targets.task,
     )
 
 
-def data_keys(arrays: Mapping[str, Any], source: str) -> dict[str, tuple[str, str]]:
-    """The names of inputs and targets by split: ``train``, and unless that is to be cut, ``validation`` or ``test``.
+def _read_single(
+    parts: Mapping[str, np.ndarray],
+    keys: Sequence[str],
+    task: Task | None,
+    arrays: Mapping[str, Any],
+    source: str,
+    axis: int,
+    integers: str,
+) -> tuple[list[Inputs], int]:
+    """The inputs of each split, one tensor each, and how many tokens there are if they are tokens."""
+    kept = integers == "indices" and _are_integers(parts[keys[0]])
+    said = (VOCABULARY_KEY in arrays and integers != "quantities") or (task is not None and task.tokens)
+    are_tokens = kept or said
+    remedy = "" if said else "pass `integers=quantities` if they aren't looked up, but standardized"
+    inputs: list[torch.Tensor] = []
+    for key in keys:
+        dtype = inputs[0].dtype if inputs else None
+        what = f"{key} in {source}"
+        inputs.append(_tokens(parts[key], what, remedy) if are_tokens else _inputs(parts[key], what, axis, dtype))
+    return [*inputs], _vocabulary(arrays, inputs, source) if are_tokens else 0
 
-    Raises:
-        DataError: One is missing.
-    """
-    splits = {"train": ("x", "y")}
-    if "x_train" in arrays:
-        splits = {"train": ("x_train", "y_train")}
-        validation = [name for name in VALIDATION if f"x_{name}" in arrays]
-        if len(validation) > 1:
-            raise DataError(source, expected="one validation split", found=" and ".join(f"x_{n}" for n in validation))
-        if validation:
-            splits["validation"] = (f"x_{validation[0]}", f"y_{validation[0]}")
-        if "x_test" in arrays or not validation:
-            splits["test"] = ("x_test", "y_test")
-    if any(key not in arrays for pair in splits.values() for key in pair):
-        found = ", ".join(sorted(map(str, arrays)))[:200] or "none"
-        raise DataError(source, expected=EXPECTED, found=found)
-    return splits
+
+def _are_integers(array: np.ndarray) -> bool:
+    """Whether it is rows of whole numbers; bytes and bools are quantities."""
+    return array.ndim == 2 and array.dtype.kind in "ui" and array.dtype != np.uint8
 
 
-def check_layout(parts: Mapping[str, Layout], source: str) -> None:
-    """Check what shapes and dtypes tell, which is known before an array is read.
-
-    Args:
-        parts: Inputs and targets, in turn.
-        source: Where they come from, for the error.
-
-    Raises:
-        DataError: An array is empty, isn't numbers (or strings, for targets), or doesn't go with the others.
-    """
-    keys = tuple(parts)
-    for key, array in parts.items():
-        what, is_input = f"{key} in {source}", key in keys[::2]
-        if array.dtype.kind not in ("buif" if is_input else "buifSU"):
-            expected = "numbers" if is_input else "numbers or strings"
-            raise DataError(what, expected=expected, found=f"dtype {array.dtype}")
-        if len(array.shape) not in ((2, 3, 4) if is_input else (1, 2, 3)):
-            shapes = "(N, features), (N, H, W), (N, C, H, W) or (N, H, W, C)" if is_input else "(N,), (N, K), (N, H, W)"
-            raise DataError(what, expected=f"shape {shapes}", found=f"shape {array.shape}")
-        if array.dtype.kind in "SU" and math.prod(array.shape[1:]) > 1:
-            raise DataError(what, expected="shape (N,) for strings", found=f"shape {array.shape}")
-        if math.prod(array.shape) == 0:
-            raise DataError(what, expected="at least one sample", found=f"shape {array.shape}")
+def _read_several(
+    arrays: Mapping[str, Any], keys: Sequence[str], y: Mapping[str, np.ndarray], source: str, task: str
+) -> tuple[list[Inputs], Targets, tuple[int, ...]]:
+    """The inputs of each split, its targets, and how many whole numbers each input has at least."""
+    made = read_several({key: arrays[key] for key in keys[::2]}, source)
     for inputs, targets in zip(keys[::2], keys[1::2], strict=True):
-        shape, labels = parts[inputs].shape, parts[targets].shape
-        if len(labels) == 3 and labels[1:] not in (shape[1:], shape[2:], shape[1:3]):
-            raise DataError(
-                f"{targets} in {source}",
-                expected=f"shape (N,), (N, K), or (N, H, W) beside images of that size, not {shape}",
-                found=f"shape {labels}",
-            )
-        lengths = parts[inputs].shape[0], parts[targets].shape[0]
-        if lengths[0] != lengths[1]:
-            raise DataError(
-                source, expected=f"{inputs} and {targets} of one length", found=f"{lengths[0]} and {lengths[1]}"
-            )
-    for tested in keys[2:]:
-        is_input = tested in keys[::2]
-        trained = keys[0 if is_input else 1]
-        old, new = parts[trained], parts[tested]
-        mixed = (old.dtype.kind in "SU") != (new.dtype.kind in "SU")
-        if is_input:
-            # Images of whole numbers are stored as bytes; features are floats, whatever they come as.
-            mixed = len(old.shape) > 2 and (old.dtype.kind == "f") != (new.dtype.kind == "f")
-        if mixed or (is_input and old.shape[1:] != new.shape[1:]):
-            raise DataError(
-                source,
-                expected=f"{tested} like {trained} ({old.dtype}, samples of {old.shape[1:]})",
-                found=f"{new.dtype}, samples of {new.shape[1:]}",
-            )
+        check_array(y[targets], f"{targets} in {source}", is_input=False)
+        check_lengths(count_of(made[inputs]), len(y[targets]), (inputs, targets), source)
+        check_strings(y[keys[1]], y[targets], (keys[1], targets), source)
+    inputs_of = list(made.values())
+    said = vocabularies(arrays.get(VOCABULARY_KEY), inputs_of, source)
+    return inputs_of, _targets(y, arrays, source, task), said
+
+
+def _told_tokens(targets: Targets, vocabulary: int | tuple[int, ...]) -> tuple[Targets, int | tuple[int, ...]]:
+    """Targets with a task that knows how many tokens there are in inputs and targets, which are of one kind."""
+    assert targets.task is not None
+    several = isinstance(vocabulary, tuple)
+    of_inputs = max(vocabulary) if isinstance(vocabulary, tuple) else vocabulary
+    count = max(of_inputs, 1 + max(int(tokens.max()) for tokens in targets.values))
+    told = replace(targets, task=replace(targets.task, num_outputs=count))
+    return told, vocabulary if several else count
+
+
+def _unshifted(inputs: Inputs, targets: torch.Tensor, what: str) -> list[str]:
+    """A note on a text whose targets are its inputs, as for networks that shift them by themselves."""
+    counted = targets >= 0
+    equal = any(part.shape == targets.shape and bool((part == targets)[counted].all()) for part in parts_of(inputs))
+    expected = "each target should be the token one place later, unless nothing is to be predicted"
+    return [f"{what}: the same tokens as in the input; {expected}"] if equal else []
 
 
 def _array(value: Any, what: str) -> np.ndarray:
@@ -191,32 +172,24 @@ def _array(value: Any, what: str) -> np.ndarray:
         raise DataError(what, expected="an array of numbers", found=str(error)[:120]) from error
 
 
-def _channel_axis(shape: tuple[int, ...], what: str, channels: str) -> tuple[int, list[str]]:
-    """The axis of the channels, and a note if that was decided here."""
-    if len(shape) != 4:
-        if channels != "auto":
-            raise UsageError("`channels`", expected=f"auto for {what}, of shape {shape}", found=channels)
-        return 1, []
-    if channels != "auto":
-        return (1 if channels == "first" else 3), []
-    few = [axis for axis in (1, 3) if shape[axis] <= MOST_CHANNELS]
-    square = [axis for axis, sides in ((1, shape[2:]), (3, shape[1:3])) if sides[0] == sides[1]]
-    axis = next((found[0] for found in (few, square) if len(found) == 1), 1)
-    said, other = ("first", "last") if axis == 1 else ("last", "first")
-    note = f"{what}: of {shape}, axis {axis} is taken for the channels ({said}); if it isn't, pass `channels={other}`"
-    return axis, [note]
-
-
 def _targets(y: Mapping[str, np.ndarray], arrays: Mapping[str, Any], source: str, task: str) -> Targets:
     own, class_names = arrays.get(TASK_KEY), arrays.get(CLASS_NAMES_KEY)
+    if isinstance(own, str) and own in TASKS:
+        task = str(own) if task == "auto" else task
+        own = None
     if own is None:
         require("`task`", task, one_of(TASK_CHOICES))
         return read_targets(y, source, class_names=class_names, task=task)
-    whole = isinstance(own, type) and issubclass(own, Task) and not isabstract(own)
-    if not whole or not hasattr(own, "name") or not hasattr(own, "headline"):
-        expected = "a whole subclass of causalprune.data.tasks.task.Task, with a name and a headline"
+    kind = type(own) if isinstance(own, Task) else own
+    whole = isinstance(kind, type) and issubclass(kind, Task) and not isabstract(kind)
+    if not whole or not hasattr(kind, "name") or not hasattr(kind, "headline"):
+        expected = "the name of a task, or a whole subclass of causalprune.data.tasks.task.Task or an object of it, "
+        expected += "with a name and a headline"
         raise DataError(f"{TASK_KEY} in {source}", expected=expected, found=f"{own!r}"[:80])
-    values, read = own.read(y, source, class_names)
+    values, read = kind.read(y, source, class_names)
+    if isinstance(own, Task):
+        # What it was made with stays.
+        read = replace(own, class_names=read.class_names, num_outputs=read.num_outputs)
     return Targets(values, read.class_names, (), read)
 
 
@@ -229,10 +202,15 @@ def _vocabulary(arrays: Mapping[str, Any], inputs: list[torch.Tensor], source: s
     return int(said)
 
 
-def _tokens(array: np.ndarray, what: str) -> torch.Tensor:
+def _tokens(array: np.ndarray, what: str, remedy: str) -> torch.Tensor:
     if array.ndim != 2 or array.dtype.kind not in "ui" or array.min() < 0:
         found = f"shape {array.shape}, dtype {array.dtype}, the least {array.min()}"
-        raise DataError(what, expected="tokens: whole numbers from 0, shape (N, length)", found=found)
+        raise DataError(
+            what,
+            expected="tokens: whole numbers from 0, shape (N, length)",
+            found=found,
+            remedy=remedy,
+        )
     return torch.from_numpy(array.astype(np.int64))
 
 

@@ -8,15 +8,17 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
+from causalprune.base.compute.inputs import TARGETS, Inputs
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.base.user_code import import_user_module
-from causalprune.data.sources.arrays import EXPECTED, read_arrays
+from causalprune.data.sources.arrays import CLASS_NAMES_KEY, TASK_KEY, VOCABULARY_KEY, read_arrays
+from causalprune.data.sources.layout import EXPECTED
 from causalprune.data.splits import RawData
 
 _SAMPLES = (Dataset, DataLoader)
 _PARTS = {1: ("train",), 2: ("train", "test"), 3: ("train", "validation", "test")}
-_TARGETS = ("labels", "label", "targets", "target", "y")
+_BESIDE = (TASK_KEY, VOCABULARY_KEY, CLASS_NAMES_KEY)
 
 
 def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
@@ -62,7 +64,7 @@ def read_factory(spec: DataSpec, *, trust_code: bool) -> RawData:
         raise
     except Exception as error:
         raise DataError(subject, expected="arrays", found=_summary(error)) from error
-    return read_arrays(arrays, subject, channels=spec.channels, task=spec.task)
+    return read_arrays(arrays, subject, channels=spec.channels, task=spec.task, integers=spec.integers)
 
 
 def _arrays(made: Any, subject: str) -> Mapping[str, Any]:
@@ -76,26 +78,30 @@ def _arrays(made: Any, subject: str) -> Mapping[str, Any]:
         raise DataError(subject, expected=expected, found=type(made).__name__)
     if not isinstance(made.get("train"), _SAMPLES):
         return made
-    parts = {name: arrays_of_samples(part, f"{name} of {subject}") for name, part in made.items()}
-    arrays: dict[str, Any]
+    arrays: dict[str, Any] = {key: value for key, value in made.items() if key in _BESIDE}
+    parts = {n: arrays_of_samples(part, f"{n} of {subject}") for n, part in made.items() if n not in _BESIDE}
     if len(parts) == 1:
         ((inputs, targets),) = parts.values()
-        arrays = {"x": inputs, "y": targets}
+        arrays |= {"x": inputs, "y": targets}
     else:
-        arrays = {f"{axis}_{name}": part for name, pair in parts.items() for axis, part in zip("xy", pair, strict=True)}
+        arrays |= {
+            f"{axis}_{name}": part for name, pair in parts.items() for axis, part in zip("xy", pair, strict=True)
+        }
     first = parts["train"][0]
-    if first.dim() == 2 and not first.is_floating_point():
+    if isinstance(first, torch.Tensor) and first.dim() == 2 and not first.is_floating_point():
         # Nobody makes a Dataset of whole numbers for them to be standardized.
-        arrays["vocabulary"] = 1 + max(int(inputs.max()) for inputs, _ in parts.values())
+        most = max(int(inputs.max()) for inputs, _ in parts.values() if isinstance(inputs, torch.Tensor))
+        arrays.setdefault(VOCABULARY_KEY, 1 + most)
     return arrays
 
 
-def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tuple[torch.Tensor, torch.Tensor]:
+def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tuple[Inputs, torch.Tensor]:
     """Read all samples of a Dataset, each once, put together by PyTorch's ``default_collate``.
 
     Of a DataLoader, its Dataset and its ``collate_fn`` are used; the order and the size of batches are ours. A sample
-    is a pair of inputs and target, or a dictionary of two, one of which is called ``labels``, ``label``, ``targets``,
-    ``target`` or ``y``. What a Dataset does at random, it does once.
+    is a pair of inputs and target, where inputs may be several in a tuple or a dictionary; more than two in a row, the
+    last of which is the target; or a dictionary, in which the target is called ``labels``, ``label``, ``targets``,
+    ``target`` or ``y`` and everything else is an input. What a Dataset does at random, it does once.
 
     Raises:
         DataError: Samples of another kind, or of different shapes.
@@ -110,23 +116,39 @@ def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tup
     if not found:
         raise DataError(what, expected="at least one sample", found="none")
     batch = collate(found)
+    inputs, targets = _divided(batch, f"{type(found[0]).__name__} that become {type(batch).__name__}", what)
+    if isinstance(inputs, Mapping) and all(isinstance(part, torch.Tensor) for part in inputs.values()):
+        return dict(inputs), targets
+    if isinstance(inputs, tuple | list) and inputs and all(isinstance(part, torch.Tensor) for part in inputs):
+        return tuple(inputs), targets
+    if isinstance(inputs, torch.Tensor):
+        return inputs, targets
+    odd = isinstance(inputs, Mapping) and [name for name, part in inputs.items() if not isinstance(part, torch.Tensor)]
+    raise _no_pairs(what, f"no numbers in {', '.join(map(str, odd))}" if odd else f"inputs of {type(inputs).__name__}")
+
+
+def _divided(batch: Any, kinds: str, what: str) -> tuple[Any, torch.Tensor]:
+    """Inputs and targets of all samples."""
     if isinstance(batch, Mapping):
-        names = [name for name in _TARGETS if name in batch]
+        names = [name for name in TARGETS if name in batch]
         rest = [name for name in batch if name not in names]
-        if len(names) != 1 or len(rest) != 1:
-            expected = f"two entries in each sample, one of them called {', '.join(_TARGETS[:-1])} or {_TARGETS[-1]}"
+        if len(names) != 1 or not rest or not isinstance(batch[names[0]], torch.Tensor):
+            expected = f"inputs and one target in each sample, called {', '.join(TARGETS[:-1])} or {TARGETS[-1]}"
             raise DataError(what, expected=expected, found=", ".join(map(str, batch))[:100])
-        batch = batch[rest[0]], batch[names[0]]
-    pair = isinstance(batch, tuple | list) and len(batch) == 2 and all(isinstance(t, torch.Tensor) for t in batch)
-    if not pair:
-        raise DataError(
-            what,
-            expected="samples that are pairs of inputs and target",
-            found=f"{type(found[0]).__name__} that become {type(batch).__name__}",
-            remedy="return (inputs, target) for each, or a DataLoader whose collate_fn makes tensors of them",
-        )
-    inputs, targets = batch
-    return inputs, targets
+        inputs = {name: batch[name] for name in rest}
+        return inputs[rest[0]] if len(rest) == 1 else inputs, batch[names[0]]
+    if isinstance(batch, tuple | list) and len(batch) > 1 and isinstance(batch[-1], torch.Tensor):
+        return batch[0] if len(batch) == 2 else batch[:-1], batch[-1]
+    raise _no_pairs(what, kinds)
+
+
+def _no_pairs(what: str, found: str) -> DataError:
+    return DataError(
+        what,
+        expected="samples that are pairs of inputs and target",
+        found=found,
+        remedy="return (inputs, target) for each, or a DataLoader whose collate_fn makes tensors of them",
+    )
 
 
 def _summary(error: Exception) -> str:

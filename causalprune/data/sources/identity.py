@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +11,16 @@ from pathlib import Path
 from causalprune.base.errors import DataError, StorageError
 from causalprune.base.json_files import sha256_file
 from causalprune.base.specs import DataSpec
-from causalprune.data.names import dataset_form
+from causalprune.data.names import TABLE_FORMS, dataset_form
 from causalprune.data.sources.listing import IMAGE_SUFFIXES
+from causalprune.data.sources.table_files import table_files
 
 _FOLLOWED = 2
 """Links to folders are followed where a part (``train``) or a class may be one, not inside a class."""
 
 
 def files_digest(spec: DataSpec, *, contents: bool = False) -> str:
-    """SHA-256 over the files of ``imagefolder:DIR`` or over ``npz:FILE``.
+    """SHA-256 over the files of ``imagefolder:DIR``, over ``npz:FILE`` or over a table.
 
     Args:
         spec: The data set.
@@ -31,6 +33,10 @@ def files_digest(spec: DataSpec, *, contents: bool = False) -> str:
     try:
         if form == "npz:FILE":
             return sha256_file(spec.location())
+        if form in TABLE_FORMS:
+            files = table_files(spec)
+            hashes = {part: sha256_file(path) for part, path in files.items()}
+            return hashes[""] if "" in hashes else hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
         if form == "imagefolder:DIR":
             return _folder_digest(spec.location(), contents=contents)
     except (DataError, StorageError, OSError):

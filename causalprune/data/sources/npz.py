@@ -16,7 +16,8 @@ import numpy as np
 from causalprune.base.errors import CorruptError, DataError, StorageError
 from causalprune.base.files import require_file
 from causalprune.base.specs import DataSpec
-from causalprune.data.sources.arrays import CLASS_NAMES_KEY, check_layout, data_keys, read_arrays
+from causalprune.data.sources.arrays import CLASS_NAMES_KEY, read_arrays
+from causalprune.data.sources.layout import check_layout, data_keys
 from causalprune.data.splits import RawData
 
 DEFLATE_LIMIT = 1032
@@ -66,7 +67,7 @@ def npz(spec: DataSpec) -> RawData:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise StorageError(source, expected="a readable file", found=error.strerror or str(error)) from error
         raise CorruptError(source, expected="an intact .npz file", found=str(error)[:120]) from error
-    return read_arrays(arrays, source, channels=spec.channels, task=spec.task)
+    return read_arrays(arrays, source, channels=spec.channels, task=spec.task, integers=spec.integers)
 
 
 def _read(archive: zipfile.ZipFile, file_size: int, source: str) -> dict[str, np.ndarray]:

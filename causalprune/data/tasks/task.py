@@ -15,11 +15,12 @@ from torch import nn
 
 from causalprune.base.compute.inputs import Inputs, network_outputs
 from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.registry import call_with
 from causalprune.base.specs import ACCURACY, R2, Headline
 from causalprune.data.normalization import Normalization
 
 Batch = tuple[Inputs, torch.Tensor]
-"""Normalized inputs of N samples, and their targets."""
+"""Normalized inputs of N samples, one tensor or several, and their targets."""
 
 Sums = dict[str, torch.Tensor]
 
@@ -138,6 +139,11 @@ class Task(ABC):
             targets = targets.double() if targets.is_floating_point() else targets
         loss: torch.Tensor = self.criterion(outputs, targets)
         return loss
+
+    def exact_loss(self, model: nn.Module, batch: Batch) -> torch.Tensor:
+        """:meth:`loss` with ``exact``, or where a task of your own knows no such argument, in float64 at the end."""
+        loss: torch.Tensor = call_with(self.loss, model, batch, exact=True)
+        return loss.double()
 
     def metrics(
         self,

@@ -18,10 +18,10 @@ import torch
 from safetensors.torch import load_file, save
 from torch import nn
 
-from causalprune.base.compute.inputs import example_inputs, network_outputs
+from causalprune.base.compute.inputs import Inputs, example_inputs, network_outputs
+from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import utf8_path
-from causalprune.base.specs import InputShape
 from causalprune.models.extra_state import decoded, encoded, is_extra_state
 
 Tensors = Mapping[str, torch.Tensor]
@@ -49,9 +49,9 @@ class Networks:
     checkpoint: nn.Module
     exported: nn.Module
     input_shape: InputShape
-    samples: torch.Tensor | None = None
+    samples: Inputs | None = None
 
-    def inputs(self) -> torch.Tensor:
+    def inputs(self) -> Inputs:
         """The inputs to compare the networks on, the same in every call."""
         if self.samples is not None:
             return self.samples

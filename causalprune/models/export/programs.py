@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves, tree_unflatten
 
-from causalprune.base.compute.inputs import example_inputs, logits_of
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, network_outputs, parts_of
+from causalprune.base.compute.shapes import InputShape, SeveralInputs
 from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
 from causalprune.base.paths import utf8_path
-from causalprune.base.specs import InputShape
 from causalprune.models.export.formats import (
     Compare,
     ExportFormat,
@@ -49,9 +51,15 @@ def trace(model: nn.Module, input_shape: InputShape) -> Program:
     twin = plain_copy(model).cpu()
     # Two samples, because torch.export takes a batch size of 1 for a constant.
     example = example_inputs(input_shape, 2)
+    named = dict(example) if isinstance(example, Mapping) else {}
+    arguments = () if named else tuple(parts_of(example))
+    dynamic = torch.export.ShapesCollection()  # type: ignore[no-untyped-call]
+    for part in parts_of(example):
+        dynamic[part] = {0: torch.export.Dim("batch")}
     try:
+        _simplify_outputs(twin, example)
         with _silence():
-            program = torch.export.export(twin, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+            program = torch.export.export(twin, arguments, named, dynamic_shapes=dynamic)
     except Exception as error:
         known = translate(error)
         if isinstance(known, StorageError):
@@ -69,8 +77,40 @@ def trace(model: nn.Module, input_shape: InputShape) -> Program:
     return program
 
 
-def onnx_bytes(program: Program) -> bytes:
-    """A program as ONNX, with the input ``inputs`` (batch, …) and the output ``outputs``.
+def _simplify_outputs(twin: nn.Module, example: Inputs) -> None:
+    """Let a network whose outputs are an object of a class that PyTorch doesn't know put out only what counts."""
+    with torch.no_grad():
+        leaves = tree_leaves(forward(twin, example))
+    if all(isinstance(leaf, torch.Tensor | int | float | None) for leaf in leaves):
+        return
+    full = twin.forward
+
+    @wraps(full)
+    def counting(*arguments: Any, **named: Any) -> torch.Tensor:
+        return logits_of(full(*arguments, **named))
+
+    twin.forward = counting
+
+
+def input_names(shape: InputShape) -> list[str]:
+    """The names of the inputs in an ONNX file: ``inputs`` for one, those of a network's arguments for several."""
+    if not isinstance(shape, SeveralInputs):
+        return ["inputs"]
+    return list(shape.names) or [f"inputs_{number}" for number in range(len(shape.parts))]
+
+
+def _output_names(program: Program) -> list[str]:
+    """``outputs`` for the one that counts."""
+    outputs = program.graph_signature.user_outputs
+    structure: Any = tree_unflatten(
+        [torch.tensor(number) for number in range(len(outputs))], program.call_spec.out_spec
+    )
+    counts = int(logits_of(structure))
+    return ["outputs" if number == counts else f"output_{number}" for number in range(len(outputs))]
+
+
+def onnx_bytes(program: Program, names: Sequence[str] = ("inputs",)) -> bytes:
+    """A program as ONNX, with inputs (batch, …) of these names, and the output ``outputs``.
 
     Raises:
         UsageError: A package that PyTorch's exporter needs is missing, or an operation has no counterpart in ONNX.
@@ -85,7 +125,7 @@ def onnx_bytes(program: Program) -> bytes:
     try:
         with _silence():
             found: Any = torch.onnx.export(
-                program, input_names=["inputs"], output_names=["outputs"], dynamo=True, verbose=False
+                program, input_names=list(names), output_names=_output_names(program), dynamo=True, verbose=False
             )
     except torch.onnx.OnnxExporterError as error:
         raise UsageError(
@@ -114,7 +154,7 @@ def _encode_pt2(networks: Networks, *_: object) -> tuple[bytes, Compare]:
 
     def compare(path: Path) -> tuple[str, float]:
         with path.open("rb") as file, torch.no_grad():
-            found = logits_of(torch.export.load(file).module()(networks.inputs()))
+            found = network_outputs(torch.export.load(file).module(), networks.inputs())
         if not same_bits(networks.outputs(networks.exported), found):
             raise MismatchError(
                 "`format=pt2`, read back", expected="the network's outputs, bit for bit", found="others"
@@ -126,6 +166,7 @@ def _encode_pt2(networks: Networks, *_: object) -> tuple[bytes, Compare]:
 
 def _encode_onnx(networks: Networks, *_: object) -> tuple[bytes, Compare]:
     """Encode the program; if ONNX Runtime is installed, it must compute the same up to rounding."""
+    names = input_names(networks.input_shape)
 
     def compare(path: Path) -> tuple[str, float]:
         try:
@@ -134,7 +175,8 @@ def _encode_onnx(networks: Networks, *_: object) -> tuple[bytes, Compare]:
             return "not", 0.0
         with utf8_path(path) as name:
             session = onnxruntime.InferenceSession(name, providers=["CPUExecutionProvider"])
-        found = torch.from_numpy(session.run(None, {"inputs": networks.inputs().numpy()})[0])
+        given = zip(names, (part.numpy() for part in parts_of(networks.inputs())), strict=True)
+        found = torch.from_numpy(session.run(["outputs"], dict(given))[0])
         expected = networks.outputs(networks.checkpoint)
         off, largest = difference(expected, found), float(expected.abs().max())
         # Relative to the outputs, however small they are; all zeros must stay zeros.
@@ -146,7 +188,7 @@ def _encode_onnx(networks: Networks, *_: object) -> tuple[bytes, Compare]:
             )
         return "outputs", off
 
-    return onnx_bytes(trace(networks.exported, networks.input_shape)), compare
+    return onnx_bytes(trace(networks.exported, networks.input_shape), names), compare
 
 
 PT2 = ExportFormat(".pt2", _encode_pt2)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
-from causalprune.base.errors import UsageError
+from causalprune.base.compute.inputs import joined, parts_of
 from causalprune.models.mask import Mask
 from causalprune.models.wrappers import plain_copy, unwrapped
 from causalprune.pruning.compact import compact_model
@@ -40,7 +39,7 @@ def compact(model: nn.Module, mask: Mask, *, inputs: Samples, samples: int = SAM
             samples.
         MismatchError: The mask is another network's or isn't applied, the network can't be followed, or the smaller one
             would compute something else.
-        UsageError: torch-pruning is missing, or the network takes several inputs.
+        UsageError: torch-pruning is missing.
 
     Example:
         >>> import torch, causalprune as cp
@@ -53,10 +52,8 @@ def compact(model: nn.Module, mask: Mask, *, inputs: Samples, samples: int = SAM
     mask.require_applied(model)
     network = unwrapped(model)
     batches = batches_of(inputs, samples, network)
-    tensors = [batch for batch in batches if isinstance(batch, torch.Tensor)]
-    if len(tensors) < len(batches):
-        raise UsageError("`inputs`", expected="one tensor for each batch", found="a network of several arguments")
+    together = joined(batches)
     # Without what a compiled network or a wrapper adds; the copy that is made smaller is made of this one.
     plain = plain_copy(network)
-    keep = {name: kept.to(tensors[0].device) for name, kept in mask.tensors().items()}
-    return compact_model(plain, mask.index, keep, torch.cat(tensors)).model
+    keep = {name: kept.to(parts_of(together)[0].device) for name, kept in mask.tensors().items()}
+    return compact_model(plain, mask.index, keep, together).model

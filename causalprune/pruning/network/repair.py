@@ -41,8 +41,8 @@ def repair(
         model: The pruned network; changed in place, on any device.
         mask: What :func:`causalprune.prune` returned; pruned weights stay exactly 0.
         dense: The network before it was pruned, or a copy of its state dict; not changed.
-        inputs: Inputs (N, …) in a tensor, or batches of inputs or of (inputs, targets), such as a DataLoader. They are
-            moved to the model's device, and all held there.
+        inputs: Inputs (N, …) in a tensor, or batches of inputs or of (inputs, targets), such as a DataLoader, in which
+            inputs may be several, in a tuple or a dictionary. They are moved to the model's device, and all held there.
         samples: How many of them; 500 to 3,000 are usual.
         ridge: Penalty on the change of the weights, a multiple of a layer's mean squared input; above 0.
 

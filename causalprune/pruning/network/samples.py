@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import TARGETS, Inputs, forward, mapped, parts_of
 from causalprune.base.errors import DataError, UsageError, translate
 from causalprune.models.modes import evaluation_mode
-from causalprune.pruning.layer_calls import Inputs, forward
 
 BATCH = 500
 """Samples in one forward pass of a tensor that is divided here."""
 
 Samples = torch.Tensor | Iterable[Any]
 """Inputs (N, …), or batches: inputs, or tuples of inputs and targets, which aren't used. The inputs of a batch are a
-tensor, a tuple of the network's arguments, or a dictionary of them."""
+tensor, a tuple of the network's arguments, or a dictionary of them, in which targets are left out by their names. Of a
+flat tuple, a network that needs K arguments gets the first K."""
 
 
 def batches_of(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
@@ -32,7 +34,7 @@ def batches_of(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
         UsageError: Something else, or a count below 1.
         DataError: No samples, or such as the network raises on.
     """
-    batches = _read(samples, count, next(model.parameters()).device)
+    batches = _read(samples, count, model)
     if not batches:
         raise DataError("`inputs`", expected="at least one sample", found="none")
     try:
@@ -47,7 +49,8 @@ def batches_of(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
     return batches
 
 
-def _read(samples: Samples, count: int, device: torch.device) -> list[Inputs]:
+def _read(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
+    device = next(model.parameters()).device
     if count < 1:
         raise UsageError("`samples`", expected="a whole number of at least 1", found=str(count))
     if isinstance(samples, torch.Tensor):
@@ -58,29 +61,43 @@ def _read(samples: Samples, count: int, device: torch.device) -> list[Inputs]:
     found: list[Inputs] = []
     left = count
     for batch in samples:
-        inputs = batch[0] if isinstance(batch, Sequence) and not isinstance(batch, str) and batch else batch
+        inputs = _inputs(batch, model)
         tensors = _tensors(inputs)
         if not tensors or any(tensor.ndim == 0 for tensor in tensors):
             raise UsageError("`inputs`", expected=_EXPECTED, found=f"a batch of {type(inputs).__name__}")
         size = len(tensors[0])
-        found.append(_moved(inputs, min(size, left), size, device))
+        if size:
+            found.append(_moved(inputs, min(size, left), size, device))
         left -= size
         if left <= 0:
             break
     return found
 
 
-_EXPECTED = "a tensor of inputs (N, …), or batches of inputs or of (inputs, targets), such as a DataLoader"
+_EXPECTED = "a tensor of inputs (N, …), or batches of inputs or of (inputs, targets), such as a DataLoader; inputs are "
+_EXPECTED += "a tensor, or a tuple or dictionary of tensors"
+
+
+def _inputs(batch: Any, model: nn.Module) -> Any:
+    """The inputs of a batch, without its targets."""
+    arguments = list(signature(model.forward).parameters.values())
+    if isinstance(batch, Mapping):
+        takes_all = any(argument.kind is Parameter.VAR_KEYWORD for argument in arguments)
+        taken = {argument.name for argument in arguments}
+        return {name: v for name, v in batch.items() if name not in TARGETS or takes_all or name in taken}
+    if not isinstance(batch, Sequence) or isinstance(batch, str) or not batch:
+        return batch
+    places = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    needed = sum(argument.kind in places and argument.default is Parameter.empty for argument in arguments)
+    flat = all(isinstance(part, torch.Tensor) for part in batch)
+    return batch[:needed] if flat and 1 < needed <= len(batch) else batch[0]
 
 
 def _tensors(inputs: Any) -> list[torch.Tensor]:
     """The tensors of the inputs of one batch; empty if they aren't such."""
-    if isinstance(inputs, torch.Tensor):
-        return [inputs]
-    values = inputs.values() if isinstance(inputs, Mapping) else inputs
-    if not isinstance(values, Iterable) or isinstance(values, str):
+    if not isinstance(inputs, torch.Tensor | Mapping | Sequence) or isinstance(inputs, str):
         return []
-    found = list(values)
+    found = parts_of(inputs)
     return found if all(isinstance(value, torch.Tensor) for value in found) else []
 
 
@@ -90,8 +107,4 @@ def _moved(inputs: Any, count: int, size: int, device: torch.device) -> Inputs:
     def part(tensor: torch.Tensor) -> torch.Tensor:
         return (tensor[:count] if len(tensor) == size else tensor).to(device)
 
-    if isinstance(inputs, torch.Tensor):
-        return part(inputs)
-    if isinstance(inputs, Mapping):
-        return {name: part(tensor) for name, tensor in inputs.items()}
-    return [part(tensor) for tensor in inputs]
+    return mapped(part, inputs)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import Inputs, mapped, shape_of
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.options import require
 from causalprune.base.paths import StoreUrl
@@ -22,7 +23,6 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import named_parameters, unwrapped
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
-from causalprune.pruning.layer_calls import Inputs
 from causalprune.pruning.layer_statistics import DrawnLoss, LayerStatistics, layer_statistics
 from causalprune.pruning.names import check_mask_granularity
 from causalprune.pruning.network.choice import Choice, choose_weights, untrained_tensors
@@ -220,18 +220,12 @@ class PruningTask:
         """What may be pruned as a whole, and the names of the tensors whose channels can't be removed."""
         if granularity in ("parameter", "layer"):
             return None, []
-        first = batches[0]
-        if not isinstance(first, torch.Tensor):
-            raise UsageError(
-                "`granularity`",
-                expected="parameter or layer for a network of several arguments",
-                found=granularity,
-            )
+        first = mapped(lambda part: part[:_TRIED], batches[0])
         model = unwrapped(self.model)
         modes = [(module, module.training) for module in model.modules()]
-        spec = ModelSpec(name=type(model).__name__, input_shape=tuple(first.shape[1:]), num_outputs=1)
+        spec = ModelSpec(name=type(model).__name__, input_shape=shape_of(first), num_outputs=1)
         try:
-            producers, stuck = prunable_producers(granularity, model, self.mask.index, spec, first[:_TRIED])
+            producers, stuck = prunable_producers(granularity, model, self.mask.index, spec, first)
         finally:
             for module, mode in modes:
                 module.training = mode

@@ -133,6 +133,7 @@ class Regression:
             resamples=options.bootstrap,
             ranking=options.ranking,
             preset=options.preset,
+            num_weights=reader.index.total,
             row_weights=None if row_weights is None else row_weights[reader.num_rows - self.source.num_rows :],
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 Measure = Callable[[], torch.Tensor]
 Measured = Callable[[Measure], float]
@@ -84,13 +85,9 @@ def _widen(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> t
 
 
 def _require_float64(_: nn.Module, __: tuple[Any, ...], outputs: Any) -> None:
-    _map(_check, outputs)
-
-
-def _check(tensor: torch.Tensor) -> torch.Tensor:
-    if tensor.dtype != torch.float64:
-        raise TypeError(f"its outputs are {tensor.dtype}".replace("torch.", ""))
-    return tensor
+    for leaf in tree_leaves(outputs):
+        if isinstance(leaf, torch.Tensor) and leaf.is_floating_point() and leaf.dtype != torch.float64:
+            raise TypeError(f"its outputs are {leaf.dtype}".replace("torch.", ""))
 
 
 def _map(function: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 
 from causalprune.analysis.diagnosis.interventions import FEWEST, compare, zeroed_loss_changes
+from causalprune.data.tasks.classification import Classification
+from causalprune.data.tasks.regression import Regression
 from causalprune.models.parameters import ParameterIndex
 
 COEFFICIENTS = np.array([0.1, 0.5, 2.0, 1e-9, 3.0, 0.7, 1.1, 0.2, 5.0, 0.04])
@@ -26,7 +28,7 @@ def test_the_prediction_is_exact_on_a_quadratic_and_the_model_stays_as_it_is():
     theta = before.double().numpy().ravel()
     seen = []
     actual = zeroed_loss_changes(
-        model, ParameterIndex.from_model(model), nn.MSELoss(), samples, SETS, notify=lambda: seen.append(1)
+        model, ParameterIndex.from_model(model), Regression(), samples, SETS, notify=lambda: seen.append(1)
     )
     predicted = np.array([(-COEFFICIENTS * theta**2)[s].sum() for s in SETS])
     np.testing.assert_allclose(actual, predicted, rtol=1e-7, atol=1e-14)
@@ -45,7 +47,7 @@ def test_a_group_may_span_layers_and_dropout_is_off():
     index = ParameterIndex.from_model(model)
     samples = [(torch.randn(16, 3), torch.randint(2, (16,)))]
     everything = np.arange(index.total)
-    (change,) = zeroed_loss_changes(model, index, nn.CrossEntropyLoss(), samples, [everything])
+    (change,) = zeroed_loss_changes(model, index, Classification(), samples, [everything])
     assert model.training
     model.eval().double()
     x, y = samples[0][0].double(), samples[0][1]

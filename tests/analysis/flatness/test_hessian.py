@@ -7,7 +7,9 @@ from small_networks import batches, images, network, pruned
 from torch import nn
 from torch.func import functional_call, hessian
 
-from causalprune.analysis.flatness.samples import ParameterVector
+from causalprune.analysis.flatness.samples import ParameterVector, mean_loss
+from causalprune.data.tasks.classification import Classification
+from causalprune.data.tasks.regression import Regression
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 
@@ -37,7 +39,7 @@ def test_eigenvalues_are_those_of_the_exact_hessian(spectra, make, shape):
     model, samples, loss = make(), batches(shape), nn.CrossEntropyLoss()
     mask = pruned(model)
     parameters = ParameterVector(model, mask)
-    found = spectra(model, loss, parameters, samples, count=4, tol=1e-8)
+    found = spectra(model, Classification(), parameters, samples, count=4, tol=1e-8)
     matrix = exact(model, loss, samples)
     kept = np.ones(len(matrix), dtype=bool)
     offset = 0
@@ -60,7 +62,7 @@ def test_single_precision_is_enough(spectra):
     mask = Mask.all(ParameterIndex.from_model(model))
     model.float()
     single = [(inputs.float(), targets) for inputs, targets in samples]
-    found = spectra(model, loss, ParameterVector(model, mask), single, count=3)
+    found = spectra(model, Classification(), ParameterVector(model, mask), single, count=3)
     assert found["unpruned"].eigenvalues == pytest.approx(truth[:3], rel=1e-3)
     assert found["all"] is found["unpruned"]
 
@@ -71,7 +73,7 @@ def test_a_linear_regression_has_a_closed_form(spectra):
     inputs = torch.randn(400, 150, dtype=torch.float64) * torch.linspace(0.1, 3, 150)
     samples = [(inputs, torch.randn(400, 1, dtype=torch.float64))]
     mask = Mask.all(ParameterIndex.from_model(model))
-    found = spectra(model, nn.MSELoss(), ParameterVector(model, mask), samples, count=5, probes=60)["unpruned"]
+    found = spectra(model, Regression(), ParameterVector(model, mask), samples, count=5, probes=60)["unpruned"]
     truth = np.linalg.eigvalsh(2 * (inputs.T @ inputs).numpy() / 400)
     assert found.eigenvalues == pytest.approx(truth[::-1][:5], rel=1e-3)
     assert abs(found.trace - truth.sum()) < 4 * found.trace_error < 0.2 * truth.sum()
@@ -91,9 +93,25 @@ def test_the_random_numbers_of_others_are_left_alone(spectra):
     model, samples = network(20), batches((5,))
     parameters = ParameterVector(model, Mask.all(ParameterIndex.from_model(model)))
     before = torch.random.get_rng_state()
-    first = spectra(model, nn.CrossEntropyLoss(), parameters, samples, count=2)
+    first = spectra(model, Classification(), parameters, samples, count=2)
     assert torch.equal(torch.random.get_rng_state(), before)
-    assert spectra(model, nn.CrossEntropyLoss(), parameters, samples, count=2) == first
+    assert spectra(model, Classification(), parameters, samples, count=2) == first
+
+
+class Decayed(Classification):
+    """A task with a loss of its own."""
+
+    def loss(self, model, batch):
+        return super().loss(model, batch) + sum(p.square().sum() for p in model.parameters()) / 2
+
+
+def test_a_loss_of_ones_own_is_the_one_that_is_measured(spectra):
+    """The Hessian of ½‖θ‖² is the identity."""
+    model, samples = network(), batches((5,))
+    parameters = ParameterVector(model, Mask.all(ParameterIndex.from_model(model)))
+    plain, other = (spectra(model, task, parameters, samples, count=3)["all"] for task in (Classification(), Decayed()))
+    assert other.eigenvalues == pytest.approx([value + 1 for value in plain.eigenvalues], rel=1e-6)
+    assert mean_loss(model, Decayed(), samples) > mean_loss(model, Classification(), samples)
 
 
 @pytest.mark.cuda
@@ -102,10 +120,10 @@ def test_eigenvalues_on_a_gpu_are_those_of_the_cpu(spectra):
         pytest.skip("no GPU")
     found = []
     for device in ("cpu", "cuda"):
-        model, loss = images().float(), nn.CrossEntropyLoss()
+        model = images().float()
         mask = pruned(model)
         model.to(device)
         samples = [(x.float().to(device), t.to(device)) for x, t in batches((1, 6, 6))]
-        found.append(spectra(model, loss, ParameterVector(model, mask), samples, count=4))
+        found.append(spectra(model, Classification(), ParameterVector(model, mask), samples, count=4))
     for name in ("all", "unpruned"):
         assert found[1][name].eigenvalues == pytest.approx(found[0][name].eigenvalues, rel=1e-3)

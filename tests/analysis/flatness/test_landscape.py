@@ -3,11 +3,11 @@
 import pytest
 import torch
 from small_networks import batches, images, network, pruned
-from torch import nn
 
 from causalprune.analysis.flatness.landscape import filter_normalized_direction, loss_landscape, plot_landscape
 from causalprune.analysis.flatness.samples import ParameterVector, mean_loss
 from causalprune.base.compute.runtime import keyed_seed
+from causalprune.data.tasks.classification import Classification
 
 
 def test_a_direction_has_the_filters_lengths_and_no_pruned_part():
@@ -25,15 +25,15 @@ def test_a_direction_has_the_filters_lengths_and_no_pruned_part():
 
 
 def test_the_middle_of_a_landscape_is_the_network(tmp_path):
-    model, samples, loss = network(), batches((5,)), nn.CrossEntropyLoss()
+    model, samples, task = network(), batches((5,)), Classification()
     parameters = ParameterVector(model, pruned(model))
     before = [p.detach().clone() for p in parameters.tensors]
-    found = loss_landscape(model, loss, parameters, samples, points=5)
+    found = loss_landscape(model, task, parameters, samples, points=5)
     assert all(torch.equal(p, q) for p, q in zip(parameters.tensors, before, strict=True))
     assert found["axis"] == [-1, -0.5, 0, 0.5, 1]
-    assert found["loss"][2][2] == pytest.approx(mean_loss(model, loss, samples))
+    assert found["loss"][2][2] == pytest.approx(mean_loss(model, task, samples))
     parameters.move(before, (1.0, filter_normalized_direction(parameters, seed=keyed_seed(0, "u"))))
-    assert found["loss"][2][4] == pytest.approx(mean_loss(model, loss, samples))
+    assert found["loss"][2][4] == pytest.approx(mean_loss(model, task, samples))
     pytest.importorskip("matplotlib")
     plot_landscape(found, "title", tmp_path / "slice.png")
     assert (tmp_path / "slice.png").read_bytes().startswith(b"\x89PNG")

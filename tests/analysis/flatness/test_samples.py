@@ -8,12 +8,13 @@ from torch import nn
 from causalprune.analysis.flatness.samples import draw_samples, mean_loss
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
+from causalprune.data.tasks.classification import Classification
 
 
 def test_the_mean_is_over_samples_however_they_are_batched():
     model, samples, loss = network(), batches((5,)), nn.CrossEntropyLoss()
     inputs, targets = (torch.cat(parts) for parts in zip(*samples, strict=True))
-    assert mean_loss(model, loss, samples) == pytest.approx(loss(model(inputs), targets).item())
+    assert mean_loss(model, Classification(), samples) == pytest.approx(loss(model(inputs), targets).item())
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ def stale(run, capsys):
 
 
 def test_what_no_longer_follows_is_stale(run, capsys):
-    original = (run / "pruned.safetensors").read_bytes()
+    pair = [run / "pruned.safetensors", run / "pruned.mask.safetensors"]
+    originals = [path.read_bytes() for path in pair]
     stage(run, "apply-mask", "--sparsity", "0.6", "--overwrite")
     assert stale(run, capsys) == {"final.safetensors"}
     (warning,) = [w for w in call_json(capsys, "evaluate", "--run", run)["warnings"] if "stale" in w]
@@ -109,8 +110,35 @@ def test_what_no_longer_follows_is_stale(run, capsys):
     stage(run, "posttrain", "--overwrite")
     assert stale(run, capsys) == set()
     # Copied by hand, beside a result file that tells another hash.
-    (run / "pruned.safetensors").write_bytes(original)
+    for path, original in zip(pair, originals, strict=True):
+        path.write_bytes(original)
     assert stale(run, capsys) == {"final.safetensors"}
+
+
+def test_a_network_without_its_own_mask(run, capsys):
+    network, mask = run / "final.safetensors", run / "final.mask.safetensors"
+    pruned = (run / "pruned.mask.safetensors").read_bytes()
+    assert info(network, capsys)["details"]["mask"] == str(mask)
+    mask.write_bytes(pruned)
+    (problem,) = info(run, capsys, 4)["problems"]
+    assert f"{mask}: expected the mask of {network}, found that of another file" in problem
+    # Only --verify reads all of a network that is named by itself.
+    assert info(network, capsys)["problems"] == []
+    assert main(["info", str(network), "--verify", "-q"]) == 5
+    mask.unlink()
+    for path in (run, network):
+        (problem,) = info(path, capsys, 4)["problems"]
+        assert f"{mask}: expected the mask of {network}, found nothing" in problem
+        assert "pretrain --keep-zeros --init-from FILE --epochs 0" in problem
+    capsys.readouterr()
+    # No stage takes it for a dense network, nor for its own finished work.
+    for command in (["evaluate"], ["export"], ["posttrain", *STAGES["posttrain"]]):
+        assert call(*command, "--run", run, "-q") == 3
+        error = capsys.readouterr().err
+        assert error.count("\n") == 1
+        assert f"{mask}: expected the mask" in error
+    stage(run, "posttrain", "--overwrite")
+    assert info(run, capsys)["problems"] == []
 
 
 def test_what_follows_from_something_stale_is_stale(run, capsys):

@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import DataError
-from causalprune.base.specs import DataSpec, Tokens
+from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
 from causalprune.data.tasks.regression import Regression
 from causalprune.data.tasks.task import Task
@@ -120,7 +121,7 @@ def test_a_task_of_ones_own(load):
         (3, "or Datasets or DataLoaders of PyTorch, found int"),
         (Pairs(X[:0], Y[:0]), "at least one sample"),
         (TensorDataset(X), "pairs of inputs and target"),
-        (Pairs(names=("first", "second")), "two entries in each sample, one of them called labels"),
+        (Pairs(names=("first", "second")), "one target in each sample, called labels"),
         ({"x": X, "y": Y, "task": Task}, "a whole subclass"),
         ({"x": X.long(), "y": Y, "vocabulary": 9}, "whole numbers from 0"),
         ({"x": Y[:, None].repeat(1, 3), "y": Y, "vocabulary": 2}, "a number of at least 3"),

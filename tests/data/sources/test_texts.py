@@ -6,8 +6,9 @@ from pydoc_data.topics import topics as pages
 import pytest
 import torch
 
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import DataError
-from causalprune.base.specs import DataSpec, Tokens
+from causalprune.base.specs import DataSpec
 from causalprune.data.batches import Batches
 from causalprune.data.datasets import load_data
 from causalprune.data.sources.texts import windows

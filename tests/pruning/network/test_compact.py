@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import causalprune as cp
-from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.errors import DataError, MismatchError
 
 INPUTS = torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
@@ -64,14 +64,23 @@ def test_what_cannot_be_made_smaller_is_refused(network):
     scattered.apply_(network)
     with pytest.raises(DataError, match="a filter or neuron with every weight pruned"):
         cp.compact(network, scattered, inputs=INPUTS)
-    with pytest.raises(UsageError, match="one tensor for each batch"):
-        cp.compact(TwoInputs(), cp.Mask.all(scattered.index.from_model(TwoInputs())), inputs=[((INPUTS, INPUTS), 0)])
 
 
-class TwoInputs(nn.Module):
+class Two(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.layer = nn.Linear(8, 2)
+        self.first, self.second, self.last = nn.Linear(5, 12), nn.Linear(12, 10), nn.Linear(10, 3)
 
-    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
-        return self.layer(left + right)
+    def forward(self, left, right):
+        return {"logits": self.last(self.second(self.first(torch.cat([left, right], 1)).relu()).relu())}
+
+
+def test_a_network_of_several_inputs():
+    torch.manual_seed(0)
+    model, rows = Two(), torch.randn(60, 5)
+    batches = [{"left": part[:, :2], "right": part[:, 2:], "labels": torch.zeros(20)} for part in rows.split(20)]
+    mask = cp.prune(model, sparsity=0.5, criterion="magnitude", granularity="channel", inputs=batches)
+    smaller = cp.compact(model, mask, inputs=batches)
+    assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
+    unseen = torch.randn(9, 2), torch.randn(9, 3)
+    assert torch.allclose(smaller(*unseen)["logits"], model(*unseen)["logits"], atol=1e-5)

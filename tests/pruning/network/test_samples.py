@@ -1,8 +1,10 @@
 """Inputs in every form that a loop has them: the first samples, in order, and as many as are asked for."""
 
+import pytest
 import torch
 from torch import nn
 
+from causalprune.base.errors import DataError, UsageError
 from causalprune.pruning.network.samples import BATCH, batches_of
 
 
@@ -42,3 +44,51 @@ def test_arguments_are_cut_alike_but_what_is_no_sample_stays_whole():
         first, second = found.values() if isinstance(found, dict) else found
         assert first.shape == (2, 3)
         assert torch.equal(second, scale)
+
+
+class Judged(Two):
+    """One that takes the targets, too."""
+
+    def forward(self, first, second, labels=None):
+        return super().forward(first, second)
+
+
+A, B, Y = torch.randn(5, 3), torch.randn(5, 3), torch.zeros(5)
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        ((A, B), Y),
+        [[A, B], Y],
+        (A, B, Y),
+        [A, B],
+        {"second": B, "first": A, "labels": Y},
+        ({"first": A, "second": B}, Y),
+    ],
+)
+def test_targets_are_left_out_of_any_batch(batch):
+    (found,) = batches_of([batch], 9, Two())
+    first, second = (found["first"], found["second"]) if isinstance(found, dict) else found
+    assert (len(found), first.equal(A), second.equal(B)) == (2, True, True)
+
+
+def test_targets_that_a_network_takes_stay():
+    (found,) = batches_of([{"first": A, "second": B, "labels": Y}], 9, Judged())
+    assert set(found) == {"first", "second", "labels"}
+
+
+@pytest.mark.parametrize(
+    ("batch", "kind", "words"),
+    [
+        ("abc", UsageError, "a tuple or dictionary of tensors, found a batch of str"),
+        ({"first": A, "second": "word"}, UsageError, "found a batch of dict"),
+        ({"first": A}, DataError, "expected what Two takes, found that it raises TypeError: .*'second'"),
+        ({"first": A, "second": B, "weights": Y}, DataError, "unexpected keyword argument 'weights'"),
+        ((A[:0], B[:0]), DataError, "at least one sample"),
+    ],
+)
+def test_batches_that_cannot_be_read_are_said_in_one_line(batch, kind, words):
+    with pytest.raises(kind, match=words) as caught:
+        batches_of([batch], 9, Two())
+    assert "\n" not in str(caught.value)

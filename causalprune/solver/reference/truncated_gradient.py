@@ -1,74 +1,19 @@
-"""Solvers to compare with: scikit-learn's coordinate descent, and the truncated gradient of the paper's authors."""
+"""The solver ``sgd``: the truncated gradient of the paper's authors, as each version of their code has it."""
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from causalprune.base.compute.runtime import keyed_seed
-from causalprune.base.errors import DataError, NumericalError, UsageError
-from causalprune.base.units import format_bytes
+from causalprune.base.errors import DataError, NumericalError
 from causalprune.solver.evidence import FitResult
 from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
 from causalprune.solver.names import SGD_PRESETS
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ColumnSource, Float64
-
-MAX_ITERATIONS = 100_000
-"""Sweeps of coordinate descent."""
-
-
-def solve_sklearn(
-    source: ColumnSource, problem: LassoProblem, options: SolverOptions, scan: Scan, alpha_max: float
-) -> Attempt:
-    """Solve with :class:`sklearn.linear_model.ElasticNet`; see :class:`causalprune.solver.fit.PlainSolver`.
-
-    Raises:
-        UsageError: The matrix and a copy of it don't fit in ``options.memory_bytes``.
-    """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import ElasticNet
-
-    (alpha,) = problem.alphas(alpha_max)
-    T, P = source.num_rows, source.num_columns
-    if options.memory_bytes < 16 * T * P:
-        raise UsageError(
-            "`memory`", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
-            found=format_bytes(options.memory_bytes), remedy="raise it, or use `solver=lasso`",
-        )  # fmt: skip
-    columns = np.empty((T, P), order="F")
-    for first, block in source.blocks():
-        columns[:, first : first + block.shape[1]] = block
-    columns *= scan.scale
-    # Make columns of the order of 1: squares of 1e-12 would underflow in scikit-learn's tests.
-    size = float(np.abs(columns).max()) or 1.0
-    lift = 2.0 ** -np.floor(np.log2(size))
-    columns *= lift if problem.sign >= 0 else -lift
-    # Beyond alpha_max γ is 0 whatever α is, which might overflow.
-    lifted = lift * min(alpha, 2 * alpha_max)
-    l1, l2 = lifted * problem.l1_ratio, lift * lifted * (1 - problem.l1_ratio)
-    # scikit-learn's stopping rule is relative to ‖y‖², with the same scaling of the objective.
-    net = ElasticNet(
-        alpha=l1 + l2,
-        l1_ratio=l1 / (l1 + l2),
-        fit_intercept=False,
-        tol=problem.tol / 2,
-        max_iter=MAX_ITERATIONS,
-        copy_X=False,
-        positive=problem.sign != 0,
-    )
-    with warnings.catch_warnings():
-        # Our own certificate decides whether it converged.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        net.fit(columns, source.target)
-    return Attempt(net.coef_ * (lift if problem.sign >= 0 else -lift), alpha, int(net.n_iter_))
-
-
-SKLEARN = Solver(PlainSolver(solve_sklearn, lambda _: "sklearn"))
-
 
 GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as in the authors' code."""
@@ -85,45 +30,67 @@ class TruncatedGradientPreset:
         lr: Step size η_0.
         lr_decay_power: d in η_t = η_0/t^d, t counted from 1 over all minibatches.
         batch_rows: Rows per minibatch.
+        factor: f in the loss f/(2b)·‖y_B − X̃_B w‖² of a minibatch of b rows: 1 for half the squared error, 2 for the
+            mean squared error.
         max_passes: Passes over the rows.
-        patience: Stop after this many passes without a smaller squared error; 0: never.
+        patience: Stop after this many passes in a row that don't lower the least loss of a pass by ``tol``; 0: never.
+        tol: See ``patience``; in units of y², or of (y/mean)² where y is divided.
+        sum_of_losses: Whether the loss of a pass is the sum over its minibatches rather than their mean.
+        keep_best: Whether the result is w after the pass with the least loss rather than after the last one.
+        stop_r2: Stop when R² over all rows, in a pass of its own, exceeds this; 1: never, and there is no such pass.
         divide_by_mean: Whether y is divided by its mean.
         divide_by_lr: Whether the columns are Δθ²/η² rather than Δθ².
         momentum: Momentum of the gradient step.
         weight_decay: L2 coefficient of the gradient step.
-        stop_r2: Stop when R² over a pass exceeds this; 1: never.
-        alpha_times_columns: α·P if no α is given; None: α is a share of alpha_max.
+        alpha: α beside that loss if none is given; None if ``alpha_times_weights`` says it.
+        alpha_times_weights: α·P if no α is given, P the number of all prunable weights of the network.
     """
 
     lr: float
     lr_decay_power: float = 0.0
     batch_rows: int = 1
+    factor: float = 1.0
     max_passes: int = 30
     patience: int = 2
+    tol: float = 0.0
+    sum_of_losses: bool = False
+    keep_best: bool = False
+    stop_r2: float = 1.0
     divide_by_mean: bool = False
     divide_by_lr: bool = False
     momentum: float = 0.0
     weight_decay: float = 0.0
-    stop_r2: float = 1.0
-    alpha_times_columns: float | None = None
+    alpha: float | None = None
+    alpha_times_weights: float | None = None
 
 
-# The authors' three variants (versions of September 2024, June 2025 and October 2025 of their repository). Where they
-# left a number to be tuned (the α of the first), it is the problem's α.
-PAPER_V1 = TruncatedGradientPreset(lr=1e-2, lr_decay_power=0.25, batch_rows=1, max_passes=1, patience=0)
+# The authors' three variants (versions of September 2024, June 2025 and October 2025 of their repository).
+PAPER_V1 = TruncatedGradientPreset(
+    lr=1e-2, lr_decay_power=0.25, max_passes=1000, tol=1e-4, sum_of_losses=True, alpha=1e-14
+)
 JUNE_2025 = TruncatedGradientPreset(
-    lr=0.1, lr_decay_power=0.1, batch_rows=16, divide_by_mean=True, divide_by_lr=True, alpha_times_columns=1e-3
+    lr=0.1,
+    lr_decay_power=0.1,
+    batch_rows=16,
+    factor=2.0,
+    tol=1e-7,
+    keep_best=True,
+    divide_by_mean=True,
+    divide_by_lr=True,
+    alpha_times_weights=1e-3,
 )
 OCT_2025 = TruncatedGradientPreset(
     lr=0.1,
     batch_rows=16,
+    factor=2.0,
+    tol=1e-7,
+    keep_best=True,
+    stop_r2=0.95,
     divide_by_mean=True,
     divide_by_lr=True,
     momentum=0.9,
     weight_decay=0.01,
-    stop_r2=0.95,
-    patience=0,
-    alpha_times_columns=0.0,
+    alpha=0.0,
 )
 
 
@@ -149,19 +116,19 @@ def solve_truncated_gradient(
 ) -> tuple[Float64, int]:
     """Run the stochastic truncated gradient on the scaled columns.
 
-    For the squared error 1/(2b)·‖y_B − X̃_B w‖² of a minibatch of b rows: w ← w − η_t·∇; u ← u + η_t·α is the penalty
-    that every weight could have received so far, q_k what it did receive; w_k > 0 becomes max(0, w_k − (u + q_k)),
-    w_k < 0 becomes min(0, w_k + (u − q_k)), and the change is added to q_k (Tsuruoka, Tsujii and Ananiadou, 2009).
+    For the loss f/(2b)·‖y_B − X̃_B w‖² of a minibatch of b rows: w ← w − η_t·∇; u ← u + η_t·α is the penalty that every
+    weight could have received so far, q_k what it did receive; w_k > 0 becomes max(0, w_k − (u + q_k)), w_k < 0 becomes
+    min(0, w_k + (u − q_k)), and the change is added to q_k (Tsuruoka, Tsujii and Ananiadou, 2009).
 
     Args:
         source: X and y.
         scale: (P,) s in X̃ = X·diag(s).
-        alpha: α for the target as the variant scales it, y/mean(y) if it divides; 0: no penalty.
+        alpha: α beside that loss, for y as the variant scales it; 0: no penalty.
         config: The variant.
         seed: Seed of the order of the rows, which are shuffled within each block that is read.
 
     Returns:
-        (P,) w, and the number of passes.
+        (P,) w, and the number of passes, those that only measure R² not counted.
 
     Raises:
         DataError: y is to be divided by a mean of zero.
@@ -172,10 +139,10 @@ def solve_truncated_gradient(
     w = np.zeros(source.num_columns)
     q = np.zeros_like(w)
     velocity = np.zeros_like(w)
-    u, t, best, stale = 0.0, 0, np.inf, 0
-    centered = float(((y - y.mean()) ** 2).sum())
+    u, t, least, stale = 0.0, 0, np.inf, 0
+    best: Float64 | None = None
     for number in range(config.max_passes):
-        error = 0.0
+        loss, minibatches = 0.0, 0
         rng = np.random.default_rng(keyed_seed(seed, "pass", number))
         for first, block in source.row_blocks(max(config.batch_rows, _BLOCK_ROWS)):
             order = rng.permutation(len(block))
@@ -186,9 +153,10 @@ def solve_truncated_gradient(
                 t += 1
                 eta = config.lr / t**config.lr_decay_power
                 residual = wide @ w - y[first + rows]
-                error += float(residual @ residual)
-                gradient = np.clip(residual @ wide / len(rows), -GRADIENT_LIMIT, GRADIENT_LIMIT)
-                gradient += config.weight_decay * w
+                loss += config.factor / 2 * float(residual @ residual) / len(rows)
+                minibatches += 1
+                gradient = config.factor * (residual @ wide) / len(rows)
+                gradient = np.clip(gradient, -GRADIENT_LIMIT, GRADIENT_LIMIT) + config.weight_decay * w
                 velocity = config.momentum * velocity + gradient
                 w -= eta * velocity
                 if alpha > 0:
@@ -201,13 +169,23 @@ def solve_truncated_gradient(
                 "truncated gradient", expected="coefficients that stay finite", found="divergence",
                 remedy="use `solver=lasso`, or `normalize=column`",
             )  # fmt: skip
-        if centered > 0 and 1 - error / centered > config.stop_r2:
-            return w * unit, number + 1
-        stale = 0 if error < best else stale + 1
-        best = min(best, error)
+        loss /= 1 if config.sum_of_losses else minibatches
+        stale = stale + 1 if loss > least - config.tol else 0
+        if loss < least:
+            least = loss
+            best = w.copy() if config.keep_best else None
         if config.patience and stale >= config.patience:
-            return w * unit, number + 1
-    return w * unit, config.max_passes
+            break
+        if config.stop_r2 < 1 and _r2(source, scale, w, y) > config.stop_r2:
+            break
+    return (w if best is None else best) * unit, number + 1
+
+
+def _r2(source: ColumnSource, scale: Float64, w: Float64, y: Float64) -> float:
+    """R² of w over all rows."""
+    gamma = scale * w
+    residual = y - sum((block.astype(np.float64) @ gamma[i : i + block.shape[1]] for i, block in source.blocks()), 0.0)
+    return 1 - float(residual @ residual) / float(((y - y.mean()) ** 2).sum())
 
 
 def _solve(
@@ -215,11 +193,14 @@ def _solve(
 ) -> Attempt:
     config = _variant(options)
     (alpha,) = problem.alphas(alpha_max)
-    # Our α belongs to y, the authors' to y as the variant divides it.
-    unit = abs(target_unit(source.target, config))
-    if config.alpha_times_columns is not None and problem.alpha is None and problem.alpha_ratio is None:
-        alpha = unit * config.alpha_times_columns / source.num_columns
-    coefficients, passes = solve_truncated_gradient(source, scan.scale, alpha / unit, config, options.seed)
+    # Our α stands beside half the squared error of y; the authors', beside f times that of y as the variant divides it.
+    per_own = config.factor / abs(target_unit(source.target, config))
+    if problem.alpha is None and problem.alpha_ratio is None:
+        if config.alpha_times_weights is not None:
+            alpha = config.alpha_times_weights / (options.num_weights or source.num_columns) / per_own
+        elif config.alpha is not None:
+            alpha = config.alpha / per_own
+    coefficients, passes = solve_truncated_gradient(source, scan.scale, alpha * per_own, config, options.seed)
     # Without a penalty there is no Lasso to certify; compute the gap for a tiny α instead.
     return Attempt(coefficients, max(alpha, 1e-12 * alpha_max), passes)
 
