@@ -74,7 +74,7 @@ def refused(capsys, code, *args, says=""):
         (["apply-mask", "--sparsity", "-0.1"], "[0, 1)"),
         (["apply-mask", "--sparsity", "nan"], "[0, 1)"),
         (["apply-mask", "--sparsity", "1.0"], "[0, 1)"),
-        (["apply-mask"], "--sparsity S and --zero"),
+        (["apply-mask"], "one of --sparsity S, --pattern N:M and --zero"),
         (["apply-mask", "--zero", "--criterion", "magnitude"], "--criterion: expected gamma with --zero"),
         (["apply-mask", "--zero", "--criterion", "chita", "--rewind", "pretrained"], "expected gamma with --zero"),
         (["apply-mask", "--zero", "--scope", "layer"], "--scope: expected global with --zero"),

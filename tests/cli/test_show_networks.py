@@ -153,6 +153,8 @@ def mask_result(**changes):
         "frozen": [],
         "kept_dense": [],
         "inseparable": [],
+        "unmeasured": [],
+        "not_prunable": "",
         "candidates": 200,
         "sparsity_candidates": 0.5,
         "unmoved": None,

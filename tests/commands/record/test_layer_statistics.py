@@ -142,23 +142,48 @@ def test_a_disk_without_room_for_them_is_refused_before_the_first_step(pretraine
     assert call(*RECORD, "--run", fresh, "--quiet") == 0
 
 
-def test_a_network_that_cannot_be_measured_is_refused_before_the_first_step(tmp_path, capsys, monkeypatch):
-    (tmp_path / "half_used.py").write_text(
-        "from torch import nn\n"
-        "class Half(nn.Module):\n"
-        "    def __init__(self):\n"
-        "        super().__init__()\n"
-        "        self.used, self.unused = nn.Linear(64, 10), nn.Linear(5, 3)\n"
-        "    def forward(self, x):\n"
-        "        return self.used(x.flatten(1))\n"
-        "def net(input_shape, num_outputs):\n"
-        "    return Half()\n"
-    )
-    monkeypatch.syspath_prepend(tmp_path)
-    run = tmp_path / "run"
-    assert call("pretrain", "--model", "half_used:net", "--epochs", "0", "--run", run, "--trust-code", "--quiet") == 0
+HALF_USED = """
+from torch import nn, ones
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.used, self.unused, self.scale = nn.Linear(64, 10), nn.Linear(5, 3), nn.Parameter(ones(10))
+
+    def forward(self, x):
+        return {outputs}
+
+def net(input_shape, num_outputs):
+    return Net()
+"""
+
+
+@pytest.fixture
+def network(tmp_path, monkeypatch):
+    """Make a network whose outputs are computed so, and pretrain it; the run."""
+
+    def make(outputs):
+        (tmp_path / "half_used.py").write_text(HALF_USED.format(outputs=outputs))
+        monkeypatch.syspath_prepend(tmp_path)
+        run = tmp_path / "run"
+        named = ["--model", "half_used:net", "--epochs", "0", "--run", run, "--trust-code", "--quiet"]
+        assert call("pretrain", *named) == 0
+        return run
+
+    yield make
+    sys.modules.pop("half_used", None)
+
+
+def test_a_layer_that_no_input_reaches_has_none(network):
+    run = network("self.used(x.flatten(1)) * self.scale")
+    assert call(*KEEP, "--run", run, "--quiet") == 0
+    assert [layer["name"] for layer in kept(run).attributes["layers"]] == ["used.weight"]
+
+
+def test_a_network_that_cannot_be_measured_is_refused_before_the_first_step(network, capsys):
+    run = network("x.flatten(1)[:, :10] * self.scale")
     assert call(*KEEP, "--run", run, "--quiet") == 5
-    assert "unused.weight" in capsys.readouterr().err
+    assert "used.weight" in capsys.readouterr().err
     assert not (run / "trajectory.zarr").exists()
 
 
