@@ -112,8 +112,12 @@ class ActiveSet:
             residual = self._target - self._columns[:, : self.size] @ g
             weighted = residual if self._factor is None else residual * self._factor
             slopes, errors = self._working_set.correlations(weighted[:, None])
-            slope = slopes[:, 0]
-            self._working_set.refine(slope, errors[:, 0], weighted, bound)
+            slope, error = slopes[:, 0], errors[:, 0]
+            # The active columns, which are at the bound, are at hand in float64 already.
+            active = self._at[: self.size]
+            slope[active], error[active] = 0.0, 0.0
+            self._working_set.refine(slope, error, weighted, bound)
+            slope[active] = self._columns[:, : self.size].T @ residual
             shifted = slope.copy()
             shifted[self._at[: self.size]] -= ridge * g
             peak = float(signed(shifted, self._sign).max(initial=0.0))

@@ -188,7 +188,7 @@ def sparse_path(
     }
 
 
-SOLVER_VERSION = "3"
+SOLVER_VERSION = "4"
 """Changes whenever the exact solver may give different numbers."""
 
 

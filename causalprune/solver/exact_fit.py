@@ -226,7 +226,7 @@ class _ExactFit:
                 counts = bootstrap_counts(self.source.num_rows, options.seed, number)
                 task = self._side_task(region.tasks[0], self._rows.weights * counts)
                 task.alphas = lambda _, alpha=chosen.alpha: [alpha]
-                task.solutions = [replace(chosen, gap=np.inf)]
+                task.solutions = [replace(chosen, checked=False, gap=np.inf)]
                 region.tasks.append(task)
         self._passes.solve()
         certified = self._passes.certify()

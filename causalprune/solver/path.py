@@ -102,15 +102,17 @@ _FIRST_COLUMNS = 1024
 """Columns in the core at first: those nearest to becoming active."""
 
 VIOLATORS = 40
-"""Violators of each α that join the core in each round."""
+"""Violators of each α that join the core in each round, at least."""
+
+_HOST_VIOLATORS = 160
+"""The same where all α are solved anew in each round, which costs more than a larger core."""
 
 _FEW = 20
 """With at most this many violators on the whole path, each α starts from its own last solution."""
 
-_TOGETHER = 16
-"""Number of α checked together; their correlations with the working set take memory."""
+MAX_ROUNDS = 200
+"""Rounds after which a solution over the core is left as it is."""
 
-_MAX_ROUNDS = 200
 _SEARCH_STEPS = 40
 
 
@@ -192,28 +194,52 @@ class HostColumns(PathColumns):
         self._working_set.copy_to(self.core, places)
 
     def check(self, task: Task, solutions: Sequence[Solution]) -> list[tuple[float, Positions]]:
-        """See :class:`PathColumns`."""
+        """See :class:`PathColumns`. The core's part of the peak is that of the solution, which minimizes over it."""
+        if not solutions:
+            return []
+        bounds = np.array([len(task.target) * solution.penalty.l1 for solution in solutions])
+        vectors = np.stack([task.vector(solution) for solution in solutions], axis=1) / bounds
+        near, uppers = self._near(vectors, task.sign)
         found = []
-        for first in range(0, len(solutions), _TOGETHER):
-            some = solutions[first : first + _TOGETHER]
-            vectors = np.stack([task.vector(solution) for solution in some], axis=1)
-            slopes, errors = self._working_set.correlations(vectors)
-            for column, solution in enumerate(some):
-                found.append(self._check(task, solution, vectors[:, column], slopes[:, column], errors[:, column]))
+        for k, (solution, bound) in enumerate(zip(solutions, bounds, strict=True)):
+            peak, violators = self._violators(near, uppers[k], vectors[:, k], task.sign)
+            found.append((max(solution.peak, bound * peak), violators))
         return found
 
-    def _check(
-        self, task: Task, solution: Solution, vector: Float64, slope: Float64, error: Float64
-    ) -> tuple[float, Positions]:
-        T = len(task.target)
-        bound, ridge = T * solution.penalty.l1, T * solution.penalty.l2
-        self._working_set.refine(slope, error, vector, bound)
-        if ridge:
-            slope[self._working_set.places(solution.ids)] -= ridge * solution.coefficients
-        excess = signed(slope, task.sign)
-        np.maximum(self._score, excess / bound, out=self._score)
-        violators = np.flatnonzero((excess > bound * (1 + KKT_MARGIN)) & ~self._held)
-        return float(excess.max(initial=0.0)), violators[np.argsort(-excess[violators])[:VIOLATORS]]
+    def _near(self, vectors: Float64, sign: int) -> tuple[Positions, Float64]:
+        """The columns outside the core that may be at the bound of any of (T, K) vectors; raises the score.
+
+        Returns:
+            (n,) places and (K, n) upper bounds of their shares.
+        """
+        norms = np.linalg.norm(vectors, axis=0)
+        places, uppers = [np.empty(0, np.int64)], [np.empty((len(norms), 0))]
+        for first, shares, errors in self._working_set.shares(vectors, sign):
+            part = slice(first, first + shares.shape[1])
+            largest = shares.max(axis=0)
+            np.maximum(self._score[part], largest, out=self._score[part])
+            near = np.flatnonzero((largest + errors * norms.max() > 1 - KKT_MARGIN) & ~self._held[part])
+            places.append(near + first)
+            uppers.append(shares[:, near] + errors[near] * norms[:, None])
+        return np.concatenate(places), np.concatenate(uppers, axis=1)
+
+    def _violators(self, near: Positions, upper: Float64, vector: Float64, sign: int) -> tuple[float, Positions]:
+        """The largest share of a vector among columns near the bound, or a bound of it, and the worst violators.
+
+        Those with the largest upper bounds are computed in float64; more of them only while none violates.
+        """
+        doubtful = np.flatnonzero(upper > 1 - KKT_MARGIN)
+        doubtful = doubtful[np.argsort(-upper[doubtful], kind="stable")]
+        peak = 0.0
+        for first in range(0, len(doubtful), 2 * _HOST_VIOLATORS):
+            some = near[doubtful[first : first + 2 * _HOST_VIOLATORS]]
+            shares = signed(self._working_set.exact_correlations(some, vector[:, None])[:, 0], sign)
+            peak = max(peak, float(shares.max()))
+            if (shares > 1 + KKT_MARGIN).any():
+                rest = doubtful[first + 2 * _HOST_VIOLATORS :]
+                worst = np.argsort(-shares, kind="stable")[:_HOST_VIOLATORS]
+                return max(peak, float(upper[rest].max(initial=0.0))), some[worst[shares[worst] > 1 + KKT_MARGIN]]
+        return peak, near[:0]
 
 
 class PathSolver:
@@ -229,26 +255,31 @@ class PathSolver:
     def __init__(self, task: Task, columns: PathColumns, scaling: Scaling, goal: float) -> None:
         self._task, self._columns, self._scaling = task, columns, scaling
         self._goal = goal * task.null
-        nearest = columns.nearest(_FIRST_COLUMNS)
-        used = columns.places(np.concatenate([s.ids for s in task.solutions] or [np.empty(0, np.int64)]))
-        columns.join(np.union1d(nearest, used[used >= 0]))
         self._active = ActiveSet(columns.core, task.weighted_target, task.factor, task.sign)
         self._residual = task.weighted_target
 
-    def run(self, alpha_max: float, *, refine: bool) -> list[Solution]:
+    def run(self, alpha_max: float, *, refine: bool, rounds: int = MAX_ROUNDS) -> list[Solution]:
         """Solve for every α.
 
         Args:
             alpha_max: The smallest α with γ = 0.
             refine: Start each α from its own last solution, which is nearly right, rather than from the previous α's.
+                One that still holds stays.
+            rounds: How often to solve at most; the last violators then join nothing.
         """
         task = self._task
         if task.null == 0:
             return []
-        found = task.solutions[:1]
+        found, violators = task.solutions[:1], np.empty(0, np.int64)
         if task.alphas is not None:
             found = [self._reuse(place, alpha) for place, alpha in enumerate(task.alphas(alpha_max))]
-        for _ in range(_MAX_ROUNDS):
+            # The core is still empty, so that these checks are of all columns.
+            if refine:
+                violators = self._find_violators(found, self._minimized(found))
+            if all(solution.checked or task.done(solution) for solution in found):
+                return found
+        self._fill_core(violators)
+        for _ in range(rounds):
             if task.num_nonzero is not None:
                 found = [self._search(alpha_max, task.num_nonzero, found)]
             else:
@@ -270,6 +301,21 @@ class PathSolver:
         if task.done(last) and last.alpha == alpha:
             return last
         return replace(last, alpha=alpha, checked=False, gap=np.inf)
+
+    def _fill_core(self, violators: Positions) -> None:
+        """Begin with the columns nearest to becoming active, those of the last solutions, and their violators."""
+        nearest = self._columns.nearest(_FIRST_COLUMNS)
+        used = self._columns.places(np.concatenate([s.ids for s in self._task.solutions] or [violators[:0]]))
+        self._columns.join(np.union1d(np.union1d(nearest, used[used >= 0]), violators))
+
+    def _minimized(self, found: Sequence[Solution]) -> list[int]:
+        """Places of the solutions that minimize over the columns that there were; others may have joined since."""
+        lasts = self._task.solutions
+        return [
+            k
+            for k, (now, last) in enumerate(zip(found, lasts, strict=False))
+            if last.checked and last.alpha == now.alpha
+        ]
 
     def _walk(self, found: list[Solution], *, refine: bool) -> None:
         """Minimize for each α that needs it, in descending order.

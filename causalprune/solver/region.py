@@ -12,7 +12,7 @@ import numpy as np
 
 from causalprune.solver.certificate import allowed_peak, duality_gap, gap_rounding, signed
 from causalprune.solver.kkt_scores import KktScores, Ranking
-from causalprune.solver.path import HostColumns, PathSolver, Solution, Task
+from causalprune.solver.path import MAX_ROUNDS, HostColumns, PathSolver, Solution, Task
 from causalprune.solver.problem import Scaling, not_finite
 from causalprune.solver.process_group import Division, Exchange
 from causalprune.solver.products import VECTOR_NORMS, correlation_error, usual
@@ -22,6 +22,9 @@ from causalprune.solver.working_set import ColumnScales, Positions
 
 _LOOSE = 1e-4
 """Relative gap of the solutions on the way, which only serve to choose the working set."""
+
+_LOOSE_ROUNDS = 2
+"""Rounds for these; what violates them at the end is in the working set, and what matters is their residuals."""
 
 
 class FittedColumns(ABC):
@@ -251,7 +254,8 @@ class Region(FittedColumns):
             for task in self.tasks:
                 columns, goal = HostColumns(working_set, score), 0.01 * task.tol if exactly else _LOOSE
                 solver = PathSolver(task, columns, self._scaling, goal)
-                task.solutions = solver.run(self.alpha_max, refine=self._solved_exactly)
+                rounds = MAX_ROUNDS if exactly else _LOOSE_ROUNDS
+                task.solutions = solver.run(self.alpha_max, refine=self._solved_exactly, rounds=rounds)
             if first_pass:
                 # The column that determines alpha_max must not leave before alpha_max is final.
                 with_target, _ = working_set.correlations(self._lead[:, None])

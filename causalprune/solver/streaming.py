@@ -2,8 +2,8 @@
 
 Blocks of columns are read in a random order. Each region keeps the columns that may become active in its working set,
 and solves over it during the scan, so that later columns are screened by residuals rather than by y. After the first
-pass the working set nearly always holds every active column. Blocks that the bounds can't rule out are read again until
-the duality gap over all columns is within the tolerance.
+pass the working set nearly always holds every active column. Blocks that the bounds can't rule out are read again, in
+the order in which they were read last, until the duality gap over all columns is within the tolerance.
 
 With several processes, each reads its own blocks; they wait for each other where they solve and where they certify.
 """
@@ -28,7 +28,7 @@ from causalprune.solver.working_set import MemoryPlan
 _FIRST_CHECKS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
 """Shares of the first pass after which the tasks are solved over the working set so far."""
 
-_LATER_CHECKS = (1 / 4, 1 / 2)
+_LATER_CHECKS = (1 / 8, 1 / 4, 1 / 2)
 """The same for later passes, for regions where violators of the last solution were found."""
 
 Notify = Callable[[int, str], None]
@@ -116,6 +116,8 @@ class Scanner(Passes):
         self._products = products
         self._rng = np.random.default_rng(seed)
         self._notify = notify
+        # Numbers of the blocks, those that were read longest ago first.
+        self._order: list[int] = []
         self._blocks = -(-source.num_columns // self._width)
         self._by_block = _by_block(region.parts for region in self._regions)
         self._before = source.bytes_read, *source.seconds
@@ -180,8 +182,16 @@ class Scanner(Passes):
             region.synchronize()
 
     def _scan(self, wanted: Mapping[int, Sequence[int]], *, first_pass: bool = False, solve: bool = True) -> None:
-        """Read blocks, by number, for the regions that want them, in a random order; solve on the way."""
-        order = [int(n) for n in self._rng.permutation(sorted(wanted))]
+        """Read blocks, by number, for the regions that want them; solve on the way.
+
+        The first order is random. Later passes begin where blocks were judged by the oldest residuals, since most
+        violators are there: then what follows is judged by residuals that know them, and needn't be read again.
+        """
+        if first_pass:
+            order = [int(n) for n in self._rng.permutation(sorted(wanted))]
+        else:
+            order = [n for n in self._order if n in wanted]
+        self._order = [n for n in self._order if n not in wanted] + order
         shares = (_FIRST_CHECKS if first_pass else _LATER_CHECKS) if solve else ()
         # All processes must solve equally often, so the process with the fewest blocks determines when.
         fewest = -int(self._group.maximum(-len(order))[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from causalprune.base.errors import UsageError
 from causalprune.base.units import format_bytes
+from causalprune.solver.certificate import signed
 from causalprune.solver.products import FLOAT32_ROUNDING, USUAL_NORMS
 from causalprune.solver.source import ColumnSource, Float32, Float64
 
@@ -80,7 +82,7 @@ class WorkingSet:
         """Raise the capacity until ``room`` more columns fit."""
         if self.size + room > self.capacity:
             self.capacity = max(2 * self.capacity, self.size + room)
-            for name in ("_values", "_ids", "_lift", "_scale", "_norm", "_score"):
+            for name in _ARRAYS:
                 held = getattr(self, name)
                 larger = np.empty((self.capacity, *held.shape[1:]), held.dtype)
                 larger[: self.size] = held[: self.size]
@@ -89,8 +91,10 @@ class WorkingSet:
     def copy_to(self, other: WorkingSet, rows: Positions) -> None:
         """Add the columns at places ``rows`` to another working set."""
         other.reserve(len(rows))
-        scale = np.ldexp(self._scale[rows], self._lift[rows])
-        other.add(self.raw_columns(rows).T, self._ids[rows], scale, self._norm[rows], self._score[rows])
+        part = slice(other.size, other.size + len(rows))
+        for name in _ARRAYS:
+            getattr(other, name)[part] = getattr(self, name)[rows]
+        other.size = part.stop
 
     def places(self, ids: Positions) -> Positions:
         """Places of columns by their position in X; −1 for those that it doesn't hold."""
@@ -146,6 +150,28 @@ class WorkingSet:
         share = (self.num_rows + 4) * FLOAT32_ROUNDING
         return values, share * self._norm[: self.size, None] * norms
 
+    def shares(self, vectors: Float64, sign: int) -> Iterator[tuple[int, Float64, Float64]]:
+        """x̃_jᵀv of all columns and several v, in float32, slab by slab.
+
+        Args:
+            vectors: (T, K), each divided by its bound Tλ₁.
+            sign: Which shares of the bound to yield, see :func:`causalprune.solver.certificate.signed`.
+
+        Yields:
+            First column of the slab, (K, w) shares, and (w,) bounds of their errors as shares of ‖v‖.
+        """
+        norms = np.linalg.norm(vectors, axis=0)
+        # Residuals may be so small that their products would underflow.
+        narrow = np.divide(vectors, norms, where=norms > 0, out=np.zeros_like(vectors)).T.astype(np.float32)
+        # The sums run over the whole column at once.
+        rounding = (self.num_rows + 4) * FLOAT32_ROUNDING
+        for start in range(0, self.size, SLAB):
+            part = slice(start, min(start + SLAB, self.size))
+            shares = signed((narrow @ self._values[part].T).astype(np.float64), sign)
+            shares *= self._scale[part]
+            shares *= norms[:, None]
+            yield start, shares, rounding * self._norm[part]
+
     def exact_correlations(self, rows: Positions, vectors: Float64) -> Float64:
         """x̃_jᵀv in float64 for the columns at places ``rows``: (len(rows), K)."""
         out = np.empty((len(rows), vectors.shape[1]))
@@ -164,6 +190,9 @@ class WorkingSet:
         if len(doubtful):
             correlations[doubtful] = self.exact_correlations(doubtful, vector[:, None])[:, 0]
 
+
+_ARRAYS = ("_values", "_ids", "_lift", "_scale", "_norm", "_score")
+"""What a working set holds of each column."""
 
 _LIFTED = 60
 """Columns whose largest entry isn't within 2^±60 are held times a power of two."""
