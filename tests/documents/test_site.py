@@ -104,3 +104,12 @@ def test_the_messages_of_the_troubleshooting_page_are_those_of_the_code():
     assert len(quoted()) > 50
     said = "\0".join(literals())
     assert [message for message in quoted() if message not in said] == []
+
+
+def test_the_loop_of_the_first_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/index.md").read_text(), flags=re.DOTALL)
+    namespace = {}
+    exec(block, namespace)
+    weights = [layer.weight for layer in namespace["model"] if hasattr(layer, "weight")]
+    assert sum(int((weight == 0).sum()) for weight in weights) == round(0.9 * sum(weight.numel() for weight in weights))
