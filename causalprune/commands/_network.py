@@ -16,6 +16,7 @@ from causalprune.base.errors import MismatchError
 from causalprune.commands.provenance.lineage import has_stale_statistics
 from causalprune.config.shared import ComputeOptions
 from causalprune.data.datasets import DataSet, load_data
+from causalprune.data.names import dataset_form
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
@@ -69,7 +70,9 @@ def load_its_data(checkpoint: Checkpoint, source: Path, *, data_root: str, trust
             f"data set {spec.name}",
             expected=f"the data that {source} was trained on",
             found="other contents",
-            remedy="pass the --data-root that pretrain had",
+            remedy="put back the files, or train anew"
+            if dataset_form(spec.name)
+            else "pass the --data-root of pretrain",
         )
     return data
 
