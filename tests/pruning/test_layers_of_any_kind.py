@@ -73,13 +73,18 @@ def test_an_lstm_is_pruned_as_its_steps_are():
     assert torch.equal(masks[0].keep, masks[1].keep)
 
 
-@pytest.mark.parametrize("layer", [nn.GRU(3, 4, 2, bidirectional=True), nn.RNN(3, 4), nn.LSTM(3, 5, proj_size=4)])
-def test_every_recurrent_matrix_is_measured_and_repaired(layer):
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        (nn.GRU, {"hidden_size": 4, "num_layers": 2, "bidirectional": True}),
+        (nn.RNN, {"hidden_size": 4}),
+        (nn.LSTM, {"hidden_size": 5, "proj_size": 4}),
+    ],
+)
+def test_every_recurrent_matrix_is_measured_and_repaired(kind, sizes):
     torch.manual_seed(0)
-    model, x = nn.Sequential(), torch.randn(9, 30, 3)
-    model = LastStep(copy.deepcopy(layer)).double()
-    model.layer.batch_first = True
-    x = x.transpose(0, 1).double()
+    model = LastStep(kind(3, **sizes, batch_first=True)).double()
+    x = torch.randn(30, 9, 3).double()
     assert list(measured(model, x)) == [entry.name for entry in ParameterIndex.from_model(model)]
     dense = copy.deepcopy(model)
     mask = cp.prune(model, sparsity=0.3, criterion="magnitude")

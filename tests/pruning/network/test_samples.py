@@ -81,7 +81,7 @@ def test_targets_that_a_network_takes_stay():
 @pytest.mark.parametrize(
     ("batch", "kind", "words"),
     [
-        ("abc", UsageError, "a tuple or dictionary of tensors, found a batch of str"),
+        ("abc", UsageError, r"a tuple or dictionary of tensors \(.*\), found a batch of str"),
         ({"first": A, "second": "word"}, UsageError, "found a batch of dict"),
         ({"first": A}, DataError, "expected what Two takes, found that it raises TypeError: .*'second'"),
         ({"first": A, "second": B, "weights": Y}, DataError, "unexpected keyword argument 'weights'"),
