@@ -144,7 +144,9 @@ class WorkingSet:
         narrow = np.divide(vectors, norms, where=norms > 0, out=np.zeros_like(vectors)).astype(np.float32)
         for start in range(0, self.size, 8 * SLAB):
             part = slice(start, min(start + 8 * SLAB, self.size))
-            values[part] = self._values[part] @ narrow
+            # A kernel may look at memory beyond the columns, and set a flag for what it finds there.
+            with np.errstate(all="ignore"):
+                values[part] = self._values[part] @ narrow
         values *= self._scale[: self.size, None] * norms
         # Unlike those of ``products``, these sums run over the whole column at once.
         share = (self.num_rows + 4) * FLOAT32_ROUNDING
@@ -167,7 +169,9 @@ class WorkingSet:
         rounding = (self.num_rows + 4) * FLOAT32_ROUNDING
         for start in range(0, self.size, SLAB):
             part = slice(start, min(start + SLAB, self.size))
-            shares = signed((narrow @ self._values[part].T).astype(np.float64), sign)
+            with np.errstate(all="ignore"):
+                products = narrow @ self._values[part].T
+            shares = signed(products.astype(np.float64), sign)
             shares *= self._scale[part]
             shares *= norms[:, None]
             yield start, shares, rounding * self._norm[part]

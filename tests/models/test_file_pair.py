@@ -10,9 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import causalprune as cp
+from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import CausalpruneError, ExitCode
 from causalprune.base.paths import is_mask_path, mask_path
-from causalprune.base.specs import DataSpec, ModelSpec, Tokens
+from causalprune.base.specs import DataSpec, ModelSpec
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo, load_checkpoint, save_checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
