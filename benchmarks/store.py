@@ -483,7 +483,7 @@ def against_zarr(options: argparse.Namespace, directory: Path) -> None:
                 lines.append((codec, title, who, *cells, ratio if who == "zarr" else ""))
     height, width = ZARR_SHAPE
     table(
-        f"{height} rows × {width:,} columns of float32, normally distributed; shards of 64 rows, chunks of 64 × 16,384,"
+        f"{height} rows × {width:,} columns of float32, normally distributed; shards of 64 rows, chunks of 64 × 8,192,"
         f" Blosc, CRC32C; zarr {zarr.__version__}; warm; medians of {options.repeats} (range).",
         "| codec | what | by | s | CPU s | MB/s | CPU s, zarr / causalprune |",
         lines,

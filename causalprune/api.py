@@ -93,7 +93,7 @@ def prune(
         samples: How many of them.
         task: What the outputs are, for criteria that measure layers: ``classification``, ``regression``,
             ``multi-label``, ``segmentation`` or ``next-token``.
-        ridge: Penalty of ``chita`` and ``obs``, a multiple of the mean over weights of Σ g².
+        ridge: Penalty of ``chita``, a multiple of the mean over weights of Σ g², and of ``obs``, of Σ d·g².
         first_order: Add the gradient to the loss that ``obs`` minimizes, instead of its curvature alone.
         exponent: p in |γ|^p·θ² of ``effect``, 0.125 unless given, and in θ²·mean(g²)^p of ``obd``, 1 unless given.
         seed: Of ``random``, and of the labels that are drawn to measure layers.

@@ -42,7 +42,7 @@ _PLAIN: dict[str, type] = dict.fromkeys(("config", "inputs", "position", "metric
 _PLAIN |= dict.fromkeys(("stage", "data_fingerprint", "identity", "digest"), str)
 """Fields of :class:`CheckpointInfo` that the header holds unchanged, with their types."""
 _OPTIONAL: dict[str, type] = {"ancestors": list, "sources": dict, "mask_digest": str}
-"""Those that the header has only if they aren't empty; version 0.1 didn't know them."""
+"""Those that the header has only if they aren't empty; format version 1 didn't know them."""
 PREFIXES = ("mask/", "optimizer/", "best/", "pending/")
 """Prefixes of the names of all tensors but the weights, where they are in one file."""
 

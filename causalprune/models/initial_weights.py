@@ -264,7 +264,7 @@ def _mask_of(
             keep[entry] &= mask
     if others:
         listed = _listed(others, 3)
-        warn(f"masks of {listed} are applied once and not held: only weights of layers that multiply can be pruned")
+        warn(f"masks of {listed} are applied once and not held: they are of no prunable weight")
     return Mask.from_tensors(index, keep)
 
 

@@ -24,7 +24,7 @@ from causalprune.solver.working_set import KKT_MARGIN, Positions, WorkingSet
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """A minimizer over the working set, and how far it is certified over all columns.
+    """A minimizer over some columns, and how far it is certified over all.
 
     Attributes:
         alpha: α of the problem as stated.
@@ -32,9 +32,10 @@ class Solution:
         ids: (n,) positions of the nonzero coefficients in X.
         coefficients: (n,) g of the scaled columns.
         residual: (T,) residual of the weighted rows, in units of ‖y‖.
-        peak: Largest correlation |x̃_jᵀr − Tλ₂g_j| over the working set when it was solved.
+        peak: Largest correlation |x̃_jᵀr − Tλ₂g_j| when it was solved: over the core, and once it is checked over all
+            :class:`PathColumns`.
         objective: P(g), in units of ‖y‖².
-        checked: Whether the KKT conditions of the whole working set were checked and hold.
+        checked: Whether the KKT conditions of all :class:`PathColumns` were checked and hold.
         gap: Duality gap over all columns, in units of ‖y‖²; infinite until it is known.
     """
 
@@ -264,8 +265,8 @@ class PathSolver:
         Args:
             alpha_max: The smallest α with γ = 0.
             refine: Start each α from its own last solution, which is nearly right, rather than from the previous α's.
-                One that still holds stays.
-            rounds: How often to solve at most; the last violators then join nothing.
+                One of a Lasso that still holds stays; an elastic net's is solved again.
+            rounds: How often to solve at most.
         """
         task = self._task
         if task.null == 0:

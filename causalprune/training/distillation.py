@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import network_outputs
+from causalprune.base.compute.inputs import logits_of, network_outputs
 from causalprune.data.tasks.task import Batch, Task
 from causalprune.models.modes import evaluation_mode
 
@@ -33,11 +34,16 @@ class Distillation:
             model: The network that is trained.
             batch: The minibatch, which the network, in evaluation mode, gets as well.
         """
-        inputs, targets = batch
-        outputs = network_outputs(model, inputs)
-        # A loss of its own may need more than these outputs.
-        usual = type(task).loss is Task.loss
-        task_loss = task.criterion(outputs, targets) if usual else task.loss(model, batch)
+        inputs, _ = batch
+        seen: list[Any] = []
+        # The outputs that the loss is of, not those of another pass, which would draw another dropout and count twice
+        # in the running statistics.
+        watch = model.register_forward_hook(lambda _module, _arguments, found: seen.append(found))
+        try:
+            task_loss = task.loss(model, batch)
+        finally:
+            watch.remove()
+        outputs = logits_of(seen[-1]) if seen else network_outputs(model, inputs)
         with torch.no_grad(), evaluation_mode(self.network):
             wanted = network_outputs(self.network, inputs)
         loss: torch.Tensor = (1 - self.weight) * task_loss + self.weight * task.distance(outputs, wanted)

@@ -129,7 +129,7 @@ class RecordingReader:
     def untrained(self) -> tuple[str, ...]:
         """Names of the parameters that no recorded step trained; their columns are 0, which says nothing about them.
 
-        They were frozen, not given to the optimizer, or never got a gradient. Recordings of version 0.1 don't say;
+        They were frozen, not given to the optimizer, or never got a gradient. Recordings of format version 1 don't say;
         here it is empty.
         """
         return self._log.untrained
@@ -170,7 +170,7 @@ class RecordingReader:
     def vanished_share(self) -> float | None:
         """Share of the changes that were lost in the rounding of the weights, in the rows that were counted.
 
-        None if no row was counted: recordings of version 0.1, held ones, and those with a stride.
+        None if no row was counted: recordings of format version 1, held ones, and those with a stride.
         """
         return vanished_share(self.noted)
 

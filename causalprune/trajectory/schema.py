@@ -41,7 +41,7 @@ class RecordingInfo:
         seed: Seed of the recording.
         start_sha256: Hash of the checkpoint from which it started; empty if there is none.
         start_weights: Hash of the weights with which it started, by ``ParameterIndex.digest``; empty if unknown, as in
-            recordings of version 0.1.
+            recordings of format version 1.
         identity: Hash of the configuration that made it; only the same one continues an interrupted recording. Empty
             if it doesn't matter.
         extra: Anything else, JSON-ready, such as the optimizer's settings of

@@ -13,7 +13,7 @@ from causalprune.base.specs import ACCURACY, R2, Headline
 from causalprune.base.units import listed
 
 from .forecasts import forecast
-from .tables import classes_line, counted, facts, notes, records, shown, spaced, table
+from .tables import classes_line, counted, facts, notes, recipe_line, records, shown, spaced, table
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
 FLOPS_UNIT = "A multiply-add counts as two FLOPs."
@@ -125,8 +125,7 @@ def run(result: Any) -> Any:
     columns["sparsity"] = "sparsity:share"
     parts = [records(columns, result.iterations, named=False, pad_edge=True), evaluate(result)]
     if result.recipe is not None:
-        changes = result.recipe["changes"]
-        parts.append(notes(f"Recipe {result.recipe['name']}{', but ' if changes else ''}{', '.join(changes)}."))
+        parts.append(notes(f"Recipe {recipe_line(result.recipe)}."))
     return spaced(*parts)
 
 

@@ -13,7 +13,7 @@ from causalprune.base.errors import printable
 from causalprune.base.units import listed
 
 from .networks import evaluation_table
-from .tables import classes_line, counted, pairs, shown, table
+from .tables import classes_line, counted, pairs, recipe_line, shown, table
 
 
 def info(result: Any) -> Any:
@@ -58,12 +58,6 @@ def _recipe_info(details: dict[str, Any]) -> list[Any]:
         made.add_row(choice["option"], choice["value"], "" if choice["source"] == last else choice["source"])
         last = choice["source"]
     return [made]
-
-
-def recipe_line(recipe: dict[str, Any]) -> str:
-    """A recipe's name, and what was said instead of its own values."""
-    changes = recipe["changes"]
-    return f"{recipe['name']}{', but ' if changes else ''}{', '.join(changes)}"
 
 
 def _sweep_lines(s: dict[str, Any]) -> dict[str, str]:

@@ -109,3 +109,9 @@ def spaced(*parts: Any) -> Group:
     """Parts with an empty line between them, without those that are None."""
     lines = [line for part in parts if part is not None for line in (Text(), part)]
     return Group(*lines[1:])
+
+
+def recipe_line(recipe: dict[str, Any]) -> str:
+    """A recipe's name, and what was said instead of its own values."""
+    changes = recipe["changes"]
+    return f"{recipe['name']}{', but ' if changes else ''}{', '.join(changes)}"

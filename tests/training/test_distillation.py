@@ -73,3 +73,19 @@ def test_its_own_network_costs_nothing():
     loss.backward()
     assert loss.item() == 0
     assert outputs.grad.abs().max() < 1e-7
+
+
+class OwnLoss(Classification):
+    """A task with a loss of its own, which calls the network itself."""
+
+    def loss(self, model, batch):
+        inputs, labels = batch
+        return nn.functional.multi_margin_loss(model(inputs), labels)
+
+
+def test_both_parts_of_the_loss_are_of_one_forward_pass():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout(0.5), nn.Linear(4, 2))
+    loss = Distillation(nn.Linear(3, 2), 0.5).loss(OwnLoss(), model, (torch.randn(8, 3), torch.arange(8) % 2))
+    assert loss.requires_grad
+    assert model[1].num_batches_tracked == 1

@@ -79,7 +79,7 @@ def example_inputs(
         return _example(shape, count, generator if random else None).to(device)
     parts = (
         torch.ones(count, *part.shape, dtype=torch.bool if isinstance(part, Flags) else torch.int64)
-        if isinstance(part, Flags) or (isinstance(part, Tokens) and part.vocabulary <= 2)
+        if isinstance(part, Flags) or (isinstance(part, Tokens) and part.vocabulary == 2)
         else _example(part, count, generator if random else None)
         for part in shape.parts
     )

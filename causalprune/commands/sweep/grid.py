@@ -112,7 +112,7 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     # What some of the criteria have, and others don't, is meant for the former.
     owners = {
         "apply-mask.exponent": {criterion.name for criterion in criteria if criterion.exponent is not None},
-        "apply-mask.first-order": {criterion.name for criterion in criteria if criterion.first_order},
+        "apply-mask.first_order": {criterion.name for criterion in criteria if criterion.first_order},
     }
     for chosen in itertools.product(*(zip(axis.values, axis.settings, strict=True) for axis in axes)):
         values = {axis.key: value for axis, (value, _) in zip(axes, chosen, strict=True)}

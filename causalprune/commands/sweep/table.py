@@ -25,7 +25,8 @@ class ResultTable:
     Each cell has a file, which appears complete or not at all; ``results.jsonl`` is made from these files and the grid.
     Each file is read once. While a sweep goes on, the rows of a cell are appended, whose cost doesn't grow with the
     table: so they stand in the order of the work, and those of a process that died between a cell and its rows are
-    missing. Each process writes all of the table when it begins and when it ends.
+    missing. If another process begins or ends between a cell and its rows, they stand twice. Each process writes all of
+    the table when it begins and when it ends, and both are mended.
 
     Args:
         paths: The sweep's files.

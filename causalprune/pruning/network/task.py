@@ -68,7 +68,7 @@ class PruningTask:
     ) -> PruningTask:
         """Open the store, and check that it goes with the network and the criterion.
 
-        What is prunable says the mask, else the store, else the network; ``prune`` names more.
+        What is prunable says the store, else the mask, else the network; ``prune`` names more.
 
         Raises:
             UsageError: No such criterion; a criterion that reads a recording, and no store; a pattern that matches

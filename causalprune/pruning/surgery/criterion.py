@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from causalprune.base.compute.precision import full_precision
 from causalprune.base.errors import DataError
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
 from causalprune.pruning.gradients import GradientMatrix
@@ -18,6 +19,7 @@ from causalprune.pruning.surgery.path import surgery_order, surgery_weights
 from causalprune.pruning.surgery.rows import WeightedRows
 
 
+@full_precision()
 def _score(inputs: CriterionInputs) -> Scores:
     """The place of each weight in the order in which optimal brain surgery prunes.
 

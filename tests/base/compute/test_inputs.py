@@ -83,6 +83,13 @@ def test_several_inputs_stay_in_their_places():
         assert (list(made), made["keep"].all().item(), made["age"].shape) == (list(SEVERAL), True, (4,))
 
 
+def test_examples_of_a_single_number_have_no_other():
+    shape = SeveralInputs((Tokens((2,), 1), Tokens((2,), 2)), ())
+    kinds, mask = example_inputs(shape, 3)
+    assert (kinds == 0).all()
+    assert (mask == 1).all()
+
+
 def test_a_network_is_called_by_position_or_by_name():
     def network(first, second=None):
         return first, second

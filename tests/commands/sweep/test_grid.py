@@ -42,6 +42,17 @@ def test_an_exponent_is_of_the_criteria_that_have_one():
         Grid.of(config("magnitude"))
 
 
+def test_the_first_order_is_of_the_criterion_that_has_it():
+    def points(*settings):
+        base = RunConfig(dataset="breast-cancer", set=tuple(map(Setting.parse, settings)))
+        found = Grid.of(SweepConfig(base=base, sparsity=(0.5,), criterion=("obs", "magnitude"), seeds=1)).points
+        return {point.settings["criterion"]: point.cell for point in found}
+
+    plain, with_gradient = points(), points("apply-mask.first-order=true")
+    assert with_gradient["magnitude"] == plain["magnitude"]
+    assert with_gradient["obs"] != plain["obs"]
+
+
 def test_edited_code_makes_other_cells_and_touches_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "grid.json"

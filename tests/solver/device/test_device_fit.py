@@ -14,6 +14,7 @@ from test_exact_fit import causal_problem, rows_of_path
 from causalprune.base.errors import DataError, UsageError
 from causalprune.solver import exact_fit
 from causalprune.solver.device import matrix, passes
+from causalprune.solver.evidence import NotCertifiedError
 from causalprune.solver.exact_fit import fit_exactly
 from causalprune.solver.problem import LassoProblem, SolverOptions
 from causalprune.solver.source import ArraySource
@@ -95,6 +96,15 @@ def test_layers_by_themselves(device):
     found = fit_exactly(ArraySource(X, y, 64), problem, SolverOptions(device=device, resident=True), ranges)
     np.testing.assert_allclose(found.gamma, host.gamma, rtol=1e-10)
     np.testing.assert_array_equal(found.extras["equicorrelation"], host.extras["equicorrelation"])
+
+
+def test_each_layer_has_its_gap_where_one_misses_its_goal(device):
+    X, y = causal_problem(columns=900)
+    ranges = [("a", 0, 300), ("b", 300, 310), ("c", 310, 900)]
+    options = SolverOptions(device=device, resident=True)
+    with pytest.raises(NotCertifiedError) as error:
+        fit_exactly(ArraySource(X, y, 64), LassoProblem(alpha_ratio=0.2, tol=1e-30), options, ranges)
+    assert error.value.result.evidence.relative_gap < 1e-6
 
 
 @pytest.mark.parametrize("size", [1e-38, 1e-30, 1e15, 1e37])
