@@ -250,16 +250,38 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def sync_file(path: Path, *, missing_ok: bool = False) -> None:
+    """Make the content of a file durable, and visible on other hosts, after another library wrote it."""
+    with storage_errors(path), suppress(FileNotFoundError) if missing_ok else nullcontext():
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _disk.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def append_if_empty(path: Path, data: bytes) -> None:
+    """Append to a small file if it is there and empty; what another process writes meanwhile isn't overwritten.
+
+    Raises:
+        StorageError: The file system refused, or this is no regular file.
+    """
+    with storage_errors(path), suppress(FileNotFoundError):
+        descriptor = _disk.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and not status.st_size:
+                _disk.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+
 def sync_tree(path: Path) -> None:
     """Make all files below a directory and their names durable, after another library wrote them without syncing."""
     with storage_errors(path):
         for folder, _, names in os.walk(path):
             for name in names:
-                descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
-                try:
-                    _disk.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                sync_file(Path(folder, name))
             sync_directory(Path(folder))
 
 
