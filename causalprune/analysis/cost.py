@@ -80,9 +80,9 @@ def measure_cost(
         ``no_compact``, the reason if there is no compact network, else None.
     """
     compact, reason = None, None
-    batches = [[] if part is None else list(divided(part, BATCH)) for part in (samples, held_out)]
+    parts = [[] if part is None else list(divided(part, BATCH)) for part in (samples, held_out)]
     try:
-        compact = compact_model(model, index, keep, *batches).model
+        compact = compact_model(model, index, keep, *parts).model
     except (DataError, MismatchError, UsageError) as error:
         reason = str(error)
     # Both as their classes compute them, not one of them compiled.

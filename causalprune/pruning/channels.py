@@ -204,12 +204,12 @@ def last_layer(model: nn.Module, index: ParameterIndex, inputs: Inputs) -> froze
             found="one that calls none",
             remedy="use `granularity=parameter`",
         )
-    last = index.entries[called[-1]]
-    if last.kind != "recurrent":
+    final = index.entries[called[-1]]
+    if final.kind != "recurrent":
         return frozenset(called[-1:])
-    level = _stacked(last.name)
-    same = (entry.layer == last.layer and entry.kind == "recurrent" for entry in index)
-    return frozenset(n for n, (e, it) in enumerate(zip(index, same, strict=True)) if it and _stacked(e.name) == level)
+    same = (final.layer, final.kind, _stacked(final.name))
+    found = enumerate((entry.layer, entry.kind, _stacked(entry.name)) for entry in index)
+    return frozenset(number for number, which in found if which == same)
 
 
 def _stacked(name: str) -> str:
