@@ -31,15 +31,15 @@ def without_targets(batch: Mapping[str, Any], model: nn.Module) -> dict[str, Any
     return {name: value for name, value in batch.items() if name not in TARGETS or name in required}
 
 
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+
+
 def are_indices(part: torch.Tensor) -> bool:
     """Whether the values of an input are looked up, not computed with, by their dtype alone.
 
     Whole numbers of any size are, except bytes (``uint8``), which are pixels; floats and bools aren't.
     """
     return part.dtype in _WHOLE
-
-
-_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
 
 
 def forward(model: nn.Module, inputs: Inputs) -> Any:
