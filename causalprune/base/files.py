@@ -250,16 +250,6 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_file(path: Path, *, missing_ok: bool = False) -> None:
-    """Make the content of a file durable, and visible on other hosts, after another library wrote it."""
-    with storage_errors(path), suppress(FileNotFoundError) if missing_ok else nullcontext():
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            _disk.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-
-
 def append_if_empty(path: Path, data: bytes) -> None:
     """Append to a small file if it is there and empty; what another process writes meanwhile isn't overwritten.
 
@@ -281,7 +271,11 @@ def sync_tree(path: Path) -> None:
     with storage_errors(path):
         for folder, _, names in os.walk(path):
             for name in names:
-                sync_file(Path(folder, name))
+                descriptor = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    _disk.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
             sync_directory(Path(folder))
 
 

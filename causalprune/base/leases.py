@@ -13,13 +13,14 @@ from __future__ import annotations
 import os
 import socket
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
 from causalprune.base.errors import LockedError, storage_errors
-from causalprune.base.files import append_if_empty, make_directory, sync_file
+from causalprune.base.files import append_if_empty, make_directory
 from causalprune.base.locks import Lock
 
 BEAT_SECONDS = 15.0
@@ -118,7 +119,12 @@ class Lease(Lock):
     def _sign(self, lease: SoftFileLease) -> None:
         """Make the signature visible to all hosts, and check that nobody took the file over before."""
         try:
-            sync_file(self.path, missing_ok=True)
+            with storage_errors(self.path, "lock"), suppress(FileNotFoundError):
+                descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
             owner = lease.owner
             if owner is None or owner.token != lease.token:
                 raise self._refusal("one that took over while this process slept")
