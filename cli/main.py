@@ -95,7 +95,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _usage_error(error: Any) -> CausalpruneError:
     """What Typer says of the arguments, with what was meant."""
-    path = getattr(error.ctx, "command_path", NAME)
+    # Where a value is missing, the parser doesn't know the command.
+    path = error.ctx.command_path if error.ctx is not None else NAME
     remedy = f"see {path} --help"
     if hasattr(error, "possibilities"):
         from .mistakes import meant

@@ -21,10 +21,10 @@ def meant(command: str, flag: str, own: list[str]) -> str:
     settings = _settings(flag.removeprefix("--")) if "--set" in own else []
     if settings:
         return f"did you mean {_any_of(settings)}?"
-    if near := _nearest(flag, own):
-        return near
-    others = [name for name in CONFIGS if flag in _flags(name)]
-    return f"it is an option of {', '.join(others)}" if others else ""
+    near, others = _nearest(flag, own), ", ".join(name for name in CONFIGS if flag in _flags(name))
+    if near and others:
+        return f"{near.rstrip('?')}, or the option of {others}?"
+    return near or (f"it is an option of {others}" if others else "")
 
 
 def _nearest(flag: str, own: list[str]) -> str:

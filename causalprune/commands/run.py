@@ -116,7 +116,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
             work.warnings += [f"{number}/{config.iterations} {warning}" for warning in said]
             lines.append({"iteration": number, **line})
             size = IterationStore(here, planned).stored_bytes
-            stores.update(kept=size > 0, bytes=size, discarded=here.discarded.exists())
+            stores.update(kept=int(size > 0), bytes=size, discarded=int(here.discarded.exists()))
         final = posttrain(posttrain_config, reporter)
         stop.check()
         evaluated = evaluate(evaluate_config, reporter)

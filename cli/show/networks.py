@@ -137,7 +137,7 @@ def _stores(stores: Mapping[str, int]) -> str:
     parts = []
     if kept:
         size = shown(stores["bytes"], "bytes")
-        parts.append(f"{counted(kept, 'trajectory store')} kept, {size}: --discard-stores removes each after its mask")
+        parts.append(f"{counted(kept, 'trajectory store')} kept, {size} (--discard-stores removes them)")
     if discarded:
         parts.append(f"{counted(discarded, 'trajectory store')} discarded")
     return "; ".join(parts)

@@ -23,7 +23,10 @@ from causalprune.config.run import RUN_STAGES
         ("run --sparsty 0.9", "no such option: --sparsty; did you mean --sparsity?"),
         ("run --iteration 3", "no such option: --iteration; did you mean --set apply-mask.iteration=…?"),
         ("evaluate --hesian 3", "no such option: --hesian; did you mean --hessian?"),
-        ("fit-gamma --sparsity 0.9", "no such option: --sparsity; it is an option of apply-mask, run, sweep"),
+        (
+            "fit-gamma --sparsity 0.9",
+            "no such option: --sparsity; did you mean --target-sparsity, or the option of apply-mask, run, sweep?",
+        ),
         (
             "store verify --codec small",
             "no such option: --codec; it is an option of record, store compact, store merge",
@@ -31,8 +34,8 @@ from causalprune.config.run import RUN_STAGES
         ("record --frobnicate", "no such option: --frobnicate; see causalprune record --help"),
         ("--verzion", "no such option: --verzion; did you mean --version?"),
         ("recrod", "no such command 'recrod'. Did you mean 'record'?; see causalprune --help"),
-        ("run somewhere", "got unexpected extra argument (somewhere); see causalprune run --help"),
-        ("pretrain --epochs", "option '--epochs' requires an argument; see causalprune pretrain --help"),
+        ("run somewhere", "got unexpected extra argument(s) (somewhere); see causalprune run --help"),
+        ("pretrain --epochs", "option '--epochs' requires an argument; see causalprune --help"),
     ],
 )
 def test_what_was_meant_is_said(capsys, command, line):
