@@ -48,10 +48,21 @@ def test_the_networks_are_those_of_a_run_that_keeps_its_stores(kept, discarded):
     assert said[0]["stores"] == {"kept": 2, "bytes": size, "discarded": 0}
 
 
-@pytest.mark.parametrize("iteration", [0, 1])
-# From the mask's last rename over the file that says what is discarded to the middle of the removal, and one later.
-@pytest.mark.parametrize("before", [7, 5, 4, 3, 2, 1, 0, -1])
-def test_a_kill_around_the_removal_costs_nothing(runner, discarded, tmp_path, iteration, before):
+@pytest.mark.parametrize(
+    ("iteration", "before", "there"),
+    [
+        # The mask is there, but nothing says yet that its store may go.
+        (0, 7, ["trajectory.zarr"]),
+        # That is committed, and the store still in its place.
+        (0, 2, ["discarded.json", "trajectory.zarr"]),
+        (1, 2, ["discarded.json", "trajectory.zarr"]),
+        # Renamed, and half removed.
+        (0, 1, ["discarded.json"]),
+        (0, 0, ["discarded.json"]),
+        (1, 0, ["discarded.json"]),
+    ],
+)
+def test_a_kill_around_the_removal_costs_nothing(runner, discarded, tmp_path, iteration, before, there):
     expected, changes = discarded
     removals = [place for place, name in enumerate(changes, start=1) if name == "rmtree"]
     assert len(removals) == 2
@@ -59,6 +70,8 @@ def test_a_kill_around_the_removal_costs_nothing(runner, discarded, tmp_path, it
     code, _, _ = runner(*command(run, "--discard-stores"), fault="SIGKILL", fail_at=removals[iteration] - before)
     assert code == -9
     require_whole(run)
+    folder = run / f"iteration-00{iteration}"
+    assert [name for name in ("discarded.json", "trajectory.zarr") if (folder / name).exists()] == there
     code, _, error = runner(*command(run, "--discard-stores"))
     assert (code, error) == (0, "")
     assert artifacts(run) == artifacts(expected)
