@@ -140,8 +140,9 @@ def _parameter(f: Field[Any], wanted: Any, config: type[Options], panel: str, he
 
 def placeholder(f: Field[Any], wanted: Any) -> str | None:
     """What stands for the value of an option: ``N`` for a whole number; nothing for a switch."""
-    if f.metadata["metavar"] or wanted is bool:
-        return f.metadata["metavar"]
+    metavar: str | None = f.metadata["metavar"]
+    if metavar or wanted is bool:
+        return metavar
     if hasattr(f.metadata["check"], "choices") or hasattr(f.metadata["check"], "names"):
         return "NAME"
     return {int: "N", float: "X", Path: "PATH"}.get(wanted, "TEXT")

@@ -102,7 +102,7 @@ def test_without_a_command_the_help_is_shown(capsys, said):
     assert captured.err == ""
     assert main([*said, "--help"]) == 0
     assert capsys.readouterr().out.rstrip() == captured.out.rstrip()
-    assert "Commands" in captured.out
+    assert "COMMAND" in captured.out
 
 
 def test_names_in_brackets_are_no_markup(capsys, monkeypatch):

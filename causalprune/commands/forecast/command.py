@@ -84,7 +84,8 @@ class _Stages:
 
     @property
     def total_bytes(self) -> int:
-        return sum(row["bytes"] for row in self.rows) - sum(self.freed.values())
+        written: int = sum(row["bytes"] for row in self.rows)
+        return written - sum(self.freed.values())
 
     @property
     def peak_bytes(self) -> int:
