@@ -43,7 +43,7 @@ class RunPaths:
         self.run_config = root / "run.json"
         """Resolved configuration of ``causalprune run``."""
         self.discarded = root / "discarded.json"
-        """What is left of the store of an iteration that ``run --discard-stores`` removed."""
+        """What is left of the store of an iteration that was discarded."""
 
     @property
     def dense(self) -> Path:
