@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from causalprune.base.errors import UsageError
+from causalprune.base.errors import DataError, UsageError
 from causalprune.base.paths import RunPaths, parse_place
 from causalprune.commands.names import ARGUMENTS
 
@@ -56,6 +56,7 @@ def with_argument(command: str, given: dict[str, Any], configure: Callable[..., 
 
     Raises:
         UsageError: The argument and the option of the same meaning differ.
+        DataError: A directory where a checkpoint belongs.
     """
     said = given.pop(NAME, None)
     if said is None:
@@ -67,6 +68,9 @@ def with_argument(command: str, given: dict[str, Any], configure: Callable[..., 
         raise UsageError(f"{said} and --{option} {other}", expected="one of them", found="both")
     if option == "run":
         return configure(given | {option: place})
+    if option == "checkpoint" and Path(said).is_dir():
+        remedy = f"name a file in it, or pass --run {said}"
+        raise DataError(said, expected="a checkpoint", found="a directory", remedy=remedy)
     unless_said: Mapping[str, Any] = {"run": place.parent} if isinstance(place, Path) else {}
     config = configure(given | {option: place}, unless_said=unless_said)
     # The file that is taken anyway: not one of another place, whose results lie beside it.

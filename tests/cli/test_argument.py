@@ -94,6 +94,12 @@ def test_both_and_the_same_is_taken(exp, capsys):
     assert json.loads(capsys.readouterr().out)["outputs"]["result"] == "exp/results/fit-gamma.json"
 
 
+def test_a_run_directory_is_no_checkpoint(exp, capsys):
+    assert main(["evaluate", "exp"]) == 3
+    said = "exp: expected a checkpoint, found a directory; name a file in it, or pass --run exp"
+    assert capsys.readouterr().err == f"causalprune: {said}\n"
+
+
 def test_every_argument_is_an_option_and_a_file_of_a_run_directory(tmp_path):
     for command, (option, file) in ARGUMENTS.items():
         assert option in CONFIGS.load(command).option_fields()
