@@ -60,7 +60,7 @@ def test_what_is_proposed_is_taken():
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ("run --criterion efect", "(did you mean 'effect'?)"),
+        ("run --criterion effectt", "(did you mean 'effect'?)"),
         ("run --scope globle", "(did you mean 'global'?)"),
         ("run --rewind pretraind", "(did you mean 'pretrained'?)"),
         ("run --recipe paper-v2", "(did you mean 'paper-v1'?)"),
@@ -69,11 +69,11 @@ def test_what_is_proposed_is_taken():
         ("pretrain --dataset brest-cancer", "(did you mean 'breast-cancer'?)"),
         ("pretrain --model lenett", "(did you mean 'lenet'?)"),
         ("pretrain --optimizer adamm", "(did you mean 'adam'?)"),
-        ("pretrain --task regresion", "(did you mean 'regression'?)"),
-        ("record --codec smal", "(did you mean 'small'?)"),
+        ("pretrain --task regressio", "(did you mean 'regression'?)"),
+        ("record --codec smalll", "(did you mean 'small'?)"),
         ("fit-gamma --solver laso", "(did you mean 'lasso'?)"),
         ("export --format onx", "(did you mean 'onnx'?)"),
-        ("run --set record.codec=smal", "(did you mean 'small'?)"),
+        ("run --set record.codec=smalll", "(did you mean 'small'?)"),
     ],
 )
 def test_the_nearest_value_is_proposed(capsys, tmp_path, command, says):
