@@ -103,3 +103,7 @@ def _with_prefix(name: str) -> str:
     if f"{prefix}:FILE" in DATASET_FORMS:
         return f"{prefix}:{name}"
     return f"imagefolder:{name}" if name and Path(name).is_dir() else ""
+
+
+# For the completion of the shell.
+check_dataset.names = lambda: DATASETS.choices  # type: ignore[attr-defined]
