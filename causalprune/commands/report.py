@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from causalprune.analysis.plots.curves import color_of
+from causalprune.analysis.plots.colors import looks_of
 from causalprune.analysis.report.page import Page, Section, is_page
 from causalprune.analysis.report.sections import SECTIONS
 from causalprune.analysis.report.series import Block, blocks_of
@@ -103,7 +103,7 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
         blocks = blocks_of(
             rows, [n for n in grid["cells"][0]["settings"] if n not in ("sparsity", "criterion", "seed")]
         )
-        colors = color_of(list(dict.fromkeys(row["criterion"] for row in rows)))
+        looks = looks_of(row["criterion"] for row in rows)
         page = Page(config.title or _title(rows))
         _introduce(page, grid, rows)
         several = len(blocks) > 1
@@ -115,7 +115,7 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
                 if several:
                     page.heading(", ".join(f"{name} = {option_text(value)}" for name, value in block.settings.items()))
                 section = Section(
-                    page, block, colors, lambda row: read_mask(paths, row["cell"]), folder, prefix, 3 if several else 2
+                    page, block, looks, lambda row: read_mask(paths, row["cell"]), folder, prefix, 3 if several else 2
                 )
                 for show in SECTIONS:
                     show(section)

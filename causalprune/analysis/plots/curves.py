@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from causalprune.analysis.plots.figures import CYCLE, GRAY, label, panel, plain_logarithm
+from causalprune.analysis.plots.colors import GRAY, Look
+from causalprune.analysis.plots.figures import label, panel, plain_logarithm
 from causalprune.analysis.report.phase import decades
 from causalprune.analysis.report.series import Block, Series
 from causalprune.base.units import moments, percent
@@ -19,32 +20,25 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _TICKS = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9995, 0.9999, 0.99999)
-_MARKERS = "osD^vPX*"
-
 
 Curve = Sequence[tuple[float, Sequence[float]]]
 """Increasing places, and at each the values of the seeds, at least one."""
 
 
-def color_of(criteria: Sequence[str]) -> dict[str, str]:
-    """One color per criterion, the same in all pictures of a page."""
-    return {name: CYCLE[i % len(CYCLE)] for i, name in enumerate(criteria)}
-
-
-def plot_curves(block: Block, key: str, colors: Mapping[str, str], path: Path) -> None:
+def plot_curves(block: Block, key: str, looks: Mapping[str, Look], path: Path) -> None:
     """Draw a metric against percent pruned: its mean, one standard deviation, each seed, and the dense network.
 
     Args:
         block: The rows.
         key: ``score`` or ``loss``.
-        colors: Color of each criterion.
+        looks: Color and marker of each criterion.
         path: PNG file to write.
     """
     in_percent = key == "score" and block.headline.percent
     scale = 100 if in_percent else 1
     curves = _over_sparsities(block, lambda series, s: [scale * v for v in series.values(key, s)])
     dense = [scale * value for value in block.dense("dense" if key == "score" else f"dense_{key}")]
-    with _drawn(curves, colors, path, dense) as axes:
+    with _drawn(curves, looks, path, dense) as axes:
         _axis_towards_all(axes, block.sparsities)
         if key == "loss":
             plain_logarithm(axes)
@@ -58,17 +52,17 @@ def plot_curves(block: Block, key: str, colors: Mapping[str, str], path: Path) -
             axes.set_ylim(bottom=max(axes.get_ylim()[0], -0.5))
 
 
-def plot_eigenvalues(block: Block, space: str, colors: Mapping[str, str], path: Path) -> None:
+def plot_eigenvalues(block: Block, space: str, looks: Mapping[str, Look], path: Path) -> None:
     """Draw the largest Hessian eigenvalue against percent pruned: its mean, each seed, and the dense network.
 
     Args:
         block: The rows.
         space: ``unpruned`` or ``all`` parameters.
-        colors: Color of each criterion.
+        looks: Color and marker of each criterion.
         path: PNG file to write.
     """
     curves = _over_sparsities(block, lambda series, s: series.largest_eigenvalues(space, s))
-    with _drawn(curves, colors, path, block.dense_eigenvalues(), band=False) as axes:
+    with _drawn(curves, looks, path, block.dense_eigenvalues(), band=False) as axes:
         _axis_towards_all(axes, block.sparsities)
         values = [v for curve in curves.values() for _, of_seeds in curve for v in of_seeds]
         if values and min(values) > 0:
@@ -77,7 +71,7 @@ def plot_eigenvalues(block: Block, space: str, colors: Mapping[str, str], path: 
         axes.set_title("over the unpruned parameters" if space == "unpruned" else "over all parameters", fontsize=10.5)
 
 
-def plot_iterations(block: Block, colors: Mapping[str, str], sparsity: float, path: Path) -> None:
+def plot_iterations(block: Block, looks: Mapping[str, Look], sparsity: float, path: Path) -> None:
     """Draw the validation loss before the recording of each iteration, and after the last training."""
     curves: dict[str, Curve] = {}
     final = False
@@ -90,14 +84,14 @@ def plot_iterations(block: Block, colors: Mapping[str, str], sparsity: float, pa
                 final = final or line["iteration"] is None
         curves[series.criterion] = sorted(losses.items())
     last = max((int(curve[-1][0]) for curve in curves.values() if curve), default=0)
-    with _drawn(curves, colors, path, dots=False) as axes:
+    with _drawn(curves, looks, path, dots=False) as axes:
         ticks = list(range(1, last + 1))
         axes.set_xticks(ticks, [str(t) for t in ticks[:-1]] + (["end"] if final else [str(last)]))
         axes.set(xlabel="before the recording of iteration", ylabel="validation loss")
         axes.set_title(f"{percent(sparsity)} % pruned at the end")
 
 
-def plot_noise(block: Block, colors: Mapping[str, str], sparsity: float, path: Path) -> None:
+def plot_noise(block: Block, looks: Mapping[str, Look], sparsity: float, path: Path) -> None:
     """Draw the relative loss under noise on the unpruned parameters, as a mean over the seeds."""
     found = {s.criterion: [row["noise"] for row in s.at(sparsity) if row.get("noise")] for s in block.series}
     curves = {}
@@ -105,7 +99,7 @@ def plot_noise(block: Block, colors: Mapping[str, str], sparsity: float, path: P
         means = zip(*(row["mean"] for row in rows), strict=True)
         sigmas = rows[0]["sigma"] if rows else []
         curves[name] = [(s, values) for s, values in zip(sigmas, means, strict=True) if None not in values]
-    with _drawn(curves, colors, path, band=False, dots=False) as axes:
+    with _drawn(curves, looks, path, band=False, dots=False) as axes:
         axes.set_xscale("log")
         plain_logarithm(axes)
         axes.set(xlabel="σ of the noise", ylabel="loss relative to none")
@@ -123,7 +117,7 @@ def _over_sparsities(block: Block, values_of: Callable[[Series, float], list[flo
 @contextmanager
 def _drawn(
     curves: Mapping[str, Curve],
-    colors: Mapping[str, str],
+    looks: Mapping[str, Look],
     path: Path,
     dense: Sequence[float] = (),
     *,
@@ -134,7 +128,7 @@ def _drawn(
 
     Args:
         curves: By criterion, or ``not pruned``; empty ones aren't drawn.
-        colors: Color of each criterion.
+        looks: Color and marker of each criterion.
         path: PNG file to write.
         dense: Values of the dense networks, whose mean is a dashed line.
         band: Draw a band of one standard deviation around the mean.
@@ -148,10 +142,10 @@ def _drawn(
                 continue
             places, values = zip(*curve, strict=True)
             middle = np.array([mean(v) for v in values])
-            if name not in colors:
+            if name not in looks:
                 axes.plot(places, middle, color=GRAY, linewidth=1.4, linestyle="--", label=name, zorder=1)
                 continue
-            color, marker = colors[name], _MARKERS[list(colors).index(name) % len(_MARKERS)]
+            color, marker = looks[name].color, looks[name].marker
             if band:
                 deviation = np.array([moments(v)["std"] or 0.0 for v in values])
                 axes.fill_between(places, middle - deviation, middle + deviation, color=color, alpha=0.15, linewidth=0)

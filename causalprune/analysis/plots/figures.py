@@ -1,4 +1,4 @@
-"""What all pictures share: colors, a plain style, PNG files."""
+"""What all pictures share: a plain style, PNG files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, which people with color blindness can tell apart.
-BLUE, ORANGE, GRAY = "#0072B2", "#E69F00", "#B4B4B4"
-CYCLE = (BLUE, "#D55E00", "#009E73", "#CC79A7", ORANGE, "#56B4E9", "#7A5195", "#8C6D31")
 INK = "#333333"
 DOTS_PER_INCH = 160
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.plots.figures import CYCLE, INK, count, figure, label, panel, patch, save
+from causalprune.analysis.plots.colors import BLUE, ORANGE
+from causalprune.analysis.plots.figures import INK, count, figure, label, panel, patch, save
 from causalprune.analysis.report.phase import decades
 from causalprune.analysis.report.series import Series
 from causalprune.base.units import percent
@@ -34,9 +35,9 @@ def plot_gamma(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
             left = np.array(sorted(bins))
             negative, positive = np.array([bins[e] for e in sorted(bins)]).T
             width = 0.125
-            axes.bar(left, negative, width, align="edge", color=CYCLE[0])
-            axes.bar(left, positive, width, bottom=negative, align="edge", color=CYCLE[4])
-            handles = [patch(CYCLE[0], "γ < 0: the loss falls"), patch(CYCLE[4], "γ > 0: the loss rises")]
+            axes.bar(left, negative, width, align="edge", color=BLUE)
+            axes.bar(left, positive, width, bottom=negative, align="edge", color=ORANGE)
+            handles = [patch(BLUE, "γ < 0: the loss falls"), patch(ORANGE, "γ > 0: the loss rises")]
             axes.legend(handles=handles, frameon=False, fontsize=9)
             axes.set_ylim(0, 1.25 * float((negative + positive).max()))
         axes.set(xlabel="log₁₀ |γ|", ylabel="coefficients")
@@ -48,7 +49,7 @@ def plot_correlation(summaries: Sequence[Mapping[str, Any]], path: Path) -> None
     with panel(path) as axes:
         edges = np.array(summaries[0]["correlation_edges"])
         counts = np.sum([s["correlation"] for s in summaries], axis=0)
-        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=CYCLE[0])
+        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=BLUE)
         if counts.any():
             axes.set_yscale("log")
             axes.set_ylim(bottom=0.7)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from causalprune.analysis.plots.colors import Look
 from causalprune.analysis.report.series import Block
 from causalprune.base.errors import storage_errors
 from causalprune.base.units import percent
@@ -95,7 +96,7 @@ class Section:
     Attributes:
         page: The page to add to.
         block: The rows to show.
-        colors: Color of each criterion.
+        looks: Color and marker of each criterion.
         read_mask: Reads the (P,) bool mask of a row, True for kept weights; None if the file is gone.
         folder: Folder of the pictures.
         prefix: Prefix of their file names.
@@ -107,7 +108,7 @@ class Section:
 
     page: Page
     block: Block
-    colors: Mapping[str, str]
+    looks: Mapping[str, Look]
     read_mask: Callable[[dict[str, Any]], npt.NDArray[np.bool_] | None]
     folder: Path
     prefix: str

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from causalprune.analysis.plots.colors import GRAY
 from causalprune.analysis.plots.curves import plot_curves, plot_eigenvalues, plot_iterations, plot_noise
-from causalprune.analysis.plots.figures import GRAY
 from causalprune.analysis.plots.histograms import plot_correlation, plot_density, plot_gamma, plot_layers, plot_overlap
 from causalprune.analysis.report.page import Cell, Section
 from causalprune.analysis.report.phase import DEFINITION
@@ -30,7 +30,7 @@ def scores(section: Section) -> None:
     draws = [
         section.picture(
             key,
-            partial(plot_curves, block, key, section.colors),
+            partial(plot_curves, block, key, section.looks),
             f"{what} on the test split against percent pruned, one line per criterion",
         )
         for key, what in (("score", name), ("loss", "Loss"))
@@ -196,7 +196,7 @@ def iterations(section: Section) -> None:
     if all(len(row["iterations_log"]) < 2 for row in block.rows):
         section.missing.append("iterations")
         return
-    draw = partial(plot_iterations, block, section.colors)
+    draw = partial(plot_iterations, block, section.looks)
     draws = section.pictures_at(MAX_ITERATED, "iterations", draw, "Validation loss over the iterations")
     note = "Loss on the validation split, which is part of the training data, not of the test split."
     section.show("Loss of each iteration", draws, note)
@@ -212,14 +212,14 @@ def flatness(section: Section) -> None:
         draws += [
             section.picture(
                 f"eigenvalues-{space}",
-                partial(plot_eigenvalues, block, space, section.colors),
+                partial(plot_eigenvalues, block, space, section.looks),
                 f"Largest Hessian eigenvalue over {space} parameters against percent pruned",
             )
             for space in ("unpruned", "all")
         ]
         draws += _densities(section)
     if "noise" not in missing:
-        draw = partial(plot_noise, block, section.colors)
+        draw = partial(plot_noise, block, section.looks)
         draws += section.pictures_at(MAX_DENSITIES, "noise", draw, "Relative loss under noise")
     if not draws:
         return
@@ -279,7 +279,7 @@ def _densities(section: Section) -> list[tuple[Path, str]]:
     draws = []
     for sparsity in section.sampled(MAX_DENSITIES):
         rows = [r for s in block.series for r in s.at(sparsity) if r["seed"] == seed and r.get("hessian")]
-        spectra = [(r["criterion"], section.colors[r["criterion"]], r["hessian"]["unpruned"]) for r in rows]
+        spectra = [(r["criterion"], section.looks[r["criterion"]].color, r["hessian"]["unpruned"]) for r in rows]
         dense = rows[0].get("dense_hessian") if rows else None
         if dense and dense["all"]["density"]:
             spectra.insert(0, ("not pruned", GRAY, dense["all"]))
