@@ -34,6 +34,7 @@ from causalprune.pruning.names import (
     check_criterion,
     check_mask_granularity,
 )
+from causalprune.training.options import log_option
 
 RUN_STAGES: dict[str, type[Options]] = {
     "pretrain": PretrainConfig,
@@ -155,6 +156,7 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
+    log: str = log_option()
     set: tuple[Setting, ...] = option(
         (),
         "Any option of one stage, such as record.lr=0.02; may be repeated.",
