@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 from causalprune.analysis.report.page import Link, Page
 from causalprune.base.options import Options, flag_of, option_text
-from causalprune.base.units import format_bytes
 from causalprune.models.checkpoint import software_versions
 
 
@@ -60,7 +59,7 @@ def show_origin(
     """
     page.heading("Where this comes from")
     facts: list[tuple[str, Sequence[str | Link]]] = [(name, [text]) for name, text in commands]
-    facts.append(("page made", [time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())]))
+    facts.append(("page made", [_date()]))
     now = software_versions()
     made = dict(versions) or now
     facts.append(("versions", [", ".join(f"{name} {said}" for name, said in made.items())]))
@@ -75,9 +74,15 @@ def show_origin(
         page.facts([(name, [text]) for name, text in said.items() if text], summary=summary)
 
 
+def _date() -> str:
+    """Now; or what ``SOURCE_DATE_EPOCH`` says, by which builds are made to come out the same."""
+    said = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(int(said) if said.isdecimal() else time.time()))
+
+
 def _link(path: Path, folder: Path) -> Link:
     relative = os.path.relpath(path.absolute(), folder.absolute())
-    return Link(f"{relative} ({format_bytes(path.stat().st_size)})", _url(relative))
+    return Link(relative, _url(relative))
 
 
 def _url(relative: str) -> str:
