@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 
 import pytest
 from causalprune_cli.main import main

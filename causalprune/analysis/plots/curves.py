@@ -146,13 +146,22 @@ def fall_chart(blocks: Sequence[Block], looks: Mapping[str, Look]) -> FallChart 
     if not falls:
         return None
     sparsities = [s for block in blocks for s in block.sparsities]
-    sparsities += [1 - 10 ** -max(fall.at, 0) for fall in falls]
-    return FallChart("", towards_all(sparsities, label="half of the score is lost at (% pruned)"), tuple(falls))
+    ends = [fall.at + sign * (fall.deviation or 0) for fall in falls for sign in (-1, 1)]
+    return FallChart("", towards_all(sparsities, ends, "half of the score is lost at (% pruned)"), tuple(falls))
 
 
-def towards_all(sparsities: Sequence[float], label: str = "pruned (%), logarithmic towards 100 %") -> Axis:
-    """The axis of percent pruned, with equal room for each decade toward 100 %."""
-    low, high = _decades(min(sparsities)), _decades(max(sparsities))
+def towards_all(
+    sparsities: Sequence[float], beyond: Sequence[float] = (), label: str = "pruned (%), logarithmic towards 100 %"
+) -> Axis:
+    """The axis of percent pruned, with equal room for each decade toward 100 %.
+
+    Args:
+        sparsities: Those that were measured, which have ticks.
+        beyond: Further places that it shows, in decades.
+        label: What it measures.
+    """
+    places = [*map(_decades, sparsities), *(max(place, 0.0) for place in beyond)]
+    low, high = min(places), max(places)
     margin = 0.04 * max(high - low, 0.1)
     ticks: list[float] = []
     # Measured sparsities come first, then round numbers where there is room.
@@ -160,7 +169,7 @@ def towards_all(sparsities: Sequence[float], label: str = "pruned (%), logarithm
         place = _decades(tick)
         if low <= place <= high and all(abs(place - _decades(t)) > 0.07 * (high - low) for t in ticks):
             ticks.append(tick)
-    named = tuple((_decades(t), percent(t) if len(percent(t)) < 8 else percent(t, 2)) for t in sorted(ticks))
+    named = tuple((_decades(t), percent(t)) for t in sorted(ticks))
     return Axis(label, named, low=low - margin, high=high + margin, grid=True)
 
 

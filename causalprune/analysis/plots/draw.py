@@ -39,7 +39,7 @@ def _drawn(chart: Chart, theme: Theme) -> Figure:  # noqa: ARG001
     raise TypeError(type(chart).__name__)
 
 
-@_drawn.register
+@_drawn.register(LineChart)
 def _lines(chart: LineChart, theme: Theme) -> Figure:
     drawing, axes = _panel(theme)
     if chart.level is not None:
@@ -77,7 +77,7 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
         axes.plot(*zip(*curve.dots, strict=True), ".", color=curve.color, markersize=4, alpha=0.6, markeredgewidth=0)
 
 
-@_drawn.register
+@_drawn.register(Histogram)
 def _bars(chart: Histogram, theme: Theme) -> Figure:
     drawing, axes = _panel(theme)
     below = np.zeros(len(chart.left))
@@ -94,7 +94,7 @@ def _bars(chart: Histogram, theme: Theme) -> Figure:
     return drawing
 
 
-@_drawn.register
+@_drawn.register(HeatMap)
 def _cells(chart: HeatMap, theme: Theme) -> Figure:
     rows = len(chart.shade)
     side = 1.6 + 0.55 * max(rows, 3)
@@ -128,7 +128,7 @@ def _cells(chart: HeatMap, theme: Theme) -> Figure:
     return drawing
 
 
-@_drawn.register
+@_drawn.register(FallChart)
 def _falls(chart: FallChart, theme: Theme) -> Figure:
     drawing = figure(6.2, 1.2 + 0.34 * max(len(chart.falls), 2), theme)
     axes = drawing.subplots()

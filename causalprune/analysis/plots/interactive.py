@@ -7,6 +7,7 @@ escaped here; colors of texts and of the page are the page's own, by its style s
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any
@@ -51,7 +52,7 @@ def figure_of(chart: Chart) -> dict[str, Any]:
     raise TypeError(type(chart).__name__)
 
 
-@figure_of.register
+@figure_of.register(LineChart)
 def _lines(chart: LineChart) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
     if chart.level is not None:
@@ -75,12 +76,31 @@ def _lines(chart: LineChart) -> dict[str, Any]:
     for number, curve in enumerate(chart.curves):
         data += _curve(curve, f"curve-{number}", floor)
     layout = _layout(chart.title, chart.x, chart.y)
+    for name, axis in (("x", chart.x), ("y", chart.y)):
+        if axis.log:
+            layout[f"{name}axis"] |= _powers([v for trace in data for v in trace[name]], axis)
     if chart.above is not None:
         values = [y for curve in chart.curves for y in curve.y]
         if values and min(values) < chart.above:
             top = max([*values, chart.level or chart.above])
             layout["yaxis"]["range"] = [chart.above, top + 0.05 * (top - chart.above)]
     return {"data": data, "layout": layout}
+
+
+def _powers(values: Sequence[float], axis: Axis) -> dict[str, Any]:
+    """Range and ticks of a logarithmic axis: 1, 2 and 5 of each decade, over many decades powers of ten only."""
+    positive = [value for value in values if value > 0]
+    low = axis.low or min(positive, default=1.0)
+    high = axis.high or max(positive, default=1.0)
+    margin = 0.05 * max(math.log10(high / low), 0.2)
+    steps = (1, 2, 5) if high < 300 * low else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [step * 10.0**power for power in powers for step in steps]
+    return {
+        "range": [math.log10(low) - margin, math.log10(high) + margin],
+        "tickvals": ticks,
+        "ticktext": [f"{tick:g}" for tick in ticks],
+    }
 
 
 def _smallest(chart: LineChart) -> float:
@@ -147,7 +167,7 @@ def _curve(curve: Curve, group: str, floor: float | None) -> list[dict[str, Any]
     return [*traces, line]
 
 
-@figure_of.register
+@figure_of.register(Histogram)
 def _bars(chart: Histogram) -> dict[str, Any]:
     centers = [left + chart.width / 2 for left in chart.left]
     data = [
@@ -167,7 +187,7 @@ def _bars(chart: Histogram) -> dict[str, Any]:
     return {"data": data, "layout": layout | {"barmode": "stack", "bargap": 0}}
 
 
-@figure_of.register
+@figure_of.register(HeatMap)
 def _cells(chart: HeatMap) -> dict[str, Any]:
     rows = chart.rows or tuple(f"{number}" for number in range(1, len(chart.shade) + 1))
     # By number, because two long names may begin alike, and plotly.js would take equal ones for one row.
@@ -199,7 +219,7 @@ def _cells(chart: HeatMap) -> dict[str, Any]:
     return {"data": [data], "layout": layout}
 
 
-@figure_of.register
+@figure_of.register(FallChart)
 def _falls(chart: FallChart) -> dict[str, Any]:
     data: list[dict[str, Any]] = []
     for row, fall in enumerate(chart.falls):
@@ -251,10 +271,8 @@ def _axis(axis: Axis) -> dict[str, Any]:
         found |= {"tickvals": list(places), "ticktext": list(map(_text, texts))}
     if axis.low is not None and axis.high is not None and not axis.log:
         found["range"] = [axis.low, axis.high]
-    elif axis.low is not None and axis.log is False and axis.high is None:
-        found["rangemode"] = "tozero" if axis.low == 0 else "normal"
     if axis.log:
-        found |= {"type": "log", "exponentformat": "power", "minor": {"ticks": ""}, "nticks": 8}
+        found |= {"type": "log"}
     return found
 
 

@@ -97,6 +97,8 @@ def _fallen(shift: PhaseShift, name: str) -> str:
 
 
 def _place(shift: PhaseShift) -> str:
+    if shift.undetermined:
+        return f"{percent(shift.sparsity, 2)} % pruned (by {shift.seeds} of {shift.curves} seeds)"
     if shift.low is None or shift.high is None:
         return f"{percent(shift.sparsity, 2)} % pruned"
     return f"{percent(shift.sparsity, 2)} % pruned (one deviation {percent(shift.low, 2)} to {percent(shift.high, 2)})"

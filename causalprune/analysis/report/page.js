@@ -40,7 +40,7 @@
     }
     return Object.assign(made, {
       font: { size: font, family: getComputedStyle(document.body).fontFamily },
-      margin: { l: 8, r: 12, t: made.title ? 44 : 34, b: 8 },
+      margin: { l: 8, r: 12, t: made.title ? 44 : 26, b: 8 },
       legend: { orientation: "h", yref: "container", y: 0, yanchor: "bottom", x: 0.5, xanchor: "center" },
       hovermode: "closest",
       dragmode: touch ? false : "zoom",

@@ -22,7 +22,7 @@ from causalprune.commands.sweep.files import DONE
 from causalprune.commands.sweep.table import read_mask
 from causalprune.config.sweep import SweepConfig
 
-MOST_TOGETHER = 12
+MOST_TOGETHER = 16
 """Lines in the chart that has all settings; of more, nobody tells one from another."""
 
 _MISSING = {
