@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import singledispatch
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -61,7 +61,6 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
     if curve.band:
         half = np.array(curve.band)
         axes.fill_between(curve.x, y - half, y + half, color=curve.color, alpha=0.15, linewidth=0)
-    named = {"label": label(curve.name, 2 * LONGEST_NAME)} if curve.name else {}
     axes.plot(
         curve.x,
         y,
@@ -71,7 +70,8 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
         markersize=5 if curve.dash else 3,
         linewidth=1.6,
         alpha=None if curve.dash else 0.5,
-        **named,
+        # matplotlib leaves names that begin so out of the legend.
+        label=label(curve.name, 2 * LONGEST_NAME) or "_",
     )
     if curve.dots:
         axes.plot(*zip(*curve.dots, strict=True), ".", color=curve.color, markersize=4, alpha=0.6, markeredgewidth=0)
@@ -118,7 +118,7 @@ def _cells(chart: HeatMap, theme: Theme) -> Figure:
     else:
         axes.set_ylabel(chart.down)
     columns = [label(name, 14) for name in chart.columns]
-    slanted = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if chart.square else {}
+    slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if chart.square else {}
     axes.set_xticks(range(len(columns)), columns, **slanted)
     axes.set_xlabel(chart.across)
     axes.tick_params(colors=theme.ink, labelsize=9, length=0)

@@ -71,10 +71,10 @@ def loss_change_chart(loss_change: npt.NDArray[np.floating], title: str) -> Line
     # A few extreme steps shouldn't flatten all others.
     low, high = np.percentile(loss_change, [0.5, 99.5])
     margin = 0.15 * (high - low)
-    ends = {"low": float(min(low - margin, -margin)), "high": float(max(high + margin, margin))} if high > low else {}
+    ends = (float(min(low - margin, -margin)), float(max(high + margin, margin))) if high > low else (None, None)
     return LineChart(
         f"{title}{steps:,} steps; the loss falls in {percent(falls, 1)} % of them",
         Axis("recorded step", grid=True),
-        Axis("loss change ΔL", **ends),
+        Axis("loss change ΔL", low=ends[0], high=ends[1]),
         tuple(curves),
     )

@@ -42,7 +42,7 @@ class Stage:
     def sparsity(self) -> float:
         """Fraction of prunable weights that are pruned."""
         total, kept = (sum(layer[name] for layer in self.layers) for name in ("total", "kept"))
-        return 1 - kept / total
+        return float(1 - kept / total)
 
 
 @dataclass(frozen=True)

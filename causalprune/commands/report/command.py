@@ -105,8 +105,14 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
             write_atomic(folder / name, table)
         page.beside = [sha256_file(folder / name) for name in (*pictures, *page.tables)]
         write_atomic(path, page.html().encode())
-    written = {"pictures": pictures, "tables": sorted(page.tables)}
-    return ReportResult(**work.common(), subject=subject.name, found=subject.found, **written, **subject.fields)
+    return ReportResult(
+        **work.common(),
+        subject=subject.name,
+        found=subject.found,
+        pictures=pictures,
+        tables=sorted(page.tables),
+        **subject.fields,
+    )
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def command_text(command: str, kind: type[Options], stored: Mapping[str, Any]) -
         if isinstance(value, bool):
             words.append(flag[0] if value else flag[-1])
         elif field.metadata["repeated"]:
-            for item in value:
+            for item in value or ():
                 words += [flag[0], str(item)]
         elif value is not None:
             words += [flag[0], option_text(value)]

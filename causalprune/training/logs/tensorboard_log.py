@@ -34,19 +34,19 @@ class TensorBoardLog(Log):
             remove_logs(folder)
         self._folder = folder
         with storage_errors(folder):
-            self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)  # type: ignore[no-untyped-call]
+            self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
 
     def write(self, table: str, rows: Sequence[Row]) -> None:
         """Add scalars, and hand them to the system."""
         with storage_errors(self._folder):
             for row in rows:
                 for name, value in _scalars(table, row).items():
-                    self._writer.add_scalar(name, value, int(row["step"]))  # type: ignore[no-untyped-call]
-            self._writer.flush()  # type: ignore[no-untyped-call]
+                    self._writer.add_scalar(name, value, int(row["step"]))
+            self._writer.flush()
 
     def close(self) -> None:
         """Close the event file."""
-        self._writer.close()  # type: ignore[no-untyped-call]
+        self._writer.close()
 
 
 def _scalars(table: str, row: Row) -> dict[str, float]:
