@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from causalprune.base.errors import storage_errors
-from causalprune.base.files import append_line, make_directory, write_atomic
+from causalprune.base.files import append_line, make_directory, remove_file, write_atomic
 from causalprune.training.logs.log import EPOCHS, LAYERS, STEPS, Log, Row, remove_logs
 
 
@@ -36,7 +36,8 @@ class CsvLog(Log):
         if not rows:
             return
         path = self._folder / f"{table}.csv"
-        head = [] if path.exists() else [list(rows[0])]
+        # A full disk may leave an empty file.
+        head = [] if path.exists() and path.stat().st_size else [list(rows[0])]
         append_line(path, _text([*head, *(list(row.values()) for row in rows)]).removesuffix("\n"))
 
 
@@ -48,7 +49,9 @@ def _cut(path: Path, step: int) -> None:
         whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
     lines = list(csv.reader(io.StringIO(whole)))
     kept = [line for number, line in enumerate(lines) if number == 0 or (line and int(line[0]) <= step)]
-    if len(kept) < len(lines) or path.stat().st_size != len(whole.encode()) + 1:
+    if not kept:
+        remove_file(path)
+    elif len(kept) < len(lines) or path.stat().st_size != len(whole.encode()) + 1:
         write_atomic(path, _text(kept).encode())
 
 
