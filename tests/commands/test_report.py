@@ -312,13 +312,23 @@ def test_a_run_that_isnt_finished_is_shown_as_far_as_it_is(tmp_path, capsys):
     result = report(run, capsys)
     assert result["found"] == ["Nothing is pruned yet: mlp on breast-cancer has all of its 128 prunable weights."]
     page = (run / "report/index.html").read_text()
-    assert "causalprune pretrain --epochs 1 --dataset breast-cancer --hidden 4" in page
+    said = shlex.split(re.search(r"<dt>pretrain</dt>\s*<dd>(.*?)</dd>", page)[1])
+    assert said[:2] == ["causalprune", "pretrain"]
+    assert {" ".join(said[at : at + 2]) for at in range(2, len(said), 2)} == {
+        "--dataset breast-cancer",
+        "--hidden 4",
+        "--epochs 1",
+    }
 
 
 def test_without_plotly_the_page_has_pictures_and_says_so(small, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    assert main(["report", "--run", str(small), "--quiet"]) == 0
-    assert "pip install '.[plots]'" in capsys.readouterr().err
+    capsys.readouterr()
+    assert main(["report", "--run", str(small), "--json"]) == 0
+    captured = capsys.readouterr()
+    assert "pip install '.[plots]'" in captured.err
+    (warning,) = json.loads(captured.out)["warnings"]
+    assert warning.endswith("interactive charts need plotly: pip install '.[plots]'")
     page = (small / "report/index.html").read_text()
     assert "data:image/png;base64," in page
     assert "<script" not in page
