@@ -42,7 +42,7 @@ def require_matplotlib() -> None:
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise UsageError("plots need matplotlib: pip install 'causalprune[plots]'") from error
+        raise UsageError("plots need matplotlib: pip install '.[plots]'") from error
 
 
 def figure(width: float, height: float, theme: Theme = LIGHT) -> Figure:
