@@ -15,7 +15,7 @@ from causalprune.config.layers import prune_option
 from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
 from causalprune.pruning.names import SAMPLES
-from causalprune.training.options import DEFAULT_HOLD_SHARE
+from causalprune.training.options import DEFAULT_HOLD_SHARE, log_option
 from causalprune.trajectory.names import CODECS
 
 LOSS_CHANGES = ("same-batch", "next-batch")
@@ -79,6 +79,7 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
+    log: str = log_option()
     checkpoint: Path | None = option(
         None,
         "Checkpoint to start from [run/pretrained.safetensors].",

@@ -123,6 +123,21 @@ class RecordingWriter:
         """Whether it takes no more rows."""
         return self._closed
 
+    @property
+    def rows_committed(self) -> int:
+        """Rows that are stored durably."""
+        return self._committed
+
+    def committed_steps(self, start: int) -> tuple[int, Steps]:
+        """The scalars of the committed rows of whole shards that include the row ``start`` and those after it.
+
+        Returns:
+            The number of the first of these rows, and their scalars.
+        """
+        shard = start // self._schema.shape.rows
+        steps = [commit.read_steps for commit in self._log.commits[shard:]]
+        return shard * self._schema.shape.rows, Steps.concatenate(steps, self._declared)
+
     def row(self) -> np.ndarray:
         """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
         row: np.ndarray = self.room()[0]

@@ -90,7 +90,7 @@ def _moments(found: dict[str, Any], form: str, scale: float) -> str:
 
 
 def report(result: Any) -> Any:
-    """Where the page is, where the scores fall, and how sharp the loss is, one block per combination of settings."""
+    """What was found, where the page is, where scores fall, and how sharp the loss is, a block per combination."""
     parts: list[Any] = []
     for own, found in grouped(result.coefficients, ["settings"]):
         parts.append(_by_coefficient(own["settings"], found))
@@ -108,8 +108,9 @@ def report(result: Any) -> Any:
             spaces = (line[space] for space in ("unpruned", "all"))
             made.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
         parts.append(made)
-    lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
-    return spaced(*parts, facts(result, lines))
+    counted = {"sweep": {"rows": f"{result.rows} of {result.points}"}, "run": {"networks": str(result.rows)}}
+    lines = {"pictures": str(len(result.pictures)), "tables": str(len(result.tables))}
+    return spaced(notes(*result.found), *parts, facts(result, counted[result.subject] | lines))
 
 
 def _drop(line: dict[str, Any]) -> list[str]:

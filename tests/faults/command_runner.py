@@ -25,7 +25,7 @@ class Runner:
         environment = {n: v for n, v in os.environ.items() if not n.startswith(("CAUSALPRUNE_", "SLURM_"))}
         # No threads and no GPU: neither survives a fork.
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        environment |= {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+        environment |= {"TORCH_CPP_LOG_LEVEL": "ERROR", "SOURCE_DATE_EPOCH": "0"}
         environment |= {"PYTHONPATH": str(HERE.parents[1])}
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "driver.py")],

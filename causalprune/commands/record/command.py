@@ -23,6 +23,8 @@ from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.prunable import lacking_layers
 from causalprune.models.wrappers import named_parameters
+from causalprune.training.logs.log import Log, write_layers
+from causalprune.training.logs.rows import LoggedRows
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import RecordingReader, RecordingWriter
@@ -147,10 +149,20 @@ def _record(
             # No step is left that would tell.
             end_weights = mask.index.digest(model.state_dict())
             writer.end_weights = lambda: end_weights
-    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, task)
+    open_log = output.open_log(anew=saved is None)
+    log, logged = Log(), None
+    if open_log is not None and isinstance(writer, RecordingWriter):
+        # What the store has already is logged anew.
+        log = open_log(0)
+        write_layers(log, mask)
+        logged = LoggedRows(log, writer, config.stride)
+    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, task, logged)
 
     def save() -> None:
         writer.flush()
+        if logged is not None:
+            logged.update()
+        log.close()
         # For a criterion that doesn't read the recording.
         untrained = {"untrained": list(writer.untrained)} if writer.untrained else {}
         header = replace(start.info, position={}, metrics={"rows": rows, **untrained, "not_prunable": rest})

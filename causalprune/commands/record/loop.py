@@ -23,6 +23,7 @@ from causalprune.data.tasks.task import Batch, Task
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.modes import disable_dropout, evaluate_batchnorm
+from causalprune.training.logs.rows import LoggedRows
 from causalprune.training.optimizers import optimizer_tensors
 from causalprune.training.recorder import Recorder
 
@@ -48,6 +49,7 @@ class RecordLoop:
     batches: Batches
     recorder: Recorder
     task: Task
+    logged: LoggedRows | None = None
 
     def run(self, step: int, steps: int, bar: Bar) -> None:
         """Record the steps ``step`` to ``steps``."""
@@ -67,6 +69,8 @@ class RecordLoop:
             self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=number)
             step += 1
             bar.advance(1)
+            if self.logged is not None:
+                self.logged.update()
             if step % config.stride or step == steps:
                 continue
             stopping, late = agreement.any(bool(self.output.stop), time.monotonic() - last_save >= every.seconds)
@@ -101,6 +105,8 @@ class RecordLoop:
         """Save the state after so many steps for a resume."""
         # The store first: a saved state must never be ahead of it.
         self.recorder.writer.flush()
+        if self.logged is not None:
+            self.logged.update()
         tensors, pending = self.recorder.pending()
         position = {"steps": step, "rows": self.recorder.rows, "pending": pending}
         extra = optimizer_tensors(self.model, self.optimizer) | tensors

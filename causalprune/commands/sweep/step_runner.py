@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
+from causalprune.analysis.plots.histograms import gamma_summary
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, NumericalError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.leases import Lease
@@ -164,19 +163,5 @@ def _checkpoint(step: Step, folder: Path) -> Path:
 
 
 def _gamma_summary(folder: Path, recording: str, name: str) -> dict[str, Any]:
-    """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the KKT scores of the others."""
     arrays = Store.open(RunPaths(folder).store).recording(recording).read_fit(name).arrays
-    gamma, correlation = arrays["gamma"].ravel(), arrays["dual_correlation"].ravel()
-    nonzero = gamma[gamma != 0]
-    summary: dict[str, Any] = {"total": int(gamma.size), "nonzero": int(nonzero.size)}
-    if nonzero.size:
-        magnitude = np.log10(np.abs(nonzero))
-        low, high = np.floor(magnitude.min() * 2) / 2, np.ceil(magnitude.max() * 2) / 2
-        edges = np.linspace(low, high, 1 + max(1, round((high - low) * 8)))
-        summary["log10_edges"] = edges.tolist()
-        summary["positive"] = np.histogram(magnitude[nonzero > 0], edges)[0].tolist()
-        summary["negative"] = np.histogram(magnitude[nonzero < 0], edges)[0].tolist()
-    edges = np.linspace(0, 1, 51)
-    summary["correlation_edges"] = edges.tolist()
-    summary["correlation"] = np.histogram(np.clip(correlation[gamma == 0], 0, 1), edges)[0].tolist()
-    return summary
+    return gamma_summary(arrays["gamma"].ravel(), arrays["dual_correlation"].ravel())
