@@ -94,3 +94,17 @@ def test_a_forecast_knows_it(tmp_path, capsys):
     part = call_json(capsys, *options, "--set", "record.columns=0.25")
     columns = [[s["columns"] for s in found["stages"] if s.get("columns")] for found in (whole, part)]
     assert columns == [[640], [160]]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--sparsity", "0.9"], "--sparsity: expected at most 25.00% after iteration 1, because record.columns=0.25"),
+        (["--sparsity", "0.2", "--granularity", "neuron"], "--granularity neuron: expected single weights"),
+    ],
+)
+def test_a_pipeline_refuses_before_it_trains(tmp_path, capsys, options, words):
+    command = ["run", *TINY[:-2], "--set", "record.columns=0.25", "--run", tmp_path / "run", *options]
+    assert call(*command) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
