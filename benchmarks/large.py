@@ -6,7 +6,7 @@
 Images and labels are drawn at random, the weights are those that a new network has: what is measured is time and
 memory, which don't depend on them. Each line is a process of its own. ``peak beyond`` is its largest resident memory
 minus that when PyTorch was imported and the network was made: activations, gradients, rows that aren't stored yet. A
-fit needs no network; its ``limit`` is ``--memory``. Needs about 2 GB of disk in DIR, the temporary directory by default.
+fit needs no network; its ``limit`` is ``--memory``. Needs about 2 GB of disk in DIR, else where temporary files go.
 """
 
 from __future__ import annotations

@@ -131,8 +131,8 @@ def main() -> None:
     if dist.get_rank() == 0:
         size = loops["nothing"].index.total
         print(
-            f"\n{options.network} ({size / 1e6:.2f} M), {dist.get_world_size()} processes of {options.batch} samples on "
-            f"{os.cpu_count()} cores; until all is stored; median of {options.rounds} rounds (range).\n"
+            f"\n{options.network} ({size / 1e6:.2f} M), {dist.get_world_size()} processes of {options.batch} samples "
+            f"on {os.cpu_count()} cores; until all is stored; median of {options.rounds} rounds (range).\n"
         )
         print("| written by | ms/step | overhead |\n|---|---|---|")
         for way in WAYS:

@@ -198,7 +198,7 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
 
 
 _ROUNDING = 0.005
-"""By how much a mask may exceed the share of the columns before it is refused here, where layers' sizes aren't known."""
+"""By how much a mask may exceed the share of the columns before it is refused here: layers' sizes aren't known yet."""
 
 
 def _require_enough_columns(mask: ApplyMaskConfig, record: RecordConfig) -> None:

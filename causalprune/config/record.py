@@ -8,7 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, flag_of, fraction, one_of, open_fraction, option, rate, unit_interval, writable
+from causalprune.base.options import (
+    at_least,
+    flag_of,
+    fraction,
+    one_of,
+    open_fraction,
+    option,
+    rate,
+    unit_interval,
+    writable,
+)
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
 from causalprune.config.layers import prune_option

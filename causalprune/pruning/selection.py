@@ -264,7 +264,7 @@ def _num_pruned(kept: Bools, entry: ParameterEntry) -> int:
 
 
 def checked_scores(scores: Scores, mask: Mask, free: Sequence[int], covered: Bools | None = None) -> Bools:
-    """Check scores and mask, and return the kept parameters of the tensors that aren't frozen, with or without score."""
+    """Check scores and mask; return the kept parameters of the tensors that aren't frozen, with or without a score."""
     if scores.primary.shape != (mask.index.total,):
         raise MismatchError(
             "scores", expected=f"{mask.index.total}, one per prunable parameter", found=str(scores.primary.size)

@@ -151,7 +151,7 @@ class RecordingReader:
 
     @cached_property
     def kept(self) -> np.ndarray:
-        """(P,) bool, which parameters aren't pruned, as far as is known: those that could be recorded, or are left out."""
+        """(P,) bool, which parameters aren't pruned, as far as is known: what could be recorded, and the left out."""
         kept = self.candidates.copy()
         for entry in self.index:
             if entry.name in self.info.left_out:

@@ -223,7 +223,9 @@ class RecordingSchema:
         if not 1 <= max_rows <= MAX_ROWS:
             raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
         shape = BlockShape.choose(columns, max_rows, block_rows)
-        checksums = [None if mask is None else google_crc32c.value(mask.view(np.uint8)) for mask in (active, candidates)]
+        checksums = [
+            None if mask is None else google_crc32c.value(mask.view(np.uint8)) for mask in (active, candidates)
+        ]
         return cls(info, shape, max_rows, find_codec(codec), *checksums)
 
     def to_json(self) -> dict[str, Any]:

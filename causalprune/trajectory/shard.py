@@ -116,9 +116,7 @@ def shard_tail(lengths: Sequence[int], table: bytes, checksum: int) -> tuple[byt
     index_checksum = google_crc32c.value(entries)
     end = table + entries + CHECKSUM.pack(index_checksum)
     size = sum(lengths) + len(end)
-    return end, ShardFile(
-        size, google_crc32c.extend(checksum, end), index_checksum, google_crc32c.value(table)
-    )
+    return end, ShardFile(size, google_crc32c.extend(checksum, end), index_checksum, google_crc32c.value(table))
 
 
 class _ChunkEncoder:

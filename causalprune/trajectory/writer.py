@@ -282,7 +282,11 @@ class RecordingWriter:
         if self._closed:
             return
         try:
-            if self._partners is None and self.flush() and self._log.commits[-1].weights != (weights := self.end_weights()):
+            if (
+                self._partners is None
+                and self.flush()
+                and self._log.commits[-1].weights != (weights := self.end_weights())
+            ):
                 self._log.append_commit(replace(self._log.commits[-1], weights=weights))
         finally:
             self.abort()

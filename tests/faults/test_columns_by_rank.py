@@ -9,9 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
-from command_runner import Runner
+from command_runner import Pair, Runner
 from stage_cases import leftovers
-from test_several_processes import Pair
 
 from causalprune.trajectory import Store
 

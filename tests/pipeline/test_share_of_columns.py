@@ -59,8 +59,14 @@ def test_it_is_said_everywhere(run, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["apply-mask", "--sparsity", "0.5"], "--sparsity: expected at most 25.00%, because only 160 of the 640 weights"),
-        (["apply-mask", "--sparsity", "0.2", "--granularity", "neuron"], "--granularity=neuron: expected single weights"),
+        (
+            ["apply-mask", "--sparsity", "0.5"],
+            "--sparsity: expected at most 25.00%, because only 160 of the 640 weights",
+        ),
+        (
+            ["apply-mask", "--sparsity", "0.2", "--granularity", "neuron"],
+            "--granularity=neuron: expected single weights",
+        ),
         ([*SHARE[:1], "--columns", "0"], "--columns"),
         ([*SHARE[:1], "--columns-seed", "3"], "--columns-seed: expected --columns below 1 beside it"),
         ([*SHARE[:1], "--columns-by-rank", "--loss-change", "next-batch"], "--columns-by-rank: expected --loss-change"),
@@ -88,7 +94,18 @@ def test_pruned_again_by_a_second_recording_of_the_same_share(run, tmp_path, cap
 
 
 def test_a_forecast_knows_it(tmp_path, capsys):
-    options = ["run", "--dataset", "breast-cancer", "--model", "mlp", "--hidden", "20", "--iterations", "1", "--dry-run"]
+    options = [
+        "run",
+        "--dataset",
+        "breast-cancer",
+        "--model",
+        "mlp",
+        "--hidden",
+        "20",
+        "--iterations",
+        "1",
+        "--dry-run",
+    ]
     options += ["--sparsity", "0.2", "--run", tmp_path / "run"]
     whole = call_json(capsys, *options)
     part = call_json(capsys, *options, "--set", "record.columns=0.25")

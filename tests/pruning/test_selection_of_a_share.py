@@ -1,15 +1,20 @@
-"""Where only some weights have a score: the others stay, every scope meets its target among the rest, or says why not."""
+"""Where only some weights have a score the others stay, and every scope meets its target among the rest or says why."""
 
 import numpy as np
 import pytest
-from test_selection import index_of
 
 from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.selection import select, select_zero
 
-INDEX = index_of((10, 20), (5, 6), (40, 10))
+INDEX = ParameterIndex.from_json(
+    [
+        {"name": f"layer{number}.weight", "shape": shape, "filter_axis": 0}
+        for number, shape in enumerate(([10, 20], [5, 6], [40, 10]))
+    ]
+)
 RNG = np.random.default_rng(11)
 COVERED = RNG.random(INDEX.total) < 0.5
 SCORES = np.where(COVERED, RNG.random(INDEX.total), np.nan)
@@ -59,8 +64,9 @@ def test_the_largest_sparsity_is_named_and_possible():
     assert most == pytest.approx(COVERED.mean(), abs=1e-4)
     found = select(Scores(SCORES), DENSE, sparsity=most, covered=COVERED)
     assert found.num_pruned == round(most * INDEX.total)
-    with pytest.raises(UsageError, match=r"at most \d+\.\d+% in layer\d.weight"):
-        select(Scores(SCORES), DENSE, sparsity=min(most, 0.48), scope="layer", covered=COVERED)
+    few = COVERED & ~((np.arange(INDEX.total) >= 200) & (np.arange(INDEX.total) < 225))
+    with pytest.raises(UsageError, match=r"at most \d+\.\d+% in layer1.weight, because only \d of the 30 weights"):
+        select(Scores(SCORES), DENSE, sparsity=0.3, scope="layer", covered=few)
 
 
 def test_what_is_pruned_already_counts():

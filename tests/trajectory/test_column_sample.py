@@ -82,7 +82,9 @@ def test_a_reader_knows_what_the_columns_are_and_what_was_pruned(tmp_path):
     assert np.array_equal(reader.kept, candidates)
     assert reader.has_columns_of(candidates)
     assert not reader.has_columns_of(ALL)
-    assert reader.coverage == f"{reader.num_columns} of {candidates.sum()} weights, 10% of each layer, drawn with seed 5"
+    assert (
+        reader.coverage == f"{reader.num_columns} of {candidates.sum()} weights, 10% of each layer, drawn with seed 5"
+    )
     folder = reader.path.path
     expected = sum(p.stat().st_size for name in ("active", "candidates") for p in (folder / name).iterdir())
     assert reader.mask_bytes == expected

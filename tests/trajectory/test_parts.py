@@ -1,6 +1,7 @@
 """Several writers of one recording: the bytes of a single one, and one fate for all, whoever fails."""
 
 import threading
+from itertools import pairwise
 
 import google_crc32c
 import numpy as np
@@ -152,18 +153,14 @@ def test_a_disk_that_refuses_one_stops_all(tmp_path, alone):
     class Full(files.Disk):
         @staticmethod
         def write(descriptor, data):
-            if len(data) > 1000:
+            # Commits are shorter, chunks longer.
+            if len(data) > 100_000:
                 raise OSError(28, "No space left on device")
             return files.Disk.write(descriptor, data)
 
-    def fill(writer):
-        append_rows(writer, part_of(values, writer), 0, 64)
-        writer.flush()
-        with files.use(Full()):
-            append_rows(writer, part_of(values, writer), 64, 128)
-            writer.flush()
-
-    errors = together(store, 2, fill, max_rows=150)
+    assert together(store, 2, lambda writer: write(writer, values, 0, 64), max_rows=150) == [None, None]
+    with files.use(Full()):
+        errors = together(store, 2, lambda writer: write(writer, values, 64), rows=64)
     assert {type(error) for error in errors} <= {StorageError, PeerFailure}
     assert all("no space left" in str(error).lower() for error in errors)
     reader = store.recording()
@@ -174,14 +171,20 @@ def test_a_disk_that_refuses_one_stops_all(tmp_path, alone):
 def test_closing_without_the_others_keeps_what_is_committed(tmp_path, alone):
     _, values = alone
     store = make_store(tmp_path / "shared", COLUMNS)
-    assert together(store, 2, lambda writer: append_rows(writer, part_of(values, writer), 0, 70), max_rows=150)
-    assert store.recording().num_rows == 64
+
+    def leave(writer):
+        append_rows(writer, part_of(values, writer), 0, 50)
+        writer.flush()
+        append_rows(writer, part_of(values, writer), 50, 60)
+
+    assert together(store, 2, leave, max_rows=150) == [None, None]
+    assert store.recording().num_rows == 50
 
 
 def test_object_storage_has_one_writer(tmp_path):
     store = make_store(tmp_path / "shared", COLUMNS)
     store.path = parse_place("s3://bucket/t.zarr")
-    with pytest.raises(UsageError, match="a store on a disk that all processes see, found s3://bucket/t.zarr"):
+    with pytest.raises(UsageError, match="a store on a disk that all processes see, found s3://bucket/"):
         store.create_recording(INFO, np.ones(COLUMNS, bool), partners=partners(2)[0])
 
 
@@ -190,7 +193,7 @@ def test_each_column_has_one_writer_and_no_chunk_two(columns, rows, count):
     shape = BlockShape.choose(columns, rows)
     parts = [own_columns(shape, rank, count) for rank in range(count)]
     assert (parts[0].start, parts[-1].stop) == (0, columns)
-    assert all(before.stop == after.start for before, after in zip(parts, parts[1:], strict=False))
+    assert all(before.stop == after.start for before, after in pairwise(parts))
     assert all(part.start % shape.width == 0 for part in parts if part.start < columns)
     chunks = [-(-(part.stop - part.start) // shape.width) for part in parts]
     assert max(chunks) - min(chunks) <= 1
