@@ -1,6 +1,6 @@
 """A large network on a small machine: ResNet50 at 224×224 is recorded, fitted, pruned and repaired on a CPU.
 
-    python benchmarks/large.py [--steps 32] [--batch 2] [--memory 2GB] [--directory DIR]
+    python benchmarks/large.py [--steps 32] [--batch 2] [--columns 1 0.1] [--memory 2GB] [--directory DIR]
     python benchmarks/large.py --smoke
 
 Images and labels are drawn at random, the weights are those that a new network has: what is measured is time and
@@ -32,7 +32,7 @@ LIMIT = 4.0
 """GB beyond the network that recording and repairing may take."""
 
 SPARSITY = 0.2
-SHARE = 0.1
+"""Of the recorded weights of each layer, what is pruned."""
 
 
 def memory(what: str) -> float:
@@ -110,16 +110,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--samples", type=int, default=8, help="images on which the layers are repaired")
+    parser.add_argument("--columns", type=float, nargs="+", default=[1.0, 0.1], help="shares to record, one by one")
     parser.add_argument("--memory", default="2GB", help="limit of the fit")
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--smoke", action="store_true", help="as small as it gets")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
-    parser.add_argument("--share", type=float, default=1.0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.smoke:
-        args.steps, args.memory = min(args.steps, 4), "200MB"
+        args.steps, args.memory = min(args.steps, 4), "400MB"
     if args.stage:
-        print(json.dumps(STAGES[args.stage](args, args.share)))
+        print(json.dumps(STAGES[args.stage](args, *args.columns)))
         return
     with tempfile.TemporaryDirectory(dir=args.directory) as folder:
         size = sum(p.numel() for p in network(args.smoke).parameters())
@@ -127,10 +127,12 @@ def main() -> None:
         print(f"\n{size:,} parameters, {args.batch} images of {side}×{side} a step\n")
         print("| stage | columns | seconds | peak beyond, GB | limit, GB | what came out |\n|---|---|---|---|---|---|")
         limit = {"fit": f"{args.memory} of `memory`"}
-        for share in (1.0, SHARE):
+        for share in args.columns:
             for stage in STAGES:
                 command = [sys.executable, __file__, *sys.argv[1:], "--directory", folder, "--stage", stage]
-                done = subprocess.run([*command, "--share", f"{share}"], check=True, stdout=subprocess.PIPE, text=True)
+                done = subprocess.run(
+                    [*command, "--columns", f"{share}"], check=True, stdout=subprocess.PIPE, text=True
+                )
                 found = json.loads(done.stdout.splitlines()[-1])
                 print(
                     f"| {stage} | {share:.0%} | {found['seconds']:.0f} | {found['beyond']:.2f} | "
