@@ -94,7 +94,7 @@ class ColumnPartners:
 
     def __init__(self, group: Any = None) -> None:
         ranks = torch.distributed.get_process_group_ranks(group or torch.distributed.group.WORLD)
-        self._group = torch.distributed.new_group(
+        self._group: Any = torch.distributed.new_group(
             ranks,
             timeout=_PATIENCE,
             backend="gloo",

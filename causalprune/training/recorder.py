@@ -152,7 +152,7 @@ class Recorder:
         self.writer: Writer
         if isinstance(store, (str, Path, StoreUrl)):
             described |= {"loss_change": loss_change, "stride": stride, "batch_size": batch_size, "seed": seed}
-            what = {"left_out": chosen.left_out, "sample": chosen.sample}
+            what: dict[str, Any] = {"left_out": chosen.left_out, "sample": chosen.sample}
             info = RecordingInfo(**described, start_weights=self._weights.digest(), **what)
             options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "overwrite": overwrite}
             self.writer = new_recording(store, index, chosen, info, ranks, compress_threads=compress_threads, **options)

@@ -223,10 +223,8 @@ class RecordingSchema:
         if not 1 <= max_rows <= MAX_ROWS:
             raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
         shape = BlockShape.choose(columns, max_rows, block_rows)
-        checksums = [
-            None if mask is None else google_crc32c.value(mask.view(np.uint8)) for mask in (active, candidates)
-        ]
-        return cls(info, shape, max_rows, find_codec(codec), *checksums)
+        checksum = None if candidates is None else google_crc32c.value(candidates.view(np.uint8))
+        return cls(info, shape, max_rows, find_codec(codec), google_crc32c.value(active.view(np.uint8)), checksum)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
