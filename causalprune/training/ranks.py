@@ -100,7 +100,7 @@ class ColumnPartners:
             backend="gloo",
             use_local_synchronization=len(ranks) < torch.distributed.get_world_size(),
         )
-        self.rank, self.count = torch.distributed.get_rank(self._group), len(ranks)
+        self.rank, self.count = ranks.index(torch.distributed.get_rank()), len(ranks)
 
     def gather(self, value: Any) -> list[Any]:
         """The values of all of them, by rank."""

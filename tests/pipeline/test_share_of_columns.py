@@ -52,7 +52,7 @@ def test_it_is_said_everywhere(run, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "not recorded, left alone: 480 of 640 weights (75.00%)" in said
     result = call_json(capsys, "apply-mask", "--sparsity", "0.2", *where, "--overwrite")["metrics"]
-    assert (result["unscored"], result["candidates"], result["sparsity"]) == (480, 640, 0.2)
+    assert (result["unscored"], result["candidates"], result["sparsity"]) == (480, 640, pytest.approx(0.2))
     mask = load_checkpoint(tmp_path / "pruned.safetensors").mask
     reader = Store.open(run / "trajectory.zarr").recording()
     assert not (~mask.numpy() & ~reader.active).any()
