@@ -72,7 +72,7 @@ class Columns:
             sample = ColumnSample(float(shares[0]), seed) if shares and shares[0] != 1 else None
         keeps = mask.tensors().items()
         candidates = np.concatenate([keep.numpy().reshape(-1) & (name not in left_out) for name, keep in keeps])
-        own = store.columns if isinstance(store, RecordingWriter) else None
+        own = store.columns if isinstance(store, RecordingWriter) and store.shared else None
         return cls(left_out, sample, candidates, drawn_columns(sample, index, candidates), own=own)
 
     def divided(self, ranks: Ranks, max_rows: int) -> Columns:

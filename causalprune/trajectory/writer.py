@@ -138,6 +138,11 @@ class RecordingWriter:
         return self._schema.info
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes write other columns."""
+        return self._partners is not None
+
+    @property
     def closed(self) -> bool:
         """Whether it takes no more rows."""
         return self._closed
