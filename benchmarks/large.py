@@ -110,12 +110,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--samples", type=int, default=8, help="images on which the layers are repaired")
-    parser.add_argument("--columns", type=float, nargs="+", default=[1.0, 0.1], help="shares to record, one by one")
+    parser.add_argument("--columns", type=float, nargs="+", help="shares to record, one by one [1 0.1]")
     parser.add_argument("--memory", default="2GB", help="limit of the fit")
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--smoke", action="store_true", help="as small as it gets")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    args.columns = args.columns or ([0.1] if args.smoke else [1.0, 0.1])
     if args.smoke:
         args.steps, args.memory = min(args.steps, 4), "400MB"
     if args.stage:
