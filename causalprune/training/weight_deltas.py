@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
@@ -22,7 +23,8 @@ class WeightDeltas:
     Args:
         model: The network; its pruned weights are set to zero by ``hold``, and after each step.
         mask: Which weights are kept.
-        columns: Which of these have a column, and which columns are read.
+        optimizer: What takes the steps.
+        columns: Which weights have a column, and which columns are read.
 
     Attributes:
         parameters: The parameters with columns, by name.
@@ -33,9 +35,9 @@ class WeightDeltas:
         started: Whether the first step has been taken.
     """
 
-    def __init__(self, model: nn.Module, mask: Mask, columns: Columns) -> None:
+    def __init__(self, model: nn.Module, mask: Mask, optimizer: Optimizer, columns: Columns) -> None:
         named = named_parameters(model)
-        self.hold = mask.bind(model)
+        self.hold = mask.bind(model, optimizer)
         self._whole = mask
         self._others = {name: named[name] for name in columns.left_out}
         self.own = columns.own
@@ -111,6 +113,7 @@ class WeightDeltas:
             self._require_unchanged(writer, thoroughly=begins_row and checked_thoroughly(writer.rows_appended))
         else:
             self._begin()
+        self.hold.before_step()
 
     def after_step(self) -> None:
         """Read the weights after a step of the optimizer."""
