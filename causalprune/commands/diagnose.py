@@ -172,7 +172,7 @@ def _agreement(work: Work, store: Store, reader: RecordingReader, fit: Fit) -> d
     if not same_parameters or not np.array_equal(other.active, reader.active):
         raise MismatchError(
             f"recording {other.name} in {other_store.path}",
-            expected="the same parameters, of which the same are pruned",
+            expected="the same parameters, of which the same are recorded",
             found="others",
         )
     compared = other.read_fit(config.other_fit or config.fit)

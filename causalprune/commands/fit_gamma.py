@@ -70,7 +70,8 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     reader = store.recording(config.recording)
     work.outputs = _outputs(config, path, reader)
     work.inputs["recording"] = reader.digest
-    work.warn(reporter, *filter(None, [reader.no_causal_reading]))
+    covers = f"γ is of {reader.coverage}; what the others do to the loss is noise to it" if reader.coverage else ""
+    work.warn(reporter, *filter(None, [reader.no_causal_reading, covers]))
     weights = row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()

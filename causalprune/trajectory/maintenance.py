@@ -77,7 +77,7 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
 
     def fill(root: Location) -> None:
         new = RecordingLayout(root)
-        begin_recording(new, schema, reader.active)
+        begin_recording(new, schema, reader.active, reader.candidates if reader.info.sample else None)
         recording = RecordingReader(new, reader.name, reader.index)
         with RecordingWriter(recording, recording.read_log(), queue_bytes=LEAST_QUEUE) as writer:
             append_recording(reader, writer)
@@ -177,7 +177,7 @@ class Merge:
             )
             with merged.create_recording(
                 self.info,
-                self.readers[0].active,
+                self.readers[0].candidates,
                 max_rows=sum(reader.num_rows for reader in self.readers),
                 codec=self.codec.name,
                 queue_bytes=LEAST_QUEUE,
@@ -211,7 +211,7 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
                 found=f"momentum {reader.info.momentum:g}, whose rows need the row before",
                 remedy="fit each recording by itself",
             )
-        if not np.array_equal(reader.active, first.active):
+        if not np.array_equal(reader.candidates, first.candidates):
             raise MismatchError(
                 where, expected=f"the unpruned parameters of {first.path}", found="others", remedy="leave it out"
             )
@@ -221,7 +221,12 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
                 raise MismatchError(
                     where, expected=f"{name} {there}, as in {first.path}", found=f"{here}", remedy="leave it out"
                 )
-        for name, what in (("groups", "parameter groups"), ("left_out", "columns"), ("step_scalars", "scalars")):
+        for name, what in (
+            ("groups", "parameter groups"),
+            ("left_out", "columns"),
+            ("sample", "sample of columns"),
+            ("step_scalars", "scalars"),
+        ):
             if getattr(reader.info, name) != getattr(first.info, name):
                 raise MismatchError(
                     where, expected=f"the {what} of {first.path}", found="others", remedy="leave it out"

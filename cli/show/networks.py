@@ -48,6 +48,8 @@ def record(result: Any) -> Any:
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
         "as float32": shown(result.raw_bytes, "bytes"),
     }
+    if result.share < 1:
+        lines["share recorded"] = f"{100 * result.share:g}% of each layer"
     if result.not_prunable:
         lines["not recorded"] = f"{result.not_prunable} (--prune names more)"
     if result.statistics_bytes:

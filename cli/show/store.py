@@ -120,6 +120,8 @@ def _recording_lines(r: dict[str, Any], prunable: int) -> dict[str, str]:
         f"batch {how['batch_size']}, {change_of}, stride {how['stride']}, {counted(r['epochs'], 'epoch')}",
         "stored": f"{shown(stored, 'bytes')}, {ratio} {shown(raw, 'bytes')} as float32, codec {r['codec']}",
     }
+    if r["coverage"]:
+        lines["share"] = f"{r['coverage']} (which ones: {shown(r['mask_bytes'], 'bytes')})"
     if how.get("left_out"):
         lines["not recorded"] = listed(how["left_out"])
     if r["no_causal_reading"]:

@@ -32,7 +32,13 @@ from causalprune.commands.forecast.timing import TimedSteps, fit_seconds, time_e
 from causalprune.commands.pipeline.reuse import load_reused
 from causalprune.commands.pretrain import initial_network, pretrain_output
 from causalprune.commands.record.layers import LayersToKeep
-from causalprune.commands.record.prediction import FirstGradient, first_gradient, record_batches, recorded_rows
+from causalprune.commands.record.prediction import (
+    FirstGradient,
+    first_gradient,
+    record_batches,
+    recorded_columns,
+    recorded_rows,
+)
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
@@ -245,13 +251,16 @@ class _Forecast:
         if mask.num_kept == 0:
             raise DataError("recording", expected="a weight to record", found="all of them pruned")
         steps, rows = recorded_rows(config, batches)
+        columns = recorded_columns(config, mask)
         if self._gradient is None:
             task = replace(self._data.task, label_smoothing=config.label_smoothing)
-            self._gradient = first_gradient(config, self._model, mask, batches, task)
-        row = self._gradient.of_the_largest(mask.num_kept)
+            self._gradient = first_gradient(config, self._model, columns, batches, task)
+        row = self._gradient.of_the_largest(columns.num_kept)
         store = row.stored_bytes(config, rows) + STORE_METADATA
         # One bit per parameter: which of them has a column.
-        store += mask.index.total // 8 if mask.num_pruned else 0
+        store += mask.index.total // 8 if columns.num_pruned else 0
+        # And where that is a sample, of which ones.
+        store += mask.index.total // 8 if mask.num_pruned and columns is not mask else 0
         if config.layer_statistics:
             store += LayersToKeep(config, self._model, mask, self._data, self._device).predicted_bytes()
         if isinstance(config.store, StoreUrl):
@@ -259,7 +268,7 @@ class _Forecast:
             store = 0
         metrics = {"rows": rows, "not_prunable": described_rest(self._model, mask.index)}
         size = self._files.next_bytes("record", config, mask, metrics)
-        more = {"row": torch.empty(mask.num_kept)} if config.stride > 1 else {}
+        more = {"row": torch.empty(columns.num_kept)} if config.stride > 1 else {}
         if config.momentum:
             more["momentum"] = torch.empty(sum(p.numel() for p in self._model.parameters()))
         self._stages.add(
@@ -267,7 +276,7 @@ class _Forecast:
             "record",
             steps=rows * config.stride,
             rows=rows,
-            columns=mask.num_kept,
+            columns=columns.num_kept,
             bytes=size + store,
             saved_bytes=saved_states(config.checkpoint_every) * self._files.state_bytes(mask, more=more),
             seconds=steps * row.step_seconds,
@@ -275,7 +284,7 @@ class _Forecast:
         if plan.fit is not None:
             # Before compression: γ is mostly 0, but the score of every column is a number. With momentum there are
             # three columns per weight.
-            size = 4 * mask.num_kept * (3 if config.momentum else 1)
+            size = 4 * columns.num_kept * (3 if config.momentum else 1)
             seconds = fit_seconds(row.delta, rows=rows, codec=config.codec)
             self._stages.add(number, "fit-gamma", bytes=size, seconds=seconds)
             store += size

@@ -89,6 +89,8 @@ def _describe_recording(reader: RecordingReader, problems: Problems) -> dict[str
         "rows": reader.num_rows,
         "max_rows": reader.schema.max_rows,
         "columns": reader.num_columns,
+        "coverage": reader.coverage,
+        "mask_bytes": reader.mask_bytes,
         "block_rows": reader.block_rows,
         "epochs": len(np.unique(steps.epoch)),
         "finished": reader.finished,

@@ -76,6 +76,8 @@ class RecordLoop:
             stopping, late = agreement.any(bool(self.output.stop), time.monotonic() - last_save >= every.seconds)
             # All processes have taken as many steps.
             if stopping or late or step - saved_step >= every.steps:
+                # The store first: a saved state must never be ahead of it. All processes, which may write it together.
+                self.recorder.writer.flush()
                 group.first(partial(self.save, step))
                 last_save, saved_step = time.monotonic(), step
                 if stopping:
@@ -102,9 +104,7 @@ class RecordLoop:
                 yield epoch, number, batch
 
     def save(self, step: int) -> None:
-        """Save the state after so many steps for a resume."""
-        # The store first: a saved state must never be ahead of it.
-        self.recorder.writer.flush()
+        """Save the state after so many steps for a resume; the store has their rows."""
         if self.logged is not None:
             self.logged.update()
         tensors, pending = self.recorder.pending()
