@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError
@@ -18,11 +19,13 @@ from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
 from causalprune.base.signals import stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import PipelinePlan
+from causalprune.commands._schedule import in_iteration, pipeline_schedule, run_stage
 from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.apply_mask.layers import needs_network, require_budgets
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
-from causalprune.commands.forecast.command import RunForecast, forecast
+from causalprune.commands.forecast.command import forecast
+from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
@@ -91,23 +94,30 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         with last_data_kept():
             return forecast(config, reporter)
     make_directory(paths.root)
+    schedule = pipeline_schedule(pretrain_config, iterations, posttrain_config, evaluate_config)
     # Stages would read the same data one after the other, which for many image files takes longer than a stage.
-    with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop, last_data_kept():
+    with (
+        FileLock(lock_path(paths.run_config)),
+        stop_signals(config.stop_signals) as stop,
+        last_data_kept(),
+        reporter.overall(schedule) as shown,
+    ):
         _claim(config, paths)
-        first = pretrain(pretrain_config, reporter)
+        first = run_stage(schedule, "pretrain", pretrain, pretrain_config, shown)
         stop.check()
         lines, all_done = [], first.already_done
         for number, planned in enumerate(iterations, start=1):
-            label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
-            trained = posttrain(planned.train, label)
+            label = LabelledReporter(shown, f"{number}/{config.iterations} ")
+            stage = partial(in_iteration, number, config.iterations)
+            trained = run_stage(schedule, stage("train"), posttrain, planned.train, label)
             stop.check()
-            recorded = record(planned.record, label) if planned.records else None
+            recorded = run_stage(schedule, stage("record"), record, planned.record, label) if planned.records else None
             stop.check()
-            fitted = None if planned.fit is None else fit_gamma(planned.fit, label)
+            fitted = planned.fit and run_stage(schedule, stage("fit-gamma"), fit_gamma, planned.fit, label)
             evidence = {} if fitted is None else fitted.evidence
-            masked = apply_mask(planned.mask, label)
+            masked = run_stage(schedule, stage("apply-mask"), apply_mask, planned.mask, label)
             stop.check()
-            repaired = None if planned.repair is None else repair(planned.repair, label)
+            repaired = planned.repair and run_stage(schedule, stage("repair"), repair, planned.repair, label)
             stop.check()
             all_done = all_done and masked.already_done
             said = _warnings(trained, recorded, fitted, masked, repaired)
@@ -121,9 +131,9 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
                     **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
                 }
             )
-        final = posttrain(posttrain_config, reporter)
+        final = run_stage(schedule, "posttrain", posttrain, posttrain_config, shown)
         stop.check()
-        evaluated = evaluate(evaluate_config, reporter)
+        evaluated = run_stage(schedule, "evaluate", evaluate, evaluate_config, shown)
         work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
         recipe = {"name": config.recipe, "changes": changes} if config.recipe else None
