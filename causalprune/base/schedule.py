@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 
 from causalprune.base.units import format_seconds
 
-_NO_EFFORT = 1e-9
-"""What is left of sums of efforts when all of them are taken away."""
+_ROUGH = 0.1
+"""A time is rough if more than this share of it is of kinds that were not measured."""
 
 _ENOUGH_SECONDS = 0.5
 """A step's own speed is believed after so long."""
@@ -36,8 +36,8 @@ class PlannedStep:
 class Schedule:
     """The steps of some work. What is to come is estimated from what was measured of the same kind.
 
-    A kind of which nothing was measured yet takes as long for its effort as all that was measured; the rest of the time
-    is marked as rough until then. Another thread may read while the work goes on.
+    A kind of which nothing was measured yet takes as long for its effort as all that was measured; as long as that is
+    much of the time that is left, the time is marked as rough. Another thread may read while the work goes on.
 
     Args:
         name: Of the whole work.
@@ -157,19 +157,21 @@ class Schedule:
 
     @property
     def remaining(self) -> tuple[float, bool] | None:
-        """Seconds to the end, and whether a step of every kind that is left was measured; None if nobody knows."""
+        """Seconds to the end, and whether most of them are of kinds that were measured; None if nobody knows."""
         with self._lock:
             speed = self._speed()
             if speed is None or self.finished:
                 return None
             known = {*self._seconds_per_effort}
-            own = self._rest_of_now()
-            if self._now is not None and own is not None:
+            rest = self._of_now(speed)[1]
+            if self._now is not None and self._rest_of_now() is not None:
                 known.add(self._now.kind)
-            kinds = {kind for kind, effort in self._to_come.items() if effort > _NO_EFFORT}
-            kinds |= {self._now.kind} if self._now else set()
-            left = sum(self._estimate(kind, effort, speed) for kind, effort in self._to_come.items())
-            return self._of_now(speed)[1] + left, kinds <= known
+            unknown = 0.0 if self._now is None or self._now.kind in known else rest
+            for kind, effort in self._to_come.items():
+                seconds = self._estimate(kind, effort, speed)
+                rest += seconds
+                unknown += 0.0 if kind in known else seconds
+            return rest, unknown <= _ROUGH * rest
 
     @property
     def line(self) -> str:
@@ -179,7 +181,7 @@ class Schedule:
         parts = [self.label, f"{int(100 * self.share)} %"]
         # At 0 something goes on that nobody knows the end of.
         if (rest := self.remaining) and rest[0] > 0:
-            parts.append(f"ETA {'' if rest[1] else '~'}{format_seconds(rest[0])}")
+            parts.append(f"ETA {'' if rest[1] else '~'}{format_seconds(max(1.0, rest[0]))}")
         return " · ".join(parts)
 
     def _taken(self, key: str) -> PlannedStep | None:

@@ -75,8 +75,9 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
             found=f"{codec.name}, which keeps {codec.mantissa_bits}",
         )
     # What was made of it before stays a result of this recording.
-    extra = {**reader.info.extra, COMPACTED: [*reader.info.earlier_digests, reader.digest]}
-    schema = replace(reader.schema, info=replace(reader.info, extra=extra), codec=codec, max_rows=reader.num_rows)
+    earlier = [*reader.info.earlier_digests, *([reader.digest] if codec != own else [])]
+    info = replace(reader.info, extra=reader.info.extra | ({COMPACTED: earlier} if earlier else {}))
+    schema = replace(reader.schema, info=info, codec=codec, max_rows=reader.num_rows)
 
     def fill(root: Location) -> None:
         new = RecordingLayout(root)

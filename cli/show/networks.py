@@ -136,10 +136,10 @@ def _next(network: Path) -> Table:
     mask = mask_path(network)
     lines = {
         "network": f"{network}{f' (its mask: {mask.name})' if mask.exists() else ''}",
-        "load it": f"model.load_state_dict(safetensors.torch.load_file({str(network)!r}))",
+        "load its weights": f"safetensors.torch.load_file({str(network)!r})",
         "measure more": f"causalprune evaluate --cost{run}",
-        "use it elsewhere": f"causalprune export{run} (--format onnx, --compact, …)",
-        "see what is there": f"causalprune info{run}",
+        "use it elsewhere": f"causalprune export{run} (--format onnx or --compact)",
+        "see all there is": f"causalprune info{run}",
     }
     return pairs(lines)
 

@@ -37,11 +37,11 @@ def info(result: Any) -> Any:
 
 def _run_info(details: dict[str, Any]) -> list[Any]:
     parts: list[Any] = [pairs(_overview_lines(details))]
-    rows = [_file_row(line) for line in (*details["artefacts"], *details["exports"])]  # codespell:ignore artefacts
-    if rows:
-        made = table("file", "made by", "made from", "state", "holds", "size", left=("made by", "made from", "state"))
-        for row in rows:
-            made.add_row(*(printable(text) for text in row))
+    files = [*details["artefacts"], *details["exports"]]  # codespell:ignore artefacts
+    if files:
+        made = table("file", "made from", "holds", "size", left=("made from",))
+        for line in files:
+            made.add_row(*(printable(text) for text in _file_row(line, details["overview"]["fits"])))
         parts += [Text(), made]
     if details["evaluation"] is not None:
         parts += [Text(), evaluation_table(details["evaluation"])]
@@ -75,15 +75,18 @@ def _stages(details: dict[str, Any]) -> list[dict[str, Any]]:
     return [a for a in details["artefacts"] if "model" in a]  # codespell:ignore artefacts
 
 
-def _file_row(line: dict[str, Any]) -> list[str]:
-    made_from = ", ".join(name.removesuffix(".safetensors") for name in line["made_from"].values())
+def _file_row(line: dict[str, Any], fits: dict[str, str]) -> list[str]:
+    folder = line["name"].rpartition("/")[0]
+    names = [name.removesuffix(".safetensors") for name in line["made_from"].values()]
+    names = [f"fit {fits[name]}" if name in fits else name for name in names]
+    made_from = ", ".join(name.removeprefix(f"{folder}/") if folder else name for name in names)
+    if line["state"] != "done":
+        made_from = f"{made_from} ({line['state']})".strip()
     if "format" in line:
-        stage, holds = "export", line["format"]
+        holds = line["format"]
     else:
-        stage = line["stage"]
-        holds = f"{shown(line['sparsity'], 'share')} pruned" if "sparsity" in line else line["rows"]
-    state = "" if line["state"] == "done" else line["state"]
-    return [line["name"], stage, made_from, state, holds, shown(line["bytes"], "bytes")]
+        holds = f"{shown(line['sparsity'], 'share')} zero" if "sparsity" in line else line["rows"]
+    return [line["name"], made_from, holds, shown(line["bytes"], "bytes")]
 
 
 def _export_info(details: dict[str, Any]) -> list[Any]:

@@ -98,7 +98,7 @@ def test_a_terminal_shows_the_share_the_step_and_warnings(width, detail):
     text = shown.getvalue()
     assert "warning: [slow] disk" in text
     (line,) = [line for line in text.splitlines() if "prune 2/2 · record · " in line]
-    assert " % " in line
+    assert " % " in f"{line} "
     # How it is going is left out where it doesn't fit, and never cut.
     assert ("loss 0.5 [not markup]" in line) == detail
     assert "…" not in line

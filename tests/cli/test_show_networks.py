@@ -169,8 +169,8 @@ def test_a_run_ends_with_where_its_network_is_and_what_to_do(tmp_path, monkeypat
         outputs = {"checkpoint": f"{folder}/final.safetensors", "result": f"{folder}/results/run.json"}
         result = SimpleNamespace(iterations=[line], evaluation=classification(), recipe=None, outputs=outputs)
         text = " ".join(shown(run(result), 100).split())
-        assert f"network {folder}/final.safetensors load it" in text
-        assert f"model.load_state_dict(safetensors.torch.load_file('{folder}/final.safetensors'))" in text
+        assert f"network {folder}/final.safetensors load its weights" in text
+        assert f"safetensors.torch.load_file('{folder}/final.safetensors')" in text
         assert f"causalprune export{where} (" in text
         assert text.count("dense kernels") == 1
     (tmp_path / "run").mkdir()

@@ -46,8 +46,8 @@ def test_recoding_is_recording_with_that_codec(tmp_path, codec):
     assert found.keys() == expected.keys()
     # The log's checksums begin with that of the metadata.
     noting = {name for name in found if found[name] != expected[name]}
-    assert {name.rpartition("/")[2] for name in noting} <= {"zarr.json", "commits.jsonl"}
-    assert store.recording("000").info.earlier_digests == (before,)
+    assert {name.rpartition("/")[2] for name in noting} == ({"zarr.json", "commits.log"} if codec != "exact" else set())
+    assert store.recording("000").info.earlier_digests == ((before,) if codec != "exact" else ())
 
 
 def test_recoding_neither_invents_bits_nor_touches_an_unfinished_recording(tmp_path):
@@ -72,9 +72,8 @@ def test_no_space_at_any_change_of_a_recoding(tmp_path):
     """Afterwards the recording is the old or the new one, as a reader sees it, and doing it again succeeds."""
     original, values = make_recording(tmp_path / "original", rows=10, columns=20, block_rows=4, codec="exact")
     original.fits().write("f", {"gamma": np.ones(20)}, {})
-    make_recording(tmp_path / "expected", rows=10, columns=20, block_rows=4, codec="small")
-    expected = Store.open(tmp_path / "expected")
-    expected.fits().write("f", {"gamma": np.ones(20)}, {})
+    shutil.copytree(tmp_path / "original", tmp_path / "expected")
+    recode(Store.open(tmp_path / "expected"), "000", "small")
     number = 0
     while True:
         number += 1

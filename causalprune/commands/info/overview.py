@@ -53,7 +53,7 @@ def overview(
             "stores": stores,
             "exports": sum(e["bytes"] for e in exports),
         },
-        "next": _next(run, artifacts, command=None if finished else command, evaluated=evaluated, sweep=sweep)
+        "next": _next(run, artifacts, command=command, finished=finished, evaluated=evaluated, sweep=sweep)
         or (None if exports or not evaluated else _command("export", [], run)),
     }
 
@@ -122,14 +122,17 @@ def _next(
     artifacts: Sequence[Mapping[str, Any]],
     *,
     command: str | None,
+    finished: bool,
     evaluated: bool,
     sweep: Mapping[str, Any] | None,
 ) -> str | None:
-    if command:
+    if command and not finished:
         return command
-    for artifact in artifacts:
-        if artifact["state"] == "stale" and artifact["stage"] in CONFIGS:
-            return _command(artifact["stage"], ["--overwrite"], run)
+    stale = next((a for a in artifacts if a["state"] == "stale" and a["stage"] in CONFIGS), None)
+    if stale is not None:
+        # The stages of a run have inputs that only it knows.
+        anew = _command(stale["stage"], [*stale["options"], "--overwrite"], run)
+        return f"{command} --overwrite" if command else anew
     if sweep is not None:
         # Only whoever started it knows its options.
         finished = sweep["done"] == sweep["cells"]

@@ -32,7 +32,8 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         verify: Read everything again and compare all checksums.
 
     Returns:
-        ``overview`` (:func:`causalprune.commands.info.overview.overview`); its networks and stores, each with its
+        ``overview`` (:func:`causalprune.commands.info.overview.overview`, and ``fits``, the name of each fit by the
+        beginning of its hash); its networks and stores, each with its
         ``stage``, the ``options`` that were said, its ``state`` (``done``, ``stale`` or ``unfinished``) and what it was
         ``made_from``; ``exports``; ``evaluation``, ``sweep`` and ``recipe``, None where there is none.
 
@@ -41,6 +42,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     """
     artifacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
+    fits: dict[str, str] = {}
     stale = stale_checkpoints(run)
     for part in (run, *run.iterations()):
         for path in part.artifacts():
@@ -50,7 +52,8 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
                 continue
             try:
                 if path.is_dir():
-                    line, digests = _store_line(path, problems, verify=verify)
+                    line, digests, own_fits = _store_line(path, problems, verify=verify)
+                    fits |= own_fits
                 else:
                     line, digests = _checkpoint_line(path, problems, verify=verify)
             except DAMAGE as error:
@@ -81,13 +84,17 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
     found = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run), "exports": exported}
     evaluated = evaluation is not None and measured in hashes
-    whole = overview(run, artifacts, exports=exported, evaluated=evaluated, sweep=sweep)
+    whole = overview(run, artifacts, exports=exported, evaluated=evaluated, sweep=sweep) | {"fits": fits}
     return {"overview": whole, "artefacts": artifacts, **found}  # codespell:ignore artefacts
+
+
+def _short(digest: str) -> str:
+    return digest[:12]
 
 
 def _named(inputs: dict[str, str], hashes: dict[str, str]) -> dict[str, str]:
     """Inputs by role: the file's name if it is known, else the beginning of its hash."""
-    return {role: hashes.get(digest, digest[:12]) for role, digest in inputs.items() if digest}
+    return {role: hashes.get(digest, _short(digest)) for role, digest in inputs.items() if digest}
 
 
 def made_from(run: RunPaths, inputs: dict[str, str]) -> dict[str, str]:
@@ -109,16 +116,19 @@ def _pruning_findings(run: RunPaths) -> list[str]:
     return pruning_findings(final, dense, "validation")
 
 
-def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str]]:
-    """A line on a store, and the hashes that its last recording has and had."""
-    details = describe_store(Store.open(path), problems, verify=verify)
+def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str], dict[str, str]]:
+    """A line on a store, the hashes that its last recording has and had, and its fits by the beginning of theirs."""
+    store = Store.open(path)
+    details = describe_store(store, problems, verify=verify)
     line = {"stage": "record", "inputs": {"start": details["start_sha256"]}, "options": []}
     if not details["recordings"]:
-        return line | {"rows": "empty", "fits": "", "bytes": 0}, []
+        return line | {"rows": "empty", "fits": "", "bytes": 0}, [], {}
     last = details["recordings"][-1]
     rows, fits = f"{last['rows']} × {last['columns']}", ", ".join(last["fits"])
     state = {} if last["finished"] else {"state": "unfinished"}
-    return line | {"rows": rows, "fits": fits, "bytes": last["stored_bytes"]} | state, last["digests"]
+    reader = store.recording(last["name"])
+    named = {_short(reader.read_fit(name).digest): name for name in reader.fits}
+    return line | {"rows": rows, "fits": fits, "bytes": last["stored_bytes"]} | state, last["digests"], named
 
 
 def _checkpoint_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str]]:

@@ -67,16 +67,17 @@ def test_each_stage_says_what_comes_next(tmp_path, capsys, monkeypatch):
     assert "pretrain" in text
     assert "record --steps 6" in text
     assert "network mlp on breast-cancer" in text
+    assert "pruned.safetensors recorded, fit default, 50.00% zero" in text
     # What came last is stale once what it was made from is another.
     assert call("apply-mask", "--sparsity", "0.6", "--no-measure", "--overwrite", "-q") == 0
     found = call_json(capsys, "info")["details"]
     states = {line["name"]: line["state"] for line in found["artefacts"]}  # codespell:ignore artefacts
     assert states["final.safetensors"] == "stale"
     assert states["pruned.safetensors"] == "done"
-    assert found["overview"]["next"] == "causalprune posttrain --overwrite"
+    assert found["overview"]["next"] == "causalprune posttrain --epochs 1 --overwrite"
     assert main(["info"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("final.safetensors")]
-    assert "stale" in line.split()
+    assert "(stale)" in line.split()
 
 
 def test_a_run_says_the_command_that_made_it(run, capsys):
@@ -103,10 +104,10 @@ def test_a_run_says_the_command_that_made_it(run, capsys):
 def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
     run = tmp_path / "run"
     shorter = ["--pretrain-epochs", "0", "--train-epochs", "0", "--posttrain-epochs", "0", "--iterations", "1"]
-    assert call("run", *TINY, "--recipe", "paper", *shorter, "--sparsity", "0.5", "--run", run, "-q") == 0
+    assert call("run", *TINY, "--recipe", "paper-v1", *shorter, "--sparsity", "0.5", "--run", run, "-q") == 0
     said = overview(run, capsys)["command"].split()
     assert said.count("--set") == 0
-    assert said[said.index("--recipe") + 1] == "paper"
+    assert said[said.index("--recipe") + 1] == "paper-v1"
     capsys.readouterr()
     assert main(said[1:]) == 0
     assert "nothing to do" in capsys.readouterr().err
