@@ -113,11 +113,11 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
             stop.check()
             recorded = run_stage(schedule, stage("record"), record, planned.record, label) if planned.records else None
             stop.check()
-            fitted = planned.fit and run_stage(schedule, stage("fit-gamma"), fit_gamma, planned.fit, label)
+            fitted = run_stage(schedule, stage("fit-gamma"), fit_gamma, planned.fit, label) if planned.fit else None
             evidence = {} if fitted is None else fitted.evidence
             masked = run_stage(schedule, stage("apply-mask"), apply_mask, planned.mask, label)
             stop.check()
-            repaired = planned.repair and run_stage(schedule, stage("repair"), repair, planned.repair, label)
+            repaired = run_stage(schedule, stage("repair"), repair, planned.repair, label) if planned.repair else None
             stop.check()
             all_done = all_done and masked.already_done
             said = _warnings(trained, recorded, fitted, masked, repaired)

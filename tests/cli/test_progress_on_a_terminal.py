@@ -63,5 +63,5 @@ def test_a_run_has_one_bar(tmp_path, width):
     # It is drawn over itself, and left once.
     assert said.count("run · 100 %") == 1
     text = "\n".join(drawn)
-    assert "network            run/final.safetensors (its mask: final.mask.safetensors)" in text
+    assert "run/final.safetensors (its mask: final.mask.safetensors)" in text
     assert "causalprune export" in text

@@ -23,7 +23,7 @@ def export_record(path: Path) -> dict[str, Any]:
 
 def exports(run: RunPaths) -> list[dict[str, Any]]:
     """The exported networks of a run directory: ``name``, ``format`` and ``bytes``, and whether each is as written."""
-    found = []
+    found: list[dict[str, Any]] = []
     for record in _records(run):
         path = run.root / Path(str(record.get("outputs", {}).get("model", ""))).name
         if _is_of(record, path) and path.is_file() and path.name not in {line["name"] for line in found}:
