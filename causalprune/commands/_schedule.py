@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from causalprune.base.options import Options
 from causalprune.base.progress import Reporter
-from causalprune.base.schedule import PlannedStep, Schedule
+from causalprune.base.progress.schedule import PlannedStep, Schedule
 from causalprune.commands._output import StageResult
 from causalprune.commands._plan import IterationPlan
 from causalprune.config.posttrain import PosttrainConfig

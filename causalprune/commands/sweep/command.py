@@ -18,7 +18,7 @@ from causalprune.base.leases import Lease
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, Reporter, logger
-from causalprune.base.schedule import Schedule
+from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
 from causalprune.commands._schedule import planned_step

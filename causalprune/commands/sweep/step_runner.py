@@ -16,7 +16,7 @@ from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import Reporter
-from causalprune.base.schedule import Schedule
+from causalprune.base.progress.schedule import Schedule
 from causalprune.commands._output import require_unaltered, write_result
 from causalprune.commands.names import FUNCTIONS
 from causalprune.commands.sweep.files import DONE

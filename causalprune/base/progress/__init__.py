@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from causalprune.base.schedule import PlannedStep, Schedule
+from causalprune.base.progress.schedule import PlannedStep, Schedule
 from causalprune.base.units import format_seconds
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ class LogReporter(_Shown):
 
         def watch() -> None:
             nonlocal last
-            if last is None and not schedule.counted[1]:
+            if last is None and not schedule.is_counting:
                 return
             now = time.monotonic()
             if last is None or now - last >= LOG_EVERY_SECONDS:

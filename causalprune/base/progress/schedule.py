@@ -129,6 +129,11 @@ class Schedule:
         return now.label if now else self.name
 
     @property
+    def is_counting(self) -> bool:
+        """Whether something of the step that runs was counted, if only that nothing was done before."""
+        return self._counting
+
+    @property
     def counted(self) -> tuple[int, int]:
         """What is done of the step that runs, and of how much."""
         return self._done, self._total
@@ -150,6 +155,9 @@ class Schedule:
             behind = effort if speed is None else seconds
             behind += sum(self._estimate(kind, effort, per_effort) for kind, effort in self._done_before.items())
             spent, rest = self._of_now(per_effort)
+            if self._now is not None and self._rest_of_now() is not None:
+                # What an interrupted attempt did.
+                behind += self._estimate(self._now.kind, self._now.effort - self._effort_here(), per_effort)
             left = sum(self._estimate(kind, effort, per_effort) for kind, effort in self._to_come.items())
             whole = behind + spent + rest + left
             self._most = max(self._most, min((behind + spent) / whole, 0.999) if whole > 0 else 0.0)

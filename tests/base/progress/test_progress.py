@@ -7,7 +7,7 @@ from rich.console import Console
 
 from causalprune.base import progress as reporting
 from causalprune.base.progress import LabelledReporter, LogReporter, Reporter, TerminalReporter
-from causalprune.base.schedule import PlannedStep, Schedule
+from causalprune.base.progress.schedule import PlannedStep, Schedule
 
 
 @pytest.fixture
@@ -33,10 +33,11 @@ def test_a_batch_job_gets_one_line_per_minute(lines):
         for _ in range(100):
             bar.advance(1)
     (first, fields), *others, (last, _) = lines
-    assert first.startswith("record · 0 %")
-    assert (fields["task"], fields["done"], fields["total"], fields["percent"]) == ("record", 0, 100, 0)
+    assert first.startswith("record · 1 %")
+    assert first.endswith("(100 steps)")
+    assert (fields["task"], fields["done"], fields["total"]) == ("record", 1, 100)
     # Seven seconds a step: every ninth is the first after a minute.
-    assert [fields["done"] for _, fields in others] == list(range(9, 100, 9))
+    assert [fields["done"] for _, fields in others] == list(range(10, 101, 9))
     assert last.startswith("record: done in ")
 
 

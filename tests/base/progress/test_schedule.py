@@ -2,7 +2,7 @@
 
 import pytest
 
-from causalprune.base.schedule import PlannedStep, Schedule
+from causalprune.base.progress.schedule import PlannedStep, Schedule
 
 STEPS = {
     "pretrain": PlannedStep("pretrain", "train", 30),
@@ -91,7 +91,12 @@ def test_what_was_done_before_is_behind_and_was_not_measured(schedule, clock):
 
 def test_a_resumed_step_is_measured_by_what_was_left_of_it(schedule, clock):
     """Three quarters were done before; the rest takes 15 s, so all of it would have taken 60."""
-    do(schedule, clock, "pretrain", 15 * 8 / 2, pieces=8, resumed=6)
+    with schedule.step("pretrain"):
+        tasks = work(schedule, clock, 60, pieces=8, resumed=6)
+        next(tasks)
+        # As 7 of 8 pieces of 30 of 60.
+        assert schedule.share == pytest.approx(7 / 8 * 30 / 60)
+        assert list(tasks) == [None]
     # 60 s for 8 pieces, of which 2 were left: 15 s.
     assert clock.now == pytest.approx(115)
     do(schedule, clock, "1 record", 40)
