@@ -130,7 +130,7 @@ class Work:
         """Whether a result was made from the same inputs, though one may have been laid out anew since."""
         if not isinstance(inputs, Mapping) or inputs.keys() != self.inputs.keys():
             return False
-        return all(inputs[role] in {own, *self.also.get(role, ())} for role, own in self.inputs.items())
+        return all(inputs[role] in (own, *self.also.get(role, ())) for role, own in self.inputs.items())
 
     def add_recording(self, reader: RecordingReader, role: str = "recording") -> None:
         """Note a recording as an input, also as what it was before it was compacted."""

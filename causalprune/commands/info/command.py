@@ -1,4 +1,4 @@
-"""Describe a store, a checkpoint, an exported network or a run directory: what it is, whence, and whether it is intact.
+"""Describe a store, a network, an exported one or a run directory: what it is, where from, and whether it is intact.
 
 Nothing here imports PyTorch or Zarr: headers and commit logs are enough, so the answer takes less than a second.
 """
