@@ -98,7 +98,7 @@ class Schedule:
                 self._tails[now.kind] = self._clock() - self._last if self._done >= self._total > 0 else 0.0
                 self._measured = (self._measured[0] + effort, self._measured[1] + seconds)
                 self._done_before[now.kind] += now.effort - effort
-            self._now = None
+            self._now, self.detail = None, ""
 
     def skip(self, key: str = "") -> None:
         """Note that the step that runs, or another one, was done before."""
