@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from causalprune.base.compute.runtime import connected, launched, processes
 from causalprune.base.errors import ExitCode, UsageError, masked, printable
 from causalprune.base.json_files import json_text
-from causalprune.base.options import Options, option
+from causalprune.base.options import COMMON, Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
 from causalprune.base.signals import stop_signals
 from causalprune.commands import names
@@ -33,7 +33,7 @@ logger = logging.getLogger("causalprune")
 class Session(Options):
     """What a command prints. Results go to stdout, everything else to stderr."""
 
-    panel = "Output"
+    panel = COMMON
 
     config_file: Path | None = option(None, "TOML file with options.", flag="--config", metavar="FILE")
     json: bool = option(False, "Print one JSON object instead of a table.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TypeVar
 
 from causalprune.base.options import Options
@@ -56,6 +57,33 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         if result.already_done:
             schedule.skip()
     return result
+
+
+@dataclass(frozen=True)
+class IterationStages:
+    """The stages of one iteration, as steps of a schedule.
+
+    Attributes:
+        schedule: That of the whole run.
+        number: Of the iteration, from 1.
+        iterations: How many there are.
+        reporter: What the stages report to.
+    """
+
+    schedule: Schedule
+    number: int
+    iterations: int
+    reporter: Reporter
+
+    def run(self, stage: str, command: Callable[[C, Reporter], R], options: C) -> R:
+        """Run one."""
+        label = in_iteration(self.number, self.iterations, stage)
+        return run_stage(self.schedule, label, command, options, self.reporter)
+
+    def skip(self, *stages: str) -> None:
+        """Note that they were done before."""
+        for stage in stages:
+            self.schedule.skip(in_iteration(self.number, self.iterations, stage))
 
 
 def in_iteration(number: int, iterations: int, stage: str) -> str:

@@ -6,7 +6,8 @@ There is no fit for a criterion that reads none.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -16,16 +17,19 @@ from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
 from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
-from causalprune.base.signals import stop_signals
+from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
-from causalprune.commands._plan import PipelinePlan
-from causalprune.commands._schedule import in_iteration, pipeline_schedule, run_stage
+from causalprune.commands._plan import IterationPlan, PipelinePlan
+from causalprune.commands._schedule import IterationStages, pipeline_schedule, run_stage
+from causalprune.commands._training import TrainingResult
 from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.apply_mask.layers import needs_network, require_budgets
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.forecast.command import forecast
 from causalprune.commands.forecast.result import RunForecast
+from causalprune.commands.pipeline.discarding import IterationStore
+from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
@@ -35,6 +39,7 @@ from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig, recipe_changes
 from causalprune.data.datasets import last_data_kept
+from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
@@ -50,11 +55,14 @@ class RunResult(StageResult):
             where the criterion reads none, the rows recorded, and R² and nonzero γ of the fit.
         evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
         recipe: ``name`` of the recipe and ``changes``, options that were said instead of its own; None without one.
+        stores: Trajectory stores in the folders of the iterations: how many are ``kept``, their ``bytes``, and how many
+            were ``discarded``.
     """
 
     iterations: list[dict[str, Any]]
     evaluation: dict[str, Any]
     recipe: dict[str, Any] | None = None
+    stores: dict[str, int] = field(default_factory=dict)
 
 
 def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForecast:
@@ -73,6 +81,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
+    config = with_reused(config)
     paths = RunPaths(config.run)
     outputs = {"checkpoint": paths.final, "result": paths.result("run")}
     work = Work(stage="run", config=config, outputs=outputs)
@@ -93,6 +102,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
             _is_claimed(config, paths)
         with last_data_kept():
             return forecast(config, reporter)
+    # Before --overwrite deletes anything.
+    dense = None if config.from_run is None else load_reused(config)
     make_directory(paths.root)
     schedule = pipeline_schedule(pretrain_config, iterations, posttrain_config, evaluate_config)
     # Stages would read the same data one after the other, which for many image files takes longer than a stage.
@@ -103,44 +114,73 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         reporter.overall(schedule) as shown,
     ):
         _claim(config, paths)
-        first = run_stage(schedule, "pretrain", pretrain, pretrain_config, shown)
+        begin = pretrain if dense is None else partial(_reuse, config, dense)
+        first = run_stage(schedule, "pretrain", begin, pretrain_config, shown)
         stop.check()
-        lines, all_done = [], first.already_done
+        lines, all_done, stores = [], first.already_done, Counter[str]()
         for number, planned in enumerate(iterations, start=1):
             label = LabelledReporter(shown, f"{number}/{config.iterations} ")
-            stage = partial(in_iteration, number, config.iterations)
-            trained = run_stage(schedule, stage("train"), posttrain, planned.train, label)
-            stop.check()
-            recorded = run_stage(schedule, stage("record"), record, planned.record, label) if planned.records else None
-            stop.check()
-            fitted = run_stage(schedule, stage("fit-gamma"), fit_gamma, planned.fit, label) if planned.fit else None
-            evidence = {} if fitted is None else fitted.evidence
-            masked = run_stage(schedule, stage("apply-mask"), apply_mask, planned.mask, label)
-            stop.check()
-            repaired = run_stage(schedule, stage("repair"), repair, planned.repair, label) if planned.repair else None
-            stop.check()
-            all_done = all_done and masked.already_done
-            said = _warnings(trained, recorded, fitted, masked, repaired)
+            here = paths.iteration(number - 1)
+            stages = IterationStages(schedule, number, config.iterations, label)
+            line, said, done = _iterate(here, planned, stages, stop, discard=config.discard_stores)
+            all_done = all_done and done
             work.warnings += [f"{number}/{config.iterations} {warning}" for warning in said]
-            lines.append(
-                {
-                    "iteration": number,
-                    "validation": trained.validation,
-                    "sparsity": masked.sparsity,
-                    **{name: getattr(recorded, name, None) for name in ("rows", "stored_bytes", "mean_loss_change")},
-                    **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
-                }
-            )
+            lines.append({"iteration": number, **line})
+            size = IterationStore(here, planned).stored_bytes
+            stores.update(kept=int(size > 0), bytes=size, discarded=int(here.discarded.exists()))
         final = run_stage(schedule, "posttrain", posttrain, posttrain_config, shown)
         stop.check()
         evaluated = run_stage(schedule, "evaluate", evaluate, evaluate_config, shown)
         work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
         recipe = {"name": config.recipe, "changes": changes} if config.recipe else None
-        result = RunResult(**common, iterations=lines, evaluation=evaluated.evaluation, recipe=recipe)
+        result = RunResult(
+            **common, iterations=lines, evaluation=evaluated.evaluation, recipe=recipe, stores=dict(stores)
+        )
         write_result(outputs["result"], result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
+
+
+def _reuse(config: RunConfig, dense: Checkpoint, options: PretrainConfig, reporter: Reporter) -> TrainingResult:
+    return reuse(config, options, dense, reporter)
+
+
+def _iterate(
+    paths: RunPaths, planned: IterationPlan, stages: IterationStages, stop: StopRequest, *, discard: bool
+) -> tuple[dict[str, Any], list[str], bool]:
+    """Train, record, fit, mask and repair; returns the line of the iteration, warnings, and whether it was done."""
+    trained = stages.run("train", posttrain, planned.train)
+    stop.check()
+    store = IterationStore(paths, planned)
+    left = store.left()
+    if left is not None:
+        stages.skip("record", "fit-gamma", "apply-mask", "repair")
+        return left[0], [*trained.warnings, *left[1]], trained.already_done
+    said = list(trained.warnings)
+    if lost := store.lost():
+        stages.reporter.warn(lost)
+        said.append(lost)
+        store.forget()
+    recorded = stages.run("record", record, planned.record) if planned.records else None
+    stop.check()
+    fitted = stages.run("fit-gamma", fit_gamma, planned.fit) if planned.fit else None
+    evidence = {} if fitted is None else fitted.evidence
+    masked = stages.run("apply-mask", apply_mask, planned.mask)
+    stop.check()
+    repaired = stages.run("repair", repair, planned.repair) if planned.repair else None
+    stop.check()
+    own = _warnings(recorded, fitted, masked, repaired)
+    line = {
+        "validation": trained.validation,
+        "sparsity": masked.sparsity,
+        **{name: getattr(recorded, name, None) for name in ("rows", "stored_bytes", "mean_loss_change")},
+        **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
+    }
+    if discard and recorded is not None and (kept := store.discard(line, tuple(own))):
+        stages.reporter.warn(kept)
+        own.append(kept)
+    return line, [*said, *own], masked.already_done
 
 
 def _warnings(*results: StageResult | None) -> list[str]:
@@ -223,6 +263,7 @@ def _same_stages(earlier: dict[str, Any], config: RunConfig) -> bool:
 def _clear(paths: RunPaths) -> None:
     """Remove every artifact of the run directory."""
     for part in (*paths.iterations(), paths):
+        remove_file(part.discarded, missing_ok=True)
         for path in part.artifacts():
             for file in (fallback_path(path), progress_path(path)):
                 remove_file(file, missing_ok=True)

@@ -93,3 +93,7 @@ def check_dataset(name: str) -> str | None:
     if name in DATASETS or is_factory(name):
         return None
     return expected_name(name.lower().replace("_", "-"), DATASETS.choices, others=(*DATASET_FORMS, _FACTORY))
+
+
+# For the completion of the shell.
+check_dataset.names = lambda: DATASETS.choices  # type: ignore[attr-defined]

@@ -45,7 +45,6 @@ def refused(capsys, code, *args, says=""):
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ([], "missing command"),
         (["prune"], "prune"),
         (["pretrain", "--epochs", "many"], "--epochs"),
         (["pretrain", "--frobnicate"], "--frobnicate"),

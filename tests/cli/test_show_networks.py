@@ -167,7 +167,8 @@ def test_a_run_ends_with_where_its_network_is_and_what_to_do(tmp_path, monkeypat
     line = {"iteration": 1, "rows": 12, "stored_bytes": 3_000, "r2": 0.5, "num_nonzero": 7, "sparsity": 0.9}
     for folder, where in (("run", ""), ("a b", " --run 'a b'")):
         outputs = {"checkpoint": f"{folder}/final.safetensors", "result": f"{folder}/results/run.json"}
-        result = SimpleNamespace(iterations=[line], evaluation=classification(), recipe=None, outputs=outputs)
+        found = {"iterations": [line], "evaluation": classification(), "recipe": None, "stores": {}}
+        result = SimpleNamespace(**found, outputs=outputs)
         text = " ".join(shown(run(result), 100).split())
         assert f"network {folder}/final.safetensors load its weights" in text
         assert f"safetensors.torch.load_file('{folder}/final.safetensors')" in text

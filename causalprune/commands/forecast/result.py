@@ -15,8 +15,8 @@ class RunForecast(StageResult):
     Attributes:
         stages: In their order: ``iteration``, from 1, or None for those before and after; ``stage``; ``steps``,
             optimizer steps, None where there are none; ``rows`` and ``columns`` of a recording or a fit; ``bytes``, of
-            the files that stay; ``saved_bytes``, of states to resume from, at most, deleted when the stage is done;
-            ``seconds``, None where nobody knows.
+            the files that stay, or of a store until it is discarded; ``saved_bytes``, of states to resume from, at
+            most, deleted when the stage is done; ``seconds``, None where nobody knows.
         total_bytes: Of all files that stay.
         peak_bytes: The most on the disk at once, with the saved states.
         existing_bytes: Of the run's files that are there already.
