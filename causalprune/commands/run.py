@@ -41,6 +41,7 @@ from causalprune.config.run import RunConfig, recipe_changes
 from causalprune.data.datasets import last_data_kept
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.prunable import log_not_prunable
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
@@ -114,6 +115,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         reporter.overall(schedule) as shown,
     ):
         _claim(config, paths)
+        if not paths.pretrained.exists():
+            _say_what_is_not_prunable(pretrain_config, iterations[0].mask.prune)
         begin = pretrain if dense is None else partial(_reuse, config, dense)
         first = run_stage(schedule, "pretrain", begin, pretrain_config, shown)
         stop.check()
@@ -185,6 +188,12 @@ def _iterate(
 
 def _warnings(*results: StageResult | None) -> list[str]:
     return [warning for result in results if result is not None for warning in result.warnings]
+
+
+def _say_what_is_not_prunable(config: PretrainConfig, prune: tuple[str, ...]) -> None:
+    """Say it once, before anything is trained; each stage says it of itself where it is called alone."""
+    _, _, _, model = untrained(config)
+    log_not_prunable(model, ParameterIndex.from_model(model, prune))
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from causalprune.base.errors import DataError, ExitCode, UsageError
 from causalprune.base.files import require_file
+from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, mask_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._findings import training_findings
@@ -29,7 +30,6 @@ from causalprune.commands.info.store_description import (
 )
 from causalprune.commands.names import with_flags
 from causalprune.config.info import InfoConfig
-from causalprune.models.file_pair import named_network
 from causalprune.trajectory import Store
 
 
@@ -156,8 +156,8 @@ def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
 def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dict[str, Any]:
     header = read_header(path, verify=verify)
     mask = mask_path(path)
-    # That it names this very file, --verify looks at, which reads all of it.
-    check_mask(path, header, named_network(mask) or "unknown", problems)
+    if header.mask_digest:
+        check_mask(path, header, sha256_file(path), problems)
     problems.warnings += training_findings(header.metrics)
     return {
         "stage": header.stage,
