@@ -141,6 +141,16 @@ class RecordingReader:
         return digest.hexdigest()
 
     @property
+    def digests(self) -> frozenset[str]:
+        """The digest, and those of before the recording was stored with another codec: the same one, laid out anew."""
+        return frozenset({self.digest, *self.info.earlier_digests})
+
+    @property
+    def first_digest(self) -> str:
+        """The digest with which it was recorded."""
+        return next(iter(self.info.earlier_digests), self.digest)
+
+    @property
     def untrained(self) -> tuple[str, ...]:
         """Names of the parameters that no recorded step trained; their columns are 0, which says nothing about them.
 

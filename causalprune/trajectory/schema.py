@@ -24,6 +24,9 @@ HOLD_SHARE = "hold_share"
 LABEL_SMOOTHING = "label_smoothing"
 """Where :attr:`RecordingInfo.extra` has :attr:`RecordingInfo.label_smoothing`."""
 
+COMPACTED = "compacted"
+"""Where :attr:`RecordingInfo.extra` has :attr:`RecordingInfo.earlier_digests`."""
+
 _UNSAID = {"start_weights", "groups", "step_scalars", "left_out", "sample"}
 """What isn't written where it is empty: later additions, without which the bytes are those of before."""
 
@@ -112,6 +115,12 @@ class RecordingInfo:
     def label_smoothing(self) -> float:
         """That of the loss whose change was recorded."""
         return float(self.extra.get(LABEL_SMOOTHING, 0.0))
+
+    @property
+    def earlier_digests(self) -> tuple[str, ...]:
+        """Digests that the recording had before it was stored with another codec, each time."""
+        found = self.extra.get(COMPACTED, [])
+        return tuple(d for d in found if isinstance(d, str)) if isinstance(found, list) else ()
 
     @staticmethod
     def _check(name: str, value: object, expected: str, valid: bool) -> None:

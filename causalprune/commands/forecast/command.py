@@ -17,7 +17,7 @@ from causalprune.base.paths import RunPaths, StoreUrl, mask_path
 from causalprune.base.progress import Reporter
 from causalprune.base.units import format_bytes
 from causalprune.commands._network import among, described_rest, samples_of, set_up
-from causalprune.commands._output import StageResult, Work
+from causalprune.commands._output import Work
 from causalprune.commands._plan import IterationPlan, PipelinePlan
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.forecast.files import (
@@ -28,6 +28,7 @@ from causalprune.commands.forecast.files import (
     saved_states,
     training_metrics,
 )
+from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.forecast.timing import TimedSteps, fit_seconds, time_evaluation, time_steps
 from causalprune.commands.pipeline.reuse import load_reused
 from causalprune.commands.pretrain import initial_network, pretrain_output
@@ -52,30 +53,6 @@ from causalprune.training.loop import training_batches
 
 _MASK_METRICS = {"metrics": "0" * 400}
 """As long as those of a mask without remarks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunForecast(StageResult):
-    """Result of ``run --dry-run``.
-
-    Attributes:
-        stages: In their order: ``iteration``, from 1, or None for those before and after; ``stage``; ``steps``,
-            optimizer steps, None where there are none; ``rows`` and ``columns`` of a recording or a fit; ``bytes``, of
-            the files that stay, or of a store until it is discarded; ``saved_bytes``, of states to resume from, at
-            most, deleted when the stage is done; ``seconds``, None where nobody knows.
-        total_bytes: Of all files that stay.
-        peak_bytes: The most on the disk at once, with the saved states.
-        existing_bytes: Of the run's files that are there already.
-        free_bytes: Free space on the disk of the run directory.
-        predicted_seconds: Of all stages whose time is known.
-    """
-
-    stages: list[dict[str, Any]]
-    total_bytes: int
-    peak_bytes: int
-    existing_bytes: int
-    free_bytes: int
-    predicted_seconds: float
 
 
 @dataclass

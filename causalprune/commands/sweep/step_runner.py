@@ -15,6 +15,7 @@ from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import Reporter
+from causalprune.base.progress.schedule import Schedule
 from causalprune.commands._output import require_unaltered, write_result
 from causalprune.commands.names import FUNCTIONS
 from causalprune.commands.sweep.files import DONE
@@ -43,6 +44,8 @@ class StepRunner:
         paths: The sweep's files.
         shared: Keys of the steps that more than one cell needs.
         break_lock: Passed on to the leases.
+        schedule: The steps by their keys, whose progress it notes.
+        cell: What the cell that is measured is called in it.
         made: How many steps of each stage this process ran.
         failed: The errors of failed steps, which aren't tried again for other cells.
         given: The metrics of results that were given, each read once.
@@ -51,6 +54,8 @@ class StepRunner:
     paths: SweepPaths
     shared: frozenset[str]
     break_lock: bool
+    schedule: Schedule
+    cell: str = ""
     made: Counter[str] = field(default_factory=Counter)
     failed: dict[str, CausalpruneError] = field(default_factory=dict)
     given: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -80,6 +85,7 @@ class StepRunner:
         """
         folder = self.folder(step, cell)
         if step.given or (folder / DONE).exists():
+            self.schedule.skip(step.key)
             return folder
         if step.key in self.failed:
             raise self.failed[step.key]
@@ -93,7 +99,8 @@ class StepRunner:
                 try:
                     # Other processes may write other fits to the same store at the same time; wait for them.
                     how = {"patient": True} if fits else {}
-                    result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
+                    with self.schedule.step(step.key, f"{self.cell} · {step.name}"):
+                        result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
                 except CELL_ERRORS as error:
                     self.failed[step.key] = error
                     raise
