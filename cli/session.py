@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,7 +57,8 @@ class Session(Options):
             # Read by main, which turns errors into exit codes.
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
         reporter = self._reporter()
-        config: RuntimeOptions = configure()
+        with redirect_stdout(sys.stderr):
+            config: RuntimeOptions = configure()
         alone = name not in ("pretrain", "record", "fit-gamma", "posttrain")
         if alone and launched().count > 1:
             found = f"{launched().count}"
@@ -76,7 +77,9 @@ class Session(Options):
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
-        result = names.FUNCTIONS.load(name)(config, reporter)
+        # A factory, a network or a task of the user may print, and --json is to be one object.
+        with redirect_stdout(sys.stderr):
+            result = names.FUNCTIONS.load(name)(config, reporter)
         if not processes().is_first:
             return
         if self.json:

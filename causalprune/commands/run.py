@@ -36,6 +36,7 @@ from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig, recipe_changes
 from causalprune.data.datasets import last_data_kept
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.prunable import log_not_prunable
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
@@ -103,6 +104,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     # Stages would read the same data one after the other, which for many image files takes longer than a stage.
     with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop, last_data_kept():
         _claim(config, paths)
+        if not paths.pretrained.exists():
+            _say_what_is_not_prunable(pretrain_config, iterations[0].mask.prune)
         first = (
             pretrain(pretrain_config, reporter) if dense is None else reuse(config, pretrain_config, dense, reporter)
         )
@@ -169,6 +172,12 @@ def _iterate(
 
 def _warnings(*results: StageResult | None) -> list[str]:
     return [warning for result in results if result is not None for warning in result.warnings]
+
+
+def _say_what_is_not_prunable(config: PretrainConfig, prune: tuple[str, ...]) -> None:
+    """Say it once, before anything is trained; each stage says it of itself where it is called alone."""
+    _, _, _, model = untrained(config)
+    log_not_prunable(model, ParameterIndex.from_model(model, prune))
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:

@@ -240,7 +240,7 @@ class _Forecast:
     def _record(self, number: int, plan: IterationPlan) -> int:
         """The recording and its fit; returns the bytes of its store."""
         config = plan.record
-        self._mask = mask = self._mask.within(self._mask.index.extended(self._model, config.prune))
+        self._mask = mask = self._mask.among(self._model, config.prune)
         batches = record_batches(config, self._model, self._data, self._device, processes())
         if mask.num_kept == 0:
             raise DataError("recording", expected="a weight to record", found="all of them pruned")
@@ -287,7 +287,7 @@ class _Forecast:
 
         How many γ will be 0 nobody knows; with that rule all weights stay.
         """
-        mask = self._mask.within(self._mask.index.extended(self._model, config.prune))
+        mask = self._mask.among(self._model, config.prune)
         if config.zero:
             return mask
         frozen: Sequence[str] = [] if config.prune_frozen else untrained_tensors(self._model, mask.index, ())
