@@ -317,6 +317,7 @@ def test_a_run_that_isnt_finished_is_shown_as_far_as_it_is(tmp_path, capsys):
     assert {" ".join(said[at : at + 2]) for at in range(2, len(said), 2)} == {
         "--dataset breast-cancer",
         "--hidden 4",
+        "--model mlp",
         "--epochs 1",
     }
 
