@@ -38,6 +38,13 @@ from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
 
 
+_AS_PRUNED = (
+    "nothing followed the last mask, neither a training nor a repair; `repair` costs seconds and no labels, and is "
+    "worth more than any criterion"
+)
+"""docs/study.md has the measurement."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunResult(StageResult):
     """Result of run.
@@ -123,6 +130,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
             )
         final = posttrain(posttrain_config, reporter)
         stop.check()
+        if not posttrain_config.epochs and not config.repair:
+            work.warn(reporter, _AS_PRUNED)
         evaluated = evaluate(evaluate_config, reporter)
         work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)

@@ -5,7 +5,8 @@
 A folder whose name ends with ``-trained`` trained after its masks, one with ``-trained-repaired`` repaired before that.
 Of each network (a data set and a seed) the score of a criterion minus that of ``effect``, as a share of what the dense
 network scores above guessing, is averaged over the sparsities; then mean and standard error over the networks. Where
-the exponent of ``effect`` varies, those other than 0.125 are compared with it.
+the exponent of ``effect`` varies, those other than 0.125 are compared with it. Folders whose name begins with
+``scope-`` have another scope.
 """
 
 import argparse
@@ -27,7 +28,7 @@ def shares(runs: list[Path]) -> dict[tuple[str, str], dict[Network, float]]:
     """By budget and criterion, of each network: the mean over sparsities of what is left, in % of dense − guessing."""
     lines = defaultdict(lambda: defaultdict(list))
     for run in runs:
-        data, _, kind = run.name.partition("-trained")
+        data, _, kind = run.name.partition("-")[2].partition("-trained")
         for row in map(json.loads, (run / "sweep/results.jsonl").read_text().splitlines()):
             repaired = row.get("repair", False)
             budget = "repair, training" if kind else ("repair" if repaired else "none")
@@ -35,6 +36,7 @@ def shares(runs: list[Path]) -> dict[tuple[str, str], dict[Network, float]]:
                 budget = "training"
             name, exponent = row["criterion"], row.get("apply-mask.exponent", 0.125)
             name = name if exponent == 0.125 else f"p = {exponent:g}"
+            name += ", lamp" if run.name.startswith("scope-") else ""
             left = (row["score"] - row["guessing"]) / (row["dense"] - row["guessing"])
             lines[budget, name][data, row["seed"]].append(100 * left)
     return {key: {network: mean(found) for network, found in networks.items()} for key, networks in lines.items()}
@@ -58,7 +60,7 @@ def main() -> None:
     left = shares(parser.parse_args().runs)
     criteria = list(dict.fromkeys(criterion for _, criterion in left))
     budgets = [budget for budget in BUDGETS if (budget, "effect") in left]
-    print("minus effect".ljust(14), *(name.rjust(14) for name in (*budgets, "mean")))
+    print("minus effect".ljust(16), *(name.rjust(14) for name in (*budgets, "mean")))
     chosen, best = "effect", 0.0
     for name in criteria:
         if name == "effect":
@@ -68,7 +70,7 @@ def main() -> None:
             base = left[budget, "effect"]
             gaps[budget] = {network: value - base[network] for network, value in left[budget, name].items()}
         whole = [mean(gap[n] for gap in gaps.values()) for n in next(iter(gaps.values()))]
-        print(name.ljust(14), *(text(list(gap.values())) for gap in gaps.values()), text(whole))
+        print(name.ljust(16), *(text(list(gap.values())) for gap in gaps.values()), text(whole))
         if name not in INELIGIBLE:
             center, error = moments(whole)
             behind = any(m + 2 * e < 0 for m, e in (moments(list(gap.values())) for gap in gaps.values()))

@@ -5,6 +5,7 @@
 First the mean over the seeds and its standard error. Then, since all criteria prune the same networks, the differences
 of one seed: their mean, its standard error, and a star where the mean is more than two standard errors from 0. A line
 in brackets is one in which the other criterion has lost less than a point (R²: 0.01) of the dense network's score.
+``--least`` adds the lowest score of the seeds.
 """
 
 import argparse
@@ -25,6 +26,7 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--against", default="magnitude", help="criterion that the others are compared with")
     parser.add_argument("--criteria", default="", help="those to compare, separated by commas [all]")
+    parser.add_argument("--least", action="store_true", help="also print the lowest score of the seeds")
     options = parser.parse_args()
     rows = [json.loads(line) for line in (options.run / "sweep/results.jsonl").read_text().splitlines()]
     names = json.loads((options.run / "sweep/grid.json").read_text())["cells"][0]["settings"]
@@ -50,6 +52,11 @@ def main() -> None:
                 found = list(scores.get((sparsity, name), {}).values())
                 cells.append(f"{mean(found):.{places}f} ±{error(found):.{places}f}" if found else "–")
             print(f"{100 * sparsity:g} %".ljust(8), *(cell.rjust(width) for cell in cells))
+        if options.least:
+            print("\nlowest of the seeds")
+            for sparsity in sparsities:
+                cells = [f"{min(scores[sparsity, name].values()):.{places}f}" for name in criteria]
+                print(f"{100 * sparsity:g} %".ljust(8), *(cell.rjust(width) for cell in cells))
         others = [name for name in compared if name != options.against]
         print(f"\nminus {options.against}")
         print("pruned".ljust(8), *(name.rjust(width) for name in others))
