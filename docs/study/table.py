@@ -34,7 +34,7 @@ def main() -> None:
     criteria = list(dict.fromkeys(row["criterion"] for row in rows))
     compared = [name for name in options.criteria.split(",") if name] or criteria
     places, scale = (1, 100) if rows[0]["metric"] == "top1" else (3, 1)
-    width = 8 + 2 * places
+    width = 9 + 2 * places
     print({"top1": "accuracy %", "r2": "R²"}.get(rows[0]["metric"], rows[0]["metric"]), "on the test split,", end=" ")
     dense = [scale * row for row in {row["seed"]: row["dense"] for row in rows}.values()]
     print(f"{len(dense)} seeds; not pruned {mean(dense):.{places}f} ±{error(dense):.{places}f}")
