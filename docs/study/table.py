@@ -20,6 +20,11 @@ def error(values: list[float]) -> float:
     return stdev(values) / sqrt(len(values)) if len(values) > 1 else nan
 
 
+def text(values: list[float], form: str) -> str:
+    """Mean and standard error; of one value itself."""
+    return f"{mean(values):{form}}" + (f" ±{error(values):{form.strip('+')}}" if len(values) > 1 else "")
+
+
 def main() -> None:
     """Print two tables a further setting."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -37,7 +42,7 @@ def main() -> None:
     width = 9 + 2 * places
     print({"top1": "accuracy %", "r2": "R²"}.get(rows[0]["metric"], rows[0]["metric"]), "on the test split,", end=" ")
     dense = [scale * row for row in {row["seed"]: row["dense"] for row in rows}.values()]
-    print(f"{len(dense)} seeds; not pruned {mean(dense):.{places}f} ±{error(dense):.{places}f}")
+    print(f"seeds: {len(dense)}; not pruned {text(dense, f'.{places}f')}")
     for setting in dict.fromkeys(tuple((name, row[name]) for name in further) for row in rows):
         here = [row for row in rows if all(row[name] == value for name, value in setting)]
         scores: dict[tuple[float, str], dict[int, float]] = {}
@@ -50,7 +55,7 @@ def main() -> None:
             cells = []
             for name in criteria:
                 found = list(scores.get((sparsity, name), {}).values())
-                cells.append(f"{mean(found):.{places}f} ±{error(found):.{places}f}" if found else "–")
+                cells.append(text(found, f".{places}f") if found else "–")
             print(f"{100 * sparsity:g} %".ljust(8), *(cell.rjust(width) for cell in cells))
         if options.least:
             print("\nlowest of the seeds")
@@ -70,7 +75,7 @@ def main() -> None:
                 found = scores.get((sparsity, name), {})
                 gaps = [found[seed] - base[seed] for seed in found if seed in base]
                 star = "*" if gaps and abs(mean(gaps)) > 2 * error(gaps) else " "
-                cells.append(f"{mean(gaps):+.{places}f} ±{error(gaps):.{places}f}{star}" if gaps else "–")
+                cells.append(text(gaps, f"+.{places}f") + star if gaps else "–")
             line = f"{100 * sparsity:g} %"
             line = f"({line})" if lost < scale / 100 else line
             print(line.ljust(8), *(cell.rjust(width) for cell in cells))
