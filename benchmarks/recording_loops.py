@@ -151,34 +151,55 @@ def tiny() -> nn.Module:
 class Rounds:
     """Wall and CPU seconds a step of several loops, which take turns.
 
+    A round of every loop is cut into ``TURNS`` turns, and the loops alternate after each of them: a spell in which the
+    machine is slower lasts seconds, and short turns let it slow all loops alike. Three of them let no block of rows end
+    with a turn but the last, whose rows are waited for; threads in the background would go on with a block that does
+    in the next loop's turn, at its cost.
+
     Attributes:
-        wall: Seconds a step of each loop, a number a round, until everything is stored.
+        wall: Seconds per step of each loop, a number per round, until everything is stored.
         cpu: CPU seconds likewise, of all threads.
         behind: Of the wall seconds those in which the loop waited at the end of its round.
     """
+
+    TURNS = 3
 
     def __init__(self, loops: dict[str, Training], steps: int, rounds: int) -> None:
         self.wall: dict[str, list[float]] = {way: [] for way in loops}
         self.cpu: dict[str, list[float]] = {way: [] for way in loops}
         self.behind: dict[str, list[float]] = {way: [] for way in loops}
-        ways = list(loops)
         for number in range(rounds + 1):
-            # The order turns, so that no way always follows the same other one; the first round warms up.
-            for way in sorted(ways, key=lambda way: (ways.index(way) - number) % len(ways)):
-                self._take(way, loops[way], steps, count=number > 0)
+            found = self._round(loops, steps, first=number)
+            if number > 0:  # The first round warms up.
+                for way, (wall, cpu, behind) in found.items():
+                    self.wall[way].append(wall / steps)
+                    self.cpu[way].append(cpu / steps)
+                    self.behind[way].append(behind / steps)
 
-    def _take(self, way: str, loop: Training, steps: int, *, count: bool) -> None:
+    def _round(self, loops: dict[str, Training], steps: int, first: int) -> dict[str, tuple[float, float, float]]:
+        """Wall and CPU seconds of each loop, and the seconds it waited at the end."""
+        ways = list(loops)
+        turns = min(self.TURNS, steps)
+        found = dict.fromkeys(ways, (0.0, 0.0, 0.0))
+        for turn in range(turns):
+            # The order turns, so that no way always follows the same other one.
+            for way in sorted(ways, key=lambda way: (ways.index(way) - first - turn) % len(ways)):
+                share = steps * (turn + 1) // turns - steps * turn // turns
+                taken = self._turn(loops[way], share, last=turn == turns - 1)
+                found[way] = tuple(map(sum, zip(found[way], taken, strict=True)))
+        return found
+
+    def _turn(self, loop: Training, steps: int, *, last: bool) -> tuple[float, float, float]:
         finish(loop.device)
         started, started_cpu = time.perf_counter(), time.process_time()
         for _ in range(steps):
             loop.step()
         finish(loop.device)
         trained = time.perf_counter()
-        loop.drain()
-        if count:
-            self.behind[way].append((time.perf_counter() - trained) / steps)
-            self.wall[way].append((time.perf_counter() - started) / steps)
-            self.cpu[way].append((time.process_time() - started_cpu) / steps)
+        if last:
+            loop.drain()
+        ended = time.perf_counter()
+        return ended - started, time.process_time() - started_cpu, ended - trained
 
     def overhead(self, way: str, base: str = "nothing") -> str:
         """Median and range of a loop's time over the base's, in percent."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,13 +13,16 @@ from causalprune.base.errors import CausalpruneError, ExitCode, InterruptedStage
 from causalprune.base.foreign_errors import foreign_error
 
 from .commands import add_commands
+from .help import Group
+
+NAME = "causalprune"
 
 app = typer.Typer(
-    name="causalprune",
+    name=NAME,
+    cls=Group,
     help="Causal pruning of neural networks (arXiv 2412.03035): record gradient descent, fit which parameters cause "
     "the loss to fall, prune the rest. Stages work in a run directory, ./run unless --run or $CAUSALPRUNE_RUN says so.",
     epilog="Example: causalprune run --iterations 5 --sparsity 0.98",
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -59,7 +63,8 @@ def main(arguments: list[str] | None = None) -> int:
         # A terminal without γ must not make hours of work fail.
         sys.stdout.reconfigure(errors="replace")
     try:
-        code = app(arguments, standalone_mode=False, obj=arguments is None)
+        # The name is also that of the variable by which a shell asks for completions.
+        code = app(arguments, prog_name=NAME, standalone_mode=False, obj=arguments is None)
         return code if isinstance(code, int) else ExitCode.DONE
     except (CausalpruneError, InterruptedStage) as error:
         return _end(error, error.exit_code)
@@ -68,16 +73,17 @@ def main(arguments: list[str] | None = None) -> int:
     except SystemExit as error:
         if foreign := foreign_error(error):
             return _end(foreign, foreign.exit_code, common=False)
+        if not error.code or f"_{NAME.upper()}_COMPLETE" in os.environ:
+            # A shell has asked for completions, or for its script.
+            return int(error.code or ExitCode.DONE)
         # Raised by Typer when the reader of a pipe has closed it.
         return int(ExitCode.STORAGE)
     except OSError as error:
         return _end(StorageError(str(error)), ExitCode.STORAGE)
     except Exception as error:
         # Typer's usage errors have no public class, but a message.
-        message = getattr(error, "format_message", None)
-        if message is not None:
-            text = (message() or "Missing command").rstrip(".")
-            return _end(CausalpruneError(text[:1].lower() + text[1:], remedy="see causalprune --help"), ExitCode.USAGE)
+        if hasattr(error, "format_message"):
+            return _end(_usage_error(error), ExitCode.USAGE)
         known = translate(error)
         if known is not None:
             return _end(known, known.exit_code)
@@ -85,3 +91,18 @@ def main(arguments: list[str] | None = None) -> int:
             return _end(foreign, foreign.exit_code, common=False)
         remedy = "this is an internal error: run it with --debug and report it"
         return _end(CausalpruneError(f"{type(error).__name__}: {error}", remedy=remedy), ExitCode.INTERNAL)
+
+
+def _usage_error(error: Any) -> CausalpruneError:
+    """What Typer says of the arguments, with what was meant."""
+    # Where a value is missing, the parser doesn't know the command.
+    path = error.ctx.command_path if error.ctx is not None else NAME
+    remedy = f"see {path} --help"
+    if hasattr(error, "possibilities"):
+        from .mistakes import meant
+
+        own = [flag for each in error.ctx.command.params for flag in (*each.opts, *each.secondary_opts)]
+        nearest = meant(path.partition(" ")[2], error.option_name, [*own, "--help"])
+        return CausalpruneError(f"no such option: {error.option_name}", remedy=nearest or remedy)
+    text = error.format_message().rstrip(".")
+    return CausalpruneError(text[:1].lower() + text[1:], remedy=remedy)

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from causalprune.base.compute.runtime import connected, launched, processes
 from causalprune.base.errors import ExitCode, UsageError, masked, printable
 from causalprune.base.json_files import json_text
-from causalprune.base.options import Options, option
+from causalprune.base.options import COMMON, Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
 from causalprune.base.signals import stop_signals
 from causalprune.commands import names
@@ -33,7 +33,7 @@ logger = logging.getLogger("causalprune")
 class Session(Options):
     """What a command prints. Results go to stdout, everything else to stderr."""
 
-    panel = "Output"
+    panel = COMMON
 
     config_file: Path | None = option(None, "TOML file with options.", flag="--config", metavar="FILE")
     json: bool = option(False, "Print one JSON object instead of a table.")
@@ -57,7 +57,8 @@ class Session(Options):
             # Read by main, which turns errors into exit codes.
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
         reporter = self._reporter()
-        config: RuntimeOptions = configure()
+        with redirect_stdout(sys.stderr):
+            config: RuntimeOptions = configure()
         alone = name not in ("pretrain", "record", "fit-gamma", "posttrain")
         if alone and launched().count > 1:
             found = f"{launched().count}"
@@ -76,7 +77,9 @@ class Session(Options):
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
-        result = names.FUNCTIONS.load(name)(config, reporter)
+        # A factory, a network or a task of the user may print, and --json is to be one object.
+        with redirect_stdout(sys.stderr):
+            result = names.FUNCTIONS.load(name)(config, reporter)
         if not processes().is_first:
             return
         if self.json:

@@ -15,15 +15,15 @@ from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
-from causalprune_cli.commands import make_command
+from causalprune_cli.argument import NAME as ARGUMENT
+from causalprune_cli.commands import described, make_command
 from causalprune_cli.session import Session
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 from causalprune.base import errors
-from causalprune.base.options import option_text
-from causalprune.commands.names import CONFIGS, summary, with_flags
+from causalprune.commands.names import CONFIGS, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"CONTRIBUTING.md": "contributing.md"}
@@ -104,24 +104,26 @@ def exit_codes() -> str:
     return _rows(("exit code", "name", "what it means", "in Python"), rows)
 
 
-def _flags(parameter: Any, f: Field[Any]) -> str:
+def _flags(parameter: Any) -> str:
     """How an option is typed, with a placeholder for its value."""
     if parameter.param_type_name == "argument":
-        return _cell(f"`{parameter.metavar}`")
-    kind = str(f.type).partition(" ")[0]
-    placeholder = parameter.metavar or {"bool": "", "int": "N", "float": "X", "Path": "PATH"}.get(kind, "TEXT")
+        return _cell(f"`{parameter.metavar.strip('[]')}`")
     shown = ", ".join(f"`{flag}`" for flag in (*parameter.opts, *parameter.secondary_opts))
-    return f"{shown} {_cell(f'`{placeholder}`')}" if placeholder else shown
+    return f"{shown} {_cell(f'`{parameter.metavar}`')}" if parameter.metavar else shown
 
 
 def _meaning(f: Field[Any]) -> tuple[str, str]:
-    """The help of an option and its default, which the help has in brackets where another option decides about it."""
-    text, default = with_flags(f.metadata["help"], Session), ""
-    if f.default not in (None, "", ()):
-        default = f"`{'no' if f.default is False else 'yes' if f.default is True else option_text(f.default)}`"
-    elif match := re.fullmatch(r"(.+) \[([^\[\]]+)\]\.", text):
-        text, default = f"{match[1]}.", _cell(match[2])
-    return _cell(text), default
+    """The help of an option and its default."""
+    text, default = described(f)
+    if f.default is False:
+        default = "no"
+    return _cell(text), f"`{default}`" if f.default not in (None, "", ()) else _cell(default)
+
+
+def _said(text: str) -> tuple[str, str]:
+    """The help of an argument and its default, which it has in brackets at its end."""
+    match = re.fullmatch(r"(.+) \[([^\[\]]+)\]", text)
+    return (_cell(match[1]), _cell(match[2])) if match else (_cell(text), "")
 
 
 def _options(command: str) -> Iterator[tuple[str, tuple[str, str, str]]]:
@@ -129,8 +131,15 @@ def _options(command: str) -> Iterator[tuple[str, tuple[str, str, str]]]:
     known = Session.option_fields() | CONFIGS.load(command).option_fields()
     for parameter in make_command(command).params:
         f = known.get(parameter.name or "")
-        if f is not None:
-            yield getattr(parameter, "rich_help_panel", None) or "", (_flags(parameter, f), *_meaning(f))
+        if parameter.name == ARGUMENT:
+            yield "", (_flags(parameter), *_said(parameter.help))
+        elif f is not None:
+            yield getattr(parameter, "rich_help_panel", None) or "", (_flags(parameter), *_meaning(f))
+
+
+def _anchor(heading: str) -> str:
+    """What leads to a heading of the page."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
 
 
 def commands() -> str:
@@ -145,7 +154,7 @@ def commands() -> str:
             else:
                 own.append(row)
         help_text, _, example = (inspect.getdoc(CONFIGS.load(command)) or "").rpartition("\n\nExample: ")
-        links = ", ".join(f"[{panel.lower()}](#{panel.lower().replace(' ', '-')})" for panel in others)
+        links = ", ".join(f"[{panel.lower()}](#{_anchor(panel)})" for panel in others)
         text += [f"## {command}", help_text, f"```sh\n{example}\n```"]
         text += [_rows(("option", "meaning", "default"), own)] if own else []
         text += [f"And the options of {links}."]

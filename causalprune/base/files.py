@@ -250,6 +250,22 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def append_if_empty(path: Path, data: bytes) -> None:
+    """Append to a small file if it is there and empty; what another process writes meanwhile isn't overwritten.
+
+    Raises:
+        StorageError: The file system refused, or this is no regular file.
+    """
+    with storage_errors(path), suppress(FileNotFoundError):
+        descriptor = _disk.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and not status.st_size:
+                _disk.write(descriptor, data)
+        finally:
+            os.close(descriptor)
+
+
 def sync_tree(path: Path) -> None:
     """Make all files below a directory and their names durable, after another library wrote them without syncing."""
     with storage_errors(path):

@@ -18,10 +18,32 @@ from causalprune.base.paths import EXPECTED, is_url_taken_for_path
 from causalprune.base.registry import expected_name
 
 Check = Callable[[Any], str | None]
-"""Takes a value and returns None if it is valid, otherwise what was expected."""
+"""Takes a value and returns None if it is valid, otherwise what was expected.
+
+Where the values are names it has ``choices``, all of them, or ``names``, a function that returns those that are known
+where others may be valid, too.
+"""
 
 Parse = Callable[[str, str], Any]
 """Takes text and where it comes from; returns the value or raises UsageError."""
+
+COMMON = "Run directory and output"
+"""The panel of the help with what nearly every command has."""
+
+PANELS = (
+    "",
+    "Model",
+    "Data",
+    "Training",
+    "Recording",
+    "Fit",
+    "Pruning",
+    "Measurement",
+    "Files",
+    "Seed, device and threads",
+    COMMON,
+)
+"""The panels of the help in their order; the first one has the options that matter most."""
 
 
 def option(
@@ -35,6 +57,7 @@ def option(
     parse: Parse | None = None,
     repeated: bool = False,
     formerly: Any = MISSING,
+    panel: str | None = None,
 ) -> Any:
     """Declare one field of a configuration.
 
@@ -50,6 +73,7 @@ def option(
         repeated: Whether the option may be given several times, each time adding an item to a tuple.
         formerly: The value that stands for what was done before the option existed. There it is left out of the
             identity, so that results of earlier versions keep theirs.
+        panel: Where the help shows it, if not in the panel of its class.
     """
     metadata = {
         "help": help,
@@ -60,6 +84,7 @@ def option(
         "parse": parse,
         "repeated": repeated,
         "formerly": formerly,
+        "panel": panel,
     }
     return field(default=default, metadata=metadata)
 
@@ -76,9 +101,12 @@ class Options:
 
     Attributes:
         panel: Where the help shows the options that a class declares; empty for the first panel. Not inherited.
+        first: Names of the options that matter most, separated by spaces: the first panel has these, in this order,
+            wherever they are declared. Where it is empty, the first panel has the options without a panel.
     """
 
     panel: ClassVar[str] = ""
+    first: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         for f in (f for f in fields(self) if f.metadata):
@@ -141,12 +169,13 @@ class Options:
 
 
 def panels() -> dict[Field[Any], str]:
-    """The panel of each option of every class so far: that of the class that declares it."""
+    """The panel of each option of every class so far: its own, or that of the class that declares it."""
     found: dict[Field[Any], str] = {}
     classes: list[type[Options]] = [Options]
     for declaring in classes:
         inherited = {f for base in declaring.__bases__ if issubclass(base, Options) for f in fields(base)}
-        found |= dict.fromkeys(set(fields(declaring)) - inherited, vars(declaring).get("panel", ""))
+        panel = vars(declaring).get("panel", "")
+        found |= {f: f.metadata.get("panel") or panel for f in set(fields(declaring)) - inherited}
         classes += declaring.__subclasses__()
     return found
 
@@ -240,6 +269,10 @@ def check_device(value: str) -> str | None:
     return None if ok else "auto, cpu, cuda or cuda:N"
 
 
+# For the completion of the shell.
+check_device.names = lambda: ("auto", "cpu", "cuda")  # type: ignore[attr-defined]
+
+
 def png_file(value: Path) -> str | None:
     """A file name that ends in ``.png``."""
     return None if value.suffix.lower() == ".png" else "a file name that ends in .png"
@@ -256,6 +289,6 @@ def one_of(choices: Sequence[str]) -> Check:
     def check(value: str) -> str | None:
         return None if value in choices else expected_name(value, tuple(choices))
 
-    # The command line shows the words as the placeholder.
+    # For the help and the completion of the shell.
     check.choices = tuple(choices)  # type: ignore[attr-defined]
     return check

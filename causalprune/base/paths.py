@@ -42,6 +42,8 @@ class RunPaths:
         """What happened when: one JSON object per line."""
         self.run_config = root / "run.json"
         """Resolved configuration of ``causalprune run``."""
+        self.discarded = root / "discarded.json"
+        """What is left of the store of an iteration that was discarded."""
 
     @property
     def dense(self) -> Path:

@@ -12,7 +12,7 @@ from torch import nn
 
 from causalprune.analysis.cost import latency, measured_batches
 from causalprune.analysis.flops import flops
-from causalprune.base.compute.inputs import count_of
+from causalprune.base.compute.inputs import count_of, divided
 from causalprune.base.errors import UsageError
 from causalprune.base.files import atomic_file, make_directory, remove_partials
 from causalprune.base.json_files import sha256_file
@@ -25,7 +25,7 @@ from causalprune.config.export import ExportConfig
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.names import EXPORT_FORMATS
 from causalprune.models.wrappers import plain_copy
-from causalprune.pruning.compact import compact_model, dead_units
+from causalprune.pruning.compact import BATCH, compact_model, dead_units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +114,8 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
         if config.compact:
             data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
             samples, held_out = (samples_of(data, split, torch.device("cpu")) for split in ("train", "test"))
-            compacted = compact_model(model, mask.index, keep, samples, held_out)
+            batches = (list(divided(part, BATCH)) for part in (samples, held_out))
+            compacted = compact_model(model, mask.index, keep, *batches)
             exported = compacted.model
             before, after = flops(model, shape), flops(exported, shape)
             networks = [plain_copy(model), exported]

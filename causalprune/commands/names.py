@@ -42,6 +42,20 @@ that works as it is."""
 FUNCTIONS = Registry("command", {name: function for name, (_, function) in _COMMANDS.items()})
 """Each command: a function of its options and a reporter that returns a result."""
 
+ARGUMENTS = {
+    "record": ("checkpoint", "pretrained"),
+    "fit-gamma": ("store", "store"),
+    "apply-mask": ("checkpoint", "recorded"),
+    "repair": ("checkpoint", "pruned"),
+    "posttrain": ("checkpoint", "pruned"),
+    "evaluate": ("checkpoint", "final"),
+    "diagnose": ("store", "store"),
+    "export": ("checkpoint", "final"),
+    "report": ("run", "root"),
+}
+"""What a command works on, which may be said without a flag: the option, and which file of a run directory it is if
+nothing is said, as an attribute of :class:`causalprune.base.paths.RunPaths`."""
+
 _PARAMETERS = re.compile(r"`([a-z]\w*(?:=[^`,]+)?(?:, [a-z]\w*=[^`,]+)*)`")
 """A parameter in backticks, or several with their values, such as ``momentum=0, stride=1``."""
 
@@ -49,6 +63,9 @@ GROUPS = {
     "store": ("Verify, export, compact or merge trajectory stores.", "causalprune store verify run/trajectory.zarr"),
 }
 """The help of commands that share their first word, and an example."""
+
+WHOLE = ("run", "sweep", "report", "info")
+"""The commands that one begins with, which the list shows first; the others are a stage each, or about its files."""
 
 _SUMMARIES = {
     "pretrain": "Train a dense network: reach a basin of attraction.",

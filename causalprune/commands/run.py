@@ -6,7 +6,8 @@ There is no fit for a criterion that reads none.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError
@@ -15,14 +16,16 @@ from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
 from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
-from causalprune.base.signals import stop_signals
+from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
-from causalprune.commands._plan import PipelinePlan
+from causalprune.commands._plan import IterationPlan, PipelinePlan
 from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.apply_mask.layers import needs_network, require_budgets
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.forecast.command import RunForecast, forecast
+from causalprune.commands.pipeline.discarding import IterationStore
+from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
@@ -33,6 +36,7 @@ from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig, recipe_changes
 from causalprune.data.datasets import last_data_kept
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.prunable import log_not_prunable
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
@@ -54,11 +58,14 @@ class RunResult(StageResult):
             where the criterion reads none, the rows recorded, and R² and nonzero γ of the fit.
         evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
         recipe: ``name`` of the recipe and ``changes``, options that were said instead of its own; None without one.
+        stores: Trajectory stores in the folders of the iterations: how many are ``kept``, their ``bytes``, and how many
+            were ``discarded``.
     """
 
     iterations: list[dict[str, Any]]
     evaluation: dict[str, Any]
     recipe: dict[str, Any] | None = None
+    stores: dict[str, int] = field(default_factory=dict)
 
 
 def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForecast:
@@ -77,6 +84,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     Raises:
         CausalpruneError: See :mod:`causalprune.base.errors` for the family.
     """
+    config = with_reused(config)
     paths = RunPaths(config.run)
     outputs = {"checkpoint": paths.final, "result": paths.result("run")}
     work = Work(stage="run", config=config, outputs=outputs)
@@ -97,37 +105,28 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
             _is_claimed(config, paths)
         with last_data_kept():
             return forecast(config, reporter)
+    # Before --overwrite deletes anything.
+    dense = None if config.from_run is None else load_reused(config)
     make_directory(paths.root)
     # Stages would read the same data one after the other, which for many image files takes longer than a stage.
     with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop, last_data_kept():
         _claim(config, paths)
-        first = pretrain(pretrain_config, reporter)
+        if not paths.pretrained.exists():
+            _say_what_is_not_prunable(pretrain_config, iterations[0].mask.prune)
+        first = (
+            pretrain(pretrain_config, reporter) if dense is None else reuse(config, pretrain_config, dense, reporter)
+        )
         stop.check()
-        lines, all_done = [], first.already_done
+        lines, all_done, stores = [], first.already_done, Counter[str]()
         for number, planned in enumerate(iterations, start=1):
             label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
-            trained = posttrain(planned.train, label)
-            stop.check()
-            recorded = record(planned.record, label) if planned.records else None
-            stop.check()
-            fitted = None if planned.fit is None else fit_gamma(planned.fit, label)
-            evidence = {} if fitted is None else fitted.evidence
-            masked = apply_mask(planned.mask, label)
-            stop.check()
-            repaired = None if planned.repair is None else repair(planned.repair, label)
-            stop.check()
-            all_done = all_done and masked.already_done
-            said = _warnings(trained, recorded, fitted, masked, repaired)
+            here = paths.iteration(number - 1)
+            line, said, done = _iterate(here, planned, label, stop, discard=config.discard_stores)
+            all_done = all_done and done
             work.warnings += [f"{number}/{config.iterations} {warning}" for warning in said]
-            lines.append(
-                {
-                    "iteration": number,
-                    "validation": trained.validation,
-                    "sparsity": masked.sparsity,
-                    **{name: getattr(recorded, name, None) for name in ("rows", "stored_bytes", "mean_loss_change")},
-                    **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
-                }
-            )
+            lines.append({"iteration": number, **line})
+            size = IterationStore(here, planned).stored_bytes
+            stores.update(kept=int(size > 0), bytes=size, discarded=int(here.discarded.exists()))
         final = posttrain(posttrain_config, reporter)
         stop.check()
         if not posttrain_config.epochs and not config.repair:
@@ -136,14 +135,58 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
         recipe = {"name": config.recipe, "changes": changes} if config.recipe else None
-        result = RunResult(**common, iterations=lines, evaluation=evaluated.evaluation, recipe=recipe)
+        result = RunResult(
+            **common, iterations=lines, evaluation=evaluated.evaluation, recipe=recipe, stores=dict(stores)
+        )
         write_result(outputs["result"], result.to_json())
         remove_file(progress_path(paths.run_config), missing_ok=True)
         return result
 
 
+def _iterate(
+    paths: RunPaths, planned: IterationPlan, reporter: Reporter, stop: StopRequest, *, discard: bool
+) -> tuple[dict[str, Any], list[str], bool]:
+    """Train, record, fit, mask and repair; returns the line of the iteration, warnings, and whether it was done."""
+    trained = posttrain(planned.train, reporter)
+    stop.check()
+    store = IterationStore(paths, planned)
+    left = store.left()
+    if left is not None:
+        return left[0], [*trained.warnings, *left[1]], trained.already_done
+    said = list(trained.warnings)
+    if lost := store.lost():
+        reporter.warn(lost)
+        said.append(lost)
+        store.forget()
+    recorded = record(planned.record, reporter) if planned.records else None
+    stop.check()
+    fitted = None if planned.fit is None else fit_gamma(planned.fit, reporter)
+    evidence = {} if fitted is None else fitted.evidence
+    masked = apply_mask(planned.mask, reporter)
+    stop.check()
+    repaired = None if planned.repair is None else repair(planned.repair, reporter)
+    stop.check()
+    own = _warnings(recorded, fitted, masked, repaired)
+    line = {
+        "validation": trained.validation,
+        "sparsity": masked.sparsity,
+        **{name: getattr(recorded, name, None) for name in ("rows", "stored_bytes", "mean_loss_change")},
+        **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
+    }
+    if discard and recorded is not None and (kept := store.discard(line, tuple(own))):
+        reporter.warn(kept)
+        own.append(kept)
+    return line, [*said, *own], masked.already_done
+
+
 def _warnings(*results: StageResult | None) -> list[str]:
     return [warning for result in results if result is not None for warning in result.warnings]
+
+
+def _say_what_is_not_prunable(config: PretrainConfig, prune: tuple[str, ...]) -> None:
+    """Say it once, before anything is trained; each stage says it of itself where it is called alone."""
+    _, _, _, model = untrained(config)
+    log_not_prunable(model, ParameterIndex.from_model(model, prune))
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
@@ -222,6 +265,7 @@ def _same_stages(earlier: dict[str, Any], config: RunConfig) -> bool:
 def _clear(paths: RunPaths) -> None:
     """Remove every artifact of the run directory."""
     for part in (*paths.iterations(), paths):
+        remove_file(part.discarded, missing_ok=True)
         for path in part.artifacts():
             for file in (fallback_path(path), progress_path(path)):
                 remove_file(file, missing_ok=True)

@@ -55,6 +55,9 @@ class ApplyMaskConfig(ComputeOptions):
     Example: causalprune apply-mask --sparsity 0.9
     """
 
+    panel = "Pruning"
+    first = "sparsity pattern zero criterion scope granularity keep layer_sparsity rewind store weights output"
+
     sparsity: float | None = option(
         None,
         "Fraction of prunable weights that are zero afterwards, in [0, 1); those of frozen layers and of --keep don't "
@@ -119,8 +122,11 @@ class ApplyMaskConfig(ComputeOptions):
         "pass.",
         check=check_bytes,
         affects_result=False,
+        panel="Seed, device and threads",
     )
-    checkpoint: Path | None = option(None, "Checkpoint to prune [run/recorded.safetensors].", affects_result=False)
+    checkpoint: Path | None = option(
+        None, "Checkpoint to prune [run/recorded.safetensors].", affects_result=False, panel="Files"
+    )
     weights: Path | None = option(
         None,
         "Prune this state dict of PyTorch or safetensors instead of a checkpoint, by a --store of its own loop; needs "
@@ -128,17 +134,19 @@ class ApplyMaskConfig(ComputeOptions):
         affects_result=False,
     )
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
-    recording: str | None = option(None, "Recording in the store [the last].")
-    fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", affects_result=False)
+    recording: str | None = option(None, "Recording in the store [the last].", panel="Files")
+    fit: str = option(DEFAULT_FIT, "Name of the fit in the store.", affects_result=False, panel="Files")
     rewind_from: Path | None = option(
         None,
         "Checkpoint to rewind to [that of the run directory, if the checkpoint to prune comes from it].",
         affects_result=False,
+        panel="Files",
     )
     allow_other_weights: bool = option(
         False,
         "Take a recording that the checkpoint to prune neither started nor ended, nor comes from.",
         affects_result=False,
+        panel="Files",
     )
     measure: bool = option(
         True,

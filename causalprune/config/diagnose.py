@@ -19,8 +19,14 @@ class DiagnoseConfig(ComputeOptions):
     Example: causalprune diagnose --placebo 39
     """
 
+    panel = "Measurement"
+    first = "placebo other interventions samples fit recording output"
+
     checkpoint: Path | None = option(
-        None, "Checkpoint that the recording ended with [run/recorded.safetensors].", affects_result=False
+        None,
+        "Checkpoint that the recording ended with [run/recorded.safetensors].",
+        affects_result=False,
+        panel="Files",
     )
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
@@ -43,7 +49,11 @@ class DiagnoseConfig(ComputeOptions):
     samples: int = option(1000, "Samples of that split.", check=at_least(1))
     batch_size: int = option(512, "Minibatch size.", check=at_least(1))
     memory: str = option(
-        "2GiB", "Largest memory of the process for the placebo.", check=check_bytes, affects_result=False
+        "2GiB",
+        "Largest memory of the process for the placebo.",
+        check=check_bytes,
+        affects_result=False,
+        panel="Seed, device and threads",
     )
     max_passes: int = option(
         10, "Passes over the store after which a fit gives up.", check=at_least(1), affects_result=False

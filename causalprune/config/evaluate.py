@@ -20,7 +20,12 @@ class EvaluateConfig(ComputeOptions):
     Example: causalprune evaluate --json
     """
 
-    checkpoint: Path | None = option(None, "Checkpoint to evaluate [run/final.safetensors].", affects_result=False)
+    panel = "Measurement"
+    first = "reference cost hessian noise landscape plot output"
+
+    checkpoint: Path | None = option(
+        None, "Checkpoint to evaluate [run/final.safetensors].", affects_result=False, panel="Files"
+    )
     reference: Path | None = option(
         None, "Dense checkpoint to compare with [run/pretrained.safetensors if there].", affects_result=False
     )

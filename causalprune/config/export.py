@@ -30,12 +30,18 @@ class ExportConfig(OutputOptions):
     masks: bool = option(
         False, "Keep the masks, by the names of torch.nn.utils.prune: weight_orig and weight_mask (torch, safetensors)."
     )
-    checkpoint: Path | None = option(None, "Checkpoint to export [run/final.safetensors].", affects_result=False)
+    checkpoint: Path | None = option(
+        None, "Checkpoint to export [run/final.safetensors].", affects_result=False, panel="Files"
+    )
     output: Path | None = option(
         None, "File to write [run/exported.pt, .onnx, …].", affects_result=False, check=writable
     )
-    data_root: str = option("", "Folder of the data set's files; --compact reads some samples.", affects_result=False)
-    trust_code: bool = option(False, "Run the package.module:factory that the checkpoint names.", affects_result=False)
+    data_root: str = option(
+        "", "Folder of the data set's files; --compact reads some samples.", affects_result=False, panel="Files"
+    )
+    trust_code: bool = option(
+        False, "Run the package.module:factory that the checkpoint names.", affects_result=False, panel="Files"
+    )
 
     def check(self) -> None:
         """Reject masks for a compact network."""

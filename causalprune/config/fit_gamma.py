@@ -19,6 +19,9 @@ class FitGammaConfig(LeaseOptions, OutputOptions, FitOptions):
     Example: causalprune fit-gamma --alpha-ratio 0.1
     """
 
+    panel = "Files"
+    first = "alpha_ratio alpha alphas cv target_nonzero solver normalize granularity lags bootstrap name memory"
+
     store: Path | StoreUrl | None = store_option("Trajectory store [run/trajectory.zarr].")
     recording: str | None = option(None, "Recording in the store [the last].")
     name: str = option(

@@ -18,6 +18,7 @@ def distill_option(when: str = "") -> Any:
         f"{when}Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all.",
         check=share,
         formerly=0.0,
+        panel="Training",
     )
 
 
@@ -28,6 +29,9 @@ class PosttrainConfig(FineTuningOptions, ComputeOptions):
     Example: causalprune posttrain --epochs 30
     """
 
+    panel = "Training"
+    first = "epochs batch_size optimizer lr lr_schedule weight_decay warmup clip_norm distill patience dense output"
+
     distill: float = distill_option()
     dense: Path | None = option(
         None,
@@ -35,7 +39,9 @@ class PosttrainConfig(FineTuningOptions, ComputeOptions):
         affects_result=False,
     )
     reestimate_batchnorm: int = reestimate_option()
-    checkpoint: Path | None = option(None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False)
+    checkpoint: Path | None = option(
+        None, "Checkpoint to start from [run/pruned.safetensors].", affects_result=False, panel="Files"
+    )
     output: Path | None = option(
         None, "Checkpoint to write [run/final.safetensors].", affects_result=False, check=writable
     )

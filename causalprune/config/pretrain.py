@@ -17,6 +17,8 @@ class PretrainConfig(ModelOptions, DataOptions, TrainingOptions, ComputeOptions)
     Example: causalprune pretrain --dataset digits --epochs 30
     """
 
+    first = "dataset model hidden init_from epochs batch_size optimizer lr lr_schedule weight_decay patience output"
+
     output: Path | None = option(
         None, "Checkpoint to write [run/pretrained.safetensors].", affects_result=False, check=writable
     )

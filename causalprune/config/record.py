@@ -28,6 +28,9 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     Example: causalprune record --epochs 5
     """
 
+    panel = "Recording"
+    first = "epochs steps batch_size lr momentum stride hold codec layer_statistics prune store dry_run"
+
     epochs: int = option(5, "Epochs to record.", check=at_least(1))
     steps: int | None = option(None, "Optimizer steps to record, instead of epochs.", check=at_least(1))
     batch_size: int = option(64, "Minibatch size.", check=at_least(1))
@@ -54,7 +57,11 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     augment: str = option("none", "Augmentation while recording.", check=one_of(AUGMENTATIONS))
     codec: str = option("balanced", "How deltas are stored: bit-exact, or rounded and smaller.", check=CODECS)
     compress_threads: int | None = option(
-        None, "Threads that compress [as many as the machine spares].", check=at_least(1), affects_result=False
+        None,
+        "Threads that compress [as many as the machine spares].",
+        check=at_least(1),
+        affects_result=False,
+        panel="Seed, device and threads",
     )
     layer_statistics: bool = option(
         False,
@@ -73,7 +80,10 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
     checkpoint: Path | None = option(
-        None, "Checkpoint to start from [run/pretrained.safetensors].", affects_result=False
+        None,
+        "Checkpoint to start from [run/pretrained.safetensors].",
+        affects_result=False,
+        panel="Files",
     )
     store: Path | StoreUrl | None = store_option(
         "Trajectory store to write, a path or s3://BUCKET/KEY [run/trajectory.zarr]."
@@ -83,9 +93,10 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         "Checkpoint to write: the weights after the recording [run/recorded.safetensors].",
         affects_result=False,
         check=writable,
+        panel="Files",
     )
     dry_run: bool = option(False, "Predict rows, bytes and time; write nothing.", affects_result=False)
-    force: bool = option(False, "Start although the disk seems too small.", affects_result=False)
+    force: bool = option(False, "Start although the disk seems too small.", affects_result=False, panel="Files")
 
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -36,7 +36,9 @@ class RepairConfig(ComputeOptions):
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 10min or never.", check=check_interval, affects_result=False
     )
-    checkpoint: Path | None = option(None, "Checkpoint to repair [run/pruned.safetensors].", affects_result=False)
+    checkpoint: Path | None = option(
+        None, "Checkpoint to repair [run/pruned.safetensors].", affects_result=False, panel="Files"
+    )
     dense: Path | None = option(
         None,
         "Checkpoint of the network before pruning [run/pretrained.safetensors; with --from-statistics "

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any, Self
 
 from causalprune.base.errors import UsageError
@@ -109,6 +110,19 @@ class Setting:
         return cls(stage, name, convert(kinds[stage], name, value, subject or source), text, source)
 
 
+def _setting(text: str, source: str) -> Setting:
+    return Setting.parse(text, source)
+
+
+def setting_names() -> list[str]:
+    """``STAGE.OPTION=`` for every option of every stage."""
+    return [f"{stage}.{o.replace('_', '-')}=" for stage, kind in RUN_STAGES.items() for o in kind.option_fields()]
+
+
+# For the completion of the shell.
+_setting.names = setting_names  # type: ignore[attr-defined]
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     """The whole pipeline: pretrain, then N times train, record, fit and mask, then posttrain and evaluate.
@@ -119,6 +133,20 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     Example: causalprune run --iterations 5 --sparsity 0.98
     """
 
+    panel = "Pruning"
+    first = (
+        "dataset model from_run iterations sparsity criterion "
+        "pretrain_epochs train_epochs record_epochs posttrain_epochs set dry_run"
+    )
+
+    from_run: Path | None = option(
+        None,
+        "Prune the dense network of another run directory, DIR/pretrained.safetensors, instead of training one; model, "
+        "data and pretraining are then those of DIR.",
+        flag="--from",
+        metavar="DIR",
+        affects_result=False,
+    )
     iterations: int = option(5, "Pruning iterations.", check=at_least(1))
     sparsity: float = option(0.9, "Fraction of prunable weights that are zero at the end.", check=fraction)
     pattern: str | None = pattern_option()
@@ -151,20 +179,33 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
     distill: float = distill_option("In the training after the last mask: ")
     reestimate_batchnorm: int = reestimate_option()
-    batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1))
+    batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1), panel="Training")
     checkpoint_every: str = option(
-        "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
+        "5min",
+        "How often to save for a resume: 500steps, 10min or never.",
+        check=check_interval,
+        affects_result=False,
+        panel="Training",
     )
     set: tuple[Setting, ...] = option(
         (),
         "Any option of one stage, such as record.lr=0.02; may be repeated.",
         metavar="STAGE.OPTION=VALUE",
-        parse=Setting.parse,
+        parse=_setting,
         repeated=True,
+    )
+    discard_stores: bool = option(
+        False,
+        "Remove the trajectory store of each iteration once its mask is there and nothing reads it any more: γ and "
+        "ΔL can't be looked at afterwards.",
+        affects_result=False,
+        panel="Recording",
     )
     dry_run: bool = option(
         False, "Predict steps, bytes, peak disk and time of every stage; write nothing.", affects_result=False
     )
+    said: tuple[str, ...] = field(default=(), compare=False)
+    """Names of the options that somebody gave, even if they have their defaults."""
 
     @classmethod
     def of(cls, **values: Any) -> Self:
@@ -173,7 +214,16 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         Raises:
             UsageError: An invalid value, an unknown recipe, or both ``zero`` and a sparsity.
         """
-        return cls(**with_recipe(values))
+        return cls(**with_recipe(values), said=tuple(values))
+
+    @classmethod
+    def option_fields(cls) -> dict[str, Field[Any]]:
+        """The options by name."""
+        return {name: f for name, f in super().option_fields().items() if name != "said"}
+
+    def says(self, name: str) -> bool:
+        """Whether an option was given, or has another value than by default."""
+        return name in self.said or getattr(self, name) != self.option_fields()[name].default
 
     def check(self) -> None:
         """Refuse a recipe by name only, and options that mean nothing where γ = 0 or a pattern decides."""

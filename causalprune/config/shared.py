@@ -9,7 +9,7 @@ from typing import Any
 
 from causalprune.base.compute.shapes import Tokens
 from causalprune.base.errors import UsageError
-from causalprune.base.options import Options, at_least, check_device, flag_of, one_of, open_fraction, option
+from causalprune.base.options import COMMON, Options, at_least, check_device, flag_of, one_of, open_fraction, option
 from causalprune.base.paths import parse_place
 from causalprune.base.signals import DEFAULT_STOP_SIGNALS, check_signals
 from causalprune.base.specs import CHANNELS, INTEGERS
@@ -20,7 +20,12 @@ from causalprune.models.names import check_model_name, default_model
 def store_option(help: str, **declared: Any) -> Any:
     """Declare an option that is a store, on a disk or in object storage."""
     return option(
-        None, help, parse=lambda text, _: parse_place(text), metavar="PATH|URL", affects_result=False, **declared
+        None,
+        help,
+        parse=lambda text, _: parse_place(text),
+        metavar="PATH|URL",
+        affects_result=False,
+        **{"panel": "Files"} | declared,
     )
 
 
@@ -28,7 +33,7 @@ def store_option(help: str, **declared: Any) -> Any:
 class RuntimeOptions(Options):
     """The run directory and the signals that stop a command; shared by all."""
 
-    panel = "Run directory"
+    panel = COMMON
 
     run: Path = option(
         Path("run"), "Run directory: inputs and outputs that are not named lie here.", affects_result=False
@@ -51,7 +56,7 @@ class RuntimeOptions(Options):
 class OutputOptions(RuntimeOptions):
     """Options of a command that writes."""
 
-    panel = "Run directory"
+    panel = COMMON
 
     overwrite: bool = option(False, "Replace outputs that exist.", affects_result=False)
 
@@ -60,7 +65,7 @@ class OutputOptions(RuntimeOptions):
 class LeaseOptions(Options):
     """Options of a command whose lock may outlive its process: in object storage, or in a sweep."""
 
-    panel = "Run directory"
+    panel = COMMON
 
     break_lock: bool = option(
         False,
@@ -74,10 +79,12 @@ class LeaseOptions(Options):
 class ComputeOptions(OutputOptions):
     """Options of a command that runs the network."""
 
-    panel = "Compute"
+    panel = "Seed, device and threads"
 
     seed: int = option(0, "Seed of every random choice.", check=at_least(0))
-    device: str = option("auto", "auto, cpu, cuda or cuda:N.", check=check_device, affects_result=False)
+    device: str = option(
+        "auto", "Where to compute: auto, cpu, cuda or cuda:N.", check=check_device, affects_result=False
+    )
     deterministic: bool = option(False, "Use deterministic kernels only (the CPU ones always are).")
     num_workers: int = option(
         0,
@@ -85,14 +92,15 @@ class ComputeOptions(OutputOptions):
         check=at_least(0),
         affects_result=False,
     )
-    data_root: str = option("", "Folder of the data set's files.", affects_result=False)
+    data_root: str = option("", "Folder of the data set's files.", affects_result=False, panel="Files")
     check_contents: bool = option(
         False,
         "Remember and compare what is in the files of an imagefolder, too, not only their names and sizes.",
         affects_result=False,
+        panel="Files",
     )
     trust_code: bool = option(
-        False, "Run the package.module:factory that an input checkpoint names.", affects_result=False
+        False, "Run the package.module:factory that an input checkpoint names.", affects_result=False, panel="Files"
     )
 
 

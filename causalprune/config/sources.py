@@ -6,6 +6,7 @@ import os
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, get_origin
 
 from causalprune.base.errors import UsageError, storage_errors
@@ -25,6 +26,8 @@ def resolve(
     given: Mapping[str, Any],
     file: Path | None = None,
     environment: Mapping[str, str] = os.environ,
+    *,
+    unless_said: Mapping[str, Any] = MappingProxyType({}),
 ) -> Any:
     """Build a command's configuration.
 
@@ -34,6 +37,7 @@ def resolve(
         given: The options that the command line gives, by field name.
         file: TOML file; keys outside a table apply to every command that has the option.
         environment: ``CAUSALPRUNE_<OPTION>`` applies to every command that has the option.
+        unless_said: Values of options that none of these gives, instead of their defaults.
 
     Returns:
         An instance of ``commands[name]``.
@@ -47,7 +51,7 @@ def resolve(
         variable = PREFIX + option.upper()
         if variable in environment:
             said.append((option, convert(kind, option, environment[variable], variable)))
-    values: dict[str, Any] = {}
+    values = dict(unless_said)
     for option, value in [*said, *given.items()]:
         values[option] = (*values.get(option, ()), *value) if option in _ADDED else value
     return kind.of(**values)

@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Self
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, flag_of, fraction, option, option_text
-from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, with_recipe
+from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, setting_names, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sweep_values import Axis
 from causalprune.config.values import split_list
-from causalprune.pruning.names import check_criterion
+from causalprune.pruning.names import check_criterion, known_criteria
 
 _SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"
 
@@ -25,6 +25,13 @@ def _parse_sparsities(text: str, source: str) -> tuple[float, ...]:
         raise UsageError(source, expected=_SPARSITIES, found=repr(text)) from error
 
 
+def _axis(text: str, source: str) -> Axis:
+    return Axis.parse(text, source)
+
+
+_axis.names = lambda: [*(f"{f.name.replace('_', '-')}=" for f in fields(RunConfig)), *setting_names()]  # type: ignore[attr-defined]
+
+
 def _sparsities(values: tuple[float, ...]) -> str | None:
     return None if len(set(values)) == len(values) and not any(map(fraction, values)) else _SPARSITIES
 
@@ -33,6 +40,9 @@ def _criteria(names: tuple[str, ...]) -> str | None:
     if len(set(names)) < len(names):
         return "different criteria"
     return next((expected for expected in map(check_criterion, names) if expected), None)
+
+
+_criteria.names = known_criteria  # type: ignore[attr-defined]
 
 
 def _shard(value: str) -> str | None:
@@ -50,6 +60,9 @@ _SETTLED = (
 """Options of run that affect neither an existing recording nor what is measured from it."""
 
 
+_OF_RUN_ALONE = ("dry_run", "from_run", "discard_stores")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SweepConfig(LeaseOptions, OutputOptions):
     """Sparsities × criteria × seeds × any other option into one table of results.
@@ -61,6 +74,9 @@ class SweepConfig(LeaseOptions, OutputOptions):
 
     Example: causalprune sweep --sparsity 0.8,0.9 --criterion effect,magnitude
     """
+
+    panel = "Files"
+    first = "sparsity criterion seeds vary set dataset model iterations pretrain_epochs record_epochs recorded shard"
 
     FILE_FLAG: ClassVar[str] = "FILE"
     """How the command line takes the TOML file."""
@@ -85,7 +101,7 @@ class SweepConfig(LeaseOptions, OutputOptions):
         (),
         "Further values to combine, such as record.lr=0.01,0.02; may be repeated.",
         metavar="[STAGE.]OPTION=VALUES",
-        parse=Axis.parse,
+        parse=_axis,
         repeated=True,
     )
     iterations: int = option(1, "Pruning iterations; 1 prunes one recording to every sparsity.", check=at_least(1))
@@ -93,11 +109,13 @@ class SweepConfig(LeaseOptions, OutputOptions):
         None,
         f"Epochs of training before each recording [0 with one iteration, else {_ITERATED['train_epochs']}].",
         check=at_least(0),
+        panel="Training",
     )
     posttrain_epochs: int | None = option(
         None,
         f"Epochs of training after the last mask [0 with one iteration, else {_ITERATED['posttrain_epochs']}].",
         check=at_least(0),
+        panel="Training",
     )
     recorded: Path | None = option(
         None,
@@ -112,9 +130,9 @@ class SweepConfig(LeaseOptions, OutputOptions):
 
     @classmethod
     def option_fields(cls) -> dict[str, Field[Any]]:
-        """The options of the sweep itself and those of run, but for its prediction."""
+        """The options of the sweep itself and those of run that a cell of a sweep has."""
         own = {name: f for name, f in super().option_fields().items() if name != "base"}
-        return own | {name: f for name, f in RunConfig.option_fields().items() if name not in {*own, "dry_run"}}
+        return own | {name: f for name, f in RunConfig.option_fields().items() if name not in {*own, *_OF_RUN_ALONE}}
 
     @classmethod
     def option_types(cls) -> dict[str, Any]:

@@ -56,3 +56,7 @@ def check_model_name(name: str) -> str | None:
     if not name or name in MODELS or (colon and family and rest):
         return None
     return expected_name(name, MODELS.choices, others=("torchvision:NAME or package.module:factory",))
+
+
+# For the completion of the shell.
+check_model_name.names = lambda: MODELS.choices  # type: ignore[attr-defined]

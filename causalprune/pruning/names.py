@@ -80,8 +80,12 @@ def check_criterion(name: str) -> str | None:
     """Check an option: None for a built-in or added criterion, else the expected values."""
     if name in CRITERIA:
         return None
-    added = added_criteria()
-    return None if name in added else expected_name(name, (*CRITERIA, *sorted(added)))
+    return None if name in added_criteria() else expected_name(name, known_criteria())
+
+
+def known_criteria() -> tuple[str, ...]:
+    """The names of all criteria, those of installed packages last."""
+    return (*CRITERIA, *sorted(added_criteria()))
 
 
 def check_mask_granularity(value: str) -> str | None:
@@ -100,5 +104,6 @@ def check_pattern(value: str) -> str | None:
     return None if whole and 0 < int(kept) < int(of) else "N:M with 0 < N < M, such as 2:4"
 
 
-# The command line shows the words as the placeholder.
+# For the help and the completion of the shell.
+check_criterion.names = known_criteria  # type: ignore[attr-defined]
 check_mask_granularity.choices = MASK_GRANULARITIES  # type: ignore[attr-defined]

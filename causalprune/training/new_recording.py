@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.models.prunable import not_prunable
+from causalprune.models.prunable import lacking_layers
 from causalprune.training.ranks import DiscardingWriter, Ranks, Writer
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 from causalprune.trajectory.lifecycle import open_writers
@@ -49,27 +48,17 @@ def require_unclaimed(parameters: Iterable[nn.Parameter], store: str | Path | St
             )
 
 
-def what_to_record(model: nn.Module, mask: Mask | None, prune: str | Sequence[str]) -> tuple[Mask, ParameterIndex]:
-    """The mask of a recording, and its list of parameters: that of the mask given, or the model's.
+def what_to_record(model: nn.Module, mask: Mask | None, prune: str | Sequence[str]) -> Mask:
+    """The mask of a recording, whose parameters are recorded; a warning names what one of an earlier version lacks.
 
     Raises:
         UsageError: A pattern of ``prune`` that matches nothing.
         MismatchError: The mask of another model.
     """
-    if mask is None:
-        index = ParameterIndex.from_model(model, prune)
-        return Mask.of_model(model, index), index
-    mask.bind(model)
-    index = mask.index.extended(model, prune)
-    return mask.within(index), index
-
-
-def say_what_is_not_recorded(model: nn.Module, index: ParameterIndex) -> None:
-    """Say which parameters a recording can't be pruned by; a warning where they are more than vectors."""
-    rest = not_prunable(model, index)
-    if rest is not None:
-        level = logging.WARNING if rest.matrices else logging.INFO
-        logger.log(level, "not recorded and not prunable: %s; `prune` names more", rest)
+    found = Mask.so_far(model, mask, prune)
+    for said in lacking_layers(found.index, model, "the mask"):
+        logger.warning("%s", said)
+    return found
 
 
 def find_left_out(

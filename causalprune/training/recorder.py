@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
+from causalprune.models.prunable import log_not_prunable
 from causalprune.training.held.rows import HeldRows, describe_held
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.new_recording import (
@@ -23,7 +24,6 @@ from causalprune.training.new_recording import (
     find_left_out,
     new_recording,
     require_unclaimed,
-    say_what_is_not_recorded,
     what_to_record,
 )
 from causalprune.training.optimizer_groups import OptimizerGroups, inner_optimizer, take_step, unscale
@@ -65,8 +65,8 @@ class Recorder:
             existing store. Under DistributedDataParallel every process makes a recorder, and the first one writes.
         max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
             same; 0 if unknown.
-        mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all but what
-            ``torch.nn.utils.prune`` has pruned. Its list of parameters is what is recorded.
+        mask: Pruned parameters are set to 0.0 after each step, as by :meth:`causalprune.Mask.hold`, and aren't stored.
+            None keeps all but what ``torch.nn.utils.prune`` has pruned. Its list of parameters is what is recorded.
         prune: Patterns of names of further parameters to record, so that they can be pruned: embeddings, bare
             parameters, such as ``("tokens.weight", "places")``.
         loss_change: ``same-batch``: the loss of this minibatch after the step minus the loss before, at the cost of
@@ -130,10 +130,12 @@ class Recorder:
         compress_threads: int | None = None,
     ) -> None:
         require_whole(model)
-        mask, index = what_to_record(model, mask, prune)
+        mask = what_to_record(model, mask, prune)
+        index = mask.index
         left_out = find_left_out(index, columns, store)
         self._optimizer, self._loss_change, self._stride = optimizer, loss_change, stride
-        self._weights, state, ranks = WeightDeltas(model, mask, left_out), PassState(model), Ranks(model)
+        self._weights = WeightDeltas(model, mask, inner_optimizer(optimizer), left_out)
+        state, ranks = PassState(model), Ranks(model)
         self._groups = groups = OptimizerGroups(optimizer, self._weights.parameters)
         described = describe_held(groups.described, hold_share, stride, loss_change) if hold else groups.described
         warn_of_rounded_products(self._weights.device)
@@ -147,7 +149,7 @@ class Recorder:
             options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "overwrite": overwrite}
             self.writer = new_recording(store, index, mask, info, ranks, compress_threads=compress_threads, **options)
             if isinstance(self.writer, RecordingWriter):
-                say_what_is_not_recorded(model, index)
+                log_not_prunable(model, index, "not recorded and not prunable")
         else:
             groups.require_described_by(store)
             self.writer = store

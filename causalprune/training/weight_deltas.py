@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
@@ -21,6 +22,7 @@ class WeightDeltas:
     Args:
         model: The network; its pruned weights are set to zero by ``hold``, and after each step.
         mask: Which weights are kept.
+        optimizer: What takes the steps.
         left_out: Names of parameters that aren't read.
 
     Attributes:
@@ -31,9 +33,9 @@ class WeightDeltas:
         started: Whether the first step has been taken.
     """
 
-    def __init__(self, model: nn.Module, mask: Mask, left_out: Collection[str] = ()) -> None:
+    def __init__(self, model: nn.Module, mask: Mask, optimizer: Optimizer, left_out: Collection[str] = ()) -> None:
         named = named_parameters(model)
-        self.hold = mask.bind(model)
+        self.hold = mask.bind(model, optimizer)
         self._whole = mask
         self._others = {name: named[name] for name in left_out}
         if left_out:
@@ -98,6 +100,7 @@ class WeightDeltas:
             self._require_unchanged(writer, thoroughly=begins_row and checked_thoroughly(writer.rows_appended))
         else:
             self._begin()
+        self.hold.before_step()
 
     def after_step(self) -> None:
         """Read the weights after a step of the optimizer."""

@@ -126,7 +126,21 @@ def run(result: Any) -> Any:
     parts = [records(columns, result.iterations, named=False, pad_edge=True), evaluate(result)]
     if result.recipe is not None:
         parts.append(notes(f"Recipe {recipe_line(result.recipe)}."))
+    if said := _stores(result.stores):
+        parts.append(notes(f"{said}."))
     return spaced(*parts)
+
+
+def _stores(stores: Mapping[str, int]) -> str:
+    """What is on the disk of the recordings of a run."""
+    kept, discarded = stores.get("kept", 0), stores.get("discarded", 0)
+    parts = []
+    if kept:
+        size = shown(stores["bytes"], "bytes")
+        parts.append(f"{counted(kept, 'trajectory store')} kept, {size} (--discard-stores removes them)")
+    if discarded:
+        parts.append(f"{counted(discarded, 'trajectory store')} discarded")
+    return "; ".join(parts)
 
 
 def evaluate(result: Any) -> Any:

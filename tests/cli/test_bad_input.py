@@ -45,7 +45,6 @@ def refused(capsys, code, *args, says=""):
 @pytest.mark.parametrize(
     ("command", "says"),
     [
-        ([], "missing command"),
         (["prune"], "prune"),
         (["pretrain", "--epochs", "many"], "--epochs"),
         (["pretrain", "--frobnicate"], "--frobnicate"),
@@ -53,6 +52,12 @@ def refused(capsys, code, *args, says=""):
         (["pretrain", "--model", "torchvision:resnet19"], "did you mean"),
         (["pretrain", "--model", "no_such_package.models:net"], "no_such_package"),
         (["pretrain", "--dataset", "digit"], "did you mean 'digits'"),
+        (["pretrain", "--dataset", "data/bc.csv"], "(did you mean 'csv:data/bc.csv'?), found 'data/bc.csv'"),
+        (["pretrain", "--dataset", "bc.NPZ"], "(did you mean 'npz:bc.NPZ'?)"),
+        (["pretrain", "--dataset", "{tmp}"], "did you mean 'imagefolder:"),
+        (["apply-mask", "--sparsity", "80%"], "--sparsity: expected a number (did you mean 0.8?), found '80%'"),
+        (["apply-mask", "--sparsity", "most"], "--sparsity: expected a number, found 'most'"),
+        (["pretrain", "--epochs", "3.5"], "--epochs: expected a whole number, found '3.5'"),
         (["pretrain", "--lr", "0"], "above 0"),
         (["pretrain", "--lr", "inf"], "above 0"),
         (["pretrain", "--lr", "1e300"], "at most 1e18"),

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from causalprune_cli.commands import make_command
 
 from causalprune.commands.names import CONFIGS, FUNCTIONS, GROUPS, summary, summary_of
 
@@ -96,21 +95,3 @@ def test_a_list_of_commands_imports_the_options_of_none(said):
     assert not [name for name in modules if name in ("numpy", "torch") or name.startswith("causalprune.config")]
     listed = {"--help": {name.partition(" ")[0] for name in CONFIGS}, "store": {"verify", "merge", GROUPS["store"][1]}}
     assert all(name in shown for name in listed.get(said[0], []))
-
-
-@pytest.mark.parametrize(
-    ("command", "first"),
-    [
-        ("sweep", ["sparsity", "criterion", "seeds"]),
-        ("run", ["iterations", "sparsity", "pattern"]),
-        ("posttrain", ["distill", "dense"]),
-        ("evaluate", ["checkpoint", "reference"]),
-    ],
-)
-def test_help_begins_with_the_options_that_a_command_declares_itself(command, first):
-    options = [each for each in make_command(command).params if each.param_type_name == "option"]
-    assert [each.name for each in options][: len(first)] == first
-    assert all(each.rich_help_panel is None for each in options[: len(first)])
-    panels = list(dict.fromkeys(each.rich_help_panel for each in options))
-    order = [None, "Model", "Data", "Training", "Run directory", "Compute", "Output"]
-    assert panels == [panel for panel in order if panel in panels]

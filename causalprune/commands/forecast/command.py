@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,7 @@ from causalprune.base.errors import DataError
 from causalprune.base.paths import RunPaths, StoreUrl, mask_path
 from causalprune.base.progress import Reporter
 from causalprune.base.units import format_bytes
-from causalprune.commands._network import among, described_rest, samples_of
+from causalprune.commands._network import among, described_rest, samples_of, set_up
 from causalprune.commands._output import StageResult, Work
 from causalprune.commands._plan import IterationPlan, PipelinePlan
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
@@ -29,6 +29,7 @@ from causalprune.commands.forecast.files import (
     training_metrics,
 )
 from causalprune.commands.forecast.timing import TimedSteps, fit_seconds, time_evaluation, time_steps
+from causalprune.commands.pipeline.reuse import load_reused
 from causalprune.commands.pretrain import initial_network, pretrain_output
 from causalprune.commands.record.layers import LayersToKeep
 from causalprune.commands.record.prediction import FirstGradient, first_gradient, record_batches, recorded_rows
@@ -54,8 +55,8 @@ class RunForecast(StageResult):
     Attributes:
         stages: In their order: ``iteration``, from 1, or None for those before and after; ``stage``; ``steps``,
             optimizer steps, None where there are none; ``rows`` and ``columns`` of a recording or a fit; ``bytes``, of
-            the files that stay; ``saved_bytes``, of states to resume from, at most, deleted when the stage is done;
-            ``seconds``, None where nobody knows.
+            the files that stay, or of a store until it is discarded; ``saved_bytes``, of states to resume from, at
+            most, deleted when the stage is done; ``seconds``, None where nobody knows.
         total_bytes: Of all files that stay.
         peak_bytes: The most on the disk at once, with the saved states.
         existing_bytes: Of the run's files that are there already.
@@ -74,6 +75,8 @@ class RunForecast(StageResult):
 @dataclass
 class _Stages:
     rows: list[dict[str, Any]] = field(default_factory=list)
+    freed: dict[int, int] = field(default_factory=dict)
+    """Bytes that are removed after a stage, by its place in the list."""
 
     def add(self, iteration: int | None, stage: str, **values: Any) -> None:
         usual = {"steps": None, "rows": None, "columns": None, "bytes": 0, "saved_bytes": 0, "seconds": None}
@@ -81,16 +84,17 @@ class _Stages:
 
     @property
     def total_bytes(self) -> int:
-        return sum(row["bytes"] for row in self.rows)
+        written: int = sum(row["bytes"] for row in self.rows)
+        return written - sum(self.freed.values())
 
     @property
     def peak_bytes(self) -> int:
         before, peak = 0, 0
-        for row in self.rows:
+        for place, row in enumerate(self.rows):
             # A saved state is larger than the checkpoint that is written when it is no longer needed.
             store = row["bytes"] if row["rows"] else 0
             peak = max(peak, before + row["bytes"], before + store + row["saved_bytes"])
-            before += row["bytes"]
+            before += row["bytes"] - self.freed.get(place, 0)
         return max(peak, before)
 
 
@@ -139,17 +143,30 @@ class _Forecast:
         self._config = config
         self._plan = PipelinePlan(config)
         self._first = self._plan.pretrain()
+        if config.from_run is None:
+            self._begin(config, partial(work.warn, reporter))
+        else:
+            start = load_reused(config)
+            self._info = replace(start.info, position={}, metrics={})
+            path = RunPaths(config.from_run).pretrained
+            self._device, self._data, self._model, self._mask = set_up(start, path, self._first)
+        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
+        self._files = CheckpointFiles(self._info, weights)
+        self._evaluation_seconds, self._metrics = time_evaluation(self._model, self._data, device=self._device)
+        self._timed: dict[str, TimedSteps] = {}
+        self._gradient: FirstGradient | None = None
+        self._stages = _Stages()
+
+    def _begin(self, config: RunConfig, warn: Callable[[str], None]) -> None:
+        """Make the network that pretrain begins with."""
         output = pretrain_output(self._first)
         # Work that is there already must be that of this run, unless it is replaced.
         output.finished()
         self._device = resolve_device(self._first.device)
         if config.deterministic:
             make_deterministic()
-        spec, self._data, model_spec, self._model, self._mask = initial_network(
-            self._first, partial(work.warn, reporter)
-        )
+        spec, self._data, model_spec, self._model, self._mask = initial_network(self._first, warn)
         self._model.to(self._device)
-        self._spec = model_spec
         self._info = CheckpointInfo(
             "pretrain",
             model=model_spec,
@@ -159,16 +176,15 @@ class _Forecast:
             classes=self._data.class_names,
             sources=output.sources,
         )
-        weights = {name: tensor.detach().cpu().clone() for name, tensor in self._model.state_dict().items()}
-        self._files = CheckpointFiles(self._info, weights)
-        self._evaluation_seconds, self._metrics = time_evaluation(self._model, self._data, device=self._device)
-        self._timed: dict[str, TimedSteps] = {}
-        self._gradient: FirstGradient | None = None
-        self._stages = _Stages()
 
     def made(self) -> _Stages:
         """The stages."""
-        self._train(None, "pretrain", self._first)
+        if self._config.from_run is None:
+            self._train(None, "pretrain", self._first)
+        else:
+            path = RunPaths(self._config.from_run).pretrained
+            self._stages.add(None, "pretrain", bytes=bytes_below(path) + bytes_below(mask_path(path)))
+            self._files.ancestors += 1
         for number in range(self._config.iterations):
             self._iterate(number + 1, self._plan.iteration(number))
         self._train(None, "posttrain", self._plan.posttrain())
@@ -208,8 +224,7 @@ class _Forecast:
 
     def _iterate(self, number: int, plan: IterationPlan) -> None:
         self._train(number, "train", plan.train)
-        if plan.records:
-            self._record(number, plan)
+        store = self._record(number, plan) if plan.records else 0
         self._mask = self._pruned(plan.mask)
         size = self._files.next_bytes("apply-mask", plan.mask, self._mask, _MASK_METRICS)
         self._stages.add(number, "apply-mask", bytes=size)
@@ -219,10 +234,13 @@ class _Forecast:
             )
             saved = saved_states(plan.repair.checkpoint_every) * self._files.state_bytes(self._mask, more={})
             self._stages.add(number, "repair", bytes=size, saved_bytes=saved)
+        if self._config.discard_stores:
+            self._stages.freed[len(self._stages.rows) - 1] = store
 
-    def _record(self, number: int, plan: IterationPlan) -> None:
+    def _record(self, number: int, plan: IterationPlan) -> int:
+        """The recording and its fit; returns the bytes of its store."""
         config = plan.record
-        self._mask = mask = self._mask.within(self._mask.index.extended(self._model, config.prune))
+        self._mask = mask = self._mask.among(self._model, config.prune)
         batches = record_batches(config, self._model, self._data, self._device, processes())
         if mask.num_kept == 0:
             raise DataError("recording", expected="a weight to record", found="all of them pruned")
@@ -236,6 +254,9 @@ class _Forecast:
         store += mask.index.total // 8 if mask.num_pruned else 0
         if config.layer_statistics:
             store += LayersToKeep(config, self._model, mask, self._data, self._device).predicted_bytes()
+        if isinstance(config.store, StoreUrl):
+            # It isn't on this disk.
+            store = 0
         metrics = {"rows": rows, "not_prunable": described_rest(self._model, mask.index)}
         size = self._files.next_bytes("record", config, mask, metrics)
         more = {"row": torch.empty(mask.num_kept)} if config.stride > 1 else {}
@@ -247,8 +268,7 @@ class _Forecast:
             steps=rows * config.stride,
             rows=rows,
             columns=mask.num_kept,
-            # External stores are on another disk.
-            bytes=size + (0 if isinstance(config.store, StoreUrl) else store),
+            bytes=size + store,
             saved_bytes=saved_states(config.checkpoint_every) * self._files.state_bytes(mask, more=more),
             seconds=steps * row.step_seconds,
         )
@@ -258,19 +278,22 @@ class _Forecast:
             size = 4 * mask.num_kept * (3 if config.momentum else 1)
             seconds = fit_seconds(row.delta, rows=rows, codec=config.codec)
             self._stages.add(number, "fit-gamma", bytes=size, seconds=seconds)
+            store += size
+        # Only a store in the run directory is ever discarded.
+        return store if config.store is None else 0
 
     def _pruned(self, config: ApplyMaskConfig) -> Mask:
         """A mask with as many weights as that of the run: by magnitude, because nothing is recorded yet.
 
         How many γ will be 0 nobody knows; with that rule all weights stay.
         """
-        mask = self._mask.within(self._mask.index.extended(self._model, config.prune))
+        mask = self._mask.among(self._model, config.prune)
         if config.zero:
             return mask
         frozen: Sequence[str] = [] if config.prune_frozen else untrained_tensors(self._model, mask.index, ())
         channels = config.granularity == "channel"
         samples = samples_of(self._data, "train", self._device, count=2) if channels else None
-        producers, _ = prunable_producers(config.granularity, self._model, mask.index, self._spec, samples)
+        producers, _ = prunable_producers(config.granularity, self._model, mask.index, self._info.model, samples)
         target, progress = target_of(config)
         start = among(Checkpoint(self._info, self._files.weights), mask.index)
         choice = choose_weights(

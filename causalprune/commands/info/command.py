@@ -30,7 +30,7 @@ from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.lineage import recorded_hash, stale_checkpoints, stale_line
 from causalprune.config.info import InfoConfig
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
-from causalprune.models.file_pair import find_mask, named_network
+from causalprune.models.file_pair import find_mask
 from causalprune.trajectory import Store
 
 
@@ -154,8 +154,8 @@ def _look_inside(config: InfoConfig, store: Store) -> dict[str, Any]:
 def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dict[str, Any]:
     header = _read_header(path, verify=verify)
     mask = mask_path(path)
-    # That it names this very file, --verify looks at, which reads all of it.
-    _check_mask(path, header, named_network(mask) or "unknown", problems)
+    if header.mask_digest:
+        _check_mask(path, header, sha256_file(path), problems)
     problems.warnings += training_findings(header.metrics)
     return {
         "stage": header.stage,

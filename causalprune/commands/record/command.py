@@ -21,8 +21,8 @@ from causalprune.commands.record.prediction import SCALARS_PER_ROW, first_gradie
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
+from causalprune.models.prunable import lacking_layers
 from causalprune.models.wrappers import named_parameters
-from causalprune.pruning.network.named_layers import lacking_layers
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import RecordingReader, RecordingWriter
@@ -96,7 +96,7 @@ def _record(
     config: RecordConfig = output.config
     group = processes()
     device, data, model, mask = set_up(start, source, config)
-    mask = mask.within(mask.index.extended(model, config.prune))
+    mask = mask.among(model, config.prune)
     start = among(start, mask.index)
     output.warn(reporter, *lacking_layers(mask.index, model, f"{source}"))
     rest = described_rest(model, mask.index)

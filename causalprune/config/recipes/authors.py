@@ -152,5 +152,5 @@ def check_recipe(name: str) -> str | None:
     return None if not name or name in RECIPES else expected_name(name, tuple(RECIPES))
 
 
-# The command line shows the words as the placeholder.
+# For the help and the completion of the shell.
 check_recipe.choices = tuple(RECIPES)  # type: ignore[attr-defined]

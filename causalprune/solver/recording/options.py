@@ -27,6 +27,9 @@ def _device(value: str) -> str | None:
     return None if value != "auto" and check_device(value) is None else "cpu, cuda or cuda:N"
 
 
+_device.names = lambda: ("cpu", "cuda")  # type: ignore[attr-defined]
+
+
 def _folds(value: int) -> str | None:
     return None if value == 0 or value >= 2 else "0 or at least 2"
 
@@ -34,6 +37,8 @@ def _folds(value: int) -> str | None:
 @dataclass(frozen=True, kw_only=True)
 class FitOptions(Options):
     """Which problem is solved over a recording, and how; ``fit-gamma`` has an option for each, and the same default."""
+
+    panel = "Fit"
 
     solver: str = option(
         "lasso",
@@ -80,9 +85,17 @@ class FitOptions(Options):
         10, "Passes over the store after which the exact solver gives up.", check=at_least(1), affects_result=False
     )
     tol: float = option(1e-6, "Relative duality gap to certify.", check=above_zero)
-    seed: int = option(0, "Seed of the order of blocks, of resamples, and of `solver=sgd`.", check=at_least(0))
+    seed: int = option(
+        0,
+        "Seed of the order of blocks, of resamples, and of `solver=sgd`.",
+        check=at_least(0),
+        panel="Seed, device and threads",
+    )
     device: str = option(
-        "cpu", "Where all columns are correlated, and held if they fit: cpu, cuda or cuda:N.", check=_device
+        "cpu",
+        "Where all columns are correlated, and held if they fit: cpu, cuda or cuda:N.",
+        check=_device,
+        panel="Seed, device and threads",
     )
 
     @classmethod

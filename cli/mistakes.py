@@ -1,0 +1,62 @@
+"""What was meant by an option that a command doesn't have."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from causalprune.commands.names import CONFIGS
+
+
+def meant(command: str, flag: str, own: list[str]) -> str:
+    """The nearest thing that there is, as a remedy; empty if nothing is near.
+
+    Args:
+        command: The command, such as ``run``.
+        flag: What was said, such as ``--record-lr``.
+        own: The flags of the command.
+    """
+    if command not in CONFIGS or not flag.startswith("--"):
+        return _nearest(flag, own)
+    settings = _settings(flag.removeprefix("--")) if "--set" in own else []
+    if settings:
+        return f"did you mean {_any_of(settings)}?"
+    near, others = _nearest(flag, own), ", ".join(name for name in CONFIGS if flag in _flags(name))
+    if near and others:
+        return f"{near.rstrip('?')}, or the option of {others}?"
+    return near or (f"it is an option of {others}" if others else "")
+
+
+def _nearest(flag: str, own: list[str]) -> str:
+    near = difflib.get_close_matches(flag, own, n=1, cutoff=0.7)
+    return f"did you mean {near[0]}?" if near else ""
+
+
+def _settings(said: str) -> list[str]:
+    """The settings of stages that a flag may stand for: ``record-lr``, ``gamma-alpha``, ``lr``.
+
+    A stage is meant by its name or a word of it; without one, all stages that have the option.
+    """
+    from causalprune.config.run import RUN_STAGES
+
+    named, all_of_them = [], []
+    for stage, config in RUN_STAGES.items():
+        options = {name.replace("_", "-") for name in config.option_fields()}
+        if said in options:
+            all_of_them.append(f"{stage}.{said}")
+        for start in dict.fromkeys((stage, *stage.split("-"))):
+            option = said.removeprefix(f"{start}-")
+            if option != said and option in options:
+                named.append(f"{stage}.{option}")
+    return list(dict.fromkeys(named or all_of_them))
+
+
+def _any_of(settings: Iterable[str]) -> str:
+    *first, last = (f"--set {setting}=…" for setting in settings)
+    return f"{', '.join(first)} or {last}" if first else last
+
+
+def _flags(command: str) -> set[str]:
+    from causalprune.base.options import flag_of
+
+    return {flag_of(f).partition("/")[0] for f in CONFIGS.load(command).option_fields().values()}
