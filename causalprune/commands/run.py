@@ -41,7 +41,6 @@ from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
 
-
 _AS_PRUNED = (
     "nothing followed the last mask, neither a training nor a repair; `repair` costs seconds and no labels, and is "
     "worth more than any criterion"
