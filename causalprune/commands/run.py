@@ -46,6 +46,12 @@ from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
 
+_AS_PRUNED = (
+    "nothing followed the last mask, neither a training nor a repair; `repair` costs seconds and no labels, and is "
+    "worth more than any criterion"
+)
+"""docs/study.md has the measurement."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult(StageResult):
@@ -133,6 +139,8 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
             stores.update(kept=int(size > 0), bytes=size, discarded=int(here.discarded.exists()))
         final = run_stage(schedule, "posttrain", posttrain, posttrain_config, shown)
         stop.check()
+        if not posttrain_config.epochs and not config.repair:
+            work.warn(reporter, _AS_PRUNED)
         evaluated = run_stage(schedule, "evaluate", evaluate, evaluate_config, shown)
         work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
