@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -177,6 +177,29 @@ def rewrite(descriptor: int, data: bytes) -> None:
     _disk.ftruncate(descriptor, 0)
     os.lseek(descriptor, 0, os.SEEK_SET)
     _Writer(descriptor).write(data)
+
+
+def write_at(path: str, offset: int, pieces: Iterable[bytes], *, known_as: str) -> None:
+    """Write into a file that another process has made and others write to, too, durably.
+
+    Args:
+        path: The file.
+        offset: Where this process's bytes begin.
+        pieces: These bytes.
+        known_as: The file's final name, for the message.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    with storage_errors(Path(known_as)):
+        descriptor = _disk.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            for data in pieces:
+                _Writer(descriptor).write(data)
+            _disk.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def temporary_beside(path: Path) -> Path:

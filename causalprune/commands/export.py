@@ -88,10 +88,11 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
     check_distinct(path, source)
     checkpoint = work.load_checkpoint(source, made_by="posttrain")
     work.outputs = {"model": path}
-    report = result_path(run, "export", path, default)
+    # Files of other formats lie beside it, each with a record of its own.
+    report = result_path(run, f"export.{config.format}", path, default)
     make_directory(path.parent)
     with FileLock(lock_path(path)):
-        earlier = read_result(report)
+        earlier = read_result(report) or _by_earlier_version(run, path)
         if done_already(
             f"{path}",
             work.identity,
@@ -155,6 +156,12 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
             # Before the model, so that no crash leaves a model that the same command would take for another's.
             write_result(report, {**result.to_json(), "sha256": hashlib.sha256(written).hexdigest()})
         return result
+
+
+def _by_earlier_version(run: RunPaths, path: Path) -> dict[str, Any]:
+    """The record of a file by a version that had one for all formats; empty if that is of another file."""
+    found = read_result(run.result("export"))
+    return found if Path(str(found.get("outputs", {}).get("model", ""))).name == path.name else {}
 
 
 def _identity(path: Path, report: dict[str, Any]) -> str | None:

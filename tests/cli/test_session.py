@@ -144,7 +144,9 @@ def test_results_name_flags(recorded, monkeypatch, capsys):
 def test_without_a_terminal_there_are_lines_and_no_bars(tmp_path, capsys):
     assert main([*TINY, "--epochs", "1", "--run", str(tmp_path)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(maxsplit=1)[1].split()[0] for line in lines] == ["pretrain:", "pretrain:"]
+    first, last = (line.split(maxsplit=1)[1] for line in lines)
+    assert first.startswith("pretrain · 0 %")
+    assert last.startswith("pretrain: done in ")
 
 
 def test_log_json_is_an_object_a_line_and_so_is_the_error(tmp_path, capsys):

@@ -78,7 +78,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 remedy="name the --store that belongs to the checkpoint",
             )
         reader = store.recording(config.recording)
-        output.inputs["recording"] = reader.digest
+        output.add_recording(reader)
         criterion.require(reader.info.update_rule, reader.rates_in_gamma.extremes)
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
