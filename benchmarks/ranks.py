@@ -1,65 +1,76 @@
 """Who should write the recording of several processes: the first one all of it, or each process its own columns?
 
-    torchrun --nproc-per-node 2 benchmarks/ranks.py [--batch 64] [--rounds 5]
+    torchrun --nproc-per-node 2 benchmarks/ranks.py [--network lenet] [--batch 64] [--rounds 5]
 
-The baseline is the same DistributedDataParallel loop, including both losses, that records nothing. ``own`` writes one
-store per process, each with its share of the columns; a reader would have to combine them.
+The baseline is the same DistributedDataParallel loop, including both losses, that records nothing. ``own`` is what
+``record --columns-by-rank`` does: each process compresses and writes its own columns, into the same file.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from recording_loops import resnet18
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from causalprune.models.networks import LeNet
 from causalprune.models.parameters import ParameterIndex
+from causalprune.training.ranks import ColumnPartners
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 
 WAYS = ("nothing", "first", "own")
-STEPS = 128
-"""Steps per round: two shards of the LeNet."""
 
 
-def columns(way: str, total: int) -> slice:
-    """What this process writes."""
-    rank, world = dist.get_rank(), dist.get_world_size()
-    if way == "own":
-        return slice(rank * total // world, (rank + 1) * total // world)
-    return slice(0, total if way == "first" and rank == 0 else 0)
+@dataclass(frozen=True)
+class Network:
+    """What is trained, on images of which shape, and how many steps a round has: two shards or more."""
+
+    make: Callable[[], nn.Module]
+    shape: tuple[int, ...]
+    steps: int
+
+
+NETWORKS = {
+    "lenet": Network(lambda: LeNet((1, 28, 28), 10), (1, 28, 28), 128),
+    "resnet18": Network(resnet18, (3, 32, 32), 16),
+}
 
 
 class Loop:
     """The training of one process."""
 
-    def __init__(self, way: str, batch: int, rows: int, directory: Path) -> None:
+    def __init__(self, way: str, network: Network, batch: int, rows: int, directory: Path) -> None:
         torch.manual_seed(0)
-        model = LeNet((1, 28, 28), 10)
+        model = network.make()
         self.index = ParameterIndex.from_model(model)
         self.parameters = dict(model.named_parameters())
         self.model = DistributedDataParallel(model)
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
         self.criterion = nn.CrossEntropyLoss()
         torch.manual_seed(dist.get_rank())
-        self.inputs, self.targets = torch.randn(batch, 1, 28, 28), torch.randint(0, 10, (batch,))
-        self.part = columns(way, self.index.total)
+        self.inputs, self.targets = torch.randn(batch, *network.shape), torch.randint(0, 10, (batch,))
+        partners = ColumnPartners() if way == "own" else None
         self.writer: RecordingWriter | None = None
-        if self.part.stop > self.part.start:
-            active = np.zeros(self.index.total, bool)
-            active[self.part] = True
+        if way != "nothing" and dist.get_rank() == 0:
             store = Store.create(directory / way, index=self.index, model={}, start_sha256="")
-            self.writer = store.create_recording(
-                RecordingInfo(lr=0.001, batch_size=batch, seed=0), active, max_rows=rows
-            )
+            info, active = RecordingInfo(lr=0.001, batch_size=batch, seed=0), np.ones(self.index.total, bool)
+            self.writer = store.create_recording(info, active, max_rows=rows, partners=partners)
+        dist.barrier()
+        if partners is not None and dist.get_rank():
+            self.writer = Store.open(directory / way).join_recording("000", partners)
+        self.part = slice(0, 0) if self.writer is None else self.writer.columns
         self.before, self.after = self.index.flatten(self.parameters), torch.empty(self.index.total)
 
     def step(self) -> None:
@@ -86,33 +97,42 @@ class Loop:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NETWORKS, default="lenet")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     dist.init_process_group("gloo")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.get_world_size()))
     wall: dict[str, list[float]] = {way: [] for way in WAYS}
-    with tempfile.TemporaryDirectory() as directory:
-        loops = {way: Loop(way, options.batch, STEPS * (options.rounds + 1), Path(directory)) for way in WAYS}
+    network = NETWORKS[options.network]
+    folder = [tempfile.mkdtemp() if dist.get_rank() == 0 else ""]
+    dist.broadcast_object_list(folder)
+    try:
+        rows, directory = network.steps * (options.rounds + 1), Path(folder[0])
+        loops = {way: Loop(way, network, options.batch, rows, directory) for way in WAYS}
         for number in range(options.rounds + 1):
             # The order rotates; the first round is a warm-up.
             for way in sorted(WAYS, key=lambda way: (WAYS.index(way) - number) % len(WAYS)):
                 dist.barrier()
                 started = time.perf_counter()
-                for _ in range(STEPS):
+                for _ in range(network.steps):
                     loops[way].step()
                 loops[way].drain()
                 dist.barrier()
                 if number:
-                    wall[way].append((time.perf_counter() - started) / STEPS)
+                    wall[way].append((time.perf_counter() - started) / network.steps)
         for loop in loops.values():
             if loop.writer is not None:
                 loop.writer.close()
+    finally:
+        dist.barrier()
+        if dist.get_rank() == 0:
+            shutil.rmtree(directory)
     if dist.get_rank() == 0:
         size = loops["nothing"].index.total
         print(
-            f"\nLeNet ({size / 1e6:.2f} M), {dist.get_world_size()} processes of {options.batch} samples on "
-            f"{os.cpu_count()} cores; until all is stored; median of {options.rounds} rounds (range).\n"
+            f"\n{options.network} ({size / 1e6:.2f} M), {dist.get_world_size()} processes of {options.batch} samples "
+            f"on {os.cpu_count()} cores; until all is stored; median of {options.rounds} rounds (range).\n"
         )
         print("| written by | ms/step | overhead |\n|---|---|---|")
         for way in WAYS:

@@ -130,12 +130,23 @@ def _parameter(f: Field[Any], wanted: Any, config: type[Options], panel: str, he
             show_default=False,
             rich_help_panel=panel or None,
             autocompletion=complete,
+            parser=_number(config, f.name, flag) if wanted in (int, float) else None,
         )
     else:
         shown = flag if f.name == "config_file" else f"[{flag}]"
         declared = typer.Argument(help=help_text, metavar=shown, show_default=False, autocompletion=complete)
     annotation = Annotated[wanted | None, declared]
     return inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _number(config: type[Options], name: str, flag: str) -> Callable[[str], Any]:
+    """What reads the value of an option that is a number, as it is read from a file and from the environment."""
+    from causalprune.config.values import convert
+
+    def number(text: str) -> Any:
+        return convert(config, name, text, flag)
+
+    return number
 
 
 def placeholder(f: Field[Any], wanted: Any) -> str | None:

@@ -7,11 +7,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from causalprune.base.compute.runtime import connected, launched, processes
 from causalprune.base.errors import ExitCode, UsageError, masked, printable
@@ -57,7 +57,8 @@ class Session(Options):
             # Read by main, which turns errors into exit codes.
             os.environ["CAUSALPRUNE_DEBUG"] = "1"
         reporter = self._reporter()
-        config: RuntimeOptions = configure()
+        with redirect_stdout(sys.stderr):
+            config: RuntimeOptions = configure()
         alone = name not in ("pretrain", "record", "fit-gamma", "posttrain")
         if alone and launched().count > 1:
             found = f"{launched().count}"
@@ -76,7 +77,9 @@ class Session(Options):
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
-        result = names.FUNCTIONS.load(name)(config, reporter)
+        # A factory, a network or a task of the user may print, and --json is to be one object.
+        with redirect_stdout(sys.stderr):
+            result = names.FUNCTIONS.load(name)(config, reporter)
         if not processes().is_first:
             return
         if self.json:
@@ -153,7 +156,7 @@ def _speaks_for_all() -> bool:
 
 
 class _JsonLines(logging.Formatter):
-    """``time`` (UTC), ``level`` and ``message``; for progress also ``task``, ``done`` and ``total``."""
+    """``time`` (UTC), ``level`` and ``message``; for progress also the fields of the reporter, such as ``percent``."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -177,9 +180,21 @@ def _said(record: logging.LogRecord) -> str:
     return printable(masked(with_flags(record.getMessage())))
 
 
+class _ErrorStream(logging.StreamHandler[TextIO]):
+    """Writes to stderr as it is at the moment: while a bar is drawn, lines go above it."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """Where to write."""
+        return sys.stderr
+
+
 def start_logging(level: int, *, as_json: bool) -> None:
     """Log on stderr from now on."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _ErrorStream()
     handler.setFormatter(_JsonLines() if as_json else _Lines())
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -14,14 +14,14 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from causalprune.base.compute.inputs import Inputs, example_inputs, forward, parts_of, shape_of
+from causalprune.base.compute.inputs import Inputs, divided, example_inputs, forward, parts_of, shape_of
 from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.models.export.formats import to_csr
 from causalprune.models.modes import evaluation_mode, least_batch
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import plain_copy
-from causalprune.pruning.compact import compact_model
+from causalprune.pruning.compact import BATCH, compact_model
 
 LATENCY_BATCHES = (1, 64)
 """Batch sizes at which latency and memory are measured."""
@@ -80,8 +80,9 @@ def measure_cost(
         ``no_compact``, the reason if there is no compact network, else None.
     """
     compact, reason = None, None
+    parts = [[] if part is None else list(divided(part, BATCH)) for part in (samples, held_out)]
     try:
-        compact = compact_model(model, index, keep, samples, held_out).model
+        compact = compact_model(model, index, keep, *parts).model
     except (DataError, MismatchError, UsageError) as error:
         reason = str(error)
     # Both as their classes compute them, not one of them compiled.

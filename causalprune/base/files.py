@@ -14,7 +14,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -179,6 +179,29 @@ def rewrite(descriptor: int, data: bytes) -> None:
     _Writer(descriptor).write(data)
 
 
+def write_at(path: str, offset: int, pieces: Iterable[bytes], *, known_as: str) -> None:
+    """Write into a file that another process has made and others write to, too, durably.
+
+    Args:
+        path: The file.
+        offset: Where this process's bytes begin.
+        pieces: These bytes.
+        known_as: The file's final name, for the message.
+
+    Raises:
+        StorageError: The file system refused.
+    """
+    with storage_errors(Path(known_as)):
+        descriptor = _disk.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            os.lseek(descriptor, offset, os.SEEK_SET)
+            for data in pieces:
+                _Writer(descriptor).write(data)
+            _disk.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
 def temporary_beside(path: Path) -> Path:
     """Choose a name in the same directory that no other live writer uses: a dot, the final name, then PARTIAL.
 
@@ -248,6 +271,22 @@ def sync_directory(path: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def append_if_empty(path: Path, data: bytes) -> None:
+    """Append to a small file if it is there and empty; what another process writes meanwhile isn't overwritten.
+
+    Raises:
+        StorageError: The file system refused, or this is no regular file.
+    """
+    with storage_errors(path), suppress(FileNotFoundError):
+        descriptor = _disk.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(descriptor)
+            if stat.S_ISREG(status.st_mode) and not status.st_size:
+                _disk.write(descriptor, data)
+        finally:
+            os.close(descriptor)
 
 
 def sync_tree(path: Path) -> None:

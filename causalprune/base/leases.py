@@ -3,23 +3,75 @@
 A lease is a file that its holder creates (only one process can), signs with its process and host, and touches every
 :data:`BEAT_SECONDS`. It is taken over at once from a dead process on this host, and from a process on another host when
 the file hasn't changed for :data:`DEAD_AFTER_SECONDS`. It needs no kernel locks.
+
+A process that is killed between the creation and the signature leaves an empty file, of which nobody can tell whose it
+is. It is taken over within seconds, because a living process signs at once and makes its signature visible everywhere.
 """
 
 from __future__ import annotations
 
+import os
 import socket
+import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
 
 from causalprune.base.errors import LockedError, storage_errors
-from causalprune.base.files import make_directory
+from causalprune.base.files import append_if_empty, make_directory
 from causalprune.base.locks import Lock
 
 BEAT_SECONDS = 15.0
 DEAD_AFTER_SECONDS = 300.0
 
-_watched: dict[Path, SoftFileLease] = {}
+UNSIGNED_AFTER_SECONDS = 3.0
+"""How long a file stays empty before it counts as one that nobody will sign."""
+
+_UNSIGNED = b"unsigned=1\n"
+"""What is added to an empty file, so that the library takes it over.
+
+It takes over what isn't a signature and has stayed for two seconds, but never an empty file, because holders of its
+early versions never signed. Whoever signs late isn't harmed: the signature goes over this, or this after the signature,
+where it is one of the fields that are skipped.
+"""
+
+
+@dataclass
+class _Watched:
+    """The lease of another process.
+
+    Attributes:
+        lease: The library's, which knows when it first saw the file as it is.
+        empty: Which empty file was seen, and since when.
+    """
+
+    lease: SoftFileLease
+    empty: tuple[tuple[int, int], float] | None = None
+
+    def is_unsigned(self, path: Path) -> bool:
+        """Whether the file has been empty for too long to be signed by a living process."""
+        with storage_errors(path, "read"):
+            try:
+                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            try:
+                # Opened, because a network file system may answer from its memory otherwise.
+                status = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        if status.st_size:
+            self.empty = None
+            return False
+        found, now = (status.st_ino, status.st_ctime_ns), time.monotonic()
+        if self.empty is None or self.empty[0] != found:
+            self.empty = found, now
+        return now - self.empty[1] >= UNSIGNED_AFTER_SECONDS
+
+
+_watched: dict[Path, _Watched] = {}
 """The leases of other processes, as this process first saw them."""
 
 
@@ -41,23 +93,48 @@ class Lease(Lock):
 
     def _take(self) -> None:
         make_directory(self.path.parent)
-        lease = _watched.pop(self.path, None) or SoftFileLease(
-            self.path, lease_duration=DEAD_AFTER_SECONDS, heartbeat_interval=BEAT_SECONDS, thread_local=False
+        watched = _watched.pop(self.path, None) or _Watched(
+            SoftFileLease(
+                self.path, lease_duration=DEAD_AFTER_SECONDS, heartbeat_interval=BEAT_SECONDS, thread_local=False
+            )
         )
+        lease = watched.lease
         # A first attempt may do no more than remove what a dead process left.
         for _ in range(2):
             with storage_errors(self.path, "lock"):
                 try:
                     lease.acquire(blocking=False)
-                    self._lease = lease
-                    return
                 except Timeout:
                     owner = lease.owner
+                else:
+                    self._sign(lease)
+                    return
             if self.break_lock and owner is not None and owner.hostname.partition("?")[0] != socket.gethostname():
                 lease.break_lock()
-        _watched[self.path] = lease
-        found = "another process" if owner is None else f"process {owner.pid} on {owner.hostname}"
-        raise LockedError(f"lock {self.path}", expected="no other writer", found=found, remedy="wait until it ends")
+        if owner is None and watched.is_unsigned(self.path):
+            append_if_empty(self.path, _UNSIGNED)
+        _watched[self.path] = watched
+        raise self._refusal("another process" if owner is None else f"process {owner.pid} on {owner.hostname}")
+
+    def _sign(self, lease: SoftFileLease) -> None:
+        """Make the signature visible to all hosts, and check that nobody took the file over before."""
+        try:
+            with storage_errors(self.path, "lock"), suppress(FileNotFoundError):
+                descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            owner = lease.owner
+            if owner is None or owner.token != lease.token:
+                raise self._refusal("one that took over while this process slept")
+        except BaseException:
+            lease.release()
+            raise
+        self._lease = lease
+
+    def _refusal(self, found: str) -> LockedError:
+        return LockedError(f"lock {self.path}", expected="no other writer", found=found, remedy="wait until it ends")
 
     def _give_back(self) -> None:
         with storage_errors(self.path, "release"):

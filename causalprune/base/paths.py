@@ -116,6 +116,11 @@ def fallback_path(output: Path) -> Path:
 _NETWORK, _MASK = ".safetensors", ".mask"
 
 
+def logs_path(output: Path) -> Path:
+    """Folder of the log of the stage that writes a network: ``logs/final`` beside ``final.safetensors``."""
+    return output.parent / "logs" / output.name.removesuffix(_NETWORK)
+
+
 def mask_path(network: Path) -> Path:
     """Where the mask of a network's file lies: ``final.mask.safetensors`` beside ``final.safetensors``."""
     name = network.name

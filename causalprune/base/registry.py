@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -53,17 +53,28 @@ class Registry(dict[str, str]):
         return None if value in self else expected_name(value, self.choices)
 
 
-def expected_name(value: str, choices: Sequence[str], *, others: Sequence[str] = ()) -> str:
+def expected_name(value: str, choices: Sequence[str], *, others: Sequence[str] = (), near: str = "") -> str:
     """The ``expected`` of an error about an unknown name, with the nearest known name as a hint.
 
     Args:
         value: The unknown name.
         choices: The known names.
         others: What may be given instead of a name, such as ``npz:FILE``.
+        near: The hint, where it is known.
     """
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    return "one of " + ", ".join((*choices, *others)) + hint
+    return "one of " + ", ".join((*choices, *others)) + did_you_mean(value, choices, near)
+
+
+def did_you_mean(value: str, choices: Iterable[str], near: str = "") -> str:
+    """The hint at the end of an ``expected``: the nearest known name in parentheses; empty if none is near.
+
+    Args:
+        value: The unknown name.
+        choices: The known names.
+        near: The nearest one, where it is known.
+    """
+    found = [near] if near else difflib.get_close_matches(str(value), list(choices), n=1)
+    return f" (did you mean {found[0]!r}?)" if found else ""
 
 
 def call_with(function: Callable[..., Any], *arguments: Any, **given: Any) -> Any:

@@ -39,6 +39,16 @@ def format_bytes(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" or abs(count) >= 999.5 else f"{count:.3g} {unit}"
 
 
+_MINUTE, _HOUR = 60, 3600
+
+
+def format_seconds(seconds: float) -> str:
+    """A time for people: ``format_seconds(250) == "4 min"``."""
+    if seconds < 2 * _MINUTE:
+        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
+    return f"{seconds / _MINUTE:.0f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.1f} h"
+
+
 def percent(fraction: float, digits: int | None = None) -> str:
     """A fraction in percent, without the percent sign; only a fraction of 1 is shown as 100.
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from causalprune.base.errors import CorruptError, DataError, InterruptedStage, M
 from causalprune.base.files import log_line, make_directory, remove_file, remove_partials, require_replaceable
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, result_path
+from causalprune.base.paths import RunPaths, fallback_path, lock_path, logs_path, mask_path, progress_path, result_path
 from causalprune.base.progress import Reporter
 from causalprune.base.signals import StopRequest, stop_requests
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, require_room_for_mask, write_result
@@ -31,6 +32,8 @@ from causalprune.models.checkpoint import (
 )
 from causalprune.models.file_pair import find_mask, settle
 from causalprune.models.names import default_model
+from causalprune.training.logs.log import OpenLog, remove_logs
+from causalprune.training.names import LOGS, NO_LOG
 
 R = TypeVar("R", bound=StageResult)
 
@@ -198,6 +201,17 @@ class CheckpointOutput(Work):
                 reporter.warn(f"the {what} has changed since {path} was saved: the rest is made with what is there now")
             return checkpoint
         return None
+
+    def open_log(self, *, anew: bool) -> OpenLog | None:
+        """How the stage opens its log; None if it writes none.
+
+        Args:
+            anew: Whether the work begins anew: what an earlier one logged is deleted then.
+        """
+        folder = logs_path(self.path)
+        if anew:
+            processes().first(lambda: remove_logs(folder))
+        return None if self.config.log == NO_LOG else partial(LOGS.load(self.config.log), folder)
 
     def save(self, checkpoint: Checkpoint) -> CheckpointInfo:
         """Write the output with the provenance filled in; returns its header as read back."""

@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from causalprune.base import files
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, UsageError
@@ -30,6 +30,9 @@ from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.sources import changed_sources, code_of
 from causalprune.models.checkpoint import Checkpoint, load_checkpoint, software_versions
 from causalprune.models.file_pair import named_network
+
+if TYPE_CHECKING:
+    from causalprune.trajectory import RecordingReader
 
 SCHEMA_VERSION = 2
 """Version of ``--json`` and of result files; since 2, a file carries a seal and a result its warnings."""
@@ -80,6 +83,7 @@ class Work:
         stage: Name of the command.
         config: Its configuration.
         inputs: Hash of each input by its role.
+        also: Other hashes by role that an input has had, such as a recording before it was compacted.
         outputs: Path of each output by its role.
         started: :func:`time.monotonic` at the start.
         warnings: What the user was warned of, see :meth:`warn`.
@@ -88,6 +92,7 @@ class Work:
     stage: str
     config: Any
     inputs: dict[str, str] = field(default_factory=dict)
+    also: dict[str, frozenset[str]] = field(default_factory=dict)
     outputs: Mapping[str, Path | StoreUrl] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     warnings: list[str] = field(default_factory=list)
@@ -115,9 +120,22 @@ class Work:
         """
         if stored["identity"] == self.identity:
             return True
-        if stored["stage"] != self.stage or stored["inputs"] != self.inputs or not isinstance(stored["config"], dict):
+        if stored["stage"] != self.stage or not isinstance(stored["config"], dict):
+            return False
+        if not self.has_inputs(stored["inputs"]):
             return False
         return same_options(self.config.written_out(stored["config"]), self.config.identity_fields(), unsaid)
+
+    def has_inputs(self, inputs: Any) -> bool:
+        """Whether a result was made from the same inputs, though one may have been laid out anew since."""
+        if not isinstance(inputs, Mapping) or inputs.keys() != self.inputs.keys():
+            return False
+        return all(inputs[role] in (own, *self.also.get(role, ())) for role, own in self.inputs.items())
+
+    def add_recording(self, reader: RecordingReader, role: str = "recording") -> None:
+        """Note a recording as an input, also as what it was before it was compacted."""
+        self.inputs[role] = reader.digest
+        self.also[role] = reader.digests
 
     @property
     def seconds(self) -> float:

@@ -18,6 +18,7 @@ from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
 from causalprune.config.run import RunConfig
 from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.selection import target_sparsity
 from causalprune.trajectory.steps import UpdateRule
 
 C = TypeVar("C", bound=Options)
@@ -191,6 +192,34 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
             expected=need.what,
             found=", ".join(_setting(f"record.{name}", made[name]) for name in odd),
             remedy=f"set {plain}, or choose another criterion",
+        )
+    if criterion.reads_recording and record.columns < 1:
+        _require_enough_columns(mask, record)
+
+
+_ROUNDING = 0.005
+"""By how much a mask may exceed the share of the columns before it is refused here: layers' sizes aren't known yet."""
+
+
+def _require_enough_columns(mask: ApplyMaskConfig, record: RecordConfig) -> None:
+    """Check that as many weights are recorded as are to be pruned."""
+    said = _setting("record.columns", record.columns)
+    if mask.granularity != "parameter" or mask.pattern is not None:
+        flag = f"--granularity {mask.granularity}" if mask.pattern is None else f"--pattern {mask.pattern}"
+        expected = f"single weights beside {said}, because groups are hardly ever recorded as a whole"
+        raise UsageError(flag, expected=expected, found="groups")
+    if mask.sparsity is None:
+        return
+    schedule, of, number = mask.schedule, mask.iterations, mask.iteration
+    before = target_sparsity(schedule, number - 1, of, mask.sparsity) if number > 1 else 0.0
+    most = before + record.columns * (1 - before)
+    wanted = target_sparsity(schedule, number, of, mask.sparsity)
+    if wanted > most + _ROUNDING:
+        raise UsageError(
+            "--sparsity",
+            expected=f"at most {most:.2%} after iteration {number}, because {said} records no other weights to prune",
+            found=f"{wanted:.2%}",
+            remedy="record a larger share, take more --iterations, or choose a criterion that reads no recording",
         )
 
 

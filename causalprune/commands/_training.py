@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -32,6 +32,7 @@ class TrainingResult(StageResult):
         sparsity: Fraction of prunable weights that are pruned.
         batchnorm_samples: Training samples from which the running statistics of batch normalization were re-estimated.
         classes: What each output of a classifier stands for, in their order.
+        history: ``epoch``, ``train_loss`` and ``validation``, the headline of the task, of each epoch.
     """
 
     best_epoch: int
@@ -39,6 +40,7 @@ class TrainingResult(StageResult):
     sparsity: float
     classes: tuple[str, ...]
     batchnorm_samples: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
 
 
 def train_checkpoint(
@@ -96,6 +98,7 @@ def train_checkpoint(
         stop=output.stop,
         reporter=reporter,
         description=output.stage,
+        log=output.open_log(anew=saved is None),
     )
     trained = Checkpoint(replace(info, metrics=info.metrics | metrics), model.state_dict(), saved_mask)
     group.first(lambda: output.save(trained))
@@ -119,4 +122,5 @@ def training_result(
         sparsity=info.sparsity,
         classes=info.classes,
         batchnorm_samples=info.metrics.get("batchnorm_samples", 0),
+        history=info.metrics.get("history", []),
     )

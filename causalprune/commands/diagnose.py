@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from causalprune.analysis.diagnosis.agreement import agreement, stability
+from causalprune.analysis.diagnosis.agreement import agreement, fit_stability, magnitudes
 from causalprune.analysis.diagnosis.findings import findings
 from causalprune.analysis.diagnosis.interventions import intervene
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
@@ -85,7 +85,8 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter = SILENT) -> DiagnoseRes
     diagnosis = {
         "rounding": rounding(reader),
         "placebo": _placebo(config, reader, fit, reporter),
-        "stability": _stability(fit),
+        "stability": fit_stability(fit)
+        or {"unavailable": "the fit has no selection probabilities; make one with fit-gamma --bootstrap 50"},
         "agreement": agreeing,
         "interventions": _interventions(work, checkpoint_path, reader, fit, reporter),
     }
@@ -148,31 +149,19 @@ def _fit_options(fit: Fit) -> FitOptions:
     return FitOptions(**{name: value for name, value in fit.attributes["config"].items() if name in known})
 
 
-def _magnitudes(fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """For each column, |γ| summed over the lags and the largest scaled residual correlation."""
-    return np.abs(fit.arrays["gamma"]).sum(axis=0), np.abs(fit.arrays["dual_correlation"]).max(axis=0)
-
-
-def _stability(fit: Fit) -> dict[str, Any]:
-    if "selection_probability" not in fit.arrays:
-        return {"unavailable": "the fit has no selection probabilities; make one with fit-gamma --bootstrap 50"}
-    found = stability(fit.arrays["selection_probability"].max(axis=0), _magnitudes(fit)[0])
-    return {"resamples": fit.attributes["config"]["bootstrap"], **found}
-
-
 def _agreement(work: Work, store: Store, reader: RecordingReader, fit: Fit) -> dict[str, Any]:
     config: DiagnoseConfig = work.config
     if config.other is None and config.other_recording is None:
         return {"unavailable": "no --other recording to compare with"}
     other_store = store if config.other is None else Store.open(config.other)
     other = other_store.recording(config.other_recording)
-    if other.digest == reader.digest:
+    if other.digests & reader.digests:
         raise UsageError("--other", expected="another recording", found="the same", remedy="record with another --seed")
     same_parameters = other.index.fingerprint == reader.index.fingerprint
     if not same_parameters or not np.array_equal(other.active, reader.active):
         raise MismatchError(
             f"recording {other.name} in {other_store.path}",
-            expected="the same parameters, of which the same are pruned",
+            expected="the same parameters, of which the same are recorded",
             found="others",
         )
     compared = other.read_fit(config.other_fit or config.fit)
@@ -187,7 +176,7 @@ def _agreement(work: Work, store: Store, reader: RecordingReader, fit: Fit) -> d
         "columns": fit.arrays["gamma"].shape[1],
         "seeds": [reader.info.seed, other.info.seed],
         "same_start": reader.info.start_sha256 == other.info.start_sha256,
-        **agreement(_magnitudes(fit), _magnitudes(compared)),
+        **agreement(magnitudes(fit), magnitudes(compared)),
     }
 
 

@@ -18,7 +18,14 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import percent
 from causalprune.commands._findings import evaluation_findings
 from causalprune.commands._network import give_statistics, load_network, needs_statistics, samples_of, set_up
-from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
+from causalprune.commands._output import (
+    StageResult,
+    Work,
+    check_distinct,
+    publish,
+    read_result,
+    require_replaceable,
+)
 from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.lineage import stale_warnings
 from causalprune.config.evaluate import EvaluateConfig
@@ -40,7 +47,8 @@ class EvaluateResult(StageResult):
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
             lack), ``file_bytes`` (of the network's file, without that of its mask), ``bytes_dense`` and ``bytes_csr``,
             ``reference``, the metrics of the dense network, what :func:`_measure_flatness` adds, and ``cost``, see
-            :func:`causalprune.analysis.cost.measure_cost`, where it was asked for. ``batchnorm`` where running
+            :func:`causalprune.analysis.cost.measure_cost`, where it was asked for, now or when the same network was
+            evaluated before (see :func:`_measured_before`). ``batchnorm`` where running
             statistics of batch normalization were re-estimated after the last mask: ``samples``, from how many training
             samples, and ``saved``, whether the checkpoint has them, or only the network that was measured.
     """
@@ -124,12 +132,18 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         timed = measure_cost(model, info.index, mask.tensors(), samples, held_out)
         evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
     evaluation |= _measure_flatness(config, model, mask, data, device)
+    if not config.overwrite:
+        evaluation |= _measured_before(evaluation, read_result(outputs["result"]), checkpoint.sha256)
     work.warn(reporter, *stale_warnings(run, source), *evaluation_findings(evaluation))
     result = EvaluateResult(**work.common(), evaluation=evaluation)
     publish(outputs["result"], result, overwrite=config.overwrite)
     # The measurements are on the disk before anything is drawn.
     _draw(evaluation, outputs)
     return result
+
+
+_EXTRAS = ("cost", "hessian", "noise", "landscape")
+"""What is measured only if it is asked for."""
 
 
 def _measure_flatness(
@@ -178,6 +192,37 @@ def _measure_flatness(
             model, task, parameters, samples, points=config.landscape_points, seed=config.seed
         )
     return found
+
+
+_OF_FLATNESS = ("flatness_samples", "flatness_split")
+
+
+def _measured_before(now: dict[str, Any], earlier: dict[str, Any], sha256: str) -> dict[str, Any]:
+    """What an earlier evaluation of the very same network measured, and this one wasn't asked for.
+
+    The network's file names its data, which was found to be the same.
+
+    Args:
+        now: This evaluation.
+        earlier: The result that is about to be replaced; empty if there is none.
+        sha256: Hash of the network's file.
+
+    Returns:
+        Those of ``cost``, ``hessian``, ``noise`` and ``landscape``. What was measured on other samples than
+        ``flatness_samples`` of ``flatness_split`` is in ``flatness_of``, by its name, with the same two.
+    """
+    then = earlier.get("metrics", {}).get("evaluation")
+    same_network = earlier.get("inputs", {}).get("checkpoint") == sha256
+    if not same_network or not isinstance(then, dict) or then.get("batchnorm") != now.get("batchnorm"):
+        return {}
+    kept: dict[str, Any] = {name: then[name] for name in _EXTRAS if then.get(name) and not now.get(name)}
+    flat = [name for name in kept if name != "cost"]
+    if not flat:
+        return kept
+    samples = {name: then.get("flatness_of", {}).get(name) or {n: then[n] for n in _OF_FLATNESS} for name in flat}
+    common = {name: now[name] for name in _OF_FLATNESS} if _OF_FLATNESS[0] in now else samples[flat[0]]
+    others = {name: own for name, own in samples.items() if own != common}
+    return kept | common | ({"flatness_of": others} if others else {})
 
 
 def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:

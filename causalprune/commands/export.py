@@ -12,7 +12,7 @@ from torch import nn
 
 from causalprune.analysis.cost import latency, measured_batches
 from causalprune.analysis.flops import flops
-from causalprune.base.compute.inputs import count_of
+from causalprune.base.compute.inputs import count_of, divided
 from causalprune.base.errors import UsageError
 from causalprune.base.files import atomic_file, make_directory, remove_partials
 from causalprune.base.json_files import sha256_file
@@ -25,7 +25,7 @@ from causalprune.config.export import ExportConfig
 from causalprune.models.export.formats import ExportFormat, Networks
 from causalprune.models.names import EXPORT_FORMATS
 from causalprune.models.wrappers import plain_copy
-from causalprune.pruning.compact import compact_model, dead_units
+from causalprune.pruning.compact import BATCH, compact_model, dead_units
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +88,11 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
     check_distinct(path, source)
     checkpoint = work.load_checkpoint(source, made_by="posttrain")
     work.outputs = {"model": path}
-    report = result_path(run, "export", path, default)
+    # Files of other formats lie beside it, each with a record of its own.
+    report = result_path(run, f"export.{config.format}", path, default)
     make_directory(path.parent)
     with FileLock(lock_path(path)):
-        earlier = read_result(report)
+        earlier = read_result(report) or _by_earlier_version(run, path)
         if done_already(
             f"{path}",
             work.identity,
@@ -114,7 +115,8 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
         if config.compact:
             data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
             samples, held_out = (samples_of(data, split, torch.device("cpu")) for split in ("train", "test"))
-            compacted = compact_model(model, mask.index, keep, samples, held_out)
+            batches = (list(divided(part, BATCH)) for part in (samples, held_out))
+            compacted = compact_model(model, mask.index, keep, *batches)
             exported = compacted.model
             before, after = flops(model, shape), flops(exported, shape)
             networks = [plain_copy(model), exported]
@@ -154,6 +156,12 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
             # Before the model, so that no crash leaves a model that the same command would take for another's.
             write_result(report, {**result.to_json(), "sha256": hashlib.sha256(written).hexdigest()})
         return result
+
+
+def _by_earlier_version(run: RunPaths, path: Path) -> dict[str, Any]:
+    """The record of a file by a version that had one for all formats; empty if that is of another file."""
+    found = read_result(run.result("export"))
+    return found if Path(str(found.get("outputs", {}).get("model", ""))).name == path.name else {}
 
 
 def _identity(path: Path, report: dict[str, Any]) -> str | None:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from causalprune.analysis.diagnosis.agreement import fit_stability
+from causalprune.analysis.diagnosis.findings import stability_finding
 from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import DataError
@@ -37,6 +39,8 @@ class FitGammaResult(StageResult):
         layers: The same for each layer of a fit with ``scope="layer"``.
         curvature: Curvature and step size of each group, or why there are none, see
             :func:`causalprune.solver.recording.curvature.curvature_table`; None for a fit to single parameters.
+        selection: How often each γ is nonzero in resamples of the steps, where they were asked for: ``resamples``, what
+            :func:`causalprune.analysis.diagnosis.agreement.stability` counts, and the ``finding`` in words; else None.
         part_seconds: Where the exact solver's time went: ``read``, ``decode`` and ``product`` summed over threads, and
             ``subproblem``; not in the store, where equal fits are equal bytes.
     """
@@ -46,6 +50,7 @@ class FitGammaResult(StageResult):
     evidence: dict[str, Any]
     layers: dict[str, Any]
     curvature: dict[str, Any] | None
+    selection: dict[str, Any] | None
     part_seconds: dict[str, float]
 
 
@@ -69,8 +74,9 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     store = Store.open(path)
     reader = store.recording(config.recording)
     work.outputs = _outputs(config, path, reader)
-    work.inputs["recording"] = reader.digest
-    work.warn(reporter, *filter(None, [reader.no_causal_reading]))
+    work.add_recording(reader)
+    covers = f"γ is of {reader.coverage}; what the others do to the loss is noise to it" if reader.coverage else ""
+    work.warn(reporter, *filter(None, [reader.no_causal_reading, covers]))
     weights = row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
@@ -190,8 +196,17 @@ def _result(
         evidence=attributes["evidence"],
         layers=attributes["layers"],
         curvature=attributes.get("curvature"),
+        selection=_selection(work, reader),
         part_seconds=seconds or {},
     )
+
+
+def _selection(work: Work, reader: RecordingReader) -> dict[str, Any] | None:
+    """How stable the choice of a stored fit is; None in the other processes, which print nothing."""
+    if not work.config.bootstrap or not processes().is_first:
+        return None
+    found = fit_stability(reader.read_fit(work.config.name))
+    return None if found is None else {**found, "finding": stability_finding(found)}
 
 
 def _publish(work: Work, result: FitGammaResult) -> None:

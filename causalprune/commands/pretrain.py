@@ -6,10 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import are_indices, arranged_as, example_inputs, forward, parts_of
 from causalprune.base.compute.runtime import keyed_seed, make_deterministic, resolve_device
 from causalprune.base.compute.shapes import Tokens
+from causalprune.base.errors import UsageError
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
@@ -20,10 +23,12 @@ from causalprune.commands._training import TrainingResult, train_checkpoint, tra
 from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
+from causalprune.data.images import ImageFiles
 from causalprune.data.names import holds_arrays
 from causalprune.models.checkpoint import CheckpointInfo
 from causalprune.models.initial_weights import load_initial_weights
 from causalprune.models.mask import Mask
+from causalprune.models.modes import evaluation_mode
 from causalprune.models.names import default_model, is_own
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.registry import build_model
@@ -72,7 +77,43 @@ def untrained(config: PretrainConfig) -> tuple[DataSpec, DataSet, ModelSpec, nn.
         task=data.task.name,
         output_shape=data.task.output_shape(tuple(data.train.targets.shape[1:])),
     )
-    return data_spec, data, spec, build_model(spec, seed=keyed_seed(config.seed, "weights"))
+    model = build_model(spec, seed=keyed_seed(config.seed, "weights"))
+    _require_lookups(model, spec, data)
+    return data_spec, data, spec, model
+
+
+def _require_lookups(model: nn.Module, spec: ModelSpec, data: DataSet) -> None:
+    """Check that a network has an entry for every whole number that it will look up, in each split.
+
+    A category that only the test split has would else be found after all of the training. The numbers are tried
+    together: at each place of a sample the largest that is there.
+
+    Raises:
+        UsageError: It hasn't.
+    """
+    for name in ("train", "validation", "test"):
+        inputs = data.split(name).inputs
+        if isinstance(inputs, ImageFiles) or not any(map(are_indices, parts_of(inputs))):
+            return
+        examples = parts_of(example_inputs(spec.input_shape, 2))
+        largest = [
+            part.amax(0, keepdim=True).expand(example.shape) if are_indices(part) else example
+            for part, example in zip(parts_of(inputs), examples, strict=True)
+        ]
+        try:
+            with evaluation_mode(model), torch.no_grad():
+                forward(model, arranged_as(inputs, largest))
+        except (IndexError, RuntimeError) as error:
+            # Whatever else it may raise on such a sample says nothing about the data.
+            if isinstance(error, IndexError) or "num_classes" in str(error):
+                most = max(int(part.max()) for part in parts_of(inputs) if are_indices(part))
+                raise UsageError(
+                    f"model {spec.name}",
+                    expected=f"one that takes the whole numbers of the {name} split, up to {most}",
+                    found=f"that it raises {type(error).__name__}: {error}"[:150],
+                    remedy="size its embeddings by `vocabulary`, which a factory is called with, or leave out what is "
+                    "in no training sample",
+                ) from error
 
 
 def initial_network(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError
@@ -19,11 +20,14 @@ from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import IterationPlan, PipelinePlan
+from causalprune.commands._schedule import IterationStages, pipeline_schedule, run_stage
+from causalprune.commands._training import TrainingResult
 from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.apply_mask.layers import needs_network, require_budgets
 from causalprune.commands.evaluate import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
-from causalprune.commands.forecast.command import RunForecast, forecast
+from causalprune.commands.forecast.command import forecast
+from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.pipeline.discarding import IterationStore
 from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
@@ -35,10 +39,18 @@ from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig, recipe_changes
 from causalprune.data.datasets import last_data_kept
+from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.prunable import log_not_prunable
 from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
+
+_AS_PRUNED = (
+    "nothing followed the last mask, neither a training nor a repair; `repair` costs seconds and no labels, and is "
+    "worth more than any criterion"
+)
+"""docs/study.md has the measurement."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,26 +112,36 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     # Before --overwrite deletes anything.
     dense = None if config.from_run is None else load_reused(config)
     make_directory(paths.root)
+    schedule = pipeline_schedule(pretrain_config, iterations, posttrain_config, evaluate_config)
     # Stages would read the same data one after the other, which for many image files takes longer than a stage.
-    with FileLock(lock_path(paths.run_config)), stop_signals(config.stop_signals) as stop, last_data_kept():
+    with (
+        FileLock(lock_path(paths.run_config)),
+        stop_signals(config.stop_signals) as stop,
+        last_data_kept(),
+        reporter.overall(schedule) as shown,
+    ):
         _claim(config, paths)
-        first = (
-            pretrain(pretrain_config, reporter) if dense is None else reuse(config, pretrain_config, dense, reporter)
-        )
+        if not paths.pretrained.exists():
+            _say_what_is_not_prunable(pretrain_config, iterations[0].mask.prune)
+        begin = pretrain if dense is None else partial(_reuse, config, dense)
+        first = run_stage(schedule, "pretrain", begin, pretrain_config, shown)
         stop.check()
         lines, all_done, stores = [], first.already_done, Counter[str]()
         for number, planned in enumerate(iterations, start=1):
-            label = LabelledReporter(reporter, f"{number}/{config.iterations} ")
+            label = LabelledReporter(shown, f"{number}/{config.iterations} ")
             here = paths.iteration(number - 1)
-            line, said, done = _iterate(here, planned, label, stop, discard=config.discard_stores)
+            stages = IterationStages(schedule, number, config.iterations, label)
+            line, said, done = _iterate(here, planned, stages, stop, discard=config.discard_stores)
             all_done = all_done and done
             work.warnings += [f"{number}/{config.iterations} {warning}" for warning in said]
             lines.append({"iteration": number, **line})
             size = IterationStore(here, planned).stored_bytes
             stores.update(kept=int(size > 0), bytes=size, discarded=int(here.discarded.exists()))
-        final = posttrain(posttrain_config, reporter)
+        final = run_stage(schedule, "posttrain", posttrain, posttrain_config, shown)
         stop.check()
-        evaluated = evaluate(evaluate_config, reporter)
+        if not posttrain_config.epochs and not config.repair:
+            work.warn(reporter, _AS_PRUNED)
+        evaluated = run_stage(schedule, "evaluate", evaluate, evaluate_config, shown)
         work.warnings = [*first.warnings, *work.warnings, *_warnings(final, evaluated)]
         common = work.common(already_done=all_done and final.already_done)
         recipe = {"name": config.recipe, "changes": changes} if config.recipe else None
@@ -131,28 +153,33 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         return result
 
 
+def _reuse(config: RunConfig, dense: Checkpoint, options: PretrainConfig, reporter: Reporter) -> TrainingResult:
+    return reuse(config, options, dense, reporter)
+
+
 def _iterate(
-    paths: RunPaths, planned: IterationPlan, reporter: Reporter, stop: StopRequest, *, discard: bool
+    paths: RunPaths, planned: IterationPlan, stages: IterationStages, stop: StopRequest, *, discard: bool
 ) -> tuple[dict[str, Any], list[str], bool]:
     """Train, record, fit, mask and repair; returns the line of the iteration, warnings, and whether it was done."""
-    trained = posttrain(planned.train, reporter)
+    trained = stages.run("train", posttrain, planned.train)
     stop.check()
     store = IterationStore(paths, planned)
     left = store.left()
     if left is not None:
+        stages.skip("record", "fit-gamma", "apply-mask", "repair")
         return left[0], [*trained.warnings, *left[1]], trained.already_done
     said = list(trained.warnings)
     if lost := store.lost():
-        reporter.warn(lost)
+        stages.reporter.warn(lost)
         said.append(lost)
         store.forget()
-    recorded = record(planned.record, reporter) if planned.records else None
+    recorded = stages.run("record", record, planned.record) if planned.records else None
     stop.check()
-    fitted = None if planned.fit is None else fit_gamma(planned.fit, reporter)
+    fitted = stages.run("fit-gamma", fit_gamma, planned.fit) if planned.fit else None
     evidence = {} if fitted is None else fitted.evidence
-    masked = apply_mask(planned.mask, reporter)
+    masked = stages.run("apply-mask", apply_mask, planned.mask)
     stop.check()
-    repaired = None if planned.repair is None else repair(planned.repair, reporter)
+    repaired = stages.run("repair", repair, planned.repair) if planned.repair else None
     stop.check()
     own = _warnings(recorded, fitted, masked, repaired)
     line = {
@@ -162,13 +189,19 @@ def _iterate(
         **{name: evidence.get(name) for name in ("r2", "num_nonzero", "relative_gap")},
     }
     if discard and recorded is not None and (kept := store.discard(line, tuple(own))):
-        reporter.warn(kept)
+        stages.reporter.warn(kept)
         own.append(kept)
     return line, [*said, *own], masked.already_done
 
 
 def _warnings(*results: StageResult | None) -> list[str]:
     return [warning for result in results if result is not None for warning in result.warnings]
+
+
+def _say_what_is_not_prunable(config: PretrainConfig, prune: tuple[str, ...]) -> None:
+    """Say it once, before anything is trained; each stage says it of itself where it is called alone."""
+    _, _, _, model = untrained(config)
+    log_not_prunable(model, ParameterIndex.from_model(model, prune))
 
 
 def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:

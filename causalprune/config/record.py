@@ -8,14 +8,24 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, flag_of, fraction, one_of, open_fraction, option, rate, writable
+from causalprune.base.options import (
+    at_least,
+    flag_of,
+    fraction,
+    one_of,
+    open_fraction,
+    option,
+    rate,
+    unit_interval,
+    writable,
+)
 from causalprune.base.paths import StoreUrl
 from causalprune.base.units import check_interval
 from causalprune.config.layers import prune_option
 from causalprune.config.shared import ComputeOptions, LeaseOptions, store_option
 from causalprune.data.names import AUGMENTATIONS
 from causalprune.pruning.names import SAMPLES
-from causalprune.training.options import DEFAULT_HOLD_SHARE
+from causalprune.training.options import DEFAULT_HOLD_SHARE, log_option
 from causalprune.trajectory.names import CODECS
 
 LOSS_CHANGES = ("same-batch", "next-batch")
@@ -70,6 +80,21 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         formerly=False,
     )
     prune: tuple[str, ...] = prune_option("Record, so that they can be pruned,")
+    columns: float = option(
+        1.0,
+        "Share of each layer's weights to record, drawn at random; criteria that read the recording prune no others.",
+        check=unit_interval,
+        formerly=1.0,
+    )
+    columns_seed: int = option(
+        0, "With --columns below 1: another one draws other weights.", check=at_least(0), formerly=0
+    )
+    columns_by_rank: bool = option(
+        False,
+        "Under torchrun, let each process compress and write its own weights; the file is the same.",
+        affects_result=False,
+        panel="Seed, device and threads",
+    )
     samples: int = option(
         SAMPLES,
         "Training samples on which --layer-statistics measures; their labels aren't used.",
@@ -79,6 +104,7 @@ class RecordConfig(LeaseOptions, ComputeOptions):
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
+    log: str = log_option()
     checkpoint: Path | None = option(
         None,
         "Checkpoint to start from [run/pretrained.safetensors].",
@@ -108,6 +134,11 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         """Refuse options that mean nothing where every step is taken back."""
         super().check()
         defaults = {name: field.default for name, field in self.option_fields().items()}
+        if self.columns == 1 and self.columns_seed != defaults["columns_seed"]:
+            raise UsageError("--columns-seed", expected="--columns below 1 beside it", found="none")
+        if self.columns_by_rank and self.loss_change != "same-batch":
+            # A row that waits for the next minibatch is saved whole.
+            raise UsageError("--columns-by-rank", expected="--loss-change same-batch", found=self.loss_change)
         if not self.hold:
             if self.hold_share != defaults["hold_share"]:
                 raise UsageError("--hold-share", expected="--hold beside it", found="none")

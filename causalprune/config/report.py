@@ -11,10 +11,11 @@ from causalprune.config.shared import OutputOptions
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(OutputOptions):
-    """Make a page of what a sweep found: curves, phase shift, layers, γ, overlap, losses, curvature.
+    """Make a page of what a sweep or a run found: curves, phase shift, layers, γ, overlap, losses, curvature.
 
-    The page is one HTML file that needs nothing else; its pictures lie beside it as PNG files, too. A sweep that is
-    still going on is shown as far as it has come; a report that exists is replaced.
+    The page is one HTML file that needs nothing else, not even a network: its charts can be zoomed and lines hidden.
+    Beside it lie the pictures as PNG files and the tables as CSV files. A sweep that is still going on is shown as far
+    as it has come; a report that exists is replaced. Where a run directory has a sweep, the page is about the sweep.
 
     Example: causalprune report --run run
     """

@@ -35,6 +35,7 @@ from causalprune.pruning.names import (
     check_criterion,
     check_mask_granularity,
 )
+from causalprune.training.options import log_option
 
 RUN_STAGES: dict[str, type[Options]] = {
     "pretrain": PretrainConfig,
@@ -187,6 +188,7 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
         affects_result=False,
         panel="Training",
     )
+    log: str = log_option()
     set: tuple[Setting, ...] = option(
         (),
         "Any option of one stage, such as record.lr=0.02; may be repeated.",

@@ -41,7 +41,17 @@ def convert(kind: type[Options], name: str, value: Any, source: str) -> Any:
         return wanted(value)
     except (KeyError, TypeError, ValueError) as error:
         expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(wanted, "text")
-        raise UsageError(source, expected=expected, found=repr(value)) from error
+        hint = _share(value) if wanted is float else ""
+        raise UsageError(source, expected=f"{expected}{hint}", found=repr(value)) from error
+
+
+def _share(value: Any) -> str:
+    """The hint that a percentage is a share."""
+    text = str(value).strip()
+    try:
+        return f" (did you mean {float(text.removesuffix('%')) / 100:g}?)" if text.endswith("%") else ""
+    except ValueError:
+        return ""
 
 
 def known(name: str, names: Iterable[str], source: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, get_args
 
 from causalprune.base.registry import Registry, expected_name
@@ -92,7 +93,16 @@ def check_dataset(name: str) -> str | None:
         return None if path else f"a path after {prefix}:"
     if name in DATASETS or is_factory(name):
         return None
-    return expected_name(name.lower().replace("_", "-"), DATASETS.choices, others=(*DATASET_FORMS, _FACTORY))
+    others = (*DATASET_FORMS, _FACTORY)
+    return expected_name(name.lower().replace("_", "-"), DATASETS.choices, others=others, near=_with_prefix(name))
+
+
+def _with_prefix(name: str) -> str:
+    """The form that says how to read a file or a folder, for one that is named alone; empty for anything else."""
+    prefix = Path(name).suffix.lower().removeprefix(".")
+    if f"{prefix}:FILE" in DATASET_FORMS:
+        return f"{prefix}:{name}"
+    return f"imagefolder:{name}" if name and Path(name).is_dir() else ""
 
 
 # For the completion of the shell.

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.extra_state import is_extra_state
-from causalprune.models.parameters import ParameterIndex
+from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.models.wrappers import named_modules, named_parameters
 
 
@@ -48,21 +48,31 @@ class Hold:
 
     Args:
         held: Each parameter with pruned weights, and which of its elements are kept, bool in its shape.
-        fixed: Parameters of which some elements keep the value that they have now, and which, bool in their shape.
+        biases: Vectors of which a step of the optimizer must not move some elements, and which, (n,) int64.
     """
 
     def __init__(
         self,
         held: Iterable[tuple[nn.Parameter, torch.Tensor]],
-        fixed: Iterable[tuple[nn.Parameter, torch.Tensor]] = (),
+        biases: Iterable[tuple[nn.Parameter, torch.Tensor]] = (),
     ) -> None:
         # All bits set to keep an element, none to prune it.
         self._held = [(parameter, _bits(parameter, keep)) for parameter, keep in held]
-        self._fixed = [(parameter, which, parameter.detach().clone()) for parameter, which in fixed]
+        self._biases = list(biases)
+        self._before: list[torch.Tensor] = []
         self._hooks: list[RemovableHandle] = []
 
+    def before_step(self) -> None:
+        """Note the biases that the coming step of the optimizer must not move; the next call puts them back.
+
+        What else changes them, such as ``load_state_dict``, stays.
+        """
+        # Once, because a copy to a GPU at each step would wait for it.
+        self._biases = [(b, which if which.device == b.device else which.to(b.device)) for b, which in self._biases]
+        self._before = [bias.detach()[which] for bias, which in self._biases]
+
     def __call__(self) -> None:
-        """Set the pruned weights to +0.0."""
+        """Set the pruned weights to +0.0; after a step, also put back the biases of :meth:`before_step`."""
         for number, (parameter, bits) in enumerate(self._held):
             if parameter.device != bits.device or parameter.element_size() != bits.element_size():
                 # The model was moved since.
@@ -71,9 +81,9 @@ class Hold:
             # A bitwise AND with all ones keeps a float, with all zeros it gives +0.0, whatever it was. Multiplying
             # by 0 would give −0.0 and NaN; masked_fill_ is as exact, but 10 to 40 times slower on a CPU.
             parameter.detach().view(bits.dtype).bitwise_and_(bits)
-        for parameter, which, values in self._fixed:
-            there = parameter.device
-            parameter.detach().copy_(torch.where(which.to(there), values.to(there), parameter.detach()))
+        before, self._before = self._before, []
+        for (bias, which), values in zip(self._biases, before, strict=False):
+            bias.detach().index_copy_(0, which, values)
 
     def gradients(self) -> None:
         """Set the gradients of the pruned weights to +0.0, where there are gradients."""
@@ -82,7 +92,7 @@ class Hold:
                 parameter.grad.view(bits.dtype).bitwise_and_(bits)
 
     def after_steps_of(self, optimizer: Optimizer) -> None:
-        """Call this after each step of an optimizer, until the hold is released.
+        """Call this around each step of an optimizer, until the hold is released.
 
         Raises:
             UsageError: It trains none of these weights, or takes no hooks.
@@ -102,6 +112,7 @@ class Hold:
                 found="one that has none of them",
                 remedy="make it of the parameters of the network that was pruned",
             )
+        self._hooks.append(optimizer.register_step_pre_hook(lambda *_: self.before_step()))
         self._hooks.append(optimizer.register_step_post_hook(lambda *_: self()))
 
     def release(self) -> None:
@@ -222,6 +233,36 @@ class Mask:
         """Number of parameters kept."""
         return int(self.keep.count_nonzero())
 
+    @classmethod
+    def so_far(cls, model: nn.Module, mask: Mask | None, prune: str | Iterable[str] = ()) -> Mask:
+        """What of a network is pruned already, among all that can be.
+
+        Args:
+            model: The network.
+            mask: What is pruned; None for what ``torch.nn.utils.prune`` has pruned.
+            prune: See :meth:`among`.
+
+        Raises:
+            UsageError: A pattern that matches nothing that can be pruned.
+            MismatchError: The mask of another network.
+        """
+        if mask is None:
+            return cls.of_model(model, ParameterIndex.from_model(model, prune))
+        mask.bind(model)
+        return mask.among(model, prune)
+
+    def among(self, model: nn.Module, prune: str | Iterable[str]) -> Mask:
+        """The same mask with further parameters of its network, which are kept.
+
+        Args:
+            model: The network.
+            prune: Patterns of their names, see :meth:`.ParameterIndex.extended`.
+
+        Raises:
+            UsageError: A pattern that matches nothing that can be pruned.
+        """
+        return self.within(self.index.extended(model, prune))
+
     def within(self, index: ParameterIndex) -> Mask:
         """The same mask among further parameters, which are kept."""
         if index.entries == self.index.entries:
@@ -249,16 +290,22 @@ class Mask:
             for entry in self.index
         ]
 
-    def bind(self, model: nn.Module) -> Hold:
+    def bind(self, model: nn.Module, optimizer: Optimizer | None = None) -> Hold:
         """Make a function that sets the pruned weights of a model to +0.0.
 
         For a loop that has an optimizer, :meth:`hold` calls it after every step. A call allocates no tensor storage and
         skips layers without pruned weights. The function keeps as many bytes as the weights of the other layers.
 
+        Args:
+            model: The network.
+            optimizer: What takes the steps after which the function is called, if any. Before each of them,
+                :meth:`Hold.before_step` has to be called, for the biases that :meth:`hold` tells of.
+
         Raises:
             MismatchError: The model lacks a parameter of this mask, or has it in another shape.
         """
-        return Hold(self._pruned_parameters(model))
+        adaptive = optimizer is not None and not isinstance(optimizer, torch.optim.SGD)
+        return Hold(self._pruned_parameters(model), self._dead_biases(model) if adaptive else ())
 
     def require_applied(self, model: nn.Module) -> None:
         """Check that the pruned weights of a model are 0.
@@ -286,7 +333,7 @@ class Mask:
         :class:`causalprune.Recorder` included. What is trained may be any parameters; those of other optimizers need a
         hold of their own.
 
-        With other optimizers than SGD, the bias of a unit without any weights keeps its value, too. Before a batch
+        With other optimizers than SGD, no step moves the bias of a unit without any weights. Before a batch
         normalization its gradient is 0 but for rounding, which Adam and its kin turn into steps as large as any other;
         the normalization, whose variance is 0 there, makes hundreds of times that of them in evaluation mode.
 
@@ -321,8 +368,7 @@ class Mask:
                 found="none",
                 remedy="pass `model`, or call apply_(model) first",
             )
-        adaptive = not isinstance(optimizer, torch.optim.SGD)
-        hold = Hold(self._pruned_parameters(model), self._dead_biases(model) if adaptive else ())
+        hold = self.bind(model, optimizer)
         hold.after_steps_of(optimizer)
         hold()
         return hold
@@ -349,13 +395,13 @@ class Mask:
         """The biases of layers some of whose units have no weights left, and which units these are."""
         parameters, found = named_parameters(model), []
         for entry, keep in zip(self.index, self.tensors().values(), strict=True):
-            if entry.kind == "named":
-                # No unit's weights: a scale or an embedding.
+            if entry.kind in ("named", "recurrent"):
+                # No unit's weights, such as a scale or an embedding; or not all of them.
                 continue
             dead = ~keep.movedim(entry.filter_axis, 0).flatten(1).any(1)
-            bias = parameters.get(f"{entry.name.removesuffix('weight')}bias")
+            bias = next((parameters[name] for name in _bias_names(entry) if name in parameters), None)
             if bias is not None and bias.shape == dead.shape and dead.any():
-                found.append((bias, dead))
+                found.append((bias, dead.nonzero()[:, 0]))
         return found
 
     def apply_(self, model: nn.Module) -> None:
@@ -395,6 +441,14 @@ _APPLIED: weakref.WeakKeyDictionary[Mask, weakref.ref[nn.Module]] = weakref.Weak
 
 _INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """The integer type for a weight of so many bytes."""
+
+
+def _bias_names(entry: ParameterEntry) -> list[str]:
+    """What the parameter of a layer's bias may be called, whether or not its weight or itself is a computed one."""
+    owner = f"{entry.layer}." if entry.layer else ""
+    own = entry.name.removeprefix(owner).removeprefix("parametrizations.").removesuffix(".original")
+    bias = own.removesuffix("_orig").replace("weight", "bias")
+    return [f"{owner}{name}" for name in (bias, f"{bias}_orig", f"parametrizations.{bias}.original")]
 
 
 def _check_bools(subject: str, tensor: torch.Tensor, shape: tuple[int, ...]) -> None:

@@ -7,7 +7,6 @@ import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.base.progress import logger
+from causalprune.base.registry import did_you_mean
 from causalprune.base.units import listed
 
 if TYPE_CHECKING:
@@ -275,9 +275,7 @@ class ParameterIndex:
         found = [entry.name for entry in self if fnmatchcase(entry.name, pattern) or fnmatchcase(entry.layer, pattern)]
         if not found:
             layers = [entry.layer or entry.name for entry in self]
-            near = get_close_matches(pattern, layers, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
-            expected = f"a pattern that matches one of {listed(layers, 12)}{hint}"
+            expected = f"a pattern that matches one of {listed(layers, 12)}{did_you_mean(pattern, layers)}"
             raise UsageError(subject, expected=expected, found=repr(pattern))
         return found
 

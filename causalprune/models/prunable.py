@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
@@ -13,8 +13,11 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils import parametrizations, parametrize
+from torch.nn.utils.weight_norm import WeightNorm
 
 from causalprune.base.errors import UsageError
+from causalprune.base.progress import logger
+from causalprune.base.registry import did_you_mean
 from causalprune.base.units import listed, percent
 from causalprune.models.wrappers import named_modules, named_parameters
 
@@ -96,8 +99,7 @@ def named_tensors(model: nn.Module, patterns: Iterable[str], taken: Collection[i
     for pattern in patterns:
         names = [name for name in parameters if fnmatchcase(name, pattern)]
         if not names:
-            near = get_close_matches(pattern, parameters, n=1)
-            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            hint = did_you_mean(pattern, parameters)
             others = [name for name, parameter in parameters.items() if id(parameter) not in taken]
             expected = f"a pattern that matches a parameter, such as {listed(others or list(parameters), 12)}{hint}"
             raise UsageError("`prune`", expected=expected, found=repr(pattern))
@@ -165,6 +167,27 @@ def not_prunable(model: nn.Module, index: ParameterIndex) -> NotPrunable | None:
     return NotPrunable(kinds, count / max(1, total), total, any(parameter.dim() > 1 for parameter in rest))
 
 
+def log_not_prunable(model: nn.Module, index: ParameterIndex, begin: str = "not prunable") -> None:
+    """Say which parameters can't be pruned; a warning where they are more than vectors."""
+    rest = not_prunable(model, index)
+    if rest is not None:
+        level = logging.WARNING if rest.matrices else logging.INFO
+        logger.log(level, "%s: %s; `prune` names more", begin, rest)
+
+
+def lacking_layers(index: ParameterIndex, model: nn.Module, source: str) -> list[str]:
+    """What to say of layers that a list of an earlier version leaves out, though they can be pruned now.
+
+    Args:
+        index: The list, which goes with the network.
+        model: The network.
+        source: Where the list is from.
+    """
+    lacking = index.lacking(model)
+    said = f"left alone, because {source} is of an earlier version and doesn't list them: {listed(lacking)}"
+    return [f"{said}; `prune` names them"] if lacking else []
+
+
 _KINDS = ("embedding", "other tensor", "normalization tensor", "bias vector")
 
 
@@ -227,9 +250,10 @@ def _parts_of_computed(model: nn.Module) -> set[str]:
         within = isinstance(module, parametrize.ParametrizationList) and not all(
             isinstance(step, parametrizations._SpectralNorm) for step in module
         )
+        computed = [hook.name for hook in module._forward_pre_hooks.values() if isinstance(hook, WeightNorm)]
+        halves = {f"{name}_{half}" for name in computed for half in ("g", "v")}
         for own in module._parameters:
-            stem, _, last = own.rpartition("_")
-            if within or (last in ("g", "v") and stem not in module._parameters and hasattr(module, stem)):
+            if within or own in halves:
                 parts.add(f"{prefix}.{own}" if prefix else own)
     return parts
 

@@ -45,6 +45,7 @@ class Layers:
         target: The same as a number of weights, those pruned before included. It also makes up for what can't be pruned
             elsewhere, so it may be more than ``sparsity`` of them.
         theta: (P,) the weights, if the caller knows them.
+        covered: (P,) bool, the parameters that have a score; None for all. The others stay.
     """
 
     index: ParameterIndex
@@ -53,6 +54,7 @@ class Layers:
     sparsity: float
     target: int
     theta: npt.NDArray[np.floating] | None = None
+    covered: npt.NDArray[np.bool_] | None = None
 
     @cached_property
     def size(self) -> Counts:
@@ -63,6 +65,14 @@ class Layers:
     def kept(self) -> Counts:
         """(L,) how many of them the mask keeps so far."""
         return self.summed(lambda entry: int(np.count_nonzero(self.keep[entry.offset : entry.stop])))
+
+    @cached_property
+    def stay(self) -> Counts:
+        """(L,) how many of them stay because they have no score."""
+        if self.covered is None:
+            return np.zeros_like(self.size)
+        stay = self.keep & ~self.covered
+        return self.summed(lambda entry: int(np.count_nonzero(stay[entry.offset : entry.stop])))
 
     def summed(self, count: Callable[[ParameterEntry], int]) -> Counts:
         """(L,) a number per tensor, summed over the tensors of each layer."""
@@ -83,7 +93,7 @@ class Layers:
             least: (L,) the fewest weights that each layer may keep; 1 where it says less.
         """
         left = int(self.size.sum()) - self.target
-        low = np.minimum(np.maximum(1, 0 if least is None else least), self.kept)
+        low = np.minimum(np.maximum(np.maximum(1, self.stay), 0 if least is None else least), self.kept)
         if left >= self.kept.sum():
             return self.spans(self.kept)
         if left < low.sum():
@@ -129,7 +139,7 @@ def uniform(layers: Layers) -> list[Span]:
         elif last in family:
             least[number] = math.ceil(LAST_LAYER_KEEPS * int(layers.size[number]))
     size = int(layers.size.sum())
-    lowest_sum = int(np.minimum(np.maximum(least, 1), layers.kept).sum())
+    lowest_sum = int(np.minimum(np.maximum(np.maximum(least, 1), layers.stay), layers.kept).sum())
     if least.any() and size - layers.target < lowest_sum:
         most = math.floor((1 - lowest_sum / size) * 1e4) / 1e4
         raise UsageError(
@@ -167,8 +177,9 @@ def lamp(layers: Layers) -> list[Span]:
         kept = layers.keep[part]
         if kept.any():
             scores[part][kept] = lamp_scores(layers.theta[part][kept].astype(np.float64) ** 2)
-            candidates[part] = kept
-            candidates[entry.offset + highest([scores[part]], kept)] = False
+            candidates[part] = kept if layers.covered is None else kept & layers.covered[part]
+            if np.array_equal(candidates[part], kept):
+                candidates[entry.offset + highest([scores[part]], kept)] = False
     count = layers.target - int((layers.size - layers.kept).sum())
     if count <= 0:
         return layers.spans(layers.kept)
@@ -190,6 +201,7 @@ def share_out(
     producers: Sequence[Sequence[int]] | None = None,
     layer_sparsity: Mapping[str, float] | None = None,
     theta: npt.NDArray[np.floating] | None = None,
+    covered: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[list[Span], int]:
     """The budgets of a mask.
 
@@ -206,6 +218,7 @@ def share_out(
         producers: Which of them are pruned together, where groups are pruned; other tensors stay as they are.
         layer_sparsity: S of single tensors, by name.
         theta: (P,) the weights; read by the scope ``lamp``.
+        covered: (P,) bool, the parameters that have a score; None for all.
 
     Returns:
         The spans, and the number of pruned weights that they aim at in all of ``free``. The spans miss it where tensors
@@ -242,7 +255,8 @@ def share_out(
         elsewhere += sum(pruned[n] for n in set(free).difference(*families))
         left = sparsity * whole - sum(count for _, count in spans)
         share = min(max(left / size, 0), 1) if own else sparsity
-        spans += MASK_SCOPES.load(scope)(Layers(index, rest, keep, share, min(max(target - elsewhere, 0), size), theta))
+        wanted = min(max(target - elsewhere, 0), size)
+        spans += MASK_SCOPES.load(scope)(Layers(index, rest, keep, share, wanted, theta, covered))
     return sorted(spans), sum(count for _, count in spans) if alone or (own and not rest) else target
 
 

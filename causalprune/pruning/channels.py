@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
-from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, mapped
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, samples_between
 from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.parameters import ParameterIndex
@@ -61,7 +61,7 @@ class ChannelGraph:
     Args:
         model: The network, in evaluation mode.
         index: Its prunable parameters.
-        input_shape: Shape of one sample.
+        inputs: What it is called with, of which one sample is used.
         wanted_by: The option that needs the graph, for messages.
 
     Raises:
@@ -69,7 +69,7 @@ class ChannelGraph:
         MismatchError: torch-pruning can't follow the network.
     """
 
-    def __init__(self, model: nn.Module, index: ParameterIndex, input_shape: InputShape, *, wanted_by: str) -> None:
+    def __init__(self, model: nn.Module, index: ParameterIndex, inputs: Inputs, *, wanted_by: str) -> None:
         try:
             import torch_pruning
         except ImportError as error:
@@ -80,12 +80,11 @@ class ChannelGraph:
         # None for what no filters or neurons can be taken from: attention, recurrent layers, bare parameters.
         self._layers = [model.get_submodule(entry.layer) if entry.kind == "layer" else None for entry in index]
         self._numbers = {layer: number for number, layer in enumerate(self._layers) if layer is not None}
-        inputs = mapped(lambda part: part[:1], probes(model, input_shape))
         try:
             # Its guesses need no warnings: :mod:`causalprune.pruning.removable` tries them.
             with warnings.catch_warnings(action="ignore", category=UserWarning):
                 self._graph = torch_pruning.DependencyGraph().build_dependency(
-                    model, inputs, output_transform=_output_tensors, verbose=False
+                    model, samples_between(inputs, 0, 1), output_transform=_output_tensors, verbose=False
                 )
         except FAILURES as error:
             raise MismatchError(
@@ -173,8 +172,11 @@ def reason(error: Exception) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
-def last_layer(model: nn.Module, index: ParameterIndex, inputs: Inputs) -> int:
-    """Number of the prunable layer that a network in evaluation mode computes last, which makes its outputs.
+def last_layer(model: nn.Module, index: ParameterIndex, inputs: Inputs) -> frozenset[int]:
+    """Numbers of the weights with which a network in evaluation mode computes its outputs.
+
+    They are those of the layer that it calls last: one matrix, but all of a recurrent layer's, of the last of the
+    layers that are stacked in it.
 
     Args:
         model: The network.
@@ -202,7 +204,17 @@ def last_layer(model: nn.Module, index: ParameterIndex, inputs: Inputs) -> int:
             found="one that calls none",
             remedy="use `granularity=parameter`",
         )
-    return called[-1]
+    final = index.entries[called[-1]]
+    if final.kind != "recurrent":
+        return frozenset(called[-1:])
+    same = (final.layer, final.kind, _stacked(final.name))
+    found = enumerate((entry.layer, entry.kind, _stacked(entry.name)) for entry in index)
+    return frozenset(number for number, which in found if which == same)
+
+
+def _stacked(name: str) -> str:
+    """In which of the layers that are stacked in a recurrent one a weight is, as ``0`` of ``weight_hh_l0_reverse``."""
+    return name.rpartition(".")[2].removesuffix("_reverse").partition("_l")[2]
 
 
 def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> Inputs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import cast
@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import Inputs, divided, forward, joined, network_outputs, shape_of
+from causalprune.base.compute.inputs import Inputs, forward, network_outputs
 from causalprune.base.errors import DataError, MismatchError
 from causalprune.models.modes import evaluation_mode
 from causalprune.models.parameters import ParameterIndex
@@ -23,8 +23,8 @@ TOLERANCE = 1e-4
 _CONSTANT = 1e-6
 """Largest spread of a constant, relative to it: kernels differ in the last bit between the elements of a tensor."""
 
-_BATCH = 32
-"""Samples per forward pass."""
+BATCH = 32
+"""Samples per forward pass, where batches are made."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,8 @@ def compact_model(
     model: nn.Module,
     index: ParameterIndex,
     keep: Mapping[str, torch.Tensor],
-    samples: Inputs,
-    held_out: Inputs | None = None,
+    batches: Sequence[Inputs],
+    held_out: Sequence[Inputs] = (),
 ) -> CompactedModel:
     """Copy a network without the output units whose weights are all pruned.
 
@@ -80,8 +80,8 @@ def compact_model(
         model: The network with its pruned weights at zero; not changed.
         index: Its prunable parameters.
         keep: Bool tensors by parameter name; True means keep.
-        samples: Normalized inputs of the data, (N, …) each; they decide what is constant.
-        held_out: (M, …) others, on which the networks are compared, too.
+        batches: Normalized inputs of the data; they decide what is constant. Batches may differ in their shapes.
+        held_out: Others, on which the networks are compared, too.
 
     Raises:
         UsageError: torch-pruning is missing.
@@ -98,9 +98,9 @@ def compact_model(
             remedy="prune with apply-mask `granularity=channel` or filter; a compact network can't leave out single "
             "weights",
         )
-    removal = Removal(after, index, samples, wanted_by="`compact`")
     removed = [0] * len(index)
     try:
+        removal = Removal(after, index, batches, wanted_by="`compact`")
         for producers in removal.families():
             gone = removal.remove(producers, dead)
             for number in producers:
@@ -113,9 +113,8 @@ def compact_model(
                 "layers write, too, or that depend on the input nevertheless)",
                 remedy="prune with apply-mask `granularity=channel`",
             )
-        parts = samples if held_out is None else joined([samples, held_out])
         with evaluation_mode(model):
-            off, largest = compare_outputs(model, after, parts)
+            off, largest = compare_outputs(model, after, [*batches, *held_out])
         if not off <= TOLERANCE * largest:
             raise ValueError(f"a difference of {off:.3g}")
     except FAILURES as error:
@@ -139,13 +138,13 @@ def dead_units(index: ParameterIndex, keep: Mapping[str, torch.Tensor]) -> list[
 
 
 @torch.no_grad()
-def compare_outputs(first: nn.Module, second: nn.Module, inputs: Inputs) -> tuple[float, float]:
+def compare_outputs(first: nn.Module, second: nn.Module, batches: Iterable[Inputs]) -> tuple[float, float]:
     """The largest difference between the outputs of two networks in evaluation mode, and the first's largest output.
 
     The difference is infinite where the shapes differ, and NaN where an output is.
     """
     off, largest = torch.zeros(()), torch.zeros(())
-    for part in divided(inputs, _BATCH):
+    for part in batches:
         expected, found = network_outputs(first, part), network_outputs(second, part)
         if expected.shape != found.shape:
             return float("inf"), float(expected.abs().max())
@@ -163,7 +162,7 @@ class Removal:
     Args:
         model: The network in evaluation mode, with dead units' weights at zero; changed by :meth:`remove`.
         index: Its prunable parameters.
-        inputs: Normalized inputs, (N, …) each.
+        batches: Normalized inputs.
         wanted_by: The option that needs it, for messages.
 
     Raises:
@@ -171,9 +170,9 @@ class Removal:
         MismatchError: torch-pruning can't follow the network.
     """
 
-    def __init__(self, model: nn.Module, index: ParameterIndex, inputs: Inputs, *, wanted_by: str) -> None:
-        self._graph = ChannelGraph(model, index, shape_of(inputs), wanted_by=wanted_by)
-        self._seen = _ranges(model, inputs)
+    def __init__(self, model: nn.Module, index: ParameterIndex, batches: Sequence[Inputs], *, wanted_by: str) -> None:
+        self._graph = ChannelGraph(model, index, batches[0], wanted_by=wanted_by)
+        self._seen = _ranges(model, batches)
 
     def families(self) -> list[tuple[int, ...]]:
         """The producers of all removable channels."""
@@ -235,13 +234,13 @@ class Removal:
         return found
 
 
-def _ranges(model: nn.Module, inputs: Inputs) -> dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+def _ranges(model: nn.Module, batches: Iterable[Inputs]) -> dict[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     """The least and the largest value of each input channel (or feature) of each layer that is called."""
     seen: dict[nn.Module, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def look(module: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
+    def look(module: nn.Module, arguments: tuple[torch.Tensor, ...], named: dict[str, torch.Tensor]) -> None:
         axis = -1 if isinstance(module, nn.Linear) else 1
-        by_channel = arguments[0].movedim(axis, 0).flatten(1).cpu()
+        by_channel = next(iter((*arguments, *named.values()))).movedim(axis, 0).flatten(1).cpu()
         low, high = by_channel.amin(1), by_channel.amax(1)
         if module in seen:
             low, high = torch.minimum(low, seen[module][0]), torch.maximum(high, seen[module][1])
@@ -250,7 +249,7 @@ def _ranges(model: nn.Module, inputs: Inputs) -> dict[nn.Module, tuple[torch.Ten
     with ExitStack() as hooks, torch.no_grad():
         for module in model.modules():
             if isinstance(module, PrunableLayer):
-                hooks.enter_context(module.register_forward_pre_hook(look))
-        for part in divided(inputs, _BATCH):
+                hooks.enter_context(module.register_forward_pre_hook(look, with_kwargs=True))
+        for part in batches:
             forward(model, part)
     return seen

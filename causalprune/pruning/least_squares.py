@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 
@@ -142,7 +143,7 @@ def _solve_group(
     gram: torch.Tensor, cross: torch.Tensor, prior: torch.Tensor, keep: torch.Tensor, penalty: torch.Tensor
 ) -> torch.Tensor:
     """Solve for one group: ``cross``, ``prior`` and ``keep`` are (outputs, inputs)."""
-    left = _with_penalty(gram, penalty)
+    left = with_penalty(gram, penalty)
     right = (cross + penalty * prior) * keep
     mostly = 2 * keep.sum(1) > keep.shape[1]
     found = torch.zeros_like(prior)
@@ -182,7 +183,7 @@ def inverse_diagonals(gram: torch.Tensor, keep: torch.Tensor, ridge: float = RID
     Raises:
         NumericalError: The matrix is singular; with a larger ridge it isn't.
     """
-    left = _with_penalty(gram, ridge * gram.diagonal().mean())
+    left = with_penalty(gram, ridge * gram.diagonal().mean())
     mostly = 3 * keep.sum(1) > 2 * keep.shape[1]
     found = torch.zeros(keep.shape, dtype=torch.float64, device=gram.device)
     for rows, positions, real, factor in _factors(left, keep & ~mostly[:, None], 2):
@@ -198,23 +199,33 @@ def inverse_diagonals(gram: torch.Tensor, keep: torch.Tensor, ridge: float = RID
     return found * keep
 
 
-def _with_penalty(gram: torch.Tensor, penalty: torch.Tensor) -> torch.Tensor:
-    left = gram.clone()
+def with_penalty(matrix: torch.Tensor, penalty: torch.Tensor | float) -> torch.Tensor:
+    """A + λI, a copy."""
+    left = matrix.clone()
     left.diagonal().add_(penalty)
     return left
 
 
-def _cholesky(left: torch.Tensor) -> torch.Tensor:
+def cholesky(matrix: torch.Tensor, subject: str, *, expected: str, found: str, remedy: str) -> torch.Tensor:
+    """The lower factor of a matrix, or of each of several.
+
+    Raises:
+        NumericalError: One has none; with this text.
+    """
     factor: torch.Tensor
-    factor, failed = torch.linalg.cholesky_ex(left)
+    factor, failed = torch.linalg.cholesky_ex(matrix)
     if bool((failed != 0).any()):
-        raise NumericalError(
-            "the equations of a layer",
-            expected="inputs that determine its weights",
-            found="inputs that depend on each other",
-            remedy="take a larger `ridge` or more `samples`",
-        )
+        raise NumericalError(subject, expected=expected, found=found, remedy=remedy)
     return factor
+
+
+_cholesky = partial(
+    cholesky,
+    subject="the equations of a layer",
+    expected="inputs that determine its weights",
+    found="inputs that depend on each other",
+    remedy="take a larger `ridge` or more `samples`",
+)
 
 
 def _factors(

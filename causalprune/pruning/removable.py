@@ -48,16 +48,16 @@ def prunable_producers(
     producers: list[Family]
     stuck: list[Family] = []
     if granularity == "channel":
-        plain = plain_copy(model.eval())
-        graph = ChannelGraph(plain, index, spec.input_shape, wanted_by="`granularity=channel`")
+        inputs = probes(model, spec.input_shape) if samples is None else samples
+        graph = ChannelGraph(plain_copy(model.eval()), index, inputs, wanted_by="`granularity=channel`")
         found = [channels.producers for channels in graph]
-        stuck = _stuck(model, index, found, probes(model, spec.input_shape) if samples is None else samples)
+        stuck = _stuck(model, index, found, inputs)
         producers = [family for family in found if family not in stuck]
     elif granularity in ("filter", "neuron"):
         groups_per_tensor(index, granularity)
         inputs = probes(model, spec.input_shape, 2) if samples is None else samples
         outputs = last_layer(plain_copy(model.eval()), index, inputs)
-        producers = [(number,) for number in range(len(index)) if number != outputs]
+        producers = [(number,) for number in range(len(index)) if number not in outputs]
     else:
         return None, stuck
     if not producers:
@@ -110,10 +110,10 @@ def _without_gain(
             dead[number] = chosen
             masked.get_parameter(index.entries[number].name).detach()[chosen] = 0
     smaller = plain_copy(masked)
-    removal = Removal(smaller, index, inputs, wanted_by="`granularity=channel`")
+    removal = Removal(smaller, index, [inputs], wanted_by="`granularity=channel`")
     try:
         gone = [removal.remove(family, dead) for family in families]
-        off, largest = compare_outputs(masked, smaller, inputs)
+        off, largest = compare_outputs(masked, smaller, [inputs])
     except FAILURES:
         return None
     if not off <= TOLERANCE * largest:

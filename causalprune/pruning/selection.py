@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.errors import DataError, MismatchError
+from causalprune.base.errors import DataError, MismatchError, UsageError
 from causalprune.base.options import at_least, fraction, one_of, require
+from causalprune.base.units import listed, percent
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterEntry, ParameterIndex
 from causalprune.pruning.budgets import share_out
@@ -58,6 +60,7 @@ def select(
     frozen: Collection[str] = (),
     layer_sparsity: Mapping[str, float] | None = None,
     theta: npt.NDArray[np.floating] | None = None,
+    covered: Bools | None = None,
 ) -> Selection:
     """Prune the lowest scores until a fraction S of all prunable parameters is pruned.
 
@@ -90,9 +93,12 @@ def select(
         frozen: Names of tensors that aren't pruned.
         layer_sparsity: S of single tensors, by name; the others make up for the difference.
         theta: (P,) the weights; read by ``scope="lamp"`` only.
+        covered: (P,) bool, the parameters that have a score; the others stay, and count. None for all; without it only
+            for ``granularity="parameter"``.
 
     Raises:
-        UsageError: A value outside its range, or sparsities of layers that can't be met together with the whole.
+        UsageError: A value outside its range, or sparsities of layers that can't be met together with the whole, or by
+            the parameters that have a score.
         MismatchError: The number of scores isn't that of the prunable parameters.
         DataError: Scores that aren't finite; everything is pruned already, or frozen.
     """
@@ -102,7 +108,8 @@ def select(
     for value in (layer_sparsity or {}).values():
         require("`layer_sparsity`", value, fraction)
     free, producers = free_tensors(mask.index, producers, frozen)
-    kept = checked_scores(scores, mask, free)
+    kept = checked_scores(scores, mask, free, covered)
+    open_ = kept if covered is None else kept & covered
     entries = mask.index.entries
     spans, target = share_out(
         mask.index,
@@ -114,7 +121,10 @@ def select(
         producers=producers,
         layer_sparsity=layer_sparsity,
         theta=theta,
+        covered=covered,
     )
+    if covered is not None:
+        _require_enough_scores(mask.index, kept, open_, [(free, target), *spans])
 
     pruned = np.zeros(mask.index.total, dtype=bool)
     guarded: list[str] = []
@@ -127,7 +137,7 @@ def select(
             start, stop = entries[span[0]].offset, entries[span[-1]].stop
             limits = [(entries[n].offset - start, entries[n].stop - start) for n in span]
             keys = [key[start:stop] for key in scores.keys]
-            chosen, emptied = _choose_parameters(keys, kept[start:stop], limits, count)
+            chosen, emptied = _choose_parameters(keys, kept[start:stop], open_[start:stop], limits, count)
             pruned[start:stop] = chosen
             guarded += [entries[span[i]].name for i in emptied]
         else:
@@ -144,6 +154,7 @@ def select_zero(
     granularity: str = "parameter",
     producers: Sequence[Sequence[int]] | None = None,
     frozen: Collection[str] = (),
+    covered: Bools | None = None,
 ) -> Selection:
     """Prune every parameter with γ_k = 0 in all lags: the rule of the paper.
 
@@ -155,6 +166,7 @@ def select_zero(
         granularity: Groups larger than a parameter are pruned when the γ of all their kept members is zero.
         producers: See :func:`select`.
         frozen: Names of tensors that aren't pruned.
+        covered: See :func:`select`.
 
     Raises:
         UsageError: An unknown granularity.
@@ -162,10 +174,10 @@ def select_zero(
         DataError: Scores that aren't finite; everything is pruned already, or frozen.
     """
     free, producers = free_tensors(mask.index, producers, frozen)
-    kept = checked_scores(scores, mask, free)
+    kept = checked_scores(scores, mask, free, covered)
     before = sum(_num_pruned(mask.numpy(), mask.index.entries[n]) for n in free)
     if granularity == "parameter":
-        pruned = kept & (scores.primary == 0)
+        pruned = (kept if covered is None else kept & covered) & (scores.primary == 0)
         target = before + int(np.count_nonzero(pruned))
         emptied = []
         for number, entry in enumerate(mask.index):
@@ -180,8 +192,35 @@ def select_zero(
     return selection_of(mask, free, pruned, target, [mask.index.entries[i].name for i in emptied])
 
 
-def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], count: int) -> tuple[Bools, list[int]]:
-    """Choose ``count`` of the kept parameters within ``limits``, but never the best one of a layer.
+def _require_enough_scores(
+    index: ParameterIndex, kept: Bools, open_: Bools, wanted: Sequence[tuple[Sequence[int], int]]
+) -> None:
+    """Check that as many weights have a score as are to be pruned of some tensors.
+
+    Raises:
+        UsageError: Fewer.
+    """
+    for numbers, count in wanted:
+        entries = [index.entries[number] for number in numbers]
+        size = sum(entry.size for entry in entries)
+        scored = sum(int(np.count_nonzero(open_[entry.offset : entry.stop])) for entry in entries)
+        most = scored + sum(_num_pruned(kept, entry) for entry in entries)
+        if count > most:
+            where = "" if len(entries) > 1 else f" in {listed([entry.name for entry in entries])}"
+            raise UsageError(
+                "`sparsity`",
+                expected=f"at most {percent(math.floor(most / size * 1e4) / 1e4, 2)}%{where}, because only {scored:,} "
+                f"of the {size:,} weights are recorded and can be told apart",
+                found=f"{percent(count / size, 2)}%",
+                remedy="record a larger share with `columns`, or choose a criterion that reads no recording, such as "
+                "magnitude",
+            )
+
+
+def _choose_parameters(
+    keys: Keys, kept: Bools, open_: Bools, limits: list[tuple[int, int]], count: int
+) -> tuple[Bools, list[int]]:
+    """Choose ``count`` of the open parameters within ``limits``, but never the best one of a layer that would be empty.
 
     Setting the best weight of each layer aside is equivalent to guarding layers one by one as they run empty: the best
     weight is the last of its layer, so it would be chosen only if its layer were emptied.
@@ -192,8 +231,9 @@ def _choose_parameters(keys: Keys, kept: Bools, limits: list[tuple[int, int]], c
     best: dict[int, int] = {}
     candidates = np.zeros_like(kept)
     for number, (start, stop) in enumerate(limits):
-        candidates[start:stop] = kept[start:stop]
-        if kept[start:stop].any():
+        candidates[start:stop] = open_[start:stop]
+        # Where a kept weight isn't open, it stays.
+        if open_[start:stop].any() and np.array_equal(open_[start:stop], kept[start:stop]):
             best[number] = start + highest([key[start:stop] for key in keys], kept[start:stop])
             candidates[best[number]] = False
     available = int(np.count_nonzero(candidates))
@@ -223,8 +263,8 @@ def _num_pruned(kept: Bools, entry: ParameterEntry) -> int:
     return int(np.count_nonzero(~kept[entry.offset : entry.stop]))
 
 
-def checked_scores(scores: Scores, mask: Mask, free: Sequence[int]) -> Bools:
-    """Check scores and mask, and return the kept parameters of the tensors that aren't frozen."""
+def checked_scores(scores: Scores, mask: Mask, free: Sequence[int], covered: Bools | None = None) -> Bools:
+    """Check scores and mask; return the kept parameters of the tensors that aren't frozen, with or without a score."""
     if scores.primary.shape != (mask.index.total,):
         raise MismatchError(
             "scores", expected=f"{mask.index.total}, one per prunable parameter", found=str(scores.primary.size)
@@ -237,7 +277,7 @@ def checked_scores(scores: Scores, mask: Mask, free: Sequence[int]) -> Bools:
             "mask", expected="parameters left to prune", found="every one pruned already", remedy="start from another"
         )
     for key in scores.keys:
-        bad = kept & ~np.isfinite(key)
+        bad = (kept if covered is None else kept & covered) & ~np.isfinite(key)
         if bad.any():
             position = int(bad.argmax())
             name, where = mask.index.locate(position)

@@ -146,7 +146,7 @@ class NotCertifiedError(NumericalError):
         result: FitResult,
         tol: float,
         passes: float,
-        remedy: str = "raise `max_passes`, `memory`, `tol` or `alpha_ratio`",
+        remedy: str,
     ) -> None:
         self.result = result
         e = result.evidence

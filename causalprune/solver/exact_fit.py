@@ -66,7 +66,7 @@ def fit_exactly(
         certified, probabilities = fit.work()
         result = fit.result(probabilities)
     if not certified:
-        raise NotCertifiedError(result, problem.tol, options.max_passes)
+        raise NotCertifiedError(result, problem.tol, options.max_passes, fit.remedy)
     return result
 
 
@@ -207,6 +207,11 @@ class _ExactFit:
             region.collect_scores()
         self._costs = self._passes.total_costs()
         return certified, probabilities
+
+    @property
+    def remedy(self) -> str:
+        """What to do if it isn't certified."""
+        return self._passes.remedy
 
     def _choose(self, region: FittedColumns) -> None:
         """Choose α by cross-validation."""

@@ -49,6 +49,13 @@ class Solution:
     checked: bool = False
     gap: float = np.inf
 
+    @property
+    def shift(self) -> tuple[Positions, Float64]:
+        """The active columns, and Tλ₂g_j as a share of the bound Tλ₁; no columns without λ₂."""
+        if self.penalty.l2 == 0:
+            return self.ids[:0], self.coefficients[:0]
+        return self.ids, self.coefficients * (self.penalty.l2 / self.penalty.l1)
+
 
 @dataclass(eq=False)
 class Task:
@@ -203,7 +210,7 @@ class HostColumns(PathColumns):
         near, uppers = self._near(vectors, task.sign)
         found = []
         for k, (solution, bound) in enumerate(zip(solutions, bounds, strict=True)):
-            peak, violators = self._violators(near, uppers[k], vectors[:, k], task.sign)
+            peak, violators = self._violators(near, uppers[k], vectors[:, k], task.sign, self._shift(solution))
             found.append((max(solution.peak, bound * peak), violators))
         return found
 
@@ -224,7 +231,18 @@ class HostColumns(PathColumns):
             uppers.append(shares[:, near] + errors[near] * norms[:, None])
         return np.concatenate(places), np.concatenate(uppers, axis=1)
 
-    def _violators(self, near: Positions, upper: Float64, vector: Float64, sign: int) -> tuple[float, Positions]:
+    def _shift(self, solution: Solution) -> Float64 | None:
+        """(size,) what to subtract from the columns' shares of a solution's residual; None for nothing."""
+        ids, values = solution.shift
+        if not len(ids):
+            return None
+        places, shift = self.places(ids), np.zeros(self.size)
+        shift[places[places >= 0]] = values[places >= 0]
+        return shift
+
+    def _violators(
+        self, near: Positions, upper: Float64, vector: Float64, sign: int, shift: Float64 | None
+    ) -> tuple[float, Positions]:
         """The largest share of a vector among columns near the bound, or a bound of it, and the worst violators.
 
         Those with the largest upper bounds are computed in float64; more of them only while none violates.
@@ -234,7 +252,8 @@ class HostColumns(PathColumns):
         peak = 0.0
         for first in range(0, len(doubtful), 2 * _HOST_VIOLATORS):
             some = near[doubtful[first : first + 2 * _HOST_VIOLATORS]]
-            shares = signed(self._working_set.exact_correlations(some, vector[:, None])[:, 0], sign)
+            correlations = self._working_set.exact_correlations(some, vector[:, None])[:, 0]
+            shares = signed(correlations if shift is None else correlations - shift[some], sign)
             peak = max(peak, float(shares.max()))
             if (shares > 1 + KKT_MARGIN).any():
                 rest = doubtful[first + 2 * _HOST_VIOLATORS :]
@@ -265,7 +284,7 @@ class PathSolver:
         Args:
             alpha_max: The smallest α with γ = 0.
             refine: Start each α from its own last solution, which is nearly right, rather than from the previous α's.
-                One of a Lasso that still holds stays; an elastic net's is solved again.
+                One that still holds stays.
             rounds: How often to solve at most.
         """
         task = self._task
@@ -280,13 +299,13 @@ class PathSolver:
             if all(solution.checked or task.done(solution) for solution in found):
                 return found
         self._fill_core(violators)
-        for _ in range(rounds):
+        for left in reversed(range(rounds)):
             if task.num_nonzero is not None:
                 found = [self._search(alpha_max, task.num_nonzero, found)]
             else:
                 self._walk(found, refine=refine)
             violators = self._find_violators(found, range(len(found)))
-            if not len(violators):
+            if not len(violators) or not left:
                 break
             self._columns.join(violators)
             refine = len(violators) <= _FEW

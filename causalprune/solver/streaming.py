@@ -62,7 +62,13 @@ class _BlockResult:
 
 
 class Passes(ABC):
-    """The passes over all columns of which a fit consists, whether they are read in blocks or lie on a device."""
+    """The passes over all columns of which a fit consists, whether they are read in blocks or lie on a device.
+
+    Attributes:
+        remedy: What to do about a fit that these passes didn't certify.
+    """
+
+    remedy = "raise `max_passes`, `memory`, `tol` or `alpha_ratio`"
 
     @abstractmethod
     def first_pass(self) -> None:

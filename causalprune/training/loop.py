@@ -23,6 +23,8 @@ from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
 from causalprune.training.distillation import Distillation
+from causalprune.training.logs.log import Log, OpenLog, write_layers
+from causalprune.training.logs.steps import LoggedSteps
 from causalprune.training.metrics import evaluate_model, loss_value
 from causalprune.training.optimizers import (
     build_lr_schedule,
@@ -127,6 +129,7 @@ def train(
     stop: StopRequest,
     reporter: Reporter,
     description: str,
+    log: OpenLog | None = None,
 ) -> dict[str, Any]:
     """Train ``model`` in place and leave the weights of its best epoch in it.
 
@@ -148,6 +151,7 @@ def train(
         stop: Once set, the training ends after the current step.
         reporter: Shows progress.
         description: Label of the progress bar.
+        log: Opens the log of losses, learning rates, validation and the sparsity of each layer; None for none.
 
     Returns:
         JSON-ready: ``best_epoch``, the epoch, counted from 1, whose weights the model has, or 0 if no epoch was
@@ -206,8 +210,13 @@ def train(
     every = Interval.parse(options.checkpoint_every)
     last_save, steps_since_save = time.monotonic(), 0
     agreement = Agreement(group)
+    begun = progress.epoch * batches.steps_per_epoch + progress.step
+    logs = log(begun) if log is not None and group.is_first else Log()
+    logged = LoggedSteps(logs, group, wanted=log is not None)
+    if begun == 0:
+        write_layers(logs, mask)
     with reporter.task(description, total) as bar, torch.random.fork_rng([device] if device.type == "cuda" else []):
-        bar.advance(progress.epoch * batches.steps_per_epoch + progress.step)
+        bar.advance(begun)
         while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
             model.train()
             # Stays on the device: reading it at each step would cost a transfer.
@@ -227,9 +236,12 @@ def train(
                     hold.gradients()
                     clip_grad_norm_(model.parameters(), options.clip_norm)
                 done = progress.epoch * batches.steps_per_epoch + progress.step
-                scaled_step(optimizer, warmup_factor(done, options.warmup, total))
+                factor = warmup_factor(done, options.warmup, total)
+                own_loss, rate = loss.detach() / group.count, factor * optimizer.param_groups[0]["lr"]
+                logged.add(done + 1, progress.epoch + 1, own_loss, rate)
+                scaled_step(optimizer, factor)
                 schedule.step()
-                loss_sum += loss.detach() / group.count
+                loss_sum += own_loss
                 progress.step += 1
                 steps_since_save += 1
                 bar.advance(1)
@@ -238,6 +250,7 @@ def train(
                 due = late or steps_since_save >= every.steps
                 if stopping or (due and progress.step < batches.steps_per_epoch):
                     progress.loss_sum = _finite_loss(group.sum(loss_sum))
+                    logged.flush()
                     save(snapshot())
                     last_save, steps_since_save = time.monotonic(), 0
                     if stopping:
@@ -248,6 +261,7 @@ def train(
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             headline = -score[0] if task.headline.falling else score[0]
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": headline})
+            logged.end_epoch(progress.epoch * batches.steps_per_epoch, progress.epoch, mean_loss, headline)
             if not progress.best_score or score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
                 validation = metrics
@@ -256,6 +270,7 @@ def train(
             if any(group.any(time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps)):
                 save(snapshot())
                 last_save, steps_since_save = time.monotonic(), 0
+    logs.close()
     if best:
         model.load_state_dict(best)
     # Not measured again, unless the best epoch was before an interruption.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from causalprune.base.registry import Registry
+from importlib.util import find_spec
+
+from causalprune.base.registry import Registry, expected_name
 
 OPTIMIZERS = Registry(
     "optimizer",
@@ -25,3 +27,28 @@ LR_SCHEDULES = Registry(
 )
 """Each is called with the optimizer and, as far as its signature has them, ``total_steps``, ``decay_points`` and the
 fields of TrainingOptions."""
+
+LOGS = Registry(
+    "log",
+    {
+        "csv": "causalprune.training.logs.csv_log:CsvLog",
+        "tensorboard": "causalprune.training.logs.tensorboard_log:TensorBoardLog",
+    },
+)
+"""Each is called with a folder and the step after which it goes on; see :class:`causalprune.training.logs.log.Log`."""
+
+NO_LOG = "none"
+"""What a stage is told that logs nothing."""
+
+
+def check_log(value: str) -> str | None:
+    """Check an option: None for a format whose library is installed, else the expected values."""
+    if value not in (NO_LOG, *LOGS):
+        return expected_name(value, (NO_LOG, *LOGS))
+    if value == "tensorboard" and find_spec("tensorboard") is None:
+        return "tensorboard installed (pip install '.[tensorboard]')"
+    return None
+
+
+# The command line shows the words as the placeholder.
+check_log.choices = (NO_LOG, *LOGS)  # type: ignore[attr-defined]

@@ -1,13 +1,12 @@
-"""How a recording begins: its columns, its store, and that no other recorder takes the steps of the same network."""
+"""How a recording begins: its store, and that no other recorder takes the steps of the same network."""
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 from torch import nn
 
 from causalprune.base.errors import UsageError
@@ -15,12 +14,14 @@ from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
-from causalprune.models.prunable import not_prunable
+from causalprune.models.prunable import lacking_layers
+from causalprune.training.columns import Columns
 from causalprune.training.ranks import DiscardingWriter, Ranks, Writer
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 from causalprune.trajectory.lifecycle import open_writers
 from causalprune.trajectory.schema import EXPECTED_ROWS, RecordingSchema
 from causalprune.trajectory.storage import locate
+from causalprune.trajectory.store import require_disk
 
 _claimed: weakref.WeakKeyDictionary[object, tuple[Writer, frozenset[int]]] = weakref.WeakKeyDictionary()
 """The writer of each recorder of this process, and the parameters whose steps it takes."""
@@ -49,48 +50,23 @@ def require_unclaimed(parameters: Iterable[nn.Parameter], store: str | Path | St
             )
 
 
-def what_to_record(model: nn.Module, mask: Mask | None, prune: str | Sequence[str]) -> tuple[Mask, ParameterIndex]:
-    """The mask of a recording, and its list of parameters: that of the mask given, or the model's.
+def what_to_record(model: nn.Module, mask: Mask | None, prune: str | Sequence[str]) -> Mask:
+    """The mask of a recording, whose parameters are recorded; a warning names what one of an earlier version lacks.
 
     Raises:
         UsageError: A pattern of ``prune`` that matches nothing.
         MismatchError: The mask of another model.
     """
-    if mask is None:
-        index = ParameterIndex.from_model(model, prune)
-        return Mask.of_model(model, index), index
-    mask.bind(model)
-    index = mask.index.extended(model, prune)
-    return mask.within(index), index
-
-
-def say_what_is_not_recorded(model: nn.Module, index: ParameterIndex) -> None:
-    """Say which parameters a recording can't be pruned by; a warning where they are more than vectors."""
-    rest = not_prunable(model, index)
-    if rest is not None:
-        level = logging.WARNING if rest.matrices else logging.INFO
-        logger.log(level, "not recorded and not prunable: %s; `prune` names more", rest)
-
-
-def find_left_out(
-    index: ParameterIndex, columns: str | Sequence[str], store: str | Path | StoreUrl | Writer
-) -> tuple[str, ...]:
-    """The names of the parameters that no pattern chooses; without patterns none, or those of the recording given.
-
-    Raises:
-        UsageError: A pattern that matches nothing.
-    """
-    if isinstance(store, RecordingWriter) and not columns:
-        return store.info.left_out
-    patterns = [columns] if isinstance(columns, str) else list(columns)
-    chosen = {name for pattern in patterns for name in index.matching(pattern, "columns")}
-    return tuple(entry.name for entry in index if patterns and entry.name not in chosen)
+    found = Mask.so_far(model, mask, prune)
+    for said in lacking_layers(found.index, model, "the mask"):
+        logger.warning("%s", said)
+    return found
 
 
 def new_recording(
     path: str | Path | StoreUrl,
     index: ParameterIndex,
-    mask: Mask,
+    columns: Columns,
     info: RecordingInfo,
     ranks: Ranks,
     *,
@@ -104,9 +80,9 @@ def new_recording(
     Args:
         path: Where, a path or an address in object storage.
         index: The parameters.
-        mask: Which of them are kept; those that aren't left out have a column.
+        columns: Which of them have a column, and who writes which.
         info: How the recording is made. If it says that γ has no causal reading, a warning does, too.
-        ranks: The processes. All but the first get a writer that drops its rows.
+        ranks: The processes. Where the first one writes all, the others get a writer that drops its rows.
         max_rows: How many rows are expected; 0 if unknown.
         codec: A name of :data:`~causalprune.trajectory.names.CODECS`.
         overwrite: Whether a store that is there already is deleted first, with its fits, even if a writer of this
@@ -120,12 +96,12 @@ def new_recording(
         LockedError: Another process is recording into the store.
         StorageError: Storage refused.
     """
-    keeps = mask.tensors().items()
-    active = np.concatenate([keep.numpy().reshape(-1) & (name not in info.left_out) for name, keep in keeps])
     max_rows = int(max_rows) or EXPECTED_ROWS
+    partners = columns.partners
 
     def begin() -> RecordingWriter:
-        RecordingSchema.choose(info, active, max_rows, codec, None, f"{path}")
+        RecordingSchema.choose(info, columns.active, max_rows, codec, None, f"{path}")
+        require_disk(path, partners)
         location = locate(path)
         if overwrite and location.exists():
             for writer in open_writers(location):
@@ -139,15 +115,20 @@ def new_recording(
                 remedy="choose another path, or pass overwrite=True to replace a store",
             )
         store = Store.create(path, index=index, model={}, start_sha256=info.start_sha256)
+        options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "threads": compress_threads}
         try:
-            return store.create_recording(info, active, max_rows=max_rows, codec=codec, threads=compress_threads)
+            return store.create_recording(info, columns.candidates, partners=partners, **options)
         except BaseException:
             Store.delete(path)
             raise
 
     writer = ranks.first(begin)
+    if writer is None and partners is None:
+        return DiscardingWriter(columns.count)
     if writer is None:
-        return DiscardingWriter(int(np.count_nonzero(active)))
+        assert partners is not None
+        store = Store.open(path)
+        return store.join_recording(store.recordings[-1], partners, threads=compress_threads)
     if warning := info.update_rule.no_causal_reading(f"recording {writer.path}"):
         logger.warning("%s", warning)
     return writer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from causalprune.base.options import (
     Options,
@@ -17,10 +18,21 @@ from causalprune.base.options import (
     unit_interval,
 )
 from causalprune.base.units import check_interval
-from causalprune.training.names import LR_SCHEDULES, OPTIMIZERS
+from causalprune.training.names import LR_SCHEDULES, NO_LOG, OPTIMIZERS, check_log
 
 DEFAULT_HOLD_SHARE = 3e-4
 """η‖g‖² of a held step, as a share of the loss: ``docs/recording.md`` has the measurement that chose it."""
+
+
+def log_option() -> Any:
+    """Declare ``log``, which all commands that train or record have."""
+    return option(
+        NO_LOG,
+        "Write loss, learning rate, validation and sparsity per layer into logs/NAME beside the network, as curves for "
+        "TensorBoard or as CSV.",
+        check=check_log,
+        affects_result=False,
+    )
 
 
 def _decay_points(value: str) -> str | None:
@@ -68,6 +80,7 @@ class TrainingOptions(Options):
     checkpoint_every: str = option(
         "5min", "How often to save for a resume: 500steps, 10min or never.", check=check_interval, affects_result=False
     )
+    log: str = log_option()
 
     def decay_points(self) -> tuple[float, ...]:
         """``decay_at`` as numbers in (0, 1)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,10 @@ class Ranks:
         self._group = None if wrapper is None else wrapper.process_group
         self._count = 1 if wrapper is None else torch.distributed.get_world_size(self._group)
         self._device = next(model.parameters()).device
+
+    def partners(self) -> ColumnPartners | None:
+        """These processes, to write a recording together; None if there is one. All must call this."""
+        return None if self._count == 1 else ColumnPartners(self._group)
 
     def mean(self, loss: float) -> float:
         """The mean of a loss over the processes, all of which must call this."""
@@ -70,6 +75,42 @@ class Ranks:
         total = torch.tensor(value, dtype=torch.float64, device=self._device)
         torch.distributed.all_reduce(total, group=self._group)
         return float(total)
+
+
+_PATIENCE = timedelta(hours=6)
+"""How long a process may be ahead of the others; one that ends is noticed at once."""
+
+
+class ColumnPartners:
+    """Processes that write a recording together, connected for nothing else, because threads use the connection.
+
+    Args:
+        group: The process group; None for all processes.
+
+    Attributes:
+        rank: See :class:`causalprune.trajectory.columns.parts.Partners`.
+        count: See there.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        ranks = torch.distributed.get_process_group_ranks(group or torch.distributed.group.WORLD)
+        self._group: Any = torch.distributed.new_group(
+            ranks,
+            timeout=_PATIENCE,
+            backend="gloo",
+            use_local_synchronization=len(ranks) < torch.distributed.get_world_size(),
+        )
+        self.rank, self.count = ranks.index(torch.distributed.get_rank()), len(ranks)
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all of them, by rank."""
+        found: list[Any] = [None] * self.count
+        torch.distributed.all_gather_object(found, value, group=self._group)
+        return found
+
+    def close(self) -> None:
+        """End the connection."""
+        torch.distributed.destroy_process_group(self._group)
 
 
 class DiscardingWriter:

@@ -16,14 +16,14 @@ from torch.optim import Optimizer
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
+from causalprune.models.prunable import log_not_prunable
+from causalprune.training.columns import Columns
 from causalprune.training.held.rows import HeldRows, describe_held
 from causalprune.training.loop_watch import LoopWatch
 from causalprune.training.new_recording import (
     claim,
-    find_left_out,
     new_recording,
     require_unclaimed,
-    say_what_is_not_recorded,
     what_to_record,
 )
 from causalprune.training.optimizer_groups import OptimizerGroups, inner_optimizer, take_step, unscale
@@ -65,8 +65,8 @@ class Recorder:
             existing store. Under DistributedDataParallel every process makes a recorder, and the first one writes.
         max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
             same; 0 if unknown.
-        mask: Pruned parameters are set to 0.0 after each step and aren't stored. None keeps all but what
-            ``torch.nn.utils.prune`` has pruned. Its list of parameters is what is recorded.
+        mask: Pruned parameters are set to 0.0 after each step, as by :meth:`causalprune.Mask.hold`, and aren't stored.
+            None keeps all but what ``torch.nn.utils.prune`` has pruned. Its list of parameters is what is recorded.
         prune: Patterns of names of further parameters to record, so that they can be pruned: embeddings, bare
             parameters, such as ``("tokens.weight", "places")``.
         loss_change: ``same-batch``: the loss of this minibatch after the step minus the loss before, at the cost of
@@ -74,7 +74,12 @@ class Recorder:
             network must draw nothing, because two minibatches can't share it.
         stride: Optimizer steps per row: Δθ is over all of them, ΔL on the minibatch of the first.
         columns: Which weights are recorded, by the name of the weight or of its layer, or patterns such as ``fc*``; all
-            by default. The others are trained as ever, and never pruned by a criterion that reads the recording.
+            by default. Or a share of each layer's, such as ``0.1``, drawn at random
+            (:class:`causalprune.trajectory.columns.sample.ColumnSample`); or both, ``("fc*", 0.1)``. The others are
+            trained as ever, and never pruned by a criterion that reads the recording.
+        columns_seed: Another one draws others. Recordings can be merged or compared if they have the same columns.
+        columns_by_rank: Under DistributedDataParallel, whether each process compresses and writes its own columns, into
+            the same file as ever, on a disk that all see. A block of rows is committed when all have.
         codec: ``exact``, bit for bit; ``balanced``, Δθ to 11 significant bits; or ``small``, to 8.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
@@ -119,7 +124,9 @@ class Recorder:
         mask: Mask | None = None,
         loss_change: LossChange = "same-batch",
         stride: int = 1,
-        columns: str | Sequence[str] = (),
+        columns: str | float | Sequence[str | float] = (),
+        columns_seed: int = 0,
+        columns_by_rank: bool = False,
         prune: str | Sequence[str] = (),
         codec: str = "balanced",
         batch_size: int = 1,
@@ -130,10 +137,14 @@ class Recorder:
         compress_threads: int | None = None,
     ) -> None:
         require_whole(model)
-        mask, index = what_to_record(model, mask, prune)
-        left_out = find_left_out(index, columns, store)
+        mask = what_to_record(model, mask, prune)
+        index = mask.index
+        chosen, ranks = Columns.of(mask, columns, columns_seed, store), Ranks(model)
+        if columns_by_rank and not isinstance(store, RecordingWriter):
+            chosen = chosen.divided(ranks, max_rows)
         self._optimizer, self._loss_change, self._stride = optimizer, loss_change, stride
-        self._weights, state, ranks = WeightDeltas(model, mask, left_out), PassState(model), Ranks(model)
+        self._weights = WeightDeltas(model, mask, inner_optimizer(optimizer), chosen)
+        state = PassState(model)
         self._groups = groups = OptimizerGroups(optimizer, self._weights.parameters)
         described = describe_held(groups.described, hold_share, stride, loss_change) if hold else groups.described
         warn_of_rounded_products(self._weights.device)
@@ -143,11 +154,12 @@ class Recorder:
         self.writer: Writer
         if isinstance(store, (str, Path, StoreUrl)):
             described |= {"loss_change": loss_change, "stride": stride, "batch_size": batch_size, "seed": seed}
-            info = RecordingInfo(**described, start_weights=self._weights.digest(), left_out=left_out)
+            what: dict[str, Any] = {"left_out": chosen.left_out, "sample": chosen.sample}
+            info = RecordingInfo(**described, start_weights=self._weights.digest(), **what)
             options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "overwrite": overwrite}
-            self.writer = new_recording(store, index, mask, info, ranks, compress_threads=compress_threads, **options)
+            self.writer = new_recording(store, index, chosen, info, ranks, compress_threads=compress_threads, **options)
             if isinstance(self.writer, RecordingWriter):
-                say_what_is_not_recorded(model, index)
+                log_not_prunable(model, index, "not recorded and not prunable")
         else:
             groups.require_described_by(store)
             self.writer = store
@@ -156,7 +168,7 @@ class Recorder:
         self.writer.end_weights = self._weights.last_digest
         self._all_parameters = list(model.parameters())
         self._untrained = UntrainedWeights(optimizer, parameters, self.writer)
-        self._vanished = VanishedDeltas(parameters, self._weights.mask)
+        self._vanished = VanishedDeltas(parameters, self._weights.mask, chosen.own)
         self._row: Row | None = None
         self._rows_begun = 0
         self._closed = False

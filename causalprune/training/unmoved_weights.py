@@ -61,9 +61,11 @@ class VanishedDeltas:
     Args:
         parameters: The recorded weights by name, with the gradient of the row.
         mask: Which of them have a column.
+        own: The columns to count in; None for all.
     """
 
-    def __init__(self, parameters: Mapping[str, nn.Parameter], mask: Mask) -> None:
+    def __init__(self, parameters: Mapping[str, nn.Parameter], mask: Mask, own: slice | None = None) -> None:
+        self._own = own or slice(None)
         self._parameters, self._index = parameters, mask.index
         self._keep = None if mask.num_kept == mask.index.total else mask.keep
         self._said = False
@@ -73,7 +75,7 @@ class VanishedDeltas:
 
         Args:
             writer: Has the rows before, and gets the note.
-            delta: (P_active,) Δθ.
+            delta: (own columns,) Δθ.
         """
         row = writer.rows_appended
         if not checked_thoroughly(row):
@@ -82,6 +84,7 @@ class VanishedDeltas:
         pushed = self._index.flatten(gradients) != 0
         if self._keep is not None:
             pushed = pushed[self._keep.to(pushed.device)]
+        pushed = pushed[self._own]
         counts = torch.stack([(pushed & (delta == 0)).sum(), pushed.sum()])
         waits = on_device(counts)
         # Another dictionary, because the writer may be about to commit the last one. It reads what is on a GPU.

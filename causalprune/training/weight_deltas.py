@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from causalprune.base.errors import UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.wrappers import named_parameters
+from causalprune.training.columns import Columns
 from causalprune.training.ranks import Writer
 from causalprune.training.row import checked_thoroughly
 from causalprune.trajectory.row_block import on_device
@@ -21,23 +23,31 @@ class WeightDeltas:
     Args:
         model: The network; its pruned weights are set to zero by ``hold``, and after each step.
         mask: Which weights are kept.
-        left_out: Names of parameters that aren't read.
+        optimizer: What takes the steps.
+        columns: Which weights have a column, and which columns are read.
 
     Attributes:
-        parameters: The weights that are read, by name.
-        mask: Which of these are kept.
+        parameters: The parameters with columns, by name.
+        mask: Which of their weights have one.
+        own: The columns that are read; None for all.
         device: Where they are.
         hold: Sets the pruned weights to zero.
         started: Whether the first step has been taken.
     """
 
-    def __init__(self, model: nn.Module, mask: Mask, left_out: Collection[str] = ()) -> None:
+    def __init__(self, model: nn.Module, mask: Mask, optimizer: Optimizer, columns: Columns) -> None:
         named = named_parameters(model)
-        self.hold = mask.bind(model)
+        self.hold = mask.bind(model, optimizer)
         self._whole = mask
-        self._others = {name: named[name] for name in left_out}
-        if left_out:
-            mask = mask.only([entry.name for entry in mask.index if entry.name not in left_out])
+        self._others = {name: named[name] for name in columns.left_out}
+        self.own = columns.own
+        if columns.left_out:
+            mask = mask.only([entry.name for entry in mask.index if entry.name not in columns.left_out])
+        # Whether what is read is all that steps change, so that the weights as a whole are known from it.
+        self._reads_all = self.own is None and columns.sample is None
+        if columns.sample is not None:
+            drawn = Mask.from_numpy(self._whole.index, columns.active)
+            mask = drawn.only([entry.name for entry in mask.index])
         self.mask = mask
         self._index = mask.index
         self.parameters = {entry.name: named[entry.name] for entry in mask.index}
@@ -46,10 +56,12 @@ class WeightDeltas:
         # Differences of float64 weights are formed before they are rounded to float32.
         dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
         self._active: torch.Tensor | None = None
-        if mask.num_kept < mask.index.total:
-            self._active = mask.keep.nonzero()[:, 0].to(self.device)
+        count = mask.num_kept
+        if count < mask.index.total or self.own is not None:
+            positions = mask.keep.nonzero()[:, 0][self.own or slice(None)]
+            self._active, count = positions.to(self.device), len(positions)
             self._flat = torch.empty(mask.index.total, dtype=dtype, device=self.device)
-        self._before = torch.empty(mask.num_kept, dtype=dtype, device=self.device)
+        self._before = torch.empty(count, dtype=dtype, device=self.device)
         self._after = torch.empty_like(self._before)
         self._last = self._before
         self.started = self._stays = False
@@ -67,6 +79,9 @@ class WeightDeltas:
         """
         if not self._versions or self._other_versions != _versions(self._others):
             return ""
+        if not self._reads_all:
+            same = self._versions == _versions(self.parameters) and not bool(self._changed(thoroughly=True))
+            return self.digest() if same else ""
         flat = self._last
         if self._active is not None:
             flat = torch.zeros_like(self._flat).index_copy_(0, self._active, self._last)
@@ -98,6 +113,7 @@ class WeightDeltas:
             self._require_unchanged(writer, thoroughly=begins_row and checked_thoroughly(writer.rows_appended))
         else:
             self._begin()
+        self.hold.before_step()
 
     def after_step(self) -> None:
         """Read the weights after a step of the optimizer."""
@@ -107,7 +123,7 @@ class WeightDeltas:
         self._note(self._after)
 
     def row(self, out: torch.Tensor | None) -> torch.Tensor:
-        """Δθ (P_active,) of the steps since the row began, which ends.
+        """Δθ (own columns,) of the steps since the row began, which ends.
 
         Args:
             out: Where to put it, float32; None for a tensor that is valid until the next step.

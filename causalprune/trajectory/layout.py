@@ -117,6 +117,8 @@ class RecordingLayout:
         """Which rows are recorded. It is in an array's folder, because Zarr warns about foreign files in a group's."""
         self.active = root / "active"
         """Array (P,) bool: which parameters have a column."""
+        self.candidates = root / "candidates"
+        """Array (P,) bool: of which parameters the active ones are a sample, if they are."""
         self.steps = root / "steps"
         """Array (6 or more, T): the scalars of each step, once the recording is finished."""
         self.fits = Collection(root / "fits", FIT_NAME)

@@ -23,13 +23,16 @@ if TYPE_CHECKING:
     from causalprune.trajectory.writer import RecordingWriter
 
 
-def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np.ndarray) -> None:
+def begin_recording(
+    layout: RecordingLayout, schema: RecordingSchema, active: np.ndarray, candidates: np.ndarray | None = None
+) -> None:
     """Make a recording without rows; it appears as a whole.
 
     Args:
         layout: Its files, none of which exists.
         schema: Its shape and codec.
         active: (P,) bool, the parameters that have columns.
+        candidates: (P,) bool, those of which they are a sample; None without one.
 
     Raises:
         StorageError: Storage refused.
@@ -41,6 +44,8 @@ def begin_recording(layout: RecordingLayout, schema: RecordingSchema, active: np
         new.delta_metadata.write_json(delta_document(schema, schema.max_rows))
         new.commit_log.write(b"")
         write_array(new.active, active, ("parameter",))
+        if candidates is not None:
+            write_array(new.candidates, candidates, ("parameter",))
         new.fits.make()
         new.metadata.write_json(group_document("recording", schema.to_json(), version=schema.format_version))
 
@@ -150,12 +155,13 @@ def open_writers(store: Location) -> list[RecordingWriter]:
 def _close_all() -> None:
     # Threads that run already still run here, and each writer has its own; no new one can be started any more.
     for writer, before in list(_open.items()):
-        rows, path = writer.rows_appended, writer.path
+        path = writer.path
         try:
             writer.close()
         except Exception as error:
             logger.warning("recording %s wasn't closed, and its last rows are lost: %s", path, error)
             continue
+        rows = writer.rows_committed
         if rows > before:
             logger.warning(
                 "recording %s wasn't closed: its %d rows are committed, but it isn't marked as finished; use the "

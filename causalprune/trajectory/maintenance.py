@@ -17,7 +17,7 @@ from causalprune.trajectory.codec import Codec, find_codec
 from causalprune.trajectory.layout import RecordingLayout, StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording
 from causalprune.trajectory.reader import RecordingReader
-from causalprune.trajectory.schema import RecordingInfo
+from causalprune.trajectory.schema import COMPACTED, RecordingInfo
 from causalprune.trajectory.storage import locate
 from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.store import Store
@@ -31,7 +31,8 @@ def recode(store: Store, name: str, codec_name: str) -> None:
     """Replace a finished recording with the same one in another codec, and keep its fits and its layers' statistics.
 
     It is streamed into a new recording that then takes the old one's name; a crash leaves one of them. Memory:
-    two blocks of rows. Fits keep the digest of the recording that they were computed from.
+    two blocks of rows. Fits keep the digest of the recording that they were computed from, which the recording
+    notes (:attr:`RecordingReader.digests <causalprune.trajectory.reader.RecordingReader.digests>`).
 
     Args:
         store: A store on a disk.
@@ -73,11 +74,14 @@ def _recode(layout: StoreLayout, reader: RecordingReader, codec: Codec) -> None:
             expected=f"one that keeps at most the {own.mantissa_bits} mantissa bits of recording {reader.name}",
             found=f"{codec.name}, which keeps {codec.mantissa_bits}",
         )
-    schema = replace(reader.schema, codec=codec, max_rows=reader.num_rows)
+    # What was made of it before stays a result of this recording.
+    earlier = [*reader.info.earlier_digests, *([reader.digest] if codec != own else [])]
+    info = replace(reader.info, extra=reader.info.extra | ({COMPACTED: earlier} if earlier else {}))
+    schema = replace(reader.schema, info=info, codec=codec, max_rows=reader.num_rows)
 
     def fill(root: Location) -> None:
         new = RecordingLayout(root)
-        begin_recording(new, schema, reader.active)
+        begin_recording(new, schema, reader.active, reader.candidates if reader.info.sample else None)
         recording = RecordingReader(new, reader.name, reader.index)
         with RecordingWriter(recording, recording.read_log(), queue_bytes=LEAST_QUEUE) as writer:
             append_recording(reader, writer)
@@ -156,7 +160,17 @@ class Merge:
 
     def made(self, reader: RecordingReader) -> bool:
         """Whether a recording is the one that :meth:`write` makes."""
-        return reader.finished and reader.info == self.info and reader.codec == self.codec.name
+        same_codec = reader.codec == self.codec.name or bool(reader.info.earlier_digests)
+        return reader.finished and self._is_info_of(reader.info) and same_codec
+
+    def _is_info_of(self, info: RecordingInfo) -> bool:
+        """Whether a merged recording is of these parts, some of which may have been compacted since, or itself."""
+        mine, theirs = (_parts_of(one) for one in (self.info, info))
+        same = len(mine) == len(theirs) == len(self.readers) and all(
+            part | {"digest": ""} == other | {"digest": ""} and other.get("digest") in reader.digests
+            for part, other, reader in zip(mine, theirs, self.readers, strict=True)
+        )
+        return same and replace(info, extra=_without_parts(info)) == replace(self.info, extra=_without_parts(self.info))
 
     def write(self, path: Path) -> None:
         """Make the store, which appears as a whole; memory: two blocks of rows. One process at a time may call it.
@@ -177,7 +191,7 @@ class Merge:
             )
             with merged.create_recording(
                 self.info,
-                self.readers[0].active,
+                self.readers[0].candidates,
                 max_rows=sum(reader.num_rows for reader in self.readers),
                 codec=self.codec.name,
                 queue_bytes=LEAST_QUEUE,
@@ -211,7 +225,7 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
                 found=f"momentum {reader.info.momentum:g}, whose rows need the row before",
                 remedy="fit each recording by itself",
             )
-        if not np.array_equal(reader.active, first.active):
+        if not np.array_equal(reader.candidates, first.candidates):
             raise MismatchError(
                 where, expected=f"the unpruned parameters of {first.path}", found="others", remedy="leave it out"
             )
@@ -221,7 +235,12 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
                 raise MismatchError(
                     where, expected=f"{name} {there}, as in {first.path}", found=f"{here}", remedy="leave it out"
                 )
-        for name, what in (("groups", "parameter groups"), ("left_out", "columns"), ("step_scalars", "scalars")):
+        for name, what in (
+            ("groups", "parameter groups"),
+            ("left_out", "columns"),
+            ("sample", "sample of columns"),
+            ("step_scalars", "scalars"),
+        ):
             if getattr(reader.info, name) != getattr(first.info, name):
                 raise MismatchError(
                     where, expected=f"the {what} of {first.path}", found="others", remedy="leave it out"
@@ -237,5 +256,15 @@ def merged_info(readers: Sequence[RecordingReader]) -> RecordingInfo:
         start_sha256=first.info.start_sha256 if len(starts) == 1 else "",
         start_weights="",
         identity="",
-        extra={**first.info.extra, "merged": parts},
+        extra={**_without_parts(first.info), "merged": parts},
     )
+
+
+def _parts_of(info: RecordingInfo) -> list[dict[str, Any]]:
+    found = info.extra.get("merged", [])
+    return [part for part in found if isinstance(part, dict)] if isinstance(found, list) else []
+
+
+def _without_parts(info: RecordingInfo) -> dict[str, Any]:
+    """What a recording notes besides the recordings that it was made of."""
+    return {name: value for name, value in info.extra.items() if name not in ("merged", COMPACTED)}

@@ -93,13 +93,28 @@ class RecordingReader:
         Raises:
             CorruptError: Missing or damaged.
         """
-        active = read_array(self.layout.active, (self.index.total,), np.dtype(bool), ("parameter",))
-        checksum = google_crc32c.value(active.view(np.uint8))
-        if checksum != self.schema.active_checksum or np.count_nonzero(active) != self.num_columns:
-            expected = f"CRC32C {self.schema.active_checksum:08x}"
-            raise damaged(self.layout.active, expected=expected, found=f"{checksum:08x}")
-        active.flags.writeable = False
+        active = self._read_mask(self.layout.active, self.schema.active_checksum)
+        if np.count_nonzero(active) != self.num_columns:
+            raise damaged(self.layout.active, expected=f"{self.num_columns} columns", found=np.count_nonzero(active))
         return active
+
+    @cached_property
+    def candidates(self) -> np.ndarray:
+        """(P,) bool, the parameters of which a sample has columns; without a sample, all of them have.
+
+        Raises:
+            CorruptError: Missing or damaged.
+        """
+        checksum = self.schema.candidates_checksum
+        return self.active if checksum is None else self._read_mask(self.layout.candidates, checksum)
+
+    def _read_mask(self, folder: Location, expected: int) -> np.ndarray:
+        mask = read_array(folder, (self.index.total,), np.dtype(bool), ("parameter",))
+        checksum = google_crc32c.value(mask.view(np.uint8))
+        if checksum != expected:
+            raise damaged(folder, expected=f"CRC32C {expected:08x}", found=f"{checksum:08x}")
+        mask.flags.writeable = False
+        return mask
 
     @cached_property
     def column_index(self) -> np.ndarray:
@@ -126,6 +141,16 @@ class RecordingReader:
         return digest.hexdigest()
 
     @property
+    def digests(self) -> frozenset[str]:
+        """The digest, and those of before the recording was stored with another codec: the same one, laid out anew."""
+        return frozenset({self.digest, *self.info.earlier_digests})
+
+    @property
+    def first_digest(self) -> str:
+        """The digest with which it was recorded."""
+        return next(iter(self.info.earlier_digests), self.digest)
+
+    @property
     def untrained(self) -> tuple[str, ...]:
         """Names of the parameters that no recorded step trained; their columns are 0, which says nothing about them.
 
@@ -136,16 +161,32 @@ class RecordingReader:
 
     @cached_property
     def kept(self) -> np.ndarray:
-        """(P,) bool, which parameters aren't pruned, as far as is known: the active ones, and those left out."""
-        kept = self.active.copy()
+        """(P,) bool, which parameters aren't pruned, as far as is known: what could be recorded, and the left out."""
+        kept = self.candidates.copy()
         for entry in self.index:
             if entry.name in self.info.left_out:
                 kept[entry.offset : entry.stop] = True
         return kept
 
+    @property
+    def coverage(self) -> str:
+        """What share of the weights has columns, in a line; empty where all do that aren't pruned or left out."""
+        sample = self.info.sample
+        if sample is None:
+            return ""
+        total = np.count_nonzero(self.candidates)
+        drawn = f"drawn with seed {sample.seed}"
+        return f"{self.num_columns:,} of {total:,} weights, {100 * sample.share:g}% of each layer, {drawn}"
+
+    @property
+    def mask_bytes(self) -> int:
+        """Stored bytes of what says which parameters have columns."""
+        folders = [self.layout.active] + ([] if self.info.sample is None else [self.layout.candidates])
+        return sum(sum(folder.sizes().values()) for folder in folders)
+
     def has_columns_of(self, mask: np.ndarray) -> bool:
         """Whether a mask (P,) is the one that the recording was made with, as far as its columns tell."""
-        differs = self.active != mask
+        differs = self.candidates != mask
         for entry in self.index:
             if entry.name in self.info.left_out:
                 differs[entry.offset : entry.stop] = False

@@ -11,6 +11,7 @@ import numpy as np
 
 from causalprune.base.errors import CorruptError, DataError, UsageError
 from causalprune.trajectory.codec import Codec, find_codec
+from causalprune.trajectory.columns.sample import ColumnSample
 from causalprune.trajectory.names import CODECS
 from causalprune.trajectory.steps import STEP_EXTRAS, STEP_FIELDS, UpdateRule
 from causalprune.trajectory.steps.learning_rates import ParameterGroup, group_scalars
@@ -23,7 +24,10 @@ HOLD_SHARE = "hold_share"
 LABEL_SMOOTHING = "label_smoothing"
 """Where :attr:`RecordingInfo.extra` has :attr:`RecordingInfo.label_smoothing`."""
 
-_UNSAID = {"start_weights", "groups", "step_scalars", "left_out"}
+COMPACTED = "compacted"
+"""Where :attr:`RecordingInfo.extra` has :attr:`RecordingInfo.earlier_digests`."""
+
+_UNSAID = {"start_weights", "groups", "step_scalars", "left_out", "sample"}
 """What isn't written where it is empty: later additions, without which the bytes are those of before."""
 
 
@@ -50,6 +54,7 @@ class RecordingInfo:
             recorded parameters, and ``momentum`` and ``extra`` say what at least one of these has.
         step_scalars: Names of the scalars that rows have besides :data:`causalprune.trajectory.steps.STEP_FIELDS`.
         left_out: Names of parameters that have no columns although they aren't pruned.
+        sample: The share of the other parameters that has columns; None for all of them.
     """
 
     lr: float
@@ -66,6 +71,7 @@ class RecordingInfo:
     groups: tuple[ParameterGroup, ...] = ()
     step_scalars: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    sample: ColumnSample | None = None
 
     def __post_init__(self) -> None:
         self._check("lr", self.lr, "a finite number above 0", math.isfinite(self.lr) and self.lr > 0)
@@ -83,6 +89,8 @@ class RecordingInfo:
     @property
     def format_version(self) -> int:
         """The oldest version of the format that can say all this: an earlier reader must not overlook it."""
+        if self.sample is not None:
+            return 5
         return 3 if self.groups or self.step_scalars or self.left_out else 2
 
     @property
@@ -107,6 +115,12 @@ class RecordingInfo:
     def label_smoothing(self) -> float:
         """That of the loss whose change was recorded."""
         return float(self.extra.get(LABEL_SMOOTHING, 0.0))
+
+    @property
+    def earlier_digests(self) -> tuple[str, ...]:
+        """Digests that the recording had before it was stored with another codec, each time."""
+        found = self.extra.get(COMPACTED, [])
+        return tuple(d for d in found if isinstance(d, str)) if isinstance(found, list) else ()
 
     @staticmethod
     def _check(name: str, value: object, expected: str, valid: bool) -> None:
@@ -143,6 +157,7 @@ class RecordingInfo:
             "batch_size": int,
             "seed": int,
             "extra": dict,
+            "sample": dict,
             **dict.fromkeys(("groups", "step_scalars", "left_out"), list),
         }
         try:
@@ -153,7 +168,8 @@ class RecordingInfo:
                     raise ValueError(f"{name} {item!r}")
             names = {name: tuple(map(str, value.get(name, []))) for name in ("step_scalars", "left_out")}
             groups = tuple(map(ParameterGroup.from_json, value.get("groups", [])))
-            return cls(**{**value, **names, "groups": groups})
+            sample = ColumnSample.from_json(value["sample"]) if "sample" in value else None
+            return cls(**{**value, **names, "groups": groups, "sample": sample})
         except (TypeError, ValueError, UsageError) as error:
             raise CorruptError(source, expected="how the recording was made", found=str(error)[:160]) from error
 
@@ -168,6 +184,7 @@ class RecordingSchema:
         max_rows: Number of rows that were expected; there may be more.
         codec: How deltas are stored.
         active_checksum: CRC32C of the (P,) bool mask's bytes, one byte per parameter.
+        candidates_checksum: That of the parameters of which a sample has columns; None without a sample.
     """
 
     info: RecordingInfo
@@ -175,6 +192,7 @@ class RecordingSchema:
     max_rows: int
     codec: Codec
     active_checksum: int
+    candidates_checksum: int | None = None
 
     @property
     def format_version(self) -> int:
@@ -183,7 +201,14 @@ class RecordingSchema:
 
     @classmethod
     def choose(
-        cls, info: RecordingInfo, active: np.ndarray, max_rows: int, codec: str, block_rows: int | None, source: str
+        cls,
+        info: RecordingInfo,
+        active: np.ndarray,
+        max_rows: int,
+        codec: str,
+        block_rows: int | None,
+        source: str,
+        candidates: np.ndarray | None = None,
     ) -> RecordingSchema:
         """The schema of a new recording.
 
@@ -194,6 +219,7 @@ class RecordingSchema:
             codec: Name of the codec.
             block_rows: Rows per shard; see :meth:`BlockShape.choose`.
             source: The store, for the error message.
+            candidates: (P,) bool, C-contiguous, the parameters of which the active ones are a sample; None without one.
 
         Raises:
             DataError: No active parameter.
@@ -206,7 +232,8 @@ class RecordingSchema:
         if not 1 <= max_rows <= MAX_ROWS:
             raise UsageError("rows to record", expected=f"1 to {MAX_ROWS}", found=f"{max_rows}")
         shape = BlockShape.choose(columns, max_rows, block_rows)
-        return cls(info, shape, max_rows, find_codec(codec), google_crc32c.value(active.view(np.uint8)))
+        checksum = None if candidates is None else google_crc32c.value(candidates.view(np.uint8))
+        return cls(info, shape, max_rows, find_codec(codec), google_crc32c.value(active.view(np.uint8)), checksum)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; :meth:`from_json` reads it back."""
@@ -218,7 +245,7 @@ class RecordingSchema:
             "max_rows": self.max_rows,
             "codec": self.codec.name,
             "active_crc32c": f"{self.active_checksum:08x}",
-        }
+        } | ({} if self.candidates_checksum is None else {"candidates_crc32c": f"{self.candidates_checksum:08x}"})
 
     @classmethod
     def from_json(cls, value: dict[str, Any], source: str) -> RecordingSchema:
@@ -240,7 +267,15 @@ class RecordingSchema:
         except (TypeError, ValueError) as error:
             raise CorruptError(source, expected="a checksum of the mask", found=repr(active)[:80]) from error
         info = RecordingInfo.from_json(value.get("info"), source)
-        return cls(info, shape, max_rows, find_codec(str(codec), value["format_version"]), active_checksum)
+        candidates = None
+        if info.sample is not None:
+            found = value.get("candidates_crc32c")
+            try:
+                candidates = int(str(found), 16)
+            except ValueError as error:
+                raise CorruptError(source, expected="a checksum of the sample", found=repr(found)[:80]) from error
+        stored = find_codec(str(codec), value["format_version"])
+        return cls(info, shape, max_rows, stored, active_checksum, candidates)
 
 
 BLOCK_BYTES = 256 * 2**20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import google_crc32c
@@ -66,30 +66,57 @@ def write_shard(
         LockedError: By the fence.
         StorageError: Storage refused.
     """
-    encode = _ChunkEncoder(block, shape, codec)
-    chunks = (helpers or Helpers(0)).ordered(encode, shape.chunks)
-    index = np.empty((shape.chunks, 2), "<u8")
-    table = []
-    checksum, position = 0, 0
+    chunks = encoded_chunks(block, shape, codec, helpers or Helpers(0))
+    lengths, table = [], []
+    checksum = 0
     # Closed before the block may be used again, also if a write fails.
     with location.writing(fence) as file, closing(chunks):
-        for number, parts in enumerate(chunks):
-            begin = position
+        for parts in chunks:
             for data in parts:
                 file.write(data)
                 checksum = google_crc32c.extend(checksum, data)
-                position += len(data)
             table.append(data[-CHECKSUM.size :])
-            index[number] = begin, position - begin
-        sums, entries = b"".join(table), index.tobytes()
-        index_checksum = google_crc32c.value(entries)
-        end = sums + entries + CHECKSUM.pack(index_checksum)
+            lengths.append(sum(map(len, parts)))
+        end, identity = shard_tail(lengths, b"".join(table), checksum)
         file.write(end)
-        checksum = google_crc32c.extend(checksum, end)
-        identity = ShardFile(position + len(end), checksum, index_checksum, google_crc32c.value(sums))
         if announce is not None:
             announce(identity)
     return identity
+
+
+def encoded_chunks(
+    block: np.ndarray, shape: BlockShape, codec: Codec, helpers: Helpers
+) -> Generator[list[bytes], None, None]:
+    """The chunks of a block of rows, encoded, each in parts of which the last one ends with the chunk's CRC32C.
+
+    Args:
+        block: (n, columns) float32.
+        shape: Its shape; ``columns`` may be those of a part that begins at a chunk.
+        codec: The recording's codec.
+        helpers: See :func:`write_shard`.
+
+    Raises:
+        NonFiniteError: The block contains NaN or infinity.
+    """
+    return helpers.ordered(_ChunkEncoder(block, shape, codec), shape.chunks)
+
+
+def shard_tail(lengths: Sequence[int], table: bytes, checksum: int) -> tuple[bytes, ShardFile]:
+    """What follows a shard's chunks, and what identifies the whole file.
+
+    Args:
+        lengths: Of the chunks in bytes.
+        table: Their CRC32Cs, one behind the other.
+        checksum: The CRC32C of all chunks together.
+    """
+    index = np.empty((len(lengths), 2), "<u8")
+    ends = np.cumsum(lengths)
+    index[:, 0], index[:, 1] = ends - lengths, lengths
+    entries = index.tobytes()
+    index_checksum = google_crc32c.value(entries)
+    end = table + entries + CHECKSUM.pack(index_checksum)
+    size = sum(lengths) + len(end)
+    return end, ShardFile(size, google_crc32c.extend(checksum, end), index_checksum, google_crc32c.value(table))
 
 
 class _ChunkEncoder:

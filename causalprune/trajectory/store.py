@@ -14,6 +14,8 @@ from causalprune.base.locks import Lock, LockHolder
 from causalprune.base.paths import StoreUrl, parse_place
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory.array_groups import FitStore
+from causalprune.trajectory.columns.parts import Partners, own_columns
+from causalprune.trajectory.columns.sample import drawn_columns
 from causalprune.trajectory.layout import StoreLayout
 from causalprune.trajectory.lifecycle import begin_recording, rewind_recording
 from causalprune.trajectory.reader import RecordingReader
@@ -218,18 +220,22 @@ class Store:
         queue_bytes: int = QUEUE_BYTES,
         threads: int | None = None,
         break_lock: bool = False,
+        partners: Partners | None = None,
     ) -> RecordingWriter:
         """Begin a recording after the last one.
 
         Args:
             info: How it is made.
-            active: (P,) bool, the parameters to record: those that aren't pruned.
+            active: (P,) bool, the parameters to record: those that aren't pruned. Where ``info`` has a sample, that of
+                them is drawn.
             max_rows: How many rows are expected, which sizes the blocks in memory. More are recorded all the same.
             codec: A name of :data:`~causalprune.trajectory.names.CODECS`.
             block_rows: Rows per shard; by default :meth:`BlockShape.choose` decides.
             queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
             threads: Threads that compress; None for as many as the machine spares (:class:`RecordingWriter`).
             break_lock: As in :meth:`create`.
+            partners: The processes that write it together, of which this is the first; the others
+                :meth:`join_recording` then.
 
         Raises:
             DataError: No active parameter.
@@ -242,16 +248,20 @@ class Store:
         if active.shape != (self.index.total,):
             expected = f"a mask of {self.index.total} parameters"
             raise MismatchError(f"{self.path}", expected=expected, found=f"{active.shape}")
-        schema = RecordingSchema.choose(info, active, max_rows, codec, block_rows, f"{self.path}")
+        candidates = None if info.sample is None else active
+        active = drawn_columns(info.sample, self.index, active)
+        schema = RecordingSchema.choose(info, active, max_rows, codec, block_rows, f"{self.path}", candidates)
+        require_disk(self.path, partners)
         with self._locked_for_writer(break_lock) as lock:
             names = self.recordings
             name = f"{int(names[-1]) + 1 if names else 0:03d}"
             layout = self.layout.recording(name)
-            begin_recording(layout, schema, active)
+            begin_recording(layout, schema, active, candidates)
             reader = RecordingReader(layout, name, self.index)
             log = reader.read_log()
             log.claim()
-            return RecordingWriter(reader, log, lock=lock, queue_bytes=queue_bytes, threads=threads)
+            options: dict[str, Any] = {"queue_bytes": queue_bytes, "threads": threads, "partners": partners}
+            return RecordingWriter(reader, log, lock=lock, **options)
 
     def resume_recording(
         self,
@@ -261,6 +271,7 @@ class Store:
         queue_bytes: int = QUEUE_BYTES,
         threads: int | None = None,
         break_lock: bool = False,
+        partners: Partners | None = None,
     ) -> RecordingWriter:
         """Continue a recording after its first ``rows`` rows, dropping later rows and leftovers of a crash.
 
@@ -270,6 +281,7 @@ class Store:
             queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
             threads: As in :meth:`create_recording`.
             break_lock: As in :meth:`create`.
+            partners: As in :meth:`create_recording`; however many wrote it before.
 
         Raises:
             DataError: There is no such recording.
@@ -278,6 +290,7 @@ class Store:
             LockedError: Another process is recording into the store.
             StorageError: Storage refused.
         """
+        require_disk(self.path, partners)
         with self._locked_for_writer(break_lock) as lock:
             layout = self.layout.recording(self._require_name(name))
             for folder in (layout.root, layout.delta):
@@ -293,9 +306,35 @@ class Store:
                     found=f"{reader.num_rows}",
                     remedy="record anew from the start",
                 )
-            tail = reader.read_rows(rows - rows % reader.block_rows, rows)
+            tail = _unfilled(reader, rows, partners)
             rewind_recording(reader, log, rows)
-            return RecordingWriter(reader, log, lock=lock, tail=tail, queue_bytes=queue_bytes, threads=threads)
+            options: dict[str, Any] = {"queue_bytes": queue_bytes, "threads": threads, "partners": partners}
+            return RecordingWriter(reader, log, lock=lock, tail=tail, **options)
+
+    def join_recording(
+        self,
+        name: str,
+        partners: Partners,
+        *,
+        queue_bytes: int = QUEUE_BYTES,
+        threads: int | None = None,
+    ) -> RecordingWriter:
+        """Write one's own columns of a recording that the first of several processes has begun, or continues.
+
+        Args:
+            name: The recording.
+            partners: The processes.
+            queue_bytes: As in :meth:`create_recording`.
+            threads: As in :meth:`create_recording`.
+
+        Raises:
+            DataError: There is no such recording: this process doesn't see the first one's files.
+            CorruptError: A file is missing or damaged.
+            StorageError: Storage refused.
+        """
+        reader = self.recording(name)
+        tail, log = _unfilled(reader, reader.num_rows, partners), reader.read_log()
+        return RecordingWriter(reader, log, tail=tail, queue_bytes=queue_bytes, threads=threads, partners=partners)
 
     @contextmanager
     def _locked_for_writer(self, break_lock: bool) -> Iterator[Lock]:
@@ -351,3 +390,25 @@ class Store:
             except DAMAGE as error:
                 problems.append(f"{error}")
         return problems
+
+
+def require_disk(path: Path | StoreUrl | str, partners: object) -> None:
+    """Refuse object storage, where an object has one writer, to processes that write together.
+
+    Raises:
+        UsageError: That is where the store is.
+    """
+    if partners and isinstance(parse_place(path) if isinstance(path, str) else path, StoreUrl):
+        raise UsageError(
+            "`columns_by_rank`",
+            expected="a store on a disk that all processes see",
+            found=f"{path}",
+            remedy="leave it out, so that the first process writes, or copy the store there afterwards",
+        )
+
+
+def _unfilled(reader: RecordingReader, rows: int, partners: Partners | None) -> np.ndarray:
+    """The rows of an unfilled shard that stay, in the columns of this process."""
+    whole = slice(0, reader.num_columns)
+    own = whole if partners is None else own_columns(reader.schema.shape, partners.rank, partners.count)
+    return reader.read(slice(rows - rows % reader.block_rows, rows), own)

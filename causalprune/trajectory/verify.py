@@ -78,7 +78,7 @@ def stored_steps(layout: RecordingLayout, log: CommitLog) -> Steps | None:
 def verify_recording(reader: RecordingReader) -> list[str]:
     """List what is wrong with a recording, one line per problem; its metadata were checked when it was opened."""
     layout = reader.layout
-    checks: list[Callable[[], object]] = [lambda: reader.active, layout.fits.require]
+    checks: list[Callable[[], object]] = [lambda: reader.active, partial(_require_sample, reader), layout.fits.require]
     checks += [partial(_require_fit, reader, name) for name in reader.fits]
     checks.append(partial(_require_layer_statistics, reader))
     # The files are listed before the log is read: then it misses at most the shard that was being committed.
@@ -95,6 +95,13 @@ def verify_recording(reader: RecordingReader) -> list[str]:
         except DAMAGE as error:
             problems.append(f"{error}")
     return problems
+
+
+def _require_sample(reader: RecordingReader) -> None:
+    sample = reader.info.sample
+    if sample is not None and not np.array_equal(sample.draw(reader.index, reader.candidates), reader.active):
+        expected = f"a share of {sample.share:g} drawn with seed {sample.seed}"
+        raise damaged(reader.layout.active, expected=expected, found="other columns")
 
 
 def _require_fit(reader: RecordingReader, name: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -15,18 +16,22 @@ import numpy as np
 from causalprune.base.compute.launchers import own_cores
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
+from causalprune.trajectory.columns.parts import Partners, own_columns, together, write_shard_together
 from causalprune.trajectory.commits import Commit, CommitLog, ShardFile
 from causalprune.trajectory.lifecycle import closed, finish_recording, keep_layer_statistics, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
 from causalprune.trajectory.row_block import RowBlock, on_device
 from causalprune.trajectory.schema import RecordingInfo
-from causalprune.trajectory.shard import NonFiniteError, write_shard
+from causalprune.trajectory.shard import NonFiniteError, encoded_chunks, write_shard
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
 from causalprune.trajectory.storage.location import Location
 from causalprune.trajectory.threads import Helpers
 
 if TYPE_CHECKING:
     import torch
+
+_PARTING_SECONDS = 60.0
+"""How long a writer that gives up waits for its partners."""
 
 QUEUE_BYTES = 512 * 2**20
 """Default memory for rows that aren't stored yet."""
@@ -47,11 +52,16 @@ class RecordingWriter:
     As a context manager it closes at the end of the body, and aborts when the body raises. Only :meth:`finish` marks
     the recording as complete. What is still open when the interpreter ends is closed then.
 
+    Several processes can write a recording together, each its own columns: then all append the same rows, and call
+    :meth:`flush` and :meth:`finish`, in which they wait for each other. A block is committed when each of them has
+    stored its part. Since nobody knows whether the others are still there, :meth:`close` stores nothing more.
+
     Attributes:
         rows_appended: Rows of the recording so far, stored or not.
         untrained: Names of the parameters that no row has trained so far; noted with each commit.
         noted: What else is noted with each commit, JSON-ready, of which equal keys are equal for equal rows; replace it
             to change it.
+        columns: Which of the recording's columns this process writes: all, unless there are partners.
         end_weights: Returns the hash of the weights after the last row, by ``ParameterIndex.digest``, or nothing; it
             is called when the writer is closed, and the hash is noted.
 
@@ -59,9 +69,10 @@ class RecordingWriter:
         recording: The recording.
         log: Its commits.
         lock: The lock of the store, which the writer releases when it ends.
-        tail: (n, P_active) rows of the last, unfilled shard, already committed.
+        tail: (n, own columns) rows of the last, unfilled shard, already committed.
         queue_bytes: Memory for rows that aren't stored yet; at least two blocks are used.
         threads: Threads that compress beside the caller's computation; None for as many as cores are left.
+        partners: The processes that write together; None for this one alone. The lock is that of the first one.
     """
 
     def __init__(
@@ -73,13 +84,21 @@ class RecordingWriter:
         tail: np.ndarray | None = None,
         queue_bytes: int = QUEUE_BYTES,
         threads: int | None = None,
+        partners: Partners | None = None,
     ) -> None:
         self._recording = recording
         self._schema = schema = recording.schema
+        self._partners = partners
+        self._is_first = partners is None or partners.rank == 0
+        whole = slice(0, schema.shape.columns)
+        self.columns = whole if partners is None else own_columns(schema.shape, partners.rank, partners.count)
+        self._shape = replace(schema.shape, columns=self.columns.stop - self.columns.start)
+        # Of these rows all processes have noted the sum.
+        self._noted_before = log.noted.get("vanished", {})
         self._declared = schema.info.step_scalars
         self._log = log
         self._lock = lock
-        self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
+        self._capacity = max(2, queue_bytes // max(1, self._shape.block_bytes))
         self._allocated = 0
         self._pinned = False
         self._threads = threads
@@ -119,17 +138,37 @@ class RecordingWriter:
         return self._schema.info
 
     @property
+    def shared(self) -> bool:
+        """Whether other processes write other columns."""
+        return self._partners is not None
+
+    @property
     def closed(self) -> bool:
         """Whether it takes no more rows."""
         return self._closed
 
+    @property
+    def rows_committed(self) -> int:
+        """Rows of the recording that are stored durably."""
+        return self._committed
+
+    def committed_steps(self, start: int) -> tuple[int, Steps]:
+        """The scalars of the committed rows of whole shards that include the row ``start`` and those after it.
+
+        Returns:
+            The number of the first of these rows, and their scalars.
+        """
+        shard = start // self._schema.shape.rows
+        steps = [commit.read_steps for commit in self._log.commits[shard:]]
+        return shard * self._schema.shape.rows, Steps.concatenate(steps, self._declared)
+
     def row(self) -> np.ndarray:
-        """The buffer of the next row, (P_active,) float32: fill it and pass it to :meth:`append` to save a copy."""
+        """The buffer of the next row, (own columns,) float32: fill it and pass it to :meth:`append` to save a copy."""
         row: np.ndarray = self.room()[0]
         return row
 
     def room(self) -> np.ndarray:
-        """The buffer of the next rows, (n ≥ 1, P_active) float32: fill some, then :meth:`append` each in order."""
+        """The buffer of the next rows, (n ≥ 1, own columns) float32: fill some, then :meth:`append` each in order."""
         block = self._current()
         return block.values[block.rows :]
 
@@ -151,7 +190,7 @@ class RecordingWriter:
         device. Values on a device are checked before their block is committed, others at once.
 
         Args:
-            delta: (P_active,) signed Δθ, float32; may be modified as soon as this returns, by the same stream.
+            delta: (own columns,) signed Δθ, float32; may be modified as soon as this returns, by the same stream.
             loss_before: Loss before the step.
             loss_after: Loss after it.
             lr: Learning rate η_t of the step.
@@ -164,8 +203,8 @@ class RecordingWriter:
             DataError: A value, or one of an earlier row, is NaN or infinite.
             CausalpruneError: Whatever else stopped the thread.
         """
-        if tuple(delta.shape) != (self._schema.shape.columns,):
-            raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._schema.shape.columns},)")
+        if tuple(delta.shape) != (self._shape.columns,):
+            raise ValueError(f"delta has shape {tuple(delta.shape)}, not ({self._shape.columns},)")
         if declared.keys() != set(self._declared):
             raise ValueError(f"scalars {sorted(declared)}, not {sorted(self._declared)}")
         block = self._next_block(delta)
@@ -206,7 +245,7 @@ class RecordingWriter:
             CausalpruneError: Whatever stopped the thread.
         """
         self._require_alive()
-        if self._block is not None and self.rows_appended > self._committed:
+        if self._block is not None and self._block.rows and self.rows_appended > self._committed:
             self._submit(self._block)
         self._wait_for(lambda: self._committed == self.rows_appended)
         return self._committed
@@ -242,16 +281,27 @@ class RecordingWriter:
                     found="none",
                     remedy="take steps, by Recorder.step in a loop of your own",
                 )
-            finish_recording(self._recording, self._log, self.end_weights())
+            if self._partners is None:
+                self._mark_finished()
+            else:
+                together(self._partners, self._mark_finished)
         finally:
             self.abort()
+
+    def _mark_finished(self) -> None:
+        if self._is_first:
+            finish_recording(self._recording, self._log, self.end_weights())
 
     def close(self) -> None:
         """Store everything and close; the recording can be continued later. Closing twice does nothing."""
         if self._closed:
             return
         try:
-            if self.flush() and self._log.commits[-1].weights != (weights := self.end_weights()):
+            if (
+                self._partners is None
+                and self.flush()
+                and self._log.commits[-1].weights != (weights := self.end_weights())
+            ):
                 self._log.append_commit(replace(self._log.commits[-1], weights=weights))
         finally:
             self.abort()
@@ -264,14 +314,19 @@ class RecordingWriter:
             self._closed = True
             self._pending.clear()
             self._changed.notify_all()
-        self._thread.join()
-        if self._helpers is not None:
-            self._helpers.close()
+        # Partners that have failed may never answer.
+        self._thread.join(None if self._partners is None else _PARTING_SECONDS)
         closed(self)
-        self._block = None
-        self._free.clear()
         if self._lock is not None:
             self._lock.release()
+        if self._thread.is_alive():
+            return
+        if self._helpers is not None:
+            self._helpers.close()
+        if self._partners is not None:
+            self._partners.close()
+        self._block = None
+        self._free.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -320,7 +375,7 @@ class RecordingWriter:
                 busy = torch.get_num_threads()
             self._waits = cores <= busy
             threads = cores if self._waits else cores - busy
-        self._helpers = Helpers(min(threads, self._schema.shape.chunks) - 1)
+        self._helpers = Helpers(max(0, min(threads, self._shape.chunks) - 1))
 
     def _current(self) -> RowBlock:
         """The block that takes the next row; waits until there is one."""
@@ -342,8 +397,7 @@ class RecordingWriter:
         with self._changed:
             self._allocated += 1
             self._changed.notify_all()
-        shape = self._schema.shape
-        return RowBlock(shape.rows, shape.columns, pinned=self._pinned, declared=len(self._declared))
+        return RowBlock(self._shape.rows, self._shape.columns, pinned=self._pinned, declared=len(self._declared))
 
     def _submit(self, block: RowBlock) -> None:
         with self._changed:
@@ -394,17 +448,20 @@ class RecordingWriter:
 
     def _commit(self, block: RowBlock, rows: int, untrained: tuple[str, ...], noted: dict[str, Any]) -> None:
         """Write a block's shard, then its commit: in this order a crash is harmless."""
-        block.wait()
-        first = block.shard * self._schema.shape.rows
+        shard, first = block.shard, block.shard * self._schema.shape.rows
         # Copied, because the block may take other rows once it is compressed.
-        scalars, shard = block.scalars[:rows].copy(), block.shard
-        for row, position in np.argwhere(~np.isfinite(scalars)):
-            self._require_finite(float(scalars[row, position]), int(position), first + int(row))
-        if first + rows > self._announced:
-            # Twice as many, so that a recording of any length changes its shape a few times only.
-            self._announced = max(2 * self._announced, first + rows)
-            make_room(self._recording, self._log, self._announced)
-        replaces = shard < len(self._log.commits)
+        scalars = np.empty((rows, block.scalars.shape[1]))
+
+        def complete() -> np.ndarray:
+            block.wait()
+            scalars[:] = block.scalars[:rows]
+            for row, position in np.argwhere(~np.isfinite(scalars)):
+                self._require_finite(float(scalars[row, position]), int(position), first + int(row))
+            if self._is_first and first + rows > self._announced:
+                # Twice as many, so that a recording of any length changes its shape a few times only.
+                self._announced = max(2 * self._announced, first + rows)
+                make_room(self._recording, self._log, self._announced)
+            return block.values[:rows]
 
         def compressed(new: ShardFile) -> None:
             with self._changed:
@@ -412,27 +469,39 @@ class RecordingWriter:
                 if rows == self._schema.shape.rows:
                     self._free.append(block)
                 self._changed.notify_all()
-            if replaces:
+            if self._is_first and shard < len(self._log.commits):
                 self._log.append_prepare(shard, rows, new)
 
-        try:
-            file = write_shard(
-                self._recording.layout.shard(shard),
-                block.values[:rows],
-                self._schema.shape,
-                self._schema.codec,
-                self._log.require_mine,
-                compressed,
-                self._helpers,
-            )
-        except NonFiniteError as error:
-            parameter = self._recording.describe_column(error.column)
-            raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-        steps, noted = Steps.from_matrix(scalars, self._declared), _plain(noted)
-        self._log.append_commit(Commit(shard, rows, file, steps, untrained, noted=noted))
+        def commit(file: ShardFile, noted: list[dict[str, Any]]) -> None:
+            steps, counts = Steps.from_matrix(scalars, self._declared), _summed(noted, self._noted_before)
+            self._log.append_commit(Commit(shard, rows, file, steps, untrained, noted=counts))
+
+        def encode() -> tuple[list[bytes], dict[str, Any]]:
+            helpers = self._helpers or Helpers(0)
+            with self._named(first):
+                chunks = encoded_chunks(complete(), self._shape, self._schema.codec, helpers)
+                return [b"".join(parts) for parts in chunks], _plain(noted)
+
+        location, fence = self._recording.layout.shard(shard), self._log.require_mine
+        if self._partners is not None:
+            write_shard_together(location, encode, self._partners, fence, compressed, commit)
+        else:
+            with self._named(first):
+                values, codec = complete(), self._schema.codec
+                file = write_shard(location, values, self._shape, codec, fence, compressed, self._helpers)
+            commit(file, [_plain(noted)])
         with self._changed:
             self._committed = first + rows
             self._changed.notify_all()
+
+    @contextmanager
+    def _named(self, first: int) -> Iterator[None]:
+        """Name the row, from ``first`` on, and the parameter of a value that isn't finite."""
+        try:
+            yield
+        except NonFiniteError as error:
+            parameter = self._recording.describe_column(self.columns.start + error.column)
+            raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
 
 
 def _plain(noted: Any) -> Any:
@@ -440,6 +509,20 @@ def _plain(noted: Any) -> Any:
     if isinstance(noted, dict):
         return {name: _plain(value) for name, value in noted.items()}
     return noted.tolist() if hasattr(noted, "tolist") else noted
+
+
+def _summed(parts: list[dict[str, Any]], before: dict[str, Any]) -> dict[str, Any]:
+    """What processes have noted of their own columns, as one of all columns would have.
+
+    Args:
+        parts: What each has noted.
+        before: Counts of earlier rows, which each has of all columns.
+    """
+    if len(parts) == 1 or "vanished" not in parts[0]:
+        return parts[0]
+    rows = parts[0]["vanished"]
+    sums = {row: [sum(n) for n in zip(*(part["vanished"][row] for part in parts), strict=True)] for row in rows}
+    return {**parts[0], "vanished": sums | before}
 
 
 def _not_finite(subject: str, value: float) -> DataError:

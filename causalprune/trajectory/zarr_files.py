@@ -18,7 +18,7 @@ from causalprune.trajectory.storage.location import Location, damaged
 METADATA = "zarr.json"
 """The file that describes a Zarr v3 group or array."""
 
-FORMAT_VERSIONS = {"store": 1, "recording": 4, "fit": 1, "layer-statistics": 1, "slice": 1}
+FORMAT_VERSIONS = {"store": 1, "recording": 5, "fit": 1, "layer-statistics": 1, "slice": 1}
 """Newest version of each kind of group; a reader refuses newer ones, and reads all older ones."""
 
 NAMESPACE = "causalprune"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-_MODULES = ("networks", "fits", "store", "sweeps")
+_MODULES = ("networks", "fits", "runs", "store", "sweeps")
 
 
 def show(command: str, result: Any) -> Any:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from causalprune.base.errors import printable
 
-from .tables import facts, pairs, shown, spaced, table
+from .sheet import Sheet
+from .tables import facts, notes, pairs, shown, spaced, table
 
 
 def fit_gamma(result: Any) -> Any:
@@ -34,12 +34,12 @@ def fit_gamma(result: Any) -> Any:
     return spaced(
         facts(result, lines),
         _path(e) if e["path"] else None,
+        None if result.selection is None else _selection(result.selection),
         None if result.curvature is None else _curvature(result.curvature),
     )
 
 
 _MOST_GROUPS = 20
-_WIDEST_GROUP = 30
 
 
 def _curvature(found: dict[str, Any]) -> Any:
@@ -50,9 +50,6 @@ def _curvature(found: dict[str, Any]) -> Any:
     if many:
         groups = sorted(groups, key=lambda g: -abs(g["curvature"] or 0.0))[:_MOST_GROUPS]
     made = table("group", "curvature", f"{found['level']:.0%} interval", "step size", "interval")
-    # Groups of one layer differ only at the end of their names, so the columns of intervals shrink first.
-    made.columns[0].width = min(_WIDEST_GROUP, max(20, *(len(g["name"]) for g in groups)))
-    made.columns[1].no_wrap = made.columns[3].no_wrap = True
     for g in groups:
         between = f"{shown(g['low'])} … {shown(g['high'])}" if g["low"] is not None else "–"
         top = "∞" if g["step_high"] is None else shown(g["step_high"])
@@ -69,7 +66,7 @@ def _curvature(found: dict[str, Any]) -> Any:
     return Group(made, Text(how))
 
 
-def _path(evidence: dict[str, Any]) -> Table:
+def _path(evidence: dict[str, Any]) -> Sheet:
     names = {"r2": "R²", "r2_held_out": "R² held out", "cv_error": "CV error", "relative_gap": "relative gap"}
     names = {k: v for k, v in names.items() if any(point[k] is not None for point in evidence["path"])}
     made = table("", "alpha", "of alpha_max", "nonzero γ", *names.values(), pad_edge=True)
@@ -89,7 +86,7 @@ def diagnose(result: Any) -> Any:
     return spaced(*measured, findings, facts(result, {"fit": f"{result.fit} of recording {result.recording}"}))
 
 
-def _placebo(found: dict[str, Any]) -> Table:
+def _placebo(found: dict[str, Any]) -> Sheet:
     count = found["permutations"]
     made = table("placebo", "fit", f"{count} permuted: mean", "largest")
     for label, name in (("R² held out", "r2_held_out"), ("nonzero γ", "num_nonzero"), ("alpha_max", "alpha_max")):
@@ -100,14 +97,19 @@ def _placebo(found: dict[str, Any]) -> Table:
     return made
 
 
-def _stability(found: dict[str, Any]) -> Table:
+def _stability(found: dict[str, Any]) -> Sheet:
     made = table("selection probability", *(f"≥ {t:g}" for t in found["thresholds"]))
     made.add_row("columns", *(f"{n:,}" for n in found["columns"]))
     made.add_row(f"of {found['nonzero']:,} with γ ≠ 0", *(f"{n:,}" for n in found["selected"]))
     return made
 
 
-def _agreement(found: dict[str, Any]) -> Table:
+def _selection(found: dict[str, Any]) -> Group:
+    """How often each γ was nonzero in resamples of the steps, as a table and in words."""
+    return Group(_stability(found), notes(found["finding"]))
+
+
+def _agreement(found: dict[str, Any]) -> Sheet:
     made = table("agreement with the other recording", "", "by chance", "p")
     made.add_row("Spearman of |γ|", shown(found["spearman_gamma"]), "0")
     made.add_row("Spearman of the KKT score", shown(found["spearman_dual"]), "0")
@@ -125,7 +127,7 @@ _PREDICTORS = {
 }
 
 
-def _interventions(found: dict[str, Any]) -> Table:
+def _interventions(found: dict[str, Any]) -> Sheet:
     where = f"loss change on {found['samples']:,} {found['split']} samples"
     made = table(where, "mean", "Spearman", "p", "Pearson")
     for kind, name in (("single", "single weights"), ("groups", f"groups of {found['group_size']:,} weights")):

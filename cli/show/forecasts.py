@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from causalprune.base.units import format_bytes
+from causalprune.base.units import format_bytes, format_seconds
 
 from .tables import notes, pairs, records, spaced
 
@@ -16,7 +16,6 @@ _COLUMNS = {
     "files": "bytes:bytes",
     "time": "time",
 }
-_MINUTE, _HOUR = 60, 3600
 
 
 def forecast(result: Any) -> Any:
@@ -25,7 +24,7 @@ def forecast(result: Any) -> Any:
         row
         | {
             "name": f"{row['iteration']} {row['stage']}" if row["iteration"] else row["stage"],
-            "time": _duration(row["seconds"]),
+            "time": "–" if row["seconds"] is None else format_seconds(row["seconds"]),
             "bytes": row["bytes"] or None,
         }
         for row in result.stages
@@ -35,20 +34,11 @@ def forecast(result: Any) -> Any:
     lines = {
         "files at the end": format_bytes(result.total_bytes) + there,
         "peak disk": f"{peak} ({format_bytes(result.free_bytes)} free)",
-        "time": f"roughly {_duration(result.predicted_seconds)}, without the stages that have none here",
+        "time": f"roughly {format_seconds(result.predicted_seconds)}, without the stages that have none here",
         "dry run": "nothing was written",
     }
     return spaced(
-        records(_COLUMNS, rows, no_wrap=True),
+        records(_COLUMNS, rows),
         pairs(lines),
         notes("Steps and rows are exact, sizes of recordings within a third, times rough."),
     )
-
-
-def _duration(seconds: float | None) -> str:
-    """Seconds for people; a dash if nobody knows."""
-    if seconds is None:
-        return "–"
-    if seconds < 2 * _MINUTE:
-        return f"{seconds:.2g} s" if seconds < 1 else f"{seconds:.0f} s"
-    return f"{seconds / _MINUTE:.0f} min" if seconds < 2 * _HOUR else f"{seconds / _HOUR:.1f} h"

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import zip_longest
-from typing import Any
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
 from rich.table import Table
 
-from causalprune.base.specs import ACCURACY, R2, Headline
+from causalprune.base.paths import mask_path
+from causalprune.base.specs import Headline
 from causalprune.base.units import listed
 
+from .evaluations import LAYERS, evaluation_table, flops_notes, headline_form
 from .forecasts import forecast
-from .tables import classes_line, counted, facts, notes, recipe_line, records, shown, spaced, table
+from .tables import classes_line, counted, facts, notes, pairs, recipe_line, records, shown, spaced
 
 NO_SPEEDUP = "Unstructured zeros make a network smaller, not faster: dense kernels compute with them all the same."
-FLOPS_UNIT = "A multiply-add counts as two FLOPs."
-_MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
-_LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "sparsity:share"}
+
+if TYPE_CHECKING:
+    from causalprune.commands.forecast.result import RunForecast
+    from causalprune.commands.run import RunResult
 
 
 def pretrain(result: Any) -> Any:
@@ -27,7 +30,7 @@ def pretrain(result: Any) -> Any:
     lines = {"best epoch": str(result.best_epoch), "validation loss": f"{v['loss']:.4f}"}
     headline = Headline.of(v)
     if v.get(headline.metric) is not None:
-        lines[f"validation {headline.label}"] = shown(v[headline.metric], _form(headline))
+        lines[f"validation {headline.label}"] = shown(v[headline.metric], headline_form(headline))
     if result.sparsity:
         lines["sparsity"] = f"{shown(result.sparsity, 'share')} of prunable weights"
     if result.batchnorm_samples:
@@ -38,16 +41,14 @@ def pretrain(result: Any) -> Any:
 posttrain = pretrain
 
 
-def _form(headline: Headline) -> str:
-    return ".2%" if headline.percent else ".4f"
-
-
 def record(result: Any) -> Any:
     """Size of the recording."""
     lines = {
         "rows × columns": f"{result.rows:,} × {result.columns:,}",
         "as float32": shown(result.raw_bytes, "bytes"),
     }
+    if result.share < 1:
+        lines["share recorded"] = f"{100 * result.share:g}% of each layer"
     if result.not_prunable:
         lines["not recorded"] = f"{result.not_prunable} (--prune names more)"
     if result.statistics_bytes:
@@ -92,7 +93,7 @@ def apply_mask(result: Any) -> Any:
         lines["batch statistics"] = "those of before; evaluate and posttrain re-estimate them"
     if result.lasso is not None:
         lines["kept by the Lasso"] = _lasso(result.lasso)
-    return spaced(facts(result, lines), records(_LAYERS, result.layers, pad_edge=True))
+    return spaced(facts(result, lines), records(LAYERS, result.layers, pad_edge=True))
 
 
 def _lasso(found: Mapping[str, Any]) -> str:
@@ -113,9 +114,11 @@ def repair(result: Any) -> Any:
     return spaced(facts(result, lines), records(columns, result.layers, pad_edge=True), notes(note))
 
 
-def run(result: Any) -> Any:
-    """One line per iteration, with its fit if there was one, then dense against pruned; of a dry run its stages."""
-    if not hasattr(result, "iterations"):
+def run(result: RunResult | RunForecast) -> Any:
+    """One line per iteration, dense against pruned, and what to do next; of a dry run its stages."""
+    from causalprune.commands.forecast.result import RunForecast
+
+    if isinstance(result, RunForecast):
         return forecast(result)
     columns = {"iteration": "iteration"}
     if any(line["rows"] is not None for line in result.iterations):
@@ -128,7 +131,21 @@ def run(result: Any) -> Any:
         parts.append(notes(f"Recipe {recipe_line(result.recipe)}."))
     if said := _stores(result.stores):
         parts.append(notes(f"{said}."))
-    return spaced(*parts)
+    return spaced(*parts, _next(Path(result.outputs["checkpoint"])))
+
+
+def _next(network: Path) -> Table:
+    """Where the pruned network lies, and what can be done with it."""
+    run = "" if network.parent == Path("run") else f" --run {shlex.quote(str(network.parent))}"
+    mask = mask_path(network)
+    lines = {
+        "network": f"{network}{f' (its mask: {mask.name})' if mask.exists() else ''}",
+        "load its weights": f"safetensors.torch.load_file({str(network)!r})",
+        "measure more": f"causalprune evaluate --cost{run}",
+        "use it elsewhere": f"causalprune export{run} (--format onnx or --compact)",
+        "see all there is": f"causalprune info{run}",
+    }
+    return pairs(lines)
 
 
 def _stores(stores: Mapping[str, int]) -> str:
@@ -144,99 +161,9 @@ def _stores(stores: Mapping[str, int]) -> str:
 
 
 def evaluate(result: Any) -> Any:
-    """Dense against pruned."""
-    return evaluation_table(result.evaluation)
-
-
-def evaluation_table(result: Mapping[str, Any]) -> Group:
-    """Dense against pruned, then the layers.
-
-    Args:
-        result: The field ``evaluation`` of the result of ``evaluate``.
-    """
-    return spaced(
-        _summary(result),
-        records(_LAYERS, result["layers"]),
-        _flatness(result) if result.get("flatness_samples") else None,
-        _cost(result["cost"]) if result.get("cost") else None,
-        notes(*_statistics_notes(result.get("batchnorm")), *_flops_notes(result.get("flops_uncounted")), NO_SPEEDUP),
-    )
-
-
-def _statistics_notes(batchnorm: Mapping[str, Any] | None) -> list[str]:
-    """Which running statistics the measured network had, if they are neither the dense one's nor trained."""
-    if batchnorm is None:
-        return []
-    where = "" if batchnorm["saved"] else ", in memory only (posttrain --epochs 0 saves them)"
-    return [f"Running statistics of batch normalization re-estimated after the mask{where}."]
-
-
-def _flops_notes(uncounted: Sequence[str] | None) -> list[str]:
-    """What the FLOPs are, and which operations they lack."""
-    without = f" Not counted, because nothing tells how: {', '.join(uncounted)}." if uncounted else ""
-    return [f"{FLOPS_UNIT}{without}"]
-
-
-def _summary(result: Mapping[str, Any]) -> Table:
-    dense: Mapping[str, Any] = result["reference"] or {}
-    title = f"{result['model']} on {result['dataset']}, {result['samples']:,} test samples"
-    made = table("", "dense", "pruned", title=title)
-
-    def metric(label: str, name: str, form: str) -> None:
-        if result.get(name) is not None:
-            made.add_row(label, shown(dense.get(name), form), shown(result[name], form))
-
-    headline = Headline.of(result)
-    if headline not in (ACCURACY, R2):
-        metric(headline.label, headline.metric, _form(headline))
-    metric("accuracy (top-1)", "top1", ".2%")
-    metric("top-5", "top5", ".2%")
-    metric("R²", "r2", ".4f")
-    metric("mean absolute error", "mae", ".4g")
-    metric("loss", "loss", ".4f")
-    made.add_row("sparsity over prunable weights", "", shown(result["sparsity_prunable"], "share"))
-    made.add_row("sparsity over all parameters", "", shown(result["sparsity_all"], "share"))
-    made.add_row("nonzero parameters", f"{result['parameters_total']:,}", f"{result['parameters_nonzero']:,}")
-    made.add_row("FLOPs per sample, zeros skipped", f"{result['flops_dense']:,}", f"{result['flops_theoretical']:,}")
-    if "bytes_csr" in result:
-        made.add_row("weights as sparse rows", *(shown(result[name], "bytes") for name in ("bytes_dense", "bytes_csr")))
-    metric("checkpoint", "file_bytes", "bytes")
-    if result.get("batchnorm"):
-        made.add_row("samples of batch statistics", "", f"{result['batchnorm']['samples']:,}")
-    return made
-
-
-def _cost(cost: Mapping[str, Any]) -> Group:
-    """Latency and peak memory with the zeros computed, and of the compact network."""
-    threads = f", {counted(cost['threads'], 'thread')}" if cost["device"] == "cpu" else ""
-    made = table("", "as it is", "compact", title=f"measured on {cost['device']}{threads}", title_style=None)
-    for label, name, form in (("latency", "latency", "ms"), ("peak memory", "peak_memory", "bytes")):
-        for batch, measured in cost[name].items():
-            made.add_row(f"{label}, batch {batch}", *(shown(measured[k], form) for k in ("dense", "compact")))
-    made.add_row("weights, deflated", shown(cost["bytes_deflate"], "bytes"))
-    no_compact = [f"No compact network: {cost['no_compact']}"] if cost["no_compact"] else []
-    return Group(made, notes(_MEMORY, *no_compact))
-
-
-def _flatness(result: Mapping[str, Any]) -> Table:
-    """Curvature over the unpruned parameters and over all, and the loss under noise."""
-    title = f"Flatness on {result['flatness_samples']:,} samples of the {result['flatness_split']} split"
-    hessian, noise = result.get("hessian"), result.get("noise")
-    columns = ("unpruned", "all parameters") if hessian else ("relative loss",) if noise else ()
-    made = table("", *columns, title=title)
-    if hessian:
-        pair = (hessian["unpruned"], hessian["all"])
-        made.add_row("parameters", *(f"{h['dimension']:,}" for h in pair))
-        for i, values in enumerate(zip_longest(*(h["eigenvalues"] for h in pair)), start=1):
-            made.add_row(f"Hessian eigenvalue {i}", *(shown(v, ".4g") for v in values))
-        made.add_row("smallest eigenvalue", *(f"{h['smallest']:.4g}" for h in pair))
-        made.add_row("trace", *(f"{h['trace']:.4g} ± {h['trace_error']:.2g}" for h in pair))
-    if noise:
-        for sigma, mean, std in zip(noise["sigma"], noise["mean"], noise["std"], strict=True):
-            if mean is not None:
-                spread = "" if std is None else f" ± {std:.2g}"
-                made.add_row(f"relative loss, noise σ = {sigma:g}", f"{mean:.4g}{spread}")
-    return made
+    """Dense against pruned, the layers, and what zeros are good for."""
+    found = result.evaluation
+    return spaced(evaluation_table(found), notes(*flops_notes(found.get("flops_uncounted")), NO_SPEEDUP))
 
 
 def export(result: Any) -> Any:
@@ -263,9 +190,11 @@ def export(result: Any) -> Any:
         times = f"{shown(seconds['after'], 'ms')}, before {shown(seconds['before'], 'ms')}"
         lines[f"latency, batch {batch_size}"] = f"{times} ({seconds['before'] / seconds['after']:.2f}× as fast)"
     columns = {"layer": "name", "units": "units:,", "all weights pruned": "dead:,", "removed": "removed:,"}
-    note = "Zeros that are left inside kept filters and neurons don't make dense kernels faster."
     return spaced(
         facts(result, lines),
         records(columns, c["layers"], pad_edge=True),
-        notes(*_flops_notes(c.get("flops_uncounted")), note),
+        notes(
+            *flops_notes(c.get("flops_uncounted")),
+            "Zeros that are left inside kept filters and neurons don't make dense kernels faster.",
+        ),
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Group
-from rich.table import Table
 
 from causalprune.base.options import option_text
 from causalprune.base.specs import Headline
 from causalprune.base.units import grouped, percent
 
+from .sheet import Sheet
 from .tables import facts, notes, spaced, table, with_spread
 
 
@@ -35,7 +35,7 @@ _SUMMARY = (
 )
 
 
-def _by_sparsity(settings: dict[str, Any], lines: list[dict[str, Any]]) -> Table:
+def _by_sparsity(settings: dict[str, Any], lines: list[dict[str, Any]]) -> Sheet:
     """Criteria across, sparsities down."""
     criteria = list(dict.fromkeys(line["criterion"] for line in lines))
     made = _block(settings, _titled(Headline.of(lines[0])), *criteria)
@@ -59,7 +59,7 @@ def _of_summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _by_coefficient(settings: dict[str, Any], lines: list[dict[str, Any]]) -> Table:
+def _by_coefficient(settings: dict[str, Any], lines: list[dict[str, Any]]) -> Sheet:
     """What each L1 coefficient prunes where every γ = 0 is pruned, and the score then."""
     headline = Headline.of(lines[0])
     columns = ["γ = 0 pruned", "% pruned", *(["nonzero γ"] if "nonzero" in lines[0] else []), _titled(headline)]
@@ -90,7 +90,7 @@ def _moments(found: dict[str, Any], form: str, scale: float) -> str:
 
 
 def report(result: Any) -> Any:
-    """Where the page is, where the scores fall, and how sharp the loss is, one block per combination of settings."""
+    """What was found, where the page is, where scores fall, and how sharp the loss is, a block per combination."""
     parts: list[Any] = []
     for own, found in grouped(result.coefficients, ["settings"]):
         parts.append(_by_coefficient(own["settings"], found))
@@ -108,8 +108,9 @@ def report(result: Any) -> Any:
             spaces = (line[space] for space in ("unpruned", "all"))
             made.add_row(name, *(with_spread(s["mean"], s["std"]) for s in spaces))
         parts.append(made)
-    lines = {"rows": f"{result.rows} of {result.points}", "pictures": str(len(result.pictures))}
-    return spaced(*parts, facts(result, lines))
+    counted = {"sweep": {"rows": f"{result.rows} of {result.points}"}, "run": {"networks": str(result.rows)}}
+    lines = {"pictures": str(len(result.pictures)), "tables": str(len(result.tables))}
+    return spaced(notes(*result.found), *parts, facts(result, counted[result.subject] | lines))
 
 
 def _drop(line: dict[str, Any]) -> list[str]:
@@ -123,7 +124,7 @@ def _drop(line: dict[str, Any]) -> list[str]:
     return [half, within, f"{width} decades", str(line["inside"])]
 
 
-def _block(settings: dict[str, Any], *columns: str) -> Table:
+def _block(settings: dict[str, Any], *columns: str) -> Sheet:
     """A table of numbers under its block's settings."""
     title = "  ".join(f"{name}={option_text(value)}" for name, value in settings.items())
-    return table(*columns, title=title, no_wrap=True)
+    return table(*columns, title=title)

@@ -12,6 +12,8 @@ from rich.text import Text
 from causalprune.base.errors import printable
 from causalprune.base.units import format_bytes, mean_and_spread, percent
 
+from .sheet import Sheet
+
 SHOWN_CLASSES = 10
 """Up to this many classes are listed."""
 
@@ -31,26 +33,22 @@ def pairs(lines: dict[str, str]) -> Table:
     return made
 
 
-def table(*columns: str, title: str = "", named: bool = True, no_wrap: bool = False, **style: Any) -> Table:
+def table(
+    *columns: str, title: str = "", named: bool = True, left: Iterable[str] = (), pad_edge: bool = False
+) -> Sheet:
     """A table of numbers, aligned on the right.
 
     Args:
         columns: Titles of the columns.
         title: Shown in bold above the table.
         named: Whether the first column names the rows; otherwise it holds numbers too.
-        no_wrap: Whether to keep the names on one line.
-        style: As for :class:`rich.table.Table`.
+        left: Columns of words besides the first.
+        pad_edge: Whether there is a space at the edges.
     """
-    style = {"title_justify": "left", "title_style": "bold", "box": None, "pad_edge": False} | style
-    made = Table(title=Text(title) if title else None, **style)
-    if named:
-        made.add_column(columns[0], no_wrap=no_wrap, overflow="ellipsis" if no_wrap else "fold")
-    for column in columns[named:]:
-        made.add_column(column, justify="right")
-    return made
+    return Sheet(columns, title, named, frozenset(left), pad_edge)
 
 
-def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **style: Any) -> Table:
+def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **style: Any) -> Sheet:
     """A table with one row per record.
 
     Args:
@@ -61,7 +59,7 @@ def records(columns: Mapping[str, str], rows: Iterable[Mapping[str, Any]], **sty
     made = table(*columns, **style)
     fields = [field.partition(":")[::2] for field in columns.values()]
     for row in rows:
-        made.add_row(*(Text(printable(shown(row[name], form))) for name, form in fields))
+        made.add_row(*(printable(shown(row[name], form)) for name, form in fields))
     return made
 
 

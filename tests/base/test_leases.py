@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
@@ -22,6 +23,32 @@ lease = Lease(Path(sys.argv[1]))
 lease.acquire()
 print("held", flush=True)
 sys.stdin.readline()
+"""
+
+
+UNSIGNED = """
+import os, signal, sys
+from pathlib import Path
+from causalprune.base.leases import Lease
+write = os.write
+
+def at_the_signature(*given):
+    os.write = write
+    if sys.argv[2] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("created", flush=True)
+    sys.stdin.readline()
+    return write(*given)
+
+lease = Lease(Path(sys.argv[1]))
+os.write = at_the_signature
+try:
+    lease.acquire()
+except Exception as error:
+    print(f"{type(error).__name__}: {error}", flush=True)
+else:
+    print("held", flush=True)
+    sys.stdin.readline()
 """
 
 
@@ -164,3 +191,84 @@ def test_of_many_one_takes_a_silent_one_over(tmp_path, monkeypatch):
         thread.join()
     assert (most, sorted(taken)) == (1, list(range(6)))
     assert list(tmp_path.iterdir()) == []
+
+
+def unsigned(path, fate):
+    """A process that has created the lease, and not signed it."""
+    command = [sys.executable, "-c", UNSIGNED, str(path), fate]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+@contextmanager
+def taken_within(path, seconds):
+    """Hold the lease, once it can be taken."""
+    lease, ends = Lease(path), time.monotonic() + seconds
+    while True:
+        try:
+            lease.acquire()
+            break
+        except LockedError:
+            assert time.monotonic() < ends, path.read_bytes()
+            time.sleep(0.05)
+    try:
+        yield
+    finally:
+        lease.release()
+
+
+def test_one_that_was_killed_before_it_signed_loses_it_within_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr(leases, "UNSIGNED_AFTER_SECONDS", 0.3)
+    path = tmp_path / ".table.lock"
+    with unsigned(path, "killed") as process:
+        assert process.stdout.read() == ""
+    assert process.returncode == -signal.SIGKILL
+    assert path.read_bytes() == b""
+    # One that is about to sign isn't disturbed.
+    with pytest.raises(LockedError, match="found another process"):
+        Lease(path).acquire()
+    assert path.read_bytes() == b""
+    with taken_within(path, 30):
+        assert path.read_bytes().startswith(b"filelock")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("late", ["before it is taken over", "after it is taken over"])
+def test_one_that_signs_late_holds_it_or_knows_that_it_does_not(tmp_path, monkeypatch, late):
+    monkeypatch.setattr(leases, "UNSIGNED_AFTER_SECONDS", 0.1)
+    path = tmp_path / ".table.lock"
+    with unsigned(path, "late") as process:
+        assert process.stdout.readline() == "created\n"
+        if late.startswith("after"):
+            with taken_within(path, 30):
+                print(file=process.stdin, flush=True)
+                assert process.stdout.readline().startswith("LockedError: lock")
+            return
+        lease = Lease(path)
+        while not path.read_bytes():
+            with pytest.raises(LockedError):
+                lease.acquire()
+            time.sleep(0.05)
+        print(file=process.stdin, flush=True)
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(LockedError, match=f"found process {process.pid}"):
+            lease.acquire()
+        print(file=process.stdin, flush=True)
+    with lease:
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_added_to_an_empty_one_does_not_hide_a_signature_before_it(tmp_path):
+    """As if its process had signed between the last look and the addition."""
+    path = tmp_path / ".table.lock"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout.readline() == "held\n"
+        with path.open("ab") as file:
+            file.write(leases._UNSIGNED)
+        for _ in range(2):
+            with pytest.raises(LockedError, match=f"found process {process.pid}"):
+                Lease(path).acquire()
+            time.sleep(2.1)
+        print(file=process.stdin, flush=True)

@@ -38,7 +38,7 @@ def test_names_reach_every_result(causalprune, answers):
     assert len(evaluation["per_class"]) == 3
     exported = ["export", "--checkpoint", "run/recorded.safetensors", "--format", "safetensors"]
     assert causalprune(*exported, "--json").metrics["classes"] == NAMES
-    assert json.loads((answers / "run/results/export.json").read_text())["metrics"]["classes"] == NAMES
+    assert json.loads((answers / "run/results/export.safetensors.json").read_text())["metrics"]["classes"] == NAMES
     assert causalprune("info", "run/recorded.safetensors", "--json").json["details"]["classes"] == NAMES
     assert "0 = 'no', 1 = 'perhaps', 2 = 'yes'" in causalprune("info", "run/recorded.safetensors").output
     again = causalprune(*exported, "--json")

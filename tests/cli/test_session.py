@@ -3,6 +3,7 @@
 import json
 import logging
 import shlex
+import sys
 
 import pytest
 from causalprune_cli.main import main
@@ -143,7 +144,9 @@ def test_results_name_flags(recorded, monkeypatch, capsys):
 def test_without_a_terminal_there_are_lines_and_no_bars(tmp_path, capsys):
     assert main([*TINY, "--epochs", "1", "--run", str(tmp_path)]) == 0
     lines = capsys.readouterr().err.splitlines()
-    assert [line.split(maxsplit=1)[1].split()[0] for line in lines] == ["pretrain:", "pretrain:"]
+    first, last = (line.split(maxsplit=1)[1] for line in lines)
+    assert first.startswith("pretrain · 0 %")
+    assert last.startswith("pretrain: done in ")
 
 
 def test_log_json_is_an_object_a_line_and_so_is_the_error(tmp_path, capsys):
@@ -171,3 +174,40 @@ def test_of_an_error_that_all_processes_have_only_the_first_speaks(capsys, monke
         monkeypatch.setenv(name, value)
     assert end(DataError("rows"), 3, common=common) == 3
     assert capsys.readouterr().err.count("\n") == lines
+
+
+LOUD = """
+import os
+import numpy as np
+from torch import nn
+
+print("imported")
+
+class Loud(nn.Module):
+    def __init__(self, input_shape, num_outputs):
+        super().__init__()
+        print("a network of", num_outputs)
+        self.layer = nn.Linear(*input_shape, num_outputs)
+
+    def forward(self, x):
+        print(x.shape)
+        return self.layer(x)
+
+def data():
+    print("reading")
+    rng = np.random.default_rng(0)
+    return {"x": rng.normal(size=(60, 4)), "y": np.arange(60) % 3}
+"""
+
+
+def test_what_code_of_the_user_prints_is_no_part_of_the_result(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "loud.py").write_text(LOUD)
+    own = ["--dataset", "loud:data", "--model", "loud:Loud", "--epochs", "1"]
+    for command in (["pretrain", *own], ["evaluate", "--checkpoint", "run/pretrained.safetensors", "--trust-code"]):
+        assert main([*command, "--json"]) == 0
+        said = capsys.readouterr()
+        assert json.loads(said.out)["stage"] == command[0]
+        assert all(text in said.err for text in ("reading", "a network of 3", "torch.Size"))
+    sys.modules.pop("loud", None)

@@ -2,7 +2,8 @@ import io
 from types import SimpleNamespace
 
 import pytest
-from causalprune_cli.show.networks import FLOPS_UNIT, NO_SPEEDUP, apply_mask, evaluation_table
+from causalprune_cli.show.evaluations import evaluation_table
+from causalprune_cli.show.networks import NO_SPEEDUP, apply_mask, evaluate, run
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -36,8 +37,12 @@ def classification(**changes):
 
 
 def printed(result, width=80):
+    return shown(evaluation_table(result), width)
+
+
+def shown(content, width=80):
     stream = io.StringIO()
-    Console(file=stream, width=width).print(evaluation_table(result))
+    Console(file=stream, width=width).print(content)
     return stream.getvalue()
 
 
@@ -46,14 +51,15 @@ def row(text, label):
     return line.removeprefix(label).split()
 
 
-def test_dense_stands_beside_pruned():
+def test_the_change_stands_beside_dense_and_pruned():
+    """Percentage points of a share, the difference of a loss, percent of a count or a size."""
     text = printed(classification())
-    assert row(text, "accuracy (top-1)") == ["73.12%", "72.51%"]
-    assert row(text, "top-5") == ["98.31%", "98.12%"]
-    assert row(text, "loss") == ["0.7999", "0.8123"]
-    assert row(text, "nonzero parameters") == ["657,080", "66,455"]
-    assert row(text, "FLOPs per sample, zeros skipped") == ["8,110,000", "2,027,500"]
-    assert row(text, "checkpoint") == ["2.63", "MB", "3.33", "MB"]
+    assert row(text, "accuracy (top-1)") == ["73.12%", "72.51%", "-0.61", "points"]
+    assert row(text, "top-5") == ["98.31%", "98.12%", "-0.19", "points"]
+    assert row(text, "loss") == ["0.7999", "0.8123", "+0.0124"]
+    assert row(text, "nonzero parameters") == ["657,080", "66,455", "-89.9%"]
+    assert row(text, "FLOPs per sample, zeros skipped") == ["8,110,000", "2,027,500", "-75.0%"]
+    assert row(text, "checkpoint") == ["2.63", "MB", "3.33", "MB", "+26.7%"]
 
 
 def test_both_sparsities_are_named_by_what_they_are_a_fraction_of():
@@ -76,18 +82,18 @@ def test_every_layer_has_a_line():
     assert row(text, "fc1.weight") == ["625,000", "62,500", "90.00%"]
 
 
-def test_zeros_promise_no_speed():
-    assert NO_SPEEDUP in " ".join(printed(classification()).split())
-
-
-def test_what_a_flop_is() -> None:
-    assert FLOPS_UNIT in printed(classification())
+def test_what_zeros_are_not_good_for_is_said_once_and_not_under_every_table():
+    result = SimpleNamespace(evaluation=classification(), outputs={})
+    assert " ".join(shown(evaluate(result)).split()).count(NO_SPEEDUP) == 1
+    assert "dense kernels" not in printed(classification())
 
 
 def test_operations_that_are_not_counted_are_named() -> None:
-    text = " ".join(printed(classification(flops_uncounted=["_fft_r2c", "torchvision::deform_conv2d"])).split())
-    assert "Not counted, because nothing tells how: _fft_r2c, torchvision::deform_conv2d." in text
-    assert "Not counted" not in printed(classification(flops_uncounted=[]))
+    uncounted = classification(flops_uncounted=["_fft_r2c", "torchvision::deform_conv2d"])
+    text = " ".join(shown(evaluate(SimpleNamespace(evaluation=uncounted, outputs={}))).split())
+    assert "FLOPs without operations that nothing tells how to count: _fft_r2c, torchvision::deform_conv2d." in text
+    none = classification(flops_uncounted=[])
+    assert "nothing tells how" not in shown(evaluate(SimpleNamespace(evaluation=none, outputs={})))
 
 
 def test_there_is_no_line_for_a_top5_of_few_classes() -> None:
@@ -113,16 +119,16 @@ def test_peak_memory_says_what_it_leaves_out() -> None:
 def test_regression_shows_its_own_metrics():
     reference = {"loss": 0.5, "top1": None, "top5": None, "r2": 0.9, "mae": 0.4, "file_bytes": 2_000}
     text = printed(classification(task="regression", top1=None, top5=None, r2=0.8765, mae=0.4321, reference=reference))
-    assert row(text, "R²") == ["0.9000", "0.8765"]
-    assert row(text, "mean absolute error") == ["0.4", "0.4321"]
+    assert row(text, "R²") == ["0.9000", "0.8765", "-0.0235"]
+    assert row(text, "mean absolute error") == ["0.4", "0.4321", "+0.0321"]
     assert "accuracy" not in text
     assert "top-5" not in text
 
 
 def test_without_a_reference_the_dense_column_stays_open():
     text = printed(classification(reference=None))
-    assert row(text, "accuracy (top-1)") == ["–", "72.51%"]
-    assert row(text, "checkpoint") == ["–", "3.33", "MB"]
+    assert row(text, "accuracy (top-1)") == ["–", "72.51%", "–"]
+    assert row(text, "checkpoint") == ["–", "3.33", "MB", "–"]
 
 
 @pytest.mark.parametrize("width", [60, 80])
@@ -142,6 +148,36 @@ def test_text_in_brackets_is_text():
 
 def test_without_a_terminal_there_are_no_escape_codes():
     assert "\x1b" not in printed(classification())
+
+
+def test_parts_of_the_flatness_stand_by_the_samples_that_they_were_measured_on():
+    spectrum = {"dimension": 9, "eigenvalues": [1.5], "smallest": 0.1, "trace": 2.0, "trace_error": 0.1}
+    noise = {"sigma": [0.1], "mean": [1.2], "std": [0.3], "loss": 0.5}
+    both = {"hessian": {"unpruned": spectrum, "all": spectrum}, "noise": noise}
+    text = printed(classification(**both, flatness_samples=50, flatness_split="test"))
+    assert text.count("Flatness on 50 samples of the test split") == 1
+    of = {"hessian": {"flatness_samples": 1000, "flatness_split": "validation"}}
+    text = printed(classification(**both, flatness_samples=50, flatness_split="test", flatness_of=of))
+    first, second = text.index("1,000 samples of the validation split"), text.index("50 samples of the test split")
+    assert first < text.index("Hessian eigenvalue 1") < second < text.index("noise σ = 0.1")
+
+
+def test_a_run_ends_with_where_its_network_is_and_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    line = {"iteration": 1, "rows": 12, "stored_bytes": 3_000, "r2": 0.5, "num_nonzero": 7, "sparsity": 0.9}
+    for folder, where in (("run", ""), ("a b", " --run 'a b'")):
+        outputs = {"checkpoint": f"{folder}/final.safetensors", "result": f"{folder}/results/run.json"}
+        found = {"iterations": [line], "evaluation": classification(), "recipe": None, "stores": {}}
+        result = SimpleNamespace(**found, outputs=outputs)
+        text = " ".join(shown(run(result), 100).split())
+        assert f"network {folder}/final.safetensors load its weights" in text
+        assert f"safetensors.torch.load_file('{folder}/final.safetensors')" in text
+        assert f"causalprune export{where} (" in text
+        assert text.count("dense kernels") == 1
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/final.mask.safetensors").touch()
+    result.outputs["checkpoint"] = "run/final.safetensors"
+    assert "run/final.safetensors (its mask: final.mask.safetensors)" in shown(run(result), 100)
 
 
 def mask_result(**changes):

@@ -35,8 +35,42 @@ def test_evaluate_measures_what_it_is_asked_for(run, capsys):
     assert len(found["hessian"]["all"]["eigenvalues"]) == 2
     assert found["noise"]["loss"] == pytest.approx(found["landscape"]["loss"][1][1])
     assert Path(result["outputs"]["landscape"]).stat().st_size > 1000
-    assert main([str(a) for a in ["evaluate", *pruned_network]]) == 0
+    dense = ["--checkpoint", run / "pretrained.safetensors", "--run", run, "--quiet", "--json"]
+    assert main([str(a) for a in ["evaluate", *dense]]) == 0
     assert "hessian" not in json.loads(capsys.readouterr().out)["metrics"]["evaluation"]
+
+
+def evaluated(run, capsys, *options, network="pruned"):
+    command = ["evaluate", *options, "--checkpoint", run / f"{network}.safetensors", "--run", run, "--quiet", "--json"]
+    capsys.readouterr()
+    assert main([str(a) for a in command]) == 0
+    found = json.loads(capsys.readouterr().out)["metrics"]["evaluation"]
+    assert json.loads((run / "results/evaluate.json").read_text())["metrics"]["evaluation"] == found
+    return found
+
+
+def test_what_was_measured_of_the_same_network_is_kept(run, capsys):
+    pytest.importorskip("curvlinops")
+    hessian = evaluated(run, capsys, "--hessian", "1", "--samples", "40", "--overwrite")
+    noise = evaluated(run, capsys, "--noise", "--draws", "2", "--samples", "30")
+    assert noise["hessian"] == hessian["hessian"]
+    assert (noise["flatness_samples"], noise["flatness_split"]) == (30, "test")
+    assert noise["flatness_of"] == {"hessian": {"flatness_samples": 40, "flatness_split": "test"}}
+    neither = evaluated(run, capsys)
+    assert {name: neither[name] for name in ("hessian", "noise")} == {
+        "hessian": hessian["hessian"],
+        "noise": noise["noise"],
+    }
+    # Measured anew, it is replaced.
+    again = evaluated(run, capsys, "--hessian", "2", "--samples", "30")
+    assert len(again["hessian"]["all"]["eigenvalues"]) == 2
+    assert again["noise"] == noise["noise"]
+    assert "flatness_of" not in again
+    # Of another network nothing is kept, and nothing with --overwrite.
+    assert not {"hessian", "noise"} & evaluated(run, capsys, network="pretrained").keys()
+    evaluated(run, capsys, "--noise", "--draws", "1", "--samples", "30")
+    assert "noise" in evaluated(run, capsys)
+    assert "noise" not in evaluated(run, capsys, "--overwrite")
 
 
 @pytest.mark.parametrize(

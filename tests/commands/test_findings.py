@@ -156,6 +156,9 @@ def test_a_run_says_what_its_pruning_cost(tmp_path, capsys):
     run += ["--sparsity", "0.97", "--criterion", "random", "--pretrain-epochs", "8", "--train-epochs", "0"]
     run += ["--record-epochs", "1", "--posttrain-epochs", "0", "--run", tmp_path]
     for _ in ("made", "found"):
-        *_, warning = call_json(capsys, *run)["warnings"]
+        *_, unrepaired, warning = call_json(capsys, *run)["warnings"]
         assert warning.startswith("pruning ")
         assert "lower --sparsity, in more --iterations" in warning
+        assert "neither a training nor a repair; --repair" in unrepaired
+    repaired = call_json(capsys, *run, "--repair", "--overwrite")["warnings"]
+    assert not any("repair" in one for one in repaired)

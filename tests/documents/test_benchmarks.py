@@ -15,6 +15,7 @@ SMALLEST = {
     "gpu.py record": ["--device", "cpu", "--smoke"],
     "gpu.py fit": ["--device", "cpu", "--smoke"],
     "head_to_head.py": ["--smoke"],
+    "large.py": ["--smoke"],
     "store.py": ["--smoke"],
     "surgery.py": ["--smoke"],
     "training.py": ["--smoke"],

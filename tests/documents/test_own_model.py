@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_the_page_runs_from_its_first_block_to_its_last(folder, capsys):
-    namespace = {}
+    namespace, said, shown = {}, "", 0
     for block in BLOCK.finditer(DOCUMENT):
+        if block["language"] == "text":
+            # What the block before has printed; … stands for what another machine or version may print otherwise.
+            pattern = re.escape(block["code"]).replace("…", r"[^\n]*")
+            assert re.fullmatch(pattern, said[shown:]), said[shown:]
+            continue
+        shown = len(said)
         if block["file"]:
             (folder / block["file"]).write_text(block["code"])
         elif block["language"] == "sh":
@@ -38,7 +45,7 @@ def test_the_page_runs_from_its_first_block_to_its_last(folder, capsys):
                 assert namespace["accuracy"]() > 0.8
             if "mask.hold" in block["code"]:
                 assert_held(namespace["model"], namespace["mask"], 0.9)
-    said = capsys.readouterr().out
+        said += capsys.readouterr().out
     figures = {name: float(value) for name, value in re.findall(r"^(dense|trained on|repaired) ([\d.]+)$", said, re.M)}
     assert len(figures) == 3
     assert min(figures.values()) > figures["dense"] - 0.15
@@ -70,8 +77,16 @@ def test_the_notebook_runs_and_holds_no_results(folder, capsys):
     exec("".join(next(cell["source"] for cell in cells if "Recorder" in "".join(cell["source"]))), namespace)
 
 
+def test_what_the_page_prints_is_shown():
+    """Each block of Python that prints is followed by what it prints."""
+    blocks = [(block["language"], block["code"]) for block in BLOCK.finditer(DOCUMENT)] + [("", "")]
+    for (language, code), (following, _) in pairwise(blocks):
+        if language == "python":
+            assert ("print(" in code) == (following == "text"), code
+
+
 def test_the_notebook_is_the_beginning_of_the_page():
-    blocks = [block["code"].strip() for block in BLOCK.finditer(DOCUMENT)]
+    blocks = [block["code"].strip() for block in BLOCK.finditer(DOCUMENT) if block["language"] == "python"]
     cells = ["".join(c["source"]) for c in json.loads(NOTEBOOK.read_text())["cells"] if c["cell_type"] == "code"]
     assert cells == blocks[: len(cells)]
 

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -25,7 +26,7 @@ class Runner:
         environment = {n: v for n, v in os.environ.items() if not n.startswith(("CAUSALPRUNE_", "SLURM_"))}
         # No threads and no GPU: neither survives a fork.
         environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-        environment |= {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+        environment |= {"TORCH_CPP_LOG_LEVEL": "ERROR", "SOURCE_DATE_EPOCH": "0"}
         environment |= {"PYTHONPATH": str(HERE.parents[1])}
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "driver.py")],
@@ -109,3 +110,27 @@ class Stages:
             assert code == 0, error
             self._expected[stage] = artifacts(run), changes
         return self._expected[stage]
+
+
+class Pair:
+    """Runs one command as two processes that torchrun might have started."""
+
+    def __init__(self, first, second):
+        self.runners = (first, second)
+
+    def start(self, *args):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for rank, runner in enumerate(self.runners):
+            runner.start(*args, environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+
+    def finish(self):
+        """Exit codes and what both said on stderr."""
+        ended = [runner.finish() for runner in self.runners]
+        return [code for code, _, _ in ended], "".join(error for _, _, error in ended)
+
+    def __call__(self, *args):
+        self.start(*args)
+        return self.finish()

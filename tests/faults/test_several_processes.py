@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from causalprune_cli.main import main
-from command_runner import Runner
+from command_runner import Pair, Runner
 from stage_cases import artifacts, leftovers
 
 from causalprune.base.locks import FileLock
@@ -25,30 +24,6 @@ from causalprune.trajectory.schema import BlockShape
 
 TOLERANCE = 1e-5
 """Relative difference of weights and deltas, in the Euclidean norm: float32 sums in another order."""
-
-
-class Pair:
-    """Runs one command as two processes that torchrun might have started."""
-
-    def __init__(self, first, second):
-        self.runners = (first, second)
-
-    def start(self, *args):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        common = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-        for rank, runner in enumerate(self.runners):
-            runner.start(*args, environment={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
-
-    def finish(self):
-        """Exit codes and what both said on stderr."""
-        ended = [runner.finish() for runner in self.runners]
-        return [code for code, _, _ in ended], "".join(error for _, _, error in ended)
-
-    def __call__(self, *args):
-        self.start(*args)
-        return self.finish()
 
 
 @pytest.fixture(scope="module")

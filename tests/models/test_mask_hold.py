@@ -198,3 +198,51 @@ def test_with_sgd_every_bias_is_trained():
     positive = before[:4] > 0
     assert positive.any()
     assert (model[0].bias[:4] != before[:4])[positive].all()
+
+
+def spectral(model):
+    nn.utils.spectral_norm(model[0])
+
+
+def by_torch(model):
+    nn.utils.prune.identity(model[0], "weight")
+    nn.utils.prune.identity(model[0], "bias")
+
+
+def parametrized(model):
+    nn.utils.parametrizations.spectral_norm(model[0])
+
+
+@pytest.mark.parametrize("wrap", [lambda model: None, spectral, by_torch, parametrized])
+def test_no_adaptive_step_moves_the_bias_of_a_unit_without_weights(wrap):
+    model = network()
+    wrap(model)
+    index = ParameterIndex.from_model(model)
+    mask = Mask.all(index)
+    mask.tensors()[index.entries[0].name][1:3] = False
+    mask.apply_(model)
+    bias = next(p for name, p in model.named_parameters() if name.startswith("0.") and "bias" in name)
+    before = bias.detach().clone()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    with mask.hold(optimizer):
+        step(model, optimizer)
+        assert torch.equal(bias[1:3], before[1:3])
+        assert (bias != before).any()
+    # The gradients are rounding, so that not all need be other than 0.
+    step(model, optimizer)
+    assert (bias[1:3] != before[1:3]).any()
+
+
+def test_biases_that_are_loaded_while_a_mask_is_held_stay():
+    model = network()
+    mask = Mask.all(ParameterIndex.from_model(model))
+    mask.tensors()["0.weight"][1:3] = False
+    mask.apply_(model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    mask.hold(optimizer)
+    step(model, optimizer)
+    other = {name: torch.full_like(value, 3.0) for name, value in model.state_dict().items() if "num" not in name}
+    model.load_state_dict(other, strict=False)
+    step(model, optimizer)
+    assert model[0].bias[1:3].tolist() == [3.0, 3.0]
+    assert not model[0].weight[1:3].any()

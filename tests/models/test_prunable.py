@@ -168,3 +168,19 @@ def test_a_named_vector_is_held_and_its_layer_is_trained():
 def test_an_unknown_kind_is_damage(kind):
     with pytest.raises(CorruptError, match="kind"):
         ParameterIndex.from_json([{"name": "w", "shape": [2], "filter_axis": 0, "kind": kind}])
+
+
+def test_only_weight_normalization_has_two_parts():
+    """Parameters of others may be called so, too."""
+
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+            self.table_g, self.table_v = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(3, 3))
+
+        @property
+        def table(self):
+            return self.table_g[:, None] * self.table_v
+
+    assert names(Named(), "table_*") == ["table_g", "table_v", "layer.weight"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SOURCES = (".py", ".j2", ".css", ".js")
 FOLDERS = {"causalprune": "causalprune", "cli": "causalprune_cli"}
 
 
@@ -21,7 +22,7 @@ def wheel(tmp_path_factory):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         (source / name).write_bytes((ROOT / name).read_bytes())
     for path in (path for name in FOLDERS for path in (ROOT / name).rglob("*")):
-        if path.suffix in (".py", ".j2") or path.name == "py.typed":
+        if path.suffix in SOURCES or path.name == "py.typed":
             target = source / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(path.read_bytes())
@@ -38,7 +39,7 @@ def test_it_claims_no_top_level_name_but_its_own(wheel):
 
 def test_every_file_of_the_source_is_in_it(wheel):
     for folder, package in FOLDERS.items():
-        for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.j2")]:
+        for path in (path for path in (ROOT / folder).rglob("*") if path.suffix in SOURCES):
             assert f"{package}/{path.relative_to(ROOT / folder)}" in wheel
 
 

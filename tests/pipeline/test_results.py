@@ -131,7 +131,7 @@ def test_a_missing_matplotlib_shows_before_the_work(run, capsys, monkeypatch, wi
     monkeypatch.setattr("causalprune.commands.evaluate.set_up", work)
     monkeypatch.setattr("causalprune.commands.fit_gamma.Regression", work)
     picture = [run / "x.png"] if command[-1] == "--plot" else []
-    refused(capsys, 2, *command, *picture, "--run", run, says="pip install 'causalprune[plots]'")
+    refused(capsys, 2, *command, *picture, "--run", run, says="pip install '.[plots]'")
 
 
 def test_a_plot_and_a_result_do_not_share_a_file(run, tmp_path, capsys):

@@ -41,7 +41,7 @@ def test_the_same_commands_give_the_same_bytes(tmp_path):
 def test_a_stopped_stage_resumes_to_the_same_bytes(tmp_path):
     command = ["pretrain", *SMALL, "--epochs", "300", "--checkpoint-every", "never"]
     stage = start(*command, cwd=tmp_path)
-    while stage.poll() is None and "pretrain:" not in stage.stderr.readline():
+    while stage.poll() is None and "pretrain ·" not in stage.stderr.readline():
         pass
     stage.send_signal(signal.SIGUSR1)
     ended, error = finish(stage)

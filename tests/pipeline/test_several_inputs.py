@@ -30,6 +30,37 @@ def one():
     return {"x": X, "y": Y}
 
 
+KINDS = np.stack([np.arange(120) % 3, np.arange(120) % 7], 1)
+
+
+def known_categories():
+    return {"x_train": {"x": X, "kinds": KINDS}, "y_train": Y, "x_test": {"x": X, "kinds": KINDS}, "y_test": Y}
+
+
+def unseen(row):
+    made = known_categories()
+    made["x_test"] = {"x": X, "kinds": np.where(np.arange(120)[:, None] == 5, row, KINDS)}
+    return made
+
+
+def unseen_anywhere():
+    return unseen([0, 7])
+
+
+def unseen_in_its_column():
+    return unseen([5, 0])
+
+
+class Categories(nn.Module):
+    def __init__(self, num_outputs):
+        super().__init__()
+        self.first, self.second = nn.Embedding(3, 2), nn.Embedding(7, 3)
+        self.last = nn.Linear(11, num_outputs)
+
+    def forward(self, x, kinds):
+        return self.last(torch.cat([x, self.first(kinds[:, 0]), self.second(kinds[:, 1])], 1))
+
+
 def by_position():
     return torch.utils.data.TensorDataset(*map(torch.from_numpy, (X[:, :2], X[:, 2:], Y)))
 
@@ -191,6 +222,22 @@ def test_a_recording_is_that_of_a_loop_written_by_hand(here, capsys):
     found = evaluation["metrics"]["evaluation"]
     assert found["top1"] == (logits.argmax(1) == test.targets).double().mean().item()
     assert found["loss"] == pytest.approx(nn.CrossEntropyLoss()(logits.double(), test.targets).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("data", "most"), [("unseen_anywhere", 7), ("unseen_in_its_column", 6)])
+def test_a_category_that_only_the_test_split_has_is_found_before_anything_is_trained(here, capsys, data, most):
+    """By a network whose tables were made for the categories of the training data, each column with its own."""
+    assert call("pretrain", "--dataset", f"inputs_of_mine:{data}", *OWN) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"expected one that takes the whole numbers of the test split, up to {most}, found that it raises" in said
+    assert "IndexError" in said
+    assert not (here / "run/pretrained.safetensors").exists()
+    # One column of larger numbers than the other is no reason to complain.
+    assert call("pretrain", "--dataset", "inputs_of_mine:known_categories", *OWN) == 0
+
+
+OWN = ["--model", "inputs_of_mine:Categories", "--epochs", "0", "--quiet"]
 
 
 def test_what_cannot_go_together_is_said_in_one_line(here, capsys):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import example_inputs
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.networks import MLP, LeNet, ResNet20
 from causalprune.models.parameters import ParameterIndex
@@ -21,7 +22,7 @@ def channels_of(model: nn.Module, shape: tuple[int, ...]):
             channels.count,
             {names[consumer]: columns.tolist() for consumer, columns in channels.consumers.items()},
         )
-        for channels in ChannelGraph(model, index, shape, wanted_by="a test")
+        for channels in ChannelGraph(model, index, example_inputs(shape, 1, random=True), wanted_by="a test")
     }
 
 
@@ -115,11 +116,11 @@ def test_a_network_that_cannot_be_followed() -> None:
 
     model = Fixed().eval()
     with pytest.raises(MismatchError, match=r"`compact` of Fixed: .* found two of a kind wanted; do without it"):
-        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="`compact`")
+        ChannelGraph(model, ParameterIndex.from_model(model), torch.rand(1, 3), wanted_by="`compact`")
 
 
 def test_without_torch_pruning(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     model = nn.Linear(3, 2)
     with pytest.raises(UsageError, match=r"pip install 'causalprune\[compact\]'"):
-        ChannelGraph(model, ParameterIndex.from_model(model), (3,), wanted_by="`compact`")
+        ChannelGraph(model, ParameterIndex.from_model(model), torch.rand(1, 3), wanted_by="`compact`")

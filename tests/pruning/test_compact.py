@@ -57,7 +57,7 @@ def test_the_compact_network_computes_the_same(name) -> None:
     model = network(name)
     index, keep = prune(model)
     before = copy.deepcopy(model.state_dict())
-    result = compact_model(model, index, keep, samples(SHAPES[name]))
+    result = compact_model(model, index, keep, [samples(SHAPES[name])])
     inputs = torch.randn(32, *SHAPES[name])
     with torch.no_grad():
         assert torch.allclose(model(inputs), result.model(inputs), rtol=1e-4, atol=1e-5)
@@ -81,7 +81,7 @@ def test_the_compact_network_computes_the_same(name) -> None:
 def test_units_that_a_residual_connection_shares_stay() -> None:
     model = network("resnet20")
     index, keep = prune(model)
-    layers = {layer.name: layer for layer in compact_model(model, index, keep, samples(SHAPES["resnet20"])).layers}
+    layers = {layer.name: layer for layer in compact_model(model, index, keep, [samples(SHAPES["resnet20"])]).layers}
     assert layers["blocks.4.conv2.weight"].dead > 0
     assert layers["blocks.4.conv2.weight"].removed == layers["conv1.weight"].removed == 0
     assert layers["blocks.4.conv1.weight"].removed > 0
@@ -108,7 +108,7 @@ def test_a_network_of_several_inputs_in_training_mode(by_name) -> None:
     keep["middle.weight"][3:8] = False
     Mask(index := ParameterIndex.from_model(model), torch.cat([keep[e.name].flatten() for e in index])).apply_(model)
     inputs = {"image": samples((1, 6, 6)), "features": samples((5,))}
-    result = compact_model(model, index, keep, inputs if by_name else tuple(inputs.values()))
+    result = compact_model(model, index, keep, [inputs if by_name else tuple(inputs.values())])
     assert model.training
     assert [layer.removed for layer in result.layers] == [0, 0, 4, 0]
     with torch.no_grad():
@@ -145,7 +145,7 @@ def test_channels_across_a_residual_connection_are_pruned_and_removed_in_all_lay
             nn.init.normal_(module.running_mean, std=0.3)
     model.eval()
     index = ParameterIndex.from_model(model)
-    graph = ChannelGraph(model, index, (3, 12, 12), wanted_by="a test")
+    graph = ChannelGraph(model, index, samples((3, 12, 12)), wanted_by="a test")
     producers = [channels.producers for channels in graph]
     names = [[index.entries[n].layer for n in numbers] for numbers in producers]
     assert names == [["stem.0", "b.0"], ["a.0"], ["c.0"], ["d.0", "short.0"]]
@@ -153,7 +153,7 @@ def test_channels_across_a_residual_connection_are_pruned_and_removed_in_all_lay
     options = {"sparsity": 0.5, "scope": "layer", "granularity": "channel", "producers": producers}
     mask = select(scores, Mask.all(index), **options).mask
     mask.apply_(model)
-    result = compact_model(model, index, mask.tensors(), samples((3, 12, 12)))
+    result = compact_model(model, index, mask.tensors(), [samples((3, 12, 12))])
     # One of the dead channels stays for the constants of the others.
     assert {layer.name: (layer.dead, layer.removed) for layer in result.layers} == {
         "stem.0.weight": (4, 3),
@@ -194,7 +194,7 @@ def test_a_dead_channel_of_a_depthwise_convolution_is_removed_with_its_padding()
     keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
     keep["0.weight"][1:4] = keep["3.weight"][1:4] = False
     Mask.from_tensors(index, keep).apply_(model)
-    result = compact_model(model, index, keep, samples((2, 5, 5)))
+    result = compact_model(model, index, keep, [samples((2, 5, 5))])
     assert [layer.removed for layer in result.layers] == [2, 2, 0, 0]
     inputs = torch.randn(7, 2, 5, 5)
     assert torch.allclose(model(inputs), result.model(inputs), atol=1e-6)
@@ -207,7 +207,7 @@ def test_a_layer_without_a_living_unit_keeps_one() -> None:
     keep["layers.0.weight"][:] = False
     nn.init.zeros_(model.layers[0].bias)
     Mask.from_tensors(index, keep).apply_(model)
-    smaller = compact_model(model, index, keep, samples((5,))).model
+    smaller = compact_model(model, index, keep, [samples((5,))]).model
     assert smaller.layers[0].out_features == 1
     inputs = torch.randn(7, 5)
     assert torch.allclose(model(inputs), smaller(inputs))
@@ -232,7 +232,7 @@ def test_constants_that_only_some_consumers_see() -> None:
     keep["first.weight"][:5] = False
     model.first.bias.data[:5] = torch.tensor([-1.0, -0.5, 0.25, 0.5, 0.0])
     Mask.from_tensors(index, keep).apply_(model)
-    result = compact_model(model, index, keep, samples((6,)))
+    result = compact_model(model, index, keep, [samples((6,))])
     inputs = torch.randn(9, 6)
     assert torch.allclose(model(inputs), result.model(inputs), atol=1e-6)
     assert result.layers[0].removed == 4
@@ -243,10 +243,10 @@ def test_nothing_that_could_be_removed() -> None:
     index = ParameterIndex.from_model(model)
     keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
     with pytest.raises(DataError, match=r"with every weight pruned, found none; .*`granularity=channel`"):
-        compact_model(model, index, keep, samples((13,)))
+        compact_model(model, index, keep, [samples((13,))])
     keep["layers.2.weight"][1] = False
     with pytest.raises(DataError, match=r"found none among 1 dead filters and neurons .*`granularity=channel`"):
-        compact_model(model, index, keep, samples((13,)))
+        compact_model(model, index, keep, [samples((13,))])
 
 
 def test_a_network_that_would_compute_something_else() -> None:
@@ -265,7 +265,7 @@ def test_a_network_that_would_compute_something_else() -> None:
     keep["first.weight"][2] = False
     Mask.from_tensors(index, keep).apply_(model)
     with pytest.raises((MismatchError, DataError)):
-        compact_model(model, index, keep, samples((4,)))
+        compact_model(model, index, keep, [samples((4,))])
 
 
 def test_the_outputs_are_compared_by_their_own_size() -> None:
@@ -287,7 +287,7 @@ def test_the_outputs_are_compared_by_their_own_size() -> None:
     Mask.from_tensors(index, keep).apply_(model)
     nn.init.zeros_(model.first.bias)
     with pytest.raises(MismatchError, match="found a difference of"):
-        compact_model(model, index, keep, samples((4,)))
+        compact_model(model, index, keep, [samples((4,))])
 
 
 def test_stored_bytes_have_a_closed_form() -> None:
@@ -354,15 +354,15 @@ def gated():
 
 def test_a_channel_that_some_sample_changes_stays(gated) -> None:
     shut, one_open = -torch.rand(99, 4), torch.ones(1, 4)
-    assert sum(layer.removed for layer in compact_model(*gated, shut).layers) == 3
+    assert sum(layer.removed for layer in compact_model(*gated, [shut]).layers) == 3
     with pytest.raises(DataError, match="depend on the input nevertheless"):
-        compact_model(*gated, torch.cat([shut, one_open]))
+        compact_model(*gated, [shut, one_open])
 
 
 def test_the_networks_are_compared_on_other_samples_than_those_that_decided(gated) -> None:
     shut, one_open = -torch.rand(99, 4), torch.ones(1, 4)
     with pytest.raises(MismatchError, match=r"expected the outputs of the masked network, found a difference of"):
-        compact_model(*gated, shut, torch.cat([shut, one_open]))
+        compact_model(*gated, [shut], [shut, one_open])
 
 
 def test_constants_may_differ_in_their_last_bit() -> None:
@@ -383,7 +383,7 @@ def test_constants_may_differ_in_their_last_bit() -> None:
     keep = {e.name: torch.ones(e.shape, dtype=torch.bool) for e in index}
     keep["first.weight"][:3] = False
     Mask.from_tensors(index, keep).apply_(model)
-    assert [layer.removed for layer in compact_model(model, index, keep, samples((4,), 3)).layers] == [2, 0]
+    assert [layer.removed for layer in compact_model(model, index, keep, [samples((4,), 3)]).layers] == [2, 0]
 
 
 def test_a_layer_whose_weight_a_function_uses_keeps_its_channels() -> None:
@@ -401,4 +401,4 @@ def test_a_layer_whose_weight_a_function_uses_keeps_its_channels() -> None:
     keep["first.weight"][:3] = False
     Mask.from_tensors(index, keep).apply_(model)
     with pytest.raises((DataError, MismatchError)):
-        compact_model(model, index, keep, samples((4,)))
+        compact_model(model, index, keep, [samples((4,))])

@@ -97,3 +97,35 @@ def test_outputs_are_never_pruned():
         ["1"],
         [],
     )
+
+
+class Recurrent(nn.Module):
+    """Whose outputs are those of its last layer, a recurrent one."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.first, self.last = nn.Linear(8, 4), layer
+
+    def forward(self, x):
+        found = self.last(self.first(x))
+        return found[0] if isinstance(found, tuple) else found
+
+
+@pytest.mark.parametrize(
+    ("layer", "kept"),
+    [
+        (nn.LSTM(4, 6), ["weight_ih_l0", "weight_hh_l0"]),
+        (nn.GRU(4, 6, 2), ["weight_ih_l1", "weight_hh_l1"]),
+        (
+            nn.RNN(4, 6, 1, bidirectional=True),
+            [f"weight_{w}_l0{way}" for w in ("ih", "hh") for way in ("", "_reverse")],
+        ),
+        (nn.GRUCell(4, 6), ["weight_ih", "weight_hh"]),
+    ],
+)
+def test_all_matrices_of_the_outputs_are_kept(layer, kept):
+    model = Recurrent(layer)
+    index = ParameterIndex.from_model(model)
+    found, _ = prunable_producers("neuron", model, index, ModelSpec("a test", (8,), 4))
+    left = {entry.name for number, entry in enumerate(index) if (number,) not in found}
+    assert left == {f"last.{name}" for name in kept}

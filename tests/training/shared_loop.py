@@ -19,9 +19,9 @@ def network():
     return nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.Tanh(), nn.Linear(5, 3)).double()
 
 
-def train(path, model, call, batches):
+def train(path, model, call, batches, **options):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
-    with Recorder(model, optimizer, path, codec="exact") as recorder:
+    with Recorder(model, optimizer, path, codec="exact", **options) as recorder:
         for batch in batches:
             loss = call(batch).square().mean()
             optimizer.zero_grad()
@@ -34,7 +34,10 @@ def main(rank, folder):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     model = DistributedDataParallel(network(), broadcast_buffers=False)
     path = f"{folder}/shared.zarr"
-    optimizer = train(path, model, model, [batch[4 * rank : 4 * rank + 4] for batch in minibatches()])
+    batches = [batch[4 * rank : 4 * rank + 4] for batch in minibatches()]
+    optimizer = train(path, model, model, batches)
+    again = DistributedDataParallel(network(), broadcast_buffers=False)
+    train(f"{folder}/by-rank.zarr", again, again, batches, columns_by_rank=True)
     try:
         # The store is there already: neither process waits for the other.
         Recorder(model, optimizer, path)

@@ -9,6 +9,7 @@ from torch import nn
 
 import causalprune as cp
 from causalprune.base.errors import UsageError
+from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import Store
 
@@ -144,3 +145,33 @@ def test_a_compiled_or_wrapped_network_has_the_same_columns():
     wrapped = nn.Sequential(model)
     wrapped[0] = nn.DataParallel(model)
     assert [e.name for e in ParameterIndex.from_model(wrapped, "*wpe")] == [f"0.{e.name}" for e in plain]
+
+
+def test_a_mask_of_an_earlier_version_says_what_it_lacks(tmp_path, caplog):
+    model, _ = NETWORKS["lstm"]()
+    index = ParameterIndex.from_model(model)
+    mask = Mask.all(index.only([entry.name for entry in index if entry.kind == "layer"]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    cp.Recorder(model, optimizer, tmp_path / "t.zarr", mask=mask).writer.abort()
+    said = [record.getMessage() for record in caplog.records if "earlier version" in record.getMessage()]
+    assert len(said) == 1
+    assert said[0].startswith("left alone, because the mask is of an earlier version and doesn't list them: ")
+    assert "layer.weight_ih_l0, layer.weight_hh_l0, " in said[0]
+
+
+def test_an_adaptive_optimizer_moves_no_bias_of_a_unit_without_weights(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    mask = Mask.all(ParameterIndex.from_model(model))
+    mask.tensors()["0.weight"][1] = False
+    before = model[0].bias.detach().clone()
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
+    x = torch.randn(16, 3)
+    with cp.Recorder(model, optimizer, tmp_path / "t.zarr", mask=mask) as recorder:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = model(x).square().mean()
+            loss.backward()
+            recorder.step(loss, lambda: model(x).square().mean())
+    assert model[0].bias[1] == before[1]
+    assert (model[0].bias != before).sum() == 3

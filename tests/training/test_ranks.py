@@ -35,6 +35,12 @@ def test_the_loss_is_the_mean_over_processes_and_one_of_them_writes(tmp_path):
     for name in ("loss_before", "loss_after", "grad_norm"):
         assert shared.steps[name] == pytest.approx(alone.steps[name], rel=1e-9)
     assert [entry.name for entry in shared.index] == ["0.weight", "3.weight"]
+    # Of so few columns the first process has none to write.
+    files = [
+        {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != ".lock"}
+        for path in (tmp_path / "by-rank.zarr", tmp_path / "shared.zarr")
+    ]
+    assert files[0] == files[1]
 
 
 @pytest.fixture

@@ -195,7 +195,7 @@ def edit(path, change, *, seal=True):
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("format_version", 5, "update causalprune"),
+        ("format_version", 6, "update causalprune"),
         ("codec", "pickle", "codec"),
         ("columns", 10**18, "columns"),
         ("columns", 0, "columns"),

@@ -35,13 +35,19 @@ def record(store, values, active=None, info=INFO, **options):
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
 def test_recoding_is_recording_with_that_codec(tmp_path, codec):
-    """Byte for byte, the fits and the layers' statistics beside it."""
+    """Byte for byte, the fits and the layers' statistics beside it; only the metadata says what it was."""
     arrays = {"gamma": np.linspace(-1, 1, 50), "mask": np.arange(50) % 3 == 0}
     for name, own in (("expected", codec), ("recoded", "exact")):
         store, _ = make_recording(tmp_path / name, codec=own, statistics=True)
         store.fits().write("default", arrays, {"alpha": 0.5})
+    before = store.recording("000").digest
     recode(store, "000", codec)
-    assert tree(tmp_path / "recoded") == tree(tmp_path / "expected")
+    found, expected = tree(tmp_path / "recoded"), tree(tmp_path / "expected")
+    assert found.keys() == expected.keys()
+    # The log's checksums begin with that of the metadata.
+    noting = {name for name in found if found[name] != expected[name]}
+    assert {name.rpartition("/")[2] for name in noting} == ({"zarr.json", "commits.log"} if codec != "exact" else set())
+    assert store.recording("000").info.earlier_digests == ((before,) if codec != "exact" else ())
 
 
 def test_recoding_neither_invents_bits_nor_touches_an_unfinished_recording(tmp_path):
@@ -66,9 +72,8 @@ def test_no_space_at_any_change_of_a_recoding(tmp_path):
     """Afterwards the recording is the old or the new one, as a reader sees it, and doing it again succeeds."""
     original, values = make_recording(tmp_path / "original", rows=10, columns=20, block_rows=4, codec="exact")
     original.fits().write("f", {"gamma": np.ones(20)}, {})
-    make_recording(tmp_path / "expected", rows=10, columns=20, block_rows=4, codec="small")
-    expected = Store.open(tmp_path / "expected")
-    expected.fits().write("f", {"gamma": np.ones(20)}, {})
+    shutil.copytree(tmp_path / "original", tmp_path / "expected")
+    recode(Store.open(tmp_path / "expected"), "000", "small")
     number = 0
     while True:
         number += 1
@@ -205,3 +210,32 @@ def test_a_merge_that_was_killed_is_done_anew(tmp_path):
     assert merge([tmp_path / "a", tmp_path / "b"], tmp_path / "merged", codec="small").codec == "small"
     assert not leftover.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a", "b", "merged"]
+
+
+def test_a_compacted_recording_is_known_by_what_it_was(tmp_path):
+    store, _ = make_recording(tmp_path / "a", codec="exact")
+    digests = [store.recording("000").digest]
+    for codec in ("balanced", "small"):
+        recode(store, "000", codec)
+        digests.append(store.recording("000").digest)
+    reader = store.recording("000")
+    assert len(set(digests)) == 3
+    assert reader.digests == set(digests)
+    assert reader.first_digest == digests[0]
+    assert reader.verify() == []
+
+
+def test_a_merge_of_parts_that_were_compacted_since_is_the_same(tmp_path):
+    for name in ("a", "b"):
+        make_recording(tmp_path / name, codec="exact")
+    parts = [tmp_path / "a", tmp_path / "b"]
+    merged = merge(parts, tmp_path / "merged")
+    recode(Store.open(tmp_path / "a"), "000", "small")
+    stores = [Store.open(part) for part in parts]
+    assert Merge.of(stores).made(merged)
+    # And if it was itself.
+    recode(Store.open(tmp_path / "merged"), "000", "small")
+    assert Merge.of(stores).made(Store.open(tmp_path / "merged").recording("000"))
+    assert "compacted" not in Merge.of(stores).info.extra
+    record_other = make_recording(tmp_path / "c", codec="exact", rows=7)[0]
+    assert not Merge.of([stores[0], record_other]).made(merged)

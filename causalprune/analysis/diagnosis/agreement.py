@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.solver.evidence import spearman
+from causalprune.trajectory import Fit
 
 Vector = npt.NDArray[np.floating]
 
@@ -50,6 +51,19 @@ def _overlap(name: str, orders: list[npt.NDArray[np.int64]], k: int, columns: in
     common = len(np.intersect1d(orders[0][:k], orders[1][:k]))
     p_value = float(hypergeom.sf(common - 1, columns, k, k))
     return {"name": name, "k": k, "share": common / k, "chance": k / columns, "p_value": p_value}
+
+
+def magnitudes(fit: Fit) -> tuple[Vector, Vector]:
+    """For each column, |γ| summed over the lags and the largest scaled residual correlation."""
+    return np.abs(fit.arrays["gamma"]).sum(axis=0), np.abs(fit.arrays["dual_correlation"]).max(axis=0)
+
+
+def fit_stability(fit: Fit) -> dict[str, Any] | None:
+    """``resamples`` and the :func:`stability` of a fit; None if it has no selection probabilities."""
+    if "selection_probability" not in fit.arrays:
+        return None
+    found = stability(fit.arrays["selection_probability"].max(axis=0), magnitudes(fit)[0])
+    return {"resamples": fit.attributes["config"]["bootstrap"], **found}
 
 
 def stability(probability: Vector, gamma: Vector) -> dict[str, Any]:

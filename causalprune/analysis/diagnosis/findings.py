@@ -13,7 +13,7 @@ SIGNIFICANT = 0.05
 def findings(diagnosis: dict[str, Any]) -> list[str]:
     """One or two sentences for each part of a diagnosis."""
     said: list[str] = []
-    describers = (_rounding, _placebo, _stability, _agreement, _interventions)
+    describers = (_rounding, _placebo, _stable, _agreement, _interventions)
     names = ("rounding", "placebo", "stability", "agreement", "interventions")
     for name, describe in zip(names, describers, strict=True):
         part = diagnosis[name]
@@ -51,15 +51,20 @@ def _placebo(part: dict[str, Any]) -> list[str]:
     return [first, second]
 
 
-def _stability(part: dict[str, Any]) -> list[str]:
+def _stable(part: dict[str, Any]) -> list[str]:
+    return [f"stability: {stability_finding(part)}"]
+
+
+def stability_finding(part: dict[str, Any]) -> str:
+    """What :func:`causalprune.analysis.diagnosis.agreement.fit_stability` found, in words."""
     at = dict(zip(part["thresholds"], part["selected"], strict=True))
     total, resamples = part["nonzero"], part["resamples"]
     if resamples < 20:
-        return [f"stability: no power, {resamples} resamples are too few to tell 0.5 from 0.9"]
-    return [
-        f"stability: of {total:,} selected, {at[0.5]:,} are in at least half of {resamples} resamples of the steps, "
+        return f"no power, {resamples} resamples are too few to tell 0.5 from 0.9"
+    return (
+        f"of {total:,} selected, {at[0.5]:,} are in at least half of {resamples} resamples of the steps, "
         f"{at[0.9]:,} in 90 %; {part['ever']:,} were selected at least once"
-    ]
+    )
 
 
 def _agreement(part: dict[str, Any]) -> list[str]:

@@ -1,11 +1,10 @@
-"""What all pictures share: colors, a plain style, PNG files."""
+"""What all pictures share: a plain style on a light or a dark page, PNG files."""
 
 from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +16,20 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe and Ito's colors, which people with color blindness can tell apart.
-BLUE, ORANGE, GRAY = "#0072B2", "#E69F00", "#B4B4B4"
-CYCLE = (BLUE, "#D55E00", "#009E73", "#CC79A7", ORANGE, "#56B4E9", "#7A5195", "#8C6D31")
 INK = "#333333"
 DOTS_PER_INCH = 160
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colors of a picture besides those of what it shows: of the page, of texts, and of lines behind."""
+
+    page: str
+    ink: str
+    grid: str
+
+
+LIGHT, DARK = Theme("#FFFFFF", INK, "#EEEEEE"), Theme("#16181D", "#D8D8D8", "#2C2F36")
 
 
 def require_matplotlib() -> None:
@@ -34,10 +42,10 @@ def require_matplotlib() -> None:
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise UsageError("plots need matplotlib: pip install 'causalprune[plots]'") from error
+        raise UsageError("plots need matplotlib: pip install '.[plots]'") from error
 
 
-def figure(width: float, height: float) -> Figure:
+def figure(width: float, height: float, theme: Theme = LIGHT) -> Figure:
     """A figure with this size in inches; it needs no display and doesn't touch pyplot's global state.
 
     Raises:
@@ -47,26 +55,17 @@ def figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=DOTS_PER_INCH, layout="constrained", facecolor=theme.page)
     FigureCanvasAgg(figure)
     return figure
 
 
-def style(axes: Axes) -> None:
+def style(axes: Axes, theme: Theme = LIGHT) -> None:
     """Make axes plain: no box, gray ticks."""
+    axes.set_facecolor(theme.page)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color("#999999")
-    axes.tick_params(colors=INK, labelsize=9)
-
-
-@contextmanager
-def panel(path: Path) -> Iterator[Axes]:
-    """A figure with one pair of plain axes, in the size of most pictures of a page; saved after the body."""
-    drawing = figure(6.2, 4.2)
-    axes = drawing.subplots()
-    style(axes)
-    yield axes
-    save(drawing, path)
+    axes.tick_params(colors=theme.ink, labelsize=9)
 
 
 def plain_logarithm(axes: Axes) -> None:

@@ -1,140 +1,160 @@
-"""Distributions of a sweep: histograms of γ, KKT scores and eigenvalues; heat maps of layers and of overlaps."""
+"""Charts of distributions: γ, KKT scores and eigenvalues; heat maps of layers and of overlaps."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from statistics import mean
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.plots.figures import CYCLE, INK, count, figure, label, panel, patch, save
+from causalprune.analysis.plots.chart import Axis, Bars, Curve, HeatMap, Histogram, LineChart
+from causalprune.analysis.plots.colors import BLUE, ORANGE
+from causalprune.analysis.plots.figures import count
 from causalprune.analysis.report.phase import decades
-from causalprune.analysis.report.series import Series
 from causalprune.base.units import percent
 
-MAX_ANNOTATED_LAYERS = 24
+MAX_NAMED_LAYERS = 24
 
 
-def plot_gamma(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the histogram of log₁₀|γ| over the nonzero coefficients, by sign, summed over fits."""
-    with panel(path) as axes:
-        total = sum(s["total"] for s in summaries)
-        nonzero = sum(s["nonzero"] for s in summaries)
-        bins: dict[float, npt.NDArray[np.int64]] = {}
-        for summary in summaries:
-            edges = summary.get("log10_edges", [])
-            for edge, negative, positive in zip(
-                edges, summary.get("negative", []), summary.get("positive", []), strict=False
-            ):
-                bins.setdefault(round(edge, 3), np.zeros(2, dtype=np.int64))[:] += (negative, positive)
-        if bins:
-            left = np.array(sorted(bins))
-            negative, positive = np.array([bins[e] for e in sorted(bins)]).T
-            width = 0.125
-            axes.bar(left, negative, width, align="edge", color=CYCLE[0])
-            axes.bar(left, positive, width, bottom=negative, align="edge", color=CYCLE[4])
-            handles = [patch(CYCLE[0], "γ < 0: the loss falls"), patch(CYCLE[4], "γ > 0: the loss rises")]
-            axes.legend(handles=handles, frameon=False, fontsize=9)
-            axes.set_ylim(0, 1.25 * float((negative + positive).max()))
-        axes.set(xlabel="log₁₀ |γ|", ylabel="coefficients")
-        axes.set_title(f"γ: {nonzero:,} of {total:,} coefficients aren't zero")
+def gamma_summary(gamma: npt.NDArray[np.floating], scores: npt.NDArray[np.floating]) -> dict[str, Any]:
+    """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the KKT scores of the others.
+
+    Args:
+        gamma: (P,) γ.
+        scores: (P,) KKT scores.
+    """
+    nonzero = gamma[gamma != 0]
+    summary: dict[str, Any] = {"total": int(gamma.size), "nonzero": int(nonzero.size)}
+    if nonzero.size:
+        magnitude = np.log10(np.abs(nonzero))
+        low, high = np.floor(magnitude.min() * 2) / 2, np.ceil(magnitude.max() * 2) / 2
+        edges = np.linspace(low, high, 1 + max(1, round((high - low) * 8)))
+        summary["log10_edges"] = edges.tolist()
+        summary["positive"] = np.histogram(magnitude[nonzero > 0], edges)[0].tolist()
+        summary["negative"] = np.histogram(magnitude[nonzero < 0], edges)[0].tolist()
+    edges = np.linspace(0, 1, 51)
+    summary["correlation_edges"] = edges.tolist()
+    summary["correlation"] = np.histogram(np.clip(scores[gamma == 0], 0, 1), edges)[0].tolist()
+    return summary
 
 
-def plot_correlation(summaries: Sequence[Mapping[str, Any]], path: Path) -> None:
-    """Draw the KKT scores of the coefficients that are zero: how near each is to entering the fit."""
-    with panel(path) as axes:
-        edges = np.array(summaries[0]["correlation_edges"])
-        counts = np.sum([s["correlation"] for s in summaries], axis=0)
-        axes.bar(edges[:-1], counts, np.diff(edges), align="edge", color=CYCLE[0])
-        if counts.any():
-            axes.set_yscale("log")
-            axes.set_ylim(bottom=0.7)
-        axes.set_xlim(0, 1)
-        axes.set(xlabel="|xₖᵀr| / (Tα), 1 where a coefficient enters", ylabel="coefficients with γ = 0")
-        axes.set_title("What orders the zeros of γ")
+def gamma_histogram(summaries: Sequence[Mapping[str, Any]]) -> Histogram:
+    """The histogram of log₁₀|γ| over the nonzero coefficients, by sign, summed over fits (:func:`gamma_summary`)."""
+    total = sum(s["total"] for s in summaries)
+    nonzero = sum(s["nonzero"] for s in summaries)
+    bins: dict[float, npt.NDArray[np.int64]] = {}
+    for summary in summaries:
+        edges = summary.get("log10_edges", [])
+        for edge, negative, positive in zip(
+            edges, summary.get("negative", []), summary.get("positive", []), strict=False
+        ):
+            bins.setdefault(round(edge, 3), np.zeros(2, dtype=np.int64))[:] += (negative, positive)
+    left = tuple(sorted(bins))
+    signs = (("γ < 0: the loss falls", BLUE, 0), ("γ > 0: the loss rises", ORANGE, 1))
+    return Histogram(
+        f"γ: {nonzero:,} of {total:,} coefficients aren't zero",
+        Axis("log₁₀ |γ|"),
+        Axis("coefficients"),
+        left,
+        0.125,
+        tuple(Bars(name, color, tuple(float(bins[edge][at]) for edge in left)) for name, color, at in signs),
+    )
 
 
-def plot_density(spectra: Sequence[tuple[str, str, Mapping[str, Any]]], title: str, path: Path) -> None:
-    """Draw spectral densities on a logarithmic axis, because all but a few eigenvalues are near 0.
+def kkt_histogram(summaries: Sequence[Mapping[str, Any]]) -> Histogram:
+    """The KKT scores of the coefficients that are zero: how near each is to entering the fit."""
+    edges = summaries[0]["correlation_edges"]
+    counts = np.sum([s["correlation"] for s in summaries], axis=0)
+    return Histogram(
+        "What orders the zeros of γ",
+        Axis("|xₖᵀr| / (Tα), 1 where a coefficient enters", low=0.0, high=1.0),
+        Axis("coefficients with γ = 0", log=True, low=0.7),
+        tuple(map(float, edges[:-1])),
+        float(edges[1] - edges[0]),
+        (Bars("γ = 0", BLUE, tuple(map(float, counts))),),
+    )
+
+
+def density_chart(spectra: Sequence[tuple[str, str, Mapping[str, Any]]], title: str) -> LineChart:
+    """Spectral densities on a logarithmic axis, because all but a few eigenvalues are near 0.
 
     Args:
         spectra: Name, color and spectrum of each network; at least one has a density, and the legend names the others.
-        title: Title of the picture.
-        path: PNG file to write.
+        title: Title of the chart.
     """
-    with panel(path) as axes:
-        top = 0.0
-        for name, color, spectrum in spectra:
-            at, density = np.array(spectrum["density_at"]), np.array(spectrum["density"])
-            said = "" if density.size else f": none of {spectrum['dimension']:,} parameters"
-            axes.plot(at, density, color=color, linewidth=1.4, label=label(name, 24) + said)
-            top = max(top, float(density.max(initial=0)))
-        axes.set_yscale("log")
-        axes.set_ylim(1e-6 * top, 3 * top)
+    curves = []
+    for name, color, spectrum in spectra:
+        at, density = map(tuple, (spectrum["density_at"], spectrum["density"]))
+        said = "" if density else f": none of {spectrum['dimension']:,} parameters"
+        texts = tuple(f"{name}: {d:.3g} at {x:.3g}" for x, d in zip(at, density, strict=True))
+        curves.append(Curve(f"{name}{said}", tuple(map(_near_zero, at)), density, color, said=texts))
+    top = max(max(curve.y) for curve in curves if curve.y)
+    places = [x for _, _, spectrum in spectra for x in spectrum["density_at"]]
+    reach = math.ceil(math.log10(max(1.0, *map(abs, places))))
+    powers = [sign * 10.0**power for sign in (-1, 1) for power in range(reach + 1)]
+    ticks = sorted([0.0, *(p for p in powers if min(places) <= p <= max(places))])
+    return LineChart(
+        title,
         # Linear near 0, where most eigenvalues lie, so that one sharp network doesn't flatten the others.
-        axes.set_xscale("symlog", linthresh=1)
-        axes.set(xlabel="eigenvalue of the Hessian", ylabel="density")
-        axes.set_title(title, fontsize=10.5)
-        axes.legend(loc="upper right", fontsize=9, frameon=False)
-
-
-def plot_layers(series: Series, path: Path) -> None:
-    """Draw how much of each layer is pruned at each sparsity, as a mean over the seeds."""
-    sparsities, layers = series.sparsities, series.rows[0]["layers"]
-    values = np.array(
-        [[mean(row["layers"][i]["sparsity"] for row in series.at(s)) for s in sparsities] for i in range(len(layers))]
+        Axis("eigenvalue of the Hessian", tuple((_near_zero(tick), f"{tick:g}") for tick in ticks)),
+        Axis("density", log=True, low=1e-6 * top, high=3 * top),
+        tuple(curves),
     )
-    rows = len(layers)
-    drawing = figure(6.2, 1.3 + 0.3 * min(max(rows, 3), MAX_ANNOTATED_LAYERS))
-    axes = drawing.subplots()
+
+
+def _near_zero(value: float) -> float:
+    """A scale that is linear near 0 and logarithmic far from it."""
+    return math.copysign(math.log10(1 + abs(value)), value)
+
+
+def layer_map(
+    title: str, across: str, columns: Sequence[str], layers: Sequence[Mapping[str, Any]], values: npt.ArrayLike
+) -> HeatMap:
+    """How much of each layer is pruned.
+
+    Args:
+        title: Title of the chart.
+        across: What the columns are.
+        columns: Names of C columns.
+        layers: ``name`` and ``total`` of R layers.
+        values: (R, C) sparsities.
+    """
+    found = np.asarray(values, dtype=np.float64)
     # The color follows the decades, because 99 % and 99.9 % are as far apart as 90 % and 99 %.
-    shade = decades(np.minimum(values, 0.9999))
-    axes.imshow(shade, cmap="Blues", vmin=0, vmax=4, aspect="auto", interpolation="nearest")
-    if rows <= MAX_ANNOTATED_LAYERS:
-        for (y, x), value in np.ndenumerate(values):
-            color = "white" if shade[y, x] > 2 else INK
-            axes.text(x, y, _cell(value), ha="center", va="center", fontsize=8, color=color)
-        names = [
-            f"{label(str(layer['name']).removesuffix('.weight'), 20)} ({count(layer['total'])})" for layer in layers
-        ]
-        axes.set_yticks(range(rows), names)
-    else:
-        axes.set_ylabel("prunable tensor, first on top")
-    axes.set_xticks(range(len(sparsities)), [percent(s) for s in sparsities])
-    axes.set_xlabel("pruned in all (%)")
-    axes.tick_params(colors=INK, labelsize=9, length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_title(f"{label(series.criterion, 24)}: pruned per layer (%)", fontsize=10.5)
-    save(drawing, path)
+    shade = decades(np.minimum(found, 0.9999)) / 4
+    named = len(layers) <= MAX_NAMED_LAYERS
+    names = [f"{str(layer['name']).removesuffix('.weight')} ({count(layer['total'])})" for layer in layers]
+    return HeatMap(
+        title,
+        across,
+        tuple(columns),
+        tuple(names) if named else (),
+        tuple(map(tuple, shade.tolist())),
+        tuple(tuple(_cell(value) for value in row) for row in found.tolist()),
+        down="prunable tensor, first on top",
+    )
 
 
-def plot_overlap(names: Sequence[str], jaccard: npt.NDArray[np.floating], sparsity: float, path: Path) -> None:
-    """Draw the Jaccard index of the kept weights for each pair of criteria.
+def overlap_map(names: Sequence[str], jaccard: npt.NDArray[np.floating], sparsity: float) -> HeatMap:
+    """The Jaccard index of the kept weights for each pair of criteria.
 
     Args:
         names: C names of criteria.
         jaccard: (C, C) Jaccard indices, a mean over the seeds.
         sparsity: The sparsity of the masks.
-        path: PNG file to write.
     """
-    side = 1.6 + 0.55 * max(len(names), 3)
-    drawing = figure(side + 0.9, side)
-    axes = drawing.subplots()
-    axes.imshow(jaccard, cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
-    for (y, x), value in np.ndenumerate(jaccard):
-        color = "white" if value > 0.5 else INK
-        axes.text(x, y, f"{value:.2f}", ha="center", va="center", fontsize=9, color=color)
-    shown = [label(name, 14) for name in names]
-    axes.set_xticks(range(len(names)), shown, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(names)), shown)
-    axes.tick_params(colors=INK, labelsize=9, length=0)
-    axes.spines[:].set_visible(False)
     kept = 1 - sparsity
-    axes.set_title(f"{percent(sparsity)} % pruned; by chance {kept / (2 - kept):.2f}", fontsize=10.5)
-    save(drawing, path)
+    return HeatMap(
+        f"{percent(sparsity)} % pruned; by chance {kept / (2 - kept):.2f}",
+        "",
+        tuple(names),
+        tuple(names),
+        tuple(map(tuple, jaccard.tolist())),
+        tuple(tuple(f"{value:.2f}" for value in row) for row in jaccard.tolist()),
+        square=True,
+    )
 
 
 def _cell(sparsity: float) -> str:

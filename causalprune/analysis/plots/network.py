@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from causalprune.analysis.plots.figures import BLUE, GRAY, INK, ORANGE, count, figure, label, patch, save, style
+from causalprune.analysis.plots.colors import BLUE, GRAY, ORANGE
+from causalprune.analysis.plots.figures import INK, count, figure, label, patch, save, style
 from causalprune.base.specs import ACCURACY, Headline
 from causalprune.base.units import percent
 

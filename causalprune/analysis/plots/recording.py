@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.analysis.plots.figures import BLUE, INK, ORANGE, figure, save, style
+from causalprune.analysis.plots.colors import BLUE, ORANGE
+from causalprune.analysis.plots.figures import INK, figure, save, style
 from causalprune.base.errors import DataError
 from causalprune.base.units import percent
 

@@ -1,21 +1,21 @@
-"""An HTML page in one file, without scripts: headings, text, tables and pictures, for screens of any width."""
+"""An HTML page in one file: headings, text, tables, pictures that a browser makes charts of, for screens of any width.
+
+It loads nothing: the pictures are in it as PNG files, and the script that draws charts in their place is, too. Without
+the script, on paper, and where a chart fails, the pictures are shown.
+"""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from causalprune.analysis.report.series import Block
 from causalprune.base.errors import storage_errors
-from causalprune.base.units import percent
 
 GENERATOR = "causalprune report"
 """The generator that the head of a page names."""
@@ -29,11 +29,32 @@ class Cell:
         text: Its text.
         spread: An addition in smaller type, such as ``±0.3``.
         best: Whether it is bold.
+        value: The number behind the text, for the table's file; None if there is none.
+        deviation: The number behind the addition.
     """
 
     text: str
     spread: str = ""
     best: bool = False
+    value: float | None = None
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A PNG file, what it shows in words, and the chart that a browser draws in its place, if it can."""
+
+    path: Path
+    text: str
+    chart: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Link:
+    """A text that leads to a file beside the page; ``href`` is a relative URL."""
+
+    text: str
+    href: str
 
 
 class Page:
@@ -41,29 +62,57 @@ class Page:
 
     Args:
         title: Title of the window and of the page.
+        script: Source of plotly.js; None for pictures only.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, script: str | None = None) -> None:
         self._title = title
+        self._script = script
         self._parts: list[dict[str, Any]] = []
+        self._charts: list[dict[str, Any]] = []
+        self.tables: dict[str, bytes] = {}
+        """The tables as CSV files, by name."""
+        self.beside: list[str] = []
+        """SHA-256 of each file beside the page that belongs to it, by which a later report knows it again."""
 
     def heading(self, text: str, level: int = 2) -> None:
         """Add a heading of level 2 or 3."""
-        self._parts.append({"kind": "heading", "text": text, "level": level})
+        number = sum(part["kind"] == "heading" for part in self._parts) + 1
+        self._parts.append({"kind": "heading", "text": text, "level": level, "id": f"part-{number}"})
 
     def text(self, text: str, style: str = "") -> None:
-        """Add a paragraph; ``style`` is ``lead``, ``note`` or empty."""
+        """Add a paragraph; ``style`` is ``found``, ``lead``, ``note`` or empty."""
         self._parts.append({"kind": "text", "text": text, "style": style})
 
-    def table(self, head: Sequence[str], rows: Sequence[Sequence[str | Cell]]) -> None:
-        """Add a table, which scrolls if it is wider than the screen; the first column names the rows."""
-        cells = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
-        self._parts.append({"kind": "table", "head": head, "rows": cells})
+    def table(self, head: Sequence[str], rows: Sequence[Sequence[str | Cell]], name: str = "") -> None:
+        """Add a table, which scrolls if it is wider than the screen; the first column names the rows.
 
-    def pictures(self, drawn: Sequence[tuple[Path, str]], *, small: bool = False) -> None:
-        """Add PNG files side by side, as many per row as fit, each with its alternative text."""
-        pictures = [{"base64": base64.b64encode(path.read_bytes()).decode(), "text": text} for path, text in drawn]
+        Args:
+            head: Names of the columns.
+            rows: The cells.
+            name: Name of the CSV file that has the same table, in :attr:`tables`; empty for none.
+        """
+        cells = [[Cell(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+        self._parts.append({"kind": "table", "head": head, "rows": cells, "csv": name})
+        if name:
+            self.tables[name] = csv_of(head, cells)
+
+    def pictures(self, drawn: Sequence[Picture], *, small: bool = False) -> None:
+        """Add pictures side by side, as many per row as fit."""
+        pictures: list[dict[str, Any]] = []
+        for picture in drawn:
+            shown: dict[str, Any] = {"text": picture.text, "chart": None}
+            shown["base64"] = base64.b64encode(picture.path.read_bytes()).decode()
+            if picture.chart is not None and self._script is not None:
+                shown["chart"] = len(self._charts)
+                self._charts.append(picture.chart)
+            pictures.append(shown)
         self._parts.append({"kind": "pictures", "pictures": pictures, "small": small})
+
+    def facts(self, rows: Sequence[tuple[str, Sequence[str | Link]]], summary: str = "") -> None:
+        """Add a list of names and what they are; with a ``summary``, folded under it."""
+        shown = [(name, [Link(v, "") if isinstance(v, str) else v for v in values]) for name, values in rows]
+        self._parts.append({"kind": "facts", "rows": shown, "summary": summary})
 
     def html(self) -> str:
         """Render the page."""
@@ -76,8 +125,40 @@ class Page:
             lstrip_blocks=True,
             keep_trailing_newline=True,
         )
-        template = files(__package__).joinpath("page.html.j2").read_text(encoding="utf-8")
-        return environment.from_string(template).render(title=self._title, generator=GENERATOR, parts=self._parts)
+        return environment.from_string(_resource("page.html.j2")).render(
+            title=self._title,
+            generator=GENERATOR,
+            beside=" ".join(self.beside),
+            parts=self._parts,
+            contents=[part for part in self._parts if part["kind"] == "heading" and part["level"] == 2],
+            # The template escapes the data of the charts for a script element.
+            charts=self._charts,
+            library=self._script if self._charts else None,
+            style=_resource("page.css"),
+            drawing=_resource("page.js"),
+        )
+
+
+def _resource(name: str) -> str:
+    return files("causalprune.analysis.report").joinpath(name).read_text(encoding="utf-8")
+
+
+def csv_of(head: Sequence[str], rows: Sequence[Sequence[Cell]]) -> bytes:
+    """A table as a CSV file: numbers in full, and deviations in columns of their own."""
+    spread = [any(row[at].deviation is not None for row in rows if at < len(row)) for at in range(len(head))]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names: list[str] = []
+    for name, has in zip(head, spread, strict=True):
+        names += [name, f"{name}, standard deviation"] if has else [name]
+    writer.writerow(names)
+    for row in rows:
+        line: list[Any] = []
+        for cell, has in zip(row, spread, strict=True):
+            line.append(cell.text if cell.value is None else repr(cell.value))
+            line += [("" if cell.deviation is None else repr(cell.deviation))] if has else []
+        writer.writerow(line)
+    return text.getvalue().encode()
 
 
 def is_page(path: Path) -> bool:
@@ -86,61 +167,3 @@ def is_page(path: Path) -> bool:
         return False
     with storage_errors(path, "read"), path.open("rb") as file:
         return f'content="{GENERATOR}"'.encode() in file.read(1000)
-
-
-@dataclass
-class Section:
-    """The part of a page about one block of rows, shared by the functions that fill it.
-
-    Attributes:
-        page: The page to add to.
-        block: The rows to show.
-        colors: Color of each criterion.
-        read_mask: Reads the (P,) bool mask of a row, True for kept weights; None if the file is gone.
-        folder: Folder of the pictures.
-        prefix: Prefix of their file names.
-        level: Level of the headings.
-        pictures: File names of the pictures drawn so far.
-        missing: What the sweep lacks for the parts that were left out: ``seeds``, ``fit``, ``criteria``, ``masks``,
-            ``iterations``, ``hessian`` or ``noise``.
-    """
-
-    page: Page
-    block: Block
-    colors: Mapping[str, str]
-    read_mask: Callable[[dict[str, Any]], npt.NDArray[np.bool_] | None]
-    folder: Path
-    prefix: str
-    level: int
-    pictures: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-
-    def show(self, heading: str, pictures: Sequence[tuple[Path, str]], note: str = "", *, small: bool = False) -> None:
-        """Add a heading, pictures and, if there is one, a note about them."""
-        self.page.heading(heading, self.level)
-        self.page.pictures(pictures, small=small)
-        if note:
-            self.page.text(note, "note")
-
-    def picture(self, name: str, draw: Callable[[Path], None], text: str) -> tuple[Path, str]:
-        """Draw a picture to a file; returns its path and text, as :meth:`show` and :meth:`Page.pictures` take them."""
-        path = self.folder / f"{self.prefix}{name}.png"
-        draw(path)
-        self.pictures.append(path.name)
-        return path, text
-
-    def pictures_at(
-        self, most: int, name: str, draw: Callable[[float, Path], None], text: str
-    ) -> list[tuple[Path, str]]:
-        """Draw the same picture at up to ``most`` sparsities."""
-        return [
-            self.picture(f"{name}-{percent(s)}", partial(draw, s), f"{text} at {percent(s)} % pruned")
-            for s in self.sampled(most)
-        ]
-
-    def sampled(self, most: int) -> list[float]:
-        """At most ``most`` of the block's sparsities above 0 (if any is), evenly spaced, including the highest."""
-        values = [s for s in self.block.sparsities if s > 0] or self.block.sparsities
-        if len(values) <= most:
-            return values
-        return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]

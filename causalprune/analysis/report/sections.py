@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from causalprune.analysis.plots.curves import plot_curves, plot_eigenvalues, plot_iterations, plot_noise
-from causalprune.analysis.plots.figures import GRAY
-from causalprune.analysis.plots.histograms import plot_correlation, plot_density, plot_gamma, plot_layers, plot_overlap
-from causalprune.analysis.report.page import Cell, Section
+from causalprune.analysis.plots.curves import fall_chart, iteration_curves, score_curves
+from causalprune.analysis.plots.histograms import gamma_histogram, kkt_histogram, layer_map, overlap_map
+from causalprune.analysis.report.flatness import flatness
+from causalprune.analysis.report.page import Cell
 from causalprune.analysis.report.phase import DEFINITION
+from causalprune.analysis.report.section import Section
 from causalprune.analysis.report.series import mean_jaccard
 from causalprune.base.specs import Headline
 from causalprune.base.units import mean_and_spread, moments, percent
 
 MAX_OVERLAPS = 6
 MAX_ITERATED = 6
-MAX_DENSITIES = 4
 
 
 def scores(section: Section) -> None:
@@ -28,10 +27,12 @@ def scores(section: Section) -> None:
     headline = block.headline
     name = headline.label[0].upper() + headline.label[1:]
     draws = [
-        section.picture(
+        section.pictures.of(
             key,
-            partial(plot_curves, block, key, section.colors),
+            score_curves([block], key, section.looks),
             f"{what} on the test split against percent pruned, one line per criterion",
+            # For a README, which is read on light and on dark pages.
+            dark=key == "score",
         )
         for key, what in (("score", name), ("loss", "Loss"))
     ]
@@ -43,9 +44,9 @@ def scores(section: Section) -> None:
         means = [mean(v) for v in values if v]
         # If all are equal, as with nothing pruned, none is bold.
         best = max(means, key=headline.height) if len(set(means)) > 1 else None
-        rows.append([percent(sparsity), *(_cell(v, headline, best) for v in values)])
+        rows.append([Cell(percent(sparsity), value=100 * sparsity), *(_cell(v, headline, best) for v in values)])
     head = ["pruned (%)", *(series.criterion for series in block.series)]
-    page.table(head, rows)
+    section.table(head, rows, "scores")
     dense = block.dense("dense")
     if dense:
         unpruned = " ".join(filter(None, _score(dense, headline)))
@@ -68,9 +69,14 @@ def coefficients(section: Section) -> None:
         pruned, spread = mean_and_spread(**_named(line["pruned"]), form=".2f", spread_form=".2f", scale=100)
         score, of_score = mean_and_spread(**_named(line["score"]), **score_form(block.headline))
         nonzero, of_nonzero = mean_and_spread(**_named(line["nonzero"]), form=",.0f", spread_form=",.0f")
-        cells = [Cell(pruned, spread=spread), Cell(nonzero, spread=of_nonzero), Cell(score, spread=of_score)]
+        cells = [
+            Cell(pruned, spread, **_exact(line["pruned"], 100)),
+            Cell(nonzero, of_nonzero, **_exact(line["nonzero"])),
+            Cell(score, of_score, **_exact(line["score"], 100 if block.headline.percent else 1)),
+        ]
         rows.append([*(f"{line['coefficient'][name]:g}" for name in names), *cells])
-    page.table([*names, "pruned (%)", "nonzero γ of the first fit", block.headline.label], rows)
+    head = [*names, "pruned (%)", "nonzero γ of the first fit", block.headline.label]
+    section.table(head, rows, "coefficients")
     page.text(
         "Every weight with γ = 0 is pruned, so the coefficient sets how much. The curves above have the mean over the "
         "seeds.",
@@ -82,6 +88,9 @@ def phase_shift(section: Section) -> None:
     """Show at which sparsity the score falls, and how sharply."""
     page, block = section.page, section.block
     page.heading("Phase shift", section.level)
+    chart = fall_chart([block], section.looks)
+    if chart is not None:
+        page.pictures([section.pictures.of("phase-shift", chart, "Where the score of each criterion falls")])
     rows: list[list[str | Cell]] = []
     others: list[str] = []
     for series in block.series:
@@ -99,12 +108,17 @@ def phase_shift(section: Section) -> None:
         rows.append(
             [
                 series.criterion,
-                Cell(percent(found.sparsity, 2), spread=f"({'; '.join(beside)})" if beside else ""),
-                Cell(width, spread=deviation),
-                f"{found.inside}",
+                Cell(
+                    percent(found.sparsity, 2),
+                    spread=f"({'; '.join(beside)})" if beside else "",
+                    value=100 * found.sparsity,
+                ),
+                Cell(width, deviation, value=found.width, deviation=found.width_spread),
+                Cell(f"{found.inside}", value=found.inside),
             ]
         )
-    page.table(["criterion", "half is lost at (% pruned)", "width (decades)", "samples on the slope"], rows)
+    head = ["criterion", "half is lost at (% pruned)", "width (decades)", "samples on the slope"]
+    section.table(head, rows, "phase-shift")
     page.text(
         DEFINITION
         + (
@@ -113,22 +127,31 @@ def phase_shift(section: Section) -> None:
             else ""
         )
         + " Fitted to each seed's curve; the mean over the seeds is given with one standard deviation (of x₀, shown as "
-        "the range of sparsities that it spans). With fewer than two samples on the slope the width only says how far "
-        "apart the samples are." + "".join(f" Not in the mean of {line}." for line in others),
+        "the range of sparsities that it spans, and in the picture as the thin line; the broad bar is the width). With "
+        "fewer than two samples on the slope the width only says how far apart the samples are."
+        + "".join(f" Not in the mean of {line}." for line in others),
         "note",
     )
 
 
 def layers(section: Section) -> None:
     """Show how much of each layer is pruned."""
-    draws = [
-        section.picture(
-            f"layers-{_file_name(series.criterion)}",
-            partial(plot_layers, series),
-            f"Percent pruned of every layer at every sparsity by {series.criterion}",
+    draws = []
+    for series in section.block.series:
+        layers = series.rows[0]["layers"]
+        values = [
+            [mean(row["layers"][at]["sparsity"] for row in series.at(s)) for s in series.sparsities]
+            for at in range(len(layers))
+        ]
+        chart = layer_map(
+            f"{series.criterion}: pruned per layer (%)",
+            "pruned in all (%)",
+            [percent(s) for s in series.sparsities],
+            layers,
+            values,
         )
-        for series in section.block.series
-    ]
+        text = f"Percent pruned of every layer at every sparsity by {series.criterion}"
+        draws.append(section.pictures.of(f"layers-{_file_name(series.criterion)}", chart, text))
     section.show("Sparsity per layer", draws, "Means over the seeds; in parentheses the layer's weights.")
 
 
@@ -147,8 +170,8 @@ def gamma(section: Section) -> None:
     summaries = [line["gamma"] for line in found]
     zeros = "Histogram of the KKT scores of the coefficients that are zero"
     draws = [
-        section.picture("gamma", partial(plot_gamma, summaries), "Histogram of γ"),
-        section.picture("correlation", partial(plot_correlation, summaries), zeros),
+        section.pictures.of("gamma", gamma_histogram(summaries), "Histogram of γ"),
+        section.pictures.of("correlation", kkt_histogram(summaries), zeros),
     ]
     r2 = [line["r2"] for line in found if line["r2"] is not None]
     gaps = [line["relative_gap"] for line in found if line["relative_gap"] is not None]
@@ -175,9 +198,9 @@ def overlap(section: Section) -> None:
             continue
         names = [s.criterion for s in block.series]
         draws.append(
-            section.picture(
+            section.pictures.of(
                 f"overlap-{percent(sparsity)}",
-                partial(plot_overlap, names, mean_jaccard(whole), sparsity),
+                overlap_map(names, mean_jaccard(whole), sparsity),
                 f"Jaccard index of the weights that each two criteria keep at {percent(sparsity)} % pruned",
             )
         )
@@ -196,45 +219,10 @@ def iterations(section: Section) -> None:
     if all(len(row["iterations_log"]) < 2 for row in block.rows):
         section.missing.append("iterations")
         return
-    draw = partial(plot_iterations, block, section.colors)
-    draws = section.pictures_at(MAX_ITERATED, "iterations", draw, "Validation loss over the iterations")
+    chart = partial(iteration_curves, block, section.looks)
+    draws = section.pictures_at(MAX_ITERATED, "iterations", chart, "Validation loss over the iterations")
     note = "Loss on the validation split, which is part of the training data, not of the test split."
     section.show("Loss of each iteration", draws, note)
-
-
-def flatness(section: Section) -> None:
-    """Show Hessian spectra and noise tolerance, if they were measured."""
-    page, block = section.page, section.block
-    draws = []
-    missing = [name for name in ("hessian", "noise") if not any(row.get(name) for row in block.rows)]
-    section.missing += missing
-    if "hessian" not in missing:
-        draws += [
-            section.picture(
-                f"eigenvalues-{space}",
-                partial(plot_eigenvalues, block, space, section.colors),
-                f"Largest Hessian eigenvalue over {space} parameters against percent pruned",
-            )
-            for space in ("unpruned", "all")
-        ]
-        draws += _densities(section)
-    if "noise" not in missing:
-        draw = partial(plot_noise, block, section.colors)
-        draws += section.pictures_at(MAX_DENSITIES, "noise", draw, "Relative loss under noise")
-    if not draws:
-        return
-    section.show("Flatness", draws)
-    lines = block.eigenvalue_lines()
-    if lines:
-        page.table(["largest eigenvalue", "unpruned", "all parameters"], [_eigenvalue_row(line) for line in lines])
-    samples = {(r["flatness_samples"], r["flatness_split"]) for r in block.rows if r.get("flatness_samples")}
-    where = " and ".join(f"{count:,} samples of the {split} split" for count, split in sorted(samples))
-    page.text(
-        f"On {where}, in evaluation mode. “Unpruned” parameters are all but the pruned weights. Densities are those of "
-        "the unpruned parameters of the first seed; there is none of a few, whose matrix is formed as a whole. Noise "
-        "is added to the unpruned parameters.",
-        "note",
-    )
 
 
 SECTIONS: tuple[Callable[[Section], None], ...] = (
@@ -252,7 +240,8 @@ SECTIONS: tuple[Callable[[Section], None], ...] = (
 
 def _cell(values: Sequence[float], headline: Headline, best: float | None) -> Cell:
     middle, deviation = _score(values, headline)
-    return Cell(middle, spread=deviation, best=bool(values) and mean(values) == best)
+    exact = _exact(moments(values), 100 if headline.percent else 1)
+    return Cell(middle, deviation, best=bool(values) and mean(values) == best, **exact)
 
 
 def _score(values: Sequence[float], headline: Headline) -> tuple[str, str]:
@@ -265,39 +254,18 @@ def score_form(headline: Headline) -> dict[str, Any]:
     return {"form": form, "spread_form": form, "scale": scale}
 
 
+def _exact(found: Mapping[str, float | None], scale: float = 1) -> dict[str, Any]:
+    """The numbers behind a cell."""
+    value, deviation = found["mean"], found["std"]
+    return {
+        "value": None if value is None else scale * value,
+        "deviation": None if deviation is None else scale * deviation,
+    }
+
+
 def _named(found: Mapping[str, float | None]) -> dict[str, Any]:
     return {"mean": found["mean"], "spread": found["std"]}
 
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_" else "-" for c in name)
-
-
-def _densities(section: Section) -> list[tuple[Path, str]]:
-    block = section.block
-    seed = min(row["seed"] for row in block.rows)
-    draws = []
-    for sparsity in section.sampled(MAX_DENSITIES):
-        rows = [r for s in block.series for r in s.at(sparsity) if r["seed"] == seed and r.get("hessian")]
-        spectra = [(r["criterion"], section.colors[r["criterion"]], r["hessian"]["unpruned"]) for r in rows]
-        dense = rows[0].get("dense_hessian") if rows else None
-        if dense and dense["all"]["density"]:
-            spectra.insert(0, ("not pruned", GRAY, dense["all"]))
-        if any(spectrum["density"] for _, _, spectrum in spectra):
-            draws.append(
-                section.picture(
-                    f"density-{percent(sparsity)}",
-                    partial(plot_density, spectra, f"Hessian spectrum, {percent(sparsity)} % pruned"),
-                    f"Spectral density of the Hessian at {percent(sparsity)} % pruned",
-                )
-            )
-    return draws
-
-
-def _eigenvalue_row(line: Mapping[str, Any]) -> list[str | Cell]:
-    name = "not pruned" if line["criterion"] is None else f"{line['criterion']}, {percent(line['sparsity'])} % pruned"
-    cells: list[str | Cell] = [name]
-    for space in ("unpruned", "all"):
-        middle, deviation = mean_and_spread(line[space]["mean"], line[space]["std"], form=".4g")
-        cells.append(Cell(middle, spread=deviation))
-    return cells

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from inspect import Parameter, signature
 from typing import Any
 
 import torch
@@ -16,6 +17,29 @@ Inputs = torch.Tensor | Sequence[torch.Tensor] | Mapping[str, torch.Tensor]
 
 TARGETS = ("labels", "label", "targets", "target", "y")
 """What the targets are called where a batch is a dictionary; everything else in it is an input."""
+
+
+def without_targets(batch: Mapping[str, Any], model: nn.Module) -> dict[str, Any]:
+    """What a network is called with of a batch that is a dictionary.
+
+    Targets are left out by their names, but those that ``forward`` requires. Where it takes them only optionally, as
+    the models of Hugging Face take ``labels``, it would put out their loss before its logits.
+    """
+    named = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+    arguments = signature(model.forward).parameters.values()
+    required = {each.name for each in arguments if each.kind in named and each.default is Parameter.empty}
+    return {name: value for name, value in batch.items() if name not in TARGETS or name in required}
+
+
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64)
+
+
+def are_indices(part: torch.Tensor) -> bool:
+    """Whether the values of an input are looked up, not computed with, by their dtype alone.
+
+    Whole numbers of any size are, except bytes (``uint8``), which are pixels; floats and bools aren't.
+    """
+    return part.dtype in _WHOLE
 
 
 def forward(model: nn.Module, inputs: Inputs) -> Any:
@@ -55,9 +79,15 @@ def joined(batches: Sequence[Inputs]) -> Inputs:
 
 
 def divided(inputs: Inputs, size: int) -> Iterator[Inputs]:
-    """Batches of ``size`` samples, the last one perhaps smaller."""
-    for parts in zip(*(torch.split(part, size) for part in parts_of(inputs)), strict=True):
-        yield arranged_as(inputs, parts)
+    """Batches of ``size`` samples, the last one perhaps smaller; see :func:`samples_between`."""
+    for start in range(0, count_of(inputs), size):
+        yield samples_between(inputs, start, start + size)
+
+
+def samples_between(inputs: Inputs, start: int, stop: int) -> Inputs:
+    """Some samples of a batch; a part that hasn't a value for each of its samples stays whole."""
+    count = count_of(inputs)
+    return mapped(lambda part: part[start:stop] if part.dim() and len(part) == count else part, inputs)
 
 
 def example_inputs(
@@ -96,10 +126,10 @@ def _example(shape: OneInput, count: int, generator: torch.Generator | None) -> 
 
 
 def shape_of(inputs: Inputs) -> InputShape:
-    """The shape of a sample of some inputs (N, …); whole numbers are tokens, of which the largest is among them."""
+    """The shape of a sample of some inputs (N, …); of what is looked up, the largest is among them."""
     if isinstance(inputs, torch.Tensor):
         shape = tuple(inputs.shape[1:])
-        return shape if inputs.is_floating_point() else Tokens(shape, int(inputs.max()) + 1)
+        return Tokens(shape, 1 + _largest(inputs)) if are_indices(inputs) else shape
     return several_shape(inputs, [0] * len(parts_of(inputs)))
 
 
@@ -119,7 +149,12 @@ def _shape(part: torch.Tensor, vocabulary: int) -> OneInput:
     shape = tuple(part.shape[1:])
     if part.dtype == torch.bool:
         return Flags(shape)
-    return Tokens(shape, max(vocabulary, int(part.max()) + 1)) if part.dtype == torch.int64 else shape
+    return Tokens(shape, max(vocabulary, 1 + _largest(part))) if are_indices(part) else shape
+
+
+def _largest(part: torch.Tensor) -> int:
+    # PyTorch finds no maximum of unsigned numbers.
+    return int(part.long().max())
 
 
 def network_outputs(model: nn.Module, inputs: Inputs) -> torch.Tensor:

@@ -72,10 +72,15 @@ def make_deterministic() -> None:
 
 
 class PeerFailure(CausalpruneError):
-    """Ends the other processes when the first one fails; that one reports the reason."""
+    """Ends the other processes when one fails.
 
-    def __init__(self, code: int) -> None:
-        super().__init__("the first process failed")
+    Args:
+        code: The exit code of that one.
+        reason: Why it failed. The first process says so itself; if it was another, the first one repeats it.
+    """
+
+    def __init__(self, code: int, reason: str = "the first process failed") -> None:
+        super().__init__(reason)
         self.exit_code = ExitCode(code)
 
 

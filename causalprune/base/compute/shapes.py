@@ -25,7 +25,7 @@ class Tokens:
     vocabulary: int
 
     def __str__(self) -> str:
-        return f"{'×'.join(map(str, self.shape))} tokens"
+        return _axes(self.shape, "token")
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,13 @@ def shape_text(shape: InputShape | OneInput) -> str:
     """A shape for people, such as ``1×8×8``."""
     if isinstance(shape, tuple):
         return "×".join(map(str, shape)) or "1"
-    return f"{'×'.join(map(str, shape.shape)) or '1'} flags" if isinstance(shape, Flags) else str(shape)
+    return _axes(shape.shape, "flag") if isinstance(shape, Flags) else str(shape)
+
+
+def _axes(shape: tuple[int, ...], noun: str) -> str:
+    """So many of something: ``128 tokens``; a shape without axes is that of one."""
+    one = all(size == 1 for size in shape)
+    return f"{'×'.join(map(str, shape)) or '1'} {noun}{'' if one else 's'}"
 
 
 def shape_to_json(shape: InputShape | OneInput) -> Any:

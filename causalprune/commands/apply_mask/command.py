@@ -26,10 +26,11 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
 from causalprune.models.modes import reset_batchnorm
+from causalprune.models.prunable import lacking_layers
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.choice import choose_weights
-from causalprune.pruning.network.named_layers import lacking_layers, require_recorded
+from causalprune.pruning.network.named_layers import require_recorded
 from causalprune.pruning.removable import prunable_producers
 from causalprune.solver.recording.fit import certified_fit
 from causalprune.training.batch_statistics import averaging_batchnorm
@@ -77,7 +78,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 remedy="name the --store that belongs to the checkpoint",
             )
         reader = store.recording(config.recording)
-        output.inputs["recording"] = reader.digest
+        output.add_recording(reader)
         criterion.require(reader.info.update_rule, reader.rates_in_gamma.extremes)
         allowed = config.allow_other_weights
         foreign = require_own_weights(reader, checkpoint, run, source, allow_others=allowed)
@@ -111,7 +112,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
                 remedy="name the --checkpoint and the --store of the same iteration",
             )
         recorded = mask.index
-        mask = mask.within(recorded.extended(model, config.prune))
+        mask = mask.among(model, config.prune)
         if reader is not None:
             require_recorded(recorded, mask.index, f"{config.store or run.store}")
         output.warn(reporter, *lacking_layers(mask.index, model, f"{source}"))

@@ -36,6 +36,7 @@ class ApplyMaskResult(StageResult):
             ``store`` or from ``samples``; ``samples``, on how many they were measured. None if it reads none.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
             can keep at all (None without such a bound); else None.
+        unscored: Candidates that are left alone because they have no column in the recording that the criterion reads.
         not_prunable: What of the network isn't prunable, in words; empty if all is, or if nobody knows.
         stale_statistics: Whether the network has running statistics of batch normalization, which are those of before.
     """
@@ -53,6 +54,7 @@ class ApplyMaskResult(StageResult):
     lasso: dict[str, Any] | None
     layer_statistics: dict[str, Any] | None = None
     unmeasured: Sequence[str] = ()
+    unscored: int = 0
     not_prunable: str = ""
     stale_statistics: bool = False
     validation: dict[str, Any] | None = None
@@ -87,7 +89,7 @@ def metrics_of(choice: Choice, before: Mask, fit: Fit | None, inseparable: Seque
         "inseparable": list(inseparable),
         "unmoved": choice.unmoved,
         "lasso": None if fit is None else _kept_by_lasso(fit),
-    }
+    } | ({"unscored": choice.unscored} if choice.unscored else {})
 
 
 def _kept_by_lasso(fit: Fit) -> dict[str, Any]:

@@ -59,7 +59,8 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
     store = Store.open(place)
     reader = store.recording(config.recording)
     state = read_state_dict(config.weights, store.index)
-    work.inputs = {"weights": sha256_file(config.weights), "recording": reader.digest}
+    work.inputs = {"weights": sha256_file(config.weights)}
+    work.add_recording(reader)
     mask = _mask_so_far(state, reader, config.weights)
     fit: Fit | None = None
     if criterion.reads_recording:

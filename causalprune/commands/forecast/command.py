@@ -17,7 +17,7 @@ from causalprune.base.paths import RunPaths, StoreUrl, mask_path
 from causalprune.base.progress import Reporter
 from causalprune.base.units import format_bytes
 from causalprune.commands._network import among, described_rest, samples_of, set_up
-from causalprune.commands._output import StageResult, Work
+from causalprune.commands._output import Work
 from causalprune.commands._plan import IterationPlan, PipelinePlan
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.forecast.files import (
@@ -28,11 +28,18 @@ from causalprune.commands.forecast.files import (
     saved_states,
     training_metrics,
 )
+from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.forecast.timing import TimedSteps, fit_seconds, time_evaluation, time_steps
 from causalprune.commands.pipeline.reuse import load_reused
 from causalprune.commands.pretrain import initial_network, pretrain_output
 from causalprune.commands.record.layers import LayersToKeep
-from causalprune.commands.record.prediction import FirstGradient, first_gradient, record_batches, recorded_rows
+from causalprune.commands.record.prediction import (
+    FirstGradient,
+    first_gradient,
+    record_batches,
+    recorded_columns,
+    recorded_rows,
+)
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
@@ -46,30 +53,6 @@ from causalprune.training.loop import training_batches
 
 _MASK_METRICS = {"metrics": "0" * 400}
 """As long as those of a mask without remarks."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunForecast(StageResult):
-    """Result of ``run --dry-run``.
-
-    Attributes:
-        stages: In their order: ``iteration``, from 1, or None for those before and after; ``stage``; ``steps``,
-            optimizer steps, None where there are none; ``rows`` and ``columns`` of a recording or a fit; ``bytes``, of
-            the files that stay, or of a store until it is discarded; ``saved_bytes``, of states to resume from, at
-            most, deleted when the stage is done; ``seconds``, None where nobody knows.
-        total_bytes: Of all files that stay.
-        peak_bytes: The most on the disk at once, with the saved states.
-        existing_bytes: Of the run's files that are there already.
-        free_bytes: Free space on the disk of the run directory.
-        predicted_seconds: Of all stages whose time is known.
-    """
-
-    stages: list[dict[str, Any]]
-    total_bytes: int
-    peak_bytes: int
-    existing_bytes: int
-    free_bytes: int
-    predicted_seconds: float
 
 
 @dataclass
@@ -240,18 +223,21 @@ class _Forecast:
     def _record(self, number: int, plan: IterationPlan) -> int:
         """The recording and its fit; returns the bytes of its store."""
         config = plan.record
-        self._mask = mask = self._mask.within(self._mask.index.extended(self._model, config.prune))
+        self._mask = mask = self._mask.among(self._model, config.prune)
         batches = record_batches(config, self._model, self._data, self._device, processes())
         if mask.num_kept == 0:
             raise DataError("recording", expected="a weight to record", found="all of them pruned")
         steps, rows = recorded_rows(config, batches)
+        columns = recorded_columns(config, mask)
         if self._gradient is None:
             task = replace(self._data.task, label_smoothing=config.label_smoothing)
-            self._gradient = first_gradient(config, self._model, mask, batches, task)
-        row = self._gradient.of_the_largest(mask.num_kept)
+            self._gradient = first_gradient(config, self._model, columns, batches, task)
+        row = self._gradient.of_the_largest(columns.num_kept)
         store = row.stored_bytes(config, rows) + STORE_METADATA
         # One bit per parameter: which of them has a column.
-        store += mask.index.total // 8 if mask.num_pruned else 0
+        store += mask.index.total // 8 if columns.num_pruned else 0
+        # And where that is a sample, of which ones.
+        store += mask.index.total // 8 if mask.num_pruned and columns is not mask else 0
         if config.layer_statistics:
             store += LayersToKeep(config, self._model, mask, self._data, self._device).predicted_bytes()
         if isinstance(config.store, StoreUrl):
@@ -259,7 +245,7 @@ class _Forecast:
             store = 0
         metrics = {"rows": rows, "not_prunable": described_rest(self._model, mask.index)}
         size = self._files.next_bytes("record", config, mask, metrics)
-        more = {"row": torch.empty(mask.num_kept)} if config.stride > 1 else {}
+        more = {"row": torch.empty(columns.num_kept)} if config.stride > 1 else {}
         if config.momentum:
             more["momentum"] = torch.empty(sum(p.numel() for p in self._model.parameters()))
         self._stages.add(
@@ -267,7 +253,7 @@ class _Forecast:
             "record",
             steps=rows * config.stride,
             rows=rows,
-            columns=mask.num_kept,
+            columns=columns.num_kept,
             bytes=size + store,
             saved_bytes=saved_states(config.checkpoint_every) * self._files.state_bytes(mask, more=more),
             seconds=steps * row.step_seconds,
@@ -275,7 +261,7 @@ class _Forecast:
         if plan.fit is not None:
             # Before compression: γ is mostly 0, but the score of every column is a number. With momentum there are
             # three columns per weight.
-            size = 4 * mask.num_kept * (3 if config.momentum else 1)
+            size = 4 * columns.num_kept * (3 if config.momentum else 1)
             seconds = fit_seconds(row.delta, rows=rows, codec=config.codec)
             self._stages.add(number, "fit-gamma", bytes=size, seconds=seconds)
             store += size
@@ -287,7 +273,7 @@ class _Forecast:
 
         How many γ will be 0 nobody knows; with that rule all weights stay.
         """
-        mask = self._mask.within(self._mask.index.extended(self._model, config.prune))
+        mask = self._mask.among(self._model, config.prune)
         if config.zero:
             return mask
         frozen: Sequence[str] = [] if config.prune_frozen else untrained_tensors(self._model, mask.index, ())

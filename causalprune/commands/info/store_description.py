@@ -14,6 +14,7 @@ from causalprune.base.errors import DataError
 from causalprune.base.units import parse_range
 from causalprune.commands.names import with_flags
 from causalprune.trajectory import RecordingReader, Store
+from causalprune.trajectory.steps import Steps
 from causalprune.trajectory.steps.rounding import vanished_finding
 
 MAX_SHOWN_ROWS = 1000
@@ -89,17 +90,25 @@ def _describe_recording(reader: RecordingReader, problems: Problems) -> dict[str
         "rows": reader.num_rows,
         "max_rows": reader.schema.max_rows,
         "columns": reader.num_columns,
+        "coverage": reader.coverage,
+        "mask_bytes": reader.mask_bytes,
         "block_rows": reader.block_rows,
-        "epochs": len(np.unique(steps.epoch)),
+        "epochs": len(np.unique(steps.epoch)) if _counted(steps) else None,
         "finished": reader.finished,
         "raw_bytes": reader.raw_bytes,
         "stored_bytes": reader.stored_bytes,
         "loss_change": statistics,
         "rounding": rounding(reader),
         "digest": reader.digest,
+        "digests": sorted(reader.digests),
         "layer_statistics": _describe_layer_statistics(reader),
         "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},
     }
+
+
+def _counted(steps: Steps) -> bool:
+    """Whether the loop said which epoch and minibatch each step was of; otherwise all are noted as the first."""
+    return len(steps) < 2 or bool(np.any(steps.epoch) or np.any(steps.batch))
 
 
 def _describe_layer_statistics(reader: RecordingReader) -> dict[str, Any] | None:

@@ -17,12 +17,20 @@ from causalprune.commands._network import among, described_rest, set_up
 from causalprune.commands._output import StageResult, check_pair_distinct
 from causalprune.commands.record.layers import LayersToKeep
 from causalprune.commands.record.loop import RecordLoop
-from causalprune.commands.record.prediction import SCALARS_PER_ROW, first_gradient, record_batches, recorded_rows
+from causalprune.commands.record.prediction import (
+    SCALARS_PER_ROW,
+    first_gradient,
+    record_batches,
+    recorded_columns,
+    recorded_rows,
+)
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
+from causalprune.models.prunable import lacking_layers
 from causalprune.models.wrappers import named_parameters
-from causalprune.pruning.network.named_layers import lacking_layers
+from causalprune.training.logs.log import Log, write_layers
+from causalprune.training.logs.rows import LoggedRows
 from causalprune.training.optimizers import restore_optimizer
 from causalprune.training.recorder import Recorder
 from causalprune.trajectory import RecordingReader, RecordingWriter
@@ -34,7 +42,8 @@ class RecordResult(StageResult):
 
     Attributes:
         rows: T, rows recorded.
-        columns: Unpruned parameters, the columns of the recording.
+        columns: Columns of the recording: the unpruned parameters, or a share of them.
+        share: That share, of each layer; 1 for all.
         raw_bytes: Size of the deltas as float32.
         stored_bytes: Size of the recording on disk; a dry run predicts it by compressing one real step.
         statistics_bytes: Size of the layers' statistics beside it; a dry run says how large before compression.
@@ -53,6 +62,7 @@ class RecordResult(StageResult):
     falling: float | None = None
     statistics_bytes: int = 0
     not_prunable: str = ""
+    share: float = 1.0
 
 
 def record(config: RecordConfig, reporter: Reporter = SILENT) -> RecordResult:
@@ -96,7 +106,7 @@ def _record(
     config: RecordConfig = output.config
     group = processes()
     device, data, model, mask = set_up(start, source, config)
-    mask = mask.within(mask.index.extended(model, config.prune))
+    mask = mask.among(model, config.prune)
     start = among(start, mask.index)
     output.warn(reporter, *lacking_layers(mask.index, model, f"{source}"))
     rest = described_rest(model, mask.index)
@@ -108,7 +118,8 @@ def _record(
         raise DataError(f"{source}", expected="a weight to train", found="all of them frozen (requires_grad=False)")
     steps, rows = recorded_rows(config, batches)
     task = replace(data.task, label_smoothing=config.label_smoothing)
-    gradient = first_gradient(config, model, mask, batches, task)
+    columns = recorded_columns(config, mask)
+    gradient = first_gradient(config, model, columns, batches, task)
     predicted, seconds = gradient.stored_bytes(config, rows), gradient.step_seconds
     kept_layers = LayersToKeep(config, model, mask, data, device) if config.layer_statistics else None
     statistics_bytes = kept_layers.predicted_bytes() if kept_layers else 0
@@ -116,8 +127,9 @@ def _record(
         return RecordResult(
             **output.common(),
             rows=rows,
-            columns=mask.num_kept,
-            raw_bytes=rows * (mask.num_kept * 4 + SCALARS_PER_ROW * 8),
+            columns=columns.num_kept,
+            share=config.columns,
+            raw_bytes=rows * (columns.num_kept * 4 + SCALARS_PER_ROW * 8),
             stored_bytes=predicted,
             predicted_seconds=seconds * steps,
             statistics_bytes=statistics_bytes,
@@ -130,7 +142,7 @@ def _record(
         restore_optimizer(model, optimizer, saved.extra)
     group.require_agreement("saved state", saved and saved.info.digest)
     step = int(saved.info.position["steps"]) if saved is not None else 0
-    writer = store.open_writer(start, saved, mask, rows, predicted, statistics_bytes)
+    writer = store.open_writer(start, saved, mask, columns, rows, predicted, statistics_bytes)
     recorder = Recorder(
         model,
         optimizer,
@@ -140,6 +152,8 @@ def _record(
         stride=config.stride,
         hold=config.hold,
         hold_share=config.hold_share,
+        columns=config.columns,
+        columns_seed=config.columns_seed,
     )
     if saved is not None:
         recorder.restore_pending(saved.extra, saved.info.position["pending"])
@@ -147,10 +161,19 @@ def _record(
             # No step is left that would tell.
             end_weights = mask.index.digest(model.state_dict())
             writer.end_weights = lambda: end_weights
-    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, task)
+    open_log = output.open_log(anew=saved is None)
+    log, logged = Log(), None
+    if open_log is not None and isinstance(writer, RecordingWriter) and group.rank == 0:
+        # What the store has already is logged anew.
+        log = open_log(0)
+        write_layers(log, mask)
+        logged = LoggedRows(log, writer, config.stride)
+    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, task, logged)
 
     def save() -> None:
-        writer.flush()
+        if logged is not None:
+            logged.update()
+        log.close()
         # For a criterion that doesn't read the recording.
         untrained = {"untrained": list(writer.untrained)} if writer.untrained else {}
         header = replace(start.info, position={}, metrics={"rows": rows, **untrained, "not_prunable": rest})
@@ -164,6 +187,7 @@ def _record(
     with reporter.task("record", rows * config.stride) as bar, recorder:
         loop.run(step, rows * config.stride, bar)
         # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
+        writer.flush()
         group.first(save)
     # The other processes read the recording when the first one has finished it.
     group.first(store.reader)
@@ -178,6 +202,7 @@ def _result(
         **output.common(already_done=already_done),
         rows=reader.num_rows,
         columns=reader.num_columns,
+        share=1.0 if reader.info.sample is None else reader.info.sample.share,
         raw_bytes=reader.raw_bytes,
         stored_bytes=reader.stored_bytes,
         mean_loss_change=float(change.mean()),

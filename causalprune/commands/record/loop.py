@@ -23,6 +23,7 @@ from causalprune.data.tasks.task import Batch, Task
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
 from causalprune.models.modes import disable_dropout, evaluate_batchnorm
+from causalprune.training.logs.rows import LoggedRows
 from causalprune.training.optimizers import optimizer_tensors
 from causalprune.training.recorder import Recorder
 
@@ -48,6 +49,7 @@ class RecordLoop:
     batches: Batches
     recorder: Recorder
     task: Task
+    logged: LoggedRows | None = None
 
     def run(self, step: int, steps: int, bar: Bar) -> None:
         """Record the steps ``step`` to ``steps``."""
@@ -67,11 +69,15 @@ class RecordLoop:
             self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=number)
             step += 1
             bar.advance(1)
+            if self.logged is not None:
+                self.logged.update()
             if step % config.stride or step == steps:
                 continue
             stopping, late = agreement.any(bool(self.output.stop), time.monotonic() - last_save >= every.seconds)
             # All processes have taken as many steps.
             if stopping or late or step - saved_step >= every.steps:
+                # The store first: a saved state must never be ahead of it. All processes, which may write it together.
+                self.recorder.writer.flush()
                 group.first(partial(self.save, step))
                 last_save, saved_step = time.monotonic(), step
                 if stopping:
@@ -98,9 +104,9 @@ class RecordLoop:
                 yield epoch, number, batch
 
     def save(self, step: int) -> None:
-        """Save the state after so many steps for a resume."""
-        # The store first: a saved state must never be ahead of it.
-        self.recorder.writer.flush()
+        """Save the state after so many steps for a resume; the store has their rows."""
+        if self.logged is not None:
+            self.logged.update()
         tensors, pending = self.recorder.pending()
         position = {"steps": step, "rows": self.recorder.rows, "pending": pending}
         extra = optimizer_tensors(self.model, self.optimizer) | tensors

@@ -21,6 +21,7 @@ from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
 from causalprune.models.wrappers import named_parameters
 from causalprune.training.pass_state import PassState
+from causalprune.trajectory.columns.sample import ColumnSample
 from causalprune.trajectory.shard import estimate_bytes
 
 SCALARS_PER_ROW = 6
@@ -28,6 +29,17 @@ SCALARS_PER_ROW = 6
 
 HELD_PASSES = 6
 """Forward passes that measuring a held step takes as long as: three in float64."""
+
+
+def recorded_columns(config: RecordConfig, mask: Mask) -> Mask:
+    """What has a column: every kept weight, or the share of them that the options ask for."""
+    sample = column_sample(config)
+    return mask if sample is None else Mask.from_numpy(mask.index, sample.draw(mask.index, mask.numpy()))
+
+
+def column_sample(config: RecordConfig) -> ColumnSample | None:
+    """The share of the columns that the options ask for; None for all."""
+    return None if config.columns == 1 else ColumnSample(config.columns, config.columns_seed)
 
 
 def record_batches(
@@ -101,8 +113,18 @@ class FirstGradient:
         return FirstGradient(self.delta[largest], self.step_seconds)
 
 
-def first_gradient(config: RecordConfig, model: nn.Module, mask: Mask, batches: Batches, task: Task) -> FirstGradient:
-    """Take the gradient of the first minibatch, and the time that it and the second loss need; no weight changes."""
+def first_gradient(
+    config: RecordConfig, model: nn.Module, columns: Mask, batches: Batches, task: Task
+) -> FirstGradient:
+    """Take the gradient of the first minibatch, and the time that it and the second loss need; no weight changes.
+
+    Args:
+        config: The options of ``record``.
+        model: The network.
+        columns: Which weights are recorded.
+        batches: The minibatches.
+        task: Defines the loss.
+    """
     set_modes(model, hold=config.hold)
     parameters = named_parameters(model)
     batch = next(iter(batches.epoch(0)))
@@ -116,9 +138,9 @@ def first_gradient(config: RecordConfig, model: nn.Module, mask: Mask, batches: 
             task.loss(model, batch)
         ended = time.monotonic()
         seconds = passed - started + (HELD_PASSES if config.hold else 1) * (ended - passed)
-    gradients = {entry.name: parameters[entry.name].grad for entry in mask.index}
+    gradients = {entry.name: parameters[entry.name].grad for entry in columns.index}
     present = {n: torch.zeros_like(parameters[n]) if g is None else g for n, g in gradients.items()}
-    flat = torch.empty(mask.index.total, device=batch[1].device)
-    gradient: npt.NDArray[np.float32] = mask.index.flatten(present, out=flat).cpu().numpy()[mask.numpy()]
+    flat = torch.empty(columns.index.total, device=batch[1].device)
+    gradient: npt.NDArray[np.float32] = columns.index.flatten(present, out=flat).cpu().numpy()[columns.numpy()]
     model.zero_grad(set_to_none=True)
     return FirstGradient(-np.float32(config.lr) * gradient, seconds)

@@ -12,13 +12,15 @@ from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.units import format_bytes
 from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands.record.prediction import column_sample
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.mask import Mask
-from causalprune.training.ranks import DiscardingWriter
+from causalprune.training.ranks import ColumnPartners, DiscardingWriter
 from causalprune.trajectory import RecordingInfo, RecordingReader, RecordingWriter, Store
 from causalprune.trajectory.schema import HOLD_SHARE, LABEL_SMOOTHING
 from causalprune.trajectory.storage import locate
+from causalprune.trajectory.store import require_disk
 
 
 class RepeatingWriter(DiscardingWriter):
@@ -124,11 +126,14 @@ class RecordStore:
         start: Checkpoint,
         saved: Checkpoint | None,
         mask: Mask,
+        columns: Mask,
         rows: int,
         predicted: int,
         statistics: int = 0,
     ) -> RecordingWriter | DiscardingWriter:
-        """Open the recording that ``saved`` belongs to, or a new one; only the first of several processes writes it.
+        """Open the recording that ``saved`` belongs to, or a new one.
+
+        Only the first of several processes writes it, unless each is to write its own columns.
 
         A finished recording of the same configuration whose checkpoint was deleted stays as it is, with its fits.
         Nothing that is finished or has a fit is deleted without ``overwrite``.
@@ -136,7 +141,8 @@ class RecordStore:
         Args:
             start: The checkpoint that the recording starts from.
             saved: The state to continue from.
-            mask: Which parameters are recorded.
+            mask: Which parameters aren't pruned.
+            columns: Which of them have a column.
             rows: Number of rows that the recording will have.
             predicted: Bytes that they will take.
             statistics: Bytes of the layers' statistics beside them.
@@ -147,11 +153,31 @@ class RecordStore:
             CausalpruneError: See :class:`Store`.
         """
         writers: list[RecordingWriter | DiscardingWriter] = []
-        processes().first(lambda: writers.append(self._open_writer(start, saved, mask, rows, predicted, statistics)))
-        return writers[0] if writers else DiscardingWriter(mask.num_kept)
+        group, config = processes(), self._output.config
+        partners = ColumnPartners() if config.columns_by_rank and group.count > 1 else None
+
+        def begin() -> None:
+            writers.append(self._open_writer(start, saved, mask, rows, predicted, statistics, partners))
+
+        group.first(begin)
+        # What is recorded once more isn't written.
+        (writes,) = group.any(any(isinstance(writer, RecordingWriter) for writer in writers))
+        if writers:
+            return writers[0]
+        if partners is None or not writes:
+            return DiscardingWriter(columns.num_kept)
+        store = Store.open(self.path)
+        return store.join_recording(store.recordings[-1], partners, threads=config.compress_threads)
 
     def _open_writer(
-        self, start: Checkpoint, saved: Checkpoint | None, mask: Mask, rows: int, predicted: int, statistics: int
+        self,
+        start: Checkpoint,
+        saved: Checkpoint | None,
+        mask: Mask,
+        rows: int,
+        predicted: int,
+        statistics: int,
+        partners: ColumnPartners | None,
     ) -> RecordingWriter | DiscardingWriter:
         config: RecordConfig = self._output.config
         store, done = self._store, 0 if saved is None else saved.info.position["rows"]
@@ -170,8 +196,13 @@ class RecordStore:
                     raise self._another("nothing finished or fitted in a store that is recorded anew", reader, what)
         if store is not None and saved is not None:
             return store.resume_recording(
-                store.recordings[-1], rows=done, threads=config.compress_threads, break_lock=config.break_lock
+                store.recordings[-1],
+                rows=done,
+                threads=config.compress_threads,
+                break_lock=config.break_lock,
+                partners=partners,
             )
+        require_disk(self.path, partners)
         free = self.location.free_bytes()
         if free is not None and predicted + statistics > free and not config.force:
             beside = f" and {format_bytes(statistics)} for the layers' statistics" if statistics else ""
@@ -205,6 +236,7 @@ class RecordStore:
             start_weights=mask.index.digest(start.weights),
             identity=self._output.identity,
             extra=extra,
+            sample=column_sample(config),
         )
         return self._store.create_recording(
             info,
@@ -213,6 +245,7 @@ class RecordStore:
             codec=config.codec,
             threads=config.compress_threads,
             break_lock=config.break_lock,
+            partners=partners,
         )
 
     def _another(self, expected: str, reader: RecordingReader, what: str) -> MismatchError:

@@ -18,8 +18,10 @@ from causalprune.base.leases import Lease
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, Reporter, logger
+from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
+from causalprune.commands._schedule import planned_step
 from causalprune.commands.sweep.cell import measure_cell
 from causalprune.commands.sweep.grid import Grid, Point
 from causalprune.commands.sweep.step_runner import CELL_ERRORS, StepRunner
@@ -84,11 +86,17 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         grid.claim(paths.grid)
         table = ResultTable(paths)
         table.write()
-    steps = StepRunner(paths, _shared_steps(grid), config.break_lock)
-    worker = _Worker(config, steps, table, table_lease, reporter)
     index, count = config.shard_of()
     cells = list({point.cell: point for point in grid.points}.values())[index::count]
-    with stop_signals(config.stop_signals) as stop, last_data_kept(), last_results_kept():
+    schedule = _schedule(cells)
+    steps = StepRunner(paths, _shared_steps(grid), config.break_lock, schedule)
+    with (
+        stop_signals(config.stop_signals) as stop,
+        last_data_kept(),
+        last_results_kept(),
+        reporter.overall(schedule) as shown,
+    ):
+        worker = _Worker(config, steps, table, table_lease, shown)
         worker.measure(cells, stop)
     with table_lease:
         rows = table.write()
@@ -151,7 +159,7 @@ class _Worker:
     def measure(self, cells: list[Point], stop: StopRequest) -> None:
         """Measure the cells; one in which another process works is tried again later."""
         unclean = _unclean_cells(self.steps.paths)
-        numbers = {point.cell: f"[{number}/{len(cells)}] " for number, point in enumerate(cells, start=1)}
+        numbers = {point.cell: f"{number}/{len(cells)}" for number, point in enumerate(cells, start=1)}
         pause, logged = 0.05, time.monotonic()
         pending = cells
         while pending:
@@ -161,8 +169,12 @@ class _Worker:
                 if stop:
                     raise stop.error(f"{self.cells_made} cells done by this process, all of them in the table")
                 try:
+                    self.steps.cell = f"cell {numbers[point.cell]}"
                     if point.cell in unclean or not self.steps.paths.cell(point.cell).exists():
-                        self._measure(point, numbers[point.cell], unclean=point.cell in unclean)
+                        self._measure(point, f"[{numbers[point.cell]}] ", unclean=point.cell in unclean)
+                    # Those of a cell that is done, whoever did it.
+                    for step in point.last.ancestry():
+                        self.steps.schedule.skip(step.key)
                 except LockedError as error:
                     busy = error
                     waiting.append(point)
@@ -209,6 +221,12 @@ def _unclean_cells(paths: SweepPaths) -> set[str]:
         entries = list(folder.iterdir())
     # The name of a cell has no dot.
     return {p.name.lstrip(".").partition(".")[0] for p in entries if PARTIAL in p.name or p.is_dir()}
+
+
+def _schedule(cells: list[Point]) -> Schedule:
+    """The steps that cells need, each once."""
+    steps = {step.key: step for point in cells for step in point.last.ancestry() if not step.given}
+    return Schedule("sweep", {key: planned_step(step.name, step.stage, step.config) for key, step in steps.items()})
 
 
 def _shared_steps(grid: Grid) -> frozenset[str]:

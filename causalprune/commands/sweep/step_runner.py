@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-
+from causalprune.analysis.plots.histograms import gamma_summary
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, MismatchError, NumericalError, UsageError
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import Reporter
+from causalprune.base.progress.schedule import Schedule
 from causalprune.commands._output import require_unaltered, write_result
 from causalprune.commands.names import FUNCTIONS
 from causalprune.commands.sweep.files import DONE
@@ -44,6 +44,8 @@ class StepRunner:
         paths: The sweep's files.
         shared: Keys of the steps that more than one cell needs.
         break_lock: Passed on to the leases.
+        schedule: The steps by their keys, whose progress it notes.
+        cell: What the cell that is measured is called in it.
         made: How many steps of each stage this process ran.
         failed: The errors of failed steps, which aren't tried again for other cells.
         given: The metrics of results that were given, each read once.
@@ -52,6 +54,8 @@ class StepRunner:
     paths: SweepPaths
     shared: frozenset[str]
     break_lock: bool
+    schedule: Schedule
+    cell: str = ""
     made: Counter[str] = field(default_factory=Counter)
     failed: dict[str, CausalpruneError] = field(default_factory=dict)
     given: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -81,6 +85,7 @@ class StepRunner:
         """
         folder = self.folder(step, cell)
         if step.given or (folder / DONE).exists():
+            self.schedule.skip(step.key)
             return folder
         if step.key in self.failed:
             raise self.failed[step.key]
@@ -94,7 +99,8 @@ class StepRunner:
                 try:
                     # Other processes may write other fits to the same store at the same time; wait for them.
                     how = {"patient": True} if fits else {}
-                    result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
+                    with self.schedule.step(step.key, f"{self.cell} · {step.name}"):
+                        result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
                 except CELL_ERRORS as error:
                     self.failed[step.key] = error
                     raise
@@ -164,19 +170,5 @@ def _checkpoint(step: Step, folder: Path) -> Path:
 
 
 def _gamma_summary(folder: Path, recording: str, name: str) -> dict[str, Any]:
-    """Histograms of log₁₀|γ| of the nonzero coefficients, by sign, and of the KKT scores of the others."""
     arrays = Store.open(RunPaths(folder).store).recording(recording).read_fit(name).arrays
-    gamma, correlation = arrays["gamma"].ravel(), arrays["dual_correlation"].ravel()
-    nonzero = gamma[gamma != 0]
-    summary: dict[str, Any] = {"total": int(gamma.size), "nonzero": int(nonzero.size)}
-    if nonzero.size:
-        magnitude = np.log10(np.abs(nonzero))
-        low, high = np.floor(magnitude.min() * 2) / 2, np.ceil(magnitude.max() * 2) / 2
-        edges = np.linspace(low, high, 1 + max(1, round((high - low) * 8)))
-        summary["log10_edges"] = edges.tolist()
-        summary["positive"] = np.histogram(magnitude[nonzero > 0], edges)[0].tolist()
-        summary["negative"] = np.histogram(magnitude[nonzero < 0], edges)[0].tolist()
-    edges = np.linspace(0, 1, 51)
-    summary["correlation_edges"] = edges.tolist()
-    summary["correlation"] = np.histogram(np.clip(correlation[gamma == 0], 0, 1), edges)[0].tolist()
-    return summary
+    return gamma_summary(arrays["gamma"].ravel(), arrays["dual_correlation"].ravel())

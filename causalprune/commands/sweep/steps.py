@@ -41,6 +41,7 @@ class Step:
         common: Whether it comes before the first mask, so that cells with other sparsities and criteria share it.
         given: Run directory that has the result already, and the hash of the result; None for a step to be run.
         sources: Hashes of the user's code and data that a pretraining is made with.
+        is_training: Whether it is the training before a recording, which the function of posttrain does.
     """
 
     stage: str
@@ -49,6 +50,12 @@ class Step:
     common: bool
     given: tuple[Path, str] | None = None
     sources: dict[str, str] = field(default_factory=dict)
+    is_training: bool = False
+
+    @property
+    def name(self) -> str:
+        """What it is called for people; the training before a recording is a posttrain that is none."""
+        return "train" if self.is_training else self.stage.replace("_", "-")
 
     @cached_property
     def key(self) -> str:
@@ -112,7 +119,7 @@ class Recorded:
         return cls(
             folder,
             sha256_file(paths.dense),
-            f"{reader.digest} {sha256_file(paths.recorded)}",
+            f"{reader.first_digest} {sha256_file(paths.recorded)}",
             reader.info.update_rule,
             reader.rates_in_gamma.extremes,
             store.index,
@@ -189,7 +196,7 @@ def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known 
             require_budgets(mask, known.index(pretrain, mask.prune))
         common = number == 0
         if train.epochs:
-            current = Step("posttrain", train, _training_inputs(train, current, dense), common)
+            current = Step("posttrain", train, _training_inputs(train, current, dense), common, is_training=True)
         trained = current
         given = (recorded.folder, recorded.recording) if recorded else None
         rows = Step("record", record, (("checkpoint", trained),), common, given)

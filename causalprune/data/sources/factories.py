@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from causalprune.base.compute.inputs import TARGETS, Inputs
+from causalprune.base.compute.inputs import TARGETS, Inputs, are_indices
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.base.user_code import import_user_module
@@ -88,20 +88,21 @@ def _arrays(made: Any, subject: str) -> Mapping[str, Any]:
             f"{axis}_{name}": part for name, pair in parts.items() for axis, part in zip("xy", pair, strict=True)
         }
     first = parts["train"][0]
-    if isinstance(first, torch.Tensor) and first.dim() == 2 and not first.is_floating_point():
+    if isinstance(first, torch.Tensor) and first.dim() == 2 and are_indices(first):
         # Nobody makes a Dataset of whole numbers for them to be standardized.
         most = max(int(inputs.max()) for inputs, _ in parts.values() if isinstance(inputs, torch.Tensor))
         arrays.setdefault(VOCABULARY_KEY, 1 + most)
     return arrays
 
 
-def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tuple[Inputs, torch.Tensor]:
+def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tuple[Inputs, torch.Tensor | list[str]]:
     """Read all samples of a Dataset, each once, put together by PyTorch's ``default_collate``.
 
     Of a DataLoader, its Dataset and its ``collate_fn`` are used; the order and the size of batches are ours. A sample
     is a pair of inputs and target, where inputs may be several in a tuple or a dictionary; more than two in a row, the
     last of which is the target; or a dictionary, in which the target is called ``labels``, ``label``, ``targets``,
-    ``target`` or ``y`` and everything else is an input. What a Dataset does at random, it does once.
+    ``target`` or ``y`` and everything else is an input. Targets are numbers, or strings, which are labels. What a
+    Dataset does at random, it does once.
 
     Raises:
         DataError: Samples of another kind, or of different shapes.
@@ -127,19 +128,35 @@ def arrays_of_samples(samples: Dataset[Any] | DataLoader[Any], what: str) -> tup
     raise _no_pairs(what, f"no numbers in {', '.join(map(str, odd))}" if odd else f"inputs of {type(inputs).__name__}")
 
 
-def _divided(batch: Any, kinds: str, what: str) -> tuple[Any, torch.Tensor]:
+def _divided(batch: Any, kinds: str, what: str) -> tuple[Any, torch.Tensor | list[str]]:
     """Inputs and targets of all samples."""
     if isinstance(batch, Mapping):
         names = [name for name in TARGETS if name in batch]
         rest = [name for name in batch if name not in names]
-        if len(names) != 1 or not rest or not isinstance(batch[names[0]], torch.Tensor):
+        if len(names) != 1 or not rest:
             expected = f"inputs and one target in each sample, called {', '.join(TARGETS[:-1])} or {TARGETS[-1]}"
             raise DataError(what, expected=expected, found=", ".join(map(str, batch))[:100])
         inputs = {name: batch[name] for name in rest}
-        return inputs[rest[0]] if len(rest) == 1 else inputs, batch[names[0]]
-    if isinstance(batch, tuple | list) and len(batch) > 1 and isinstance(batch[-1], torch.Tensor):
-        return batch[0] if len(batch) == 2 else batch[:-1], batch[-1]
+        return inputs[rest[0]] if len(rest) == 1 else inputs, _targets(batch[names[0]], f"{names[0]} in {what}")
+    # A batch of strings is a list itself.
+    if isinstance(batch, tuple | list) and len(batch) > 1 and not isinstance(batch[0], str):
+        return batch[0] if len(batch) == 2 else batch[:-1], _targets(batch[-1], f"targets of {what}")
     raise _no_pairs(what, kinds)
+
+
+def _targets(made: Any, what: str) -> torch.Tensor | list[str]:
+    """What was made of the targets of all samples."""
+    if isinstance(made, torch.Tensor):
+        return made
+    if isinstance(made, tuple | list) and all(isinstance(label, str) for label in made):
+        return list(made)
+    kind = type(made[0]).__name__ if isinstance(made, tuple | list) and made else type(made).__name__
+    raise DataError(
+        what,
+        expected="numbers or strings, one or more in each sample",
+        found=kind,
+        remedy="convert them in the Dataset, or in the collate_fn of a DataLoader",
+    )
 
 
 def _no_pairs(what: str, found: str) -> DataError:

@@ -12,6 +12,7 @@ import numpy as np
 
 from causalprune.base.compute.inputs import TARGETS
 from causalprune.base.errors import DataError, UsageError
+from causalprune.base.registry import did_you_mean
 from causalprune.base.specs import DataSpec
 from causalprune.data.sources.arrays import read_arrays
 from causalprune.data.sources.table_files import Reader, read_csv, read_parquet, table_files
@@ -144,7 +145,8 @@ def _target(frame: DataFrame, said: str, source: str) -> tuple[str, list[str]]:
         return said, []
     if said or len(usual) != 1:
         shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
-        raise UsageError("`target`", expected=f"a column of {source}: {shown}", found=said or "nothing")
+        hint = did_you_mean(said, names)
+        raise UsageError("`target`", expected=f"a column of {source}: {shown}{hint}", found=said or "nothing")
     return usual[0], [f"{source}: the column {usual[0]} is to be predicted; if it isn't, pass `target`"]
 
 

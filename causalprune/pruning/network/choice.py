@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from causalprune.base.errors import UsageError
 from causalprune.base.units import listed, percent
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
@@ -41,6 +42,7 @@ class Choice:
         kept_dense: Tensors that are kept because they are named.
         unmoved: Kept weights that were trained, but that no recorded step moved; None where nobody knows.
         of_scores: What the criterion says of how they were scored.
+        unscored: Kept weights of the other tensors that are left alone because they have no column in the recording.
     """
 
     selection: Selection
@@ -51,6 +53,7 @@ class Choice:
     kept_dense: Sequence[str]
     unmoved: int | None
     of_scores: Sequence[str] = ()
+    unscored: int = 0
 
     def weights(self) -> dict[str, torch.Tensor]:
         """New weights by name; empty where they stay as they are."""
@@ -86,6 +89,12 @@ class Choice:
             if names:
                 count = sum(selection.mask.index[name].size for name in names)
                 said.append(f"{what}, left alone: {listed(names)}, {count:,} weights{more}")
+        if self.unscored:
+            share = percent(self.unscored / selection.candidates, 2)
+            said.append(
+                f"not recorded, left alone: {self.unscored:,} of {selection.candidates:,} weights ({share}%), because "
+                "the recording has a share of the columns"
+            )
         if inseparable:
             said.append(f"left alone, because their channels can't be removed one by one: {listed(inseparable)}")
         found = selection.sparsity
@@ -157,11 +166,16 @@ def choose_weights(
     measured = "layers" in criterion.needs and layers is not None
     unmeasured = [e.name for e in mask.index if measured and e.name not in {*(layers or ()), *frozen, *named.keep}]
     left_alone = sorted({*frozen, *named.keep, *unmeasured})
+    covered = None
+    if criterion.reads_recording and reader is not None and reader.info.sample is not None:
+        _require_single_weights(granularity, pattern)
+        covered = reader.active
     groups: dict[str, Any] = {
         "mask": mask,
         "granularity": granularity,
         "producers": producers,
         "frozen": left_alone,
+        "covered": covered,
     }
     choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
     if pattern is not None:
@@ -172,6 +186,10 @@ def choose_weights(
     candidates = mask.numpy().copy()
     for name in left_alone:
         candidates[mask.index[name].offset : mask.index[name].stop] = False
+    unscored = 0
+    if covered is not None:
+        unscored = int(np.count_nonzero(candidates & ~covered))
+        candidates &= covered
     inputs = read_inputs(
         criterion,
         theta,
@@ -189,10 +207,36 @@ def choose_weights(
         seed=seed,
     )
     scores = criterion.score(inputs)
-    still = _unmoved(inputs, fit, mask, left_alone)
+    new = scores.theta
+    if new is not None and covered is not None:
+        new = np.where(covered, new, theta)
     return Choice(
-        choose(scores), scores.theta, frozen, unrecorded, unmeasured, named.keep, still, of_scores=scores.remarks
+        choose(scores),
+        new,
+        frozen,
+        unrecorded,
+        unmeasured,
+        named.keep,
+        _unmoved(inputs, fit, candidates),
+        of_scores=scores.remarks,
+        unscored=unscored,
     )
+
+
+def _require_single_weights(granularity: str, pattern: Pattern | None) -> None:
+    """Refuse to prune groups of weights of which only some are recorded.
+
+    Raises:
+        UsageError: Groups.
+    """
+    if granularity != "parameter" or pattern is not None:
+        raise UsageError(
+            f"`granularity={granularity}`" if pattern is None else f"`pattern={pattern}`",
+            expected="single weights, because the recording has a share of the columns and nothing is known of the "
+            "other weights of a group",
+            found="groups",
+            remedy="record all with `columns=1`, or choose a criterion that reads no recording, such as magnitude",
+        )
 
 
 def untrained_tensors(model: nn.Module, index: ParameterIndex, said: Collection[str]) -> list[str]:
@@ -209,8 +253,8 @@ def untrained_tensors(model: nn.Module, index: ParameterIndex, said: Collection[
     return [name for name in names if (name in said if said else not parameters[name].requires_grad)]
 
 
-def _unmoved(inputs: CriterionInputs, fit: Fit | None, mask: Mask, frozen: Sequence[str]) -> int | None:
-    """Number of kept weights that were trained, but that no recorded step moved.
+def _unmoved(inputs: CriterionInputs, fit: Fit | None, candidates: npt.NDArray[np.bool_]) -> int | None:
+    """Number of kept weights that were recorded and trained, but that no recorded step moved.
 
     Their gradient was 0 in every step, or each step was smaller than the rounding of the weight. None where the
     criterion reads neither a fit to single weights nor squared gradients.
@@ -222,8 +266,4 @@ def _unmoved(inputs: CriterionInputs, fit: Fit | None, mask: Mask, frozen: Seque
         still = (np.atleast_2d(float64(inputs.dual_correlation)) == 0).all(0)
     else:
         return None
-    candidates = mask.numpy().copy()
-    for name in frozen:
-        entry = mask.index[name]
-        candidates[entry.offset : entry.stop] = False
     return int(np.count_nonzero(still & candidates))

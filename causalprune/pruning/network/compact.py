@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from causalprune.base.compute.inputs import joined, parts_of
+from causalprune.base.compute.inputs import parts_of
 from causalprune.models.mask import Mask
 from causalprune.models.wrappers import plain_copy, unwrapped
 from causalprune.pruning.compact import compact_model
@@ -26,8 +26,8 @@ def compact(model: nn.Module, mask: Mask, *, inputs: Samples, samples: int = SAM
     Args:
         model: The pruned network, on any device; not changed.
         mask: What :func:`causalprune.prune` returned.
-        inputs: Inputs (N, …) in a tensor, or batches of inputs or of (inputs, targets), such as a DataLoader. They
-            decide what is constant, and the networks are compared on them.
+        inputs: Inputs (N, …) in a tensor, or batches of inputs or of (inputs, targets), such as a DataLoader, whose
+            lengths may differ. They decide what is constant, and the networks are compared on them.
         samples: How many of them.
 
     Returns:
@@ -52,8 +52,7 @@ def compact(model: nn.Module, mask: Mask, *, inputs: Samples, samples: int = SAM
     mask.require_applied(model)
     network = unwrapped(model)
     batches = batches_of(inputs, samples, network)
-    together = joined(batches)
     # Without what a compiled network or a wrapper adds; the copy that is made smaller is made of this one.
     plain = plain_copy(network)
-    keep = {name: kept.to(parts_of(together)[0].device) for name, kept in mask.tensors().items()}
-    return compact_model(plain, mask.index, keep, together).model
+    keep = {name: kept.to(parts_of(batches[0])[0].device) for name, kept in mask.tensors().items()}
+    return compact_model(plain, mask.index, keep, batches).model

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import fraction, require
 from causalprune.base.units import listed
 from causalprune.models.parameters import ParameterIndex
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @dataclass(frozen=True)
@@ -96,16 +92,3 @@ def require_recorded(recorded: ParameterIndex, wanted: ParameterIndex, source: s
             found=listed(more),
             remedy="record with the same `prune`, or choose a criterion that reads no recording, such as magnitude",
         )
-
-
-def lacking_layers(index: ParameterIndex, model: nn.Module, source: str) -> list[str]:
-    """What to say of layers that a list of an earlier version leaves out, though they can be pruned now.
-
-    Args:
-        index: The list, which goes with the network.
-        model: The network.
-        source: Where the list is from.
-    """
-    lacking = index.lacking(model)
-    said = f"left alone, because {source} is of an earlier version and doesn't list them: {listed(lacking)}"
-    return [f"{said}; `prune` names them"] if lacking else []

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import TARGETS, Inputs, forward, mapped, parts_of
+from causalprune.base.compute.inputs import Inputs, forward, mapped, parts_of, samples_between, without_targets
 from causalprune.base.errors import DataError, UsageError, translate
 from causalprune.models.modes import evaluation_mode
 
@@ -63,11 +63,13 @@ def _read(samples: Samples, count: int, model: nn.Module) -> list[Inputs]:
     for batch in samples:
         inputs = _inputs(batch, model)
         tensors = _tensors(inputs)
-        if not tensors or any(tensor.ndim == 0 for tensor in tensors):
-            raise UsageError("`inputs`", expected=_EXPECTED, found=f"a batch of {type(inputs).__name__}")
+        if not tensors:
+            raise UsageError("`inputs`", expected=_EXPECTED, found=f"a batch of {_kinds(inputs)}")
+        if tensors[0].ndim == 0:
+            raise UsageError("`inputs`", expected=_EXPECTED, found="a batch whose first tensor has no axis of samples")
         size = len(tensors[0])
         if size:
-            found.append(_moved(inputs, min(size, left), size, device))
+            found.append(mapped(lambda part: part.to(device), samples_between(inputs, 0, left)))
         left -= size
         if left <= 0:
             break
@@ -80,13 +82,11 @@ _EXPECTED += "a tensor, or a tuple or dictionary of tensors (torch.from_numpy ma
 
 def _inputs(batch: Any, model: nn.Module) -> Any:
     """The inputs of a batch, without its targets."""
-    arguments = list(signature(model.forward).parameters.values())
     if isinstance(batch, Mapping):
-        takes_all = any(argument.kind is Parameter.VAR_KEYWORD for argument in arguments)
-        taken = {argument.name for argument in arguments}
-        return {name: v for name, v in batch.items() if name not in TARGETS or takes_all or name in taken}
+        return without_targets(batch, model)
     if not isinstance(batch, Sequence) or isinstance(batch, str) or not batch:
         return batch
+    arguments = signature(model.forward).parameters.values()
     places = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
     needed = sum(argument.kind in places and argument.default is Parameter.empty for argument in arguments)
     flat = all(isinstance(part, torch.Tensor) for part in batch)
@@ -101,10 +101,10 @@ def _tensors(inputs: Any) -> list[torch.Tensor]:
     return found if all(isinstance(value, torch.Tensor) for value in found) else []
 
 
-def _moved(inputs: Any, count: int, size: int, device: torch.device) -> Inputs:
-    """The first ``count`` samples of a batch; what isn't a value per sample stays whole."""
-
-    def part(tensor: torch.Tensor) -> torch.Tensor:
-        return (tensor[:count] if len(tensor) == size else tensor).to(device)
-
-    return mapped(part, inputs)
+def _kinds(inputs: Any) -> str:
+    """What a batch without tensors is, or which of its parts is no tensor."""
+    if isinstance(inputs, Mapping):
+        for name, part in inputs.items():
+            if not isinstance(part, torch.Tensor):
+                return f"{type(inputs).__name__} with {name}, {type(part).__name__}"
+    return type(inputs).__name__

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import Inputs, mapped, shape_of
+from causalprune.base.compute.inputs import Inputs, samples_between, shape_of
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.options import require
 from causalprune.base.paths import StoreUrl
@@ -20,13 +20,14 @@ from causalprune.base.specs import ModelSpec
 from causalprune.base.units import parse_bytes
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
+from causalprune.models.prunable import lacking_layers
 from causalprune.models.wrappers import named_parameters, unwrapped
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.layer_statistics import DrawnLoss, LayerStatistics, layer_statistics
 from causalprune.pruning.names import check_mask_granularity
 from causalprune.pruning.network.choice import Choice, choose_weights, untrained_tensors
-from causalprune.pruning.network.named_layers import NamedLayers, lacking_layers, require_recorded
+from causalprune.pruning.network.named_layers import NamedLayers, require_recorded
 from causalprune.pruning.network.pattern import Pattern, require_alone
 from causalprune.pruning.network.samples import Samples, batches_of
 from causalprune.pruning.removable import prunable_producers
@@ -86,11 +87,7 @@ class PruningTask:
                     found="none",
                     remedy="record the loop with causalprune.Recorder, or choose a criterion such as magnitude",
                 )
-            if mask is None:
-                so_far = Mask.of_model(model, ParameterIndex.from_model(model, prune))
-            else:
-                mask.bind(model)
-                so_far = mask.within(mask.index.extended(model, prune))
+            so_far = Mask.so_far(model, mask, prune)
             _warn(lacking_layers(so_far.index, model, "the mask"))
             return cls(model, chosen, so_far, None, None)
         opened = store if isinstance(store, Store) else Store.open(store)
@@ -102,7 +99,7 @@ class PruningTask:
             require_recorded(index, whole, f"{opened.path}")
         _warn(lacking_layers(whole, model, f"{opened.path}"))
         reader = opened.recording(recording)
-        if mask is not None and (len(mask.keep) != index.total or not reader.has_columns_of(mask.numpy())):
+        if mask is not None and not (_tensors(mask.index) == _tensors(index) and reader.has_columns_of(mask.numpy())):
             raise MismatchError(
                 "`mask`",
                 expected=f"the one that recording {reader.path} was made with",
@@ -154,7 +151,8 @@ class PruningTask:
         untrained = [] if prune_frozen else untrained_tensors(self.model, index, said)
         frozen = [entry.name for entry in index if entry.name in {*untrained, *unrecorded}]
         named = NamedLayers.find(index, [keep] if isinstance(keep, str) else keep, layer_sparsity.items(), frozen)
-        if groups is not None:
+        if groups is not None and "layers" not in criterion.needs:
+            # Otherwise what can't be measured is left alone, and known only later.
             groups.require_rows(index, {*frozen, *named.keep})
         batches = self._batches(inputs, samples, granularity)
         producers, inseparable = self._producers(granularity, batches)
@@ -220,7 +218,7 @@ class PruningTask:
         """What may be pruned as a whole, and the names of the tensors whose channels can't be removed."""
         if granularity in ("parameter", "layer"):
             return None, []
-        first = mapped(lambda part: part[:_TRIED], batches[0])
+        first = samples_between(batches[0], 0, _TRIED)
         model = unwrapped(self.model)
         modes = [(module, module.training) for module in model.modules()]
         spec = ModelSpec(name=type(model).__name__, input_shape=shape_of(first), num_outputs=1)
@@ -230,6 +228,10 @@ class PruningTask:
             for module, mode in modes:
                 module.training = mode
         return producers, [self.mask.index.entries[number].name for family in stuck for number in family]
+
+
+def _tensors(index: ParameterIndex) -> list[tuple[str, tuple[int, ...]]]:
+    return [(entry.name, entry.shape) for entry in index]
 
 
 def _warn(messages: Iterable[str]) -> None:

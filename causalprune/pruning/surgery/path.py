@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from causalprune.base.errors import NumericalError
+from causalprune.pruning.least_squares import cholesky, with_penalty
 from causalprune.pruning.surgery.rows import Positions, WeightedRows
 
 Vector = npt.NDArray[np.float64]
@@ -69,7 +70,7 @@ def surgery_order(
     whole = torch.from_numpy(theta).to(rows.device)
     right = -torch.from_numpy(target).to(rows.device)
     while len(kept) > few and candidates[kept].any():
-        factor = _cholesky(_shifted(gram, penalty))
+        factor = _cholesky(with_penalty(gram, penalty))
         dual = torch.cholesky_solve(right[:, None], factor)[:, 0]
         inverse = torch.linalg.solve_triangular(factor, torch.eye(len(factor)).to(factor), upper=False)
         rows = rows.narrowed(kept)
@@ -99,9 +100,9 @@ def _one_by_one(
 
     Removing w_k from S: w ← w − C_:k·w_k/C_kk and C ← C − C_:k C_k:/C_kk, where C = H_SS⁻¹.
     """
-    dual = torch.cholesky_solve(right[:, None], _cholesky(_shifted(columns @ columns.T, penalty)))[:, 0]
+    dual = torch.cholesky_solve(right[:, None], _cholesky(with_penalty(columns @ columns.T, penalty)))[:, 0]
     weights = theta + columns.T @ dual
-    inverse = torch.cholesky_inverse(_cholesky(_shifted(columns.T @ columns, penalty)))
+    inverse = torch.cholesky_inverse(_cholesky(with_penalty(columns.T @ columns, penalty)))
     left = torch.from_numpy(candidates).to(theta.device)
     order = np.empty(int(candidates.sum()), np.int64)
     for number in range(len(order)):
@@ -134,27 +135,17 @@ def surgery_weights(rows: WeightedRows, theta: Vector, keep: Bools, penalty: flo
     stays, gone = np.flatnonzero(keep), np.flatnonzero(~keep)
     pulled = rows.dot(torch.from_numpy(theta[gone]).to(rows.device), gone)
     right = pulled - torch.from_numpy(target).to(rows.device)
-    factor = _cholesky(_shifted(rows.gram(stays), penalty))
+    factor = _cholesky(with_penalty(rows.gram(stays), penalty))
     dual = torch.cholesky_solve(right[:, None], factor)[:, 0]
     new = np.zeros(len(theta))
     new[stays] = theta[stays] + rows.dot_transposed(dual, stays).cpu().numpy()
     return new
 
 
-def _shifted(matrix: torch.Tensor, penalty: float) -> torch.Tensor:
-    shifted = matrix.clone()
-    shifted.diagonal().add_(penalty)
-    return shifted
-
-
-def _cholesky(matrix: torch.Tensor) -> torch.Tensor:
-    factor: torch.Tensor
-    factor, failed = torch.linalg.cholesky_ex(matrix)
-    if bool(failed != 0):
-        raise NumericalError(
-            "the equations of the recorded gradients",
-            expected="a penalty that makes them regular",
-            found="one lost in rounding",
-            remedy="take a larger `ridge`",
-        )
-    return factor
+_cholesky = partial(
+    cholesky,
+    subject="the equations of the recorded gradients",
+    expected="a penalty that makes them regular",
+    found="one lost in rounding",
+    remedy="take a larger `ridge`",
+)

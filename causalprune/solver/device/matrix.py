@@ -75,7 +75,13 @@ class Matrix:
         return found
 
     def worst(
-        self, vectors: Float64, sign: int, count: int, held: torch.Tensor, score: torch.Tensor
+        self,
+        vectors: Float64,
+        sign: int,
+        count: int,
+        held: torch.Tensor,
+        score: torch.Tensor,
+        shifts: Shifts = (),
     ) -> tuple[Float64, Positions]:
         """The columns with the largest shares.
 
@@ -85,12 +91,13 @@ class Matrix:
             count: Columns to find for each vector.
             held: (n,) True for the columns to leave out.
             score: (n,) raised to the largest share of each column.
+            shifts: For each vector, columns and what to subtract from their shares.
 
         Returns:
             (K, ≤ count) shares, descending, and positions.
         """
         values, positions = [], []
-        for first, shares in self._shares(vectors, sign):
+        for first, shares in self._shares(vectors, sign, shifts):
             part = slice(first, first + shares.shape[1])
             torch.maximum(score[part], shares.amax(dim=0).to(score.dtype), out=score[part])
             found = torch.topk(shares.masked_fill_(held[part], -torch.inf), min(count, shares.shape[1]), dim=1)

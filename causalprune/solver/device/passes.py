@@ -56,6 +56,8 @@ class DevicePasses(Passes):
         notify: Called after each block.
     """
 
+    remedy = "raise `tol` or `alpha_ratio`: over all columns, which are there, it is solved as far as rounding allows"
+
     def __init__(
         self, source: ColumnSource, form: str, device: torch.device, *, plan: MemoryPlan, notify: Notify | None
     ) -> None:

@@ -61,7 +61,8 @@ class DeviceColumns(PathColumns):
         if any(solution.penalty.l2 > 0 for solution in solutions):
             # The support of an elastic net has no limit: let the core grow geometrically.
             count = max(count, self.core.size // 2)
-        shares, places = self._matrix.worst(vectors, task.sign, count, self._held, self._score)
+        shifts = [solution.shift for solution in solutions]
+        shares, places = self._matrix.worst(vectors, task.sign, count, self._held, self._score, shifts)
         found = []
         for k, (solution, bound) in enumerate(zip(solutions, bounds, strict=True)):
             peak = max(solution.peak, bound * float(shares[k].max(initial=0.0)))

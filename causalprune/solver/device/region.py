@@ -87,7 +87,7 @@ class DeviceRegion(FittedColumns):
                 continue
             solutions = [task.solutions[place] for place in pending]
             vectors = np.stack([self.scaled_residual(task, solution) for solution in solutions])
-            peaks = self._matrix.peaks(vectors, task.sign, [self.shift(solution) for solution in solutions])
+            peaks = self._matrix.peaks(vectors, task.sign, [solution.shift for solution in solutions])
             for place, solution, peak in zip(pending, solutions, peaks, strict=True):
                 bound = self._rows * solution.penalty.l1
                 gap, rounding = self._gap(task, solution, bound * max(1.0, float(peak)))
@@ -98,15 +98,9 @@ class DeviceRegion(FittedColumns):
         """(T,) the vector whose products with columns are shares of the bound."""
         return task.vector(solution) / (self._rows * solution.penalty.l1)
 
-    def shift(self, solution: Solution) -> tuple[Positions, Float64]:
-        """The active columns, and Tλ₂g_j as a share of the bound; no columns without λ₂."""
-        if solution.penalty.l2 == 0:
-            return np.empty(0, np.int64), np.empty(0)
-        return solution.ids, solution.coefficients * (solution.penalty.l2 / solution.penalty.l1)
-
     def shares(self, task: Task, solution: Solution) -> torch.Tensor:
         """(n,) float64 KKT scores of a solution, on the device."""
-        return self._matrix.shares(self.scaled_residual(task, solution), task.sign, self.shift(solution))
+        return self._matrix.shares(self.scaled_residual(task, solution), task.sign, solution.shift)
 
     def fetch(self, ids: Positions, into: WorkingSet) -> None:
         """Add columns to a working set."""

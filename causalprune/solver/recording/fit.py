@@ -157,7 +157,11 @@ def _require_same(
     # Which recording it is the inputs say.
     unsaid = {"recording": reader.name, "lags": int(reader.info.momentum > 0)}
     known = FitOptions.written_out(stored.get("config", {})) | {"recording": stored.get("config", {}).get("recording")}
-    if stored.get("inputs") != inputs or not same_options(known, config, unsaid):
+    made_from = dict(stored.get("inputs", {}))
+    if made_from.get("recording") in reader.digests:
+        # Also before it was compacted.
+        made_from["recording"] = reader.digest
+    if made_from != inputs or not same_options(known, config, unsaid):
         raise MismatchError(
             subject,
             expected="no such fit, or one of these options and this recording",
@@ -221,7 +225,7 @@ def fit_to_use(store: Store, recording: str | None, wanted: str | Fit) -> Fit:
     """
     reader = store.recording(recording)
     if isinstance(wanted, Fit):
-        if wanted.attributes.get("inputs", {}).get("recording") != reader.digest:
+        if wanted.attributes.get("inputs", {}).get("recording") not in reader.digests:
             raise MismatchError(
                 "`fit`",
                 expected=f"one of recording {reader.path}",

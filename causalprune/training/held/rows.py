@@ -67,7 +67,7 @@ class HeldRows:
         losses: StepLosses,
         writer: Writer,
     ) -> None:
-        self._steps = HeldSteps(model, weights.parameters, weights.mask, share)
+        self._steps = HeldSteps(model, weights.parameters, weights.mask, share, weights.own)
         self._device = weights.device
         self._watch, self._losses, self._writer = watch, losses, writer
         self._started = False

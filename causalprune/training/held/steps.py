@@ -58,8 +58,9 @@ class HeldSteps:
     Args:
         model: What is called. Its buffers are put back after each step to what they are now.
         parameters: The recorded weights by name.
-        mask: Pruned ones don't move.
+        mask: Those without a column, pruned or not drawn, don't move.
         share: η‖g‖² as a share of the loss.
+        own: The columns whose Δθ is wanted; None for all.
 
     Attributes:
         share: The same.
@@ -67,8 +68,16 @@ class HeldSteps:
             networks that don't compute in it or draw random numbers, which differ between the two.
     """
 
-    def __init__(self, model: nn.Module, parameters: Mapping[str, nn.Parameter], mask: Mask, share: float) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        parameters: Mapping[str, nn.Parameter],
+        mask: Mask,
+        share: float,
+        own: slice | None = None,
+    ) -> None:
         self.share = share
+        self._own = own or slice(None)
         self.precision = "float64"
         self._model, self._parameters, self._mask = model, parameters, mask
         self._buffers = [
@@ -153,7 +162,7 @@ class HeldSteps:
         torch.mul(gradient, -lr, out=gradient)
         delta.copy_(gradient)
         after, opposite = loss(by_name, 1), loss(by_name, -1)
-        row = delta if self._keep is None else delta[self._keep]
+        row = (delta if self._keep is None else delta[self._keep])[self._own]
         row = row if out is None else out.copy_(row)
         slope, expected = (after - opposite) / 2, -lr * norm**2
         if abs(slope - expected) <= TOLERANCE * abs(expected):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from pictures import pixels
 
-from causalprune.analysis.plots.figures import BLUE, GRAY, ORANGE
+from causalprune.analysis.plots.colors import BLUE, GRAY, ORANGE
 from causalprune.analysis.plots.network import plot_evaluation
 from causalprune.base.errors import StorageError, UsageError
 

@@ -97,3 +97,23 @@ def test_a_network_is_called_by_position_or_by_name():
     a, b = torch.zeros(1), torch.ones(1)
     assert forward(network, a) == (a, None)
     assert forward(network, (a, b)) == forward(network, [a, b]) == forward(network, {"second": b, "first": a}) == (a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint64])
+def test_whole_numbers_are_looked_up_whatever_their_dtype(dtype):
+    whole = torch.arange(10).view(5, 2).to(dtype)
+    assert shape_of(whole) == Tokens((2,), 10)
+    assert shape_of({"ids": whole, "x": OTHER}).parts[0] == Tokens((2,), 10)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float16, torch.float64])
+def test_bytes_and_floats_are_not(dtype):
+    values = torch.ones(5, 2, dtype=dtype)
+    assert shape_of(values) == shape_of((values, OTHER)).parts[0] == (2,)
+
+
+def test_what_has_no_value_for_each_sample_stays_whole():
+    inputs = {"x": torch.arange(5), "scale": torch.tensor(2.0), "table": torch.ones(3, 3)}
+    parts = list(divided(inputs, 2))
+    assert [part["x"].tolist() for part in parts] == [[0, 1], [2, 3], [4]]
+    assert all(part["scale"] is inputs["scale"] and part["table"] is inputs["table"] for part in parts)

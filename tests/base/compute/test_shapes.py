@@ -22,6 +22,11 @@ def test_people_see_them():
     assert shape_text(SeveralInputs(((2,),))) == "1 input (2)"
 
 
+def test_one_of_something_has_no_axes_or_only_such_of_one():
+    numbers = SeveralInputs((Tokens((), 5), Tokens((1,), 5), Flags(()), Flags((1, 2))), ("hospital", "ward", "a", "b"))
+    assert shape_text(numbers) == "4 inputs (hospital 1 token, ward 1 token, a 1 flag, b 1×2 flags)"
+
+
 @pytest.mark.parametrize(
     "value",
     [

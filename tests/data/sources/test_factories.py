@@ -93,8 +93,20 @@ def test_whole_numbers_stay_what_they_are(load):
     assert (data.input_shape, data.normalization) == (Tokens((5,), 20), None)
     assert data.train.inputs.dtype == torch.int64
     assert load({"x": tokens, "y": Y, "vocabulary": 30}).input_shape == Tokens((5,), 30)
+    assert load(Pairs(tokens.int())).fingerprint == data.fingerprint
+    # Bytes and bools are quantities in every form.
+    for kept in (torch.uint8, torch.bool):
+        assert load(Pairs(tokens.to(kept))).input_shape == (5,)
     # An array of whole numbers is a table unless it says otherwise.
     assert load({"x": tokens, "y": Y}).input_shape == (5,)
+
+
+@pytest.mark.parametrize("names", [(), ("x", "labels")])
+def test_strings_are_labels(load, names):
+    said = ["low", "mid", "top"]
+    data = load(Pairs(targets=[said[label] for label in Y.tolist()], names=names))
+    assert data.class_names == tuple(said)
+    assert data.train.targets.equal(load(Pairs()).train.targets)
 
 
 class Absolute(Regression):
@@ -122,6 +134,8 @@ def test_a_task_of_ones_own(load):
         (Pairs(X[:0], Y[:0]), "at least one sample"),
         (TensorDataset(X), "pairs of inputs and target"),
         (Pairs(names=("first", "second")), "one target in each sample, called labels"),
+        (Pairs(targets=[{"a": 1}] * 60), "targets of train .* expected numbers or strings, .* found dict"),
+        (Pairs(targets=[("a", "b")] * 60, names=("x", "labels")), "labels in train .* found tuple"),
         ({"x": X, "y": Y, "task": Task}, "a whole subclass"),
         ({"x": X.long(), "y": Y, "vocabulary": 9}, "whole numbers from 0"),
         ({"x": Y[:, None].repeat(1, 3), "y": Y, "vocabulary": 2}, "a number of at least 3"),

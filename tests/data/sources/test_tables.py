@@ -165,6 +165,8 @@ def test_objects_of_a_parquet_file_are_told(load, values, found):
 def test_a_target_that_is_not_there_or_could_be_either(load, said, columns, found):
     with pytest.raises(UsageError, match=f"`target`: expected a column of table.csv: size, .*, found {found}"):
         load(table(**columns), target=said)
+    with pytest.raises(UsageError, match=r"color.* \(did you mean 'color'\?\), found colr"):
+        load(table(), target="colr")
     with pytest.raises(UsageError, match="`target`: expected nothing for digits"):
         load_data(DataSpec(name="digits", target="label"))
 

@@ -84,3 +84,40 @@ def test_a_network_of_several_inputs():
     assert sum(p.numel() for p in smaller.parameters()) < sum(p.numel() for p in model.parameters())
     unseen = torch.randn(9, 2), torch.randn(9, 3)
     assert torch.allclose(smaller(*unseen)["logits"], model(*unseen)["logits"], atol=1e-5)
+
+
+class Sentences(nn.Module):
+    """Words, of which a mask says which count, at a scale for all."""
+
+    def __init__(self):
+        super().__init__()
+        self.words, self.hidden, self.last = nn.Embedding(20, 6), nn.Linear(6, 12), nn.Linear(12, 3)
+
+    def forward(self, ids, mask, scale):
+        means = (self.words(ids.int()) * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        return self.last(input=self.hidden(means * scale).relu())
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.int32, torch.int16, torch.uint8])
+def test_batches_of_several_lengths_and_dtypes(dtype):
+    torch.manual_seed(0)
+    model, scale = Sentences(), torch.tensor(2.0)
+    batches = [
+        {"ids": torch.randint(20, (8, length)).to(dtype), "mask": torch.rand(8, length) < 0.9, "scale": scale}
+        for length in (5, 9, 3)
+    ]
+    for batch in batches:
+        batch["mask"][:, 0] = True
+    mask = cp.prune(model, sparsity=0.5, criterion="magnitude", granularity="channel", inputs=batches)
+    smaller = cp.compact(model, mask, inputs=batches)
+    assert smaller.hidden.out_features < 12
+    ids, keep = torch.randint(20, (4, 7)).to(dtype), torch.ones(4, 7, dtype=torch.bool)
+    assert torch.allclose(smaller(ids, keep, scale), model(ids, keep, scale), atol=1e-5)
+
+
+def test_batches_in_which_time_comes_first():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 10), nn.ReLU(), nn.Linear(10, 2))
+    batches = [torch.randn(length, 3, 4) for length in (40, 50)]
+    mask = cp.prune(model, sparsity=0.5, criterion="magnitude", granularity="channel", inputs=batches)
+    assert cp.compact(model, mask, inputs=batches)[0].out_features < 10

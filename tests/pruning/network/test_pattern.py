@@ -129,6 +129,17 @@ def test_a_recording_is_pruned_by_a_pattern_and_layers_are_kept(tmp_path):
         assert not (again.keep & ~mask.keep).any()
 
 
+def test_what_cannot_be_measured_is_left_alone_whatever_its_shape():
+    """An embedding of 6 columns doesn't divide into groups of 4, and no criterion of layers would prune it."""
+    torch.manual_seed(0)
+    model, ids = nn.Sequential(nn.Embedding(10, 6), nn.Flatten(), nn.Linear(12, 4)), torch.randint(10, (50, 2))
+    mask = cp.prune(model, pattern="2:4", criterion="wanda", inputs=ids, prune="0.weight")
+    assert mask.tensors()["0.weight"].all()
+    assert mask.tensors()["2.weight"].float().mean() == 0.5
+    with pytest.raises(UsageError, match=r"`pattern=2:4`: expected a multiple of 4 .*found 6 in 0\.weight"):
+        cp.prune(model, pattern="2:4", criterion="magnitude", prune="0.weight")
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

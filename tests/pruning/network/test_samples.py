@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from causalprune.base.compute.inputs import network_outputs
 from causalprune.base.errors import DataError, UsageError
 from causalprune.pruning.network.samples import BATCH, batches_of
 
@@ -47,10 +48,25 @@ def test_arguments_are_cut_alike_but_what_is_no_sample_stays_whole():
 
 
 class Judged(Two):
-    """One that takes the targets, too."""
+    """One that puts out its loss first where it gets the targets, as those of Hugging Face do."""
 
     def forward(self, first, second, labels=None):
-        return super().forward(first, second)
+        logits = super().forward(first, second)
+        return logits if labels is None else (logits.square().mean(), logits)
+
+
+class Passing(Judged):
+    """The same behind a wrapper that takes anything."""
+
+    def forward(self, **batch):
+        return super().forward(**batch)
+
+
+class Conditional(Two):
+    """One of which what is called a label is an input."""
+
+    def forward(self, first, second, *, label):
+        return super().forward(first, second) + label[:, None]
 
 
 A, B, Y = torch.randn(5, 3), torch.randn(5, 3), torch.zeros(5)
@@ -73,16 +89,31 @@ def test_targets_are_left_out_of_any_batch(batch):
     assert (len(found), first.equal(A), second.equal(B)) == (2, True, True)
 
 
-def test_targets_that_a_network_takes_stay():
-    (found,) = batches_of([{"first": A, "second": B, "labels": Y}], 9, Judged())
-    assert set(found) == {"first", "second", "labels"}
+@pytest.mark.parametrize("model", [Judged(), Passing()])
+def test_targets_that_a_network_takes_only_optionally_are_left_out(model):
+    """With them, its loss would be taken for its outputs."""
+    batches = batches_of([{"first": A, "second": B, "labels": Y}], 9, model)
+    assert set(batches[0]) == {"first", "second"}
+    assert network_outputs(model, batches[0]).shape == (5, 2)
+
+
+def test_targets_that_a_network_requires_stay():
+    (found,) = batches_of([{"first": A, "second": B, "label": Y, "y": Y}], 9, Conditional())
+    assert set(found) == {"first", "second", "label"}
+
+
+def test_a_number_for_all_samples_stays_one():
+    scale = torch.tensor(2.0)
+    (found,) = batches_of([((A, scale), Y)], 3, Two())
+    assert (len(found[0]), found[1]) == (3, scale)
 
 
 @pytest.mark.parametrize(
     ("batch", "kind", "words"),
     [
         ("abc", UsageError, r"a tuple or dictionary of tensors \(.*\), found a batch of str"),
-        ({"first": A, "second": "word"}, UsageError, "found a batch of dict"),
+        ({"first": A, "second": "word"}, UsageError, "found a batch of dict with second, str"),
+        ({"first": torch.tensor(1.0), "second": B}, UsageError, "a batch whose first tensor has no axis of samples"),
         ({"first": A}, DataError, "expected what Two takes, found that it raises TypeError: .*'second'"),
         ({"first": A, "second": B, "weights": Y}, DataError, "unexpected keyword argument 'weights'"),
         ((A[:0], B[:0]), DataError, "at least one sample"),

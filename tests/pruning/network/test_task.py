@@ -11,6 +11,7 @@ from torch import nn
 
 import causalprune as cp
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import Store
 
 WEIGHTS = ["0.weight", "2.weight", "4.weight"]
@@ -229,3 +230,10 @@ def test_a_wrapped_network_is_pruned_by_its_own_names(recorded):
     mask = cp.prune(wrapped, recorded.store, sparsity=0.5)
     assert torch.equal(mask.keep, cp.prune(recorded.model, recorded.store, sparsity=0.5).keep)
     assert torch.equal(weights_of(wrapped.module), weights_of(recorded.model))
+
+
+def test_a_mask_of_as_many_weights_under_other_names_is_refused(recorded):
+    items = [{**item, "name": f"other.{item['name']}"} for item in Store.open(recorded.store).index.to_json()]
+    mask = cp.Mask.all(ParameterIndex.from_json(items))
+    with pytest.raises(MismatchError, match=r"`mask`: expected the one that recording .* found another"):
+        cp.prune(recorded.model, recorded.store, sparsity=0.5, criterion="magnitude", mask=mask)

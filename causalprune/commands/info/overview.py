@@ -1,0 +1,150 @@
+"""What ``info`` says of a run directory as a whole: by which commands it was made, what it holds, and what is next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import Field
+from pathlib import Path
+from typing import Any
+
+from causalprune.base.errors import CorruptError, DataError
+from causalprune.base.json_files import read_json
+from causalprune.base.options import Options, flag_of, option_text
+from causalprune.base.paths import RunPaths, progress_path
+from causalprune.commands.names import CONFIGS
+from causalprune.config.run import RunConfig, recipe_settings
+
+
+def overview(
+    run: RunPaths,
+    artifacts: Sequence[Mapping[str, Any]],
+    *,
+    exports: Sequence[Mapping[str, Any]],
+    evaluated: bool,
+    sweep: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What a run directory was made by, and what to do next.
+
+    Args:
+        run: The directory.
+        artifacts: Its files as ``info`` describes them, with their ``state``.
+        exports: Its exported networks.
+        evaluated: Whether there is an evaluation.
+        sweep: Its sweep, if there is one.
+
+    Returns:
+        ``command``, of the ``run`` that made it, None if single stages did; ``finished``, whether that has come to its
+        end; ``model`` and ``dataset`` of the first network; ``bytes`` of its ``networks``, ``stores`` and ``exports``;
+        ``next``, the command that comes next, None if there is nothing left to do.
+    """
+    options = _run_options(run)
+    first = next((a for a in artifacts if "model" in a), {})
+    stores = sum(a["bytes"] for a in artifacts if a["stage"] == "record" and "rows" in a)
+    finished = run.result("run").exists() and not progress_path(run.run_config).exists()
+    command = None if options is None else _command("run", options, run)
+    return {
+        "command": command,
+        "finished": finished if command else None,
+        "model": first.get("model"),
+        "dataset": first.get("dataset"),
+        "bytes": {
+            "networks": sum(a["bytes"] for a in artifacts) - stores,
+            "stores": stores,
+            "exports": sum(e["bytes"] for e in exports),
+        },
+        "next": _next(run, artifacts, command=command, finished=finished, evaluated=evaluated, sweep=sweep)
+        or (None if exports or not evaluated else _command("export", [], run)),
+    }
+
+
+def said_options(stage: str, stored: Mapping[str, Any]) -> list[str]:
+    """Options as a file has them, as they are typed: those that aren't at their defaults.
+
+    Args:
+        stage: The command; one that doesn't exist has none.
+        stored: Values by the names of its options.
+    """
+    if stage not in CONFIGS:
+        return []
+    kind: type[Options] = CONFIGS.load(stage)
+    fields = kind.option_fields()
+    said = []
+    for name, value in stored.items():
+        if name in fields and fields[name].metadata and value not in (None, "", [], _plain(fields[name].default)):
+            said += _typed(fields[name], value)
+    return said
+
+
+def _plain(default: Any) -> Any:
+    return list(default) if isinstance(default, tuple) else default
+
+
+def _typed(field: Field[Any], value: Any) -> list[str]:
+    names = flag_of(field).split(",")[0].split("/")
+    if isinstance(value, bool):
+        return names[:1] if value else names[1:]
+    items = value if field.metadata["repeated"] and isinstance(value, list) else [value]
+    flag = names[:1] if names[0].startswith("-") else []
+    return [part for item in items for part in (*flag, option_text(item))]
+
+
+def _run_options(run: RunPaths) -> list[str] | None:
+    """What was said to ``run``, a recipe by its name only; None if it wasn't run, or if nothing tells."""
+    try:
+        stored = read_json(run.run_config) if run.run_config.exists() else None
+    except (CorruptError, DataError):
+        return None
+    if not isinstance(stored, dict):
+        return None
+    recipe = stored.get("recipe") or ""
+    try:
+        by_recipe = {f"{setting}" for setting in recipe_settings(recipe)}
+        values = RunConfig.of(recipe=recipe).identity_fields() if recipe else {}
+    except (KeyError, ValueError):
+        # A recipe of another version.
+        return None
+    own = {
+        name: [item for item in value if item not in by_recipe] if name == "set" else value
+        for name, value in stored.items()
+        if name in ("recipe", "set") or name not in values or value != values[name]
+    }
+    return said_options("run", own)
+
+
+def _command(stage: str, options: Sequence[str], run: RunPaths) -> str:
+    where = [] if run.root == Path("run") else ["--run", str(run.root)]
+    return shlex.join(["causalprune", stage, *options, *where])
+
+
+def _next(
+    run: RunPaths,
+    artifacts: Sequence[Mapping[str, Any]],
+    *,
+    command: str | None,
+    finished: bool,
+    evaluated: bool,
+    sweep: Mapping[str, Any] | None,
+) -> str | None:
+    if command and not finished:
+        return command
+    stale = next((a for a in artifacts if a["state"] == "stale" and a["stage"] in CONFIGS), None)
+    if stale is not None:
+        # The stages of a run have inputs that only it knows.
+        anew = _command(stale["stage"], [*stale["options"], "--overwrite"], run)
+        return f"{command} --overwrite" if command else anew
+    if sweep is not None:
+        # Only whoever started it knows its options.
+        finished = sweep["done"] == sweep["cells"]
+        return _command("report", [], run) if finished else None
+    there = {artifact["name"] for artifact in artifacts}
+    if there & {"final.safetensors"} or any(name.startswith("iteration-") for name in there):
+        return None if evaluated else _command("evaluate", [], run)
+    fits = any(artifact.get("fits") for artifact in artifacts)
+    made = {
+        "posttrain": bool(there & {"pruned.safetensors", "repaired.safetensors"}),
+        "apply-mask": fits,
+        "fit-gamma": "trajectory.zarr" in there,
+        "record": "pretrained.safetensors" in there,
+    }
+    return _command(next((stage for stage, ready in made.items() if ready), "pretrain"), [], run)

@@ -1,0 +1,138 @@
+"""Reads a run directory and fills a page with how its network was trained, recorded and pruned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from causalprune.analysis.plots.histograms import gamma_summary
+from causalprune.analysis.report.page import Page
+from causalprune.analysis.report.section import Pictures
+from causalprune.analysis.report.single import Recorded, Run, Stage, run_findings, show_run
+from causalprune.base.errors import DataError
+from causalprune.base.json_files import read_json
+from causalprune.base.paths import DEFAULT_FIT, RunPaths
+from causalprune.commands._output import require_unaltered
+from causalprune.commands.names import CONFIGS
+from causalprune.commands.report.of_sweep import data_name
+from causalprune.commands.report.origin import command_text, show_origin
+from causalprune.config.run import RunConfig
+from causalprune.models.checkpoint import CheckpointInfo, read_checkpoint_info
+from causalprune.trajectory import Store
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """What a run directory has.
+
+    Attributes:
+        run: What a page shows of it.
+        headers: The header of each network, with the name of what made it.
+    """
+
+    run: Run
+    headers: list[tuple[str, CheckpointInfo]]
+
+
+def read_run(paths: RunPaths) -> RunFiles:
+    """Read a run directory.
+
+    Raises:
+        DataError: Neither a sweep nor a network.
+        CorruptError: A damaged or altered file.
+    """
+    headers = list(_headers(paths))
+    if not headers:
+        raise DataError(
+            f"{paths.root}",
+            expected="a sweep or a run to report on",
+            found="neither",
+            remedy="run `causalprune run` or `causalprune sweep` first, or name another --run",
+        )
+    stages = [
+        Stage(
+            name,
+            [{"name": e.name, "total": e.size, "kept": info.kept[e.name]} for e in info.index],
+            info.metrics.get("validation"),
+            info.metrics.get("history", []),
+            info.stage == "apply-mask",
+        )
+        for name, info in headers
+    ]
+    last = headers[-1][1]
+    criteria = [info.config.get("criterion", "") for _, info in headers if info.stage == "apply-mask"]
+    run = Run(
+        last.model.name,
+        data_name(last.data.name),
+        criteria[-1] if criteria else "",
+        stages,
+        list(_recordings(paths)),
+        _evaluation(paths),
+    )
+    return RunFiles(run, headers)
+
+
+def show_run_directory(page: Page, paths: RunPaths, folder: Path, read: RunFiles) -> list[str]:
+    """Fill a page with what :func:`read_run` returned; returns the names of the pictures that were written."""
+    pictures = Pictures(folder)
+    for sentence in run_findings(read.run):
+        page.text(sentence, "found")
+    show_run(page, read.run, pictures)
+    options: dict[str, Any] = {}
+    if paths.run_config.exists():
+        options = read_json(paths.run_config)
+        commands = [("run", command_text("run", RunConfig, options))]
+    else:
+        commands = [
+            (name, command_text(info.stage, CONFIGS.load(info.stage), info.config))
+            for name, info in read.headers
+            if info.stage in CONFIGS
+        ]
+    data = [paths.result("run"), paths.result("evaluate"), paths.run_config, paths.log]
+    data += [path for part in (paths, *paths.iterations()) for path in part.artifacts()]
+    show_origin(page, folder, commands, options, read.headers[-1][1].versions, data)
+    return pictures.drawn
+
+
+def _parts(paths: RunPaths) -> list[tuple[str, RunPaths]]:
+    """The run directory with the networks before its iterations, each iteration, and the run directory again."""
+    iterations = paths.iterations()
+    return [(f"{number}/{len(iterations)} ", part) for number, part in enumerate(iterations, start=1)]
+
+
+def _headers(paths: RunPaths) -> Iterator[tuple[str, CheckpointInfo]]:
+    parts = [("", paths.pretrained), ("", paths.trained)]
+    for label, part in _parts(paths):
+        parts += [(label, path) for path in (part.trained, part.recorded, part.pruned, part.repaired)]
+    parts += [("", path) for path in (paths.recorded, paths.pruned, paths.repaired, paths.final)]
+    for label, path in parts:
+        if path.exists():
+            info = read_checkpoint_info(path)
+            stage = "train" if label and info.stage == "posttrain" else info.stage
+            yield f"{label}{stage}", info
+
+
+def _recordings(paths: RunPaths) -> Iterator[Recorded]:
+    for label, part in (*_parts(paths), ("", paths)):
+        if not part.store.is_dir():
+            continue
+        reader = Store.open(part.store).recording()
+        if not reader.num_rows:
+            continue
+        name = label.strip() or "recording"
+        if DEFAULT_FIT not in reader.fits:
+            yield Recorded(name, reader.loss_change)
+            continue
+        fit = reader.read_fit(DEFAULT_FIT)
+        gamma, scores = fit.arrays["gamma"].ravel(), fit.arrays["dual_correlation"].ravel()
+        yield Recorded(name, reader.loss_change, fit.attributes["evidence"], gamma_summary(gamma, scores))
+
+
+def _evaluation(paths: RunPaths) -> dict[str, Any] | None:
+    path = paths.result("evaluate")
+    if not path.exists():
+        return None
+    evaluation = require_unaltered(path).get("metrics", {}).get("evaluation")
+    return evaluation if isinstance(evaluation, dict) else None

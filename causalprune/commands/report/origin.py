@@ -1,0 +1,90 @@
+"""Where the content of a page comes from: the command, its options, versions, the date, and the files of data."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from causalprune.analysis.report.page import Link, Page
+from causalprune.base.options import Options, flag_of, option_text
+from causalprune.models.checkpoint import software_versions
+
+
+def command_text(command: str, kind: type[Options], stored: Mapping[str, Any]) -> str:
+    """A command line that says the options which aren't at their defaults.
+
+    Args:
+        command: Name of the command.
+        kind: Its options.
+        stored: Options by name, as :meth:`causalprune.base.options.Options.identity_fields` has them.
+    """
+    words = ["causalprune", command]
+    for name, field in kind.option_fields().items():
+        value = stored.get(name)
+        if name not in stored or option_text(value or "") == option_text(field.default or ""):
+            continue
+        flag = flag_of(field).split(",")[0].split("/")
+        if isinstance(value, bool):
+            words.append(flag[0] if value else flag[-1])
+        elif field.metadata["repeated"]:
+            for item in value or ():
+                words += [flag[0], str(item)]
+        elif value is not None:
+            words += [flag[0], option_text(value)]
+    return shlex.join(words)
+
+
+def show_origin(
+    page: Page,
+    folder: Path,
+    commands: Sequence[tuple[str, str]],
+    options: Mapping[str, Any],
+    versions: Mapping[str, str],
+    data: Sequence[Path],
+) -> None:
+    """Add the last part of a page.
+
+    Args:
+        page: The page.
+        folder: Its folder, where its tables will be.
+        commands: What was done, each with a name.
+        options: All options of the command that made the data; empty for several commands.
+        versions: Versions of the software that made the data; empty if nothing tells.
+        data: Files that the page is made from; those that exist are linked.
+    """
+    page.heading("Where this comes from")
+    facts: list[tuple[str, Sequence[str | Link]]] = [(name, [text]) for name, text in commands]
+    facts.append(("page made", [_date()]))
+    now = software_versions()
+    made = dict(versions) or now
+    facts.append(("versions", [", ".join(f"{name} {said}" for name, said in made.items())]))
+    if made != now:
+        facts.append(("versions of the page", [f"causalprune {now['causalprune']}"]))
+    facts.append(("data", [_link(path, folder) for path in data if path.is_file()]))
+    facts.append(("tables", [Link(name, _url(name)) for name in page.tables]))
+    page.facts(facts)
+    if options:
+        said = {name: option_text("" if value is None else value) for name, value in sorted(options.items())}
+        summary = "All options that decide the results"
+        page.facts([(name, [text]) for name, text in said.items() if text], summary=summary)
+
+
+def _date() -> str:
+    """Now; or what ``SOURCE_DATE_EPOCH`` says, by which builds are made to come out the same."""
+    said = os.environ.get("SOURCE_DATE_EPOCH", "")
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(int(said) if said.isdecimal() else time.time()))
+
+
+def _link(path: Path, folder: Path) -> Link:
+    relative = os.path.relpath(path.absolute(), folder.absolute())
+    return Link(relative, _url(relative))
+
+
+def _url(relative: str) -> str:
+    """A relative URL; with ``./`` before it, no name can be taken for a scheme."""
+    return "./" + quote(relative)

@@ -1,0 +1,89 @@
+"""Which weights are recorded, and by which process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from causalprune.base.errors import UsageError
+from causalprune.base.paths import StoreUrl
+from causalprune.models.mask import Mask
+from causalprune.training.ranks import ColumnPartners, Ranks, Writer
+from causalprune.trajectory import RecordingWriter
+from causalprune.trajectory.columns.parts import own_columns
+from causalprune.trajectory.columns.sample import ColumnSample, drawn_columns
+from causalprune.trajectory.schema import EXPECTED_ROWS, BlockShape
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """Which weights a recording has, and which of them this process writes.
+
+    Attributes:
+        left_out: Names of the parameters that aren't recorded.
+        sample: The share of the others that is; None for all.
+        candidates: (P,) bool, what is neither pruned nor left out.
+        active: (P,) bool, what has a column.
+        partners: The processes that write them together; None where the first one writes all.
+        own: The columns that this process writes; None for all.
+    """
+
+    left_out: tuple[str, ...]
+    sample: ColumnSample | None
+    candidates: npt.NDArray[np.bool_]
+    active: npt.NDArray[np.bool_]
+    partners: ColumnPartners | None = None
+    own: slice | None = None
+
+    @classmethod
+    def of(
+        cls,
+        mask: Mask,
+        columns: str | float | Sequence[str | float],
+        seed: int,
+        store: str | Path | StoreUrl | Writer,
+    ) -> Columns:
+        """Read what was asked for; where nothing was, of a recording that is given, as it says.
+
+        Args:
+            mask: What is pruned.
+            columns: Patterns of names, a share, or both; empty for everything.
+            seed: Of the share.
+            store: Where the recording will be, or is.
+
+        Raises:
+            UsageError: A pattern that matches nothing, or a share out of range.
+        """
+        index = mask.index
+        given = [columns] if isinstance(columns, str | int | float) else list(columns)
+        shares = [share for share in given if not isinstance(share, str)]
+        patterns = [pattern for pattern in given if isinstance(pattern, str)]
+        if len(shares) > 1 or any(isinstance(share, bool) for share in shares):
+            raise UsageError("`columns`", expected="patterns of names, and at most one share", found=f"{given}"[:80])
+        if isinstance(store, RecordingWriter) and not given:
+            left_out, sample = store.info.left_out, store.info.sample
+        else:
+            chosen = {name for pattern in patterns for name in index.matching(pattern, "columns")}
+            left_out = tuple(entry.name for entry in index if patterns and entry.name not in chosen)
+            sample = ColumnSample(float(shares[0]), seed) if shares and shares[0] != 1 else None
+        keeps = mask.tensors().items()
+        candidates = np.concatenate([keep.numpy().reshape(-1) & (name not in left_out) for name, keep in keeps])
+        own = store.columns if isinstance(store, RecordingWriter) and store.shared else None
+        return cls(left_out, sample, candidates, drawn_columns(sample, index, candidates), own=own)
+
+    def divided(self, ranks: Ranks, max_rows: int) -> Columns:
+        """The same, each process with columns of its own; all must call this."""
+        partners = ranks.partners()
+        if partners is None:
+            return self
+        shape = BlockShape.choose(max(1, self.count), int(max_rows) or EXPECTED_ROWS)
+        return replace(self, partners=partners, own=own_columns(shape, partners.rank, partners.count))
+
+    @property
+    def count(self) -> int:
+        """Number of columns."""
+        return int(np.count_nonzero(self.active))

@@ -1,0 +1,73 @@
+"""Every kind of chart, drawn by both: as a picture for light and dark pages, and as plotly's own schema has it."""
+
+import json
+
+import pytest
+from pictures import pixels
+
+from causalprune.analysis.plots.chart import Axis, Bars, Curve, Fall, FallChart, HeatMap, Histogram, LineChart
+from causalprune.analysis.plots.colors import look_of
+from causalprune.analysis.plots.draw import draw
+from causalprune.analysis.plots.figures import DARK, LIGHT
+from causalprune.analysis.plots.interactive import figure_of
+
+HOSTILE = "<b onmouseover=alert(1)>%{x} $x$ & 'name'"
+EFFECT = look_of("effect").color
+CURVE = Curve(
+    HOSTILE, (0.0, 1.0, 2.0), (0.9, 0.8, 0.1), EFFECT, "o", "--", (0.1, 0.2, 0.2), ((1.0, 0.7),), ("a", "b", "<")
+)
+X = Axis("x <1>", ((0.0, "0"), (1.0, "90")), low=-0.1, high=2.1, grid=True)
+CHARTS = {
+    "lines": LineChart(HOSTILE, X, Axis("y", log=True), (CURVE, Curve("", (0.0,), (1.0,), EFFECT, ".", "")), 0.95),
+    "above": LineChart("", X, Axis("y"), (Curve("a", (0.0, 1.0), (1.0, -90.0), EFFECT),), None, -0.5),
+    "histogram": Histogram(
+        HOSTILE, Axis("log"), Axis("n", log=True, low=0.7), (0.0, 0.5), 0.5, (Bars("a", EFFECT, (3, 4)),)
+    ),
+    "stacked": Histogram(
+        "", Axis(""), Axis(""), (0.0,), 1.0, (Bars("a", EFFECT, (3,)), Bars(HOSTILE, "#E69F00", (4,)))
+    ),
+    "cells": HeatMap(HOSTILE, "across", ("a", "b"), (HOSTILE,), ((0.0, 1.0),), (("0", "100"),)),
+    "many": HeatMap("", "", ("a",), (), ((0.5,), (0.6,)), (("1",), ("2",)), down="layer"),
+    "square": HeatMap("", "", ("a", "b"), ("a", "b"), ((1, 0.2), (0.2, 1)), (("1", "0"), ("0", "1")), square=True),
+    "falls": FallChart(
+        "", X, (Fall(HOSTILE, EFFECT, "o", 1.0, 0.1, 0.4, "said <"), Fall("b", EFFECT, "h", 0.5, None, 9, ""))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_plotly_knows_all_that_it_is_told(name):
+    graph_objects = pytest.importorskip("plotly.graph_objects")
+    figure = figure_of(CHARTS[name])
+    assert json.loads(json.dumps(figure, allow_nan=False)) == figure
+    # It raises for what its schema doesn't have.
+    graph_objects.Figure(figure)
+    assert "<b " not in json.dumps(figure)
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_pictures_have_the_colors_of_their_page(name, tmp_path):
+    pytest.importorskip("matplotlib")
+    for theme, other in ((LIGHT, DARK), (DARK, LIGHT)):
+        draw(CHARTS[name], tmp_path / "p.png", theme)
+        page, foreign = pixels(tmp_path / "p.png", theme.page, other.page)
+        assert page > 5000
+        assert foreign < page / 20
+    if name not in ("cells", "many", "square"):
+        assert pixels(tmp_path / "p.png", EFFECT)[0] > 20
+
+
+def test_a_curve_means_the_same_in_both():
+    traces = figure_of(CHARTS["lines"])["data"]
+    level, band, dots, line, _ = traces
+    assert level["y"] == [0.95, 0.95]
+    assert (line["x"], line["y"], line["line"]["color"]) == (list(CURVE.x), list(CURVE.y), EFFECT)
+    assert line["marker"]["symbol"] == "circle"
+    assert line["line"]["dash"] == "dash"
+    assert band["y"][:3] == [1.0, 1.0, pytest.approx(0.3)]
+    # On a logarithmic axis a band ends above 0.
+    assert min(band["y"]) > 0
+    assert (dots["x"], dots["y"]) == ([1.0], [0.7])
+    # One click on the legend hides all three.
+    assert band["legendgroup"] == dots["legendgroup"] == line["legendgroup"]
+    assert [trace["showlegend"] for trace in (band, dots, line)] == [False, False, True]

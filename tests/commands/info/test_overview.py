@@ -1,0 +1,189 @@
+"""info of a run directory at a glance, of an exported network, and of a recording of somebody's own loop."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from causalprune_cli.main import main
+from commands import call, call_json
+
+from causalprune import Recorder
+
+TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
+RUN = ["run", *TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "0"]
+RUN += ["--record-epochs", "1", "--posttrain-epochs", "1", "--set", "record.lr=0.02"]
+STAGES = [
+    ["pretrain", *TINY, "--epochs", "1"],
+    ["record", "--steps", "6"],
+    ["fit-gamma", "--held-out", "0"],
+    ["apply-mask", "--sparsity", "0.5", "--no-measure"],
+    ["posttrain", "--epochs", "1"],
+    ["evaluate"],
+    ["export"],
+]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A run by one command, in which nothing changes."""
+    folder = tmp_path_factory.mktemp("overview")
+    assert call(*RUN, "--run", folder / "run", "-q") == 0
+    return folder / "run"
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "run")
+
+
+def overview(run, capsys):
+    return call_json(capsys, "info", run)["details"]["overview"]
+
+
+def test_each_stage_says_what_comes_next(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    followers = [stage[0] for stage in STAGES[1:]]
+    for stage, follower in zip(STAGES, [*followers, None], strict=True):
+        assert call(*stage, "-q") == 0
+        found = call_json(capsys, "info", "run")["details"]
+        assert found["overview"]["next"] == (follower and f"causalprune {follower}")
+        assert (found["overview"]["command"], found["overview"]["finished"]) == (None, None)
+    options = {line["name"]: line["options"] for line in found["artefacts"]}  # codespell:ignore artefacts
+    assert sorted(options["pretrained.safetensors"]) == sorted(STAGES[0][1:])
+    assert options["recorded.safetensors"] == ["--steps", "6"]
+    assert options["final.safetensors"] == ["--epochs", "1"]
+    (export,) = found["exports"]
+    assert (export["name"], export["format"], export["state"]) == ("exported.pt", "torch", "done")
+    assert export["made_from"] == {"checkpoint": "final.safetensors"}
+    sizes = found["overview"]["bytes"]
+    assert sizes["exports"] == (tmp_path / "run/exported.pt").stat().st_size
+    names = ("pretrained", "recorded", "pruned", "final")
+    assert sizes["networks"] == sum((tmp_path / f"run/{name}.safetensors").stat().st_size for name in names)
+    assert main(["info"]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    text = " ".join(" ".join(lines).split())
+    assert "pretrain" in text
+    assert "record --steps 6" in text
+    assert "network mlp on breast-cancer" in text
+    assert "pruned.safetensors recorded, fit default, 50.00% zero" in text
+    # What came last is stale once what it was made from is another.
+    assert call("apply-mask", "--sparsity", "0.6", "--no-measure", "--overwrite", "-q") == 0
+    found = call_json(capsys, "info")["details"]
+    states = {line["name"]: line["state"] for line in found["artefacts"]}  # codespell:ignore artefacts
+    assert states["final.safetensors"] == "stale"
+    assert states["pruned.safetensors"] == "done"
+    assert found["overview"]["next"] == "causalprune posttrain --epochs 1 --overwrite"
+    assert main(["info"]) == 0
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("final.safetensors")]
+    assert "(stale)" in line.split()
+
+
+def test_a_run_says_the_command_that_made_it(run, capsys):
+    found = overview(run, capsys)
+    assert found["finished"] is True
+    said = found["command"].split()
+    assert said[:2] == ["causalprune", "run"]
+    wanted = [option for option in RUN[1:] if option.startswith("--")]
+    assert sorted(option for option in said if option.startswith("--")) == sorted([*wanted, "--run"])
+    assert "record.lr=0.02" in said
+    assert (found["model"], found["dataset"]) == ("mlp", "breast-cancer")
+    assert found["next"] == f"causalprune export --run {run}"
+    # The very command, typed again, has nothing to do.
+    capsys.readouterr()
+    assert main(said[1:]) == 0
+    assert "nothing to do" in capsys.readouterr().err
+    # Not finished, it is to be run again.
+    (run / "results/run.json").unlink()
+    found = overview(run, capsys)
+    assert found["finished"] is False
+    assert found["next"] == found["command"]
+
+
+def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
+    run = tmp_path / "run"
+    shorter = ["--pretrain-epochs", "0", "--train-epochs", "0", "--posttrain-epochs", "0", "--iterations", "1"]
+    assert call("run", *TINY, "--recipe", "paper-v1", *shorter, "--sparsity", "0.5", "--run", run, "-q") == 0
+    said = overview(run, capsys)["command"].split()
+    assert said.count("--set") == 0
+    assert said[said.index("--recipe") + 1] == "paper-v1"
+    capsys.readouterr()
+    assert main(said[1:]) == 0
+    assert "nothing to do" in capsys.readouterr().err
+
+
+def test_an_evaluation_of_a_network_that_is_gone_is_named(run, capsys):
+    assert overview(run, capsys)["next"].startswith("causalprune export")
+    assert call("posttrain", "--run", run, "--epochs", "2", "--checkpoint", run / "iteration-000/pruned.safetensors",
+                "--overwrite", "-q") == 0  # fmt: skip
+    found = call_json(capsys, "info", run)
+    assert [w for w in found["warnings"] if "is of a network that isn't here any more" in w]
+
+
+def test_files_of_several_formats_have_records_of_their_own(run, capsys):
+    """None makes another's a foreign file, and each is told by info."""
+    formats = {"torch": "exported.pt", "safetensors": "exported.safetensors", "csr": "exported.csr.safetensors"}
+    for _ in range(2):
+        for number, name in enumerate(formats):
+            assert call("export", "--format", name, "--run", run, "-q") == 0, (number, name)
+    found = call_json(capsys, "info", run)["details"]["exports"]
+    assert {line["format"]: line["name"] for line in found} == formats
+    for name, file in formats.items():
+        result = call_json(capsys, "info", run / file)
+        assert (result["kind"], result["details"]["format"]) == ("export", name)
+        assert result["details"]["made_from"] == {"checkpoint": "final.safetensors"}
+        assert result["healthy"]
+    assert call("info", run / "exported.csr.safetensors", "-q") == 0
+    assert "read back bit for bit" in capsys.readouterr().out
+    # One that somebody changed.
+    path = run / "exported.pt"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    assert call_json(capsys, "info", path)["healthy"]
+    assert call("info", path, "--verify", "-q") == 4
+    path.write_bytes(content + b"x")
+    assert call("info", path, "-q") == 4
+
+
+def test_an_export_by_an_earlier_version_is_still_done(run, capsys):
+    """It had one record for all formats."""
+    assert call("export", "--run", run, "-q") == 0
+    (run / "results/export.torch.json").rename(run / "results/export.json")
+    assert call_json(capsys, "export", "--run", run)["already_done"]
+    assert call_json(capsys, "info", run / "exported.pt")["kind"] == "export"
+    assert not call_json(capsys, "export", "--format", "safetensors", "--run", run)["already_done"]
+    assert call_json(capsys, "export", "--run", run)["already_done"]
+
+
+def loop(store, **said):
+    model = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    data = torch.randn(8, 3)
+    with Recorder(model, optimizer, store, batch_size=said.pop("size", 1)) as recorder:
+        for number in range(4):
+            loss = model(data).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            recorder.step(loss, lambda: model(data).square().mean(), **dict.fromkeys(said, number))
+
+
+@pytest.mark.parametrize(
+    ("said", "line"),
+    [
+        ({}, "same-batch, stride 1"),
+        ({"size": 8}, "batch 8, same-batch, stride 1"),
+        ({"batch": True}, "batch 1, same-batch, stride 1, 1 epoch"),
+        ({"epoch": True, "size": 2}, "batch 2, same-batch, stride 1, 4 epochs"),
+    ],
+)
+def test_what_a_loop_did_not_say_is_not_made_up(tmp_path, capsys, said, line):
+    loop(tmp_path / "own.zarr", **dict(said))
+    assert call("info", tmp_path / "own.zarr", "-q") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"momentum 0, {line} stored" in text
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "own.zarr"), "--json"]) == 0
+    (recording,) = json.loads(capsys.readouterr().out)["details"]["recordings"]
+    assert (recording["epochs"] is None) == ("epoch" not in line)
