@@ -139,7 +139,7 @@ def export(config: ExportConfig, reporter: Reporter = SILENT) -> ExportResult:
             file.write(written)
             verified, difference = compare(Path(file.name))
             if verified == "not":
-                reporter.warn("the ONNX file wasn't compared: pip install 'causalprune[onnx]' for ONNX Runtime")
+                reporter.warn("the ONNX file wasn't compared: pip install '.[onnx]' for ONNX Runtime")
             result = ExportResult(
                 **work.common(),
                 identity=work.identity,

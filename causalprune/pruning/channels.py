@@ -74,7 +74,7 @@ class ChannelGraph:
             import torch_pruning
         except ImportError as error:
             raise UsageError(
-                wanted_by, expected="torch-pruning", found=str(error), remedy="pip install 'causalprune[compact]'"
+                wanted_by, expected="torch-pruning", found=str(error), remedy="pip install '.[compact]'"
             ) from error
         self._library: Any = torch_pruning
         # None for what no filters or neurons can be taken from: attention, recurrent layers, bare parameters.

@@ -93,7 +93,7 @@ def check_mask_granularity(value: str) -> str | None:
     if value not in MASK_GRANULARITIES:
         return expected_name(value, MASK_GRANULARITIES)
     if value == "channel" and find_spec("torch_pruning") is None:
-        return "torch-pruning installed (pip install 'causalprune[compact]')"
+        return "torch-pruning installed (pip install '.[compact]')"
     return None
 
 

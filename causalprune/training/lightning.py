@@ -18,7 +18,7 @@ from causalprune.training.recorder import Recorder
 try:
     from lightning.pytorch import Callback
 except ModuleNotFoundError as error:
-    raise ImportError("RecorderCallback needs Lightning: pip install 'causalprune[lightning]'") from error
+    raise ImportError("RecorderCallback needs Lightning: pip install '.[lightning]'") from error
 
 
 class RecorderCallback(Callback):  # type: ignore[misc]

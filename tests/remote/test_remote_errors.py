@@ -168,7 +168,7 @@ def test_the_extra_is_missing(s3, capsys, monkeypatch):
     for name in [n for n in sys.modules if n.partition(".")[0] == "obstore"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "obstore", None)
-    assert "pip install 'causalprune[s3]'" in refuse(capsys, 2, "info", f"{s3}/t.zarr")
+    assert "pip install '.[s3]'" in refuse(capsys, 2, "info", f"{s3}/t.zarr")
 
 
 @pytest.mark.parametrize(

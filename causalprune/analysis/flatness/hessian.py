@@ -129,7 +129,7 @@ def _operators(model: nn.Module, task: Task, parameters: ParameterVector, sample
     try:
         from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
     except ImportError as error:
-        raise UsageError("`hessian` needs curvlinops: pip install 'causalprune[flatness]'") from error
+        raise UsageError("`hessian` needs curvlinops: pip install '.[flatness]'") from error
     batches = [({"inputs": inputs, "targets": targets}, targets) for inputs, targets in samples]
     # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(

@@ -211,7 +211,7 @@ def _cells(chart: HeatMap) -> dict[str, Any]:
     if chart.rows:
         data |= {"text": [list(map(_text, texts)) for texts in chart.texts], "texttemplate": "%{text}"}
     layout = _layout(chart.title, Axis(chart.across), Axis(chart.down if not chart.rows else ""))
-    layout["xaxis"] |= {**_named(chart.columns, 16), "showgrid": False}
+    layout["xaxis"] |= {**_named(chart.columns, 22), "showgrid": False}
     layout["yaxis"] |= {"autorange": "reversed", "showgrid": False}
     layout["yaxis"] |= _named(chart.rows, 26) if chart.rows else {"showticklabels": False}
     most = 24

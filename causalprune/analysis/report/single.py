@@ -166,9 +166,10 @@ def _layers(page: Page, run: Run, pictures: Pictures) -> None:
         return
     layers = masked[-1].layers
     values = [[1 - stage.layers[at]["kept"] / layer["total"] for stage in masked] for at, layer in enumerate(layers)]
-    names = [f"{stage.name} ({percent(stage.sparsity, 1)} %)" for stage in masked]
+    numbers = [stage.name.partition("/")[0] for stage in masked]
+    names = [f"{number} ({percent(stage.sparsity, 1)} %)" for number, stage in zip(numbers, masked, strict=True)]
     if len(names) > 6:
-        names = [stage.name.partition("/")[0] for stage in masked]
+        names = numbers
     page.heading("Sparsity per layer")
     chart = layer_map("pruned per layer (%)", "after the mask of iteration", names, layers, values)
     page.pictures([pictures.of("layers", chart, "Percent pruned of every layer after each mask")])

@@ -118,7 +118,7 @@ def _library(name: str, path: Path) -> Any:
             f"`dataset` {path}",
             expected="pandas and pyarrow",
             found=str(error),
-            remedy="pip install 'causalprune[tables]'",
+            remedy="pip install '.[tables]'",
         ) from error
 
 

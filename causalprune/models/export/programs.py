@@ -120,7 +120,7 @@ def onnx_bytes(program: Program, names: Sequence[str] = ("inputs",)) -> bytes:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(
-            "`format=onnx`", expected="onnx and onnxscript", found=str(error), remedy="pip install 'causalprune[onnx]'"
+            "`format=onnx`", expected="onnx and onnxscript", found=str(error), remedy="pip install '.[onnx]'"
         ) from error
     try:
         with _silence():

@@ -214,7 +214,7 @@ def _connect(bucket: str, retry: Any) -> Any:
         import obstore.store
     except ImportError as error:
         raise UsageError(
-            f"s3://{bucket}", expected="obstore", found=str(error), remedy="pip install 'causalprune[s3]'"
+            f"s3://{bucket}", expected="obstore", found=str(error), remedy="pip install '.[s3]'"
         ) from error
     check_environment()
     options: Any = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allows_http()}
