@@ -162,7 +162,7 @@ class Cluster:
 
 
 def _steps(output):
-    return len(re.findall(r" steps\)\n", output.read_text()))
+    return len(re.findall(r" steps\)?\n", output.read_text()))
 
 
 def _wait_for_steps(output, process, before):
