@@ -44,7 +44,7 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
             made.add_row(*(printable(text) for text in _file_row(line, details["overview"]["fits"])))
         parts += [Text(), made]
     if details["evaluation"] is not None:
-        parts += [Text(), evaluation_table(details["evaluation"])]
+        parts += [Text(), evaluation_table(details["evaluation"], details["evaluated"])]
     return parts
 
 

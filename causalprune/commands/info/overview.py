@@ -30,7 +30,7 @@ def overview(
         run: The directory.
         artifacts: Its files as ``info`` describes them, with their ``state``.
         exports: Its exported networks.
-        evaluated: Whether there is an evaluation.
+        evaluated: Whether there is an evaluation of its last network.
         sweep: Its sweep, if there is one.
 
     Returns:

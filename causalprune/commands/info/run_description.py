@@ -35,7 +35,8 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         ``overview`` (:func:`causalprune.commands.info.overview.overview`, and ``fits``, the name of each fit by the
         beginning of its hash); its networks and stores, each with its
         ``stage``, the ``options`` that were said, its ``state`` (``done``, ``stale`` or ``unfinished``) and what it was
-        ``made_from``; ``exports``; ``evaluation``, ``sweep`` and ``recipe``, None where there is none.
+        ``made_from``; ``exports``; ``evaluation``, ``evaluated``, the network that it measured, ``sweep`` and ``recipe``, None
+        where there is none.
 
     Raises:
         CorruptError: A directory with nothing of causalprune.
@@ -43,6 +44,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     artifacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     fits: dict[str, str] = {}
+    last = ""
     stale = stale_checkpoints(run)
     for part in (run, *run.iterations()):
         for path in part.artifacts():
@@ -56,6 +58,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
                     fits |= own_fits
                 else:
                     line, digests = _checkpoint_line(path, problems, verify=verify)
+                    last = digests[0] if part is run else last
             except DAMAGE as error:
                 problems.add_damage([with_flags(str(error))])
                 continue
@@ -81,9 +84,11 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         problems.warnings.append(
             f"{run.result('evaluate')} is of a network that isn't here any more: run `causalprune evaluate` again"
         )
-    problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
-    found = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run), "exports": exported}
-    evaluated = evaluation is not None and measured in hashes
+    # Another network's says nothing of what the run came to.
+    evaluated = evaluation is not None and measured == last
+    problems.warnings += evaluation_findings(evaluation) if evaluation and evaluated else _pruning_findings(run)
+    found: dict[str, Any] = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run), "exports": exported}
+    found["evaluated"] = hashes.get(measured, f"network {_short(measured)}") if evaluation else None
     whole = overview(run, artifacts, exports=exported, evaluated=evaluated, sweep=sweep) | {"fits": fits}
     return {"overview": whole, "artefacts": artifacts, **found}  # codespell:ignore artefacts
 

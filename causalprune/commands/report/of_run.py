@@ -16,6 +16,7 @@ from causalprune.base.json_files import read_json
 from causalprune.base.paths import DEFAULT_FIT, RunPaths
 from causalprune.commands._output import require_unaltered
 from causalprune.commands.names import CONFIGS
+from causalprune.commands.provenance.lineage import recorded_hash
 from causalprune.commands.report.of_sweep import data_name
 from causalprune.commands.report.origin import command_text, show_origin
 from causalprune.config.run import RunConfig
@@ -43,14 +44,15 @@ def read_run(paths: RunPaths) -> RunFiles:
         DataError: Neither a sweep nor a network.
         CorruptError: A damaged or altered file.
     """
-    headers = list(_headers(paths))
-    if not headers:
+    found = list(_headers(paths))
+    if not found:
         raise DataError(
             f"{paths.root}",
             expected="a sweep or a run to report on",
             found="neither",
             remedy="run `causalprune run` or `causalprune sweep` first, or name another --run",
         )
+    headers = [(name, info) for name, _, info in found]
     stages = [
         Stage(
             name,
@@ -69,7 +71,7 @@ def read_run(paths: RunPaths) -> RunFiles:
         criteria[-1] if criteria else "",
         stages,
         list(_recordings(paths)),
-        _evaluation(paths),
+        _evaluation(paths, found[-1][1], last),
     )
     return RunFiles(run, headers)
 
@@ -102,7 +104,8 @@ def _parts(paths: RunPaths) -> list[tuple[str, RunPaths]]:
     return [(f"{number}/{len(iterations)} ", part) for number, part in enumerate(iterations, start=1)]
 
 
-def _headers(paths: RunPaths) -> Iterator[tuple[str, CheckpointInfo]]:
+def _headers(paths: RunPaths) -> Iterator[tuple[str, Path, CheckpointInfo]]:
+    """The name of what made each network, its file and its header, the last network last."""
     parts = [("", paths.pretrained), ("", paths.trained)]
     for label, part in _parts(paths):
         parts += [(label, path) for path in (part.trained, part.recorded, part.pruned, part.repaired)]
@@ -111,7 +114,7 @@ def _headers(paths: RunPaths) -> Iterator[tuple[str, CheckpointInfo]]:
         if path.exists():
             info = read_checkpoint_info(path)
             stage = "train" if label and info.stage == "posttrain" else info.stage
-            yield f"{label}{stage}", info
+            yield f"{label}{stage}", path, info
 
 
 def _recordings(paths: RunPaths) -> Iterator[Recorded]:
@@ -130,9 +133,13 @@ def _recordings(paths: RunPaths) -> Iterator[Recorded]:
         yield Recorded(name, reader.loss_change, fit.attributes["evidence"], gamma_summary(gamma, scores))
 
 
-def _evaluation(paths: RunPaths) -> dict[str, Any] | None:
+def _evaluation(paths: RunPaths, network: Path, info: CheckpointInfo) -> dict[str, Any] | None:
+    """The evaluation of the last network; None if none was made, or if it is of another network."""
     path = paths.result("evaluate")
     if not path.exists():
         return None
-    evaluation = require_unaltered(path).get("metrics", {}).get("evaluation")
-    return evaluation if isinstance(evaluation, dict) else None
+    result = require_unaltered(path)
+    evaluation = result.get("metrics", {}).get("evaluation")
+    if not isinstance(evaluation, dict) or result.get("inputs", {}).get("checkpoint") != recorded_hash(network, info):
+        return None
+    return evaluation

@@ -121,6 +121,20 @@ def test_an_evaluation_of_a_network_that_is_gone_is_named(run, capsys):
     assert [w for w in found["warnings"] if "is of a network that isn't here any more" in w]
 
 
+def test_an_evaluation_of_another_network_is_not_that_of_the_run(run, capsys):
+    pruned = run / "iteration-000/pruned.safetensors"
+    assert call("evaluate", pruned, "--run", run, "-q") == 0
+    found = call_json(capsys, "info", run)["details"]
+    assert found["evaluated"] == "iteration-000/pruned.safetensors"
+    assert found["overview"]["next"] == f"causalprune evaluate --run {run}"
+    assert main(["info", str(run)]) == 0
+    assert "test samples (iteration-000/pruned.safetensors)" in " ".join(capsys.readouterr().out.split())
+    assert call("evaluate", "--run", run, "-q") == 0
+    found = call_json(capsys, "info", run)["details"]
+    assert found["evaluated"] == "final.safetensors"
+    assert found["overview"]["next"] == f"causalprune export --run {run}"
+
+
 def test_files_of_several_formats_have_records_of_their_own(run, capsys):
     """None makes another's a foreign file, and each is told by info."""
     formats = {"torch": "exported.pt", "safetensors": "exported.safetensors", "csr": "exported.csr.safetensors"}
