@@ -66,7 +66,11 @@ def _overview_lines(details: dict[str, Any]) -> dict[str, str]:
         lines["network"] = f"{whole['model']} on {whole['dataset']}"
     sizes = [f"{kind} {shown(size, 'bytes')}" for kind, size in whole["bytes"].items() if size]
     lines |= {"on the disk": ", ".join(sizes)} if sizes else {}
-    lines |= {"next": whole["next"]} if whole["next"] else {}
+    if whole["next"]:
+        again = whole["command"] and whole["next"].startswith("causalprune run ")
+        # Where files are, and on which device, decides no result, and nothing remembers it.
+        given = " (with --data-root, --from, --log and --device as they were given)"
+        lines["next"] = whole["next"] + (given if again else "")
     return {name: text for name, text in lines.items() if text}
 
 

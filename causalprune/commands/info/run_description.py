@@ -11,8 +11,9 @@ from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, fallback_path, progress_path
 from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
 from causalprune.commands._output import require_unaltered
+from causalprune.commands._said import said_options
 from causalprune.commands.info.exported import exports
-from causalprune.commands.info.overview import overview, said_options
+from causalprune.commands.info.overview import overview
 from causalprune.commands.info.recipes import recipe_of
 from causalprune.commands.info.results import check_results, describe_sweep
 from causalprune.commands.info.store_description import Problems, describe_store
@@ -35,8 +36,8 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         ``overview`` (:func:`causalprune.commands.info.overview.overview`, and ``fits``, the name of each fit by the
         beginning of its hash); its networks and stores, each with its
         ``stage``, the ``options`` that were said, its ``state`` (``done``, ``stale`` or ``unfinished``) and what it was
-        ``made_from``; ``exports``; ``evaluation``, ``evaluated``, the network that it measured, ``sweep`` and ``recipe``, None
-        where there is none.
+        ``made_from``; ``exports``; ``evaluation`` and ``evaluated``, the network that it measured, ``sweep`` and
+        ``recipe``, None where there is none.
 
     Raises:
         CorruptError: A directory with nothing of causalprune.

@@ -15,11 +15,11 @@ from causalprune.base.errors import DataError
 from causalprune.base.json_files import read_json
 from causalprune.base.paths import DEFAULT_FIT, RunPaths
 from causalprune.commands._output import require_unaltered
+from causalprune.commands._said import command_line
 from causalprune.commands.names import CONFIGS
 from causalprune.commands.provenance.lineage import recorded_hash
 from causalprune.commands.report.of_sweep import data_name
-from causalprune.commands.report.origin import command_text, show_origin
-from causalprune.config.run import RunConfig
+from causalprune.commands.report.origin import show_origin
 from causalprune.models.checkpoint import CheckpointInfo, read_checkpoint_info
 from causalprune.trajectory import Store
 
@@ -85,12 +85,10 @@ def show_run_directory(page: Page, paths: RunPaths, folder: Path, read: RunFiles
     options: dict[str, Any] = {}
     if paths.run_config.exists():
         options = read_json(paths.run_config)
-        commands = [("run", command_text("run", RunConfig, options))]
+        commands = [("run", command_line("run", options))]
     else:
         commands = [
-            (name, command_text(info.stage, CONFIGS.load(info.stage), info.config))
-            for name, info in read.headers
-            if info.stage in CONFIGS
+            (name, command_line(info.stage, info.config)) for name, info in read.headers if info.stage in CONFIGS
         ]
     data = [paths.result("run"), paths.result("evaluate"), paths.run_config, paths.log]
     data += [path for part in (paths, *paths.iterations()) for path in part.artifacts()]

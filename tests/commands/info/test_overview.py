@@ -9,6 +9,8 @@ from causalprune_cli.main import main
 from commands import call, call_json
 
 from causalprune import Recorder
+from causalprune.commands._said import said_options
+from causalprune.commands.names import CONFIGS
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 RUN = ["run", *TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "0"]
@@ -99,6 +101,11 @@ def test_a_run_says_the_command_that_made_it(run, capsys):
     found = overview(run, capsys)
     assert found["finished"] is False
     assert found["next"] == found["command"]
+    assert main(["info", str(run)]) == 0
+    assert "--device as they were given)" in " ".join(capsys.readouterr().out.split())
+    assert main([*said[1:], "--discard-stores", "-q"]) == 0
+    (run / "results/run.json").unlink()
+    assert overview(run, capsys)["next"] == found["command"].replace(" --run", " --discard-stores --run")
 
 
 def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
@@ -111,6 +118,30 @@ def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
     capsys.readouterr()
     assert main(said[1:]) == 0
     assert "nothing to do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "values", "words"),
+    [
+        ("posttrain", {}, ""),
+        ("posttrain", {"warmup": 0, "clip_norm": 0}, "--warmup 0.0 --clip-norm 0.0"),
+        ("sweep", {}, "--model lenet"),
+        ("sweep", {"train_epochs": 0}, "--train-epochs 0 --model lenet"),
+        ("sweep", {"criterion": "gamma", "sparsity": "0.5,0.8"}, "--sparsity 0.5,0.8 --criterion gamma --model lenet"),
+        ("run", {"recipe": "paper-v1"}, "--recipe paper-v1"),
+        ("run", {"recipe": "paper-v1", "sparsity": 0.9}, "--sparsity 0.9 --recipe paper-v1"),
+        ("run", {"recipe": "paper-v1", "pattern": "2:4"}, "--pattern 2:4 --recipe paper-v1"),
+        ("run", {"recipe": "june-2025", "iterations": 5}, "--iterations 5 --recipe june-2025"),
+        ("run", {"recipe": "june-2025", "zero": True}, "--zero --recipe june-2025"),
+        ("sweep", {"recipe": "paper-v1", "sparsity": "0.5,0.8"}, "--sparsity 0.5,0.8 --recipe paper-v1"),
+        ("apply-mask", {"sparsity": 0.5, "exponent": 1.0}, "--sparsity 0.5 --exponent 1.0"),
+        ("apply-mask", {"sparsity": 0.5, "criterion": "magnitude"}, "--sparsity 0.5 --criterion magnitude"),
+    ],
+)
+def test_a_command_says_what_is_not_done_without_saying_it(command, values, words):
+    kind = CONFIGS.load(command)
+    stored = json.loads(json.dumps(kind.of(**values).identity_fields()))
+    assert " ".join(said_options(command, stored)) == words
 
 
 def test_an_evaluation_of_a_network_that_is_gone_is_named(run, capsys):
