@@ -14,6 +14,7 @@ from causalprune.base.progress import Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import done_already
 from causalprune.commands._plan import PipelinePlan
+from causalprune.commands._said import absent
 from causalprune.commands._training import TrainingResult, training_result
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig, Setting
@@ -59,12 +60,15 @@ def with_reused(config: RunConfig) -> RunConfig:
     config = replace(config, **adopted)
     said = {setting.option: setting for setting in config.set if setting.stage == "pretrain"}
     planned, settings = PipelinePlan(config).pretrain().identity_fields(), []
-    for option in made.keys() - _SHARED - {"epochs"}:
-        key = f"pretrain.{option.replace('_', '-')}"
-        text = f"{key}={option_text(made[option])}"
-        setting = Setting.of("pretrain", option, made[option], text, f"{config.from_run}")
-        if planned.get(option, PretrainConfig.option_fields()[option].default) == made[option]:
+    # What is done as it was before its option existed is left out.
+    unsaid = {name: absent(f) for name, f in PretrainConfig.option_fields().items() if f.metadata}
+    for option in (made.keys() | planned.keys()) - _SHARED - {"epochs"}:
+        value = made.get(option, unsaid[option])
+        if planned.get(option, unsaid[option]) == value:
             continue
+        key = f"pretrain.{option.replace('_', '-')}"
+        text = f"{key}={option_text(value)}"
+        setting = Setting.of("pretrain", option, value, text, f"{config.from_run}")
         if option in said:
             raise _conflict(config, said[option].source or said[option].text, text, option_text(said[option].value))
         settings.append(setting)

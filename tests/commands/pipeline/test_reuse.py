@@ -78,6 +78,8 @@ def test_every_stage_after_it_is_that_of_a_run_that_trained_it_itself(dense, tmp
         (["--hidden", "6"], "--hidden: expected 5, with which"),
         (["--split-seed", "0"], "--split-seed: expected 3, with which"),
         (["--pretrain-epochs", "30"], "--pretrain-epochs: expected 2, with which"),
+        (["--set", "pretrain.warmup=0.1"], "--set pretrain.warmup=0.1: expected pretrain.warmup=0.0, with which"),
+        (["--set", "pretrain.channels-last=true"], "expected pretrain.channels-last=false, with which"),
         (["--set", "pretrain.lr=0.5"], "--set pretrain.lr=0.5: expected pretrain.lr=0.02, with which"),
     ],
 )
