@@ -13,6 +13,7 @@ import torch
 
 from causalprune.base.compute.runtime import make_deterministic, processes, resolve_device
 from causalprune.base.errors import DataError
+from causalprune.base.files import bytes_below
 from causalprune.base.paths import RunPaths, StoreUrl, mask_path
 from causalprune.base.progress import Reporter
 from causalprune.base.units import format_bytes
@@ -23,7 +24,6 @@ from causalprune.commands.apply_mask.layers import choice_options, named_layers,
 from causalprune.commands.forecast.files import (
     STORE_METADATA,
     CheckpointFiles,
-    bytes_below,
     layer_metrics,
     saved_states,
     training_metrics,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import DAMAGE, CorruptError, DataError
+from causalprune.base.files import bytes_below
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, fallback_path, progress_path
 from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
@@ -126,15 +127,17 @@ def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[s
     """A line on a store, the hashes that its last recording has and had, and its fits by the beginning of theirs."""
     store = Store.open(path)
     details = describe_store(store, problems, verify=verify)
-    line = {"stage": "record", "inputs": {"start": details["start_sha256"]}, "options": []}
+    # With all recordings and fits, because all of them take room.
+    line: dict[str, Any] = {"stage": "record", "bytes": bytes_below(path), "options": []}
+    line["inputs"] = {"start": details["start_sha256"]}
     if not details["recordings"]:
-        return line | {"rows": "empty", "fits": "", "bytes": 0}, [], {}
+        return line | {"rows": "empty", "fits": ""}, [], {}
     last = details["recordings"][-1]
     rows, fits = f"{last['rows']} × {last['columns']}", ", ".join(last["fits"])
     state = {} if last["finished"] else {"state": "unfinished"}
     reader = store.recording(last["name"])
     named = {_short(reader.read_fit(name).digest): name for name in reader.fits}
-    return line | {"rows": rows, "fits": fits, "bytes": last["stored_bytes"]} | state, last["digests"], named
+    return line | {"rows": rows, "fits": fits} | state, last["digests"], named
 
 
 def _checkpoint_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str]]:

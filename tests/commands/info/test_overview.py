@@ -11,6 +11,7 @@ from commands import call, call_json
 from causalprune import Recorder
 from causalprune.commands._said import said_options
 from causalprune.commands.names import CONFIGS
+from causalprune.trajectory import Store
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 RUN = ["run", *TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "0"]
@@ -212,6 +213,17 @@ def loop(store, **said):
             optimizer.zero_grad()
             loss.backward()
             recorder.step(loss, lambda: model(data).square().mean(), **dict.fromkeys(said, number))
+
+
+def test_a_store_takes_the_room_of_all_its_recordings(tmp_path, capsys):
+    store = tmp_path / "run/trajectory.zarr"
+    loop(store)
+    reader = Store.open(store).recording()
+    with Store.open(store).create_recording(reader.info, reader.active, max_rows=1) as writer:
+        writer.row()[:] = 0
+        writer.append(writer.row(), loss_before=1.0, loss_after=0.5, lr=0.1, epoch=0, batch=0, grad_norm=1.0)
+    size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+    assert overview(tmp_path / "run", capsys)["bytes"]["stores"] == size
 
 
 @pytest.mark.parametrize(
