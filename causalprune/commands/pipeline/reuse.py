@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CorruptError, MismatchError, UsageError
@@ -75,13 +76,29 @@ def with_reused(config: RunConfig) -> RunConfig:
     return replace(config, set=(*config.set, *sorted(settings, key=lambda setting: setting.key)))
 
 
+def reused_network(config: RunConfig) -> Path:
+    """The network to start from: that of the other directory, or where it is gone the copy that the run has."""
+    assert config.from_run is not None
+    source, run = RunPaths(config.from_run).pretrained, RunPaths(config.run)
+    # What --overwrite deletes can't be read from.
+    has_copy = not config.overwrite and run.run_config.exists() and run.pretrained.exists()
+    return run.pretrained if has_copy and not source.exists() else source
+
+
+def _remedy(config: RunConfig) -> str:
+    """What to do where there is no such network."""
+    begun = RunPaths(config.run).run_config.exists()
+    return f"{config.from_run} is still needed: bring it back, or {_REMEDY}" if begun else _REMEDY
+
+
 def _read_info(config: RunConfig) -> CheckpointInfo:
     """The description of the network, which must be that of a dense one of another directory."""
     assert config.from_run is not None
     source, mine = RunPaths(config.from_run).pretrained, RunPaths(config.run).pretrained
     if real_path(source) == real_path(mine):
         raise UsageError("--from", expected="another directory than --run", found=f"{config.from_run}")
-    info = read_checkpoint_info(source, remedy=_REMEDY)
+    source = reused_network(config)
+    info = read_checkpoint_info(source, remedy=_remedy(config))
     if info.stage != "pretrain":
         raise MismatchError(f"{source}", expected="a network of pretrain", found=f"one of {info.stage}", remedy=_REMEDY)
     return info
@@ -119,7 +136,7 @@ def load_reused(config: RunConfig) -> Checkpoint:
         CausalpruneError: It can't be read.
     """
     assert config.from_run is not None
-    start = load_checkpoint(RunPaths(config.from_run).pretrained, remedy=_REMEDY)
+    start = load_checkpoint(reused_network(config), remedy=_remedy(config))
     if not config.overwrite:
         _is_there(config, start)
     return start
@@ -160,7 +177,7 @@ def reuse(config: RunConfig, options: PretrainConfig, start: Checkpoint, reporte
         CausalpruneError: The file system refused.
     """
     assert config.from_run is not None
-    source = RunPaths(config.from_run).pretrained
+    source = reused_network(config)
     output = CheckpointOutput(stage="pretrain", config=options, default=RunPaths(config.run).pretrained)
     with output.exclusive():
         output.inputs = dict(start.info.inputs)

@@ -154,6 +154,24 @@ def _pruned(folder, dense):
     assert main(["apply-mask", str(dense / "pretrained.safetensors"), *criterion, *output]) == 0
 
 
+def test_a_resume_needs_the_other_directory_until_it_has_its_copy(dense, tmp_path, capsys):
+    other, folder = shutil.copytree(dense, tmp_path / "other"), tmp_path / "run"
+    assert run(folder, "--from", other) == 0
+    final, identity = ((folder / name).read_bytes() for name in ("final.safetensors", "run.json"))
+    (folder / "final.safetensors").unlink()
+    shutil.rmtree(other)
+    assert run(folder, "--from", other) == 0
+    assert (folder / "final.safetensors").read_bytes() == final
+    assert (folder / "run.json").read_bytes() == identity
+    for more in (["--overwrite"], []):
+        if not more:
+            (folder / "pretrained.safetensors").unlink()
+        capsys.readouterr()
+        assert run(folder, "--from", other, *more) == 3
+        assert f"{other} is still needed" in capsys.readouterr().err
+    assert (folder / "final.safetensors").read_bytes() == final
+
+
 def test_its_own_directory_is_refused(dense, capsys):
     assert run(dense, "--from", dense) == 2
     assert "--from: expected another directory than --run" in capsys.readouterr().err
