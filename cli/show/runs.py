@@ -11,8 +11,9 @@ from rich.text import Text
 
 from causalprune.base.compute.shapes import shape_from_json, shape_text
 from causalprune.base.errors import printable
+from causalprune.base.specs import Headline
 
-from .evaluations import evaluation_table
+from .evaluations import evaluation_table, headline_form
 from .store import store_info
 from .tables import classes_line, counted, pairs, recipe_line, shown, table
 
@@ -133,6 +134,7 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "written by": shlex.join(filter(None, [details["stage"], *details["options"]])),
         "model": f"{details['model']['name']} for {shape_text(shape_from_json(details['model']['input_shape']))}",
         "data": details["data"]["name"],
+        **_history_line(details),
         **classes_line(details["classes"]),
         "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
         "size": shown(details["file_bytes"], "bytes"),
@@ -140,3 +142,17 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
     }
     return [pairs(lines)]
+
+
+def _history_line(details: dict[str, Any]) -> dict[str, str]:
+    """How the training went that made a network; nothing where none did."""
+    epochs = details["history"]
+    if not epochs:
+        return {}
+    said = f"{counted(len(epochs), 'epoch')}, loss {epochs[0]['train_loss']:.4f} → {epochs[-1]['train_loss']:.4f}"
+    best = next((line for line in epochs if line["epoch"] == details["best_epoch"]), None)
+    if best is not None and details["validation"]:
+        headline = Headline.of(details["validation"])
+        score = shown(best["validation"], headline_form(headline))
+        said += f", best validation {headline.label} {score} in epoch {best['epoch']}"
+    return {"training": said}

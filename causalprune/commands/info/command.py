@@ -175,4 +175,6 @@ def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dic
         "config": header.config,
         "versions": header.versions,
         "validation": header.metrics.get("validation"),
+        "best_epoch": header.metrics.get("best_epoch"),
+        "history": header.metrics.get("history", []),
     }

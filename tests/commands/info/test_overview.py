@@ -109,6 +109,17 @@ def test_a_run_says_the_command_that_made_it(run, capsys):
     assert overview(run, capsys)["next"] == found["command"].replace(" --run", " --discard-stores --run")
 
 
+def test_a_network_says_how_its_training_went(run, capsys):
+    trained = json.loads((run / "results/posttrain.json").read_text())["metrics"]
+    ((first,), score) = trained["history"], trained["validation"]["top1"]
+    assert main(["info", str(run / "final.safetensors")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    loss = f"{first['train_loss']:.4f}"
+    assert f"training 1 epoch, loss {loss} → {loss}, best validation accuracy {score:.2%} in epoch 1" in text
+    assert main(["info", str(run / "iteration-000/pruned.safetensors")]) == 0
+    assert "training" not in capsys.readouterr().out
+
+
 def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
     run = tmp_path / "run"
     shorter = ["--pretrain-epochs", "0", "--train-epochs", "0", "--posttrain-epochs", "0", "--iterations", "1"]
