@@ -11,7 +11,7 @@ from causalprune.base.errors import UsageError
 from causalprune.base.options import at_least, flag_of, fraction, option, option_text
 from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, setting_names, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
-from causalprune.config.sweep_values import Axis
+from causalprune.config.sweep_values import Axis, varied_options
 from causalprune.config.values import split_list
 from causalprune.pruning.names import check_criterion, known_criteria
 
@@ -29,7 +29,7 @@ def _axis(text: str, source: str) -> Axis:
     return Axis.parse(text, source)
 
 
-_axis.names = lambda: [*(f"{f.name.replace('_', '-')}=" for f in fields(RunConfig)), *setting_names()]  # type: ignore[attr-defined]
+_axis.names = lambda: [*(f"{name.replace('_', '-')}=" for name in varied_options()), *setting_names()]  # type: ignore[attr-defined]
 
 
 def _sparsities(values: tuple[float, ...]) -> str | None:

@@ -23,6 +23,12 @@ _OWN = {
 """Options of run that a sweep varies by options of its own."""
 
 
+def varied_options() -> list[str]:
+    """Options of run that decide its result and that no option of a sweep varies."""
+    fields = RunConfig.option_fields()
+    return [name for name, f in fields.items() if f.metadata.get("affects_result") and name not in _OWN]
+
+
 @dataclass(frozen=True)
 class Axis:
     """An option and its values.
@@ -92,7 +98,7 @@ class Axis:
             name = said.replace("-", "_")
             if name in _OWN:
                 raise UsageError(source, expected=f"{_OWN[name]} for it", found="--vary")
-            if not getattr(RunConfig.option_fields().get(name), "metadata", {}).get("affects_result"):
+            if name not in varied_options():
                 expected = "an option of run that decides its result, or STAGE.OPTION"
                 raise UsageError(source, expected=expected, found=name)
         settings = tuple(Setting.of(stage, said, v, f"{key}={option_text(v)}", source) for v in values)

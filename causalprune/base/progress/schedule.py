@@ -76,7 +76,7 @@ class Schedule:
 
     @contextmanager
     def step(self, key: str, label: str = "") -> Iterator[None]:
-        """Do a step, which is behind afterwards unless it fails.
+        """Do a step, which is done afterwards unless it fails; then it is shown until :meth:`fail` or another one.
 
         Args:
             key: Which one.
@@ -107,6 +107,11 @@ class Schedule:
                 self._skipped = True
             elif step := self._taken(key):
                 self._done_before[step.kind] += step.effort
+
+    def fail(self) -> None:
+        """Note that the step which ran has failed, and that the work goes on with others."""
+        with self._lock:
+            self._now, self.detail = None, ""
 
     def begin_task(self, total: int) -> None:
         """Begin to count, up to ``total``, what is done of the step that runs."""

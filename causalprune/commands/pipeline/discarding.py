@@ -79,10 +79,11 @@ class IterationStore:
 
     def lost(self) -> str:
         """Why the iteration is made again although it was done; empty if its store wasn't discarded."""
-        if read_result(self._paths.discarded).get("stage") != _STAGE:
+        result = read_result(self._paths.discarded)
+        if result.get("stage") != _STAGE:
             return ""
-        before = read_result(self._paths.discarded)["metrics"]["networks"]
-        changed = [name for name, sha256 in before.items() if self._networks().get(name) != sha256]
+        there = self._networks()
+        changed = [name for name, sha256 in result["metrics"]["networks"].items() if there.get(name) != sha256]
         why = f"{' and '.join(changed)} in {self._paths.root} is gone or another" if changed else "its options changed"
         return f"{self._path} was discarded, and {why}: the iteration is recorded again"
 
@@ -106,7 +107,7 @@ class IterationStore:
         """
         named = self._plan.record.store
         if named is not None and named != self._path:
-            return f"{named} is kept, because it lies outside of the run directory"
+            return f"{named} is kept, because record.store names it"
         if not self._path.exists():
             return ""
         recording = Store.open(self._path).recording(self._plan.mask.recording).digest

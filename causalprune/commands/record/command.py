@@ -161,7 +161,9 @@ def _record(
             # No step is left that would tell.
             end_weights = mask.index.digest(model.state_dict())
             writer.end_weights = lambda: end_weights
-    open_log = output.open_log(anew=saved is None)
+    # Rows that are only repeated, for a lost checkpoint, leave the log that they have.
+    (writes,) = group.any(isinstance(writer, RecordingWriter))
+    open_log = output.open_log(anew=saved is None and writes)
     log, logged = Log(), None
     if open_log is not None and isinstance(writer, RecordingWriter) and group.rank == 0:
         # What the store has already is logged anew.

@@ -181,6 +181,7 @@ class _Worker:
                 except CELL_ERRORS as error:
                     self.reporter.warn(f"cell {point.label} failed: {error}")
                     self.failures.append((point, error))
+                    self.steps.schedule.fail()
             if len(waiting) == len(pending):
                 if time.monotonic() - logged > LOG_EVERY_SECONDS:
                     logger.info("waiting for %s", busy)

@@ -141,6 +141,14 @@ def test_a_failed_step_is_not_behind(schedule, clock):
     assert schedule.remaining is None
 
 
+def test_work_that_goes_on_after_a_failure_does_not_show_the_failed_step(schedule, clock):
+    with pytest.raises(RuntimeError), schedule.step("pretrain"):
+        raise RuntimeError
+    assert schedule.label == "pretrain"
+    schedule.fail()
+    assert schedule.label == "run"
+
+
 def test_alone_its_end_is_not_known_once_all_is_counted(clock):
     schedule = Schedule("fit-gamma", {"fit-gamma": PlannedStep("fit-gamma")}, clock=clock)
     with schedule.step("fit-gamma"):
