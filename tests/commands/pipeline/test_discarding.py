@@ -97,11 +97,11 @@ def test_a_mask_that_is_gone_is_said_and_made_again(run, capsys):
 
 
 def test_an_iteration_that_is_recorded_again_is_work(run, capsys):
-    assert call(run, "--discard-stores", "--quiet") == 0
+    assert call(run, "--repair", "--overwrite", "--discard-stores", "--quiet") == 0
     # The mask is there, and will be the same.
-    (run / "iteration-000/trained.safetensors").unlink()
+    (run / "iteration-000/repaired.safetensors").unlink()
     capsys.readouterr()
-    assert call(run, "--json") == 0
+    assert call(run, "--repair", "--json") == 0
     captured = capsys.readouterr()
     assert "recorded again" in captured.err
     assert json.loads(captured.out)["already_done"] is False
