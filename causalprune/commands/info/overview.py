@@ -41,12 +41,10 @@ def overview(
     first = next((a for a in artifacts if "model" in a), {})
     stores = sum(a["bytes"] for a in artifacts if a["stage"] == "record" and "rows" in a)
     finished = run.result("run").exists() and not progress_path(run.run_config).exists()
-    command = None if options is None else _command("run", options, run)
+    command = again = None if options is None else _command("run", options, run)
     if options is not None and any(part.discarded.exists() for part in run.iterations()):
         # Said again, so that what is still to come leaves no store either.
         again = _command("run", [*options, "--discard-stores"], run)
-    else:
-        again = command
     return {
         "command": command,
         "finished": finished if command else None,
