@@ -49,10 +49,10 @@ def command_line(stage: str, stored: Mapping[str, Any]) -> str:
 def absent(field: Field[Any]) -> Any:
     """What an option stands for that the file of a result leaves out."""
     former = field.metadata["formerly"]
-    return plain(field.default if former is MISSING else former)
+    return _plain(field.default if former is MISSING else former)
 
 
-def plain(value: Any) -> Any:
+def _plain(value: Any) -> Any:
     """A value as JSON has it."""
     return list(value) if isinstance(value, tuple) else value
 
@@ -60,7 +60,7 @@ def plain(value: Any) -> Any:
 def _usual(kind: type[Options], stored: Mapping[str, Any]) -> tuple[dict[str, Any], set[str]]:
     """The values without anything said but the recipe, and what must be said for these to hold."""
     fields = {name: f for name, f in kind.option_fields().items() if f.metadata}
-    defaults = {name: plain(f.default) for name, f in fields.items()}
+    defaults = {name: _plain(f.default) for name, f in fields.items()}
     recipe = stored.get("recipe")
     if not recipe:
         return defaults, set()
