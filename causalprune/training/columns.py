@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -56,24 +57,34 @@ class Columns:
             store: Where the recording will be, or is.
 
         Raises:
-            UsageError: A pattern that matches nothing, or a share out of range.
+            UsageError: A pattern that matches nothing, or a share out of range; others than those of a recording that
+                goes on.
         """
         index = mask.index
-        given = [columns] if isinstance(columns, str | int | float) else list(columns)
+        given = [columns] if isinstance(columns, str) or not isinstance(columns, Iterable) else list(columns)
         shares = [share for share in given if not isinstance(share, str)]
         patterns = [pattern for pattern in given if isinstance(pattern, str)]
-        if len(shares) > 1 or any(isinstance(share, bool) for share in shares):
+        if len(shares) > 1 or any(isinstance(share, bool) or not isinstance(share, Real) for share in shares):
             raise UsageError("`columns`", expected="patterns of names, and at most one share", found=f"{given}"[:80])
         if isinstance(store, RecordingWriter) and not given:
             left_out, sample = store.info.left_out, store.info.sample
         else:
             chosen = {name for pattern in patterns for name in index.matching(pattern, "columns")}
             left_out = tuple(entry.name for entry in index if patterns and entry.name not in chosen)
-            sample = ColumnSample(float(shares[0]), seed) if shares and shares[0] != 1 else None
+            sample = ColumnSample(shares[0], seed) if shares and shares[0] != 1 else None
         keeps = mask.tensors().items()
         candidates = np.concatenate([keep.numpy().reshape(-1) & (name not in left_out) for name, keep in keeps])
+        active = drawn_columns(sample, index, candidates)
+        # The same number of others would be written under the names of these.
+        if isinstance(store, RecordingWriter) and not np.array_equal(active, store.active):
+            raise UsageError(
+                "`columns` and `mask`",
+                expected="those of the recording that goes on",
+                found="others",
+                remedy="pass the same ones, or leave `columns` out",
+            )
         own = store.columns if isinstance(store, RecordingWriter) and store.shared else None
-        return cls(left_out, sample, candidates, drawn_columns(sample, index, candidates), own=own)
+        return cls(left_out, sample, candidates, active, own=own)
 
     def divided(self, ranks: Ranks, max_rows: int) -> Columns:
         """The same, each process with columns of its own; all must call this."""

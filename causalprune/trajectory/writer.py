@@ -138,6 +138,15 @@ class RecordingWriter:
         return self._schema.info
 
     @property
+    def active(self) -> np.ndarray:
+        """(P,) bool, True where a parameter has a column.
+
+        Raises:
+            CorruptError: Missing or damaged.
+        """
+        return self._recording.active
+
+    @property
     def shared(self) -> bool:
         """Whether other processes write other columns."""
         return self._partners is not None

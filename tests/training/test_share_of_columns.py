@@ -92,6 +92,21 @@ def test_it_goes_on_where_it_was_left(tmp_path):
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("options", [{"columns": 0.1}, {"columns": 0.3}, {"mask": 1}, {"columns": "2"}])
+def test_other_columns_do_not_go_on(tmp_path, options):
+    index = ParameterIndex.from_model(network())
+    masks = [Mask.from_numpy(index, np.arange(index.total) % 2 == half) for half in range(2)]
+    record(network(), tmp_path / "t.zarr", 4, mask=masks[0], columns=0.1, columns_seed=7)
+    before = Store.open(tmp_path / "t.zarr").recording()
+    with Store.open(tmp_path / "t.zarr").resume_recording("000", rows=3) as writer:
+        options = options | {"mask": masks[options.get("mask", 0)]}
+        with pytest.raises(UsageError, match=r"`columns` and `mask`: expected those of .*, found others; .*leave"):
+            record(network(), writer, **options)
+        recorder = Recorder(model := network(), torch.optim.SGD(model.parameters()), writer, mask=masks[0])
+        assert recorder.writer.rows_appended == 3
+    assert np.array_equal(Store.open(tmp_path / "t.zarr").recording().active, before.active)
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
