@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
@@ -61,7 +61,7 @@ class Columns:
                 goes on.
         """
         index = mask.index
-        given = [columns] if isinstance(columns, str) or not isinstance(columns, Iterable) else list(columns)
+        given = _listed(columns)
         shares = [share for share in given if not isinstance(share, str)]
         patterns = [pattern for pattern in given if isinstance(pattern, str)]
         if len(shares) > 1 or any(isinstance(share, bool) or not isinstance(share, Real) for share in shares):
@@ -98,3 +98,13 @@ class Columns:
     def count(self) -> int:
         """Number of columns."""
         return int(np.count_nonzero(self.active))
+
+
+def _listed(columns: str | float | Sequence[str | float]) -> list[str | float]:
+    """What was asked for, one by one."""
+    if isinstance(columns, str):
+        return [columns]
+    try:
+        return list(columns)  # type: ignore[arg-type]
+    except TypeError:
+        return [columns]  # type: ignore[list-item]

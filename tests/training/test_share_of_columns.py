@@ -114,12 +114,28 @@ def test_other_columns_do_not_go_on(tmp_path, options):
         (1.5, "a share above 0 and below 1, found 1.5"),
         ((0.1, 0.2), "at most one share"),
         (True, "at most one share"),
+        (None, "at most one share, found .None"),
+        (np.array(0.1 + 1j), "at most one share"),
     ],
 )
 def test_shares_that_mean_nothing(tmp_path, columns, words):
     with pytest.raises(UsageError, match=words):
         record(network(), tmp_path / "t.zarr", columns=columns)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("seed", [1.5, -1, "3", None])
+def test_seeds_that_mean_nothing(tmp_path, seed):
+    with pytest.raises(UsageError, match=f"`columns_seed`: expected a whole number of at least 0, found {seed}"):
+        record(network(), tmp_path / "t.zarr", columns=0.1, columns_seed=seed)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [np.float64(0.25), np.float32(0.25), np.array([0.25]), (np.float16(0.25),)])
+def test_numbers_of_numpy_are_numbers(tmp_path, share):
+    reader = record(network(), tmp_path / "t.zarr", 2, columns=share, columns_seed=np.int64(3))
+    assert reader.info.sample == ColumnSample(0.25, 3)
+    assert np.array_equal(reader.active, ColumnSample(0.25, 3).draw(reader.index, reader.kept))
 
 
 @pytest.mark.parametrize("criterion", ["effect", "fisher", "chita"])
