@@ -13,7 +13,7 @@ import numpy.typing as npt
 from causalprune.base.errors import UsageError
 from causalprune.base.paths import StoreUrl
 from causalprune.models.mask import Mask
-from causalprune.training.ranks import ColumnPartners, Ranks, Writer
+from causalprune.training.ranks import Ranks, Writer
 from causalprune.trajectory import RecordingWriter
 from causalprune.trajectory.columns.parts import own_columns
 from causalprune.trajectory.columns.sample import ColumnSample, drawn_columns
@@ -29,15 +29,13 @@ class Columns:
         sample: The share of the others that is; None for all.
         candidates: (P,) bool, what is neither pruned nor left out.
         active: (P,) bool, what has a column.
-        partners: The processes that write them together; None where the first one writes all.
-        own: The columns that this process writes; None for all.
+        own: The columns that this process writes, where each writes its own; None where one writes all.
     """
 
     left_out: tuple[str, ...]
     sample: ColumnSample | None
     candidates: npt.NDArray[np.bool_]
     active: npt.NDArray[np.bool_]
-    partners: ColumnPartners | None = None
     own: slice | None = None
 
     @classmethod
@@ -87,12 +85,16 @@ class Columns:
         return cls(left_out, sample, candidates, active, own=own)
 
     def divided(self, ranks: Ranks, max_rows: int) -> Columns:
-        """The same, each process with columns of its own; all must call this."""
-        partners = ranks.partners()
-        if partners is None:
+        """The same, each process with columns of its own.
+
+        Args:
+            ranks: The processes; a single one writes all.
+            max_rows: How many rows are expected; 0 if unknown.
+        """
+        if ranks.count == 1:
             return self
         shape = BlockShape.choose(max(1, self.count), int(max_rows) or EXPECTED_ROWS)
-        return replace(self, partners=partners, own=own_columns(shape, partners.rank, partners.count))
+        return replace(self, own=own_columns(shape, ranks.rank, ranks.count))
 
     @property
     def count(self) -> int:

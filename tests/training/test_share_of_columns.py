@@ -124,6 +124,15 @@ def test_shares_that_mean_nothing(tmp_path, columns, words):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_writer_says_itself_who_writes_which(tmp_path):
+    record(network(), tmp_path / "t.zarr", 2)
+    with (
+        Store.open(tmp_path / "t.zarr").resume_recording("000", rows=2) as writer,
+        pytest.raises(UsageError, match=r"`columns_by_rank`: expected the path of a new store, .*`partners`"),
+    ):
+        record(network(), writer, columns_by_rank=True)
+
+
 @pytest.mark.parametrize("seed", [1.5, -1, "3", None])
 def test_seeds_that_mean_nothing(tmp_path, seed):
     with pytest.raises(UsageError, match=f"`columns_seed`: expected a whole number of at least 0, found {seed}"):
