@@ -43,6 +43,7 @@ def main() -> None:
     print({"top1": "accuracy %", "r2": "R²"}.get(rows[0]["metric"], rows[0]["metric"]), "on the test split,", end=" ")
     dense = [scale * row for row in {row["seed"]: row["dense"] for row in rows}.values()]
     print(f"seeds: {len(dense)}; not pruned {text(dense, f'.{places}f')}")
+    unlike = False
     for setting in dict.fromkeys(tuple((name, row[name]) for name in further) for row in rows):
         here = [row for row in rows if all(row[name] == value for name, value in setting)]
         scores: dict[tuple[float, str], dict[int, float]] = {}
@@ -56,6 +57,7 @@ def main() -> None:
             for name in criteria:
                 found = list(scores.get((sparsity, name), {}).values())
                 cells.append(text(found, f".{places}f") if found else "–")
+                unlike |= len(found) != len(dense)
             print(f"{100 * sparsity:g} %".ljust(8), *(cell.rjust(width) for cell in cells))
         if options.least:
             print("\nlowest of the seeds")
@@ -79,6 +81,8 @@ def main() -> None:
             line = f"{100 * sparsity:g} %"
             line = f"({line})" if lost < scale / 100 else line
             print(line.ljust(8), *(cell.rjust(width) for cell in cells))
+    if unlike:
+        print("\nNot every seed has all of these: the sweep isn't finished, or its grid was cut.")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ trap 'warned=yes; kill -USR1 $stage 2>/dev/null' USR1
 trap 'ended=yes; kill -TERM $stage 2>/dev/null' TERM
 # A resumed stage has the bits of an uninterrupted one only at the same number of threads.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-${SLURM_CPUS_PER_TASK:-1}}"
-here=$(mktemp -d)
+here=$(mktemp -d) || exit
 (
   # A signal during `wait` can cost bash the exit code, so the stage is in the foreground of a shell of its own.
   trap : USR1 TERM

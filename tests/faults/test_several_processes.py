@@ -100,7 +100,7 @@ def test_a_log_that_cannot_be_opened_ends_both(runner, pair, stages, tmp_path, s
     changes = stages.expected(stage)[1]
     run = stages.copy(stage, tmp_path / "run")
     assert runner(*stages.command(stage, run), fault="SIGKILL", fail_at=round(0.6 * len(changes)))[0] == -9
-    assert list(run.glob(f".{name}*.progress"))
+    assert list(run.glob(f"{name}*.progress"))
     (run / f"logs/{name}/steps.csv").mkdir(parents=True)
     codes, error = pair(*stages.command(stage, run), "--log", "csv")
     assert (codes, error.count("\n")) == ([6, 6], 1), error
