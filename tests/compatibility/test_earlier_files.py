@@ -47,7 +47,12 @@ def assert_contains(found, expected, where=""):
 
 @pytest.mark.parametrize("path", sorted(EXPECTED["info"]))
 def test_info_says_what_it_said(earlier, path):
-    assert_contains(readings.info(path), EXPECTED["info"][path])
+    expected = copy.deepcopy(EXPECTED["info"][path])
+    for line in expected["details"].get("artefacts", []):  # codespell:ignore artefacts
+        if "rows" in line:
+            # Then without the files beside the rows' own.
+            line.pop("bytes")
+    assert_contains(readings.info(path), expected)
 
 
 @pytest.mark.parametrize("checkpoint", readings.CHECKPOINTS)
