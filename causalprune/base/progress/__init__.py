@@ -134,7 +134,11 @@ class LogReporter(_Shown):
             now = time.monotonic()
             if last is None or now - last >= LOG_EVERY_SECONDS:
                 first, last = last is None, now
-                _log(schedule, _with_detail(schedule) + (f" ({schedule.counted[1]:,} steps)" if first and schedule.counted[1] > 1 else ""))
+                _log(
+                    schedule,
+                    _with_detail(schedule)
+                    + (f" ({schedule.counted[1]:,} steps)" if first and schedule.counted[1] > 1 else ""),
+                )
 
         schedule.watch = watch
         yield _OfSteps(schedule, self.warn)

@@ -40,7 +40,7 @@ def test_the_one_that_falls_last_is_named_with_its_place():
     assert out.startswith("effect holds out longest: half of the accuracy above guessing is lost at 99.02 % pruned")
     assert "magnitude at 93.8" in out
     assert "standard deviation" not in out
-    assert free.startswith("effect prunes 98 % of the weights and the accuracy goes from 90.00% to 89.")
+    assert free.startswith("effect prunes 98 % of the weights and the accuracy goes from 90.00 % to 89.")
 
 
 def test_near_falls_are_not_told_apart():
@@ -60,12 +60,13 @@ def test_settings_are_named_where_there_are_several():
 
 def test_where_every_sparsity_hurts_the_least_loss_is_said():
     (free,) = said(rows({"effect": 0.3, "random": 0.2}, sparsities=(0.5, 0.9)))
-    assert free.startswith("Every sparsity of this sweep costs more than a little: the least is lost by effect at 50 %")
+    assert free.startswith("No setting keeps the accuracy; best: effect at 50 % pruned, 90.00 % → ")
+    assert free.endswith(" points).")
 
 
 @pytest.mark.parametrize(
     ("headline", "text"),
-    [(ACCURACY, "from 90.00% to 88.50% (−1.50 points)"), (R2, "from 0.9 to 0.885 (−0.015)")],
+    [(ACCURACY, "from 90.00 % to 88.50 % (−1.50 points)"), (R2, "from 0.9 to 0.885 (−0.015)")],
 )
 def test_a_change_is_said_in_the_units_of_the_score(headline, text):
     assert change_text(0.9, 0.885, headline) == text
