@@ -64,8 +64,8 @@ class Section:
         read_mask: Reads the (P,) bool mask of a row, True for kept weights; None if the file is gone.
         pictures: Draws its pictures.
         level: Level of the headings.
-        missing: What the sweep lacks for the parts that were left out: ``seeds``, ``phase-shift``, ``fit``, ``criteria``,
-            ``masks``, ``iterations``, ``hessian`` or ``noise``.
+        missing: What the sweep lacks for the parts that were left out: ``seeds``, ``phase-shift``, ``fit``,
+            ``criteria``, ``masks``, ``iterations``, ``hessian`` or ``noise``.
     """
 
     page: Page
