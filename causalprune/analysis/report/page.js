@@ -41,7 +41,7 @@
     const made = structuredClone(chart.data);
     if (!dark.matches) { return made; }
     for (const trace of made) {
-      if (trace.type !== "scatter") { continue; }
+      if (trace.type === "heatmap") { continue; }
       for (const part of [trace.line, trace.marker, trace.error_x]) {
         if (part && part.color) { part.color = bright(part.color); }
       }

@@ -20,7 +20,7 @@ from causalprune.base.errors import storage_errors
 GENERATOR = "causalprune report"
 """The generator that the head of a page names."""
 
-MOST_VALUES = 8
+MOST_VALUES = 6
 """Of more values of a fact, the others are folded."""
 
 
