@@ -100,11 +100,10 @@ def test_the_page_holds_all_that_it_shows(run):
     assert all((run / "report" / link).is_file() for link in beside)
     assert "default-src 'none'" in page[:800]
     kinds = {re.sub(r"^\d+-|-[\d.]+$|-(effect|magnitude)$", "", name.removesuffix(".png")) for name in pictures}
-    expected = {"score", "loss", "phase-shift", "layers", "gamma", "correlation", "overlap", "iterations"}
-    assert kinds - {"phase-shift"} == expected - {"phase-shift"}
+    expected = {"score", "loss", "layers", "gamma", "correlation", "overlap", "iterations"}
+    assert kinds == expected
     for heading in (
         "apply-mask.scope = global",
-        "Phase shift",
         "Overlap of the kept weights",
         "Loss of each iteration",
         "Not in this report",
@@ -112,6 +111,9 @@ def test_the_page_holds_all_that_it_shows(run):
         assert heading in reader.texts
     (absent,) = [text for text in reader.texts if "evaluate.hessian" in text]
     assert "evaluate.noise=true" in absent
+    # Two sparsities show none.
+    assert "the phase shift (three or more sparsities)" in absent
+    assert "Phase shift" not in reader.texts
     assert "--iterations" not in absent
     assert any("dense kernels compute with them all the same" in text for text in reader.texts)
 

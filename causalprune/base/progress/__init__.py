@@ -50,6 +50,11 @@ class Reporter:
         """
         yield self
 
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Show that something goes on while the body runs, which loads what a command needs."""
+        yield
+
     def warn(self, message: str) -> None:
         """Report something that the user should know, although the stage continues."""
         logger.warning(message)
@@ -174,6 +179,15 @@ class TerminalReporter(_Shown):
         with Live(console=self._console, get_renderable=lambda: _drawn(schedule, self._console.width)):
             yield _OfSteps(schedule, self.warn)
             schedule.finished = True
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Show a line that goes away: PyTorch takes seconds to load."""
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(Text("starting"), console=self._console, transient=True, auto_refresh=False):
+            yield
 
     def warn(self, message: str) -> None:
         """Print a warning."""

@@ -4,7 +4,11 @@ import math
 
 import pytest
 
+from causalprune.analysis.plots.colors import looks_of
 from causalprune.analysis.report.findings import change_text, sweep_findings
+from causalprune.analysis.report.page import Page
+from causalprune.analysis.report.section import Pictures, Section
+from causalprune.analysis.report.sections import phase_shift
 from causalprune.analysis.report.series import blocks_of
 from causalprune.base.specs import ACCURACY, R2
 
@@ -56,6 +60,18 @@ def test_who_doesnt_fall_is_said_first():
 def test_settings_are_named_where_there_are_several():
     found = rows({"effect": 1.5}, **{"record.lr": 0.1}) + rows({"effect": 2.0}, **{"record.lr": 0.2})
     assert said(found, ["record.lr"])[1].startswith("effect with record.lr=0.2 holds out longest")
+
+
+@pytest.mark.parametrize("sparsities", [SPARSITIES, SPARSITIES[:2]])
+def test_a_phase_shift_needs_three_sparsities(sparsities, tmp_path):
+    pytest.importorskip("matplotlib")
+    (block,) = blocks_of(rows({"magnitude": 1.2, "effect": 2.0}, sparsities=sparsities), ())
+    page = Page("title")
+    section = Section(page, block, looks_of(["magnitude", "effect"]), lambda _: None, Pictures(tmp_path), 2)
+    phase_shift(section)
+    enough = len(sparsities) > 2
+    assert (list(page.tables), section.missing) == ((["phase-shift.csv"], []) if enough else ([], ["phase-shift"]))
+    assert ((tmp_path / "phase-shift.png").exists(), "Phase shift</h2>" in page.html()) == (enough, enough)
 
 
 def test_where_every_sparsity_hurts_the_least_loss_is_said():
