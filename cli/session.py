@@ -79,7 +79,9 @@ class Session(Options):
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
         # A factory, a network or a task of the user may print, and --json is to be one object.
         with redirect_stdout(sys.stderr):
-            result = names.FUNCTIONS.load(name)(config, reporter)
+            with reporter.starting():
+                function = names.FUNCTIONS.load(name)
+            result = function(config, reporter)
         if not processes().is_first:
             return
         if self.json:

@@ -61,8 +61,11 @@ class Headline:
 
     def shown(self, value: float) -> str:
         """A value as text."""
-        return f"{value:.2%}" if self.percent else f"{value:.3g}"
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.3g}"
 
+
+COMPARED = {"flops": "FLOPs per sample, zeros skipped", "csr": "weights as sparse rows"}
+"""What costs of a dense and a pruned network are called, wherever they are compared."""
 
 ACCURACY = Headline("top1", "accuracy", "always naming the most frequent class", "guessing", percent=True)
 R2 = Headline("r2", "R²", "always predicting the mean")

@@ -67,6 +67,17 @@ def percent(fraction: float, digits: int | None = None) -> str:
     return text
 
 
+def scientific(value: float, digits: int = 3) -> str:
+    """A number of so many significant digits, as charts and tables of small numbers have it.
+
+    Example:
+        >>> scientific(-0.0000123), scientific(0.25), scientific(-2e-12)
+        ('−1.23e-5', '0.25', '−2e-12')
+    """
+    number, sign, exponent = f"{value:.{digits}g}".partition("e")
+    return number.replace("-", "−") + (f"e{int(exponent)}" if sign else "")
+
+
 def listed(names: Sequence[str], most: int = 6) -> str:
     """Names in one line: all of a few, the first of many.
 

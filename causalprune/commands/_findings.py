@@ -69,9 +69,9 @@ def pruning_findings(measured: Metrics | None, dense: Metrics | None, split: str
         return []
     headline = before.headline
     return [
-        f"pruning cost {lost:.0%} of what the network was better than {headline.baseline}: {headline.label} "
+        f"pruning cost {100 * lost:.0f} % of what the network was better than {headline.baseline}: {headline.label} "
         f"{headline.shown(before.value)} → {headline.shown(score.value)} on the {split} split, where up to "
-        f"{TOLERABLE_LOSS:.0%} is usual; {_LESS}"
+        f"{100 * TOLERABLE_LOSS:.0f} % is usual; {_LESS}"
     ]
 
 

@@ -79,8 +79,24 @@ def _reading(path: Path, *, remedy: str = "") -> Iterator[None]:
         try:
             yield
         except SafetensorError as error:
+            if _is_pickled(path):
+                raise CorruptError(
+                    f"{path}",
+                    expected="a checkpoint of causalprune (pickles are not read)",
+                    found="a file of torch.save",
+                    remedy="`apply-mask` reads one as its `weights`, and `torch.export` exports its network without "
+                    "causalprune (docs/own-model.md)",
+                ) from error
             expected = "a whole safetensors file (pickles are not read)"
             raise CorruptError(f"{path}", expected=expected, found=str(error)[:120]) from error
+
+
+def _is_pickled(path: Path) -> bool:
+    """Whether a file begins as those of ``torch.save`` do, of whichever version, or as another pickle."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    # The length of a safetensors header ends in zeros.
+    return head.startswith(b"PK\3\4") or (head[:1] == b"\x80" and any(head[4:]))
 
 
 def tensors_digest(tensors: Mapping[str, torch.Tensor]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Group
 
-from causalprune.base.specs import ACCURACY, R2, Headline
+from causalprune.base.specs import ACCURACY, COMPARED, R2, Headline
 
 from .sheet import Sheet
 from .tables import counted, notes, records, shown, spaced, table
@@ -73,9 +73,9 @@ def _summary(result: Mapping[str, Any], network: str) -> Sheet:
     made.add_row("sparsity over prunable weights", "", shown(result["sparsity_prunable"], "share"))
     made.add_row("sparsity over all parameters", "", shown(result["sparsity_all"], "share"))
     add("nonzero parameters", result["parameters_total"], result["parameters_nonzero"], ",")
-    add("FLOPs per sample, zeros skipped", result["flops_dense"], result["flops_theoretical"], ",")
+    add(COMPARED["flops"], result["flops_dense"], result["flops_theoretical"], ",")
     if "bytes_csr" in result:
-        add("weights as sparse rows", result["bytes_dense"], result["bytes_csr"], "bytes")
+        add(COMPARED["csr"], result["bytes_dense"], result["bytes_csr"], "bytes")
     metric("checkpoint", "file_bytes", "bytes")
     if result.get("batchnorm"):
         made.add_row("samples of batch statistics", "", f"{result['batchnorm']['samples']:,}")

@@ -95,6 +95,9 @@ def report(result: Any) -> Any:
     for own, found in grouped(result.coefficients, ["settings"]):
         parts.append(_by_coefficient(own["settings"], found))
     for own, found in grouped(result.phase_shift, ["settings"]):
+        if all(line.get("reason", "").startswith("fewer than three") for line in found):
+            # Too few sparsities for any: the page says so.
+            continue
         columns = ("criterion", "half is lost at", "one deviation", "width", "samples on the slope")
         made = _block(own["settings"], *columns)
         for line in found:

@@ -43,7 +43,7 @@ def test_a_training_at_the_baseline(measured, said):
     ("score", "dense", "says"),
     [
         (0.92, 0.95, ""),
-        (0.855, 0.9, "pruning cost 11%"),
+        (0.855, 0.9, "pruning cost 11 %"),
         (0.87, 0.9, ""),
         (0.5, 0.9, "pruning left nothing"),
         (0.5, 0.51, "before pruning"),

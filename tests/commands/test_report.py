@@ -40,7 +40,7 @@ class Reader(HTMLParser):
 
     def handle_starttag(self, tag, attrs):
         self.links += [value for name, value in attrs if name in ("src", "href")]
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -100,11 +100,10 @@ def test_the_page_holds_all_that_it_shows(run):
     assert all((run / "report" / link).is_file() for link in beside)
     assert "default-src 'none'" in page[:800]
     kinds = {re.sub(r"^\d+-|-[\d.]+$|-(effect|magnitude)$", "", name.removesuffix(".png")) for name in pictures}
-    expected = {"score", "loss", "phase-shift", "layers", "gamma", "correlation", "overlap", "iterations"}
-    assert kinds - {"phase-shift"} == expected - {"phase-shift"}
+    expected = {"score", "loss", "layers", "gamma", "correlation", "overlap", "iterations"}
+    assert kinds == expected
     for heading in (
         "apply-mask.scope = global",
-        "Phase shift",
         "Overlap of the kept weights",
         "Loss of each iteration",
         "Not in this report",
@@ -112,6 +111,9 @@ def test_the_page_holds_all_that_it_shows(run):
         assert heading in reader.texts
     (absent,) = [text for text in reader.texts if "evaluate.hessian" in text]
     assert "evaluate.noise=true" in absent
+    # Two sparsities show none.
+    assert "the phase shift (three or more sparsities)" in absent
+    assert "Phase shift" not in reader.texts
     assert "--iterations" not in absent
     assert any("dense kernels compute with them all the same" in text for text in reader.texts)
 
@@ -215,12 +217,24 @@ def test_a_regression_of_one_cell(tmp_path, capsys):
     assert {space: after[space] for space in largest} == {s: {"mean": v, "std": None} for s, v in largest.items()}
     assert main(["report", "--run", str(tmp_path), "--quiet", "--title", "<script>alert(1)</script>"]) == 0
     printed = capsys.readouterr().out
+    # No phase shift: one sparsity has none.
+    assert "half is lost at" not in printed
     assert re.search(rf"random, 50 % pruned +{largest['unpruned']:.3g} +{largest['all']:.3g}", printed)
     page = (tmp_path / "report/index.html").read_text()
     assert "R² against percent pruned" in page
+    assert "Phase shift</h2>" not in page
+    assert "phase-shift.csv" not in result["tables"]
+    # One seed has no mean and no deviation.
+    assert "standard deviation" not in page[: page.index("Not in this report</h2>")]
     assert {"eigenvalues-unpruned.png", "density-50.png", "noise-50.png"} <= set(result["pictures"])
     absent = page[page.index("Not in this report</h2>") : page.index("Where this comes from</h2>")]
-    for option in ("--seeds 2", "gamma or effect", "--criterion with two", "--iterations 2"):
+    for option in (
+        "three or more sparsities",
+        "--seeds 2",
+        "gamma or effect",
+        "--criterion with two",
+        "--iterations 2",
+    ):
         assert option in absent
     assert "evaluate." not in absent
     assert "On 40 samples of the test split" in page
@@ -275,7 +289,7 @@ def test_a_page_of_one_run(one_run, capsys):
     before, after = evaluation["reference"]["top1"], evaluation["top1"]
     (found,) = result["found"]
     assert "of mlp are pruned by effect, and the accuracy on the test split went" in found
-    assert f"from {before:.2%} to {after:.2%}" in found
+    assert f"from {100 * before:.2f} % to {100 * after:.2f} %" in found
     page = (one_run / "report/index.html").read_text()
     reader = Reader()
     reader.feed(page)

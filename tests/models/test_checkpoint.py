@@ -203,7 +203,9 @@ def test_every_truncation_is_corrupt(refused, good):
 def test_pickles_are_not_read(tmp_path, refused):
     torch.save({"fc.weight": torch.ones(3, 4)}, tmp_path / "model.pt")
     for data in (pickle.dumps({"a": 1}), (tmp_path / "model.pt").read_bytes()):
-        assert "pickles are not read" in refused(data, CorruptError, ExitCode.CORRUPT)
+        said = refused(data, CorruptError, ExitCode.CORRUPT)
+        assert "pickles are not read" in said
+        assert "found a file of torch.save" in said
 
 
 @pytest.mark.parametrize("length", [2**64 - 1, 2**63, 2**40, 101 * 2**20, 0])

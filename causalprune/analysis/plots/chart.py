@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MOST_LONG_COLUMNS = 6
+"""Of more columns of cells, there is room for brief names only."""
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -19,6 +22,7 @@ class Axis:
         low: Where it begins; None where the data do.
         high: Where it ends.
         grid: Whether lines show its ticks.
+        small: Whether its numbers may be far below 1, and are written such as ``−2e-5``.
     """
 
     label: str
@@ -27,6 +31,7 @@ class Axis:
     low: float | None = None
     high: float | None = None
     grid: bool = False
+    small: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ class HeatMap:
         texts: (R, C), what each says.
         square: Whether the cells are squares, of a picture as large as they need.
         down: What the rows are, said where they are too many for their names.
+        brief: Shorter names of the columns, where there is no room for the others.
     """
 
     title: str
@@ -131,6 +137,12 @@ class HeatMap:
     texts: tuple[tuple[str, ...], ...]
     square: bool = False
     down: str = ""
+    brief: tuple[str, ...] = ()
+
+    @property
+    def named_columns(self) -> tuple[str, ...]:
+        """The names of the columns where there is as much room as in a picture."""
+        return self.brief if self.brief and len(self.columns) > MOST_LONG_COLUMNS else self.columns
 
 
 @dataclass(frozen=True)

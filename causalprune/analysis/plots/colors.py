@@ -1,4 +1,7 @@
-"""The color and the marker of each criterion: the same in every picture, page and document."""
+"""The color and the marker of each criterion: the same in every picture, page and document.
+
+On a dark page a browser's charts have the colors a little brighter.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,27 @@ def look_of(criterion: str) -> Look:
 def looks_of(criteria: Iterable[str]) -> dict[str, Look]:
     """The look of each criterion, in their order."""
     return {name: look_of(name) for name in criteria}
+
+
+BLUES = ("#F7FBFF", "#C6DBEF", "#6BAED6", "#2171B5", "#08306B")
+"""ColorBrewer's Blues as matplotlib has them, evenly spaced: the shades of a cell from 0 to 1."""
+
+_WHITE, _BLACK = "#FFFFFF", "#111111"
+
+
+def ink_on(shade: float) -> str:
+    """The color of a text on a cell of this shade in [0, 1]: white or black, whichever has more contrast."""
+    place = shade * (len(BLUES) - 1)
+    at = min(int(place), len(BLUES) - 2)
+    low, high = (_parts(color) for color in BLUES[at : at + 2])
+    red, green, blue = (a + (place - at) * (b - a) for a, b in zip(low, high, strict=True))
+    behind = luminance((red, green, blue)) + 0.05
+    return _WHITE if 1.05 / behind > behind / (luminance(_parts(_BLACK)) + 0.05) else _BLACK
+
+
+def _parts(color: str) -> tuple[float, float, float]:
+    red, green, blue = (int(color[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return red, green, blue
 
 
 def luminance(rgb: tuple[float, float, float]) -> float:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from causalprune.analysis.plots.chart import Axis, Chart, Curve, FallChart, HeatMap, Histogram, LineChart
-from causalprune.analysis.plots.colors import GRAY
+from causalprune.analysis.plots.colors import GRAY, ink_on
 from causalprune.analysis.plots.figures import LIGHT, Theme, figure, label, patch, plain_logarithm, save, style
+from causalprune.base.units import scientific
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,6 +49,8 @@ def _lines(chart: LineChart, theme: Theme) -> Figure:
         _draw_curve(axes, curve)
     if chart.y.log:
         plain_logarithm(axes)
+    if chart.y.small:
+        axes.yaxis.set_major_formatter(lambda value, _: scientific(value))
     _set_axes(axes, chart.x, chart.y, chart.title, theme)
     if chart.above is not None:
         axes.set_ylim(bottom=max(axes.get_ylim()[0], chart.above))
@@ -86,6 +89,11 @@ def _bars(chart: Histogram, theme: Theme) -> Figure:
         below += np.array(bars.heights)
     if chart.y.log and below.any():
         axes.set_yscale("log")
+    else:
+        axes.yaxis.get_major_locator().set_params(integer=True)
+    # Counts; on a logarithmic axis there are ticks at the powers of ten.
+    axes.yaxis.set_major_formatter("{x:,.0f}")
+    axes.yaxis.set_minor_formatter("")
     _set_axes(axes, chart.x, chart.y, chart.title, theme)
     if len(chart.bars) > 1:
         handles = [patch(bars.color, bars.name) for bars in chart.bars]
@@ -112,12 +120,11 @@ def _cells(chart: HeatMap, theme: Theme) -> Figure:
     if chart.rows:
         for (y, x), shade in np.ndenumerate(np.array(chart.shade)):
             # The ink is that of the cell, which is as light on a dark page.
-            color = "white" if shade > 0.5 else LIGHT.ink
-            axes.text(x, y, chart.texts[y][x], ha="center", va="center", fontsize=8, color=color)
+            axes.text(x, y, chart.texts[y][x], ha="center", va="center", fontsize=8, color=ink_on(shade))
         axes.set_yticks(range(rows), [label(name, LONGEST_NAME + 8) for name in chart.rows])
     else:
         axes.set_ylabel(chart.down)
-    columns = [label(name, 14) for name in chart.columns]
+    columns = [label(name, 14) for name in chart.named_columns]
     slanted: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if chart.square else {}
     axes.set_xticks(range(len(columns)), columns, **slanted)
     axes.set_xlabel(chart.across)

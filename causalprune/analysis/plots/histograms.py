@@ -110,7 +110,12 @@ def _near_zero(value: float) -> float:
 
 
 def layer_map(
-    title: str, across: str, columns: Sequence[str], layers: Sequence[Mapping[str, Any]], values: npt.ArrayLike
+    title: str,
+    across: str,
+    columns: Sequence[str],
+    layers: Sequence[Mapping[str, Any]],
+    values: npt.ArrayLike,
+    brief: Sequence[str] = (),
 ) -> HeatMap:
     """How much of each layer is pruned.
 
@@ -120,6 +125,7 @@ def layer_map(
         columns: Names of C columns.
         layers: ``name`` and ``total`` of R layers.
         values: (R, C) sparsities.
+        brief: Shorter names of the columns.
     """
     found = np.asarray(values, dtype=np.float64)
     # The color follows the decades, because 99 % and 99.9 % are as far apart as 90 % and 99 %.
@@ -134,6 +140,7 @@ def layer_map(
         tuple(map(tuple, shade.tolist())),
         tuple(tuple(_cell(value) for value in row) for row in found.tolist()),
         down="prunable tensor, first on top",
+        brief=tuple(brief),
     )
 
 

@@ -13,6 +13,7 @@ from functools import singledispatch
 from typing import Any
 
 from causalprune.analysis.plots.chart import Axis, Chart, Curve, FallChart, HeatMap, Histogram, LineChart
+from causalprune.analysis.plots.colors import BLUES, ink_on
 
 _GRAY = "#8C8C8C"
 _DASHES = {"-": "solid", "--": "dash", ":": "dot", "-.": "dashdot"}
@@ -33,8 +34,6 @@ _MARKERS = {
     ".": "circle",
 }
 _HEIGHT = 400
-_BLUES = [[0, "#F7FBFF"], [0.25, "#C6DBEF"], [0.5, "#6BAED6"], [0.75, "#2171B5"], [1, "#08306B"]]
-"""ColorBrewer's Blues, as matplotlib has them."""
 
 
 def plotly_script() -> str | None:
@@ -48,7 +47,10 @@ def plotly_script() -> str | None:
 
 @singledispatch
 def figure_of(chart: Chart) -> dict[str, Any]:
-    """``data`` and ``layout`` of a chart, JSON-ready."""
+    """``data`` and ``layout`` of a chart, JSON-ready.
+
+    In ``layout``, ``meta.brief`` has shorter names of the ticks across, for a narrow screen.
+    """
     raise TypeError(type(chart).__name__)
 
 
@@ -184,6 +186,9 @@ def _bars(chart: Histogram) -> dict[str, Any]:
         for bars in chart.bars
     ]
     layout = _layout(chart.title, chart.x, chart.y)
+    heights = [sum(parts) for parts in zip(*(bars.heights for bars in chart.bars), strict=True)]
+    # Counts: powers of ten, or whole numbers.
+    layout["yaxis"] |= {"tickformat": ",d"} | ({"dtick": 1} if chart.y.log or max(heights, default=0) <= 5 else {})
     return {"data": data, "layout": layout | {"barmode": "stack", "bargap": 0}}
 
 
@@ -191,14 +196,15 @@ def _bars(chart: Histogram) -> dict[str, Any]:
 def _cells(chart: HeatMap) -> dict[str, Any]:
     rows = chart.rows or tuple(f"{number}" for number in range(1, len(chart.shade) + 1))
     # By number, because two long names may begin alike, and plotly.js would take equal ones for one row.
-    data = {
+    data: list[dict[str, Any]] = []
+    cells = {
         "type": "heatmap",
         "x": list(range(len(chart.columns))),
         "y": list(range(len(rows))),
         "z": [list(row) for row in chart.shade],
         "zmin": 0,
         "zmax": 1,
-        "colorscale": _BLUES,
+        "colorscale": [[at / (len(BLUES) - 1), color] for at, color in enumerate(BLUES)],
         "showscale": False,
         "xgap": 1,
         "ygap": 1,
@@ -208,15 +214,31 @@ def _cells(chart: HeatMap) -> dict[str, Any]:
         ],
         "hovertemplate": "%{customdata}<extra></extra>",
     }
+    data.append(cells)
     if chart.rows:
-        data |= {"text": [list(map(_text, texts)) for texts in chart.texts], "texttemplate": "%{text}"}
+        places = [(x, y) for y in range(len(rows)) for x in range(len(chart.columns))]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "text",
+                "x": [x for x, _ in places],
+                "y": [y for _, y in places],
+                "text": [_text(chart.texts[y][x]) for x, y in places],
+                # A heat map has one color for all of its texts.
+                "textfont": {"color": [ink_on(chart.shade[y][x]) for x, y in places]},
+                "hoverinfo": "skip",
+                "showlegend": False,
+            }
+        )
     layout = _layout(chart.title, Axis(chart.across), Axis(chart.down if not chart.rows else ""))
-    layout["xaxis"] |= {**_named(chart.columns, 22), "showgrid": False}
-    layout["yaxis"] |= {"autorange": "reversed", "showgrid": False}
+    layout["xaxis"] |= {**_named(chart.named_columns, 22), "showgrid": False, "range": [-0.5, len(chart.columns) - 0.5]}
+    layout["yaxis"] |= {"range": [len(rows) - 0.5, -0.5], "showgrid": False}
+    if chart.brief:
+        layout["meta"] = {"brief": list(map(_text, chart.brief))}
     layout["yaxis"] |= _named(chart.rows, 26) if chart.rows else {"showticklabels": False}
     most = 24
     layout["height"] = 120 + (44 if chart.square else 26) * min(max(len(rows), 3), most)
-    return {"data": [data], "layout": layout}
+    return {"data": data, "layout": layout}
 
 
 @figure_of.register(FallChart)
@@ -273,6 +295,9 @@ def _axis(axis: Axis) -> dict[str, Any]:
         found["range"] = [axis.low, axis.high]
     if axis.log:
         found |= {"type": "log"}
+    if axis.small:
+        # As :func:`causalprune.base.units.scientific` writes them.
+        found |= {"exponentformat": "e", "showexponent": "all"}
     return found
 
 

@@ -75,6 +75,6 @@ def loss_change_chart(loss_change: npt.NDArray[np.floating], title: str) -> Line
     return LineChart(
         f"{title}{steps:,} steps; the loss falls in {percent(falls, 1)} % of them",
         Axis("recorded step", grid=True),
-        Axis("loss change ΔL", low=ends[0], high=ends[1]),
+        Axis("loss change ΔL", low=ends[0], high=ends[1], small=True),
         tuple(curves),
     )

@@ -28,8 +28,14 @@ def sweep_findings(blocks: Sequence[Block]) -> list[str]:
 
 def change_text(before: float, after: float, headline: Headline) -> str:
     """From what to what a score went, and the difference, in points of a percentage."""
+    difference = difference_text(before, after, headline)
+    return f"from {headline.shown(before)} to {headline.shown(after)} ({difference})"
+
+
+def difference_text(before: float, after: float, headline: Headline) -> str:
+    """The difference of two scores, in points of a percentage."""
     difference = f"{100 * (after - before):+.2f} points" if headline.percent else f"{after - before:+.3g}"
-    return f"from {headline.shown(before)} to {headline.shown(after)} ({difference.replace('-', '−')})"
+    return difference.replace("-", "−")
 
 
 def _almost_free(curves: Sequence[tuple[str, Series, Block]]) -> str:
@@ -59,10 +65,9 @@ def _almost_free(curves: Sequence[tuple[str, Series, Block]]) -> str:
         return f"{name} prunes {percent(sparsity)} % of the weights and the {headline.label} goes {change}."
     if lowest:
         _, name, sparsity, before, after = min(lowest)
-        change = change_text(before, after, headline)
         return (
-            f"Every sparsity of this sweep costs more than a little: the least is lost by {name} at "
-            f"{percent(sparsity)} % pruned, where the {headline.label} goes {change}."
+            f"No setting keeps the {headline.label}; best: {name} at {percent(sparsity)} % pruned, "
+            f"{headline.shown(before)} → {headline.shown(after)} ({difference_text(before, after, headline)})."
         )
     return ""
 

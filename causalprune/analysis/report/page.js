@@ -27,6 +27,31 @@
     return found;
   }
 
+  // On a dark page, lines are brighter, and dots are larger and not transparent.
+  function bright(color) {
+    const parts = /^#(..)(..)(..)$/.exec(color || "");
+    if (!parts) { return color; }
+    return "#" + parts.slice(1).map((part) => {
+      const value = parseInt(part, 16);
+      return Math.round(value + 0.35 * (255 - value)).toString(16).padStart(2, "0");
+    }).join("");
+  }
+
+  function data(chart) {
+    const made = structuredClone(chart.data);
+    if (!dark.matches) { return made; }
+    for (const trace of made) {
+      if (trace.type === "heatmap") { continue; }
+      for (const part of [trace.line, trace.marker, trace.error_x]) {
+        if (part && part.color) { part.color = bright(part.color); }
+      }
+      if (trace.marker && trace.marker.opacity < 1) {
+        Object.assign(trace.marker, { opacity: 1, size: trace.marker.size + 1 });
+      }
+    }
+    return made;
+  }
+
   function layout(chart) {
     const small = narrow.matches;
     const font = small ? 11 : 12;
@@ -34,6 +59,9 @@
     for (const axis of [made.xaxis, made.yaxis]) {
       Object.assign(axis, { automargin: true, showline: true, ticks: "outside", zeroline: false });
       axis.title = Object.assign({ standoff: 8 }, axis.title);
+    }
+    if (small && made.meta) {
+      made.xaxis.ticktext = made.meta.brief;
     }
     if (made.title) {
       made.title = Object.assign(made.title, { font: { size: font + 2 }, x: 0.5, xanchor: "center" });
@@ -57,7 +85,7 @@
         responsive: true, displaylogo: false, displayModeBar: touch ? false : "hover",
         modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"],
       };
-      Plotly.newPlot(place, chart.data, layout(chart), config);
+      Plotly.newPlot(place, data(chart), layout(chart), config);
       Plotly.relayout(place, themed());
       drawn.push(place);
     } catch (error) {
@@ -81,14 +109,14 @@
   } else {
     places.forEach(draw);
   }
-  dark.addEventListener("change", function () {
-    drawn.forEach((place) => Plotly.relayout(place, themed()));
-  });
-  narrow.addEventListener("change", function () {
+  function again() {
     drawn.forEach(function (place) {
       const chart = charts[Number(place.dataset.chart)];
-      Plotly.react(place, chart.data, layout(chart));
+      Plotly.react(place, data(chart), layout(chart));
       Plotly.relayout(place, themed());
     });
-  });
+  }
+
+  dark.addEventListener("change", again);
+  narrow.addEventListener("change", again);
 })();

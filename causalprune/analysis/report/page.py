@@ -20,6 +20,9 @@ from causalprune.base.errors import storage_errors
 GENERATOR = "causalprune report"
 """The generator that the head of a page names."""
 
+MOST_VALUES = 6
+"""Of more values of a fact, the others are folded."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -42,11 +45,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file, what it shows in words, and the chart that a browser draws in its place, if it can."""
+    """A picture of a page.
+
+    Attributes:
+        path: A PNG file.
+        text: What it shows, in words.
+        chart: What a browser draws in its place, if it can.
+        dark: The PNG file for dark pages; None if there is no other.
+    """
 
     path: Path
     text: str
     chart: dict[str, Any] | None = None
+    dark: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +113,8 @@ class Page:
         pictures: list[dict[str, Any]] = []
         for picture in drawn:
             shown: dict[str, Any] = {"text": picture.text, "chart": None}
-            shown["base64"] = base64.b64encode(picture.path.read_bytes()).decode()
+            for name, path in (("base64", picture.path), ("dark", picture.dark)):
+                shown[name] = base64.b64encode(path.read_bytes()).decode() if path else ""
             if picture.chart is not None and self._script is not None:
                 shown["chart"] = len(self._charts)
                 self._charts.append(picture.chart)
@@ -110,7 +122,7 @@ class Page:
         self._parts.append({"kind": "pictures", "pictures": pictures, "small": small})
 
     def facts(self, rows: Sequence[tuple[str, Sequence[str | Link]]], summary: str = "") -> None:
-        """Add a list of names and what they are; with a ``summary``, folded under it."""
+        """Add a list of names and what they are, many of one folded; with a ``summary``, all folded under it."""
         shown = [(name, [Link(v, "") if isinstance(v, str) else v for v in values]) for name, values in rows]
         self._parts.append({"kind": "facts", "rows": shown, "summary": summary})
 
@@ -133,6 +145,7 @@ class Page:
             contents=[part for part in self._parts if part["kind"] == "heading" and part["level"] == 2],
             # The template escapes the data of the charts for a script element.
             charts=self._charts,
+            most=MOST_VALUES,
             library=self._script if self._charts else None,
             style=_resource("page.css"),
             drawing=_resource("page.js"),

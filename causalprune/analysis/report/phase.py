@@ -16,6 +16,9 @@ from causalprune.base.units import moments, percent
 WIDTH_FACTOR = 2 * math.log(9)
 """A logistic function falls from 90 % to 10 % of its height over this many times its scale."""
 
+TOO_FEW = "fewer than three sparsities"
+"""Why no curve of a sweep can have a drop."""
+
 DEFINITION = (
     "The score is fitted by f + (c − f)/(1 + exp((x − x₀)/w)) with x = −log₁₀(1 − sparsity), the decades of weights "
     "removed; c is the dense network's score or the curve's highest, whichever is higher, f the score of guessing "
@@ -91,7 +94,7 @@ def find_drop(sparsity: Sequence[float], score: Sequence[float], *, ceiling: flo
     x = decades(np.asarray(sparsity)[order])
     top = max(ceiling, *score)
     if len(x) < 3:
-        return "fewer than three sparsities"
+        return TOO_FEW
     if not top > floor:
         return "no better than guessing"
     height = np.clip((np.asarray(score)[order] - floor) / (top - floor), 0, 1)

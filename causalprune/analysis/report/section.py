@@ -50,7 +50,7 @@ class Pictures:
             night = path.with_name(f"{self.prefix}{name}-dark.png")
             draw(chart, night, DARK)
             self.drawn.append(night.name)
-        return Picture(path, text, figure_of(chart))
+        return Picture(path, text, figure_of(chart), night if dark else None)
 
 
 @dataclass
@@ -64,8 +64,8 @@ class Section:
         read_mask: Reads the (P,) bool mask of a row, True for kept weights; None if the file is gone.
         pictures: Draws its pictures.
         level: Level of the headings.
-        missing: What the sweep lacks for the parts that were left out: ``seeds``, ``fit``, ``criteria``, ``masks``,
-            ``iterations``, ``hessian`` or ``noise``.
+        missing: What the sweep lacks for the parts that were left out: ``seeds``, ``phase-shift``, ``fit``,
+            ``criteria``, ``masks``, ``iterations``, ``hessian`` or ``noise``.
     """
 
     page: Page
@@ -75,6 +75,11 @@ class Section:
     pictures: Pictures
     level: int
     missing: list[str] = field(default_factory=list)
+
+    @property
+    def seeds(self) -> bool:
+        """Whether something is a mean over several seeds."""
+        return any(len(series.seeds) > 1 for series in self.block.series)
 
     def show(self, heading: str, pictures: Sequence[Picture], note: str = "", *, small: bool = False) -> None:
         """Add a heading, pictures and, if there is one, a note about them."""

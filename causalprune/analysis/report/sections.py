@@ -11,7 +11,7 @@ from causalprune.analysis.plots.curves import fall_chart, iteration_curves, scor
 from causalprune.analysis.plots.histograms import gamma_histogram, kkt_histogram, layer_map, overlap_map
 from causalprune.analysis.report.flatness import flatness
 from causalprune.analysis.report.page import Cell
-from causalprune.analysis.report.phase import DEFINITION
+from causalprune.analysis.report.phase import DEFINITION, TOO_FEW
 from causalprune.analysis.report.section import Section
 from causalprune.analysis.report.series import mean_jaccard
 from causalprune.base.specs import Headline
@@ -36,7 +36,7 @@ def scores(section: Section) -> None:
         )
         for key, what in (("score", name), ("loss", "Loss"))
     ]
-    note = "Lines are means over the seeds, bands one standard deviation, dots the seeds."
+    note = "Lines are means over the seeds, bands one standard deviation, dots the seeds." if section.seeds else ""
     section.show(f"{name} against percent pruned", draws, note)
     rows: list[list[str | Cell]] = []
     for sparsity in block.sparsities:
@@ -51,8 +51,10 @@ def scores(section: Section) -> None:
     if dense:
         unpruned = " ".join(filter(None, _score(dense, headline)))
         bold = "lowest" if headline.falling else "highest"
-        page.text(f"Not pruned: {unpruned}. The {bold} mean of a line is bold.", "note")
-    if all(len(series.seeds) < 2 for series in block.series):
+        # Nothing is bold in a column alone.
+        which = f" The {bold} {'mean ' if section.seeds else ''}of a line is bold." if len(block.series) > 1 else ""
+        page.text(f"Not pruned: {unpruned}.{which}", "note")
+    if not section.seeds:
         section.missing.append("seeds")
 
 
@@ -78,8 +80,8 @@ def coefficients(section: Section) -> None:
     head = [*names, "pruned (%)", "nonzero γ of the first fit", block.headline.label]
     section.table(head, rows, "coefficients")
     page.text(
-        "Every weight with γ = 0 is pruned, so the coefficient sets how much. The curves above have the mean over the "
-        "seeds.",
+        "Every weight with γ = 0 is pruned, so the coefficient sets how much."
+        + (" The curves above have the mean over the seeds." if section.seeds else ""),
         "note",
     )
 
@@ -87,6 +89,9 @@ def coefficients(section: Section) -> None:
 def phase_shift(section: Section) -> None:
     """Show at which sparsity the score falls, and how sharply."""
     page, block = section.page, section.block
+    if all(series.phase_shift() == TOO_FEW for series in block.series):
+        section.missing.append("phase-shift")
+        return
     page.heading("Phase shift", section.level)
     chart = fall_chart([block], section.looks)
     if chart is not None:
@@ -126,9 +131,14 @@ def phase_shift(section: Section) -> None:
             if block.headline.falling
             else ""
         )
-        + " Fitted to each seed's curve; the mean over the seeds is given with one standard deviation (of x₀, shown as "
-        "the range of sparsities that it spans, and in the picture as the thin line; the broad bar is the width). With "
-        "fewer than two samples on the slope the width only says how far apart the samples are."
+        + (
+            " Fitted to each seed's curve; the mean over the seeds is given with one standard deviation (of x₀, shown "
+            "as the range of sparsities that it spans, and in the picture as the thin line; the broad bar is the "
+            "width)."
+            if section.seeds
+            else " The broad bar in the picture is the width."
+        )
+        + " With fewer than two samples on the slope the width only says how far apart the samples are."
         + "".join(f" Not in the mean of {line}." for line in others),
         "note",
     )
@@ -152,7 +162,11 @@ def layers(section: Section) -> None:
         )
         text = f"Percent pruned of every layer at every sparsity by {series.criterion}"
         draws.append(section.pictures.of(f"layers-{_file_name(series.criterion)}", chart, text))
-    section.show("Sparsity per layer", draws, "Means over the seeds; in parentheses the layer's weights.")
+    section.show(
+        "Sparsity per layer",
+        draws,
+        ("Means over the seeds; in" if section.seeds else "In") + " parentheses the layer's weights.",
+    )
 
 
 def gamma(section: Section) -> None:
@@ -175,8 +189,8 @@ def gamma(section: Section) -> None:
     ]
     r2 = [line["r2"] for line in found if line["r2"] is not None]
     gaps = [line["relative_gap"] for line in found if line["relative_gap"] is not None]
-    note = f"First iteration, summed over {len(found)} fit{'s' if len(found) > 1 else ''}"
-    note += f"; R² in sample {min(r2):.3f} to {max(r2):.3f}" if r2 else ""
+    note = "First iteration" + (f", summed over {len(found)} fits" if len(found) > 1 else "")
+    note += f"; R² in sample {' to '.join(dict.fromkeys(f'{r:.3f}' for r in (min(r2), max(r2))))}" if r2 else ""
     note += f"; relative duality gap at most {max(gaps):.1e}" if gaps else ""
     section.show("Granger coefficients γ", draws, f"{note}.")
 
@@ -208,9 +222,10 @@ def overlap(section: Section) -> None:
         section.missing.append("masks")
         return
     note = (
-        "Jaccard index |A ∩ B| / |A ∪ B| of the sets of kept weights, a mean over the seeds; “by chance” is what two "
+        f"Jaccard index |A ∩ B| / |A ∪ B| of the sets of kept weights{', a mean over the seeds' * section.seeds}; "
+        "“by chance” is what two random sets of that size have."
     )
-    section.show("Overlap of the kept weights", draws, note + "random sets of that size have.", small=True)
+    section.show("Overlap of the kept weights", draws, note, small=True)
 
 
 def iterations(section: Section) -> None:

@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 from causalprune.analysis.plots.histograms import gamma_histogram, kkt_histogram, layer_map
 from causalprune.analysis.plots.stages import history_chart, loss_change_chart
-from causalprune.analysis.report.findings import change_text
+from causalprune.analysis.report.findings import change_text, difference_text
 from causalprune.analysis.report.page import Cell, Page, csv_of
 from causalprune.analysis.report.section import Pictures
-from causalprune.base.specs import Headline
-from causalprune.base.units import format_bytes, percent
+from causalprune.base.specs import COMPARED, Headline
+from causalprune.base.units import format_bytes, percent, scientific
 
-MAX_RECORDINGS = 4
+MAX_RECORDINGS = 6
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ def _comparison(page: Page, evaluation: Mapping[str, Any]) -> None:
 
     before, after = dense.get(headline.metric), evaluation.get(headline.metric)
     scale, form = (100, ".2f") if headline.percent else (1, ".4g")
-    change = "" if before is None or after is None else f"{scale * (after - before):+{form}}".replace("-", "−")
+    change = "" if before is None or after is None else difference_text(before, after, headline)
     line(
         headline.label + (" (%)" if headline.percent else ""),
         None if before is None else scale * before,
@@ -138,14 +138,15 @@ def _comparison(page: Page, evaluation: Mapping[str, Any]) -> None:
         form,
         change,
     )
-    line("loss", dense.get("loss"), evaluation["loss"], ".4g", "")
-    line("prunable weights", total, kept, ",", _share(kept, total))
+    before, after = dense.get("loss"), evaluation["loss"]
+    line("loss", before, after, ".4f", "" if before is None else f"{after - before:+.4f}".replace("-", "−"))
+    line("nonzero prunable weights", total, kept, ",", _share(kept, total))
     flops = (evaluation["flops_dense"], evaluation["flops_theoretical"])
-    line("FLOPs a sample, in theory", *flops, ",", _share(flops[1], flops[0]))
+    line(COMPARED["flops"], *flops, ",", _share(flops[1], flops[0]))
     stored = (evaluation["bytes_dense"], evaluation["bytes_csr"])
     rows.append(
         [
-            "size, sparse rows (CSR)",
+            COMPARED["csr"],
             *(Cell(format_bytes(size), value=size) for size in stored),
             _share(stored[1], stored[0]),
         ]
@@ -166,12 +167,13 @@ def _layers(page: Page, run: Run, pictures: Pictures) -> None:
         return
     layers = masked[-1].layers
     values = [[1 - stage.layers[at]["kept"] / layer["total"] for stage in masked] for at, layer in enumerate(layers)]
-    numbers = [stage.name.partition("/")[0] for stage in masked]
+    numbers = [
+        name.partition("/")[0] if "/" in name else f"{number}"
+        for number, name in enumerate((stage.name for stage in masked), start=1)
+    ]
     names = [f"{number} ({percent(stage.sparsity, 1)} %)" for number, stage in zip(numbers, masked, strict=True)]
-    if len(names) > 6:
-        names = numbers
     page.heading("Sparsity per layer")
-    chart = layer_map("pruned per layer (%)", "after the mask of iteration", names, layers, values)
+    chart = layer_map("pruned per layer (%)", "after the mask of iteration", names, layers, values, numbers)
     page.pictures([pictures.of("layers", chart, "Percent pruned of every layer after each mask")])
     rows: list[list[str | Cell]] = []
     for at, layer in enumerate(layers):
@@ -241,13 +243,16 @@ def _recordings(page: Page, run: Run, pictures: Pictures) -> None:
         drawn.append(pictures.of("gamma", gamma_histogram(summaries), "Histogram of γ"))
         drawn.append(pictures.of("correlation", kkt_histogram(summaries), "Histogram of the KKT scores of zero γ"))
     page.pictures(drawn)
+    if len(last) < len(run.recordings):
+        page.text(f"ΔL of the last {len(last)} of {len(run.recordings)} recordings.", "note")
     rows: list[list[str | Cell]] = []
     for recorded in run.recordings:
         steps, change = len(recorded.loss_change), float(recorded.loss_change.mean())
-        cells = [Cell(f"{steps:,}", value=steps), Cell(f"{change:.3g}", value=change)]
-        for key, form in (("r2", ".3f"), ("num_nonzero", ",.0f"), ("relative_gap", ".1e")):
+        cells = [Cell(f"{steps:,}", value=steps), Cell(scientific(change), value=change)]
+        for key, form in (("r2", ".3f"), ("num_nonzero", ",.0f"), ("relative_gap", "")):
             value = (recorded.evidence or {}).get(key)
-            cells.append(Cell("–" if value is None else format(value, form), value=value))
+            text = "–" if value is None else format(value, form) if form else scientific(value, 2)
+            cells.append(Cell(text, value=value))
         rows.append([recorded.name, *cells])
     head = ["recording", "steps", "mean ΔL", "R² in sample", "nonzero γ", "relative duality gap"]
     page.table(head, rows, "recordings.csv")

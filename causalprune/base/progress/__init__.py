@@ -50,6 +50,11 @@ class Reporter:
         """
         yield self
 
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Show that something goes on while the body runs, which loads what a command needs."""
+        yield
+
     def warn(self, message: str) -> None:
         """Report something that the user should know, although the stage continues."""
         logger.warning(message)
@@ -134,7 +139,11 @@ class LogReporter(_Shown):
             now = time.monotonic()
             if last is None or now - last >= LOG_EVERY_SECONDS:
                 first, last = last is None, now
-                _log(schedule, _with_detail(schedule) + (f" ({schedule.counted[1]:,} steps)" if first else ""))
+                _log(
+                    schedule,
+                    _with_detail(schedule)
+                    + (f" ({schedule.counted[1]:,} steps)" if first and schedule.counted[1] > 1 else ""),
+                )
 
         schedule.watch = watch
         yield _OfSteps(schedule, self.warn)
@@ -170,6 +179,15 @@ class TerminalReporter(_Shown):
         with Live(console=self._console, get_renderable=lambda: _drawn(schedule, self._console.width)):
             yield _OfSteps(schedule, self.warn)
             schedule.finished = True
+
+    @contextmanager
+    def starting(self) -> Iterator[None]:
+        """Show a line that goes away: PyTorch takes seconds to load."""
+        from rich.live import Live
+        from rich.text import Text
+
+        with Live(Text("starting"), console=self._console, transient=True, auto_refresh=False):
+            yield
 
     def warn(self, message: str) -> None:
         """Print a warning."""

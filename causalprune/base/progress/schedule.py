@@ -191,10 +191,13 @@ class Schedule:
         """Such as ``prune 3/5 · record · 62 % · ETA 4 min``; ``~`` stands before a time that is rough."""
         if self.finished:
             return f"{self.name} · 100 % · {format_seconds(self.seconds)}"
-        parts = [self.label, f"{int(100 * self.share)} %"]
+        parts = [self.label]
+        # Work in one piece has no parts to count.
+        if self._total != 1 or self._left or self._measured[0]:
+            parts.append(f"{int(100 * self.share)} %")
         # At 0 something goes on that nobody knows the end of.
         if (rest := self.remaining) and rest[0] > 0:
-            parts.append(f"ETA {'' if rest[1] else '~'}{format_seconds(max(1.0, rest[0]))}")
+            parts.append(f"ETA {'' if rest[1] else '~'}{_eta(rest[0])}")
         return " · ".join(parts)
 
     def _taken(self, key: str) -> PlannedStep | None:
@@ -251,3 +254,10 @@ class Schedule:
         if not self._counting or counted < 1 or seconds < _ENOUGH_SECONDS:
             return None
         return seconds / counted * (self._total - self._done) + tail
+
+
+def _eta(seconds: float) -> str:
+    """Seconds below a minute, else whole minutes, or hours: nobody knows it better."""
+    if seconds < 60:
+        return f"{max(1.0, seconds):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 120 else format_seconds(seconds)

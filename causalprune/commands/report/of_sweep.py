@@ -27,6 +27,7 @@ MOST_TOGETHER = 16
 
 _MISSING = {
     "seeds": "standard deviations (--seeds 2 or more)",
+    "phase-shift": "the phase shift (three or more sparsities)",
     "fit": "the histogram of γ (a --criterion that reads a fit, such as gamma or effect)",
     "criteria": "the overlap of the kept weights (--criterion with two or more)",
     "masks": "the overlap of the kept weights (cells of the same seeds, with their masks)",
@@ -130,9 +131,9 @@ def _introduce(page: Page, grid: dict[str, Any], rows: list[dict[str, Any]]) -> 
     after = ", some trained afterwards" if len(trained) > 1 else " and trained afterwards" if True in trained else ""
     page.text(
         f"{how}{after or ', not trained afterwards'}; {total:,} prunable weights; "
-        f"{seeds} seed{'s' if seeds > 1 else ''}. Accuracy, R² and loss are of the test split; ± is one standard "
-        "deviation over the seeds. Pruned weights are zeros, which make a network smaller but not faster: dense "
-        "kernels compute with them all the same.",
+        f"{seeds} seed{'s' if seeds > 1 else ''}. Accuracy, R² and loss are of the test split"
+        f"{'; ± is one standard deviation over the seeds' * (seeds > 1)}. Pruned weights are zeros, which "
+        "make a network smaller but not faster: dense kernels compute with them all the same.",
         "lead",
     )
     if len(rows) < len(grid["cells"]):

@@ -57,6 +57,25 @@ def test_pictures_have_the_colors_of_their_page(name, tmp_path):
         assert pixels(tmp_path / "p.png", EFFECT)[0] > 20
 
 
+def test_crowded_columns_have_brief_names():
+    names = tuple(f"{n} (47.8 %)" for n in range(1, 8))
+    for count, shown in ((2, names[:2]), (7, tuple("1234567"))):
+        cells = ((0.5,) * count,)
+        chart = HeatMap("", "", names[:count], ("a",), cells, (("5",) * count,), brief=tuple("1234567")[:count])
+        figure = figure_of(chart)
+        assert figure["layout"]["xaxis"]["ticktext"] == list(shown)
+        # On a narrow screen always; the pointer shows the whole name.
+        assert figure["layout"]["meta"]["brief"] == list("1234567")[:count]
+        assert figure["data"][0]["customdata"][0][-1] == f"a / {names[count - 1]}: 5"
+
+
+def test_counts_have_whole_ticks():
+    for heights, log, step in ((3, 4), False, 1), ((30, 40), False, None), ((30, 40), True, 1):
+        chart = Histogram("", Axis(""), Axis("n", log=log), (0.0, 0.5), 0.5, (Bars("a", EFFECT, heights),))
+        axis = figure_of(chart)["layout"]["yaxis"]
+        assert (axis["tickformat"], axis.get("dtick")) == (",d", step)
+
+
 def test_a_curve_means_the_same_in_both():
     traces = figure_of(CHARTS["lines"])["data"]
     level, band, dots, line, _ = traces

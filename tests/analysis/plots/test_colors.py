@@ -2,7 +2,7 @@
 
 import pytest
 
-from causalprune.analysis.plots.colors import LOOKS, look_of, looks_of
+from causalprune.analysis.plots.colors import LOOKS, ink_on, look_of, looks_of
 from causalprune.pruning.names import CRITERIA
 
 PAGES = ("#FFFFFF", "#16181D")
@@ -34,3 +34,12 @@ def test_the_company_doesnt_change_a_look():
     alone = {name: look_of(name) for name in PLUG_INS}
     assert looks_of([*reversed(PLUG_INS), "effect"]) == alone | {"effect": LOOKS["effect"]}
     assert look_of("taylor").color == "#2B7FAB"
+
+
+def test_numbers_on_cells_can_be_read():
+    """On the colors that matplotlib gives the cells."""
+    matplotlib = pytest.importorskip("matplotlib")
+    for step in range(101):
+        cell = matplotlib.colors.to_hex(matplotlib.colormaps["Blues"](step / 100))
+        assert contrast(ink_on(step / 100), cell) > 4
+    assert (ink_on(0), ink_on(1)) == ("#111111", "#FFFFFF")

@@ -4,7 +4,11 @@ import math
 
 import pytest
 
+from causalprune.analysis.plots.colors import looks_of
 from causalprune.analysis.report.findings import change_text, sweep_findings
+from causalprune.analysis.report.page import Page
+from causalprune.analysis.report.section import Pictures, Section
+from causalprune.analysis.report.sections import phase_shift
 from causalprune.analysis.report.series import blocks_of
 from causalprune.base.specs import ACCURACY, R2
 
@@ -40,7 +44,7 @@ def test_the_one_that_falls_last_is_named_with_its_place():
     assert out.startswith("effect holds out longest: half of the accuracy above guessing is lost at 99.02 % pruned")
     assert "magnitude at 93.8" in out
     assert "standard deviation" not in out
-    assert free.startswith("effect prunes 98 % of the weights and the accuracy goes from 90.00% to 89.")
+    assert free.startswith("effect prunes 98 % of the weights and the accuracy goes from 90.00 % to 89.")
 
 
 def test_near_falls_are_not_told_apart():
@@ -58,14 +62,27 @@ def test_settings_are_named_where_there_are_several():
     assert said(found, ["record.lr"])[1].startswith("effect with record.lr=0.2 holds out longest")
 
 
+@pytest.mark.parametrize("sparsities", [SPARSITIES, SPARSITIES[:2]])
+def test_a_phase_shift_needs_three_sparsities(sparsities, tmp_path):
+    pytest.importorskip("matplotlib")
+    (block,) = blocks_of(rows({"magnitude": 1.2, "effect": 2.0}, sparsities=sparsities), ())
+    page = Page("title")
+    section = Section(page, block, looks_of(["magnitude", "effect"]), lambda _: None, Pictures(tmp_path), 2)
+    phase_shift(section)
+    enough = len(sparsities) > 2
+    assert (list(page.tables), section.missing) == ((["phase-shift.csv"], []) if enough else ([], ["phase-shift"]))
+    assert ((tmp_path / "phase-shift.png").exists(), "Phase shift</h2>" in page.html()) == (enough, enough)
+
+
 def test_where_every_sparsity_hurts_the_least_loss_is_said():
     (free,) = said(rows({"effect": 0.3, "random": 0.2}, sparsities=(0.5, 0.9)))
-    assert free.startswith("Every sparsity of this sweep costs more than a little: the least is lost by effect at 50 %")
+    assert free.startswith("No setting keeps the accuracy; best: effect at 50 % pruned, 90.00 % → ")
+    assert free.endswith(" points).")
 
 
 @pytest.mark.parametrize(
     ("headline", "text"),
-    [(ACCURACY, "from 90.00% to 88.50% (−1.50 points)"), (R2, "from 0.9 to 0.885 (−0.015)")],
+    [(ACCURACY, "from 90.00 % to 88.50 % (−1.50 points)"), (R2, "from 0.9 to 0.885 (−0.015)")],
 )
 def test_a_change_is_said_in_the_units_of_the_score(headline, text):
     assert change_text(0.9, 0.885, headline) == text

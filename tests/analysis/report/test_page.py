@@ -56,6 +56,26 @@ def test_pictures_are_inside_the_page(tmp_path):
     assert base64.b64decode(data) == bytes(range(256))
 
 
+def test_a_dark_page_has_its_own_picture(tmp_path):
+    for name in ("p.png", "p-dark.png"):
+        (tmp_path / name).write_bytes(name.encode())
+    page = Page("title")
+    page.pictures([Picture(tmp_path / "p.png", "a", None, tmp_path / "p-dark.png"), Picture(tmp_path / "p.png", "b")])
+    ((_, source),) = [found for found in read(page) if found[0] == "source"]
+    assert "prefers-color-scheme: dark" in source["media"]
+    assert base64.b64decode(source["srcset"].split(",")[1]) == b"p-dark.png"
+
+
+def test_many_values_of_a_fact_are_folded():
+    page = Page("title")
+    page.facts([("few", [str(n) for n in range(6)]), ("many", [Link(f"<{n}>", f"./{n}") for n in range(9)])])
+    texts = [found for found in read(page) if isinstance(found, str)]
+    assert texts == ["title", "few", *"012345", "many", *(f"<{n}>" for n in range(6)), "3 more", "<6>", "<7>", "<8>"]
+    assert [attributes["href"] for tag, attributes in (f for f in read(page) if f[0] == "a")] == [
+        f"./{n}" for n in range(9)
+    ]
+
+
 def test_a_page_is_known_again(tmp_path):
     (tmp_path / "page.html").write_text(Page("x" * 5000).html())
     (tmp_path / "other.html").write_text("<!DOCTYPE html><title>causalprune report</title>")

@@ -112,6 +112,24 @@ def test_a_task_of_its_own_ends_with_all_of_it():
     assert "record · 100 % · " in shown.getvalue()
 
 
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_is_loaded_is_waited_for_on_a_terminal(terminal):
+    shown = io.StringIO()
+    reporter = TerminalReporter(Console(file=shown, width=80, force_terminal=True)) if terminal else Reporter()
+    with reporter.starting():
+        assert ("starting" in shown.getvalue()) == terminal
+    # Erased: the cursor goes back to the start of the line, which is cleared.
+    assert shown.getvalue().endswith("\x1b[2K") == terminal
+
+
+def test_work_in_one_piece_has_no_share(lines):
+    with LogReporter().task("report", 1) as bar:
+        bar.advance(1)
+    (first, _), (last, _) = lines
+    assert first == "report"
+    assert last.startswith("report: done in ")
+
+
 def test_by_default_nothing_is_shown_but_warnings_are_logged(capsys, caplog):
     caplog.set_level(logging.WARNING, "causalprune")
     reporter = Reporter()

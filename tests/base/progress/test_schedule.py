@@ -56,7 +56,7 @@ def test_what_is_left_takes_as_long_as_what_was_measured_of_its_kind(schedule, c
     do(schedule, clock, "1 record", 50)
     assert schedule.remaining == (pytest.approx(60), True)
     assert schedule.share == pytest.approx(80 / 140)
-    assert schedule.line == "run · 57 % · ETA 60 s"
+    assert schedule.line == "run · 57 % · ETA 1 min"
     do(schedule, clock, "2 train", 10)
     with schedule.step("2 record"):
         for number, _ in enumerate(work(schedule, clock, 25), start=1):
