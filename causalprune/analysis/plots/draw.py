@@ -186,7 +186,9 @@ def _ink(axes: Axes, theme: Theme) -> None:
 def _legend(drawing: Figure, theme: Theme) -> None:
     handles, names = drawing.axes[0].get_legend_handles_labels()
     if names:
-        columns = 4 if max(map(len, names)) <= LONGEST_NAME else 2 if max(map(len, names)) <= 40 else 1
+        # Inches: a handle and the space after it, and a letter at this size. A legend wider than the figure is cut.
+        widest = 0.7 + 0.075 * max(map(len, names))
+        columns = min(4, max(1, int(drawing.get_figwidth() / widest)))
         drawing.legend(
             handles,
             names,

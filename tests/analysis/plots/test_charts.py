@@ -90,3 +90,13 @@ def test_a_curve_means_the_same_in_both():
     # One click on the legend hides all three.
     assert band["legendgroup"] == dots["legendgroup"] == line["legendgroup"]
     assert [trace["showlegend"] for trace in (band, dots, line)] == [False, False, True]
+
+
+@pytest.mark.parametrize("letters", [3, 12, 23, 40])
+def test_a_legend_of_any_names_is_within_the_picture(letters, tmp_path):
+    imread = pytest.importorskip("matplotlib.image").imread
+    curves = tuple(Curve(f"{n}" * letters, (0.0, 1.0), (0.0, 1.0), EFFECT) for n in range(8))
+    draw(LineChart("", X, Axis("y"), curves, None, None), tmp_path / "p.png", LIGHT)
+    picture = imread(tmp_path / "p.png")
+    for edge in (picture[:, :4], picture[:, -4:], picture[-4:]):
+        assert (edge == picture[0, 0]).all()
