@@ -210,7 +210,7 @@ def main() -> None:
                 finals[name] = pruned.finish(pruned.model)
                 results[name].append((before, bench.accuracy(finals[name])))
     times = milliseconds(finals, 3 if options.smoke else 100)
-    print("| what | no training | trained on | parameters not 0 | file | time of a batch | lines |")
+    print("| what | as pruned | trained on | parameters not 0 | file | time of a batch | lines |")
     print("|---|---|---|---|---|---|---|")
     for name, model in finals.items():
         before, after = (

@@ -396,3 +396,10 @@ def _end_of_last_line(descriptor: int, size: int) -> int:
             return start + found + 1
         end = start
     return 0
+
+
+def bytes_below(path: Path) -> int:
+    """Bytes of a file or of all files in a folder; 0 if there is none."""
+    if path.is_dir():
+        return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
+    return path.lstat().st_size if path.is_file() else 0

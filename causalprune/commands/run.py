@@ -169,7 +169,8 @@ def _iterate(
         stages.skip("record", "fit-gamma", "apply-mask", "repair")
         return left[0], [*trained.warnings, *left[1]], trained.already_done
     said = list(trained.warnings)
-    if lost := store.lost():
+    lost = store.lost()
+    if lost:
         stages.reporter.warn(lost)
         said.append(lost)
         store.forget()
@@ -191,7 +192,8 @@ def _iterate(
     if discard and recorded is not None and (kept := store.discard(line, tuple(own))):
         stages.reporter.warn(kept)
         own.append(kept)
-    return line, [*said, *own], masked.already_done
+    # The mask of a recording that was lost may be there still, but the recording was work.
+    return line, [*said, *own], masked.already_done and not lost
 
 
 def _warnings(*results: StageResult | None) -> list[str]:

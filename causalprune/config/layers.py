@@ -11,8 +11,8 @@ from causalprune.pruning.names import check_pattern
 
 SCOPE_HELP = (
     "What each layer loses. global: what one ranking over all layers says; layer: the same fraction of each; uniform: "
-    "so, but the first convolution stays dense and the last Linear layer keeps a fifth; erk: as the Erdős–Rényi kernel "
-    "has it; lamp: as a global ranking by LAMP scores has it."
+    "as layer, but the first convolution stays dense and the last Linear layer keeps a fifth; erk: as the Erdős–Rényi "
+    "kernel has it; lamp: as a global ranking by LAMP scores has it."
 )
 
 

@@ -11,11 +11,11 @@ from causalprune.config.shared import ComputeOptions, reestimate_option
 from causalprune.training.options import FineTuningOptions
 
 
-def distill_option(when: str = "") -> Any:
+def distill_option(when: str = "In this training: ") -> Any:
     """Declare ``distill``, which ``run`` has, too."""
     return option(
         0.0,
-        f"{when}Part of the loss that the dense network's outputs set, instead of the targets; 0 for none, 1 for all.",
+        f"{when}share of the loss that the dense network's outputs set, instead of the targets; 0 none, 1 all.",
         check=share,
         formerly=0.0,
         panel="Training",

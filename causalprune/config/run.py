@@ -178,7 +178,7 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
     train_epochs: int = option(2, "Epochs of training before each recording.", check=at_least(0))
     record_epochs: int = option(5, "Epochs of each recording.", check=at_least(1))
     posttrain_epochs: int = option(30, "Epochs of training after the last mask.", check=at_least(0))
-    distill: float = distill_option("In the training after the last mask: ")
+    distill: float = distill_option("After the last mask: ")
     reestimate_batchnorm: int = reestimate_option()
     batch_size: int = option(64, "Minibatch size of training and recording.", check=at_least(1), panel="Training")
     checkpoint_every: str = option(

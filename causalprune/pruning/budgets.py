@@ -82,6 +82,16 @@ class Layers:
         """Each layer by itself, with the number of weights that it is to keep."""
         return [(list(f), int(n)) for f, n in zip(self.families, self.size - kept, strict=True)]
 
+    def emptied(self) -> list[Span]:
+        """All that can be pruned of each layer, where the target leaves fewer weights than there are layers.
+
+        The guard of the selection keeps one of each, and says so. If the target takes weights that have no score, it
+        belongs to all layers together, so that the selection refuses it as what it is.
+        """
+        if int(self.size.sum()) - self.target < self.stay.sum():
+            return one_ranking(self)
+        return self.spans(self.stay)
+
     def proportional(self, weight: npt.NDArray[np.integer | np.floating], least: Counts | None = None) -> list[Span]:
         """Keep min(max(ε·weight, least), what is kept so far) of each layer, with the ε that meets the target.
 
@@ -97,8 +107,7 @@ class Layers:
         if left >= self.kept.sum():
             return self.spans(self.kept)
         if left < low.sum():
-            # Fewer weights than layers: the guard of the selection keeps one of each, and says so.
-            return self.spans(np.zeros_like(self.size))
+            return self.emptied()
         # The sum over the layers is piecewise linear in ε, with a corner wherever a layer reaches a bound.
         corners = np.unique(np.concatenate([low / weight, self.kept / weight]))
         sums = np.clip(corners[:, None] * weight, low, self.kept).sum(axis=1)
@@ -138,14 +147,16 @@ def uniform(layers: Layers) -> list[Span]:
             least[number] = layers.size[number]
         elif last in family:
             least[number] = math.ceil(LAST_LAYER_KEEPS * int(layers.size[number]))
-    size = int(layers.size.sum())
+    size, stay = int(layers.size.sum()), int(layers.stay.sum())
     lowest_sum = int(np.minimum(np.maximum(np.maximum(least, 1), layers.stay), layers.kept).sum())
-    if least.any() and size - layers.target < lowest_sum:
+    # Where the scores alone are too few, the selection says so.
+    if least.any() and stay <= size - layers.target < lowest_sum:
         most = math.floor((1 - lowest_sum / size) * 1e4) / 1e4
         raise UsageError(
             "`scope=uniform`",
             expected=f"at most {percent(most)}% to prune of the layers that share it, because the first convolution "
-            f"stays dense and the last Linear layer keeps {percent(LAST_LAYER_KEEPS)}%",
+            f"stays dense and the last Linear layer keeps {percent(LAST_LAYER_KEEPS)}%"
+            + (f", and {stay:,} weights aren't recorded" if stay else ""),
             found=f"{percent(layers.target / size, 2)}%",
             remedy="ask for a lower `sparsity`, or choose another scope",
         )
@@ -184,7 +195,7 @@ def lamp(layers: Layers) -> list[Span]:
     if count <= 0:
         return layers.spans(layers.kept)
     if count > np.count_nonzero(candidates):
-        return layers.spans(np.zeros_like(layers.size))
+        return layers.emptied()
     chosen, _ = lowest([scores], candidates, count)
     pruned = layers.summed(lambda entry: int(np.count_nonzero(chosen[entry.offset : entry.stop])))
     return layers.spans(layers.kept - pruned)

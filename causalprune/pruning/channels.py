@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -214,7 +215,8 @@ def last_layer(model: nn.Module, index: ParameterIndex, inputs: Inputs) -> froze
 
 def _stacked(name: str) -> str:
     """In which of the layers that are stacked in a recurrent one a weight is, as ``0`` of ``weight_hh_l0_reverse``."""
-    return name.rpartition(".")[2].removesuffix("_reverse").partition("_l")[2]
+    found = re.search(r"_l(\d+)(?:_reverse)?(?:_orig|\.original)?$", name)
+    return found[1] if found else ""
 
 
 def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> Inputs:

@@ -98,9 +98,10 @@ def compact_model(
             remedy="prune with apply-mask `granularity=channel` or filter; a compact network can't leave out single "
             "weights",
         )
+    # What the network itself raises at its own inputs is said as such.
+    removal = Removal(after, index, batches, wanted_by="`compact`")
     removed = [0] * len(index)
     try:
-        removal = Removal(after, index, batches, wanted_by="`compact`")
         for producers in removal.families():
             gone = removal.remove(producers, dead)
             for number in producers:

@@ -23,7 +23,7 @@ from causalprune.data.datasets import DataSet
 from causalprune.models.mask import Mask
 from causalprune.models.modes import least_batch
 from causalprune.training.distillation import Distillation
-from causalprune.training.logs.log import Log, OpenLog, write_layers
+from causalprune.training.logs.log import OpenLog
 from causalprune.training.logs.steps import LoggedSteps
 from causalprune.training.metrics import evaluate_model, loss_value
 from causalprune.training.optimizers import (
@@ -211,11 +211,9 @@ def train(
     last_save, steps_since_save = time.monotonic(), 0
     agreement = Agreement(group)
     begun = progress.epoch * batches.steps_per_epoch + progress.step
-    logs = log(begun) if log is not None and group.is_first else Log()
-    logged = LoggedSteps(logs, group, wanted=log is not None)
-    if begun == 0:
-        write_layers(logs, mask)
-    with reporter.task(description, total) as bar, torch.random.fork_rng([device] if device.type == "cuda" else []):
+    generators = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with reporter.task(description, total) as bar, generators, LoggedSteps(log, group) as logged:
+        logged.begin(begun, mask, progress.history, batches.steps_per_epoch)
         bar.advance(begun)
         while progress.epoch < options.epochs and not _out_of_patience(progress, options.patience):
             model.train()
@@ -249,19 +247,21 @@ def train(
                 # All processes have taken as many steps.
                 due = late or steps_since_save >= every.steps
                 if stopping or (due and progress.step < batches.steps_per_epoch):
-                    progress.loss_sum = _finite_loss(group.sum(loss_sum))
+                    # First, because the steps before a loss that isn't finite are worth seeing.
                     logged.flush()
+                    progress.loss_sum = _finite_loss(group.sum(loss_sum))
                     save(snapshot())
                     last_save, steps_since_save = time.monotonic(), 0
                     if stopping:
                         raise stop.error(f"epoch {progress.epoch + 1}, step {progress.step} saved")
+            logged.flush()
             mean_loss = _finite_loss(group.sum(loss_sum)) / batches.steps_per_epoch
             metrics = evaluate()
             score = group.from_first(task.score(metrics))
             progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
             headline = -score[0] if task.headline.falling else score[0]
             progress.history.append({"epoch": progress.epoch, "train_loss": mean_loss, "validation": headline})
-            logged.end_epoch(progress.epoch * batches.steps_per_epoch, progress.epoch, mean_loss, headline)
+            logged.end_epoch(progress.epoch * batches.steps_per_epoch, progress.history[-1])
             if not progress.best_score or score > progress.best_score:
                 progress.best_score, progress.best_epoch = score, progress.epoch
                 validation = metrics
@@ -270,7 +270,6 @@ def train(
             if any(group.any(time.monotonic() - last_save >= every.seconds or steps_since_save >= every.steps)):
                 save(snapshot())
                 last_save, steps_since_save = time.monotonic(), 0
-    logs.close()
     if best:
         model.load_state_dict(best)
     # Not measured again, unless the best epoch was before an interruption.

@@ -97,23 +97,24 @@ def new_recording(
         StorageError: Storage refused.
     """
     max_rows = int(max_rows) or EXPECTED_ROWS
-    partners = columns.partners
+    location, together = locate(path), columns.own is not None
 
-    def begin() -> RecordingWriter:
+    def check() -> None:
         RecordingSchema.choose(info, columns.active, max_rows, codec, None, f"{path}")
-        require_disk(path, partners)
-        location = locate(path)
-        if overwrite and location.exists():
-            for writer in open_writers(location):
-                writer.abort()
-            Store.delete(path)
-        elif location.exists():
+        require_disk(path, together)
+        if not overwrite and location.exists():
             raise UsageError(
                 f"{path}",
                 expected="nothing there yet",
                 found="something",
                 remedy="choose another path, or pass overwrite=True to replace a store",
             )
+
+    def begin() -> RecordingWriter:
+        if overwrite and location.exists():
+            for writer in open_writers(location):
+                writer.abort()
+            Store.delete(path)
         store = Store.create(path, index=index, model={}, start_sha256=info.start_sha256)
         options: dict[str, Any] = {"max_rows": max_rows, "codec": codec, "threads": compress_threads}
         try:
@@ -122,13 +123,20 @@ def new_recording(
             Store.delete(path)
             raise
 
-    writer = ranks.first(begin)
-    if writer is None and partners is None:
-        return DiscardingWriter(columns.count)
+    ranks.first(check)
+    # Only now, because a connection would be left open.
+    partners = ranks.partners() if together else None
+    try:
+        writer = ranks.first(begin)
+        if writer is None and partners is not None:
+            store = Store.open(path)
+            return store.join_recording(store.recordings[-1], partners, threads=compress_threads)
+    except BaseException:
+        if partners is not None:
+            partners.close()
+        raise
     if writer is None:
-        assert partners is not None
-        store = Store.open(path)
-        return store.join_recording(store.recordings[-1], partners, threads=compress_threads)
+        return DiscardingWriter(columns.count)
     if warning := info.update_rule.no_causal_reading(f"recording {writer.path}"):
         logger.warning("%s", warning)
     return writer

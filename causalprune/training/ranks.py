@@ -32,9 +32,19 @@ class Ranks:
         self._count = 1 if wrapper is None else torch.distributed.get_world_size(self._group)
         self._device = next(model.parameters()).device
 
-    def partners(self) -> ColumnPartners | None:
-        """These processes, to write a recording together; None if there is one. All must call this."""
-        return None if self._count == 1 else ColumnPartners(self._group)
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self._count
+
+    @property
+    def rank(self) -> int:
+        """The number of this one, from 0."""
+        return 0 if self._count == 1 else torch.distributed.get_rank(self._group)
+
+    def partners(self) -> ColumnPartners:
+        """These processes, two or more, connected to write a recording together. All must call this."""
+        return ColumnPartners(self._group)
 
     def mean(self, loss: float) -> float:
         """The mean of a loss over the processes, all of which must call this."""
@@ -59,7 +69,7 @@ class Ranks:
             return action()
         result: Result | None = None
         failure: BaseException | None = None
-        if torch.distributed.get_rank(self._group) == 0:
+        if self.rank == 0:
             try:
                 result = action()
             except BaseException as error:
@@ -114,7 +124,7 @@ class ColumnPartners:
 
 
 class DiscardingWriter:
-    """Drops its rows: the writer in all processes but the first.
+    """Drops its rows: the writer in all processes but the first, where that one writes all columns.
 
     Args:
         columns: P_active.

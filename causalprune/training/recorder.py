@@ -62,7 +62,8 @@ class Recorder:
             ``torch.compile``, DataParallel or DistributedDataParallel wraps the network.
         optimizer: Any whose step needs no closure. γ has a causal reading for SGD only; a warning says so.
         store: Where to create a trajectory store, a path or ``s3://BUCKET/KEY``; or the writer of a recording in an
-            existing store. Under DistributedDataParallel every process makes a recorder, and the first one writes.
+            existing store. Under DistributedDataParallel every process makes a recorder, and the first one writes,
+            unless ``columns_by_rank``.
         max_rows: How many rows are expected, so that a short recording takes less memory. More are recorded all the
             same; 0 if unknown.
         mask: Pruned parameters are set to 0.0 after each step, as by :meth:`causalprune.Mask.hold`, and aren't stored.
@@ -79,7 +80,8 @@ class Recorder:
             trained as ever, and never pruned by a criterion that reads the recording.
         columns_seed: Another one draws others. Recordings can be merged or compared if they have the same columns.
         columns_by_rank: Under DistributedDataParallel, whether each process compresses and writes its own columns, into
-            the same file as ever, on a disk that all see. A block of rows is committed when all have.
+            the same file as ever, on a disk that all see. A block of rows is committed when all have. For a new store;
+            a writer has its ``partners`` already.
         codec: ``exact``, bit for bit; ``balanced``, Δθ to 11 significant bits; or ``small``, to 8.
         batch_size: Only noted in the recording.
         seed: Only noted in the recording.
@@ -136,11 +138,18 @@ class Recorder:
         overwrite: bool = False,
         compress_threads: int | None = None,
     ) -> None:
+        if columns_by_rank and not isinstance(store, (str, Path, StoreUrl)):
+            raise UsageError(
+                "`columns_by_rank`",
+                expected="the path of a new store",
+                found="the writer of a recording",
+                remedy="pass `partners` to what makes the writer, and leave `columns_by_rank` out",
+            )
         require_whole(model)
         mask = what_to_record(model, mask, prune)
         index = mask.index
         chosen, ranks = Columns.of(mask, columns, columns_seed, store), Ranks(model)
-        if columns_by_rank and not isinstance(store, RecordingWriter):
+        if columns_by_rank:
             chosen = chosen.divided(ranks, max_rows)
         self._optimizer, self._loss_change, self._stride = optimizer, loss_change, stride
         self._weights = WeightDeltas(model, mask, inner_optimizer(optimizer), chosen)

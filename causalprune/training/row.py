@@ -28,7 +28,7 @@ class Row:
         batch: Number of the minibatch in the epoch.
         grad_norm: ‖g‖ at its first step.
         steps: How many of its steps have been taken.
-        delta: (P_active,) Δθ of all its steps; None until the last one is taken.
+        delta: (own columns,) Δθ of all its steps; None until the last one is taken.
         declared: What recordings have besides: rates and norms of several parameter groups.
         measure: Computes the loss of the minibatch; ``next-batch`` recordings need none.
     """
@@ -98,7 +98,7 @@ class Row:
 
 
 def row_memory(writer: Writer, device: torch.device) -> torch.Tensor | None:
-    """The writer's memory of the coming row, (P_active,) float32; None on a GPU, from which it copies the row."""
+    """The writer's memory of the coming row, (own columns,) float32; None on a GPU, from which it copies the row."""
     return torch.from_numpy(writer.row()) if device.type == "cpu" else None
 
 

@@ -98,7 +98,8 @@ class RecordingWriter:
         self._declared = schema.info.step_scalars
         self._log = log
         self._lock = lock
-        self._capacity = max(2, queue_bytes // max(1, self._shape.block_bytes))
+        # By all columns, because a process may have none, and processes that write together wait for each other.
+        self._capacity = max(2, queue_bytes // schema.shape.block_bytes)
         self._allocated = 0
         self._pinned = False
         self._threads = threads
@@ -136,6 +137,15 @@ class RecordingWriter:
     def info(self) -> RecordingInfo:
         """How the recording is made."""
         return self._schema.info
+
+    @property
+    def active(self) -> np.ndarray:
+        """(P,) bool, True where a parameter has a column.
+
+        Raises:
+            CorruptError: Missing or damaged.
+        """
+        return self._recording.active
 
     @property
     def shared(self) -> bool:

@@ -19,16 +19,17 @@ LAYERS = {"layer": "name", "weights": "total:,", "kept": "kept:,", "sparsity": "
 _MEMORY = "Peak memory: weights and live tensors, without what a kernel allocates inside."
 
 
-def evaluation_table(result: Mapping[str, Any]) -> Group:
+def evaluation_table(result: Mapping[str, Any], network: str = "") -> Group:
     """Dense against pruned, then the layers.
 
     Args:
         result: The field ``evaluation`` of the result of ``evaluate``.
+        network: Which network was measured, where several may be meant.
     """
     flatness = [_flatness(result, samples, split, parts) for (samples, split), parts in _flatness_parts(result)]
     statistics = _statistics_notes(result.get("batchnorm"))
     return spaced(
-        _summary(result),
+        _summary(result, network),
         records(LAYERS, result["layers"]),
         *flatness,
         _cost(result["cost"]) if result.get("cost") else None,
@@ -49,10 +50,10 @@ def flops_notes(uncounted: Sequence[str] | None) -> list[str]:
     return [f"FLOPs without operations that nothing tells how to count: {', '.join(uncounted)}."] if uncounted else []
 
 
-def _summary(result: Mapping[str, Any]) -> Sheet:
+def _summary(result: Mapping[str, Any], network: str) -> Sheet:
     dense: Mapping[str, Any] = result["reference"] or {}
     title = f"{result['model']} on {result['dataset']}, {result['samples']:,} test samples"
-    made = table("", "dense", "pruned", "change", title=title)
+    made = table("", "dense", "pruned", "change", title=f"{title} ({network})" if network else title)
 
     def add(label: str, before: float | None, after: float, form: str) -> None:
         made.add_row(label, shown(before, form), shown(after, form), _change(before, after, form))

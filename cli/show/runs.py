@@ -11,8 +11,9 @@ from rich.text import Text
 
 from causalprune.base.compute.shapes import shape_from_json, shape_text
 from causalprune.base.errors import printable
+from causalprune.base.specs import Headline
 
-from .evaluations import evaluation_table
+from .evaluations import evaluation_table, headline_form
 from .store import store_info
 from .tables import classes_line, counted, pairs, recipe_line, shown, table
 
@@ -44,7 +45,7 @@ def _run_info(details: dict[str, Any]) -> list[Any]:
             made.add_row(*(printable(text) for text in _file_row(line, details["overview"]["fits"])))
         parts += [Text(), made]
     if details["evaluation"] is not None:
-        parts += [Text(), evaluation_table(details["evaluation"])]
+        parts += [Text(), evaluation_table(details["evaluation"], details["evaluated"])]
     return parts
 
 
@@ -66,7 +67,11 @@ def _overview_lines(details: dict[str, Any]) -> dict[str, str]:
         lines["network"] = f"{whole['model']} on {whole['dataset']}"
     sizes = [f"{kind} {shown(size, 'bytes')}" for kind, size in whole["bytes"].items() if size]
     lines |= {"on the disk": ", ".join(sizes)} if sizes else {}
-    lines |= {"next": whole["next"]} if whole["next"] else {}
+    if whole["next"]:
+        again = whole["command"] and whole["next"].startswith("causalprune run ")
+        # Where files are, and on which device, decides no result, and nothing remembers it.
+        given = " (with --data-root, --from, --log and --device as they were given)"
+        lines["next"] = whole["next"] + (given if again else "")
     return {name: text for name, text in lines.items() if text}
 
 
@@ -129,6 +134,7 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "written by": shlex.join(filter(None, [details["stage"], *details["options"]])),
         "model": f"{details['model']['name']} for {shape_text(shape_from_json(details['model']['input_shape']))}",
         "data": details["data"]["name"],
+        **_history_line(details),
         **classes_line(details["classes"]),
         "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity} sparse)",
         "size": shown(details["file_bytes"], "bytes"),
@@ -136,3 +142,17 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
     }
     return [pairs(lines)]
+
+
+def _history_line(details: dict[str, Any]) -> dict[str, str]:
+    """How the training went that made a network; nothing where none did."""
+    epochs = details["history"]
+    if not epochs:
+        return {}
+    said = f"{counted(len(epochs), 'epoch')}, loss {epochs[0]['train_loss']:.4f} → {epochs[-1]['train_loss']:.4f}"
+    best = next((line for line in epochs if line["epoch"] == details["best_epoch"]), None)
+    if best is not None and details["validation"]:
+        headline = Headline.of(details["validation"])
+        score = shown(best["validation"], headline_form(headline))
+        said += f", best validation {headline.label} {score} in epoch {best['epoch']}"
+    return {"training": said}

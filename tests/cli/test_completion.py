@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from causalprune_cli.main import main
 
+from causalprune.base.options import option_text
+from causalprune.config.run import RunConfig
+from causalprune.config.sweep_values import Axis
 from causalprune.pruning.names import CRITERIA
 
 
@@ -54,6 +57,19 @@ def test_values_and_names_are_offered(completed, line, offered):
 
 def test_all_criteria_are_offered(completed):
     assert completed("causalprune apply-mask --criterion ") == list(CRITERIA)
+
+
+def test_only_what_a_sweep_can_vary_is_offered(completed):
+    offered = completed("causalprune sweep --vary ")
+    own = [option for option in offered if "." not in option]
+    assert {"rewind=", "pretrain-epochs=", "keep-zeros="} < set(own)
+    assert not {"dry-run=", "set=", "said=", "run=", "quiet=", "sparsity=", "seed="} & set(own)
+    defaults = RunConfig()
+    for option in own:
+        key = option.removesuffix("=")
+        value = getattr(defaults, key.replace("-", "_"))
+        given = option_text(value) if value not in (None, "", ()) else ("fc1=0.5" if key == "layer-sparsity" else "a")
+        assert Axis.parse(option + given).key == key.replace("-", "_")
 
 
 @pytest.mark.parametrize("shell", ["zsh", "fish"])

@@ -312,6 +312,20 @@ def test_a_page_of_one_run(one_run, capsys):
     assert means == [float(store.loss_change.mean()) for store in stores]
 
 
+def test_an_evaluation_of_another_network_is_not_that_of_the_run(one_run, tmp_path, capsys):
+    run = shutil.copytree(one_run, tmp_path / "run")
+    assert main(["evaluate", str(run / "iteration-001/pruned.safetensors"), "--run", str(run), "--quiet"]) == 0
+    (found,) = report(run, capsys)["found"]
+    dense, final = (
+        json.loads((run / f"results/{stage}.json").read_text())["metrics"]["validation"]["top1"]
+        for stage in ("pretrain", "posttrain")
+    )
+    assert "on the validation split went" in found
+    assert f"{dense:.2%}" in found
+    assert f"{final:.2%}" in found
+    assert "Before and after" not in (run / "report/index.html").read_text()
+
+
 def test_the_command_on_the_page_makes_the_same_run(one_run, capsys):
     report(one_run, capsys)
     page = (one_run / "report/index.html").read_text()

@@ -47,7 +47,12 @@ def assert_contains(found, expected, where=""):
 
 @pytest.mark.parametrize("path", sorted(EXPECTED["info"]))
 def test_info_says_what_it_said(earlier, path):
-    assert_contains(readings.info(path), EXPECTED["info"][path])
+    expected = copy.deepcopy(EXPECTED["info"][path])
+    for line in expected["details"].get("artefacts", []):  # codespell:ignore artefacts
+        if "rows" in line:
+            # Then without the files beside the rows' own.
+            line.pop("bytes")
+    assert_contains(readings.info(path), expected)
 
 
 @pytest.mark.parametrize("checkpoint", readings.CHECKPOINTS)
@@ -114,7 +119,10 @@ def test_a_recording_of_version_1_is_continued(earlier):
 
 def test_a_sweep_is_reported_as_it_was(earlier):
     pytest.importorskip("matplotlib")
-    assert_contains(readings.report(), EXPECTED["report"])
+    found, expected = readings.report(), dict(EXPECTED["report"])
+    # There are more pictures now.
+    assert set(expected.pop("pictures")) <= set(found["pictures"])
+    assert_contains(found, expected)
 
 
 @pytest.fixture

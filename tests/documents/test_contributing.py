@@ -133,6 +133,7 @@ PROOFS = {
     "A codec": lambda folder, _: "tiny" in (folder / "tiny.zarr/recordings/000/zarr.json").read_text(),
     "A format for networks": lambda folder, _: len(np.load(folder / "run/exported.npz").files) == 4,
     "A format for recordings": lambda folder, _: len((folder / "delta.csv").read_text().splitlines()) == 1 + 4,
+    "A log": lambda folder, _: len((folder / "added/logs/pretrained/log.jsonl").read_text().splitlines()) > 2,
     "A command": lambda _, printed: len(json.loads(printed)["metrics"]["kept"]) == 2,
 }
 

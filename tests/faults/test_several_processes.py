@@ -94,6 +94,22 @@ def test_what_stops_the_first_stops_the_other_in_the_same_way(pair, stages, tmp_
     assert (codes, error.count("\n")) == ([2, 2], 1)
 
 
+@pytest.mark.parametrize(("stage", "name"), [("pretrain", "pretrained"), ("record", "recorded")])
+def test_a_log_that_cannot_be_opened_ends_both(runner, pair, stages, tmp_path, stage, name):
+    """Of work that is resumed: where it begins anew, the earlier log is deleted, and that fails before."""
+    changes = stages.expected(stage)[1]
+    run = stages.copy(stage, tmp_path / "run")
+    assert runner(*stages.command(stage, run), fault="SIGKILL", fail_at=round(0.6 * len(changes)))[0] == -9
+    assert list(run.glob(f"{name}*.progress"))
+    (run / f"logs/{name}/steps.csv").mkdir(parents=True)
+    codes, error = pair(*stages.command(stage, run), "--log", "csv")
+    first, second = error.splitlines()
+    assert codes == [6, 6]
+    assert "steps.csv" in first
+    # Told so, instead of losing a process in the midst of an exchange.
+    assert second.endswith("the first process failed")
+
+
 def test_a_process_that_is_gone_is_noticed(pair, stages, tmp_path):
     run = stages.copy("pretrain", tmp_path / "run")
     pair.start(*stages.command("pretrain", run), "--epochs", "3000", "--checkpoint-every", "never")

@@ -1,5 +1,6 @@
 """Channels: which layers produce and which consume them, of networks where the answer follows from their definition."""
 
+import copy
 import sys
 
 import pytest
@@ -10,7 +11,7 @@ from causalprune.base.compute.inputs import example_inputs
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.models.networks import MLP, LeNet, ResNet20
 from causalprune.models.parameters import ParameterIndex
-from causalprune.pruning.channels import ChannelGraph
+from causalprune.pruning.channels import ChannelGraph, last_layer
 
 
 def channels_of(model: nn.Module, shape: tuple[int, ...]):
@@ -47,6 +48,36 @@ def test_layers_whose_weight_is_computed_are_counted_too() -> None:
     computed = nn.utils.parametrizations.spectral_norm(nn.Conv2d(1, 4, 3))
     model = nn.Sequential(computed, nn.ReLU(), nn.Conv2d(4, 3, 3), nn.Flatten())
     assert channels_of(model, (1, 6, 6)).keys() <= {"0.parametrizations.weight", "0"}
+
+
+class LastStep(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x)[0][-1]
+
+
+WEIGHTS = [f"weight_{kind}_l{number}{way}" for number in range(2) for way in ("", "_reverse") for kind in ("ih", "hh")]
+
+
+@pytest.mark.parametrize("way", [None, *WEIGHTS])
+def test_outputs_of_a_recurrent_layer_are_those_of_its_last_one(way: str | None) -> None:
+    from torch.nn.utils import parametrizations, prune
+
+    def found(model: nn.Module) -> set[str]:
+        index = ParameterIndex.from_model(model)
+        names = [index.entries[number].name for number in last_layer(model, index, torch.zeros(5, 2, 3))]
+        return {next(w for w in sorted(WEIGHTS, key=len, reverse=True) if w in name) for name in names}
+
+    plain = LastStep(nn.LSTM(3, 4, 2, bidirectional=True)).eval()
+    assert found(plain) == {name for name in WEIGHTS if "_l1" in name}
+    if way is not None:
+        masked, computed = copy.deepcopy(plain), copy.deepcopy(plain)
+        prune.random_unstructured(masked.layer, way, 0.5)
+        parametrizations.spectral_norm(computed.layer, way)
+        assert found(masked) == found(computed) == found(plain)
 
 
 def test_torchvisions_resnet_is_coupled_by_stages() -> None:

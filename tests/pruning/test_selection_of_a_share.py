@@ -69,6 +69,51 @@ def test_the_largest_sparsity_is_named_and_possible():
         select(Scores(SCORES), DENSE, sparsity=0.3, scope="layer", covered=few)
 
 
+LENET = ParameterIndex.from_json(
+    [
+        {"name": f"layer{number}.weight", "shape": shape, "filter_axis": 0}
+        for number, shape in enumerate(([20, 1, 5, 5], [20, 20, 5, 5], [100, 320], [10, 100]))
+    ]
+)
+
+
+@pytest.mark.parametrize("scope", ["uniform", "erk", "lamp"])
+def test_too_small_a_share_is_what_is_said(scope):
+    rng = np.random.default_rng(0)
+    covered = rng.random(LENET.total) < 0.1
+    options = {"covered": covered, "theta": rng.normal(size=LENET.total), "scope": scope}
+    scores = np.where(covered, rng.random(LENET.total), np.nan)
+    words = rf"`sparsity`: expected at most [\d.]+%, because only {covered.sum():,} of the {LENET.total:,} weights are"
+    # Of these the bounds of "uniform" would allow the first.
+    for sparsity in (0.5, 0.999):
+        with pytest.raises(UsageError, match=words):
+            select(Scores(scores), Mask.all(LENET), sparsity=sparsity, **options)
+
+
+@pytest.mark.parametrize("scope", ["erk", "lamp"])
+def test_fewer_weights_than_layers_are_left_by_a_share_as_without_one(scope):
+    covered = np.arange(INDEX.total) != 5
+    scores = np.where(covered, RNG.random(INDEX.total), np.nan)
+    # One stays; one of each other layer would have to be kept besides.
+    found = select(Scores(scores), DENSE, sparsity=1 - 1 / INDEX.total, scope=scope, covered=covered, theta=THETA)
+    assert [layer.kept for layer in found.mask.per_layer()] == [1, 1, 1]
+    assert found.mask.numpy()[5]
+    assert found.guarded == ("layer1.weight", "layer2.weight")
+
+
+def test_the_bounds_of_uniform_and_a_share_are_named_together():
+    # What isn't recorded lies in the second layer, the first one would have to stay besides.
+    covered = np.arange(LENET.total) >= 8500
+    covered[:500] = True
+    scores = np.where(covered, RNG.random(LENET.total), np.nan)
+    words = r"`scope=uniform`: expected at most ([\d.]+)% .*first convolution stays dense .*, and 8,000 weights aren't"
+    with pytest.raises(UsageError, match=words) as caught:
+        select(Scores(scores), Mask.all(LENET), sparsity=1 - 8100 / LENET.total, scope="uniform", covered=covered)
+    most = float(str(caught.value).partition("at most ")[2].partition("%")[0]) / 100
+    found = select(Scores(scores), Mask.all(LENET), sparsity=most, scope="uniform", covered=covered)
+    assert [layer.kept for layer in found.mask.per_layer()][::3] == [500, 200]
+
+
 def test_what_is_pruned_already_counts():
     before = Mask.from_numpy(INDEX, ~((np.arange(INDEX.total) % 2 == 0) & ~COVERED))
     found = select(Scores(SCORES), before, sparsity=0.6, covered=COVERED)

@@ -6,6 +6,7 @@ and the environment that jobs see, as in SLURM 22.05. What ends a job is given b
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -161,7 +162,7 @@ class Cluster:
 
 
 def _steps(output):
-    return output.read_text().count(" steps\n")
+    return len(re.findall(r" steps\)?\n", output.read_text()))
 
 
 def _wait_for_steps(output, process, before):

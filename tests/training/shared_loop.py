@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from causalprune.base.errors import UsageError
+from causalprune.training.ranks import Ranks
 from causalprune.training.recorder import Recorder
 
 
@@ -38,11 +39,14 @@ def main(rank, folder):
     optimizer = train(path, model, model, batches)
     again = DistributedDataParallel(network(), broadcast_buffers=False)
     train(f"{folder}/by-rank.zarr", again, again, batches, columns_by_rank=True)
-    try:
-        # The store is there already: neither process waits for the other.
-        Recorder(model, optimizer, path)
-    except UsageError as error:
-        print(error)
+    # Nor are they connected for what is refused.
+    Ranks.partners = None
+    for by_rank in (False, True):
+        try:
+            # The store is there already: neither process waits for the other.
+            Recorder(model, optimizer, path, columns_by_rank=by_rank)
+        except UsageError as error:
+            print(error)
     torch.distributed.destroy_process_group()
 
 

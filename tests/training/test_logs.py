@@ -1,16 +1,32 @@
 """Logs of training and recording: what they say is what was trained and recorded, and they change nothing."""
 
+import copy
 import csv
+import functools
 import json
 import math
+import signal
+from contextlib import contextmanager
 
 import pytest
+import torch
 from causalprune_cli.main import main
+from torch import nn
 
+from causalprune.base.errors import DataError, InterruptedStage, StorageError
 from causalprune.base.paths import RunPaths
+from causalprune.base.progress import Bar, Reporter
+from causalprune.base.signals import StopRequest
+from causalprune.base.specs import DataSpec
+from causalprune.data.datasets import load_data
 from causalprune.models.checkpoint import load_checkpoint
+from causalprune.models.mask import Mask
+from causalprune.models.parameters import ParameterIndex
 from causalprune.training.logs.csv_log import CsvLog
-from causalprune.training.logs.log import EPOCHS, STEPS
+from causalprune.training.logs.log import EPOCHS, LAYERS, STEPS, Log
+from causalprune.training.loop import train
+from causalprune.training.names import LOGS
+from causalprune.training.options import TrainingOptions
 from causalprune.trajectory import Store
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--batch-size", "64"]
@@ -108,13 +124,11 @@ def test_tensorboard_shows_the_same(runs):
 def test_rows_of_later_steps_go_and_a_torn_one_too(tmp_path):
     log = CsvLog(tmp_path, 0)
     log.write(STEPS, [{"step": n, "loss": n / 3} for n in range(1, 8)])
-    log.write(EPOCHS, [{"step": 3, "epoch": 1}, {"step": 6, "epoch": 2}])
     whole = (tmp_path / "steps.csv").read_bytes()
     with (tmp_path / "steps.csv").open("ab") as file:
         file.write(b"8,0.9")
     resumed = CsvLog(tmp_path, 5)
     assert [line["step"] for line in lines(tmp_path / "steps.csv")] == ["1", "2", "3", "4", "5"]
-    assert [line["step"] for line in lines(tmp_path / "epochs.csv")] == ["3"]
     resumed.write(STEPS, [{"step": n, "loss": n / 3} for n in (6, 7)])
     assert (tmp_path / "steps.csv").read_bytes() == whole
 
@@ -154,3 +168,169 @@ def test_a_sweep_logs_its_shared_stages(tmp_path):
     assert main(["sweep", *options]) == 0
     logged = {path.parent.name for path in RunPaths(tmp_path).sweep.root.rglob("steps.csv")}
     assert logged == {"pretrained", "recorded"}
+
+
+class _Killed(BaseException):
+    """Ends a training at a save, as a kill does."""
+
+
+class _StopAfter(Reporter):
+    """Sets the stop flag once so many steps are done, as a signal would."""
+
+    def __init__(self, stop, steps):
+        self.stop, self.left = stop, steps
+
+    @contextmanager
+    def task(self, description, total):
+        bar = Bar()
+        bar.advance = self.advance
+        yield bar
+
+    def advance(self, count):
+        self.left -= count
+        if self.left == 0:
+            self.stop.signal = signal.SIGTERM
+
+
+@functools.cache
+def digits():
+    return load_data(DataSpec(name="digits", validation_fraction=0.2))
+
+
+PER_EPOCH = 5
+
+
+def attempt(log, *, resume=None, stop_after=math.inf, dies=False, **options):
+    """Train a small network for three epochs, or a part of them; returns what was saved last."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 4), nn.ReLU(), nn.Linear(4, 10))
+    if resume is not None:
+        model.load_state_dict(resume.weights)
+    saved, stop = [], StopRequest()
+
+    def save(snapshot):
+        if dies:
+            raise _Killed
+        saved.append(copy.deepcopy(snapshot))
+
+    size = -(-len(digits().train) // PER_EPOCH)
+    chosen = {"epochs": 3, "batch_size": size, "checkpoint_every": "1steps" if dies else "never", **options}
+    try:
+        train(
+            model, digits(), TrainingOptions(**chosen), mask=Mask.all(ParameterIndex.from_model(model)),
+            device=torch.device("cpu"), seed=0, resume=resume, save=save, stop=stop,
+            reporter=_StopAfter(stop, stop_after), description="train", log=log,
+        )  # fmt: skip
+    except (InterruptedStage, _Killed):
+        assert stop_after < math.inf or dies
+    else:
+        assert stop_after == math.inf
+        assert not dies
+    return saved[-1] if saved else None
+
+
+def opened(kind, folder):
+    return functools.partial(LOGS.load(kind), folder)
+
+
+def logged(folder):
+    """What is in the log of a folder: CSV files, else scalars."""
+    return {path.name: path.read_bytes() for path in folder.glob("*.csv")} or scalars(folder)
+
+
+@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
+@pytest.mark.parametrize("stopped", [PER_EPOCH, 2 * PER_EPOCH, 7])
+def test_an_epoch_is_logged_once_however_often_its_end_is_repeated(tmp_path, kind, stopped):
+    """A stop at the last step of an epoch saves a state that the epoch's own row is behind."""
+    if kind == "tensorboard":
+        pytest.importorskip("tensorboard")
+    attempt(opened(kind, tmp_path / "whole"))
+    log = opened(kind, tmp_path / "resumed")
+    state = attempt(log, stop_after=stopped)
+    attempt(log, resume=copy.deepcopy(state), dies=True)
+    attempt(log, resume=copy.deepcopy(state), dies=True)
+    attempt(log, resume=state)
+    assert logged(tmp_path / "resumed") == logged(tmp_path / "whole")
+
+
+def test_a_log_that_is_switched_on_or_over_has_all_that_is_known(tmp_path):
+    pytest.importorskip("tensorboard")
+    attempt(opened("csv", tmp_path / "whole"))
+    whole, stopped = logged(tmp_path / "whole"), 7
+    steps = whole.pop("steps.csv").splitlines(keepends=True)
+    for before, after in ((None, "csv"), ("tensorboard", "csv"), (None, "tensorboard"), ("csv", "tensorboard")):
+        folder = tmp_path / f"{before} {after}"
+        state = attempt(before and opened(before, folder), stop_after=stopped)
+        attempt(opened(after, folder), resume=state)
+        if after == "csv":
+            expected = {**whole, "steps.csv": b"".join([steps[0], *steps[1 + stopped :]])}
+            assert {path.name: path.read_bytes() for path in folder.iterdir()} == expected
+        else:
+            assert all("tfevents" in path.name for path in folder.iterdir())
+            found = scalars(folder)
+            assert [step for step, _ in found["epoch/validation"]] == [PER_EPOCH, 2 * PER_EPOCH, 3 * PER_EPOCH]
+            assert [step for step, _ in found["loss"]] == list(range(stopped + 1, 3 * PER_EPOCH + 1))
+            assert sum(name.startswith("sparsity/") for name in found) == whole["layers.csv"].count(b"\n") - 1
+
+
+class _Noted(Log):
+    """Keeps the rows."""
+
+    def __init__(self):
+        self.rows, self.closed = {STEPS: [], EPOCHS: [], LAYERS: []}, False
+
+    def write(self, table, rows):
+        self.rows[table] += rows
+
+    def close(self):
+        self.closed = True
+
+
+def test_a_training_that_diverges_has_its_last_steps_in_the_log():
+    log = _Noted()
+    with pytest.raises(DataError, match="training loss"):
+        attempt(lambda step: log, lr=1e18, clip_norm=0.0)
+    assert [row["step"] for row in log.rows[STEPS]] == list(range(1, PER_EPOCH + 1))
+    assert math.isfinite(log.rows[STEPS][0]["loss"])
+    assert not math.isfinite(log.rows[STEPS][-1]["loss"])
+    assert log.rows[EPOCHS] == []
+    assert log.closed
+
+
+def test_what_ended_a_training_is_said_though_the_log_cannot_be_closed():
+    class Full(_Noted):
+        def close(self):
+            raise StorageError("cannot write")
+
+    with pytest.raises(DataError, match="training loss"):
+        attempt(lambda step: Full(), lr=1e18)
+    with pytest.raises(StorageError):
+        attempt(lambda step: Full())
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["step;epoch;loss\n1;1;0,5\n", "step,loss\n1,é\n", "step,loss\nJan 1,0.5\n", "loss\n", "step,loss\n1,\0\n\0"],
+)
+def test_a_log_that_another_program_saved_is_moved_aside_and_costs_nothing(tmp_path, content, caplog):
+    encoded = content.encode("utf-16" if "\0" in content else "latin-1")
+    (tmp_path / "steps.csv").write_bytes(encoded)
+    log = CsvLog(tmp_path, 1)
+    assert (tmp_path / "steps.csv.unread").read_bytes() == encoded
+    assert "steps.csv.unread" in caplog.text
+    log.write(STEPS, [{"step": 2, "loss": 0.25}])
+    assert (tmp_path / "steps.csv").read_text() == "step,loss\n2,0.25\n"
+
+
+def test_a_recording_that_is_only_repeated_keeps_its_log(tmp_path):
+    common = ["--run", str(tmp_path), "--quiet"]
+    assert main(["pretrain", *TINY, "--epochs", "1", *common]) == 0
+    record = ["record", "--steps", "5", "--log", "csv", *common]
+    assert main(record) == 0
+    before = {path.name: path.read_bytes() for path in (tmp_path / "logs/recorded").iterdir()}
+    assert set(before) == {"steps.csv", "layers.csv"}
+    assert len(lines(tmp_path / "logs/recorded/steps.csv")) == 5
+    (tmp_path / "recorded.safetensors").unlink()
+    assert main(record) == 0
+    assert (tmp_path / "recorded.safetensors").exists()
+    assert {path.name: path.read_bytes() for path in (tmp_path / "logs/recorded").iterdir()} == before

@@ -92,6 +92,21 @@ def test_it_goes_on_where_it_was_left(tmp_path):
     assert len(digests) == 1
 
 
+@pytest.mark.parametrize("options", [{"columns": 0.1}, {"columns": 0.3}, {"mask": 1}, {"columns": "2"}])
+def test_other_columns_do_not_go_on(tmp_path, options):
+    index = ParameterIndex.from_model(network())
+    masks = [Mask.from_numpy(index, np.arange(index.total) % 2 == half) for half in range(2)]
+    record(network(), tmp_path / "t.zarr", 4, mask=masks[0], columns=0.1, columns_seed=7)
+    before = Store.open(tmp_path / "t.zarr").recording()
+    with Store.open(tmp_path / "t.zarr").resume_recording("000", rows=3) as writer:
+        options = options | {"mask": masks[options.get("mask", 0)]}
+        with pytest.raises(UsageError, match=r"`columns` and `mask`: expected those of .*, found others; .*leave"):
+            record(network(), writer, **options)
+        recorder = Recorder(model := network(), torch.optim.SGD(model.parameters()), writer, mask=masks[0])
+        assert recorder.writer.rows_appended == 3
+    assert np.array_equal(Store.open(tmp_path / "t.zarr").recording().active, before.active)
+
+
 @pytest.mark.parametrize(
     ("columns", "words"),
     [
@@ -99,12 +114,37 @@ def test_it_goes_on_where_it_was_left(tmp_path):
         (1.5, "a share above 0 and below 1, found 1.5"),
         ((0.1, 0.2), "at most one share"),
         (True, "at most one share"),
+        (None, "at most one share, found .None"),
+        (np.array(0.1 + 1j), "at most one share"),
     ],
 )
 def test_shares_that_mean_nothing(tmp_path, columns, words):
     with pytest.raises(UsageError, match=words):
         record(network(), tmp_path / "t.zarr", columns=columns)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_writer_says_itself_who_writes_which(tmp_path):
+    record(network(), tmp_path / "t.zarr", 2)
+    with (
+        Store.open(tmp_path / "t.zarr").resume_recording("000", rows=2) as writer,
+        pytest.raises(UsageError, match=r"`columns_by_rank`: expected the path of a new store, .*`partners`"),
+    ):
+        record(network(), writer, columns_by_rank=True)
+
+
+@pytest.mark.parametrize("seed", [1.5, -1, "3", None])
+def test_seeds_that_mean_nothing(tmp_path, seed):
+    with pytest.raises(UsageError, match=f"`columns_seed`: expected a whole number of at least 0, found {seed}"):
+        record(network(), tmp_path / "t.zarr", columns=0.1, columns_seed=seed)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("share", [np.float64(0.25), np.float32(0.25), np.array([0.25]), (np.float16(0.25),)])
+def test_numbers_of_numpy_are_numbers(tmp_path, share):
+    reader = record(network(), tmp_path / "t.zarr", 2, columns=share, columns_seed=np.int64(3))
+    assert reader.info.sample == ColumnSample(0.25, 3)
+    assert np.array_equal(reader.active, ColumnSample(0.25, 3).draw(reader.index, reader.kept))
 
 
 @pytest.mark.parametrize("criterion", ["effect", "fisher", "chita"])

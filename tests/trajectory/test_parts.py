@@ -22,6 +22,17 @@ COLUMNS = 20_500
 """Three chunks, the last one with padding."""
 
 
+def test_each_keeps_as_many_blocks_back(tmp_path):
+    store = make_store(tmp_path / "t.zarr", COLUMNS)
+    first, *others = partners(5)
+    writer = store.create_recording(INFO, np.ones(COLUMNS, bool), partners=first, queue_bytes=2**25)
+    writers = [writer, *(store.join_recording("000", partner, queue_bytes=2**25) for partner in others)]
+    assert {writer.columns.stop - writer.columns.start for writer in writers} >= {0, 8192}
+    assert len({writer._capacity for writer in writers}) == 1
+    for writer in writers:
+        writer.abort()
+
+
 class Thread:
     """One of several partners that are threads."""
 

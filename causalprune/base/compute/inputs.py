@@ -129,7 +129,7 @@ def shape_of(inputs: Inputs) -> InputShape:
     """The shape of a sample of some inputs (N, …); of what is looked up, the largest is among them."""
     if isinstance(inputs, torch.Tensor):
         shape = tuple(inputs.shape[1:])
-        return Tokens(shape, 1 + _largest(inputs)) if are_indices(inputs) else shape
+        return Tokens(shape, 1 + largest(inputs)) if are_indices(inputs) else shape
     return several_shape(inputs, [0] * len(parts_of(inputs)))
 
 
@@ -149,11 +149,11 @@ def _shape(part: torch.Tensor, vocabulary: int) -> OneInput:
     shape = tuple(part.shape[1:])
     if part.dtype == torch.bool:
         return Flags(shape)
-    return Tokens(shape, max(vocabulary, 1 + _largest(part))) if are_indices(part) else shape
+    return Tokens(shape, max(vocabulary, 1 + largest(part))) if are_indices(part) else shape
 
 
-def _largest(part: torch.Tensor) -> int:
-    # PyTorch finds no maximum of unsigned numbers.
+def largest(part: torch.Tensor) -> int:
+    """The largest of whole numbers. PyTorch finds no maximum of unsigned ones of more than a byte."""
     return int(part.long().max())
 
 

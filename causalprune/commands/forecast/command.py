@@ -13,6 +13,7 @@ import torch
 
 from causalprune.base.compute.runtime import make_deterministic, processes, resolve_device
 from causalprune.base.errors import DataError
+from causalprune.base.files import bytes_below
 from causalprune.base.paths import RunPaths, StoreUrl, mask_path
 from causalprune.base.progress import Reporter
 from causalprune.base.units import format_bytes
@@ -23,14 +24,13 @@ from causalprune.commands.apply_mask.layers import choice_options, named_layers,
 from causalprune.commands.forecast.files import (
     STORE_METADATA,
     CheckpointFiles,
-    bytes_below,
     layer_metrics,
     saved_states,
     training_metrics,
 )
 from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.forecast.timing import TimedSteps, fit_seconds, time_evaluation, time_steps
-from causalprune.commands.pipeline.reuse import load_reused
+from causalprune.commands.pipeline.reuse import load_reused, reused_network
 from causalprune.commands.pretrain import initial_network, pretrain_output
 from causalprune.commands.record.layers import LayersToKeep
 from causalprune.commands.record.prediction import (
@@ -165,7 +165,7 @@ class _Forecast:
         if self._config.from_run is None:
             self._train(None, "pretrain", self._first)
         else:
-            path = RunPaths(self._config.from_run).pretrained
+            path = reused_network(self._config)
             self._stages.add(None, "pretrain", bytes=bytes_below(path) + bytes_below(mask_path(path)))
             self._files.ancestors += 1
         for number in range(self._config.iterations):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -89,10 +88,3 @@ def saved_states(checkpoint_every: str) -> int:
     """States of a stage on the disk at once, at most: the newest, the one before, and the one that is being written."""
     # Even then a signal makes it save.
     return 1 if Interval.parse(checkpoint_every) == Interval() else 3
-
-
-def bytes_below(path: Path) -> int:
-    """Bytes of a file or of all files in a folder; 0 if there is none."""
-    if path.is_dir():
-        return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file())
-    return path.lstat().st_size if path.is_file() else 0

@@ -17,8 +17,8 @@ from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, mask_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._findings import training_findings
 from causalprune.commands._output import SCHEMA_VERSION
+from causalprune.commands._said import said_options
 from causalprune.commands.info.exported import describe_export, export_record
-from causalprune.commands.info.overview import said_options
 from causalprune.commands.info.recipes import describe_recipe
 from causalprune.commands.info.run_description import check_mask, describe_run, made_from, read_header
 from causalprune.commands.info.store_description import (
@@ -175,4 +175,6 @@ def _describe_checkpoint(path: Path, problems: Problems, *, verify: bool) -> dic
         "config": header.config,
         "versions": header.versions,
         "validation": header.metrics.get("validation"),
+        "best_epoch": header.metrics.get("best_epoch"),
+        "history": header.metrics.get("history", []),
     }

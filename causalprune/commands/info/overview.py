@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import Field
 from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CorruptError, DataError
 from causalprune.base.json_files import read_json
-from causalprune.base.options import Options, flag_of, option_text
 from causalprune.base.paths import RunPaths, progress_path
+from causalprune.commands._said import said_options
 from causalprune.commands.names import CONFIGS
-from causalprune.config.run import RunConfig, recipe_settings
+from causalprune.config.recipes.authors import RECIPES
 
 
 def overview(
@@ -30,19 +29,22 @@ def overview(
         run: The directory.
         artifacts: Its files as ``info`` describes them, with their ``state``.
         exports: Its exported networks.
-        evaluated: Whether there is an evaluation.
+        evaluated: Whether there is an evaluation of its last network.
         sweep: Its sweep, if there is one.
 
     Returns:
         ``command``, of the ``run`` that made it, None if single stages did; ``finished``, whether that has come to its
         end; ``model`` and ``dataset`` of the first network; ``bytes`` of its ``networks``, ``stores`` and ``exports``;
-        ``next``, the command that comes next, None if there is nothing left to do.
+        ``next``, the command that comes next, without paths, device and log, None if there is nothing left to do.
     """
     options = _run_options(run)
     first = next((a for a in artifacts if "model" in a), {})
     stores = sum(a["bytes"] for a in artifacts if a["stage"] == "record" and "rows" in a)
     finished = run.result("run").exists() and not progress_path(run.run_config).exists()
-    command = None if options is None else _command("run", options, run)
+    command = again = None if options is None else _command("run", options, run)
+    if options is not None and any(part.discarded.exists() for part in run.iterations()):
+        # Said again, so that what is still to come leaves no store either.
+        again = _command("run", [*options, "--discard-stores"], run)
     return {
         "command": command,
         "finished": finished if command else None,
@@ -53,40 +55,9 @@ def overview(
             "stores": stores,
             "exports": sum(e["bytes"] for e in exports),
         },
-        "next": _next(run, artifacts, command=command, finished=finished, evaluated=evaluated, sweep=sweep)
+        "next": _next(run, artifacts, command=again, finished=finished, evaluated=evaluated, sweep=sweep)
         or (None if exports or not evaluated else _command("export", [], run)),
     }
-
-
-def said_options(stage: str, stored: Mapping[str, Any]) -> list[str]:
-    """Options as a file has them, as they are typed: those that aren't at their defaults.
-
-    Args:
-        stage: The command; one that doesn't exist has none.
-        stored: Values by the names of its options.
-    """
-    if stage not in CONFIGS:
-        return []
-    kind: type[Options] = CONFIGS.load(stage)
-    fields = kind.option_fields()
-    said = []
-    for name, value in stored.items():
-        if name in fields and fields[name].metadata and value not in (None, "", [], _plain(fields[name].default)):
-            said += _typed(fields[name], value)
-    return said
-
-
-def _plain(default: Any) -> Any:
-    return list(default) if isinstance(default, tuple) else default
-
-
-def _typed(field: Field[Any], value: Any) -> list[str]:
-    names = flag_of(field).split(",")[0].split("/")
-    if isinstance(value, bool):
-        return names[:1] if value else names[1:]
-    items = value if field.metadata["repeated"] and isinstance(value, list) else [value]
-    flag = names[:1] if names[0].startswith("-") else []
-    return [part for item in items for part in (*flag, option_text(item))]
 
 
 def _run_options(run: RunPaths) -> list[str] | None:
@@ -97,19 +68,10 @@ def _run_options(run: RunPaths) -> list[str] | None:
         return None
     if not isinstance(stored, dict):
         return None
-    recipe = stored.get("recipe") or ""
-    try:
-        by_recipe = {f"{setting}" for setting in recipe_settings(recipe)}
-        values = RunConfig.of(recipe=recipe).identity_fields() if recipe else {}
-    except (KeyError, ValueError):
+    if stored.get("recipe") and stored["recipe"] not in RECIPES:
         # A recipe of another version.
         return None
-    own = {
-        name: [item for item in value if item not in by_recipe] if name == "set" else value
-        for name, value in stored.items()
-        if name in ("recipe", "set") or name not in values or value != values[name]
-    }
-    return said_options("run", own)
+    return said_options("run", stored)
 
 
 def _command(stage: str, options: Sequence[str], run: RunPaths) -> str:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import DAMAGE, CorruptError, DataError
+from causalprune.base.files import bytes_below
 from causalprune.base.json_files import sha256_file
 from causalprune.base.paths import RunPaths, fallback_path, progress_path
 from causalprune.commands._findings import evaluation_findings, pruning_findings, training_findings
 from causalprune.commands._output import require_unaltered
+from causalprune.commands._said import said_options
 from causalprune.commands.info.exported import exports
-from causalprune.commands.info.overview import overview, said_options
+from causalprune.commands.info.overview import overview
 from causalprune.commands.info.recipes import recipe_of
 from causalprune.commands.info.results import check_results, describe_sweep
 from causalprune.commands.info.store_description import Problems, describe_store
@@ -35,7 +37,8 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         ``overview`` (:func:`causalprune.commands.info.overview.overview`, and ``fits``, the name of each fit by the
         beginning of its hash); its networks and stores, each with its
         ``stage``, the ``options`` that were said, its ``state`` (``done``, ``stale`` or ``unfinished``) and what it was
-        ``made_from``; ``exports``; ``evaluation``, ``sweep`` and ``recipe``, None where there is none.
+        ``made_from``; ``exports``; ``evaluation`` and ``evaluated``, the network that it measured, ``sweep`` and
+        ``recipe``, None where there is none.
 
     Raises:
         CorruptError: A directory with nothing of causalprune.
@@ -43,6 +46,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     artifacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     fits: dict[str, str] = {}
+    last = ""
     stale = stale_checkpoints(run)
     for part in (run, *run.iterations()):
         for path in part.artifacts():
@@ -56,6 +60,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
                     fits |= own_fits
                 else:
                     line, digests = _checkpoint_line(path, problems, verify=verify)
+                    last = digests[0] if part is run else last
             except DAMAGE as error:
                 problems.add_damage([with_flags(str(error))])
                 continue
@@ -81,9 +86,11 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         problems.warnings.append(
             f"{run.result('evaluate')} is of a network that isn't here any more: run `causalprune evaluate` again"
         )
-    problems.warnings += evaluation_findings(evaluation) if evaluation else _pruning_findings(run)
-    found = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run), "exports": exported}
-    evaluated = evaluation is not None and measured in hashes
+    # Another network's says nothing of what the run came to.
+    evaluated = evaluation is not None and measured == last
+    problems.warnings += evaluation_findings(evaluation) if evaluation and evaluated else _pruning_findings(run)
+    found: dict[str, Any] = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run), "exports": exported}
+    found["evaluated"] = hashes.get(measured, f"network {_short(measured)}") if evaluation else None
     whole = overview(run, artifacts, exports=exported, evaluated=evaluated, sweep=sweep) | {"fits": fits}
     return {"overview": whole, "artefacts": artifacts, **found}  # codespell:ignore artefacts
 
@@ -120,15 +127,17 @@ def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[s
     """A line on a store, the hashes that its last recording has and had, and its fits by the beginning of theirs."""
     store = Store.open(path)
     details = describe_store(store, problems, verify=verify)
-    line = {"stage": "record", "inputs": {"start": details["start_sha256"]}, "options": []}
+    # With all recordings and fits, because all of them take room.
+    line: dict[str, Any] = {"stage": "record", "bytes": bytes_below(path), "options": []}
+    line["inputs"] = {"start": details["start_sha256"]}
     if not details["recordings"]:
-        return line | {"rows": "empty", "fits": "", "bytes": 0}, [], {}
+        return line | {"rows": "empty", "fits": ""}, [], {}
     last = details["recordings"][-1]
     rows, fits = f"{last['rows']} × {last['columns']}", ", ".join(last["fits"])
     state = {} if last["finished"] else {"state": "unfinished"}
     reader = store.recording(last["name"])
     named = {_short(reader.read_fit(name).digest): name for name in reader.fits}
-    return line | {"rows": rows, "fits": fits, "bytes": last["stored_bytes"]} | state, last["digests"], named
+    return line | {"rows": rows, "fits": fits} | state, last["digests"], named
 
 
 def _checkpoint_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str]]:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from causalprune.base.errors import DAMAGE
-from causalprune.base.files import remove_file, remove_partials
+from causalprune.base.files import bytes_below, remove_file, remove_partials
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, lock_path
 from causalprune.commands._output import StageResult, read_result, write_result
 from causalprune.commands._plan import IterationPlan
-from causalprune.commands.forecast.files import bytes_below
 from causalprune.trajectory import Store
 
 _STAGE = "discard"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 from causalprune.base.errors import CorruptError, MismatchError, UsageError
@@ -14,6 +15,7 @@ from causalprune.base.progress import Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._output import done_already
 from causalprune.commands._plan import PipelinePlan
+from causalprune.commands._said import absent
 from causalprune.commands._training import TrainingResult, training_result
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig, Setting
@@ -59,16 +61,34 @@ def with_reused(config: RunConfig) -> RunConfig:
     config = replace(config, **adopted)
     said = {setting.option: setting for setting in config.set if setting.stage == "pretrain"}
     planned, settings = PipelinePlan(config).pretrain().identity_fields(), []
-    for option in made.keys() - _SHARED - {"epochs"}:
-        key = f"pretrain.{option.replace('_', '-')}"
-        text = f"{key}={option_text(made[option])}"
-        setting = Setting.of("pretrain", option, made[option], text, f"{config.from_run}")
-        if planned.get(option, PretrainConfig.option_fields()[option].default) == made[option]:
+    # What is done as it was before its option existed is left out.
+    unsaid = {name: absent(f) for name, f in PretrainConfig.option_fields().items() if f.metadata}
+    for option in (made.keys() | planned.keys()) - _SHARED - {"epochs"}:
+        value = made.get(option, unsaid[option])
+        if planned.get(option, unsaid[option]) == value:
             continue
+        key = f"pretrain.{option.replace('_', '-')}"
+        text = f"{key}={option_text(value)}"
+        setting = Setting.of("pretrain", option, value, text, f"{config.from_run}")
         if option in said:
             raise _conflict(config, said[option].source or said[option].text, text, option_text(said[option].value))
         settings.append(setting)
     return replace(config, set=(*config.set, *sorted(settings, key=lambda setting: setting.key)))
+
+
+def reused_network(config: RunConfig) -> Path:
+    """The network to start from: that of the other directory, or where it is gone the copy that the run has."""
+    assert config.from_run is not None
+    source, run = RunPaths(config.from_run).pretrained, RunPaths(config.run)
+    # What --overwrite deletes can't be read from.
+    has_copy = not config.overwrite and run.run_config.exists() and run.pretrained.exists()
+    return run.pretrained if has_copy and not source.exists() else source
+
+
+def _remedy(config: RunConfig) -> str:
+    """What to do where there is no such network."""
+    begun = RunPaths(config.run).run_config.exists()
+    return f"{config.from_run} is still needed: bring it back, or {_REMEDY}" if begun else _REMEDY
 
 
 def _read_info(config: RunConfig) -> CheckpointInfo:
@@ -77,7 +97,8 @@ def _read_info(config: RunConfig) -> CheckpointInfo:
     source, mine = RunPaths(config.from_run).pretrained, RunPaths(config.run).pretrained
     if real_path(source) == real_path(mine):
         raise UsageError("--from", expected="another directory than --run", found=f"{config.from_run}")
-    info = read_checkpoint_info(source, remedy=_REMEDY)
+    source = reused_network(config)
+    info = read_checkpoint_info(source, remedy=_remedy(config))
     if info.stage != "pretrain":
         raise MismatchError(f"{source}", expected="a network of pretrain", found=f"one of {info.stage}", remedy=_REMEDY)
     return info
@@ -115,7 +136,7 @@ def load_reused(config: RunConfig) -> Checkpoint:
         CausalpruneError: It can't be read.
     """
     assert config.from_run is not None
-    start = load_checkpoint(RunPaths(config.from_run).pretrained, remedy=_REMEDY)
+    start = load_checkpoint(reused_network(config), remedy=_remedy(config))
     if not config.overwrite:
         _is_there(config, start)
     return start
@@ -156,7 +177,7 @@ def reuse(config: RunConfig, options: PretrainConfig, start: Checkpoint, reporte
         CausalpruneError: The file system refused.
     """
     assert config.from_run is not None
-    source = RunPaths(config.from_run).pretrained
+    source = reused_network(config)
     output = CheckpointOutput(stage="pretrain", config=options, default=RunPaths(config.run).pretrained)
     with output.exclusive():
         output.inputs = dict(start.info.inputs)

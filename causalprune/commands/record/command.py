@@ -164,17 +164,19 @@ def _record(
     # Rows that are only repeated, for a lost checkpoint, leave the log that they have.
     (writes,) = group.any(isinstance(writer, RecordingWriter))
     open_log = output.open_log(anew=saved is None and writes)
-    log, logged = Log(), None
-    if open_log is not None and isinstance(writer, RecordingWriter) and group.rank == 0:
-        # What the store has already is logged anew.
-        log = open_log(0)
-        write_layers(log, mask)
-        logged = LoggedRows(log, writer, config.stride)
-    loop = RecordLoop(output, start, model, optimizer, mask, batches, recorder, task, logged)
+    log, loop = Log(), RecordLoop(output, start, model, optimizer, mask, batches, recorder, task)
+
+    def begin_log() -> None:
+        nonlocal log
+        if open_log is not None and isinstance(writer, RecordingWriter):
+            # What the store has already is logged anew.
+            log = open_log(0)
+            write_layers(log, mask)
+            loop.logged = LoggedRows(log, writer, config.stride)
 
     def save() -> None:
-        if logged is not None:
-            logged.update()
+        if loop.logged is not None:
+            loop.logged.update()
         log.close()
         # For a criterion that doesn't read the recording.
         untrained = {"untrained": list(writer.untrained)} if writer.untrained else {}
@@ -186,7 +188,9 @@ def _record(
             writer.keep_layer_statistics(*kept_layers.measure(recorded, output.stop))
         output.save(recorded)
 
-    with reporter.task("record", rows * config.stride) as bar, recorder:
+    if open_log is not None:
+        group.first(begin_log)
+    with reporter.task("record", rows * config.stride) as bar, log, recorder:
         loop.run(step, rows * config.stride, bar)
         # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
         writer.flush()

@@ -69,11 +69,14 @@ class RecordLoop:
             self.recorder.step(group.sum(loss.detach() / group.count), measure, epoch=epoch, batch=number)
             step += 1
             bar.advance(1)
-            if self.logged is not None:
-                self.logged.update()
             if step % config.stride or step == steps:
                 continue
-            stopping, late = agreement.any(bool(self.output.stop), time.monotonic() - last_save >= every.seconds)
+            behind = self.logged is not None and self.logged.behind
+            late = time.monotonic() - last_save >= every.seconds
+            stopping, late, behind = agreement.any(bool(self.output.stop), late, behind)
+            if behind:
+                # If the disk is full, it is for all processes.
+                group.first(self._log)
             # All processes have taken as many steps.
             if stopping or late or step - saved_step >= every.steps:
                 # The store first: a saved state must never be ahead of it. All processes, which may write it together.
@@ -85,6 +88,10 @@ class RecordLoop:
         if config.loss_change == "next-batch":
             for _, number, batch in self._samples(steps, steps + 1):
                 self.recorder.complete(partial(self._mean_loss, batch, self.batches.weight(number)))
+
+    def _log(self) -> None:
+        if self.logged is not None:
+            self.logged.update()
 
     def _loss(self, network: nn.Module, batch: Batch, weight: float) -> torch.Tensor:
         # In float64, because ΔL is a small difference of two losses.
@@ -105,8 +112,7 @@ class RecordLoop:
 
     def save(self, step: int) -> None:
         """Save the state after so many steps for a resume; the store has their rows."""
-        if self.logged is not None:
-            self.logged.update()
+        self._log()
         tensors, pending = self.recorder.pending()
         position = {"steps": step, "rows": self.recorder.rows, "pending": pending}
         extra = optimizer_tensors(self.model, self.optimizer) | tensors

@@ -159,9 +159,16 @@ class RecordStore:
         def begin() -> None:
             writers.append(self._open_writer(start, saved, mask, rows, predicted, statistics, partners))
 
-        group.first(begin)
+        try:
+            group.first(begin)
+        except BaseException:
+            if partners is not None:
+                partners.close()
+            raise
         # What is recorded once more isn't written.
         (writes,) = group.any(any(isinstance(writer, RecordingWriter) for writer in writers))
+        if partners is not None and not writes:
+            partners.close()
         if writers:
             return writers[0]
         if partners is None or not writes:

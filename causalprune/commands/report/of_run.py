@@ -15,10 +15,11 @@ from causalprune.base.errors import DataError
 from causalprune.base.json_files import read_json
 from causalprune.base.paths import DEFAULT_FIT, RunPaths
 from causalprune.commands._output import require_unaltered
+from causalprune.commands._said import command_line
 from causalprune.commands.names import CONFIGS
+from causalprune.commands.provenance.lineage import recorded_hash
 from causalprune.commands.report.of_sweep import data_name
-from causalprune.commands.report.origin import command_text, show_origin
-from causalprune.config.run import RunConfig
+from causalprune.commands.report.origin import show_origin
 from causalprune.models.checkpoint import CheckpointInfo, read_checkpoint_info
 from causalprune.trajectory import Store
 
@@ -43,14 +44,15 @@ def read_run(paths: RunPaths) -> RunFiles:
         DataError: Neither a sweep nor a network.
         CorruptError: A damaged or altered file.
     """
-    headers = list(_headers(paths))
-    if not headers:
+    found = list(_headers(paths))
+    if not found:
         raise DataError(
             f"{paths.root}",
             expected="a sweep or a run to report on",
             found="neither",
             remedy="run `causalprune run` or `causalprune sweep` first, or name another --run",
         )
+    headers = [(name, info) for name, _, info in found]
     stages = [
         Stage(
             name,
@@ -69,7 +71,7 @@ def read_run(paths: RunPaths) -> RunFiles:
         criteria[-1] if criteria else "",
         stages,
         list(_recordings(paths)),
-        _evaluation(paths),
+        _evaluation(paths, found[-1][1], last),
     )
     return RunFiles(run, headers)
 
@@ -83,12 +85,10 @@ def show_run_directory(page: Page, paths: RunPaths, folder: Path, read: RunFiles
     options: dict[str, Any] = {}
     if paths.run_config.exists():
         options = read_json(paths.run_config)
-        commands = [("run", command_text("run", RunConfig, options))]
+        commands = [("run", command_line("run", options))]
     else:
         commands = [
-            (name, command_text(info.stage, CONFIGS.load(info.stage), info.config))
-            for name, info in read.headers
-            if info.stage in CONFIGS
+            (name, command_line(info.stage, info.config)) for name, info in read.headers if info.stage in CONFIGS
         ]
     data = [paths.result("run"), paths.result("evaluate"), paths.run_config, paths.log]
     data += [path for part in (paths, *paths.iterations()) for path in part.artifacts()]
@@ -102,7 +102,8 @@ def _parts(paths: RunPaths) -> list[tuple[str, RunPaths]]:
     return [(f"{number}/{len(iterations)} ", part) for number, part in enumerate(iterations, start=1)]
 
 
-def _headers(paths: RunPaths) -> Iterator[tuple[str, CheckpointInfo]]:
+def _headers(paths: RunPaths) -> Iterator[tuple[str, Path, CheckpointInfo]]:
+    """The name of what made each network, its file and its header, the last network last."""
     parts = [("", paths.pretrained), ("", paths.trained)]
     for label, part in _parts(paths):
         parts += [(label, path) for path in (part.trained, part.recorded, part.pruned, part.repaired)]
@@ -111,7 +112,7 @@ def _headers(paths: RunPaths) -> Iterator[tuple[str, CheckpointInfo]]:
         if path.exists():
             info = read_checkpoint_info(path)
             stage = "train" if label and info.stage == "posttrain" else info.stage
-            yield f"{label}{stage}", info
+            yield f"{label}{stage}", path, info
 
 
 def _recordings(paths: RunPaths) -> Iterator[Recorded]:
@@ -130,9 +131,13 @@ def _recordings(paths: RunPaths) -> Iterator[Recorded]:
         yield Recorded(name, reader.loss_change, fit.attributes["evidence"], gamma_summary(gamma, scores))
 
 
-def _evaluation(paths: RunPaths) -> dict[str, Any] | None:
+def _evaluation(paths: RunPaths, network: Path, info: CheckpointInfo) -> dict[str, Any] | None:
+    """The evaluation of the last network; None if none was made, or if it is of another network."""
     path = paths.result("evaluate")
     if not path.exists():
         return None
-    evaluation = require_unaltered(path).get("metrics", {}).get("evaluation")
-    return evaluation if isinstance(evaluation, dict) else None
+    result = require_unaltered(path)
+    evaluation = result.get("metrics", {}).get("evaluation")
+    if not isinstance(evaluation, dict) or result.get("inputs", {}).get("checkpoint") != recorded_hash(network, info):
+        return None
+    return evaluation

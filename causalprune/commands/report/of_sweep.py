@@ -17,10 +17,10 @@ from causalprune.base.options import option_text
 from causalprune.base.paths import SweepPaths
 from causalprune.base.progress import Reporter
 from causalprune.commands._output import require_unaltered
-from causalprune.commands.report.origin import command_text, show_origin
+from causalprune.commands._said import command_line
+from causalprune.commands.report.origin import show_origin
 from causalprune.commands.sweep.files import DONE
 from causalprune.commands.sweep.table import read_mask
-from causalprune.config.sweep import SweepConfig
 
 MOST_TOGETHER = 16
 """Lines in the chart that has all settings; of more, nobody tells one from another."""
@@ -100,7 +100,7 @@ def show_sweep(
         page.heading("Not in this report")
         page.text(f"With the options of sweep that give it: {'; '.join(_MISSING[name] for name in absent)}.", "note")
     page.tables["results.csv"] = _table(rows, list(grid["cells"][0]["settings"]))
-    made_by = [("sweep", command_text("sweep", SweepConfig, grid["config"]))]
+    made_by = [("sweep", command_line("sweep", grid["config"]))]
     show_origin(page, folder, made_by, grid["config"], _versions(paths), [paths.table, paths.grid])
     return drawn
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,32 +10,8 @@ from typing import Any
 from urllib.parse import quote
 
 from causalprune.analysis.report.page import Link, Page
-from causalprune.base.options import Options, flag_of, option_text
+from causalprune.base.options import option_text
 from causalprune.models.checkpoint import software_versions
-
-
-def command_text(command: str, kind: type[Options], stored: Mapping[str, Any]) -> str:
-    """A command line that says the options which aren't at their defaults.
-
-    Args:
-        command: Name of the command.
-        kind: Its options.
-        stored: Options by name, as :meth:`causalprune.base.options.Options.identity_fields` has them.
-    """
-    words = ["causalprune", command]
-    for name, field in kind.option_fields().items():
-        value = stored.get(name)
-        if name not in stored or option_text(value or "") == option_text(field.default or ""):
-            continue
-        flag = flag_of(field).split(",")[0].split("/")
-        if isinstance(value, bool):
-            words.append(flag[0] if value else flag[-1])
-        elif field.metadata["repeated"]:
-            for item in value or ():
-                words += [flag[0], str(item)]
-        elif value is not None:
-            words += [flag[0], option_text(value)]
-    return shlex.join(words)
 
 
 def show_origin(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, default_collate
 
-from causalprune.base.compute.inputs import TARGETS, Inputs, are_indices
+from causalprune.base.compute.inputs import TARGETS, Inputs, are_indices, largest
 from causalprune.base.errors import CausalpruneError, CorruptError, DataError, UsageError
 from causalprune.base.specs import DataSpec
 from causalprune.base.user_code import import_user_module
@@ -90,7 +90,7 @@ def _arrays(made: Any, subject: str) -> Mapping[str, Any]:
     first = parts["train"][0]
     if isinstance(first, torch.Tensor) and first.dim() == 2 and are_indices(first):
         # Nobody makes a Dataset of whole numbers for them to be standardized.
-        most = max(int(inputs.max()) for inputs, _ in parts.values() if isinstance(inputs, torch.Tensor))
+        most = max(largest(inputs) for inputs, _ in parts.values() if isinstance(inputs, torch.Tensor))
         arrays.setdefault(VOCABULARY_KEY, 1 + most)
     return arrays
 

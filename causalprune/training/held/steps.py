@@ -36,7 +36,7 @@ class HeldStep:
     """A row.
 
     Attributes:
-        delta: (P_active,) Δθ, float32.
+        delta: (own columns,) Δθ, float32.
         loss_before: L(θ).
         loss_after: L(θ + Δθ).
         lr: η.
@@ -108,7 +108,7 @@ class HeldSteps:
             measure: Computes the loss.
             measured: Calls what it gets, in the state of the step's forward pass, and returns the value.
             draws: Whether the network draws random numbers.
-            out: Where to put Δθ, (P_active,) float32; None for a new tensor.
+            out: Where to put Δθ, (own columns,) float32; None for a new tensor.
 
         Raises:
             UsageError: The gradient isn't that of the loss.

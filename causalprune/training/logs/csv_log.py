@@ -8,8 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from causalprune.base.errors import storage_errors
-from causalprune.base.files import append_line, make_directory, remove_file, write_atomic
-from causalprune.training.logs.log import EPOCHS, LAYERS, STEPS, Log, Row, remove_logs
+from causalprune.base.files import append_line, make_directory, remove_file, rename, write_atomic
+from causalprune.base.progress import logger
+from causalprune.training.logs.log import EPOCHS, EVENTS, LAYERS, STEPS, Log, Row, remove_logs
 
 
 class CsvLog(Log):
@@ -17,7 +18,8 @@ class CsvLog(Log):
 
     Args:
         folder: Where they are.
-        step: The step after which it goes on; 0 begins anew.
+        step: The step after which it goes on; 0 begins anew. A ``steps.csv`` that another program has saved in its own
+            way is moved aside, to ``steps.csv.unread``: a log never costs a training.
 
     Raises:
         StorageError: The file system refused.
@@ -28,8 +30,11 @@ class CsvLog(Log):
         make_directory(folder)
         if step == 0:
             remove_logs(folder)
-        for table in (STEPS, EPOCHS, LAYERS):
-            _cut(folder / f"{table}.csv", step)
+            return
+        remove_logs(folder, EVENTS)
+        for table in (EPOCHS, LAYERS):
+            remove_file(folder / f"{table}.csv", missing_ok=True)
+        _cut(folder / f"{STEPS}.csv", step)
 
     def write(self, table: str, rows: Sequence[Row]) -> None:
         """Append rows, durably; the first ones of a table decide its columns."""
@@ -45,10 +50,18 @@ def _cut(path: Path, step: int) -> None:
     """Cut off the rows of later steps, and a last row that was cut short."""
     if not path.exists():
         return
-    with storage_errors(path, "read"):
-        whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
-    lines = list(csv.reader(io.StringIO(whole)))
-    kept = [line for number, line in enumerate(lines) if number == 0 or (line and int(line[0]) <= step)]
+    try:
+        with storage_errors(path, "read"):
+            whole, _, _ = path.read_text(encoding="utf-8").rpartition("\n")
+        lines = list(csv.reader(io.StringIO(whole)))
+        kept = lines[:1] + [line for line in lines[1:] if line and int(line[0]) <= step]
+        if kept and kept[0][:1] != ["step"]:
+            raise ValueError(kept[0])
+    except (ValueError, csv.Error):
+        aside = path.with_name(f"{path.name}.unread")
+        logger.warning("%s isn't as it was written: it is %s now, and the log goes on in a new file", path, aside.name)
+        rename(path, aside)
+        return
     if not kept:
         remove_file(path)
     elif len(kept) < len(lines) or path.stat().st_size != len(whole.encode()) + 1:

@@ -19,9 +19,14 @@ class LoggedRows:
         self._log, self._writer, self._stride = log, writer, stride
         self._rows = 0
 
+    @property
+    def behind(self) -> bool:
+        """Whether rows were committed since."""
+        return self._writer.rows_committed > self._rows
+
     def update(self) -> None:
         """Log the rows that were committed since."""
-        if self._writer.rows_committed <= self._rows:
+        if not self.behind:
             return
         first, steps = self._writer.committed_steps(self._rows)
         skip = self._rows - first

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from causalprune.base.errors import UsageError, storage_errors
-from causalprune.base.files import make_directory
-from causalprune.training.logs.log import EPOCHS, LAYERS, Log, Row, remove_logs
+from causalprune.base.files import make_directory, remove_file, write_atomic
+from causalprune.training.logs.log import CSV, EPOCHS, EVENTS, LAYERS, Log, Row, log_files, remove_logs
+
+_EPOCH, _SPARSITY = "epoch/", "sparsity/"
+"""How the names of charts begin that have no value for each step."""
 
 
 class TensorBoardLog(Log):
     """Writes scalars into event files: ``loss``, ``lr``, ``epoch/validation``, ``sparsity/LAYER`` and so on.
 
-    A resumed stage adds a file, which tells TensorBoard to forget the steps that come again.
+    A resumed stage cuts the steps that come again off the files, and adds one. That also tells a TensorBoard that is
+    running to forget these steps.
 
     Args:
         folder: Where they are.
@@ -32,6 +36,10 @@ class TensorBoardLog(Log):
         make_directory(folder)
         if step == 0:
             remove_logs(folder)
+        else:
+            remove_logs(folder, CSV)
+            for path in log_files(folder, EVENTS):
+                _cut(path, step)
         self._folder = folder
         with storage_errors(folder):
             self._writer = SummaryWriter(str(folder), purge_step=step + 1 if step else None)
@@ -45,17 +53,57 @@ class TensorBoardLog(Log):
             self._writer.flush()
 
     def close(self) -> None:
-        """Close the event file."""
-        self._writer.close()
+        """Close the event file; a second time does nothing."""
+        with storage_errors(self._folder):
+            self._writer.close()
 
 
 def _scalars(table: str, row: Row) -> dict[str, float]:
     """The numbers of a row by the names of their charts."""
     if table == LAYERS:
-        return {f"sparsity/{row['layer']}": float(row["sparsity"])}
-    group = "epoch/" if table == EPOCHS else ""
+        return {f"{_SPARSITY}{row['layer']}": float(row["sparsity"])}
+    group = _EPOCH if table == EPOCHS else ""
     return {
         f"{group}{name}": value
         for name, value in row.items()
         if name not in ("step", "epoch") and not isinstance(value, str)
     }
+
+
+def _cut(path: Path, step: int) -> None:
+    """Cut off the values of later steps, those that no step has, and a last record that was cut short."""
+    from google.protobuf.message import DecodeError
+    from tensorboard.compat.proto.event_pb2 import Event
+
+    kept, scalars = bytearray(), 0
+    with storage_errors(path, "read"):
+        data = path.read_bytes()
+    for record in _records(data):
+        try:
+            event = Event.FromString(record[_HEAD:-_TAIL])
+        except DecodeError:
+            break
+        names = [value.tag for value in event.summary.value]
+        if names and (event.step > step or names[0].startswith((_EPOCH, _SPARSITY))):
+            continue
+        kept += record
+        scalars += len(names)
+    if scalars:
+        write_atomic(path, kept)
+    else:
+        remove_file(path)
+
+
+_HEAD, _TAIL = 12, 4
+"""Bytes of a record before its event, the event's size and a checksum of that, and after it, its checksum."""
+
+
+def _records(data: bytes) -> Iterator[bytes]:
+    """The whole records of an event file."""
+    start = 0
+    while (event := start + _HEAD) <= len(data):
+        end = event + int.from_bytes(data[start : start + 8], "little") + _TAIL
+        if end > len(data):
+            return
+        yield data[start:end]
+        start = end

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import operator
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -36,10 +38,17 @@ class ColumnSample:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.share < 1:
-            raise UsageError("`columns`", expected="a share above 0 and below 1", found=f"{self.share}")
-        if self.seed < 0:
-            raise UsageError("`columns_seed`", expected="a whole number of at least 0", found=f"{self.seed}")
+        if not isinstance(self.share, Real) or not 0 < self.share < 1:
+            raise UsageError("`columns`", expected="a share above 0 and below 1", found=f"{self.share}"[:80])
+        try:
+            seed = operator.index(self.seed)
+        except TypeError:
+            seed = -1
+        if seed < 0:
+            raise UsageError("`columns_seed`", expected="a whole number of at least 0", found=f"{self.seed}"[:80])
+        # Numbers of NumPy's, too, are written as JSON and read again.
+        object.__setattr__(self, "share", float(self.share))
+        object.__setattr__(self, "seed", int(seed))
 
     @classmethod
     def from_json(cls, value: Any) -> ColumnSample:

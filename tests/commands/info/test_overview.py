@@ -9,6 +9,9 @@ from causalprune_cli.main import main
 from commands import call, call_json
 
 from causalprune import Recorder
+from causalprune.commands._said import said_options
+from causalprune.commands.names import CONFIGS
+from causalprune.trajectory import Store
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
 RUN = ["run", *TINY, "--iterations", "1", "--sparsity", "0.5", "--pretrain-epochs", "1", "--train-epochs", "0"]
@@ -99,6 +102,22 @@ def test_a_run_says_the_command_that_made_it(run, capsys):
     found = overview(run, capsys)
     assert found["finished"] is False
     assert found["next"] == found["command"]
+    assert main(["info", str(run)]) == 0
+    assert "--device as they were given)" in " ".join(capsys.readouterr().out.split())
+    assert main([*said[1:], "--discard-stores", "-q"]) == 0
+    (run / "results/run.json").unlink()
+    assert overview(run, capsys)["next"] == found["command"].replace(" --run", " --discard-stores --run")
+
+
+def test_a_network_says_how_its_training_went(run, capsys):
+    trained = json.loads((run / "results/posttrain.json").read_text())["metrics"]
+    ((first,), score) = trained["history"], trained["validation"]["top1"]
+    assert main(["info", str(run / "final.safetensors")]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    loss = f"{first['train_loss']:.4f}"
+    assert f"training 1 epoch, loss {loss} → {loss}, best validation accuracy {score:.2%} in epoch 1" in text
+    assert main(["info", str(run / "iteration-000/pruned.safetensors")]) == 0
+    assert "training" not in capsys.readouterr().out
 
 
 def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
@@ -113,12 +132,50 @@ def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
     assert "nothing to do" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("command", "values", "words"),
+    [
+        ("posttrain", {}, ""),
+        ("posttrain", {"warmup": 0, "clip_norm": 0}, "--warmup 0.0 --clip-norm 0.0"),
+        ("sweep", {}, "--model lenet"),
+        ("sweep", {"train_epochs": 0}, "--train-epochs 0 --model lenet"),
+        ("sweep", {"criterion": "gamma", "sparsity": "0.5,0.8"}, "--sparsity 0.5,0.8 --criterion gamma --model lenet"),
+        ("run", {"recipe": "paper-v1"}, "--recipe paper-v1"),
+        ("run", {"recipe": "paper-v1", "sparsity": 0.9}, "--sparsity 0.9 --recipe paper-v1"),
+        ("run", {"recipe": "paper-v1", "pattern": "2:4"}, "--pattern 2:4 --recipe paper-v1"),
+        ("run", {"recipe": "june-2025", "iterations": 5}, "--iterations 5 --recipe june-2025"),
+        ("run", {"recipe": "june-2025", "zero": True}, "--zero --recipe june-2025"),
+        ("sweep", {"recipe": "paper-v1", "sparsity": "0.5,0.8"}, "--sparsity 0.5,0.8 --recipe paper-v1"),
+        ("apply-mask", {"sparsity": 0.5, "exponent": 1.0}, "--sparsity 0.5 --exponent 1.0"),
+        ("apply-mask", {"sparsity": 0.5, "criterion": "magnitude"}, "--sparsity 0.5 --criterion magnitude"),
+    ],
+)
+def test_a_command_says_what_is_not_done_without_saying_it(command, values, words):
+    kind = CONFIGS.load(command)
+    stored = json.loads(json.dumps(kind.of(**values).identity_fields()))
+    assert " ".join(said_options(command, stored)) == words
+
+
 def test_an_evaluation_of_a_network_that_is_gone_is_named(run, capsys):
     assert overview(run, capsys)["next"].startswith("causalprune export")
     assert call("posttrain", "--run", run, "--epochs", "2", "--checkpoint", run / "iteration-000/pruned.safetensors",
                 "--overwrite", "-q") == 0  # fmt: skip
     found = call_json(capsys, "info", run)
     assert [w for w in found["warnings"] if "is of a network that isn't here any more" in w]
+
+
+def test_an_evaluation_of_another_network_is_not_that_of_the_run(run, capsys):
+    pruned = run / "iteration-000/pruned.safetensors"
+    assert call("evaluate", pruned, "--run", run, "-q") == 0
+    found = call_json(capsys, "info", run)["details"]
+    assert found["evaluated"] == "iteration-000/pruned.safetensors"
+    assert found["overview"]["next"] == f"causalprune evaluate --run {run}"
+    assert main(["info", str(run)]) == 0
+    assert "test samples (iteration-000/pruned.safetensors)" in " ".join(capsys.readouterr().out.split())
+    assert call("evaluate", "--run", run, "-q") == 0
+    found = call_json(capsys, "info", run)["details"]
+    assert found["evaluated"] == "final.safetensors"
+    assert found["overview"]["next"] == f"causalprune export --run {run}"
 
 
 def test_files_of_several_formats_have_records_of_their_own(run, capsys):
@@ -167,6 +224,17 @@ def loop(store, **said):
             optimizer.zero_grad()
             loss.backward()
             recorder.step(loss, lambda: model(data).square().mean(), **dict.fromkeys(said, number))
+
+
+def test_a_store_takes_the_room_of_all_its_recordings(tmp_path, capsys):
+    store = tmp_path / "run/trajectory.zarr"
+    loop(store)
+    reader = Store.open(store).recording()
+    with Store.open(store).create_recording(reader.info, reader.active, max_rows=1) as writer:
+        writer.row()[:] = 0
+        writer.append(writer.row(), loss_before=1.0, loss_after=0.5, lr=0.1, epoch=0, batch=0, grad_norm=1.0)
+    size = sum(file.stat().st_size for file in store.rglob("*") if file.is_file())
+    assert overview(tmp_path / "run", capsys)["bytes"]["stores"] == size
 
 
 @pytest.mark.parametrize(

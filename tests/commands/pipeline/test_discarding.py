@@ -96,6 +96,17 @@ def test_a_mask_that_is_gone_is_said_and_made_again(run, capsys):
     assert load_checkpoint(run / "final.safetensors").mask is not None
 
 
+def test_an_iteration_that_is_recorded_again_is_work(run, capsys):
+    assert call(run, "--repair", "--overwrite", "--discard-stores", "--quiet") == 0
+    # The mask is there, and will be the same.
+    (run / "iteration-000/repaired.safetensors").unlink()
+    capsys.readouterr()
+    assert call(run, "--repair", "--json") == 0
+    captured = capsys.readouterr()
+    assert "recorded again" in captured.err
+    assert json.loads(captured.out)["already_done"] is False
+
+
 def test_a_prediction_counts_one_store_at_a_time(tmp_path, capsys):
     """With equal stores in all iterations, the peak of N iterations is that of one and N − 1 times what stays."""
     peaks = {}

@@ -78,6 +78,8 @@ def test_every_stage_after_it_is_that_of_a_run_that_trained_it_itself(dense, tmp
         (["--hidden", "6"], "--hidden: expected 5, with which"),
         (["--split-seed", "0"], "--split-seed: expected 3, with which"),
         (["--pretrain-epochs", "30"], "--pretrain-epochs: expected 2, with which"),
+        (["--set", "pretrain.warmup=0.1"], "--set pretrain.warmup=0.1: expected pretrain.warmup=0.0, with which"),
+        (["--set", "pretrain.channels-last=true"], "expected pretrain.channels-last=false, with which"),
         (["--set", "pretrain.lr=0.5"], "--set pretrain.lr=0.5: expected pretrain.lr=0.02, with which"),
     ],
 )
@@ -150,6 +152,24 @@ def _pruned(folder, dense):
     output = ["--output", str(folder / "pretrained.safetensors"), "--run", str(folder), "--quiet"]
     criterion = ["--criterion", "magnitude", "--sparsity", "0.5"]
     assert main(["apply-mask", str(dense / "pretrained.safetensors"), *criterion, *output]) == 0
+
+
+def test_a_resume_needs_the_other_directory_until_it_has_its_copy(dense, tmp_path, capsys):
+    other, folder = shutil.copytree(dense, tmp_path / "other"), tmp_path / "run"
+    assert run(folder, "--from", other) == 0
+    final, identity = ((folder / name).read_bytes() for name in ("final.safetensors", "run.json"))
+    (folder / "final.safetensors").unlink()
+    shutil.rmtree(other)
+    assert run(folder, "--from", other) == 0
+    assert (folder / "final.safetensors").read_bytes() == final
+    assert (folder / "run.json").read_bytes() == identity
+    for more in (["--overwrite"], []):
+        if not more:
+            (folder / "pretrained.safetensors").unlink()
+        capsys.readouterr()
+        assert run(folder, "--from", other, *more) == 3
+        assert f"{other} is still needed" in capsys.readouterr().err
+    assert (folder / "final.safetensors").read_bytes() == final
 
 
 def test_its_own_directory_is_refused(dense, capsys):

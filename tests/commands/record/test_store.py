@@ -1,6 +1,7 @@
 """record where its checkpoint is missing or its store is taken: what is finished or fitted stays, to the byte."""
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from commands import artefact_hashes, call, call_json
 
 from causalprune.base.errors import StorageError
 from causalprune.commands._checkpoint_output import CheckpointOutput
+from causalprune.commands.record import store as record_store
 from causalprune.commands.record.loop import RecordLoop
 from causalprune.models.checkpoint import load_checkpoint
 from causalprune.trajectory import Store
@@ -51,6 +53,28 @@ def test_a_missing_checkpoint_is_made_again_beside_the_recording_with_its_fits(r
     assert artefact_hashes(run) == before
     assert inodes(run / "trajectory.zarr") == files
     assert call_json(capsys, *RECORD, "--run", run)["already_done"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_where_nothing_is_written_the_connection_of_the_processes_is_closed(run, monkeypatch, fails):
+    closed, reader = [], Store.open(run / "trajectory.zarr").recording()
+    partners = SimpleNamespace(rank=0, count=2, close=lambda: closed.append(1))
+    group = SimpleNamespace(count=2, first=lambda action: action(), any=lambda flag: [flag])
+    monkeypatch.setattr(record_store, "processes", lambda: group)
+    monkeypatch.setattr(record_store, "ColumnPartners", lambda: partners)
+
+    def opened(*_):
+        if fails:
+            raise StorageError("disk", expected="room", found="none")
+        return record_store.RepeatingWriter(reader)
+
+    store = record_store.RecordStore(SimpleNamespace(config=SimpleNamespace(columns_by_rank=True)), run / "t.zarr")
+    monkeypatch.setattr(store, "_open_writer", opened)
+    try:
+        store.open_writer(None, None, None, None, 8, 0)
+    except StorageError:
+        assert fails
+    assert closed == [1]
 
 
 def test_another_checkpoint_of_the_same_recording(run, capsys):

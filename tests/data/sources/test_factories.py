@@ -93,7 +93,8 @@ def test_whole_numbers_stay_what_they_are(load):
     assert (data.input_shape, data.normalization) == (Tokens((5,), 20), None)
     assert data.train.inputs.dtype == torch.int64
     assert load({"x": tokens, "y": Y, "vocabulary": 30}).input_shape == Tokens((5,), 30)
-    assert load(Pairs(tokens.int())).fingerprint == data.fingerprint
+    for kept in (torch.int32, torch.uint16, torch.uint32, torch.uint64):
+        assert load(Pairs(tokens.to(kept))).fingerprint == data.fingerprint
     # Bytes and bools are quantities in every form.
     for kept in (torch.uint8, torch.bool):
         assert load(Pairs(tokens.to(kept))).input_shape == (5,)
