@@ -146,7 +146,7 @@ def test_paper_has_the_pictures(hostile, show):
     page = show(hostile, scheme="dark")
     page.emulate_media(media="print")
     assert page.locator(".drawn .chart").first.is_hidden()
-    assert page.locator(".drawn > img").first.is_visible()
+    assert page.locator(".drawn img").first.is_visible()
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 

@@ -82,6 +82,8 @@ def _draw_curve(axes: Axes, curve: Curve) -> None:
 
 @_drawn.register(Histogram)
 def _bars(chart: Histogram, theme: Theme) -> Figure:
+    from matplotlib.ticker import MaxNLocator
+
     drawing, axes = _panel(theme)
     below = np.zeros(len(chart.left))
     for bars in chart.bars:
@@ -90,7 +92,7 @@ def _bars(chart: Histogram, theme: Theme) -> Figure:
     if chart.y.log and below.any():
         axes.set_yscale("log")
     else:
-        axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     # Counts; on a logarithmic axis there are ticks at the powers of ten.
     axes.yaxis.set_major_formatter("{x:,.0f}")
     axes.yaxis.set_minor_formatter("")
