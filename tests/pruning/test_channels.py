@@ -153,5 +153,5 @@ def test_a_network_that_cannot_be_followed() -> None:
 def test_without_torch_pruning(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "torch_pruning", None)
     model = nn.Linear(3, 2)
-    with pytest.raises(UsageError, match=r"pip install 'causalprune\[compact\]'"):
+    with pytest.raises(UsageError, match=r"pip install '\.\[compact\]'"):
         ChannelGraph(model, ParameterIndex.from_model(model), torch.rand(1, 3), wanted_by="`compact`")

@@ -19,6 +19,7 @@ def overview(
     run: RunPaths,
     artifacts: Sequence[Mapping[str, Any]],
     *,
+    begun: tuple[str, list[str]] | None,
     exports: Sequence[Mapping[str, Any]],
     evaluated: bool,
     sweep: Mapping[str, Any] | None,
@@ -28,6 +29,7 @@ def overview(
     Args:
         run: The directory.
         artifacts: Its files as ``info`` describes them, with their ``state``.
+        begun: A stage that was interrupted, and what was said to it; None if none was.
         exports: Its exported networks.
         evaluated: Whether there is an evaluation of its last network.
         sweep: Its sweep, if there is one.
@@ -55,7 +57,7 @@ def overview(
             "stores": stores,
             "exports": sum(e["bytes"] for e in exports),
         },
-        "next": _next(run, artifacts, command=again, finished=finished, evaluated=evaluated, sweep=sweep)
+        "next": _next(run, artifacts, begun, command=again, finished=finished, evaluated=evaluated, sweep=sweep)
         or (None if exports or not evaluated else _command("export", [], run)),
     }
 
@@ -82,6 +84,7 @@ def _command(stage: str, options: Sequence[str], run: RunPaths) -> str:
 def _next(
     run: RunPaths,
     artifacts: Sequence[Mapping[str, Any]],
+    begun: tuple[str, list[str]] | None,
     *,
     command: str | None,
     finished: bool,
@@ -90,6 +93,8 @@ def _next(
 ) -> str | None:
     if command and not finished:
         return command
+    if begun is not None and begun[0] in CONFIGS:
+        return _command(*begun, run)
     stale = next((a for a in artifacts if a["state"] == "stale" and a["stage"] in CONFIGS), None)
     if stale is not None:
         # The stages of a run have inputs that only it knows.

@@ -46,6 +46,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     artifacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     fits: dict[str, str] = {}
+    begun: tuple[str, list[str]] | None = None
     last = ""
     stale = stale_checkpoints(run)
     for part in (run, *run.iterations()):
@@ -53,6 +54,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
             if not path.exists():
                 if progress_path(path).exists() or fallback_path(path).exists():
                     problems.lines.append(f"{path} is not finished: run the same command again to resume")
+                    begun = begun or (_begun(path) if part is run else None)
                 continue
             try:
                 if path.is_dir():
@@ -91,8 +93,17 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     problems.warnings += evaluation_findings(evaluation) if evaluation and evaluated else _pruning_findings(run)
     found: dict[str, Any] = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run), "exports": exported}
     found["evaluated"] = hashes.get(measured, f"network {_short(measured)}") if evaluation else None
-    whole = overview(run, artifacts, exports=exported, evaluated=evaluated, sweep=sweep) | {"fits": fits}
+    whole = overview(run, artifacts, begun=begun, exports=exported, evaluated=evaluated, sweep=sweep) | {"fits": fits}
     return {"overview": whole, "artefacts": artifacts, **found}  # codespell:ignore artefacts
+
+
+def _begun(path: Path) -> tuple[str, list[str]] | None:
+    """The stage whose state is saved for a resume, and what was said to it; None if that can't be read."""
+    for saved in (progress_path(path), fallback_path(path)):
+        with suppress(*DAMAGE, DataError):
+            header = read_checkpoint_info(saved)
+            return header.stage, said_options(header.stage, header.config)
+    return None
 
 
 def _short(digest: str) -> str:

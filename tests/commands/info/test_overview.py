@@ -1,7 +1,11 @@
 """info of a run directory at a glance, of an exported network, and of a recording of somebody's own loop."""
 
 import json
+import os
+import shlex
 import shutil
+import signal
+from itertools import count
 
 import pytest
 import torch
@@ -81,6 +85,26 @@ def test_each_stage_says_what_comes_next(tmp_path, capsys, monkeypatch):
     assert main(["info"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("final.safetensors")]
     assert "(stale)" in line.split()
+
+
+def test_an_interrupted_stage_is_begun_again_with_what_was_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    taken = count(1)
+    original = torch.optim.SGD.step
+
+    def step(self, *arguments):
+        if next(taken) == 15:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.SGD, "step", step)
+        assert call("pretrain", *TINY, "--epochs", "40", "--lr", "0.02", "--run", "begun", "-q") == 75
+    following = call_json(capsys, "info", "begun")["details"]["overview"]["next"]
+    program, *arguments = shlex.split(following)
+    assert program == "causalprune"
+    assert {"--epochs", "40", "--lr", "0.02"} <= set(arguments)
+    assert call(*arguments, "-q") == 0
 
 
 def test_a_run_says_the_command_that_made_it(run, capsys):

@@ -232,5 +232,5 @@ def test_a_test_file_of_other_columns_or_texts(tmp_path, change, words):
 def test_the_extra_is_named(load, missing, monkeypatch):
     load(table(), form="parquet")
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UsageError, match=r"expected pandas and pyarrow, .*; pip install 'causalprune\[tables\]'"):
+    with pytest.raises(UsageError, match=r"expected pandas and pyarrow, .*; pip install '\.\[tables\]'"):
         load_data(DataSpec(name="parquet:table.parquet"))
