@@ -321,8 +321,7 @@ def test_an_evaluation_of_another_network_is_not_that_of_the_run(one_run, tmp_pa
         for stage in ("pretrain", "posttrain")
     )
     assert "on the validation split went" in found
-    assert f"{dense:.2%}" in found
-    assert f"{final:.2%}" in found
+    assert f"from {100 * dense:.2f} % to {100 * final:.2f} %" in found
     assert "Before and after" not in (run / "report/index.html").read_text()
 
 
