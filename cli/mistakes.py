@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
+from causalprune.base.registry import nearest
 from causalprune.commands.names import CONFIGS
 
 
@@ -28,8 +28,8 @@ def meant(command: str, flag: str, own: list[str]) -> str:
 
 
 def _nearest(flag: str, own: list[str]) -> str:
-    near = difflib.get_close_matches(flag, own, n=1, cutoff=0.7)
-    return f"did you mean {near[0]}?" if near else ""
+    near = nearest(flag, own, cutoff=0.7)
+    return f"did you mean {near}?" if near else ""
 
 
 def _settings(said: str) -> list[str]:

@@ -73,8 +73,13 @@ def did_you_mean(value: str, choices: Iterable[str], near: str = "") -> str:
         choices: The known names.
         near: The nearest one, where it is known.
     """
-    found = [near] if near else difflib.get_close_matches(str(value), list(choices), n=1)
-    return f" (did you mean {found[0]!r}?)" if found else ""
+    found = near or nearest(str(value), choices)
+    return f" (did you mean {found!r}?)" if found else ""
+
+
+def nearest(value: str, choices: Iterable[str], *, cutoff: float = 0.6) -> str:
+    """The name that is most like a misspelled one; empty if none is at least as like it as ``cutoff``, in [0, 1]."""
+    return next(iter(difflib.get_close_matches(value, list(choices), n=1, cutoff=cutoff)), "")
 
 
 def call_with(function: Callable[..., Any], *arguments: Any, **given: Any) -> Any:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import Options, option_text
+from causalprune.base.registry import nearest
 
 _SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(("0", "false", "no", "off", ""), False)
 
@@ -63,8 +63,8 @@ def known(name: str, names: Iterable[str], source: str) -> str:
     names = list(names)
     if name in names:
         return name
-    near = difflib.get_close_matches(name, names, n=1)
-    remedy = f"did you mean {near[0]}?" if near else "see --help"
+    near = nearest(name, names)
+    remedy = f"did you mean {near}?" if near else "see --help"
     raise UsageError(source, expected="a known name", found=repr(name), remedy=remedy)
 
 

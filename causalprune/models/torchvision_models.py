@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from functools import partial
 from typing import Any
 
 from torch import nn
 
 from causalprune.base.errors import UsageError
+from causalprune.base.registry import nearest
 from causalprune.models.registry import image_shape
 
 SMALL_SIDE = 64
@@ -26,8 +26,8 @@ def torchvision_model(name: str, input_shape: tuple[int, ...], num_outputs: int)
     channels, _, _ = image_shape(f"torchvision:{name}", input_shape)
     known = models.list_models(module=models)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1)
-        remedy = f"did you mean torchvision:{near[0]}?" if near else "see torchvision.models.list_models()"
+        near = nearest(name, known)
+        remedy = f"did you mean torchvision:{near}?" if near else "see torchvision.models.list_models()"
         raise UsageError("`model`", expected="a classification model of torchvision", found=repr(name), remedy=remedy)
     # The auxiliary heads of these two would change what the model returns in training.
     extra = {"aux_logits": False, "init_weights": True} if name in ("googlenet", "inception_v3") else {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
@@ -13,6 +12,7 @@ import google_crc32c
 import numpy as np
 
 from causalprune.base.errors import UsageError
+from causalprune.base.registry import nearest
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory.array_groups import LAYER_STATISTICS, ArrayGroup, Fit, FitStore
 from causalprune.trajectory.commits import CommitLog
@@ -371,10 +371,8 @@ class RecordingReader:
         """
         names = [entry.name for entry in self.index]
         if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            raise UsageError(
-                "parameter", expected=f"one of {', '.join(near or names[:4])}"[:200], found=repr(name)[:80]
-            )
+            expected = nearest(name, names) or ", ".join(names[:4])
+            raise UsageError("parameter", expected=f"one of {expected}"[:200], found=repr(name)[:80])
         entry = self.index[name]
         start, stop = np.searchsorted(self.column_index, [entry.offset, entry.stop])
         return slice(int(start), int(stop))

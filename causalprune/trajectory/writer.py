@@ -16,7 +16,14 @@ import numpy as np
 from causalprune.base.compute.launchers import own_cores
 from causalprune.base.errors import DataError
 from causalprune.base.locks import Lock
-from causalprune.trajectory.columns.parts import Partners, own_columns, together, write_shard_together
+from causalprune.trajectory.columns.parts import (
+    Partners,
+    own_columns,
+    plain_notes,
+    summed_notes,
+    together,
+    write_shard_together,
+)
 from causalprune.trajectory.commits import Commit, CommitLog, ShardFile
 from causalprune.trajectory.lifecycle import closed, finish_recording, keep_layer_statistics, make_room, opened
 from causalprune.trajectory.reader import RecordingReader
@@ -483,14 +490,14 @@ class RecordingWriter:
                 self._log.append_prepare(shard, rows, new)
 
         def commit(file: ShardFile, noted: list[dict[str, Any]]) -> None:
-            steps, counts = Steps.from_matrix(scalars, self._declared), _summed(noted, self._noted_before)
+            steps, counts = Steps.from_matrix(scalars, self._declared), summed_notes(noted, self._noted_before)
             self._log.append_commit(Commit(shard, rows, file, steps, untrained, noted=counts))
 
         def encode() -> tuple[list[bytes], dict[str, Any]]:
             helpers = self._helpers or Helpers(0)
             with self._named(first):
                 chunks = encoded_chunks(complete(), self._shape, self._schema.codec, helpers)
-                return [b"".join(parts) for parts in chunks], _plain(noted)
+                return [b"".join(parts) for parts in chunks], plain_notes(noted)
 
         location, fence = self._recording.layout.shard(shard), self._log.require_mine
         if self._partners is not None:
@@ -499,7 +506,7 @@ class RecordingWriter:
             with self._named(first):
                 values, codec = complete(), self._schema.codec
                 file = write_shard(location, values, self._shape, codec, fence, compressed, self._helpers)
-            commit(file, [_plain(noted)])
+            commit(file, [plain_notes(noted)])
         with self._changed:
             self._committed = first + rows
             self._changed.notify_all()
@@ -512,27 +519,6 @@ class RecordingWriter:
         except NonFiniteError as error:
             parameter = self._recording.describe_column(self.columns.start + error.column)
             raise _not_finite(f"delta of row {first + error.row}, {parameter}", error.value) from error
-
-
-def _plain(noted: Any) -> Any:
-    """Numbers for tensors, which may be on a GPU."""
-    if isinstance(noted, dict):
-        return {name: _plain(value) for name, value in noted.items()}
-    return noted.tolist() if hasattr(noted, "tolist") else noted
-
-
-def _summed(parts: list[dict[str, Any]], before: dict[str, Any]) -> dict[str, Any]:
-    """What processes have noted of their own columns, as one of all columns would have.
-
-    Args:
-        parts: What each has noted.
-        before: Counts of earlier rows, which each has of all columns.
-    """
-    if len(parts) == 1 or "vanished" not in parts[0]:
-        return parts[0]
-    rows = parts[0]["vanished"]
-    sums = {row: [sum(n) for n in zip(*(part["vanished"][row] for part in parts), strict=True)] for row in rows}
-    return {**parts[0], "vanished": sums | before}
 
 
 def _not_finite(subject: str, value: float) -> DataError:

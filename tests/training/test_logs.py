@@ -5,17 +5,15 @@ import csv
 import functools
 import json
 import math
-import signal
-from contextlib import contextmanager
 
 import pytest
 import torch
 from causalprune_cli.main import main
+from stop_after import StopAfter
 from torch import nn
 
 from causalprune.base.errors import DataError, InterruptedStage, StorageError
 from causalprune.base.paths import RunPaths
-from causalprune.base.progress import Bar, Reporter
 from causalprune.base.signals import StopRequest
 from causalprune.base.specs import DataSpec
 from causalprune.data.datasets import load_data
@@ -174,24 +172,6 @@ class _Killed(BaseException):
     """Ends a training at a save, as a kill does."""
 
 
-class _StopAfter(Reporter):
-    """Sets the stop flag once so many steps are done, as a signal would."""
-
-    def __init__(self, stop, steps):
-        self.stop, self.left = stop, steps
-
-    @contextmanager
-    def task(self, description, total):
-        bar = Bar()
-        bar.advance = self.advance
-        yield bar
-
-    def advance(self, count):
-        self.left -= count
-        if self.left == 0:
-            self.stop.signal = signal.SIGTERM
-
-
 @functools.cache
 def digits():
     return load_data(DataSpec(name="digits", validation_fraction=0.2))
@@ -219,7 +199,7 @@ def attempt(log, *, resume=None, stop_after=math.inf, dies=False, **options):
         train(
             model, digits(), TrainingOptions(**chosen), mask=Mask.all(ParameterIndex.from_model(model)),
             device=torch.device("cpu"), seed=0, resume=resume, save=save, stop=stop,
-            reporter=_StopAfter(stop, stop_after), description="train", log=log,
+            reporter=StopAfter(stop, stop_after), description="train", log=log,
         )  # fmt: skip
     except (InterruptedStage, _Killed):
         assert stop_after < math.inf or dies

@@ -4,18 +4,16 @@ import copy
 import dataclasses
 import json
 import math
-import signal
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
+from stop_after import StopAfter
 from torch import nn
 from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage
-from causalprune.base.progress import Bar, Reporter
 from causalprune.base.signals import StopRequest
 from causalprune.base.specs import DataSpec
 from causalprune.data.batches import Batches
@@ -65,24 +63,6 @@ def options(**changes):
     return TrainingOptions(**{"epochs": 3, "batch_size": BATCH, "checkpoint_every": "1steps", **changes})
 
 
-class _StopAfter(Reporter):
-    """Sets the stop flag once so many steps are done, as a signal would."""
-
-    def __init__(self, stop, steps):
-        self.stop, self.left = stop, steps
-
-    @contextmanager
-    def task(self, description, total):
-        bar = Bar()
-        bar.advance = self.advance
-        yield bar
-
-    def advance(self, count):
-        self.left -= count
-        if self.left == 0:
-            self.stop.signal = signal.SIGTERM
-
-
 class _Saved(list):
     """Snapshots as a file gives them back: tensors copied, the position through JSON."""
 
@@ -105,7 +85,7 @@ def run(model, data, opts, *, mask=None, resume=None, stop_after=math.inf, seed=
             resume=resume,
             save=saved,
             stop=stop,
-            reporter=_StopAfter(stop, stop_after),
+            reporter=StopAfter(stop, stop_after),
             description="train",
         )
     except InterruptedStage:

@@ -179,3 +179,24 @@ def _product(a: int, b: int) -> int:
             product ^= b
         b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
     return product
+
+
+def plain_notes(noted: Any) -> Any:
+    """What a recorder has noted, with numbers for tensors, which may be on a GPU."""
+    if isinstance(noted, dict):
+        return {name: plain_notes(value) for name, value in noted.items()}
+    return noted.tolist() if hasattr(noted, "tolist") else noted
+
+
+def summed_notes(parts: list[dict[str, Any]], before: dict[str, Any]) -> dict[str, Any]:
+    """What processes have noted of their own columns, as one of all columns would have.
+
+    Args:
+        parts: What each has noted.
+        before: Counts of earlier rows, which each has of all columns.
+    """
+    if len(parts) == 1 or "vanished" not in parts[0]:
+        return parts[0]
+    rows = parts[0]["vanished"]
+    sums = {row: [sum(n) for n in zip(*(part["vanished"][row] for part in parts), strict=True)] for row in rows}
+    return {**parts[0], "vanished": sums | before}
