@@ -4,6 +4,7 @@ import os
 import re
 import runpy
 import sys
+import tomllib
 from argparse import ArgumentParser
 from functools import cache
 
@@ -94,6 +95,31 @@ def test_blocks_are_read_as_bash_reads_them(tmp_path):
         ["pretrain", "--epochs", "3"],
         ["info"],
     ]
+
+
+def test_files_of_options_are_understood_by_the_command_in_their_first_line(understood, tmp_path, monkeypatch):
+    found = []
+    for block in (block for path in DOCUMENTS for block in blocks(path) if block.language == "toml"):
+        command = re.match(r"# (\S+\.toml): +causalprune (.+)\n", block.text)
+        if command:
+            (tmp_path / command[1]).write_text(block.text)
+            monkeypatch.chdir(tmp_path)
+            assert understood(command[2].split()) == ""
+            found.append(command[1])
+    assert found
+
+
+def test_every_extra_that_is_named_exists():
+    texts = [path.read_text() for path in [*DOCUMENTS, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]]
+    named = {
+        extra
+        for text in texts
+        for group in re.findall(r"pip install [^`\n]*\.\[([\w,]+)\]", text)
+        for extra in group.split(",")
+    }
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert named
+    assert named <= set(extras)
 
 
 @pytest.fixture
