@@ -75,7 +75,7 @@ def test_what_is_there_already_is_not_made_again(prune, made, tmp_path, capsys):
     assert call(*command) == 0
     assert call(*command, "--dead-ends", "first") == 0
     capsys.readouterr()
-    assert call(*command, "--dead-ends", "scored") == 3
+    assert call(*command, "--dead-ends", "scored") == 5
     assert "--overwrite" in capsys.readouterr().err
 
 
