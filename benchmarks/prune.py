@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 
 import torch
+from lines import put
 from torch import nn
 from torch.nn import functional
 from torchvision.models import resnet18, resnet50
@@ -150,6 +151,7 @@ def compare(name: str, run: Callable[[], object], peer: str, run_peer: Callable[
     ours, theirs = (statistics.median(side) for side in zip(*times, strict=True))
     ratio = statistics.median(a / b for a, b in times)
     print(f"{name}: {ours:.2f} s; {peer}: {theirs:.2f} s; ratio {ratio:.2f}, {torch.get_num_threads()} threads")
+    put(name, f"{ours:.2f} s", limit=f"{theirs:.2f} s, {peer}")
 
 
 if __name__ == "__main__":
