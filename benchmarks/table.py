@@ -152,7 +152,7 @@ def run(part: Part, options: argparse.Namespace) -> Outcome:
                 failure = f"failed: {said[-1].strip() if said else started_process.returncode}"
                 printed.write(errors)
         except subprocess.TimeoutExpired:
-            failure = f"stopped after {options.limit:.0f} s"
+            failure = f"stopped after {options.limit:g} s"
         finally:
             if started_process.poll() is None:
                 os.killpg(started_process.pid, signal.SIGKILL)
