@@ -54,6 +54,7 @@ class Part:
 
 PARTS = (
     Part("overhead", "store.py overhead --rounds 3", "--smoke", None),
+    Part("stages", "stages.py", "--smoke"),
     Part("bytes", "store.py bytes --models lenet --rows 256 --drops 0", "bytes --models mlp --rows 16 --drops 0"),
     Part("reading", "store.py reading", "reading --rows 16"),
     Part("memory", "store.py memory", "memory --columns 50000"),

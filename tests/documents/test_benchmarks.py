@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[2]
 
 PARTS = {
     "overhead": 1,
+    "stages": 2,
     "bytes": 1,
     "reading": 3,
     "memory": 2,
