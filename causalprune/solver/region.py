@@ -211,8 +211,8 @@ class Region(FittedColumns):
         np.maximum(shares.max(axis=1, initial=0.0) + slack * reference.norms, part.peak, out=part.peak)
         if len(taken):
             # Taken row by row: by an index, NumPy would gather column by column, which takes three times as long.
-            columns = np.take(block, taken, axis=1)
-            self._screening.add(columns, ids[taken], scale[taken], scaled_norm[taken], score[taken])
+            joining = np.take(block, taken, axis=1)
+            self._screening.add(joining, ids[taken], scale[taken], scaled_norm[taken], score[taken])
             self.changed = True
 
     def _raise_largest_correlation(self, block: Float32, scale: Float64, upper: Float64) -> None:
