@@ -60,8 +60,9 @@ def prune(
 
     The weights of Linear and Conv layers, of attention's projections and of recurrent layers can be pruned, P in all,
     and what else ``prune`` names. Biases and normalization are left alone, and so are tensors that were never trained.
-    No layer is emptied: each keeps its best weight. What goes with the network besides
-    is left as it is: statistics of batch normalization are those of before, until training or :func:`repair`.
+    No layer is emptied: each keeps its best weight, which may be too little to reach an output by scores alone
+    (``dead_ends``). What goes with the network besides is left as it is: statistics of batch normalization are those
+    of before, until training or :func:`repair`.
 
     Args:
         model: The network, on any device; its weights are those that the recording ended or started with.

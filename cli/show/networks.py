@@ -90,6 +90,8 @@ def apply_mask(result: Any) -> Any:
         lines["dead ends"] = (
             f"pruned first; {counted(result.reconnected, 'weight')} kept instead, which reach an output"
         )
+    if result.dead_ends_unknown:
+        lines["dead ends"] = result.dead_ends_unknown
     if result.layer_statistics is not None:
         kept = " by the recording" if result.layer_statistics["from"] == "store" else ""
         lines["layers measured"] = f"on {counted(result.layer_statistics['samples'], 'sample')}{kept}"

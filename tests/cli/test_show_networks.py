@@ -195,6 +195,7 @@ def mask_result(**changes):
         "sparsity_candidates": 0.5,
         "unmoved": None,
         "reconnected": None,
+        "dead_ends_unknown": "",
         "lasso": None,
         "layer_statistics": None,
         "stale_statistics": False,
@@ -223,6 +224,7 @@ def test_a_mask_names_what_it_left_alone():
         "kept dense a.weight (by --keep)",
         "left alone b.weight (frozen or never trained)",
     ]
+    assert "dead ends ranked by their scores" in printed_mask(dead_ends_unknown="ranked by their scores")
     assert printed_mask()[0] == "sparsity 10.00% of prunable weights (before: 0.00%)"
 
 

@@ -208,6 +208,31 @@ def test_prune_takes_inputs_to_find_them() -> None:
         cp.prune(mlp(30, 20, 20, 5), **options, dead_ends="first")
 
 
+def test_prune_says_what_became_of_dead_ends_without_alarm(caplog: pytest.LogCaptureFixture) -> None:
+    """What takes their place is counted; where ``effect``'s own rule lacks inputs it is said, and where asked, not."""
+    by_effect = Criterion("own", lambda inputs: Scores(np.abs(inputs.theta)), dead_ends="first")
+    inputs = torch.zeros(3, 30)
+
+    def said(**options) -> tuple[cp.Mask, str]:
+        caplog.clear()
+        with caplog.at_level("INFO", "causalprune"):
+            mask = cp.prune(mlp(30, 20, 20, 5), sparsity=0.97, criterion=by_effect, **options)
+        found = [record for record in caplog.records if "dead ends" in record.message]
+        assert all(record.levelname == "INFO" for record in found)
+        return mask, "".join(record.message for record in found)
+
+    scored, nothing = said(inputs=inputs, dead_ends="scored")
+    first, counted = said(inputs=inputs)
+    unknown, why = said()
+    exchanged = int((first.keep & ~scored.keep).sum())
+    assert exchanged > 0
+    assert counted.endswith(f"instead of dead ends, which reach no output: {exchanged}")
+    assert torch.equal(unknown.keep, scored.keep)
+    assert "dead ends are ranked by their scores: without `inputs`" in why
+    assert not nothing
+    assert not said(dead_ends="scored")[1]
+
+
 @pytest.mark.parametrize(
     "options",
     [

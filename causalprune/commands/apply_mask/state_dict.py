@@ -28,6 +28,8 @@ from causalprune.trajectory import Fit, RecordingReader, Store
 
 _KIND = "masked state dict"
 
+_NETWORK_UNKNOWN = "ranked by their scores: beside --weights the network isn't known, which shows them"
+
 
 def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskResult:
     """Write a copy of a state dict whose pruned weights are 0, and the mask beside it.
@@ -97,6 +99,8 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
         )
         work.warn(reporter, *choice.remarks(config.granularity, target))
         selection, metrics = choice.selection, metrics_of(choice, mask, fit if config.zero else None)
+        if criterion.finds_dead_ends(config.dead_ends, ranks_weights=config.ranks_weights):
+            metrics["dead_ends_unknown"] = _NETWORK_UNKNOWN
         provenance = {
             "stage": work.stage,
             "identity": work.identity,

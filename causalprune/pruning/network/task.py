@@ -157,9 +157,10 @@ class PruningTask:
             # Otherwise what can't be measured is left alone, and known only later.
             groups.require_rows(index, {*frozen, *named.keep})
         single = granularity == "parameter" and sparsity is not None
-        finds = criterion.finds_dead_ends(dead_ends, ranks_weights=single) and (
-            inputs is not None or dead_ends == "first"
-        )
+        finds = criterion.finds_dead_ends(dead_ends, ranks_weights=single)
+        if finds and inputs is None and dead_ends is None:
+            logger.info("dead ends are ranked by their scores: without `inputs` nothing shows them")
+            finds = False
         batches = self._batches(inputs, samples, granularity, finds_dead_ends=finds)
         producers, inseparable = self._producers(granularity, batches)
         layers: dict[str, LayerStatistics] | None = None
@@ -190,6 +191,8 @@ class PruningTask:
             max_bytes=parse_bytes(memory),
         )
         _warn(choice.remarks(granularity, sparsity, inseparable))
+        if choice.reconnected is not None:
+            logger.info("weights kept instead of dead ends, which reach no output: %d", choice.reconnected)
         choice.apply_(self.model)
         return choice.selection.mask
 

@@ -75,6 +75,15 @@ def test_it_is_what_the_library_makes_of_the_network(prune, made, tmp_path, crit
     assert [layer["kept"] for layer in metrics["layers"]] == [layer.kept for layer in mask.per_layer()]
 
 
+def test_dead_ends_that_only_the_network_would_show_are_said_to_be_ranked_by_their_scores(prune):
+    for overwrite in ((), ("--overwrite",), ()):
+        result = prune("--sparsity", "0.6", *overwrite)
+        assert "beside --weights the network isn't known" in result["metrics"]["dead_ends_unknown"]
+        assert result["warnings"] == []
+    for options in (("--dead-ends", "scored"), ("--criterion", "magnitude"), ("--granularity", "layer")):
+        assert prune("--sparsity", "0.6", "--overwrite", *options)["metrics"]["dead_ends_unknown"] == ""
+
+
 def test_the_files_have_names_of_their_own_beside_the_weights(made, tmp_path, monkeypatch):
     folder, _ = made
     monkeypatch.chdir(tmp_path)
