@@ -255,10 +255,21 @@ def at_least(minimum: int) -> Check:
     return lambda value: None if value >= minimum else f"a whole number of at least {minimum}"
 
 
-fraction = _number(lambda v: 0 <= v < 1, "a number in [0, 1)")
-open_fraction = _number(lambda v: 0 < v < 1, "a number in (0, 1)")
-share = _number(lambda v: 0 <= v <= 1, "a number in [0, 1]")
-unit_interval = _number(lambda v: 0 < v <= 1, "a number in (0, 1]")
+def _part(is_valid: Callable[[float], bool], expected: str) -> Check:
+    """A check for parts of a whole, with a hint where percent may be meant."""
+
+    def check(value: float) -> str | None:
+        if is_valid(value):
+            return None
+        return expected + (f" (did you mean {value / 100:g}?)" if 1 < value < 100 else "")
+
+    return check
+
+
+fraction = _part(lambda v: 0 <= v < 1, "a number in [0, 1)")
+open_fraction = _part(lambda v: 0 < v < 1, "a number in (0, 1)")
+share = _part(lambda v: 0 <= v <= 1, "a number in [0, 1]")
+unit_interval = _part(lambda v: 0 < v <= 1, "a number in (0, 1]")
 
 
 def check_device(value: str) -> str | None:

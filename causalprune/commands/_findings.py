@@ -16,10 +16,14 @@ TOLERABLE_LOSS = 0.1
 
 Metrics = Mapping[str, Any]
 
-_LESS = (
-    "prune to a lower `sparsity`, in more `iterations` with training between them, or by another `criterion`; "
-    "train longer afterwards"
-)
+_FIRST = {
+    "": "repair it (`causalprune repair`, in run and sweep `repair`) or train it, then ",
+    "posttrain": "train it longer, or ",
+    "repair": "",
+}
+"""What to do first, by what has adapted the kept weights: a training isn't repaired, nor is a repair trained."""
+
+_LESS = "try a lower `sparsity`, more `iterations` or another `criterion`"
 
 
 def training_findings(trained: Metrics) -> list[str]:
@@ -37,30 +41,38 @@ def training_findings(trained: Metrics) -> list[str]:
     ]
 
 
-def evaluation_findings(evaluation: Metrics) -> list[str]:
-    """What is wrong with a network on the test split, by itself and beside its dense reference."""
+def evaluation_findings(evaluation: Metrics, adapted: str) -> list[str]:
+    """What is wrong with a network on the test split, by itself and beside its dense reference.
+
+    Args:
+        evaluation: What ``evaluate`` measured.
+        adapted: See :func:`pruning_findings`.
+    """
     if evaluation.get("sparsity_prunable"):
-        return pruning_findings(evaluation, evaluation.get("reference"), "test")
+        return pruning_findings(evaluation, evaluation.get("reference"), "test", adapted)
     if not _is_guessing(evaluation):
         return []
     return [f"the network is {_at_baseline(evaluation)} on the test split: it has learned next to nothing"]
 
 
-def pruning_findings(measured: Metrics | None, dense: Metrics | None, split: str) -> list[str]:
+def pruning_findings(measured: Metrics | None, dense: Metrics | None, split: str, adapted: str) -> list[str]:
     """What pruning cost, if that is more than it should be.
 
     Args:
         measured: Metrics of the pruned network.
         dense: Those of the network before, or of the dense one; None if they weren't measured.
         split: What both were measured on.
+        adapted: The stage that has adapted the kept weights since, see
+            :func:`causalprune.commands.provenance.lineage.adapted_by`.
     """
+    advice = _FIRST[adapted] + _LESS
     if _is_guessing(dense):
         return [
             f"the network is {_at_baseline(dense)} on the {split} split before pruning: it has learned next to "
             "nothing that could be kept; train it better first"
         ]
     if _is_guessing(measured):
-        return [f"pruning left nothing: the network is {_at_baseline(measured)} on the {split} split; {_LESS}"]
+        return [f"pruning left nothing: the network is {_at_baseline(measured)} on the {split} split; {advice}"]
     score, before = _Score.of(measured), _Score.of(dense)
     if score is None or before is None:
         return []
@@ -69,9 +81,8 @@ def pruning_findings(measured: Metrics | None, dense: Metrics | None, split: str
         return []
     headline = before.headline
     return [
-        f"pruning cost {100 * lost:.0f} % of what the network was better than {headline.baseline}: {headline.label} "
-        f"{headline.shown(before.value)} → {headline.shown(score.value)} on the {split} split, where up to "
-        f"{100 * TOLERABLE_LOSS:.0f} % is usual; {_LESS}"
+        f"pruning cost {100 * lost:.0f} % of the lead over {headline.baseline}, {headline.label} "
+        f"{headline.shown(before.value)} → {headline.shown(score.value)} on the {split} split; {advice}"
     ]
 
 

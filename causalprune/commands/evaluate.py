@@ -27,7 +27,7 @@ from causalprune.commands._output import (
     require_replaceable,
 )
 from causalprune.commands.names import with_flags
-from causalprune.commands.provenance.lineage import stale_warnings
+from causalprune.commands.provenance.lineage import adapted_by, stale_warnings
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import CheckpointInfo
@@ -134,7 +134,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     evaluation |= _measure_flatness(config, model, mask, data, device)
     if not config.overwrite:
         evaluation |= _measured_before(evaluation, read_result(outputs["result"]), checkpoint.sha256)
-    work.warn(reporter, *stale_warnings(run, source), *evaluation_findings(evaluation))
+    work.warn(reporter, *stale_warnings(run, source), *evaluation_findings(evaluation, adapted_by(info, run)))
     result = EvaluateResult(**work.common(), evaluation=evaluation)
     publish(outputs["result"], result, overwrite=config.overwrite)
     # The measurements are on the disk before anything is drawn.

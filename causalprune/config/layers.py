@@ -7,6 +7,7 @@ from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import fraction, option, require
+from causalprune.config.values import meant_number
 from causalprune.pruning.names import check_pattern
 
 SCOPE_HELP = (
@@ -44,7 +45,8 @@ class LayerTarget:
         except ValueError:
             equals = ""
         if not equals or not pattern:
-            raise UsageError(place, expected="PATTERN=S such as conv1=0.5", found=repr(text))
+            expected = f"PATTERN=S such as conv1=0.5{meant_number(value)}"
+            raise UsageError(place, expected=expected, found=repr(text))
         require(f"{place} {text}", sparsity, fraction)
         return cls(pattern, sparsity)
 

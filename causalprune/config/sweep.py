@@ -12,7 +12,7 @@ from causalprune.base.options import at_least, flag_of, fraction, option, option
 from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, setting_names, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sweep_values import Axis, varied_options
-from causalprune.config.values import split_list
+from causalprune.config.values import meant_number, split_list
 from causalprune.pruning.names import check_criterion, known_criteria
 
 _SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"
@@ -20,9 +20,25 @@ _SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"
 
 def _parse_sparsities(text: str, source: str) -> tuple[float, ...]:
     try:
-        return tuple(map(float, split_list(text)))
-    except ValueError as error:
-        raise UsageError(source, expected=_SPARSITIES, found=repr(text)) from error
+        values = tuple(map(float, split_list(text)))
+    except ValueError:
+        values = ()
+    if not values or not _are_sparsities(values):
+        raise UsageError(source, expected=_SPARSITIES + _meant(text), found=repr(text))
+    return values
+
+
+def _meant(text: str) -> str:
+    """The hint for sparsities in percent, and for a single one with a decimal comma, which reads as two."""
+    if text.strip().startswith("0,") and (hint := meant_number(text)):
+        return hint
+    items = split_list(text)
+    try:
+        numbers = [float(item.removesuffix("%")) for item in items]
+    except ValueError:
+        return ""
+    near = [n / 100 if n > 1 or item.endswith("%") else n for n, item in zip(numbers, items, strict=True)]
+    return f" (did you mean {','.join(f'{n:g}' for n in near)}?)" if _are_sparsities(near) else ""
 
 
 def _axis(text: str, source: str) -> Axis:
@@ -33,7 +49,11 @@ _axis.names = lambda: [*(f"{name.replace('_', '-')}=" for name in varied_options
 
 
 def _sparsities(values: tuple[float, ...]) -> str | None:
-    return None if len(set(values)) == len(values) and not any(map(fraction, values)) else _SPARSITIES
+    return None if _are_sparsities(values) else _SPARSITIES + _meant(option_text(values))
+
+
+def _are_sparsities(values: Sequence[float]) -> bool:
+    return len(set(values)) == len(values) and not any(map(fraction, values))
 
 
 def _criteria(names: tuple[str, ...]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,17 +42,23 @@ def convert(kind: type[Options], name: str, value: Any, source: str) -> Any:
         return wanted(value)
     except (KeyError, TypeError, ValueError) as error:
         expected = {bool: "true or false", int: "a whole number", float: "a number"}.get(wanted, "text")
-        hint = _share(value) if wanted is float else ""
+        hint = meant_number(value) if wanted is float else ""
         raise UsageError(source, expected=f"{expected}{hint}", found=repr(value)) from error
 
 
-def _share(value: Any) -> str:
-    """The hint that a percentage is a share."""
+_DECIMAL_COMMA = re.compile(r"0?,\d+|\d+,\d{1,2}")
+"""Not 1,000, whose comma may mean something else."""
+
+
+def meant_number(value: Any) -> str:
+    """The hint after what is no number: a percentage is a share, and decimals follow a point; empty for all else."""
     text = str(value).strip()
     try:
-        return f" (did you mean {float(text.removesuffix('%')) / 100:g}?)" if text.endswith("%") else ""
+        if text.endswith("%"):
+            return f" (did you mean {float(text.removesuffix('%')) / 100:g}?)"
     except ValueError:
         return ""
+    return f" (did you mean {float(text.replace(',', '.')):g}?)" if _DECIMAL_COMMA.fullmatch(text) else ""
 
 
 def known(name: str, names: Iterable[str], source: str, what: str) -> str:

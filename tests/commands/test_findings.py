@@ -53,14 +53,24 @@ def test_a_training_at_the_baseline(measured, said):
     ],
 )
 def test_what_pruning_cost(score, dense, says):
-    found = pruning_findings(classified(score), None if dense is None else classified(dense), "test")
+    found = pruning_findings(classified(score), None if dense is None else classified(dense), "test", "")
     assert [says in one for one in found] == ([True] if says else [])
     evaluation = classified(score) | {"reference": dense and classified(dense), "sparsity_prunable": 0.9}
-    assert evaluation_findings(evaluation) == found
+    assert evaluation_findings(evaluation, "") == found
+
+
+@pytest.mark.parametrize(
+    ("adapted", "first"), [("", "repair it"), ("posttrain", "train it longer"), ("repair", "try a lower")]
+)
+@pytest.mark.parametrize("score", [0.5, 0.7])
+def test_what_to_do_first_depends_on_what_was_done(score, adapted, first):
+    (found,) = pruning_findings(classified(score), classified(0.9), "test", adapted)
+    assert found.partition("; ")[2].startswith(first)
+    assert ("repair" in found) == (not adapted)
 
 
 def test_a_network_that_was_not_pruned_did_not_lose_by_it():
-    (found,) = evaluation_findings(classified(0.5) | {"reference": classified(0.9), "sparsity_prunable": 0.0})
+    (found,) = evaluation_findings(classified(0.5) | {"reference": classified(0.9), "sparsity_prunable": 0.0}, "")
     assert "pruning" not in found
 
 
@@ -85,7 +95,9 @@ def test_every_command_that_knows_says_so(run, capsys):
         said = call_json(capsys, *stage, "--run", run)
         (warning,) = said["warnings"]
         assert warning.startswith("pruning ")
-        assert "lower --sparsity" in warning
+        # A training of no epochs adapts nothing.
+        assert "; repair it (`causalprune repair`, in run and sweep --repair) or train it, then try a lower " in warning
+        assert "--sparsity" in warning
         result = run / f"results/{stage[0]}.json"
         assert stage == ["info"] or json.loads(result.read_text())["warnings"] == said["warnings"]
     assert call("evaluate", "--run", run) == 0
@@ -158,7 +170,7 @@ def test_a_run_says_what_its_pruning_cost(tmp_path, capsys):
     for _ in ("made", "found"):
         *_, unrepaired, warning = call_json(capsys, *run)["warnings"]
         assert warning.startswith("pruning ")
-        assert "lower --sparsity, in more --iterations" in warning
+        assert "lower --sparsity, more --iterations" in warning
         assert "neither a training nor a repair; --repair" in unrepaired
     repaired = call_json(capsys, *run, "--repair", "--overwrite")["warnings"]
     assert not any("repair" in one for one in repaired)

@@ -193,7 +193,7 @@ def _cost(
     """What to say of a mask that cost more than it should, before any training that may follow."""
     if validation is None:
         return []
-    found = pruning_findings(validation, validation_before, "validation")
+    found = pruning_findings(validation, validation_before, "validation", adapted="")
     stale = ", with the batch statistics of before" if info.metrics.get("stale_statistics") else ""
     return [f"{finding} (measured before any further training{stale})" for finding in found]
 

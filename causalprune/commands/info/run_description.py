@@ -19,7 +19,7 @@ from causalprune.commands.info.recipes import recipe_of
 from causalprune.commands.info.results import check_results, describe_sweep
 from causalprune.commands.info.store_description import Problems, describe_store
 from causalprune.commands.names import with_flags
-from causalprune.commands.provenance.lineage import recorded_hash, stale_checkpoints, stale_line
+from causalprune.commands.provenance.lineage import adapted_by, recorded_hash, stale_checkpoints, stale_line
 from causalprune.models.checkpoint import CheckpointInfo, load_checkpoint, read_checkpoint_info
 from causalprune.models.file_pair import find_mask
 from causalprune.trajectory import Store
@@ -90,7 +90,11 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         )
     # Another network's says nothing of what the run came to.
     evaluated = evaluation is not None and measured == last
-    problems.warnings += evaluation_findings(evaluation) if evaluation and evaluated else _pruning_findings(run)
+    problems.warnings += (
+        evaluation_findings(evaluation, adapted_by(read_checkpoint_info(run.root / hashes[last]), run))
+        if evaluation and evaluated
+        else _pruning_findings(run)
+    )
     found: dict[str, Any] = {"evaluation": evaluation, "sweep": sweep, "recipe": recipe_of(run), "exports": exported}
     found["evaluated"] = hashes.get(measured, f"network {_short(measured)}") if evaluation else None
     whole = overview(run, artifacts, begun=begun, exports=exported, evaluated=evaluated, sweep=sweep) | {"fits": fits}
@@ -128,10 +132,13 @@ def made_from(run: RunPaths, inputs: dict[str, str]) -> dict[str, str]:
 def _pruning_findings(run: RunPaths) -> list[str]:
     """What pruning cost by the validation metrics in the headers, where nothing has been evaluated yet."""
     try:
-        final, dense = (read_checkpoint_info(path).metrics.get("validation") for path in (run.final, run.pretrained))
+        final, dense = (read_checkpoint_info(path) for path in (run.final, run.pretrained))
+        adapted = adapted_by(final, run)
     except (CorruptError, DataError):
         return []
-    return pruning_findings(final, dense, "validation")
+    return pruning_findings(final.metrics.get("validation"), dense.metrics.get("validation"), "validation", adapted)
+
+
 
 
 def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str], dict[str, str]]:

@@ -92,13 +92,26 @@ def has_stale_statistics(info: CheckpointInfo) -> bool:
     return info.index.total - sum(info.kept.values()) > round(before * info.index.total)
 
 
+def adapted_by(info: CheckpointInfo, run: RunPaths) -> str:
+    """The stage that adapted the kept weights after the last mask: ``repair`` or ``posttrain``; empty if none did.
+
+    Args:
+        info: Header of a pruned network.
+        run: Where its ancestors may be.
+    """
+    if info.stage == "posttrain" and not info.metrics.get("best_epoch"):
+        headers, made_from = _headers(run), info.inputs.get("checkpoint", "")
+        before = next((at for at, header in headers.items() if recorded_hash(at, header) == made_from), None)
+        return "" if before is None else adapted_by(headers[before], run)
+    return {"apply-mask": "", "repair": "repair"}.get(info.stage, "posttrain")
+
+
 def stale_checkpoints(run: RunPaths) -> dict[Path, str]:
     """The checkpoints of a run directory that no longer follow from what lies there, each with the reason.
 
     The hashes in the headers and in the result files tell; nothing large is read.
     """
-    parts = [run, *run.iterations()]
-    headers = {path: info for part in parts for path in part.artifacts() if (info := _header(path)) is not None}
+    headers = _headers(run)
     files = {recorded_hash(path, info): path for path, info in headers.items()}
     found: dict[Path, str] = {}
     for path, parent in _parents(run):
@@ -159,6 +172,12 @@ def _parents(run: RunPaths) -> Iterator[tuple[Path, Path]]:
     yield run.pruned, run.recorded
     yield run.repaired, run.pruned
     yield run.final, run.pruned if run.pruned.exists() else before
+
+
+def _headers(run: RunPaths) -> dict[Path, CheckpointInfo]:
+    """The header of each checkpoint of a run directory that can be read."""
+    parts = [run, *run.iterations()]
+    return {path: info for part in parts for path in part.artifacts() if (info := _header(path)) is not None}
 
 
 def _header(path: Path) -> CheckpointInfo | None:

@@ -164,7 +164,9 @@ def test_the_weights_before_the_recording_are_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"sparsity": 1.5}, UsageError, "`sparsity`: expected a number in [0, 1), found 1.5"),
+        ({"sparsity": -1.5}, UsageError, "`sparsity`: expected a number in [0, 1), found -1.5"),
+        ({"sparsity": 90}, UsageError, "`sparsity`: expected a number in [0, 1) (did you mean 0.9?), found 90"),
+        ({"sparsity": 0.5, "layer_sparsity": {"0": 50}}, UsageError, "in [0, 1) (did you mean 0.5?), found 50"),
         ({"sparsity": 0.5, "criterion": "effects"}, UsageError, "did you mean 'effect'?"),
         (
             {"sparsity": 0.5, "keep": "conv1"},
