@@ -6,11 +6,12 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from causalprune.base.errors import UsageError, masked
+from causalprune.base.registry import nearest
 
 DEFAULT_FIT = "default"
 """Name of a fit unless the user chooses one."""
@@ -113,6 +114,9 @@ def fallback_path(output: Path) -> Path:
     return output.with_name(output.name + ".progress.previous")
 
 
+_NEAR = 0.65
+"""How much alike names are where one is taken for the other's misspelling: more than ``recorded`` and ``repaired``."""
+
 _NETWORK, _MASK = ".safetensors", ".mask"
 
 
@@ -171,6 +175,34 @@ def real_path(path: Path) -> Path:
     """Where a path leads, through symbolic links; one that leads nowhere, or in a circle, ends there."""
     # Not Path.resolve, which Python 3.12 and older let raise RuntimeError for a circle.
     return Path(os.path.realpath(path))
+
+
+def meant_path(path: Path, pattern: str = "*") -> str:
+    """The remedy for a path that leads nowhere: what has nearly that name beside it; empty if nothing has.
+
+    Args:
+        path: The path. If its folder isn't there, that may be what is misspelled.
+        pattern: What may have been meant beside it, as of :meth:`pathlib.Path.glob`. Masks never are.
+    """
+    folder = path.parent
+    with suppress(OSError):
+        if folder.is_dir():
+            beside = [other for other in sorted(folder.glob(pattern)) if not other.name.startswith(".")]
+            names = {other.stem: other for other in beside if not is_mask_path(other)}
+            meant = names.get(nearest(path.stem, names, cutoff=_NEAR))
+        else:
+            names = {other.name: other / path.name for other in sorted(folder.parent.glob("*"))}
+            names = {name: other for name, other in names.items() if other.exists()}
+            meant = names.get(nearest(folder.name, names, cutoff=_NEAR))
+        return f"did you mean {meant}?" if meant is not None else ""
+    return ""
+
+
+def store_of_iteration(path: Path) -> str:
+    """The remedy for a run directory whose own store is missing: that of an iteration of ``run``; empty without one."""
+    run = RunPaths(path.parent)
+    stores = [part.store for part in run.iterations() if part.store.is_dir()] if path == run.store else []
+    return f"name the store of an iteration, such as {stores[-1]}" if stores else ""
 
 
 @contextmanager

@@ -32,9 +32,9 @@ def said_options(stage: str, stored: Mapping[str, Any]) -> list[str]:
         if value in (None, "", []) or value == ():
             continue
         same = value == usual[name] or option_text(value) == option_text(usual[name])
-        if not same and name not in stored:
-            # Left out where it is done as it was before the option existed, which may be what it stands for here.
-            without = kind.written_out({**stored, name: field.default})
+        if not same:
+            # Another value, or none, may be what it stands for here: the criterion's own, or what was done before.
+            without = kind.written_out({**stored, name: usual[name]})
             same = without == kind.written_out(stored)
         if name in needed or not same:
             said += _typed(field, value)

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 _KEY = "causalprune-tensors"
 """Not that of checkpoints, which are for the commands."""
 
+MASKED_STATE_DICT = "masked state dict"
+"""The ``kind`` in the header of a state dict whose pruned weights are 0, which isn't a checkpoint."""
+
 
 def save_mask(mask: Mask, path: Path, provenance: Mapping[str, Any] | None = None) -> None:
     """Write a mask: a bool tensor per prunable weight, by its name, True to keep.

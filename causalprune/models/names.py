@@ -1,4 +1,4 @@
-"""The names of the models and of the export formats, available without importing PyTorch."""
+"""The names of the models, of the export formats and of files of weights, available without importing PyTorch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ MODELS = Registry(
 )
 """Each is called with those of ``input_shape``, ``num_outputs``, ``vocabulary``, ``task`` and ``hidden`` (if given)
 that are among its parameters."""
+
+TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pt.tar", ".pth.tar")
+"""How the names of state dicts end that ``torch.save`` wrote."""
 
 EXPORT_FORMATS = Registry(
     "export format",

@@ -15,9 +15,9 @@ from causalprune.base.errors import CorruptError, DataError, UsageError, storage
 from causalprune.base.files import require_file
 from causalprune.base.paths import mask_path
 from causalprune.models.checkpoint import load_masks
+from causalprune.models.names import TORCH_SUFFIXES
 from causalprune.models.tensor_file import load_tensors
 
-TORCH_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pt.tar", ".pth.tar")
 """Endings of the files that ``torch.save`` writes."""
 
 KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")

@@ -11,7 +11,7 @@ import numpy as np
 
 from causalprune.base.errors import DAMAGE, CorruptError, DataError, MismatchError, UsageError
 from causalprune.base.locks import Lock, LockHolder
-from causalprune.base.paths import StoreUrl, parse_place
+from causalprune.base.paths import StoreUrl, meant_path, parse_place, store_of_iteration
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory.array_groups import FitStore
 from causalprune.trajectory.columns.parts import Partners, own_columns
@@ -90,8 +90,12 @@ class Store:
         return cls(path, index, model, start_sha256)
 
     @classmethod
-    def open(cls, path: Path | StoreUrl | str) -> Self:
+    def open(cls, path: Path | StoreUrl | str, *, remedy: str = "record a loop with causalprune.Recorder") -> Self:
         """Open a store.
+
+        Args:
+            path: Where it is.
+            remedy: How one is made, for the message where there is none.
 
         Raises:
             DataError: There is no directory.
@@ -104,7 +108,7 @@ class Store:
                 f"{path}",
                 expected="a trajectory store",
                 found="a file" if layout.root.exists() else "nothing",
-                remedy="run record first, or give the path of a store",
+                remedy=_store_beside(path) or f"{remedy}, or give the path of a store",
             )
         layout.root.require_contained()
         content = read_attributes(layout.metadata, "store")
@@ -205,7 +209,7 @@ class Store:
                 f"{self.path}",
                 expected="a recording" if name is None else f"recording {name!r}",
                 found=", ".join(names) or "no recording",
-                remedy="run record first" if not names else "name one of these",
+                remedy="record first" if not names else "name one of these",
             )
         return name
 
@@ -412,3 +416,9 @@ def _unfilled(reader: RecordingReader, rows: int, partners: Partners | None) -> 
     whole = slice(0, reader.num_columns)
     own = whole if partners is None else own_columns(reader.schema.shape, partners.rank, partners.count)
     return reader.read(slice(rows - rows % reader.block_rows, rows), own)
+
+
+def _store_beside(place: Path | StoreUrl | str) -> str:
+    """What to do where no store is, by those that are near; empty if none is, or in object storage."""
+    path = parse_place(place) if isinstance(place, str) else place
+    return (store_of_iteration(path) or meant_path(path, "*.zarr")) if isinstance(path, Path) else ""

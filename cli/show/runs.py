@@ -23,6 +23,7 @@ def info(result: Any) -> Any:
     kinds = {
         "run": _run_info,
         "checkpoint": _checkpoint_info,
+        "state dict": _state_dict_info,
         "store": store_info,
         "export": _export_info,
         "recipe": _recipe_info,
@@ -146,6 +147,21 @@ def _checkpoint_info(details: dict[str, Any]) -> list[Any]:
         "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
     }
     return [pairs(lines)]
+
+
+def _state_dict_info(details: dict[str, Any]) -> list[Any]:
+    sparsity = f"{shown(details['sparsity'], 'share')} sparse"
+    lines = {
+        "written by": shlex.join([details["stage"], *details["options"]]),
+        "kept": f"{details['kept']:,} of {details['prunable']:,} prunable weights ({sparsity})"
+        if details["layers"]
+        else sparsity,
+        "mask": details["mask"],
+        "size": shown(details["file_bytes"], "bytes"),
+        "made from": ", ".join(f"{role} {digest[:12]}" for role, digest in details["inputs"].items()),
+        "with": ", ".join(f"{name} {version}" for name, version in details["versions"].items()),
+    }
+    return [pairs({name: text for name, text in lines.items() if text})]
 
 
 def _history_line(details: dict[str, Any]) -> dict[str, str]:

@@ -17,16 +17,14 @@ from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, m
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.file_pair import named_network, settle, write_pair
 from causalprune.models.mask import Mask
-from causalprune.models.mask_file import encode_state_dict, load_mask, read_header
+from causalprune.models.mask_file import MASKED_STATE_DICT, encode_state_dict, load_mask, read_header
 from causalprune.models.state_dict import StateDict, read_state_dict
-from causalprune.models.weights_file import TORCH_SUFFIXES
+from causalprune.models.names import TORCH_SUFFIXES
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.network.choice import choose_weights
 from causalprune.solver.recording.fit import certified_fit
 from causalprune.trajectory import Fit, RecordingReader, Store
-
-_KIND = "masked state dict"
 
 _NETWORK_UNKNOWN = "ranked by their scores: beside --weights the network isn't known, which shows them"
 
@@ -107,7 +105,7 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
             "config": config.identity_fields(),
             "inputs": work.inputs,
         }
-        header = {"kind": _KIND, "metrics": metrics, **provenance}
+        header = {"kind": MASKED_STATE_DICT, "metrics": metrics, **provenance}
         weights = encode_state_dict(state.pruned(selection.mask, choice.weights()), header)
         write_pair(output, weights, selection.mask, provenance)
         return _result(work, selection.mask, metrics)
@@ -179,7 +177,7 @@ def _metrics_if_done(work: Work, output: Path, mask: Path) -> dict[str, Any] | N
     done_already(
         f"{output}",
         True,
-        header.get("kind") == _KIND and work.is_done_by(known),
+        header.get("kind") == MASKED_STATE_DICT and work.is_done_by(known),
         remedy="pass --overwrite to replace it, or name another --output",
     )
     # Earlier versions didn't say of which weights a mask is.

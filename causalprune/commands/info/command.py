@@ -21,6 +21,7 @@ from causalprune.commands._said import said_options
 from causalprune.commands.info.exported import describe_export, export_record
 from causalprune.commands.info.recipes import describe_recipe
 from causalprune.commands.info.run_description import check_mask, describe_run, made_from, read_header
+from causalprune.commands.info.state_dict import describe_state_dict, state_dict_header
 from causalprune.commands.info.store_description import (
     Problems,
     describe_parameter,
@@ -38,7 +39,7 @@ class InfoResult:
     """Result of info.
 
     Attributes:
-        kind: ``run``, ``checkpoint``, ``store``, ``export`` or ``recipe``.
+        kind: ``run``, ``checkpoint``, ``state dict``, ``store``, ``export`` or ``recipe``.
         path: What was described; of a recipe its name.
         details: The description.
         problems: What is wrong with it; empty when healthy.
@@ -115,6 +116,8 @@ def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[
     if not path.is_dir() and (record := export_record(path)):
         details = describe_export(path, record, problems, verify=config.verify)
         return "export", details | {"made_from": made_from(RunPaths(path.parent), record["inputs"])}
+    if not path.is_dir() and (header := state_dict_header(path)):
+        return "state dict", describe_state_dict(path, header, problems)
     if not path.is_dir():
         return "checkpoint", _describe_checkpoint(path, problems, verify=config.verify)
     if is_store:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,12 @@ from causalprune.base.errors import CorruptError, DataError
 from causalprune.base.json_files import read_json
 from causalprune.base.paths import RunPaths, progress_path
 from causalprune.commands._said import said_options
+from causalprune.commands.info.state_dict import weights_to_prune
 from causalprune.commands.names import CONFIGS
 from causalprune.config.recipes.authors import RECIPES
+
+_TO_PRUNE = ["--sparsity", "0.9"]
+"""What ``apply-mask`` has no default for; that of ``run``."""
 
 
 def overview(
@@ -58,7 +62,7 @@ def overview(
             "exports": sum(e["bytes"] for e in exports),
         },
         "next": _next(run, artifacts, begun, command=again, finished=finished, evaluated=evaluated, sweep=sweep)
-        or (None if exports or not evaluated else _command("export", [], run)),
+        or (None if exports or not evaluated else _of_last("export", {a["name"] for a in artifacts}, run)),
     }
 
 
@@ -103,15 +107,40 @@ def _next(
     if sweep is not None:
         # Only whoever started it knows its options.
         finished = sweep["done"] == sweep["cells"]
-        return _command("report", [], run) if finished else None
+        return _command("report", [], run) if finished and not _is_reported(run) else None
     there = {artifact["name"] for artifact in artifacts}
-    if there & {"final.safetensors"} or any(name.startswith("iteration-") for name in there):
-        return None if evaluated else _command("evaluate", [], run)
-    fits = any(artifact.get("fits") for artifact in artifacts)
-    made = {
-        "posttrain": bool(there & {"pruned.safetensors", "repaired.safetensors"}),
-        "apply-mask": fits,
-        "fit-gamma": "trajectory.zarr" in there,
-        "record": "pretrained.safetensors" in there,
-    }
-    return _command(next((stage for stage, ready in made.items() if ready), "pretrain"), [], run)
+    # Whoever has repaired a network doesn't train it: that costs more than it gains (docs/study.md).
+    if there & {"final.safetensors", "repaired.safetensors"}:
+        return None if evaluated else _of_last("evaluate", there, run)
+    if any(name.startswith("iteration-") for name in there):
+        return None
+    if "pruned.safetensors" in there:
+        return _command("posttrain", [], run)
+    if any(artifact.get("fits") for artifact in artifacts):
+        return _pruning(run, there)
+    if "trajectory.zarr" in there:
+        return _command("fit-gamma", [], run)
+    return _command("record" if "pretrained.safetensors" in there else "pretrain", [], run)
+
+
+def _pruning(run: RunPaths, there: Collection[str]) -> str | None:
+    """The mask of a recording: of a checkpoint, else of the only state dict in the folder."""
+    if "recorded.safetensors" in there:
+        return _command("apply-mask", _TO_PRUNE, run)
+    weights = weights_to_prune(run)
+    if weights is None:
+        return None
+    return shlex.join(["causalprune", "apply-mask", "--weights", f"{weights}", "--store", f"{run.store}", *_TO_PRUNE])
+
+
+def _of_last(stage: str, there: Collection[str], run: RunPaths) -> str | None:
+    """A stage on the last network, where that is one that needs no more training."""
+    if "final.safetensors" in there:
+        return _command(stage, [], run)
+    return f"causalprune {stage} {shlex.quote(str(run.repaired))}" if "repaired.safetensors" in there else None
+
+
+def _is_reported(run: RunPaths) -> bool:
+    """Whether the page of a sweep is there, made after its table."""
+    page = run.root / "report" / "index.html"
+    return page.exists() and page.stat().st_mtime >= run.sweep.table.stat().st_mtime

@@ -54,7 +54,8 @@ def test_each_stage_says_what_comes_next(tmp_path, capsys, monkeypatch):
     for stage, follower in zip(STAGES, [*followers, None], strict=True):
         assert call(*stage, "-q") == 0
         found = call_json(capsys, "info", "run")["details"]
-        assert found["overview"]["next"] == (follower and f"causalprune {follower}")
+        more = " --sparsity 0.9" if follower == "apply-mask" else ""
+        assert found["overview"]["next"] == (follower and f"causalprune {follower}{more}")
         assert (found["overview"]["command"], found["overview"]["finished"]) == (None, None)
     options = {line["name"]: line["options"] for line in found["artefacts"]}  # codespell:ignore artefacts
     assert sorted(options["pretrained.safetensors"]) == sorted(STAGES[0][1:])
@@ -86,6 +87,90 @@ def test_each_stage_says_what_comes_next(tmp_path, capsys, monkeypatch):
     assert main(["info"]) == 0
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("final.safetensors")]
     assert "(stale)" in line.split()
+
+
+def follow(run, capsys):
+    """Type each command that info prints as it is, until none is left; returns their names."""
+    done = []
+    while following := overview(run, capsys)["next"]:
+        program, *arguments = shlex.split(following)
+        assert program == "causalprune"
+        capsys.readouterr()
+        assert main([*arguments, "-q"]) == 0, following
+        assert len(done) < 9, "it comes to an end"
+        done.append(arguments[0])
+    return done
+
+
+def test_every_command_that_comes_next_runs_as_it_is_printed(tmp_path, capsys, monkeypatch):
+    """From the first network on: stage by stage; after a repair, which no training follows; after a change."""
+    monkeypatch.chdir(tmp_path)
+    assert call(*STAGES[0], "-q") == 0
+    assert follow("run", capsys) == ["record", "fit-gamma", "apply-mask", "posttrain", "evaluate", "export"]
+    for folder in ("other run", "repaired"):
+        os.mkdir(folder)
+        for name in ("pretrained", "recorded", "pruned", "pruned.mask"):
+            shutil.copy(f"run/{name}.safetensors", folder)
+    assert follow("other run", capsys) == ["posttrain", "evaluate", "export"]
+    assert call("repair", "--samples", "32", "--run", "repaired", "-q") == 0
+    assert overview("repaired", capsys)["next"] == "causalprune evaluate repaired/repaired.safetensors"
+    assert follow("repaired", capsys) == ["evaluate", "export"]
+    assert not os.path.exists("repaired/final.safetensors")
+    assert call("apply-mask", "--sparsity", "0.6", "--no-measure", "--overwrite", "-q") == 0
+    assert follow("run", capsys)[:2] == ["posttrain", "evaluate"]
+
+
+def test_what_comes_next_in_the_folder_of_a_loop_runs_as_it_is_printed(tmp_path, capsys, monkeypatch):
+    """There is a store and a state dict, and no checkpoint."""
+    monkeypatch.chdir(tmp_path)
+    torch.save(loop("trajectory.zarr").state_dict(), "model.pt")
+    command = "causalprune apply-mask --weights model.pt --store trajectory.zarr --sparsity 0.9"
+    assert call("fit-gamma", "--run", ".", "-q") == 0
+    assert overview(".", capsys)["next"] == command
+    assert follow(".", capsys) == ["apply-mask"]
+    shutil.copy("model.pt", "another.pt")
+    assert overview(".", capsys)["next"] is None
+    # Without its files nothing tells which weights are of the store.
+    os.remove("model.pruned.safetensors")
+    assert overview(".", capsys)["next"] is None
+
+
+def test_a_masked_state_dict_says_where_it_is_from(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(loop("trajectory.zarr").state_dict(), "model.pt")
+    prune = ["apply-mask", "--weights", "model.pt", "--store", "trajectory.zarr", "--sparsity", "0.67"]
+    assert call("fit-gamma", "--run", ".", "-q") == 0
+    assert call(*prune, "-q") == 0
+    found = call_json(capsys, "info", "model.pruned.safetensors")
+    assert (found["kind"], found["healthy"], found["details"]["mask"]) == (
+        "state dict",
+        True,
+        "model.pruned.mask.safetensors",
+    )
+    assert (found["details"]["kept"], found["details"]["prunable"]) == (1, 3)
+    assert main(["info", "model.pruned.safetensors"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "written by apply-mask --sparsity 0.67" in text
+    assert "kept 1 of 3 prunable weights (66.67% sparse)" in text
+    # What its result says besides may be gone, and the mask may not.
+    os.remove("model.pruned.safetensors.json")
+    assert call_json(capsys, "info", "model.pruned.safetensors")["details"]["sparsity"] == pytest.approx(2 / 3)
+    assert main(["info", "model.pruned.safetensors"]) == 0
+    os.rename("model.pruned.mask.safetensors", "elsewhere")
+    capsys.readouterr()
+    assert main(["info", "model.pruned.safetensors"]) == 4
+    assert "expected the mask of model.pruned.safetensors, found nothing" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_sweep_is_reported_once(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    sweep = ["sweep", *TINY, "--sparsity", "0.5", "--criterion", "magnitude", "--seeds", "1", "--pretrain-epochs", "1"]
+    assert call(*sweep, "-q") == 0
+    assert follow("run", capsys) == ["report"]
+    # A page that is older than the table is one of another table.
+    os.utime("run/report/index.html", (0, 0))
+    assert overview("run", capsys)["next"] == "causalprune report"
 
 
 def test_an_interrupted_stage_is_begun_again_with_what_was_said(tmp_path, capsys, monkeypatch):
@@ -249,6 +334,7 @@ def loop(store, **said):
             optimizer.zero_grad()
             loss.backward()
             recorder.step(loss, lambda: model(data).square().mean(), **dict.fromkeys(said, number))
+    return model
 
 
 def test_a_store_takes_the_room_of_all_its_recordings(tmp_path, capsys):
