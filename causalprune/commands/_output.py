@@ -24,7 +24,7 @@ from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import decode_json, encode_json, is_sealed, read_json, seal, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.options import same_options
-from causalprune.base.paths import StoreUrl, is_mask_path, lock_path, mask_path, real_path
+from causalprune.base.paths import StoreUrl, is_mask_path, lock_path, mask_path, meant_path, real_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.sources import changed_sources, code_of
@@ -154,9 +154,13 @@ class Work:
             DataError: Nothing there, or an empty file.
             CausalpruneError: See :func:`causalprune.models.checkpoint.load_checkpoint`.
         """
-        remedy = f"run `causalprune {made_by}` first, or name a --{role}" if made_by else ""
+        # A path that is that of the run directory anyway was perhaps named, too.
+        other = "name another checkpoint" if role == "checkpoint" else f"name a --{role}"
+        remedy = f"run `causalprune {made_by}` first, or {other}" if made_by else ""
         if getattr(self.config, role, None) is not None:
-            remedy = "check the path"
+            remedy = meant_path(path, "*.safetensors") or "check the path"
+        elif not path.parent.is_dir():
+            remedy = meant_path(path) or remedy
         checkpoint = load_checkpoint(path, remedy=remedy)
         self.inputs[role] = checkpoint.sha256
         for what in changed_sources(checkpoint.info.sources, code_of(checkpoint.info)):

@@ -32,8 +32,8 @@ def said_options(stage: str, stored: Mapping[str, Any]) -> list[str]:
         if value in (None, "", []) or value == ():
             continue
         same = value == usual[name] or option_text(value) == option_text(usual[name])
-        if not same:
-            # Another value, or none, may be what it stands for here: the criterion's own, or what was done before.
+        if not same and (name not in stored or field.metadata["formerly"] is not MISSING):
+            # What it stands for here if it isn't said: the criterion's own value, or what was done before it existed.
             without = kind.written_out({**stored, name: usual[name]})
             same = without == kind.written_out(stored)
         if name in needed or not same:

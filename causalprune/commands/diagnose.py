@@ -21,6 +21,7 @@ from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import parse_bytes
 from causalprune.commands._network import set_up
 from causalprune.commands._output import StageResult, Work, check_distinct, publish, require_replaceable
+from causalprune.commands._stores import open_store
 from causalprune.commands.names import with_flags
 from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
@@ -72,7 +73,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter = SILENT) -> DiagnoseRes
         make_deterministic()
     path = config.store or run.store
     checkpoint_path = config.checkpoint or run.recorded
-    store = Store.open(path)
+    store = open_store(path)
     reader = store.recording(config.recording)
     output = config.output or fit_result_path(run, config.store, "diagnose", config.fit, reader.name)
     check_distinct(output, *(p for p in (checkpoint_path, path, config.other) if isinstance(p, Path)))
@@ -153,7 +154,7 @@ def _agreement(work: Work, store: Store, reader: RecordingReader, fit: Fit) -> d
     config: DiagnoseConfig = work.config
     if config.other is None and config.other_recording is None:
         return {"unavailable": "no --other recording to compare with"}
-    other_store = store if config.other is None else Store.open(config.other)
+    other_store = store if config.other is None else open_store(config.other)
     other = other_store.recording(config.other_recording)
     if other.digests & reader.digests:
         raise UsageError("--other", expected="another recording", found="the same", remedy="record with another --seed")

@@ -19,12 +19,13 @@ from causalprune.base.json_files import decode_json, encode_json
 from causalprune.base.paths import RunPaths, StoreUrl, fit_result_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._output import StageResult, Work, done_already, publish, read_result, require_replaceable
+from causalprune.commands._stores import open_store
 from causalprune.commands.names import with_flags
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.solver.process_group import ProcessGroup
 from causalprune.solver.recording.regression import Regression, choice_at_an_end
 from causalprune.solver.source import Float64
-from causalprune.trajectory import RecordingReader, Store
+from causalprune.trajectory import RecordingReader
 from causalprune.trajectory.array_groups import require_name
 
 
@@ -71,7 +72,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     work = Work(stage="fit-gamma", config=config)
     path = config.store or RunPaths(config.run).store
     require_name("fit", config.name)
-    store = Store.open(path)
+    store = open_store(path)
     reader = store.recording(config.recording)
     work.outputs = _outputs(config, path, reader)
     work.add_recording(reader)

@@ -13,6 +13,7 @@ from causalprune.base.paths import RunPaths, lock_path, parse_place, real_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import parse_range
 from causalprune.commands._output import StageResult, Work, done_already
+from causalprune.commands._stores import open_store
 from causalprune.config.store import StoreCompactConfig, StoreExportConfig, StoreMergeConfig, StoreVerifyConfig
 from causalprune.trajectory import RecordingReader, Store
 from causalprune.trajectory.export import export_recording, format_of, is_exported
@@ -48,7 +49,7 @@ def store_verify(config: StoreVerifyConfig, reporter: Reporter = SILENT) -> Stor
     """
     work = Work(stage="store verify", config=config)
     path = config.store or RunPaths(config.run).store
-    store = Store.open(path)
+    store = open_store(path)
     problems = store.verify()
     if problems:
         for problem in problems[:_SHOWN]:
@@ -94,7 +95,7 @@ def store_export(config: StoreExportConfig, reporter: Reporter = SILENT) -> Stor
         LockedError: Another process is writing the file.
     """
     work = Work(stage="store export", config=config)
-    reader = Store.open(config.store or RunPaths(config.run).store).recording(config.recording)
+    reader = open_store(config.store or RunPaths(config.run).store).recording(config.recording)
     path = config.output
     assert path is not None
     work.inputs, work.outputs = {"recording": reader.digest}, {"file": path}
@@ -155,7 +156,7 @@ def store_merge(config: StoreMergeConfig, reporter: Reporter = SILENT) -> StoreM
     with FileLock(lock_path(path)):
         if config.overwrite and path.exists():
             Store.delete(path)
-        merge = Merge.of([Store.open(source) for source in sources], config.codec)
+        merge = Merge.of([open_store(source) for source in sources], config.codec)
         existing: RecordingReader | None = None
         if path.exists():
             with suppress(*DAMAGE):
@@ -212,7 +213,7 @@ def store_compact(config: StoreCompactConfig, reporter: Reporter = SILENT) -> St
     """
     path = config.store or RunPaths(config.run).store
     work = Work(stage="store compact", config=config, outputs={"store": path})
-    store = Store.open(path)
+    store = open_store(path)
     store.recover(break_lock=config.break_lock)
     before = {name: store.recording(name).stored_bytes for name in store.recordings}
     missing = [name for name in config.drop if name not in before]

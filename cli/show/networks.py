@@ -116,7 +116,10 @@ def repair(result: Any) -> Any:
     columns = {"layer": "name", "missed before": "before:.2%", "after": "after:.2%"}
     lines = {"statistics of" if result.from_statistics else "samples": f"{result.samples:,}"}
     lines |= {"sparsity": f"{shown(result.sparsity, 'share')} of prunable weights"}
-    note = "Missed: the part of the variance of the dense layer's outputs that the pruned one doesn't reproduce."
+    note = (
+        "Missed: the squared difference to the dense layer's outputs, relative to their variance; above 100% is worse "
+        "than their mean."
+    )
     return spaced(facts(result, lines), records(columns, result.layers, pad_edge=True), notes(note))
 
 

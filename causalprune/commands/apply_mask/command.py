@@ -17,6 +17,7 @@ from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import pruning_findings
 from causalprune.commands._network import among, described_rest, load_network
 from causalprune.commands._output import check_pair_distinct
+from causalprune.commands._stores import open_store
 from causalprune.commands.apply_mask.candidates import frozen_tensors, samples_to_try
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.apply_mask.measuring import BeforeAndAfter, measured_layers, measured_then
@@ -40,7 +41,6 @@ from causalprune.pruning.network.named_layers import require_recorded
 from causalprune.pruning.removable import prunable_producers
 from causalprune.solver.recording.fit import certified_fit
 from causalprune.training.batch_statistics import averaging_batchnorm
-from causalprune.trajectory import Store
 
 _NOTHING_KNOWN: dict[str, Any] = {"frozen": [], "kept_dense": [], "inseparable": [], "unmoved": None, "lasso": None}
 
@@ -75,7 +75,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     reader, fit = None, None
     if criterion.reads_recording:
         store_path = config.store or run.store
-        store = Store.open(store_path)
+        store = open_store(store_path)
         checkpoint = among(checkpoint, store.index)
         if store.index.fingerprint != checkpoint.info.index.fingerprint:
             raise MismatchError(

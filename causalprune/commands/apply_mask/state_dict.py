@@ -12,6 +12,7 @@ from causalprune.base.locks import FileLock
 from causalprune.base.paths import lock_path, mask_path
 from causalprune.base.progress import Reporter
 from causalprune.commands._output import Work, check_pair_distinct, done_already, require_room_for_mask, write_result
+from causalprune.commands._stores import open_store
 from causalprune.commands.apply_mask.layers import choice_options, named_layers, target_of
 from causalprune.commands.apply_mask.result import ApplyMaskResult, layers_of, metrics_of
 from causalprune.config.apply_mask import ApplyMaskConfig
@@ -24,7 +25,7 @@ from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.network.choice import choose_weights
 from causalprune.solver.recording.fit import certified_fit
-from causalprune.trajectory import Fit, RecordingReader, Store
+from causalprune.trajectory import Fit, RecordingReader
 
 _NETWORK_UNKNOWN = "ranked by their scores: beside --weights the network isn't known, which shows them"
 
@@ -56,7 +57,7 @@ def prune_state_dict(config: ApplyMaskConfig, reporter: Reporter) -> ApplyMaskRe
     place = config.store
     assert place is not None
     check_pair_distinct(output, config.weights, *([place] if isinstance(place, Path) else []))
-    store = Store.open(place)
+    store = open_store(place)
     reader = store.recording(config.recording)
     state = read_state_dict(config.weights, store.index)
     work.inputs = {"weights": sha256_file(config.weights)}

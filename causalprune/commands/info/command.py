@@ -13,11 +13,12 @@ from typing import Any
 from causalprune.base.errors import DataError, ExitCode, UsageError
 from causalprune.base.files import require_file
 from causalprune.base.json_files import sha256_file
-from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, mask_path
+from causalprune.base.paths import RunPaths, StoreUrl, SweepPaths, mask_path, meant_path, store_of_iteration
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._findings import training_findings
 from causalprune.commands._output import SCHEMA_VERSION
 from causalprune.commands._said import said_options
+from causalprune.commands._stores import open_store
 from causalprune.commands.info.exported import describe_export, export_record
 from causalprune.commands.info.recipes import describe_recipe
 from causalprune.commands.info.run_description import check_mask, describe_run, made_from, read_header
@@ -108,7 +109,8 @@ def info(config: InfoConfig, reporter: Reporter = SILENT) -> InfoResult:  # noqa
 
 def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[str, dict[str, Any]]:
     if not path.is_dir():
-        remedy = "run a stage first, or name a path"
+        near = store_of_iteration(path) or (meant_path(path) if config.path is not None else "")
+        remedy = near or "run a stage first, or name a path"
         require_file(path, expected="a store, a checkpoint or a run directory", remedy=remedy)
     is_store = (path / "zarr.json").exists()
     if (config.rows or config.param or config.plot) and not is_store:
@@ -128,7 +130,7 @@ def _describe_path(config: InfoConfig, path: Path, problems: Problems) -> tuple[
 
 
 def _describe_store(config: InfoConfig, path: Path | StoreUrl, problems: Problems) -> dict[str, Any]:
-    store = Store.open(path)
+    store = open_store(path)
     return describe_store(store, problems, verify=config.verify) | _look_inside(config, store)
 
 

@@ -257,6 +257,8 @@ def test_a_recipe_stands_for_what_it_sets(tmp_path, capsys):
         ("run", {"recipe": "june-2025", "zero": True}, "--zero --recipe june-2025"),
         ("sweep", {"recipe": "paper-v1", "sparsity": "0.5,0.8"}, "--sparsity 0.5,0.8 --recipe paper-v1"),
         ("apply-mask", {"sparsity": 0.5, "exponent": 1.0}, "--sparsity 0.5 --exponent 1.0"),
+        ("apply-mask", {"sparsity": 0.5}, "--sparsity 0.5"),
+        ("apply-mask", {"sparsity": 0.5, "dead_ends": "scored"}, "--sparsity 0.5 --dead-ends scored"),
         ("apply-mask", {"sparsity": 0.5, "criterion": "magnitude"}, "--sparsity 0.5 --criterion magnitude"),
     ],
 )
