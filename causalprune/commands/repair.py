@@ -32,8 +32,8 @@ class RepairResult(StageResult):
     Attributes:
         samples: Training samples that were used, or on which the statistics were measured.
         from_statistics: Whether it was repaired from statistics of the dense network's layers, without data.
-        layers: ``name``, and ``before`` and ``after``: the part of the dense layer's variance that the pruned one
-            misses, in the order of the repair.
+        layers: ``name``, and ``before`` and ``after``: the squared difference to the dense layer's outputs, relative
+            to their variance, which may be above 1; in the order of the repair.
         sparsity: Fraction of prunable weights that are pruned.
     """
 

@@ -234,3 +234,36 @@ def test_sparsity_zero_changes_nothing(run):
     before, after = load_checkpoint(run / "recorded.safetensors"), load_checkpoint(run / "same.safetensors")
     assert all(torch.equal(before.weights[name], after.weights[name]) for name in before.weights)
     assert after.info.sparsity == 0
+
+
+def test_what_a_misspelled_path_means_is_said(prepared, capsys):
+    run = prepared
+    for stage in ("posttrain", "evaluate", "export"):
+        refused(capsys, 3, stage, run / "prunned.safetensors", says=f"did you mean {run}/pruned.safetensors?")
+    refused(capsys, 3, "evaluate", run / "another.safetensors", says="found nothing; check the path")
+    refused(capsys, 3, "evaluate", f"{run}n/final.safetensors", says=f"did you mean {run}/final.safetensors?")
+    refused(capsys, 3, "fit-gamma", run / "trajectry.zarr", says=f"did you mean {run}/trajectory.zarr?")
+    refused(capsys, 3, "info", run / "trajectry.zarr", says=f"did you mean {run}/trajectory.zarr?")
+    elsewhere = run.parent / "elsewhere"
+    for said in (["evaluate", elsewhere / "final.safetensors"], ["evaluate", "--run", elsewhere]):
+        refused(capsys, 3, *said, says="run `causalprune posttrain` first, or name another checkpoint")
+
+
+def test_without_a_store_of_its_own_a_run_directory_has_those_of_its_iterations(prepared, tmp_path, capsys):
+    run = tmp_path / "run"
+    stores = [run / f"iteration-00{number}" / "trajectory.zarr" for number in range(2)]
+    commands = (
+        ["fit-gamma"],
+        ["diagnose"],
+        ["apply-mask", "--sparsity", "0.5", "--checkpoint", prepared / "recorded.safetensors"],
+        ["store", "verify"],
+        ["store", "compact", "--codec", "small"],
+        ["store", "export", "--output", tmp_path / "rows.npz"],
+    )
+    for command in commands:
+        refused(capsys, 3, *command, "--run", run, says="run record first, or give the path of a store")
+    for store in stores:
+        shutil.copytree(prepared / "trajectory.zarr", store)
+    for command in (*commands, ["info", run / "trajectory.zarr"]):
+        refused(capsys, 3, *command, "--run", run, says=f"name the store of an iteration, such as {stores[-1]}")
+    assert call("store", "verify", stores[-1]) == 0

@@ -171,7 +171,11 @@ def test_a_config_file_that_cannot_be_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
-    [("EPOCHS", "many", "a whole number"), ("LR", "1,5", "a number (did you mean 1.5?)"), ("FORCE", "perhaps", "true or false")],
+    [
+        ("EPOCHS", "many", "a whole number"),
+        ("LR", "1,5", "a number (did you mean 1.5?)"),
+        ("FORCE", "perhaps", "true or false"),
+    ],
 )
 def test_the_environment_is_named_in_its_errors(name, text, expected):
     with pytest.raises(UsageError) as caught:

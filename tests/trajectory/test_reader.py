@@ -163,7 +163,7 @@ def test_columns_are_named_by_parameter_and_element(tmp_path):
 
 def test_a_recording_by_name(tmp_path):
     store = make_store(tmp_path / "t.zarr", 5)
-    with pytest.raises(DataError, match="run record first"):
+    with pytest.raises(DataError, match="found no recording; record first"):
         store.recording()
     for count in (2, 3):
         with store.create_recording(INFO, np.ones(5, bool), max_rows=3) as writer:

@@ -139,8 +139,6 @@ def _pruning_findings(run: RunPaths) -> list[str]:
     return pruning_findings(final.metrics.get("validation"), dense.metrics.get("validation"), "validation", adapted)
 
 
-
-
 def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[str, Any], list[str], dict[str, str]]:
     """A line on a store, the hashes that its last recording has and had, and its fits by the beginning of theirs."""
     store = Store.open(path)

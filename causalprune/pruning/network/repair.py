@@ -47,8 +47,8 @@ def repair(
         ridge: Penalty on the change of the weights, a multiple of a layer's mean squared input; above 0.
 
     Returns:
-        For each layer with pruned weights, which part of the variance of the dense layer's outputs it misses, before
-        and after.
+        For each layer with pruned weights, the squared difference to the dense layer's outputs before and after,
+        relative to their variance: Σ‖y − ŷ‖²/Σ‖y − ȳ‖², which may be above 1.
 
     Raises:
         MismatchError: ``dense`` is another network, or pruned itself; the mask is another network's, or isn't applied;

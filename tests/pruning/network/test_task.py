@@ -215,8 +215,13 @@ def test_a_store_of_another_network_or_none_is_refused(recorded):
         cp.prune(nn.Linear(6, 3), recorded.store, sparsity=0.5)
     with pytest.raises(UsageError, match="expected a recording of this network, which criterion effect reads"):
         cp.prune(recorded.model, sparsity=0.5)
-    with pytest.raises(DataError, match="expected a trajectory store, found nothing"):
+    own = r"expected a trajectory store, found nothing; record a loop with causalprune\.Recorder, or give the path"
+    with pytest.raises(DataError, match=own):
         cp.prune(recorded.model, recorded.store.with_name("nowhere.zarr"), sparsity=0.5)
+    with pytest.raises(DataError, match=own):
+        cp.fit(recorded.store.with_name("nothere"))
+    with pytest.raises(DataError, match=rf"found nothing; did you mean {recorded.store}\?"):
+        cp.prune(recorded.model, str(recorded.store).removesuffix("r"), sparsity=0.5)
 
 
 def test_the_rule_of_the_paper_keeps_what_the_lasso_selects(recorded):
