@@ -39,7 +39,7 @@ def test_a_circle_of_links_ends_somewhere(tmp_path):
 )
 def test_what_a_path_means_that_leads_nowhere(tmp_path, said, meant):
     (tmp_path / "run").mkdir()
-    files = ("pruned", "pruned.mask", "pruned.maks.mask", "recorded", "exported.csr", ".final")
+    files = ("pruned", "pruned.mask", "recorded", "exported.csr", ".final")
     for name in files:
         (tmp_path / f"run/{name}.safetensors").touch()
     (tmp_path / "run/prunned.txt").touch()

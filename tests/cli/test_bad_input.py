@@ -58,6 +58,8 @@ def refused(capsys, code, *args, says=""):
         (["apply-mask", "--sparsity", "80%"], "--sparsity: expected a number (did you mean 0.8?), found '80%'"),
         (["apply-mask", "--sparsity", "90"], "--sparsity: expected a number in [0, 1) (did you mean 0.9?), found 90.0"),
         (["apply-mask", "--sparsity", "0,9"], "--sparsity: expected a number (did you mean 0.9?), found '0,9'"),
+        (["record", "--lr", "1,5"], "--lr: expected a number (did you mean 1.5?), found '1,5'"),
+        (["record", "--lr", "1,500"], "--lr: expected a number, found '1,500'"),
         (["apply-mask", "--sparsity", "100"], "--sparsity: expected a number in [0, 1), found 100.0"),
         (["apply-mask", "--sparsity", "-3"], "--sparsity: expected a number in [0, 1), found -3.0"),
         (["run", "--sparsity", "99.5"], "--sparsity: expected a number in [0, 1) (did you mean 0.995?), found 99.5"),

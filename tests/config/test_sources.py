@@ -173,7 +173,7 @@ def test_a_config_file_that_cannot_be_read(tmp_path):
     ("name", "text", "expected"),
     [
         ("EPOCHS", "many", "a whole number"),
-        ("LR", "1,5", "a number (did you mean 1.5?)"),
+        ("LR", "half", "a number"),
         ("FORCE", "perhaps", "true or false"),
     ],
 )

@@ -34,7 +34,8 @@ class ApplyMaskResult(StageResult):
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
         reconnected: How many kept weights took the place of dead ends, which reach no output; None where these weren't
             looked for.
-        dead_ends_unknown: Why dead ends weren't looked for, though by default the criterion prunes them first; else empty.
+        dead_ends_unknown: Why dead ends weren't looked for, though by default the criterion prunes them first; else
+            empty.
         layer_statistics: ``from``, whether the statistics of the layers that the criterion reads come from the
             ``store`` or from ``samples``; ``samples``, on how many they were measured. None if it reads none.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it

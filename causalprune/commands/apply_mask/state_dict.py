@@ -19,8 +19,8 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.file_pair import named_network, settle, write_pair
 from causalprune.models.mask import Mask
 from causalprune.models.mask_file import MASKED_STATE_DICT, encode_state_dict, load_mask, read_header
-from causalprune.models.state_dict import StateDict, read_state_dict
 from causalprune.models.names import TORCH_SUFFIXES
+from causalprune.models.state_dict import StateDict, read_state_dict
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
 from causalprune.pruning.network.choice import choose_weights

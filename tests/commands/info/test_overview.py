@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 from itertools import count
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,14 +109,14 @@ def test_every_command_that_comes_next_runs_as_it_is_printed(tmp_path, capsys, m
     assert call(*STAGES[0], "-q") == 0
     assert follow("run", capsys) == ["record", "fit-gamma", "apply-mask", "posttrain", "evaluate", "export"]
     for folder in ("other run", "repaired"):
-        os.mkdir(folder)
+        Path(folder).mkdir()
         for name in ("pretrained", "recorded", "pruned", "pruned.mask"):
             shutil.copy(f"run/{name}.safetensors", folder)
     assert follow("other run", capsys) == ["posttrain", "evaluate", "export"]
     assert call("repair", "--samples", "32", "--run", "repaired", "-q") == 0
     assert overview("repaired", capsys)["next"] == "causalprune evaluate repaired/repaired.safetensors"
     assert follow("repaired", capsys) == ["evaluate", "export"]
-    assert not os.path.exists("repaired/final.safetensors")
+    assert not Path("repaired/final.safetensors").exists()
     assert call("apply-mask", "--sparsity", "0.6", "--no-measure", "--overwrite", "-q") == 0
     assert follow("run", capsys)[:2] == ["posttrain", "evaluate"]
 
@@ -131,7 +132,7 @@ def test_what_comes_next_in_the_folder_of_a_loop_runs_as_it_is_printed(tmp_path,
     shutil.copy("model.pt", "another.pt")
     assert overview(".", capsys)["next"] is None
     # Without its files nothing tells which weights are of the store.
-    os.remove("model.pruned.safetensors")
+    Path("model.pruned.safetensors").unlink()
     assert overview(".", capsys)["next"] is None
 
 
@@ -153,10 +154,10 @@ def test_a_masked_state_dict_says_where_it_is_from(tmp_path, capsys, monkeypatch
     assert "written by apply-mask --sparsity 0.67" in text
     assert "kept 1 of 3 prunable weights (66.67% sparse)" in text
     # What its result says besides may be gone, and the mask may not.
-    os.remove("model.pruned.safetensors.json")
+    Path("model.pruned.safetensors.json").unlink()
     assert call_json(capsys, "info", "model.pruned.safetensors")["details"]["sparsity"] == pytest.approx(2 / 3)
     assert main(["info", "model.pruned.safetensors"]) == 0
-    os.rename("model.pruned.mask.safetensors", "elsewhere")
+    Path("model.pruned.mask.safetensors").rename("elsewhere")
     capsys.readouterr()
     assert main(["info", "model.pruned.safetensors"]) == 4
     assert "expected the mask of model.pruned.safetensors, found nothing" in " ".join(capsys.readouterr().out.split())
