@@ -26,7 +26,12 @@ def opened(monkeypatch):
     """The paths of the stores that were opened, in order."""
     paths = []
     real = Store.open.__func__
-    monkeypatch.setattr(Store, "open", classmethod(lambda cls, path: paths.append(str(path)) or real(cls, path)))
+
+    def noted(cls, path, **options):
+        paths.append(str(path))
+        return real(cls, path, **options)
+
+    monkeypatch.setattr(Store, "open", classmethod(noted))
     return paths
 
 
