@@ -111,7 +111,7 @@ def test_of_other_options_the_last_one_holds(capsys, tmp_path):
     [
         (["--criterion", "effect,magnetude"], "(did you mean 'magnitude'?), found 'magnetude'\n"),
         (["--sparsity", "0.8,1.5"], "--sparsity: expected a number in [0, 1), found 1.5\n"),
-        (["--sparsity", "0.8,most"], "--sparsity: expected different numbers in [0, 1) such as 0.5,0.9, found 'most'\n"),
+        (["--sparsity", "0.8,most"], ": expected different numbers in [0, 1) such as 0.5,0.9, found 'most'\n"),
         (["--sparsity", "0.8,0.80"], ", found '0.8,0.8'\n"),
     ],
 )
