@@ -17,7 +17,7 @@ from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
-from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, Reporter, logger
+from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, OnceReporter, Reporter, logger
 from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
@@ -156,6 +156,7 @@ class _Worker:
     reporter: Reporter
     cells_made: int = 0
     failures: list[tuple[Point, CausalpruneError]] = field(default_factory=list)
+    noted: set[str] = field(default_factory=set)
 
     def measure(self, cells: list[Point], stop: StopRequest) -> None:
         """Measure the cells; one in which another process works is tried again later."""
@@ -202,7 +203,9 @@ class _Worker:
                 remove_partials(result.parent, result.name, paths.mask(point.cell).name, work.name)
             score = ""
             if not result.exists():
-                shown, keep = LabelledReporter(self.reporter, label), self.config.keep_networks
+                keep = self.config.keep_networks
+                # Each seed trains on the same data.
+                shown = OnceReporter(LabelledReporter(self.reporter, label), self.noted)
                 score = measure_cell(point, self.steps, shown, keep=keep)
                 self.cells_made += 1
             # As the options said when it was measured: networks that were kept stay.
