@@ -72,7 +72,10 @@ def _function(command: str, config: type[Options]) -> Callable[..., None]:
         given = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items() if v is not None and v != []}
         session = Session.of(**{name: given.pop(name) for name in Session.option_fields() if name in given})
         configure = partial(resolve, Configs(), command, file=session.config_file)
-        made = partial(with_argument, command, given, configure)
+
+        def made() -> Any:
+            return with_argument(command, _one_list_each(config, given), configure)
+
         session.run(command, made, partial(show, command), owns_process=bool(context.obj))
 
     types = Session.option_types() | config.option_types()
@@ -88,6 +91,27 @@ def _function(command: str, config: type[Options]) -> Callable[..., None]:
     ]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _one_list_each(config: type[Options], given: dict[str, Any]) -> dict[str, Any]:
+    """What was given, with the text of each list by commas.
+
+    Raises:
+        UsageError: A list was given twice: to take the last one would drop what the first one asks for.
+    """
+    from causalprune.base.errors import UsageError
+    from causalprune.base.options import flag_of
+
+    texts = {}
+    for name, f in config.option_fields().items():
+        if name in given and f.metadata["listed"]:
+            text, *others = given[name]
+            if others:
+                flag, whole = flag_of(f), ",".join(given[name])
+                found, remedy = " and ".join(given[name]), f"give them by commas: {flag} {whole}"
+                raise UsageError(flag, expected="one list", found=found, remedy=remedy)
+            texts[name] = text
+    return given | texts
 
 
 def _in_order(config: type[Options], common: Iterable[Field[Any]]) -> list[tuple[Field[Any], str]]:
@@ -120,13 +144,16 @@ def _parameter(f: Field[Any], wanted: Any, config: type[Options], panel: str, he
         wanted = list[str]
     elif metadata["parse"] is not None:
         wanted = str
+    shows = placeholder(f, wanted)
+    if metadata["listed"]:
+        wanted = list[str]
     complete = completion_of(f)
     help_text = help_text or _help(f)
     if flag.startswith("-"):
         declared: Any = typer.Option(
             *flag.split(","),
             help=help_text,
-            metavar=placeholder(f, wanted),
+            metavar=shows,
             show_default=False,
             rich_help_panel=panel or None,
             autocompletion=complete,

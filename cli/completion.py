@@ -20,7 +20,7 @@ def completion_of(f: Field[Any]) -> Callable[[str], list[str]] | None:
     if choices is None and names is None:
         return None
     # One value that is a list: its last item is completed.
-    listed = metadata["parse"] is not None and not metadata["repeated"]
+    listed = metadata["listed"]
 
     def complete(incomplete: str) -> list[str]:
         before, comma, _ = incomplete.rpartition(",") if listed else ("", "", "")

@@ -29,7 +29,7 @@ class Command(TyperCommand):
 
 
 class Group(TyperGroup):
-    """A group of commands that shows its help this way, also if none of them is named."""
+    """A group of commands that shows its help this way, also if none of them is named, and says which one was meant."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Show the help if there are no arguments; the exit code is that of a usage error."""
@@ -37,6 +37,19 @@ class Group(TyperGroup):
             _print_help(self, ctx)
             raise typer.Exit(int(ExitCode.USAGE))
         return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that is named.
+
+        Raises:
+            UsageError: There is none of that name.
+        """
+        said, *_ = args
+        if not said.startswith("-") and self.get_command(ctx, said) is None and not ctx.resilient_parsing:
+            from .mistakes import no_such_command
+
+            raise no_such_command(said, self.list_commands(ctx), ctx.command_path)
+        return super().resolve_command(ctx, args)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help."""

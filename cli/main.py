@@ -107,8 +107,6 @@ def _usage_error(error: Any) -> CausalpruneError:
         return CausalpruneError(f"no such option: {error.option_name}", remedy=nearest or remedy)
     text = error.format_message().rstrip(".")
     text = text[:1].lower() + text[1:]
-    if near := re.fullmatch(r"(no such command .+)\. Did you mean (.+\?)", text):
-        return CausalpruneError(near[1], remedy=f"did you mean {near[2].replace(chr(39), '')}")
     if extra := re.fullmatch(r"got unexpected extra argument\S* \((.+)\)", text):
         command = path.partition(" ")[2] or NAME
         return CausalpruneError(command, expected="no more arguments", found=extra[1], remedy=remedy)

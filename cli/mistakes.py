@@ -1,11 +1,35 @@
-"""What was meant by an option that a command doesn't have."""
+"""What was meant by a command that there isn't, or by an option that a command doesn't have."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from causalprune.base.errors import UsageError
 from causalprune.base.registry import nearest
 from causalprune.commands.names import CONFIGS
+
+_SAID = {
+    **dict.fromkeys(("prune", "mask"), "apply-mask"),
+    "fit": "fit-gamma",
+    "train": "pretrain",
+    **dict.fromkeys(("finetune", "fine-tune", "retrain"), "posttrain"),
+    **dict.fromkeys(("test", "eval"), "evaluate"),
+}
+"""What people say for a command; by spelling alone, another command is nearer, or none."""
+
+
+def no_such_command(said: str, commands: list[str], see: str) -> UsageError:
+    """The error about a command that there isn't, with what may have been meant.
+
+    Args:
+        said: The word.
+        commands: Those that there are.
+        see: The command whose help lists them.
+    """
+    usual = _SAID.get(said, "")
+    near = usual if usual in commands else nearest(said, commands)
+    remedy = f"did you mean {near}?" if near else f"see {see} --help"
+    return UsageError("command", expected=f"one of {', '.join(commands)}", found=repr(said), remedy=remedy)
 
 
 def meant(command: str, flag: str, own: list[str]) -> str:

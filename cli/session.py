@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from causalprune.base.compute.runtime import connected, launched, processes
 from causalprune.base.errors import ExitCode, UsageError, masked, printable
+from causalprune.base.files import empty_directories_removed
 from causalprune.base.json_files import json_text
 from causalprune.base.options import COMMON, Options, option
 from causalprune.base.progress import LogReporter, Reporter, TerminalReporter
@@ -81,7 +82,8 @@ class Session(Options):
         with redirect_stdout(sys.stderr):
             with reporter.starting():
                 function = names.FUNCTIONS.load(name)
-            result = function(config, reporter)
+            with empty_directories_removed():
+                result = function(config, reporter)
         if not processes().is_first:
             return
         if self.json:

@@ -16,6 +16,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -39,6 +40,7 @@ class Disk:
     rename = staticmethod(os.rename)
     unlink = staticmethod(os.unlink)
     makedirs = staticmethod(os.makedirs)
+    rmdir = staticmethod(os.rmdir)
     rmtree = staticmethod(shutil.rmtree)
 
 
@@ -251,6 +253,54 @@ def make_directory(path: Path) -> None:
         make_directory(path.parent)
         _disk.makedirs(path, exist_ok=True)
         sync_directory(path.parent)
+        if (made := _made.get()) is not None:
+            made.append(path)
+
+
+_made: ContextVar[list[Path] | None] = ContextVar("made", default=None)
+"""The directories that were created since :func:`empty_directories_removed` began, in their order."""
+
+
+@contextmanager
+def empty_directories_removed() -> Iterator[None]:
+    """If the body fails, remove the directories that it created (:func:`make_directory`) and left empty.
+
+    A command makes the directory of its output first, for the lock, and may then find that its input can't be used.
+    """
+    made: list[Path] = []
+    token = _made.set(made)
+    try:
+        yield
+    except BaseException:
+        for path in reversed(made):
+            # One that isn't empty stays. The error of the body matters, not one of this.
+            with suppress(OSError):
+                _disk.rmdir(path)
+        raise
+    finally:
+        _made.reset(token)
+
+
+@contextmanager
+def withdrawn(claim: Iterable[Path], *locks: Path) -> Iterator[None]:
+    """If the body fails before it has made anything, remove the files that bind a directory to a configuration.
+
+    Otherwise a command that was corrected would be refused, because another one has been there.
+
+    Args:
+        claim: The files, in one directory.
+        locks: Files of locks there, which are held.
+    """
+    claim = tuple(claim)
+    try:
+        yield
+    except Exception:
+        known = {path.name for path in (*claim, *locks)}
+        with suppress(OSError, StorageError):
+            if all(path.is_dir() or path.name in known for path in claim[0].parent.rglob("*")):
+                for path in claim:
+                    remove_file(path, missing_ok=True)
+        raise
 
 
 def rename(source: Path, target: Path) -> None:

@@ -56,6 +56,7 @@ def option(
     affects_result: bool = True,
     parse: Parse | None = None,
     repeated: bool = False,
+    listed: bool = False,
     formerly: Any = MISSING,
     panel: str | None = None,
 ) -> Any:
@@ -71,6 +72,8 @@ def option(
         affects_result: Whether another value gives another result. Paths and the number of workers don't.
         parse: Makes the value from text where the type alone doesn't say how; for a repeated option, one item.
         repeated: Whether the option may be given several times, each time adding an item to a tuple.
+        listed: Whether the value is a list by commas; the command line refuses the option twice, of which one list
+            would be dropped.
         formerly: The value that stands for what was done before the option existed. There it is left out of the
             identity, so that results of earlier versions keep theirs.
         panel: Where the help shows it, if not in the panel of its class.
@@ -83,6 +86,7 @@ def option(
         "affects_result": affects_result,
         "parse": parse,
         "repeated": repeated,
+        "listed": listed,
         "formerly": formerly,
         "panel": panel,
     }
@@ -229,7 +233,10 @@ def _same_number(f: Field[Any], value: Any) -> Any:
 
 
 def require(name: str, value: Any, check: Check) -> None:
-    """Raise a UsageError about ``name`` if the check refuses the value."""
+    """Raise a UsageError about ``name`` if the check refuses the value; of a list it shows the item that is wrong."""
+    if each := getattr(check, "each", None):
+        for item in value:
+            require(name, item, each)
     expected = check(value)
     if expected:
         found = str(value) if isinstance(value, int | float) else repr(option_text(value))
@@ -292,6 +299,22 @@ def png_file(value: Path) -> str | None:
 def writable(value: Path) -> str | None:
     """A path that ends in a name."""
     return None if value.name and value.name != ".." else "a path that ends in a name"
+
+
+def different(each: Check, expected: str) -> Check:
+    """A list of different items, each of which passes a check.
+
+    Args:
+        each: The check of one item.
+        expected: The list, as an error names it.
+    """
+
+    def check(values: Sequence[Any]) -> str | None:
+        return None if len(set(values)) == len(values) and not any(map(each, values)) else expected
+
+    # For the error about one item.
+    check.each = each  # type: ignore[attr-defined]
+    return check
 
 
 def one_of(choices: Sequence[str]) -> Check:

@@ -220,7 +220,7 @@ def lock_path(output: Path) -> Path:
 EXPECTED = "a path or s3://BUCKET/KEY"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
-_URL = re.compile(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{2,62})/([^\x00-\x1f\x7f]+?)/*")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{2,62}")
 _LONGEST_KEY = 900
 """In bytes. S3 allows 1024; a store needs some of them for the names of its own files."""
 
@@ -254,10 +254,25 @@ def parse_place(text: str) -> Path | StoreUrl:
     """
     if not _SCHEME.match(text):
         return Path(text)
-    match = _URL.fullmatch(text)
-    if match is None or len(match[2].encode()) > _LONGEST_KEY or set(match[2].split("/")) & {"", ".", ".."}:
-        raise UsageError("`store`", expected=EXPECTED, found=repr(masked(text))[:120])
-    return StoreUrl(match[1], match[2])
+    scheme, _, address = text.partition("://")
+    bucket, _, key = address.partition("/")
+    key = key.rstrip("/")
+    if expected := _place_flaw(scheme, bucket, key):
+        raise UsageError("`store`", expected=expected, found=repr(masked(text))[:120])
+    return StoreUrl(bucket, key)
+
+
+def _place_flaw(scheme: str, bucket: str, key: str) -> str:
+    """What was expected of the part of an address that objects can't have; empty if all parts are right."""
+    if scheme != "s3" or not bucket or not key:
+        return EXPECTED
+    if not _BUCKET.fullmatch(bucket):
+        return "a bucket name of 3 to 63 characters: letters, digits, and from the second on also . - and _"
+    if set(key.split("/")) & {"", ".", ".."}:
+        return "a key without empty parts, . and .. between its slashes"
+    if re.search(r"[\x00-\x1f\x7f]", key):
+        return "a key without control characters"
+    return f"a key of at most {_LONGEST_KEY} bytes" if len(key.encode()) > _LONGEST_KEY else ""
 
 
 def is_url_taken_for_path(path: Path) -> bool:

@@ -103,6 +103,12 @@ class Work:
             reporter.warn(message)
             self.warnings.append(with_flags(message))
 
+    def note(self, reporter: Reporter, *messages: str) -> None:
+        """Tell the user what was decided about the data, now and in the result itself."""
+        for message in messages:
+            reporter.note(message)
+            self.warnings.append(with_flags(message))
+
     @property
     def identity(self) -> str:
         """Hash of everything that decides the result: the command's name, its configuration, its inputs."""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from causalprune.analysis.cost import measure_cost, parameter_counts, stored_bytes
-from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
 from causalprune.analysis.flops import flops
 from causalprune.analysis.plots.figures import require_matplotlib
 from causalprune.base.paths import RunPaths
-from causalprune.base.progress import SILENT, Reporter
+from causalprune.base.progress import SILENT, Bar, Reporter
 from causalprune.base.units import percent
 from causalprune.commands._findings import evaluation_findings
+from causalprune.commands._flatness import Flatness
 from causalprune.commands._network import give_statistics, load_network, needs_statistics, samples_of, set_up
 from causalprune.commands._output import (
     StageResult,
@@ -29,9 +28,7 @@ from causalprune.commands._output import (
 from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.lineage import adapted_by, stale_warnings
 from causalprune.config.evaluate import EvaluateConfig
-from causalprune.data.datasets import DataSet
 from causalprune.models.checkpoint import CheckpointInfo
-from causalprune.models.mask import Mask
 from causalprune.training.metrics import evaluate_model
 
 
@@ -46,7 +43,8 @@ class EvaluateResult(StageResult):
             ``sparsity_all`` (over all parameters), ``parameters_total``, ``parameters_nonzero``, ``flops_dense``,
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
             lack), ``file_bytes`` (of the network's file, without that of its mask), ``bytes_dense`` and ``bytes_csr``,
-            ``reference``, the metrics of the dense network, what :func:`_measure_flatness` adds, and ``cost``, see
+            ``reference``, the metrics of the dense network, what
+            :meth:`causalprune.commands._flatness.Flatness.measure` adds, and ``cost``, see
             :func:`causalprune.analysis.cost.measure_cost`, where it was asked for, now or when the same network was
             evaluated before (see :func:`_measured_before`). ``batchnorm`` where running
             statistics of batch normalization were re-estimated after the last mask: ``samples``, from how many training
@@ -61,7 +59,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
 
     Args:
         config: Which checkpoint, and which dense one to compare it with.
-        reporter: Passes on warnings; silent when left out.
+        reporter: Shows progress and passes on warnings; silent when left out.
 
     Returns:
         The measurements; they are also written as JSON.
@@ -85,22 +83,42 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         count, size = config.reestimate_batchnorm, config.batch_size
         return {"samples": give_statistics(network, data, device, config, count=count, batch_size=size), "saved": False}
 
-    def measure(network: nn.Module) -> dict[str, Any]:
+    def measure(network: nn.Module, bar: Bar) -> dict[str, Any]:
+        bar.describe("test split")
         return evaluate_model(
-            network, data, "test", batch_size=config.batch_size, device=device, num_workers=config.num_workers
+            network,
+            data,
+            "test",
+            batch_size=config.batch_size,
+            device=device,
+            num_workers=config.num_workers,
+            notify=lambda: bar.advance(1),
         )
 
-    statistics = reestimated(model, info)
-    measured = measure(model)
+    flatness = Flatness.of(config, model, mask, data, device)
+    batches = -(-len(data.test) // config.batch_size) * (1 if reference is None else 2)
+    with reporter.task(work.stage, batches + flatness.batches) as bar:
+        bar.advance(0)
+        statistics = reestimated(model, info)
+        measured = measure(model, bar)
+        dense = None
+        if reference is not None:
+            dense_checkpoint = work.load_checkpoint(reference, role="reference")
+            dense_model, _ = load_network(dense_checkpoint, reference, device, trust_code=config.trust_code)
+            reestimated(dense_model, dense_checkpoint.info)
+            dense = measure(dense_model, bar)
+            dense["file_bytes"] = reference.stat().st_size
+        timed = None
+        if config.cost:
+            bar.describe("cost")
+            samples, held_out = (
+                samples_of(data, split, device, num_workers=config.num_workers) for split in ("train", "test")
+            )
+            timed = measure_cost(model, info.index, mask.tensors(), samples, held_out)
+            timed |= {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
+        flat = flatness.measure(bar)
     parameters, unpruned = parameter_counts(model, mask.tensors())
     cost = flops(model, info.model.input_shape, mask.tensors())
-    dense = None
-    if reference is not None:
-        dense_checkpoint = work.load_checkpoint(reference, role="reference")
-        dense_model, _ = load_network(dense_checkpoint, reference, device, trust_code=config.trust_code)
-        reestimated(dense_model, dense_checkpoint.info)
-        dense = measure(dense_model)
-        dense["file_bytes"] = reference.stat().st_size
     evaluation: dict[str, Any] = {
         **measured,
         "model": info.model.name,
@@ -121,17 +139,11 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
         "flops_uncounted": list(cost.uncounted),
         "file_bytes": source.stat().st_size,
         **stored_bytes(model.state_dict(), mask.tensors()),
-        "cost": None,
+        "cost": timed,
+        **flat,
     }
     if statistics["samples"]:
         evaluation["batchnorm"] = statistics
-    if config.cost:
-        samples, held_out = (
-            samples_of(data, split, device, num_workers=config.num_workers) for split in ("train", "test")
-        )
-        timed = measure_cost(model, info.index, mask.tensors(), samples, held_out)
-        evaluation["cost"] = timed | {"no_compact": timed["no_compact"] and with_flags(timed["no_compact"])}
-    evaluation |= _measure_flatness(config, model, mask, data, device)
     if not config.overwrite:
         evaluation |= _measured_before(evaluation, read_result(outputs["result"]), checkpoint.sha256)
     work.warn(reporter, *stale_warnings(run, source), *evaluation_findings(evaluation, adapted_by(info, run)))
@@ -144,54 +156,6 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
 
 _EXTRAS = ("cost", "hessian", "noise", "landscape")
 """What is measured only if it is asked for."""
-
-
-def _measure_flatness(
-    config: EvaluateConfig, model: nn.Module, mask: Mask, data: DataSet, device: torch.device
-) -> dict[str, Any]:
-    """Measure the loss around the network, in evaluation mode, on a fixed part of a split; parameters stay unchanged.
-
-    Returns:
-        Those of ``hessian``, ``noise`` and ``landscape`` that were asked for, with ``flatness_samples`` and
-        ``flatness_split``; empty if none was.
-
-    Raises:
-        UsageError: An extra that isn't installed.
-        NumericalError: The eigenvalues don't converge.
-    """
-    if not (config.hessian or config.noise or config.landscape):
-        return {}
-    model.eval()
-    parameters, task = ParameterVector(model, mask), data.task
-    samples = draw_samples(
-        data,
-        config.flatness_split,
-        count=config.samples,
-        batch_size=config.batch_size,
-        device=device,
-        seed=config.seed,
-        num_workers=config.num_workers,
-    )
-    found: dict[str, Any] = {
-        "flatness_samples": sum(len(targets) for _, targets in samples),
-        "flatness_split": config.flatness_split,
-    }
-    if config.hessian:
-        from causalprune.analysis.flatness.hessian import hessian_spectra
-
-        spectra = hessian_spectra(model, task, parameters, samples, count=config.hessian, seed=config.seed)
-        found["hessian"] = {name: asdict(spectrum) for name, spectrum in spectra.items()}
-    if config.noise:
-        from causalprune.analysis.flatness.landscape import noise_tolerance
-
-        found["noise"] = noise_tolerance(model, task, parameters, samples, draws=config.draws, seed=config.seed)
-    if config.landscape:
-        from causalprune.analysis.flatness.landscape import loss_landscape
-
-        found["landscape"] = loss_landscape(
-            model, task, parameters, samples, points=config.landscape_points, seed=config.seed
-        )
-    return found
 
 
 _OF_FLATNESS = ("flatness_samples", "flatness_split")

@@ -24,7 +24,7 @@ from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.data.datasets import DataSet, load_data
 from causalprune.data.images import ImageFiles
-from causalprune.data.names import holds_arrays
+from causalprune.data.names import holds_arrays, is_own_data
 from causalprune.models.checkpoint import CheckpointInfo
 from causalprune.models.initial_weights import load_initial_weights
 from causalprune.models.mask import Mask
@@ -117,20 +117,23 @@ def _require_lookups(model: nn.Module, spec: ModelSpec, data: DataSet) -> None:
 
 
 def initial_network(
-    config: PretrainConfig, warn: Callable[[str], None]
+    config: PretrainConfig, warn: Callable[[str], None], note: Callable[[str], None]
 ) -> tuple[DataSpec, DataSet, ModelSpec, nn.Module, Mask]:
     """As :func:`untrained`, with the weights and the mask that the training starts from.
 
     Args:
         config: What to train.
-        warn: Told what of the data or the weights isn't as one might expect.
+        warn: Told what of the weights isn't as one might expect.
+        note: Told what was decided about the user's data.
 
     Raises:
         CausalpruneError: As :func:`untrained`, or a file of weights that can't be used.
     """
     data_spec, data, spec, model = untrained(config)
-    for note in data.notes:
-        warn(note)
+    for decided in data.notes:
+        note(decided)
+    if is_own_data(data_spec.name):
+        note(data.summary())
     if data_spec.integers != config.integers and not data.task.tokens:
         warn(
             f"{data_spec.name}: the network gets whole numbers as they are; pass --integers quantities if they "
@@ -181,7 +184,9 @@ def pretrain(config: PretrainConfig, reporter: Reporter = SILENT) -> TrainingRes
         device = resolve_device(config.device)
         if config.deterministic:
             make_deterministic()
-        data_spec, data, spec, model, mask = initial_network(config, partial(output.warn, reporter))
+        data_spec, data, spec, model, mask = initial_network(
+            config, partial(output.warn, reporter), partial(output.note, reporter)
+        )
         model.to(device)
         if config.init_from is not None:
             output.add_ancestors(mask.index.digest(model.state_dict()))

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from causalprune.base.errors import CausalpruneError
-from causalprune.base.files import make_directory, remove_file, remove_partials
+from causalprune.base.files import make_directory, remove_file, remove_partials, withdrawn
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
@@ -119,6 +119,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         stop_signals(config.stop_signals) as stop,
         last_data_kept(),
         reporter.overall(schedule) as shown,
+        withdrawn((paths.run_config, progress_path(paths.run_config)), lock_path(paths.run_config)),
     ):
         _claim(config, paths)
         if not paths.pretrained.exists():

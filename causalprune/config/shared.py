@@ -43,6 +43,7 @@ class RuntimeOptions(Options):
         "Signals that make the stage save and exit 75, out of TERM, USR1, USR2, HUP, QUIT, ALRM, XCPU, PWR. SIGINT "
         "does the same and exits 130.",
         check=check_signals,
+        listed=True,
         affects_result=False,
     )
 
@@ -199,7 +200,7 @@ class ModelOptions(Options):
         "tinygpt for texts.",
         check=check_model_name,
     )
-    hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden)
+    hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden, listed=True)
     init_from: Path | None = option(
         None,
         "Start from the weights, and the masks, in this file: .safetensors, or .pt, .pth, .ckpt, .bin, .pth.tar of "

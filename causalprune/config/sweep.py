@@ -8,37 +8,25 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, flag_of, fraction, option, option_text
+from causalprune.base.options import at_least, different, flag_of, fraction, option, option_text
 from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, setting_names, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sweep_values import Axis, varied_options
-from causalprune.config.values import meant_number, split_list
+from causalprune.config.values import split_list
 from causalprune.pruning.names import check_criterion, known_criteria
 
 _SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"
 
 
 def _parse_sparsities(text: str, source: str) -> tuple[float, ...]:
-    try:
-        values = tuple(map(float, split_list(text)))
-    except ValueError:
-        values = ()
-    if not values or not _are_sparsities(values):
-        raise UsageError(source, expected=_SPARSITIES + _meant(text), found=repr(text))
-    return values
+    return tuple(_parse_sparsity(item, source) for item in split_list(text))
 
 
-def _meant(text: str) -> str:
-    """The hint for sparsities in percent, and for a single one with a decimal comma, which reads as two."""
-    if text.strip().startswith("0,") and (hint := meant_number(text)):
-        return hint
-    items = split_list(text)
+def _parse_sparsity(text: str, source: str) -> float:
     try:
-        numbers = [float(item.removesuffix("%")) for item in items]
-    except ValueError:
-        return ""
-    near = [n / 100 if n > 1 or item.endswith("%") else n for n, item in zip(numbers, items, strict=True)]
-    return f" (did you mean {','.join(f'{n:g}' for n in near)}?)" if _are_sparsities(near) else ""
+        return float(text)
+    except ValueError as error:
+        raise UsageError(source, expected=_SPARSITIES, found=repr(text)) from error
 
 
 def _axis(text: str, source: str) -> Axis:
@@ -48,20 +36,7 @@ def _axis(text: str, source: str) -> Axis:
 _axis.names = lambda: [*(f"{name.replace('_', '-')}=" for name in varied_options()), *setting_names()]  # type: ignore[attr-defined]
 
 
-def _sparsities(values: tuple[float, ...]) -> str | None:
-    return None if _are_sparsities(values) else _SPARSITIES + _meant(option_text(values))
-
-
-def _are_sparsities(values: Sequence[float]) -> bool:
-    return len(set(values)) == len(values) and not any(map(fraction, values))
-
-
-def _criteria(names: tuple[str, ...]) -> str | None:
-    if len(set(names)) < len(names):
-        return "different criteria"
-    return next((expected for expected in map(check_criterion, names) if expected), None)
-
-
+_criteria = different(check_criterion, "different criteria")
 _criteria.names = known_criteria  # type: ignore[attr-defined]
 
 
@@ -107,14 +82,16 @@ class SweepConfig(LeaseOptions, OutputOptions):
     sparsity: tuple[float, ...] = option(
         (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99),
         "Sparsities, separated by commas.",
-        check=_sparsities,
+        check=different(fraction, _SPARSITIES),
         parse=_parse_sparsities,
+        listed=True,
     )
     criterion: tuple[str, ...] = option(
         ("gamma", "effect", "magnitude", "random"),
         "Criteria, separated by commas; see apply-mask --help.",
         check=_criteria,
         parse=lambda text, _: tuple(split_list(text)),
+        listed=True,
     )
     seeds: int = option(3, "Number of seeds: --seed and those that follow it.", check=at_least(1))
     vary: tuple[Axis, ...] = option(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from causalprune.base.compute.inputs import Inputs, parts_of, several_shape
-from causalprune.base.compute.shapes import InputShape, SeveralInputs, Tokens
+from causalprune.base.compute.shapes import InputShape, SeveralInputs, Tokens, shape_text
 from causalprune.base.errors import UsageError
 from causalprune.base.options import one_of, open_fraction, require
 from causalprune.base.specs import CHANNELS, INTEGERS, DataSpec
@@ -60,6 +60,7 @@ class DataSet:
         augmentation: The training augmentation that ``auto`` stands for.
         fingerprint: SHA-256 of the arrays, or of the names and sizes of the files; independent of the splits.
         notes: What was decided about the data that the user didn't say, a line each.
+        cut: Which of ``validation`` and ``test`` were cut at random from the training samples.
     """
 
     spec: DataSpec
@@ -72,6 +73,7 @@ class DataSet:
     augmentation: Augmentation
     fingerprint: str
     notes: tuple[str, ...] = ()
+    cut: tuple[str, ...] = ()
 
     @property
     def num_outputs(self) -> int:
@@ -86,6 +88,18 @@ class DataSet:
     def split(self, name: str) -> Split:
         """The split called ``train``, ``validation`` or ``test``."""
         return {"train": self.train, "validation": self.validation, "test": self.test}[name]
+
+    def summary(self) -> str:
+        """Sizes of the splits, which of them were cut, and what becomes of the inputs, in one line."""
+        sizes = ", ".join(f"{len(self.split(name)):,} {name}" for name in ("train", "validation", "test"))
+        cut = f" ({' and '.join(self.cut)} cut at random)" if self.cut else ""
+        done = "each standardized, unless it is looked up"
+        if self.normalization is None:
+            done = "looked up, not standardized"
+        elif isinstance(self.normalization, Normalization):
+            features = isinstance(self.input_shape, tuple) and len(self.input_shape) == 1
+            done = f"standardized by {'feature' if features else 'channel'}"
+        return f"{self.spec.name}: samples are {sizes}{cut}; inputs are {shape_text(self.input_shape)}, {done}"
 
 
 def check_augmentation(augment: str, input_shape: InputShape) -> None:
@@ -192,6 +206,7 @@ def _load(spec: DataSpec, *, trust_code: bool) -> DataSet:
         augmentation=raw.augmentation,
         fingerprint=raw.fingerprint,
         notes=raw.notes,
+        cut=tuple(name for name, split in (("validation", raw.validation), ("test", raw.test)) if split is None),
     )
 
 

@@ -78,6 +78,11 @@ def holds_arrays(name: str) -> bool:
     return form == "npz:FILE" or is_factory(name)
 
 
+def is_own_data(name: str) -> bool:
+    """Whether a data set is the user's, in files or from a function, and not a published one."""
+    return dataset_form(name) is not None or is_factory(name)
+
+
 def is_factory(name: str) -> bool:
     """Whether ``name`` has the form ``package.module:factory``."""
     module, colon, function = name.partition(":")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from causalprune.base.compute.runtime import Processes
 from causalprune.base.errors import DataError
 from causalprune.data.batches import ALONE, Batches
 from causalprune.data.datasets import DataSet
-from causalprune.data.tasks.task import Task, in_order
+from causalprune.data.tasks.task import Batch, Task, in_order
 from causalprune.models.modes import evaluation_mode, least_batch
 
 
@@ -39,6 +40,7 @@ def evaluate_model(
     num_workers: int = 0,
     group: Processes = ALONE,
     channels_last: bool = False,
+    notify: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Measure ``model`` in evaluation mode, then restore the mode of every module.
 
@@ -55,6 +57,7 @@ def evaluate_model(
         group: The processes that share the batches, all with the same weights and buffers; all get the same numbers,
             which are those of a single process.
         channels_last: See :class:`~causalprune.data.batches.Batches`.
+        notify: Called after each batch of this process.
 
     Returns:
         JSON-ready: ``task``; ``samples``, N; ``loss``, the mean of what training minimizes; and the metrics of the
@@ -85,9 +88,16 @@ def evaluate_model(
     with evaluation_mode(model), torch.no_grad(), mixed:
         if type(data.task).metrics is not Task.metrics:
             # Nobody knows how to add up what is measured in another way: each process measures all of it.
-            return data.task.metrics(model, batches.epoch(0))
-        own = batches.epoch(0, start=first, every=group.count)
+            return data.task.metrics(model, _watched(batches.epoch(0), notify))
+        own = _watched(batches.epoch(0, start=first, every=group.count), notify)
         return data.task.metrics(model, own, samples, lambda parts: _summed(parts, steps, group))
+
+
+def _watched(batches: Iterator[Batch], notify: Callable[[], None]) -> Iterator[Batch]:
+    """The batches; each is done when the next one is asked for."""
+    for batch in batches:
+        yield batch
+        notify()
 
 
 def _summed(own: list[torch.Tensor], steps: int, group: Processes) -> torch.Tensor:

@@ -64,7 +64,7 @@ class TrainingOptions(Options):
     lr_schedule: str = option("cosine", "Learning-rate schedule.", check=LR_SCHEDULES)
     lr_decay: float = option(0.1, "Factor of each decay of the step schedule.", check=unit_interval)
     decay_at: str = option(
-        "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points
+        "0.5,0.75", "Where the step schedule decays, as shares of the training.", check=_decay_points, listed=True
     )
     warmup: float = option(0.0, _WARMUP, check=fraction, formerly=0.0)
     clip_norm: float = option(0.0, _CLIP, check=not_negative, formerly=0.0)

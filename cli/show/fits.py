@@ -10,7 +10,7 @@ from rich.text import Text
 from causalprune.base.errors import printable
 
 from .sheet import Sheet
-from .tables import facts, notes, pairs, shown, spaced, table
+from .tables import bullets, facts, notes, pairs, shown, spaced, table
 
 
 def fit_gamma(result: Any) -> Any:
@@ -82,8 +82,9 @@ def diagnose(result: Any) -> Any:
     """A table for each part that was measured, then the findings."""
     tables = {"placebo": _placebo, "stability": _stability, "agreement": _agreement, "interventions": _interventions}
     measured = (make(result.diagnosis[k]) for k, make in tables.items() if "unavailable" not in result.diagnosis[k])
-    findings = Group(*(Text(f"• {finding}") for finding in result.findings))
-    return spaced(*measured, findings, facts(result, {"fit": f"{result.fit} of recording {result.recording}"}))
+    return spaced(
+        *measured, bullets(*result.findings), facts(result, {"fit": f"{result.fit} of recording {result.recording}"})
+    )
 
 
 def _placebo(found: dict[str, Any]) -> Sheet:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group
@@ -26,7 +28,10 @@ def sweep(result: Any) -> Any:
     steps = ", ".join(f"{count} × {name.replace('_', '-')}" for name, count in result.steps_made.items())
     counts = {"rows": f"{result.done} of {result.points}", "done now": f"{result.cells_made} cells"}
     shard = {} if result.shard else {"this shard": "has no cell: there are fewer cells than shards"}
-    return spaced(*parts, facts(result, {**counts, **shard, "stages run": steps or "none"}))
+    run = Path(result.outputs["table"]).parents[1]
+    report = ["causalprune", "report", *([] if run == Path("run") else ["--run", str(run)])]
+    following = {"next": shlex.join(report)} if result.done else {}
+    return spaced(*parts, facts(result, {**counts, **shard, "stages run": steps or "none"}, following))
 
 
 _SUMMARY = (

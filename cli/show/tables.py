@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Group
@@ -18,9 +19,9 @@ SHOWN_CLASSES = 10
 """Up to this many classes are listed."""
 
 
-def facts(result: Any, lines: dict[str, str]) -> Table:
-    """Lines of a result, and the paths of its outputs."""
-    return pairs(lines | {f"→ {role}": path for role, path in result.outputs.items()})
+def facts(result: Any, lines: dict[str, str], last: Mapping[str, str] = MappingProxyType({})) -> Table:
+    """Lines of a result, the paths of its outputs, and what is to be said last."""
+    return pairs(lines | {f"→ {role}": path for role, path in result.outputs.items()} | dict(last))
 
 
 def pairs(lines: dict[str, str]) -> Table:
@@ -101,6 +102,16 @@ def with_spread(mean: float | None, spread: float | None, **form: Any) -> str:
 def notes(*lines: str) -> Group:
     """Remarks below a table."""
     return Group(*(Text(line, style="dim") for line in lines))
+
+
+def bullets(*lines: str) -> Table:
+    """Sentences with a bullet each; what a line has no room for goes under its first word."""
+    made = Table.grid(padding=(0, 1))
+    made.add_column(width=1)
+    made.add_column(overflow="fold")
+    for line in lines:
+        made.add_row("•", Text(printable(line)))
+    return made
 
 
 def spaced(*parts: Any) -> Group:

@@ -1,4 +1,4 @@
-"""An option that isn't there: what was meant is named in the same line."""
+"""A command or an option that isn't there: what was meant is named in the same line."""
 
 import pytest
 from causalprune_cli.main import main
@@ -33,7 +33,6 @@ from causalprune.config.run import RUN_STAGES
         ),
         ("record --frobnicate", "no such option: --frobnicate; see causalprune record --help"),
         ("--verzion", "no such option: --verzion; did you mean --version?"),
-        ("recrod", "no such command 'recrod'; did you mean record?"),
         ("run somewhere", "run: expected no more arguments, found somewhere; see causalprune run --help"),
         ("pretrain --epochs", "option '--epochs' requires an argument; see causalprune --help"),
     ],
@@ -43,6 +42,82 @@ def test_what_was_meant_is_said(capsys, command, line):
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == f"causalprune: {line}\n"
+
+
+COMMANDS = (
+    "run, sweep, report, info, pretrain, record, fit-gamma, apply-mask, repair, posttrain, evaluate, diagnose, export, "
+    "store"
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("recrod", "record"),
+        ("prune", "apply-mask"),
+        ("fit", "fit-gamma"),
+        ("train", "pretrain"),
+        ("finetune", "posttrain"),
+        ("fine-tune", "posttrain"),
+        ("test", "evaluate"),
+        ("eval", "evaluate"),
+    ],
+)
+def test_the_command_that_was_meant_is_said(capsys, said, meant):
+    assert main([said]) == 2
+    assert capsys.readouterr().err == (
+        f"causalprune: command: expected one of {COMMANDS}, found '{said}'; did you mean {meant}?\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("said", "remedy"), [("verfy", "did you mean verify?"), ("prune", "see causalprune store --help")]
+)
+def test_a_command_of_two_words_is_one_of_its_group(capsys, said, remedy):
+    assert main(["store", said]) == 2
+    expected = f"command: expected one of verify, export, compact, merge, found '{said}'; {remedy}"
+    assert capsys.readouterr().err == f"causalprune: {expected}\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "sweep --sparsity 0.8 --sparsity 0.9",
+        "sweep --criterion effect --criterion magnitude,random",
+        "pretrain --hidden 3 --hidden 4",
+        "run --hidden 3 --hidden 4",
+        "pretrain --decay-at 0.5 --decay-at 0.7",
+        "info --stop-signals TERM --stop-signals USR1",
+    ],
+)
+def test_a_list_that_is_given_twice_is_refused(capsys, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    assert main(command.split()) == 2
+    _, flag, one, _, other = command.split()
+    expected = f"{flag}: expected one list, found {one} and {other}; give them by commas: {flag} {one},{other}"
+    assert capsys.readouterr().err == f"causalprune: {expected}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_of_other_options_the_last_one_holds(capsys, tmp_path):
+    """As scripts override what they pass on."""
+    command = ["sweep", "--seeds", "0", "--seeds", "x", "--sparsity", "0.5", "--run", str(tmp_path / "run")]
+    assert main([*command, "--seeds", "-1"]) == 2
+    assert "--seeds: expected a whole number of at least 1, found -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "found"),
+    [
+        (["--criterion", "effect,magnetude"], "(did you mean 'magnitude'?), found 'magnetude'\n"),
+        (["--sparsity", "0.8,1.5"], "--sparsity: expected a number in [0, 1), found 1.5\n"),
+        (["--sparsity", "0.8,most"], ": expected different numbers in [0, 1) such as 0.5,0.9, found 'most'\n"),
+        (["--sparsity", "0.8,0.80"], ", found '0.8,0.8'\n"),
+    ],
+)
+def test_of_a_list_the_wrong_item_is_shown(capsys, tmp_path, option, found):
+    assert main(["sweep", *option, "--run", str(tmp_path / "run")]) == 2
+    assert capsys.readouterr().err.endswith(found)
 
 
 def test_what_is_proposed_is_taken():

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 from causalprune_cli.show.sheet import Sheet
 from causalprune_cli.show.sweeps import sweep
+from causalprune_cli.show.tables import bullets
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -96,7 +97,8 @@ def test_a_sweep_of_all_criteria_fits(width):
         for i, criterion in enumerate(criteria)
         for j, sparsity in enumerate((0.8, 0.9, 0.95, 0.99))
     ]
-    result = SimpleNamespace(summary=summary, outputs={}, steps_made={}, done=1, points=1, cells_made=1, shard=1)
+    outputs = {"table": "an other/sweep/results.jsonl"}
+    result = SimpleNamespace(summary=summary, outputs=outputs, steps_made={}, done=1, points=1, cells_made=1, shard=1)
     lines = printed(sweep(result), width)
     assert max(map(cell_len, lines)) <= width
     assert "…" not in "".join(lines)
@@ -105,3 +107,23 @@ def test_a_sweep_of_all_criteria_fits(width):
     scores = [f"{100 * line['mean']:.1f}" for line in summary]
     assert sorted(word for word in found if word in scores) == sorted(scores)
     assert found.count("±1.2") == len(summary)
+    assert "next causalprune report --run 'an other'".split() == words(lines[-1:])
+
+
+@pytest.mark.parametrize(("run", "done", "said"), [("run", 3, "next causalprune report"), ("run", 0, "")])
+def test_a_sweep_ends_with_what_to_do_next(run, done, said):
+    outputs = {"table": f"{run}/sweep/results.jsonl"}
+    result = SimpleNamespace(summary=[], outputs=outputs, steps_made={}, done=done, points=3, cells_made=0, shard=1)
+    ends = [" ".join(line.split()) for line in printed(sweep(result)) if "next" in line]
+    assert ends == ([said] if said else [])
+
+
+@pytest.mark.parametrize("width", [20, 80])
+def test_a_sentence_goes_on_under_its_first_word(width):
+    sentences = ["placebo: no power, 5 permutations can't reach (p = 0.05); more can", "short"]
+    lines = printed(bullets(*sentences), width)
+    assert [line[:2] for line in lines if line.startswith("•")] == ["• ", "• "]
+    assert all(line.startswith("  ") and line[2] != " " for line in lines if not line.startswith("•"))
+    assert max(map(len, lines)) <= width
+    said = " ".join(line[2:].strip() for line in lines)
+    assert said == " ".join(sentences)

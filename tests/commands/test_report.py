@@ -58,6 +58,14 @@ def report(run, capsys, *args):
     return json.loads(captured.out)["metrics"]
 
 
+def assert_all_is_linked(run, reader):
+    """Whatever a report writes, its page leads to."""
+    written = {f"./{path.name}" for path in (run / "report").iterdir() if path.name != "index.html"}
+    assert any(name.endswith(".png") for name in written)
+    assert any(name.endswith(".csv") for name in written)
+    assert written <= set(reader.links)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     pytest.importorskip("matplotlib")
@@ -98,6 +106,7 @@ def test_the_page_holds_all_that_it_shows(run):
     beside = [link for link in reader.links if link not in inside and not link.startswith("#")]
     assert {"results.csv", "01-scores.csv", "results.jsonl"} <= {link.rpartition("/")[2] for link in beside}
     assert all((run / "report" / link).is_file() for link in beside)
+    assert_all_is_linked(run, reader)
     assert "default-src 'none'" in page[:800]
     kinds = {re.sub(r"^\d+-|-[\d.]+$|-(effect|magnitude)$", "", name.removesuffix(".png")) for name in pictures}
     expected = {"score", "loss", "layers", "gamma", "correlation", "overlap", "iterations"}
@@ -134,6 +143,18 @@ def test_only_an_earlier_page_is_replaced(small_once, tmp_path, capsys, monkeypa
         # Except for the links to the data, which are relative.
         own, other = (re.sub("<dd>.*</dd>", "", p.read_text()) for p in (page, small_once / "report/index.html"))
         assert own == other
+
+
+def test_what_is_varied_has_no_single_value(small, capsys):
+    """The sweep of the fixture varies the iterations; the criterion is one of its own lists."""
+    report(small, capsys)
+    reader = Reader()
+    reader.feed((small / "report/index.html").read_text())
+    options = reader.texts[reader.texts.index("All options that decide the results") :]
+    assert "vary" in options
+    assert "iterations=1" in options
+    assert "iterations" not in options
+    assert {"criterion", "sparsity", "seeds", "dataset"} <= set(options)
 
 
 def test_the_table_on_the_page_is_the_mean_over_the_seeds(run):
@@ -293,6 +314,7 @@ def test_a_page_of_one_run(one_run, capsys):
     page = (one_run / "report/index.html").read_text()
     reader = Reader()
     reader.feed(page)
+    assert_all_is_linked(one_run, reader)
     for heading in ("Before and after", "Sparsity per layer", "Training", "Stages", "Recordings and γ"):
         assert heading in reader.texts
     assert {"layers.png", "training-loss.png", "validation.png", "loss-change-1.png", "gamma.png"} <= set(

@@ -172,18 +172,27 @@ def test_the_extra_is_missing(s3, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "expected"),
     [
-        "gs://bucket/t.zarr", "http://host/t.zarr", "file:///t.zarr", "s4://b/t.zarr", "s3://", "s3://bucket",
-        "s3://bucket/", "s3://key:secret@bucket/t.zarr", "s3://bucket//t.zarr", "s3://bucket/a/../t.zarr",
-        "s3://bucket/a/./t", "s3://b/t.zarr", "s3://bucket/a\nb", "s3://bucket/" + "x" * 1000, "s3:/bucket/t.zarr",
+        *((text, "a path or s3://BUCKET/KEY") for text in (
+            "gs://bucket/t.zarr", "http://host/t.zarr", "file:///t.zarr", "s4://b/t.zarr", "s3://", "s3://bucket",
+            "s3://bucket/", "s3:///t.zarr", "s3:/bucket/t.zarr",
+        )),
+        *((text, "a bucket name of 3 to 63 characters: letters, digits") for text in (
+            "s3://b/k", "s3://" + "b" * 64 + "/k", "s3://key:secret@bucket/t.zarr", "s3://.bucket/k", "s3://bücket/k",
+        )),
+        *((text, "a key without empty parts, . and ..") for text in (
+            "s3://bucket//t.zarr", "s3://bucket/a/../t.zarr", "s3://bucket/a/./t",
+        )),
+        ("s3://bucket/a\nb", "a key without control characters"),
+        ("s3://bucket/" + "x" * 901, "a key of at most 900 bytes"),
     ],
 )  # fmt: skip
-def test_an_address_that_cannot_be_one(text, capsys, tmp_path, monkeypatch):
+def test_an_address_that_cannot_be_one(text, expected, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert "a path or s3://BUCKET/KEY" in refuse(capsys, 2, "record", "--store", text)
+    assert f"--store: expected {expected}" in refuse(capsys, 2, "record", "--store", text)
     error = refuse(capsys, 2, "info", text)
-    assert "a path or s3://BUCKET/KEY" in error
+    assert f"expected {expected}" in error
     assert "secret" not in error
     assert list(tmp_path.iterdir()) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def loss_landscape(
     *,
     points: int,
     seed: int = 0,
+    notify: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """L(θ + a·u + b·v) on a grid of a and b in [−1, 1], for two filter-normalized directions u and v; restores θ.
 
@@ -56,6 +58,7 @@ def loss_landscape(
         samples: What the loss is averaged over.
         points: Number of values of a and of b; odd, so that the grid contains θ itself.
         seed: Seed of the directions.
+        notify: Called after each of the points² losses.
 
     Returns:
         ``axis``, the values of a and of b; ``loss``, a row for each b, with None for a loss that isn't finite.
@@ -70,6 +73,7 @@ def loss_landscape(
                 parameters.move(origin, (float(a), u), (float(b), v))
                 value = mean_loss(model, task, samples)
                 values.append(value if math.isfinite(value) else None)
+                notify()
             rows.append(values)
     return {"axis": axis.tolist(), "loss": rows}
 
@@ -104,7 +108,14 @@ def plot_landscape(landscape: dict[str, Any], title: str, path: Path) -> None:
 
 
 def noise_tolerance(
-    model: nn.Module, task: Task, parameters: ParameterVector, samples: Samples, *, draws: int, seed: int = 0
+    model: nn.Module,
+    task: Task,
+    parameters: ParameterVector,
+    samples: Samples,
+    *,
+    draws: int,
+    seed: int = 0,
+    notify: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """L(θ + σz)/L(θ) with z ~ N(0, 1) for each parameter that isn't pruned, over several draws of z.
 
@@ -117,6 +128,7 @@ def noise_tolerance(
         samples: What the loss is averaged over.
         draws: Number of draws of z.
         seed: Seed of the draws.
+        notify: Called after each loss: that without noise, and one for each draw and σ.
 
     Returns:
         ``loss``, that without noise; ``sigma``; ``mean`` and ``std`` of the relative loss at each σ, None if a loss
@@ -125,11 +137,13 @@ def noise_tolerance(
     table = np.full((draws, len(SIGMAS)), np.nan)
     with parameters.restored() as origin:
         base = mean_loss(model, task, samples)
+        notify()
         for draw in range(draws):
             direction = parameters.noise(keyed_seed(seed, "noise", draw))
             for place, sigma in enumerate(SIGMAS):
                 parameters.move(origin, (sigma, direction))
                 table[draw, place] = mean_loss(model, task, samples)
+                notify()
     relative = table / base if base > 0 else np.full_like(table, np.nan)
     columns = [column if np.isfinite(column).all() else None for column in relative.T]
     return {

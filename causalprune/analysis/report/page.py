@@ -83,6 +83,8 @@ class Page:
         self._charts: list[dict[str, Any]] = []
         self.tables: dict[str, bytes] = {}
         """The tables as CSV files, by name."""
+        self.drawn: list[str] = []
+        """The files of the pictures, by name."""
         self.beside: list[str] = []
         """SHA-256 of each file beside the page that belongs to it, by which a later report knows it again."""
 
@@ -115,6 +117,7 @@ class Page:
             shown: dict[str, Any] = {"text": picture.text, "chart": None}
             for name, path in (("base64", picture.path), ("dark", picture.dark)):
                 shown[name] = base64.b64encode(path.read_bytes()).decode() if path else ""
+                self.drawn += [path.name] if path else []
             if picture.chart is not None and self._script is not None:
                 shown["chart"] = len(self._charts)
                 self._charts.append(picture.chart)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -59,6 +59,10 @@ class Reporter:
         """Report something that the user should know, although the stage continues."""
         logger.warning(message)
 
+    def note(self, message: str) -> None:
+        """Report what was decided about the data, which isn't a fault; what repeats a stage may report it once."""
+        self.warn(message)
+
 
 SILENT = Reporter()
 """What a command reports to unless it is told otherwise."""
@@ -80,6 +84,38 @@ class LabelledReporter(Reporter):
         """Report something that the user should know, although the stage continues."""
         self._reporter.warn(self._label + message)
 
+    def note(self, message: str) -> None:
+        """Report what was decided about the data."""
+        self._reporter.note(self._label + message)
+
+
+class OnceReporter(Reporter):
+    """Passes everything on, but what was decided about the data only once, however many stages say it.
+
+    Args:
+        reporter: What to pass it on to.
+        noted: What was said, which several of these may share.
+    """
+
+    def __init__(self, reporter: Reporter, noted: set[str]) -> None:
+        self._reporter, self._noted = reporter, noted
+
+    @contextmanager
+    def task(self, description: str, total: int) -> Iterator[Bar]:
+        """Show a task of ``total`` steps while the body runs."""
+        with self._reporter.task(description, total) as bar:
+            yield bar
+
+    def warn(self, message: str) -> None:
+        """Report something that the user should know, although the stage continues."""
+        self._reporter.warn(message)
+
+    def note(self, message: str) -> None:
+        """Report what was decided about the data, the first time."""
+        if message not in self._noted:
+            self._noted.add(message)
+            self._reporter.note(message)
+
 
 class _Shown(Reporter):
     """Shows a schedule as a whole; a task of its own is a schedule of one step."""
@@ -99,8 +135,8 @@ class _Shown(Reporter):
 class _OfSteps(Reporter):
     """Counts the tasks of stages within the step of a schedule that runs."""
 
-    def __init__(self, schedule: Schedule, warn: Callable[[str], None]) -> None:
-        self._schedule, self._warn = schedule, warn
+    def __init__(self, schedule: Schedule, outer: Reporter) -> None:
+        self._schedule, self._warn, self._note = schedule, outer.warn, outer.note
 
     @contextmanager
     def task(self, description: str, total: int) -> Iterator[Bar]:  # noqa: ARG002 -- the step has a name
@@ -111,6 +147,10 @@ class _OfSteps(Reporter):
     def warn(self, message: str) -> None:
         """Report something that the user should know, although the stage continues."""
         self._warn(message)
+
+    def note(self, message: str) -> None:
+        """Report what was decided about the data."""
+        self._note(message)
 
 
 class _StepBar(Bar):
@@ -146,7 +186,7 @@ class LogReporter(_Shown):
                 )
 
         schedule.watch = watch
-        yield _OfSteps(schedule, self.warn)
+        yield _OfSteps(schedule, self)
         schedule.watch = lambda: None
         schedule.finished = True
         _log(schedule, f"{schedule.name}: done in {format_seconds(schedule.seconds)}")
@@ -177,7 +217,7 @@ class TerminalReporter(_Shown):
         from rich.live import Live
 
         with Live(console=self._console, get_renderable=lambda: _drawn(schedule, self._console.width)):
-            yield _OfSteps(schedule, self.warn)
+            yield _OfSteps(schedule, self)
             schedule.finished = True
 
     @contextmanager

@@ -148,7 +148,7 @@ class _Forecast:
         self._device = resolve_device(self._first.device)
         if config.deterministic:
             make_deterministic()
-        spec, self._data, model_spec, self._model, self._mask = initial_network(self._first, warn)
+        spec, self._data, model_spec, self._model, self._mask = initial_network(self._first, warn, warn)
         self._model.to(self._device)
         self._info = CheckpointInfo(
             "pretrain",

@@ -101,7 +101,10 @@ def show_sweep(
         page.text(f"With the options of sweep that give it: {'; '.join(_MISSING[name] for name in absent)}.", "note")
     page.tables["results.csv"] = _table(rows, list(grid["cells"][0]["settings"]))
     made_by = [("sweep", command_line("sweep", grid["config"]))]
-    show_origin(page, folder, made_by, grid["config"], _versions(paths), [paths.table, paths.grid])
+    # What is varied has its values in `vary`.
+    varied = {name.replace("-", "_") for block in blocks for name in block.settings}
+    options = {name: value for name, value in grid["config"].items() if name not in varied}
+    show_origin(page, folder, made_by, options, _versions(paths), [paths.table, paths.grid])
     return drawn
 
 

@@ -22,7 +22,7 @@ def show_origin(
     versions: Mapping[str, str],
     data: Sequence[Path],
 ) -> None:
-    """Add the last part of a page.
+    """Add the last part of a page, which links every file beside it.
 
     Args:
         page: The page.
@@ -41,7 +41,8 @@ def show_origin(
     if made != now:
         facts.append(("versions of the page", [f"causalprune {now['causalprune']}"]))
     facts.append(("data", [_link(path, folder) for path in data if path.is_file()]))
-    facts.append(("tables", [Link(name, _url(name)) for name in page.tables]))
+    for what, names in (("tables", page.tables), ("pictures", page.drawn)):
+        facts.append((what, [Link(name, _url(name)) for name in names]))
     page.facts(facts)
     if options:
         said = {name: option_text("" if value is None else value) for name, value in sorted(options.items())}

@@ -12,12 +12,12 @@ from causalprune.analysis.report.phase import sparsities_to_add
 from causalprune.analysis.report.series import blocks_of
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CausalpruneError, LockedError, storage_errors
-from causalprune.base.files import PARTIAL, make_directory, remove_partials, remove_tree
+from causalprune.base.files import PARTIAL, make_directory, remove_partials, remove_tree, withdrawn
 from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
-from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, Reporter, logger
+from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, OnceReporter, Reporter, logger
 from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
@@ -81,34 +81,35 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     work.outputs = {"table": paths.table}
     make_directory(paths.root)
     table_lease = Lease(paths.root / ".table.lock", break_lock=config.break_lock, patience=math.inf)
-    with table_lease:
-        remove_partials(paths.root, paths.grid.name, paths.table.name)
-        grid.claim(paths.grid)
-        table = ResultTable(paths)
-        table.write()
-    index, count = config.shard_of()
-    cells = list({point.cell: point for point in grid.points}.values())[index::count]
-    schedule = _schedule(cells)
-    steps = StepRunner(paths, _shared_steps(grid), config.break_lock, schedule)
-    with (
-        stop_signals(config.stop_signals) as stop,
-        last_data_kept(),
-        last_results_kept(),
-        reporter.overall(schedule) as shown,
-    ):
-        worker = _Worker(config, steps, table, table_lease, shown)
-        worker.measure(cells, stop)
-    with table_lease:
-        rows = table.write()
-    if worker.failures:
-        point, error = worker.failures[0]
-        more = f" and {len(worker.failures) - 1} more" if len(worker.failures) > 1 else ""
-        raise type(error)(
-            f"cell {point.label}{more}: {error.subject}",
-            expected=error.expected,
-            found=error.found,
-            remedy=error.remedy or "leave it out in another sweep; the other cells are done",
-        ) from error
+    with withdrawn((paths.grid, paths.table), table_lease.path):
+        with table_lease:
+            remove_partials(paths.root, paths.grid.name, paths.table.name)
+            grid.claim(paths.grid)
+            table = ResultTable(paths)
+            table.write()
+        index, count = config.shard_of()
+        cells = list({point.cell: point for point in grid.points}.values())[index::count]
+        schedule = _schedule(cells)
+        steps = StepRunner(paths, _shared_steps(grid), config.break_lock, schedule)
+        with (
+            stop_signals(config.stop_signals) as stop,
+            last_data_kept(),
+            last_results_kept(),
+            reporter.overall(schedule) as shown,
+        ):
+            worker = _Worker(config, steps, table, table_lease, shown)
+            worker.measure(cells, stop)
+        with table_lease:
+            rows = table.write()
+        if worker.failures:
+            point, error = worker.failures[0]
+            more = f" and {len(worker.failures) - 1} more" if len(worker.failures) > 1 else ""
+            raise type(error)(
+                f"cell {point.label}{more}: {error.subject}",
+                expected=error.expected,
+                found=error.found,
+                remedy=error.remedy or "leave it out in another sweep; the other cells are done",
+            ) from error
     work.warn(reporter, *(_without_a_shift(grid, rows) if len(rows) == len(grid.points) else []))
     return SweepResult(
         **work.common(already_done=bool(cells) and not worker.cells_made),
@@ -155,6 +156,7 @@ class _Worker:
     reporter: Reporter
     cells_made: int = 0
     failures: list[tuple[Point, CausalpruneError]] = field(default_factory=list)
+    noted: set[str] = field(default_factory=set)
 
     def measure(self, cells: list[Point], stop: StopRequest) -> None:
         """Measure the cells; one in which another process works is tried again later."""
@@ -201,7 +203,9 @@ class _Worker:
                 remove_partials(result.parent, result.name, paths.mask(point.cell).name, work.name)
             score = ""
             if not result.exists():
-                shown, keep = LabelledReporter(self.reporter, label), self.config.keep_networks
+                keep = self.config.keep_networks
+                # Each seed trains on the same data.
+                shown = OnceReporter(LabelledReporter(self.reporter, label), self.noted)
                 score = measure_cell(point, self.steps, shown, keep=keep)
                 self.cells_made += 1
             # As the options said when it was measured: networks that were kept stay.
