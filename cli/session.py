@@ -73,7 +73,7 @@ class Session(Options):
                 self._run(name, config, reporter, show)
             except Exception as error:
                 if stop.raised:
-                    raise stop.error("nothing half-written") from error
+                    raise stop.error_unsaved() from error
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:

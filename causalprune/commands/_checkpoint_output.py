@@ -18,7 +18,7 @@ from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, logs_path, mask_path, progress_path, result_path
 from causalprune.base.progress import Reporter
-from causalprune.base.signals import StopRequest, stop_requests
+from causalprune.base.signals import StopRequest, note_saved, stop_requests
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, require_room_for_mask, write_result
 from causalprune.commands.provenance.sources import changed_sources, current_sources
 from causalprune.models.checkpoint import (
@@ -218,11 +218,13 @@ class CheckpointOutput(Work):
         self._sha256 = save_checkpoint(self.path, self._signed(checkpoint))
         info = read_checkpoint_info(self.path)
         self._found_whole(info)
+        note_saved()
         return info
 
     def save_progress(self, checkpoint: Checkpoint) -> None:
         """Save the state of the work for a resume, and keep the state before it; older ones are deleted."""
         save_state(self._progress, self._signed(checkpoint), previous=self._fallback)
+        note_saved()
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
         info = replace(

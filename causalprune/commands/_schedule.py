@@ -9,6 +9,7 @@ from typing import TypeVar
 from causalprune.base.options import Options
 from causalprune.base.progress import Reporter
 from causalprune.base.progress.schedule import PlannedStep, Schedule
+from causalprune.base.signals import note_saved
 from causalprune.commands._output import StageResult
 from causalprune.commands._plan import IterationPlan
 from causalprune.config.posttrain import PosttrainConfig
@@ -56,6 +57,8 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         result = command(options, reporter)
         if result.already_done:
             schedule.skip()
+        else:
+            note_saved()
     return result
 
 

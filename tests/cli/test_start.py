@@ -39,6 +39,6 @@ def test_it_ends_in_a_line_whatever_is_being_imported(tmp_path, module, ignored)
     else:
         assert done.returncode == 130, done.stderr
         assert done.stderr.startswith(
-            "causalprune: stopped by SIGINT, nothing half-written; run the same command again"
+            "causalprune: stopped by SIGINT with nothing saved since the start; run the same command again to start over"
         )
     assert done.stderr.count("\n") == 1

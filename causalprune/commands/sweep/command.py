@@ -166,8 +166,9 @@ class _Worker:
             waiting = []
             busy: LockedError | None = None
             for point in pending:
-                if stop:
+                if stop and self.cells_made:
                     raise stop.error(f"{self.cells_made} cells done by this process, all of them in the table")
+                stop.check()
                 try:
                     self.steps.cell = f"cell {numbers[point.cell]}"
                     if point.cell in unclean or not self.steps.paths.cell(point.cell).exists():
