@@ -189,8 +189,13 @@ class InterruptedStage(_OneLine):
 
     def __init__(self, subject: str, *, saved: bool = True, keyboard: bool = False) -> None:
         super().__init__(subject, remedy=f"run the same command again to {'resume' if saved else 'start over'}")
+        self.saved, self.keyboard = saved, keyboard
         if keyboard or not saved:
             self.exit_code = ExitCode.KEYBOARD if keyboard else ExitCode.UNSAVED
+
+    def within(self, step: str) -> InterruptedStage:
+        """The same, with the step of a larger work in which it happened."""
+        return InterruptedStage(f"{self.subject} ({step})", saved=self.saved, keyboard=self.keyboard)
 
 
 DAMAGE = (CorruptError, DataError, MismatchError)

@@ -13,7 +13,14 @@ from typing import TypeVar
 
 from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError
-from causalprune.base.files import log_line, make_directory, remove_file, remove_partials, require_replaceable
+from causalprune.base.files import (
+    log_line,
+    make_directory,
+    remove_file,
+    remove_partials,
+    require_replaceable,
+    require_writable,
+)
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, logs_path, mask_path, progress_path, result_path
@@ -152,6 +159,7 @@ class CheckpointOutput(Work):
                 stack.enter_context(FileLock(lock_path(self.path)))
                 remove_partials(self.path.parent, self.path.name, mask_path(self.path).name, self._progress.name)
                 settle(self.path)
+                require_writable(self._result_path)
 
             group.first(enter)
             try:
@@ -247,7 +255,7 @@ class CheckpointOutput(Work):
         return result
 
     def _publish(self, result: StageResult) -> None:
-        path = result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
+        path = self._result_path
         if not (result.already_done and path.exists()):
             hashes = {
                 "sha256": self._sha256 or sha256_file(self.path),
@@ -258,6 +266,10 @@ class CheckpointOutput(Work):
         # The older state first: alone, it would look like the newest.
         for saved in (self._fallback, self._progress):
             remove_file(saved, missing_ok=True)
+
+    @property
+    def _result_path(self) -> Path:
+        return result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
 
     def _log(self, event: str, message: str = "") -> None:
         run = RunPaths(self.config.run)

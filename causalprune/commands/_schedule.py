@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from causalprune.base.errors import InterruptedStage
 from causalprune.base.options import Options
 from causalprune.base.progress import Reporter
 from causalprune.base.progress.schedule import PlannedStep, Schedule
@@ -52,9 +53,16 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         command: What to call.
         options: Its configuration.
         reporter: What it reports to, as :meth:`Reporter.overall` yields it.
+
+    Raises:
+        InterruptedStage: A signal stopped the stage; it names the step.
+        CausalpruneError: Whatever the stage raises.
     """
     with schedule.step(label):
-        result = command(options, reporter)
+        try:
+            result = command(options, reporter)
+        except InterruptedStage as stop:
+            raise stop.within(label) from None
         if result.already_done:
             schedule.skip()
         else:

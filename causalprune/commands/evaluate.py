@@ -13,6 +13,7 @@ from causalprune.analysis.cost import measure_cost, parameter_counts, stored_byt
 from causalprune.analysis.flatness.samples import ParameterVector, draw_samples
 from causalprune.analysis.flops import flops
 from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base import files
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.base.units import percent
@@ -77,6 +78,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     work.outputs = outputs
     checkpoint = work.load_checkpoint(source, made_by="posttrain")
     info = checkpoint.info
+    files.require_writable(outputs["result"])
     device, data, model, mask = set_up(checkpoint, source, config)
 
     def reestimated(network: nn.Module, of: CheckpointInfo) -> dict[str, Any]:

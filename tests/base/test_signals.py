@@ -32,12 +32,16 @@ def test_where_nothing_is_saved_the_first_signal_ends_it_and_others_count_for_no
 
 
 def test_what_was_saved_before_decides_whether_the_same_command_resumes():
-    def stopped(save):
-        with pytest.raises(InterruptedStage) as caught, stop_signals(), stop_requests() as stop:
+    def work(save):
+        with stop_signals(), stop_requests() as stop:
             if save:
                 note_saved()
             send(signal.SIGUSR1)
             stop.check()
+
+    def stopped(save):
+        with pytest.raises(InterruptedStage) as caught:
+            work(save)
         return caught.value.exit_code, str(caught.value)
 
     code, message = stopped(save=True)

@@ -1,4 +1,4 @@
-"""Real signals to real processes at random moments: exit code 75, 76 or 130, and in the end the bytes of a quiet run."""
+"""Real signals to real processes at random moments: exit code 75, 76 or 130; in the end the bytes of a quiet run."""
 
 import random
 import signal

@@ -105,6 +105,9 @@ def _next(
         finished = sweep["done"] == sweep["cells"]
         return _command("report", [], run) if finished else None
     there = {artifact["name"] for artifact in artifacts}
+    if any(a["name"] == "trajectory.zarr" and a["state"] == "unfinished" for a in artifacts):
+        # Without a saved state nothing tells its options.
+        return _command("record", [], run)
     if there & {"final.safetensors"} or any(name.startswith("iteration-") for name in there):
         return None if evaluated else _command("evaluate", [], run)
     fits = any(artifact.get("fits") for artifact in artifacts)

@@ -44,6 +44,41 @@ def run(made, tmp_path):
     return shutil.copytree(made, tmp_path / "run")
 
 
+@pytest.mark.parametrize("change", ["shorter", "longer", "gone"])
+def test_a_shard_of_another_length_is_named_without_reading_it(run, capsys, change):
+    (shard,) = run.glob("iteration-000/trajectory.zarr/recordings/*/delta/c.0.0")
+    size = shard.stat().st_size
+    other = {"shorter": size - 1000, "longer": size + 1, "gone": None}[change]
+    if other is None:
+        shard.unlink()
+    else:
+        os.truncate(shard, other)
+    for path in (run, run / "iteration-000/trajectory.zarr"):
+        assert call("info", path, "--json") == 4
+        found = json.loads(capsys.readouterr().out)
+        assert not found["healthy"]
+        (problem,) = found["problems"]
+        assert f"delta/c.0.0: expected {size} bytes, found {'no file' if other is None else f'{other} bytes'}" in problem
+
+
+def test_after_a_recording_that_failed_comes_the_recording(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call(*STAGES[0], "-q") == 0
+    # As a full disk leaves it: rows, but neither an end nor a saved state.
+    assert call("record", "--steps", "6", "-q") == 0
+    (log,) = (tmp_path / "run/trajectory.zarr/recordings").glob("*/delta/commits.log")
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert b'"finish"' in lines[-1]
+    log.write_bytes(b"".join(lines[:-1]))
+    (tmp_path / "run/recorded.safetensors").unlink()
+    found = call_json(capsys, "info", "run")
+    assert found["details"]["overview"]["next"] == "causalprune record"
+    assert any("run the same record command again" in problem for problem in found["problems"])
+    # Done again as it was said, it is finished.
+    assert call("record", "--steps", "6", "-q") == 0
+    assert call_json(capsys, "info", "run")["details"]["overview"]["next"] == "causalprune fit-gamma"
+
+
 def overview(run, capsys):
     return call_json(capsys, "info", run)["details"]["overview"]
 
