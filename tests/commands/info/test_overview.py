@@ -58,7 +58,8 @@ def test_a_shard_of_another_length_is_named_without_reading_it(run, capsys, chan
         found = json.loads(capsys.readouterr().out)
         assert not found["healthy"]
         (problem,) = found["problems"]
-        assert f"delta/c.0.0: expected {size} bytes, found {'no file' if other is None else f'{other} bytes'}" in problem
+        found = "no file" if other is None else f"{other} bytes"
+        assert f"delta/c.0.0: expected {size} bytes, found {found}" in problem
 
 
 def test_after_a_recording_that_failed_comes_the_recording(tmp_path, capsys, monkeypatch):
