@@ -188,7 +188,8 @@ class InterruptedStage(_OneLine):
     exit_code = ExitCode.INTERRUPTED
 
     def __init__(self, subject: str, *, saved: bool = True, keyboard: bool = False) -> None:
-        super().__init__(subject, remedy=f"run the same command again to {'resume' if saved else 'start over'}")
+        remedy = "run the same command again to resume" if saved else "run the same command again to start over"
+        super().__init__(subject, remedy=remedy)
         self.saved, self.keyboard = saved, keyboard
         if keyboard or not saved:
             self.exit_code = ExitCode.KEYBOARD if keyboard else ExitCode.UNSAVED

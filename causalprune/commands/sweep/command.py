@@ -186,7 +186,8 @@ class _Worker:
                     self.steps.schedule.fail()
             if len(waiting) == len(pending):
                 now = time.monotonic()
-                next_line = min(next_line, now + SAID_AFTER_SECONDS)
+                if math.isinf(next_line):
+                    next_line = now + SAID_AFTER_SECONDS
                 if now >= next_line and busy is not None:
                     logger.info("waiting for %s (%s)", busy.found, busy.subject)
                     next_line = now + LOG_EVERY_SECONDS
