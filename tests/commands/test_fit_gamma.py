@@ -2,6 +2,8 @@
 
 import errno
 import os
+import signal
+import time
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +79,29 @@ def test_where_it_cannot_write_it_says_so_before_it_works(run, capsys, monkeypat
     assert "EROFS" in error
     assert place in error
     assert error.count("\n") == 1
+
+
+def test_a_stop_with_nothing_saved_is_told_from_one_that_resumes(run, tmp_path, capsys, monkeypatch):
+    """A job that is queued again on 75 comes to its end; on 76 it might never."""
+
+    def stopped(*_):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(30)
+
+    whole = ["run", *TINY, "--iterations", "1", "--pretrain-epochs", "1", "--train-epochs", "0", "--record-epochs", "1"]
+    whole += ["--posttrain-epochs", "0", "--run", tmp_path / "run", "-q"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Regression, "solve", stopped)
+        assert call("fit-gamma", "--name", "stopped", "--run", run, "-q") == 76
+        (line,) = capsys.readouterr().err.splitlines()
+        said = "stopped by SIGUSR1 with nothing saved since the start"
+        assert line == f"causalprune: {said}; run the same command again to start over"
+        # The stages before it were finished, but the second time they had been before.
+        for code, saved in ((75, ", what was done before is saved"), (76, " with nothing saved since the start")):
+            assert call(*whole) == code
+            (line,) = capsys.readouterr().err.splitlines()
+            assert f"stopped by SIGUSR1{saved} (prune 1/1 · fit-gamma); run the same command again" in line
+    assert call(*whole) == 0
 
 
 def test_without_resamples_there_is_nothing_to_tell(run, capsys):

@@ -62,6 +62,20 @@ def test_a_shard_of_another_length_is_named_without_reading_it(run, capsys, chan
         assert f"delta/c.0.0: expected {size} bytes, found {found}" in problem
 
 
+def test_a_network_that_lost_its_mask_is_made_again_by_the_run(made, run, capsys):
+    network = run / "iteration-000/pruned.safetensors"
+    (run / "iteration-000/pruned.mask.safetensors").unlink()
+    advice = "delete pruned.safetensors and repeat the run, which makes both again"
+    assert call("info", run, "--json") == 4
+    assert any(advice in problem for problem in json.loads(capsys.readouterr().out)["problems"])
+    assert call(*RUN, "--run", run, "-q") == 3
+    assert advice in capsys.readouterr().err
+    network.unlink()
+    assert call(*RUN, "--run", run, "-q") == 0
+    for name in ("iteration-000/pruned", "iteration-000/pruned.mask", "final", "final.mask"):
+        assert (run / f"{name}.safetensors").read_bytes() == (made / f"{name}.safetensors").read_bytes()
+
+
 def test_after_a_recording_that_failed_comes_the_recording(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert call(*STAGES[0], "-q") == 0
