@@ -66,11 +66,17 @@ def test_two_hundred_interruptions(runner, tmp_path, record_property):
 
 def test_other_signals_can_be_chosen(runner, tmp_path):
     command = [*RUN, tmp_path, "--pretrain-epochs", "2000", "--stop-signals", "SIGHUP,xcpu"]
-    for number, code in ((signal.SIGHUP, 75), (signal.SIGXCPU, 75), (signal.SIGINT, 130), (signal.SIGTERM, -15)):
+    saves = {75, 76}
+    for number, codes in (
+        (signal.SIGHUP, saves),
+        (signal.SIGXCPU, saves),
+        (signal.SIGINT, {130}),
+        (signal.SIGTERM, {-15}),
+    ):
         runner.start(*command)
         time.sleep(0.7)
         runner.signal(number)
-        assert runner.finish()[0] == code
+        assert runner.finish()[0] in codes
     code, _, error = runner(*RUN, tmp_path, "--stop-signals", "TERM,KILL")
     assert (code, error.count("\n")) == (2, 1)
     assert "--stop-signals: expected signals out of TERM" in error
