@@ -61,11 +61,11 @@ def _settings(said: str) -> list[str]:
 
     A stage is meant by its name or a word of it; without one, all stages that have the option.
     """
-    from causalprune.config.run import RUN_STAGES
+    from causalprune.config.run import RUN_STAGES, settable
 
     named, all_of_them = [], []
-    for stage, config in RUN_STAGES.items():
-        options = {name.replace("_", "-") for name in config.option_fields()}
+    for stage in RUN_STAGES:
+        options = {name.replace("_", "-") for name in settable(stage)}
         if said in options:
             all_of_them.append(f"{stage}.{said}")
         for start in dict.fromkeys((stage, *stage.split("-"))):

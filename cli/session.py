@@ -74,7 +74,7 @@ class Session(Options):
                 self._run(name, config, reporter, show)
             except Exception as error:
                 if stop.raised:
-                    raise stop.error("nothing half-written") from error
+                    raise stop.error_unsaved() from error
                 raise
 
     def _run(self, name: str, config: RuntimeOptions, reporter: Reporter, show: Callable[[Any], Any]) -> None:
@@ -95,8 +95,10 @@ class Session(Options):
             if result.already_done and not self.quiet:
                 # A sweep is never overwritten, because other processes may be working in it.
                 hint = "" if name == "sweep" else " (--overwrite makes it anew)"
+                # The stages of a run took a while to find that out.
+                again = "there was nothing to do" if name in ("run", "sweep") else "nothing to do"
                 Console(stderr=True, highlight=False).print(
-                    f"{name}: nothing to do, the result of this configuration is there already{hint}", soft_wrap=True
+                    f"{name}: {again}, the result of this configuration is there already{hint}", soft_wrap=True
                 )
             Console(highlight=False, markup=False, emoji=False).print(_Printable(show(result)))
         if code := getattr(result, "exit_code", ExitCode.DONE):

@@ -24,4 +24,4 @@ def _leave(_: int, __: FrameType | None) -> None:
     os._exit(130)
 
 
-_SAID = b"causalprune: stopped by SIGINT, nothing half-written; run the same command again to resume\n"
+_SAID = b"causalprune: stopped by SIGINT with nothing saved since the start; run the same command again to start over\n"

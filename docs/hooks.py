@@ -1,7 +1,7 @@
 """What MkDocs does not do by itself: links that leave the folder, a page from outside it, and tables made of the code.
 
 Pages are written to be read in the repository as well. There a link may lead to any file; here there are only pages, so
-a link to another file becomes the name of that file. Comments such as ``<!-- exit codes -->`` are replaced by what the
+a link to another file becomes the name of that file. Comments such as ``<!-- commands -->`` are replaced by what the
 code says at the moment, so that nothing of it is typed by hand.
 """
 
@@ -22,7 +22,6 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from causalprune.base import errors
 from causalprune.commands.names import CONFIGS, summary
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,22 +85,6 @@ def _cell(text: str) -> str:
 def _rows(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def exit_codes() -> str:
-    """Every exit code, with the comment that says in the code what it means, and its exception."""
-    said = dict(re.findall(r"^    (\w+) = \d+  # (.+)$", inspect.getsource(errors.ExitCode), flags=re.MULTILINE))
-    raised = {
-        value.exit_code: name
-        for name, value in reversed(vars(errors).items())
-        if inspect.isclass(value) and issubclass(value, errors.CausalpruneError) and "exit_code" in vars(value)
-    }
-    rows = []
-    for code in errors.ExitCode:
-        exception = raised.get(code)
-        name = code.name.lower()
-        rows.append((str(int(code)), name, _cell(said[code.name]), f"`{exception}`" if exception else ""))
-    return _rows(("exit code", "name", "what it means", "in Python"), rows)
 
 
 def _flags(parameter: Any) -> str:
@@ -170,5 +153,5 @@ def list_of_commands() -> str:
     return _rows(("command", "what it does"), rows)
 
 
-TABLES = {"list of commands": list_of_commands, "exit codes": exit_codes, "commands": commands}
+TABLES = {"list of commands": list_of_commands, "commands": commands}
 """What comes in the place of which comment."""

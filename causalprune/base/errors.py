@@ -62,8 +62,9 @@ class ExitCode(IntEnum):
     STORAGE = 6  # input and output, or memory: no space, no permission
     LOCKED = 7  # another writer
     NUMERICAL = 8  # a solver that can't certify its result
-    INTERRUPTED = 75  # by a signal; the same command resumes it
-    KEYBOARD = 130  # the same, by the keyboard
+    INTERRUPTED = 75  # by a signal, with work saved; the same command resumes it
+    UNSAVED = 76  # by a signal, before anything was saved; the same command starts over
+    KEYBOARD = 130  # by the keyboard, whether anything was saved or not
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
@@ -172,18 +173,30 @@ class NumericalError(CausalpruneError):
 
 
 class InterruptedStage(_OneLine):
-    """A signal stopped the stage after it saved its state; the same command resumes it.
+    """A signal stopped the stage.
 
     Like Python's KeyboardInterrupt it isn't an ``Exception``: whoever goes on after an error of one file, one network
     or one plug-in must not go on after a signal.
+
+    Args:
+        subject: What stopped it, and what is saved.
+        saved: Whether this process has saved anything that the same command goes on from; else it starts over. A batch
+            job that is queued again after each stop comes to its end only in the first case.
+        keyboard: Whether it was the keyboard.
     """
 
     exit_code = ExitCode.INTERRUPTED
 
-    def __init__(self, subject: str, *, keyboard: bool = False) -> None:
-        super().__init__(subject, remedy="run the same command again to resume")
-        if keyboard:
-            self.exit_code = ExitCode.KEYBOARD
+    def __init__(self, subject: str, *, saved: bool = True, keyboard: bool = False) -> None:
+        remedy = "run the same command again to resume" if saved else "run the same command again to start over"
+        super().__init__(subject, remedy=remedy)
+        self.saved, self.keyboard = saved, keyboard
+        if keyboard or not saved:
+            self.exit_code = ExitCode.KEYBOARD if keyboard else ExitCode.UNSAVED
+
+    def within(self, step: str) -> InterruptedStage:
+        """The same, with the step of a larger work in which it happened."""
+        return InterruptedStage(f"{self.subject} ({step})", saved=self.saved, keyboard=self.keyboard)
 
 
 DAMAGE = (CorruptError, DataError, MismatchError)

@@ -102,6 +102,21 @@ def require_replaceable(path: Path) -> None:
             raise StorageError(f"cannot write {path}", found=found, remedy="choose another path")
 
 
+def require_writable(path: Path) -> None:
+    """Check, before the work, that a file can be written: its directory is created, and takes a file.
+
+    Raises:
+        StorageError: The file system refused, or a device, pipe or socket lies there.
+    """
+    path = Path(path)
+    make_directory(path.parent)
+    require_replaceable(path)
+    tried = temporary_beside(path)
+    with storage_errors(path), uninterrupted():
+        os.close(_disk.open(tried, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666))
+        _disk.unlink(tried)
+
+
 def write_atomic(path: Path, data: bytes | bytearray | memoryview, *, previous: Path | None = None) -> None:
     """Write a file durably, so that a crash leaves either the old content or all of ``data``.
 

@@ -15,6 +15,7 @@ import socket
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import SoftFileLease, Timeout
@@ -114,7 +115,18 @@ class Lease(Lock):
         if owner is None and watched.is_unsigned(self.path):
             append_if_empty(self.path, _UNSIGNED)
         _watched[self.path] = watched
-        raise self._refusal("another process" if owner is None else f"process {owner.pid} on {owner.hostname}")
+        raise self._refusal("another process" if owner is None else self._described(owner.pid, owner.hostname))
+
+    def _described(self, pid: int, host: str) -> str:
+        """Who holds it; of another host also its last sign of life, by the clock of the file server."""
+        host = host.partition("?")[0]
+        who = f"process {pid} on {host}"
+        if host == socket.gethostname():
+            return who
+        with suppress(OSError):
+            beat = datetime.fromtimestamp(self.path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+            who += f", last sign of life {beat}, taken over {DEAD_AFTER_SECONDS / 60:g} minutes after it"
+        return who
 
     def _sign(self, lease: SoftFileLease) -> None:
         """Make the signature visible to all hosts, and check that nobody took the file over before."""

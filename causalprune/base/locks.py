@@ -35,6 +35,9 @@ from causalprune.base.signals import stop_signals
 
 MAX_RECORD_BYTES = 4096
 
+SAID_AFTER_SECONDS = 3.0
+"""How long a process waits for others without a word."""
+
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 PATIENCE_OF_A_REQUEUED_JOB = 600.0
@@ -150,7 +153,7 @@ class Lock(ABC):
             InterruptedStage: A signal arrived while waiting.
         """
         forever, start = math.isinf(self.patience), time.monotonic()
-        next_line = start + (LOG_EVERY_SECONDS if forever else 0.0)
+        next_line = start + (SAID_AFTER_SECONDS if forever else 0.0)
         while True:
             try:
                 self._take()

@@ -1,4 +1,4 @@
-"""Signals that ask a stage to stop: they set a flag; the stage saves its state and ends with exit code 75."""
+"""Signals that ask a stage to stop: they set a flag; the stage saves its state, if it has any, and ends."""
 
 from __future__ import annotations
 
@@ -45,11 +45,13 @@ class StopRequest:
     Attributes:
         signal: The first signal; None while none has come.
         raised: Whether it has ended the stage.
+        saved: Whether this process has saved anything from which the same command goes on, see :func:`note_saved`.
     """
 
     def __init__(self) -> None:
         self.signal: signal.Signals | None = None
         self.raised = False
+        self.saved = False
         self._deferrals = 0
 
     def __bool__(self) -> bool:
@@ -57,8 +59,16 @@ class StopRequest:
 
     def error(self, saved: str) -> InterruptedStage:
         """The error that ends the stage once ``saved`` is on the disk."""
+        return self._error(f", {saved}", saved=True)
+
+    def error_unsaved(self) -> InterruptedStage:
+        """The error that ends the stage where its work so far is lost; what was noted as saved before isn't."""
+        text = ", what was done before is saved" if self.saved else " with nothing saved since the start"
+        return self._error(text, saved=self.saved)
+
+    def _error(self, text: str, *, saved: bool) -> InterruptedStage:
         name = self.signal.name if self.signal else "a stop request"
-        return InterruptedStage(f"stopped by {name}, {saved}", keyboard=self.signal == signal.SIGINT)
+        return InterruptedStage(f"stopped by {name}{text}", saved=saved, keyboard=self.signal == signal.SIGINT)
 
     def check(self) -> None:
         """End the stage here if a signal has arrived; there is nothing to save.
@@ -67,7 +77,7 @@ class StopRequest:
             InterruptedStage: A signal has arrived.
         """
         if self:
-            raise self.error("nothing half-written")
+            raise self.error_unsaved()
 
     @contextmanager
     def deferred(self) -> Iterator[StopRequest]:
@@ -94,6 +104,12 @@ class StopRequest:
 
 _listening: list[StopRequest] = []
 """The request that this process's signal handlers set, if there is one."""
+
+
+def note_saved() -> None:
+    """Note that this process has saved something from which the same command goes on: a state, a result."""
+    for request in _listening:
+        request.saved = True
 
 
 @contextmanager

@@ -13,12 +13,19 @@ from typing import TypeVar
 
 from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import CorruptError, DataError, InterruptedStage, MismatchError, NewerFormatError
-from causalprune.base.files import log_line, make_directory, remove_file, remove_partials, require_replaceable
+from causalprune.base.files import (
+    log_line,
+    make_directory,
+    remove_file,
+    remove_partials,
+    require_replaceable,
+    require_writable,
+)
 from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, logs_path, mask_path, progress_path, result_path
 from causalprune.base.progress import Reporter
-from causalprune.base.signals import StopRequest, stop_requests
+from causalprune.base.signals import StopRequest, note_saved, stop_requests
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, require_room_for_mask, write_result
 from causalprune.commands.provenance.sources import changed_sources, current_sources
 from causalprune.models.checkpoint import (
@@ -152,6 +159,7 @@ class CheckpointOutput(Work):
                 stack.enter_context(FileLock(lock_path(self.path)))
                 remove_partials(self.path.parent, self.path.name, mask_path(self.path).name, self._progress.name)
                 settle(self.path)
+                require_writable(self._result_path)
 
             group.first(enter)
             try:
@@ -218,11 +226,13 @@ class CheckpointOutput(Work):
         self._sha256 = save_checkpoint(self.path, self._signed(checkpoint))
         info = read_checkpoint_info(self.path)
         self._found_whole(info)
+        note_saved()
         return info
 
     def save_progress(self, checkpoint: Checkpoint) -> None:
         """Save the state of the work for a resume, and keep the state before it; older ones are deleted."""
         save_state(self._progress, self._signed(checkpoint), previous=self._fallback)
+        note_saved()
 
     def _signed(self, checkpoint: Checkpoint) -> Checkpoint:
         info = replace(
@@ -245,7 +255,7 @@ class CheckpointOutput(Work):
         return result
 
     def _publish(self, result: StageResult) -> None:
-        path = result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
+        path = self._result_path
         if not (result.already_done and path.exists()):
             hashes = {
                 "sha256": self._sha256 or sha256_file(self.path),
@@ -256,6 +266,10 @@ class CheckpointOutput(Work):
         # The older state first: alone, it would look like the newest.
         for saved in (self._fallback, self._progress):
             remove_file(saved, missing_ok=True)
+
+    @property
+    def _result_path(self) -> Path:
+        return result_path(RunPaths(self.config.run), self.stage, self.path, self.default)
 
     def _log(self, event: str, message: str = "") -> None:
         run = RunPaths(self.config.run)

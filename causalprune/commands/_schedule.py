@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from causalprune.base.errors import InterruptedStage
 from causalprune.base.options import Options
 from causalprune.base.progress import Reporter
 from causalprune.base.progress.schedule import PlannedStep, Schedule
+from causalprune.base.signals import note_saved
 from causalprune.commands._output import StageResult
 from causalprune.commands._plan import IterationPlan
 from causalprune.config.posttrain import PosttrainConfig
@@ -51,11 +53,20 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         command: What to call.
         options: Its configuration.
         reporter: What it reports to, as :meth:`Reporter.overall` yields it.
+
+    Raises:
+        InterruptedStage: A signal stopped the stage; it names the step.
+        CausalpruneError: Whatever the stage raises.
     """
     with schedule.step(label):
-        result = command(options, reporter)
+        try:
+            result = command(options, reporter)
+        except InterruptedStage as stop:
+            raise stop.within(label) from None
         if result.already_done:
             schedule.skip()
+        else:
+            note_saved()
     return result
 
 

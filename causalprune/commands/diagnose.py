@@ -14,6 +14,7 @@ from causalprune.analysis.diagnosis.interventions import intervene
 from causalprune.analysis.diagnosis.placebo import common_gamma, placebo_fits
 from causalprune.analysis.diagnosis.rounding import rounding
 from causalprune.analysis.flatness.samples import draw_samples
+from causalprune.base import files
 from causalprune.base.compute.runtime import keyed_seed, make_deterministic
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.paths import RunPaths, fit_result_path
@@ -79,6 +80,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter = SILENT) -> DiagnoseRes
     check_distinct(output, *(p for p in (checkpoint_path, path, config.other) if isinstance(p, Path)))
     require_replaceable(output, "diagnose", overwrite=config.overwrite)
     fit = reader.read_fit(config.fit)
+    files.require_writable(output)
     work.outputs = {"result": output}
     work.inputs |= {"recording": reader.digest, "fit": fit.digest}
     # Before the others, because its arguments may be wrong.

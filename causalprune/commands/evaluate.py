@@ -11,6 +11,7 @@ from torch import nn
 from causalprune.analysis.cost import measure_cost, parameter_counts, stored_bytes
 from causalprune.analysis.flops import flops
 from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base import files
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Bar, Reporter
 from causalprune.base.units import percent
@@ -75,6 +76,7 @@ def evaluate(config: EvaluateConfig, reporter: Reporter = SILENT) -> EvaluateRes
     work.outputs = outputs
     checkpoint = work.load_checkpoint(source, made_by="posttrain")
     info = checkpoint.info
+    files.require_writable(outputs["result"])
     device, data, model, mask = set_up(checkpoint, source, config)
 
     def reestimated(network: nn.Module, of: CheckpointInfo) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from causalprune.analysis.diagnosis.agreement import fit_stability
 from causalprune.analysis.diagnosis.findings import stability_finding
 from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base import files
 from causalprune.base.compute.runtime import processes
 from causalprune.base.errors import DataError
 from causalprune.base.files import require_file
@@ -99,8 +100,14 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
             _publish(work, result)
         return result
 
-    regression = Regression(reader, config, weights)
     own = processes()
+
+    def require_writable() -> None:
+        files.require_writable(Path(str(work.outputs["result"])))
+        store.fits(reader.name).require_writable(break_lock=config.break_lock)
+
+    own.first(require_writable)
+    regression = Regression(reader, config, weights)
     group = ProcessGroup(own)
     regression.share(group)
     if not group.is_first:

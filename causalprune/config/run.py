@@ -50,6 +50,18 @@ RUN_STAGES: dict[str, type[Options]] = {
 """Stages of a run; ``train``, before each recording, has the options of posttrain."""
 
 
+OF_A_COMMAND_ALONE = frozenset(
+    ("run", "overwrite", "stop_signals", "dry_run", "break_lock", "checkpoint", "output", "store", "name", "recording")
+)
+"""Options that a stage has as a command of its own only: where it reads and writes, and how it deals with what is
+there, the run decides."""
+
+
+def settable(stage: str) -> dict[str, Field[Any]]:
+    """The options of a stage of a run that can be set."""
+    return {name: f for name, f in RUN_STAGES[stage].option_fields().items() if name not in OF_A_COMMAND_ALONE}
+
+
 @dataclass(frozen=True)
 class Setting:
     """A value for one option of one stage of a run.
@@ -108,6 +120,13 @@ class Setting:
         if stage not in kinds:
             raise UsageError(source, expected="one of the stages " + ", ".join(RUN_STAGES), found=repr(stage))
         name = known(said.replace("-", "_"), kinds[stage].option_fields(), source, f"an option of {stage}")
+        if stage and name not in settable(stage):
+            raise UsageError(
+                source,
+                expected=f"an option of {stage} that a run leaves to it",
+                found=said,
+                remedy="leave it out; `run --dry-run` predicts all stages" if name == "dry_run" else "leave it out",
+            )
         return cls(stage, name, convert(kinds[stage], name, value, subject or source), text, source)
 
 
@@ -117,7 +136,7 @@ def _setting(text: str, source: str) -> Setting:
 
 def setting_names() -> list[str]:
     """``STAGE.OPTION=`` for every option of every stage."""
-    return [f"{stage}.{o.replace('_', '-')}=" for stage, kind in RUN_STAGES.items() for o in kind.option_fields()]
+    return [f"{stage}.{o.replace('_', '-')}=" for stage in RUN_STAGES for o in settable(stage)]
 
 
 # For the completion of the shell.

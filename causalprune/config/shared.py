@@ -40,8 +40,8 @@ class RuntimeOptions(Options):
     )
     stop_signals: str = option(
         DEFAULT_STOP_SIGNALS,
-        "Signals that make the stage save and exit 75, out of TERM, USR1, USR2, HUP, QUIT, ALRM, XCPU, PWR. SIGINT "
-        "does the same and exits 130.",
+        "Signals that make the stage save and exit 75 (76 with nothing to save), out of TERM, USR1, USR2, HUP, QUIT, "
+        "ALRM, XCPU, PWR. SIGINT does the same and exits 130.",
         check=check_signals,
         listed=True,
         affects_result=False,

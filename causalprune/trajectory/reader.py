@@ -24,7 +24,7 @@ from causalprune.trajectory.steps.learning_rates import LearningRates
 from causalprune.trajectory.steps.rounding import vanished_share
 from causalprune.trajectory.storage.location import Location, damaged
 from causalprune.trajectory.threads import BufferPool, prefetched
-from causalprune.trajectory.verify import consistent_log, stored_steps, verify_recording
+from causalprune.trajectory.verify import consistent_log, shards_of_wrong_length, stored_steps, verify_recording
 from causalprune.trajectory.zarr_files import (
     METADATA,
     attributes_checksum,
@@ -461,6 +461,17 @@ class RecordingReader:
         group = self.layout.layer_statistics
         folders = [group / name for name in group.children() if name != METADATA] if group.is_folder() else []
         return sum(size for folder in folders for name, size in folder.sizes().items() if name != METADATA)
+
+    def check_lengths(self) -> list[str]:
+        """Compare the lengths of the shards with the commit log, which reads no shard.
+
+        Returns:
+            One line per shard that is missing or of another length.
+
+        Raises:
+            StorageError: Storage refused, so that nobody knows.
+        """
+        return shards_of_wrong_length(self.layout, self._log, self.read_log)
 
     def verify(self) -> list[str]:
         """Read everything and compare it with its checksums.

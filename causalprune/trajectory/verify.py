@@ -11,7 +11,7 @@ import numpy as np
 
 from causalprune.base.errors import DAMAGE, CorruptError
 from causalprune.trajectory.commits import CommitLog, ShardFile
-from causalprune.trajectory.layout import RecordingLayout
+from causalprune.trajectory.layout import RecordingLayout, shard_name
 from causalprune.trajectory.schema import MAX_ROWS, RecordingSchema
 from causalprune.trajectory.shard import identify_file
 from causalprune.trajectory.steps import STEP_FIELDS, Steps
@@ -95,6 +95,39 @@ def verify_recording(reader: RecordingReader) -> list[str]:
         except DAMAGE as error:
             problems.append(f"{error}")
     return problems
+
+
+def shards_of_wrong_length(layout: RecordingLayout, log: CommitLog, read_log: Callable[[], CommitLog]) -> list[str]:
+    """List the shards that are missing or of another length than the commit log says, one line each; none is read.
+
+    Args:
+        layout: The recording's files.
+        log: Its log as it was read.
+        read_log: Reads it anew, where it doesn't go with the files.
+    """
+    problems: list[str] = []
+    for attempt in range(_ATTEMPTS):
+        sizes = layout.delta.sizes()
+        if attempt:
+            # After the lengths: before a writer replaces a shard, it says so in the log.
+            before, log = (log.rows, log.pending), read_log()
+            if attempt > 1 and (log.rows, log.pending) == before:
+                break
+        problems = []
+        for commit in log.commits:
+            expected = dict.fromkeys(file.size for file in log.candidates(commit.shard))
+            found = sizes.get(shard_name(commit.shard))
+            if found not in expected:
+                wanted = " or ".join(f"{size} bytes" for size in expected)
+                error = damaged(layout.shard(commit.shard), expected=wanted, found=_length(found))
+                problems.append(f"{error}")
+        if not problems:
+            break
+    return problems
+
+
+def _length(size: int | None) -> str:
+    return "no file" if size is None else f"{size} bytes"
 
 
 def _require_sample(reader: RecordingReader) -> None:

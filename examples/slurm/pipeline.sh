@@ -3,7 +3,7 @@
 # No job asks for a GPU, an account or a partition. sbatch reads what you need from the environment, for all jobs:
 # SBATCH_GPUS=1, SBATCH_ACCOUNT, SBATCH_PARTITION.
 # Two minutes before its time limit a job signals its stage; a stage that saved and exited 75 is queued again, and the
-# jobs behind it go on waiting.
+# jobs behind it go on waiting. One that saved nothing in its time (76) ends the chain: give it more (SBATCH_TIMELIMIT).
 set -euo pipefail
 export CAUSALPRUNE_RUN=${1:?name the run directory}
 CAUSALPRUNE_SLURM=$(cd "$(dirname "$0")" && pwd)

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Run one stage inside a batch job: hand the job's signals on, and queue the job again if, and only if, SLURM warned it
-# by USR1 and the stage saved its state. The scripts beside this one end in `exec bash stage.sh STAGE OPTIONS`.
+# by USR1 and the stage saved something (exit 75), or has the time of this start ahead of it still. A stage that has used
+# its time up and saved nothing would do so each time. The scripts beside this one end in
+# `exec bash stage.sh STAGE OPTIONS`.
 warned="" ended="" stage=""
 trap 'warned=yes; kill -USR1 $stage 2>/dev/null' USR1
 trap 'ended=yes; kill -TERM $stage 2>/dev/null' TERM
@@ -25,8 +27,19 @@ rm -r "$here"
 job=${SLURM_ARRAY_JOB_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
 job=${job:-$SLURM_JOB_ID}
 says() { scontrol show job "$job" | grep -q "$1"; }
+early() { # Whether more than ten minutes are left, so that it wasn't the time limit that the job was warned of.
+  local end
+  end=$(scontrol show job "$job" | sed -n 's/.*EndTime=\([^ ]*\).*/\1/p' | head -n 1)
+  [ "$end" = Unknown ] || { end=$(date -d "$end" +%s) && [ $((end - $(date +%s))) -gt 600 ]; }
+}
 case $code in
-  75 | $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) ;; # Saved, or stopped before there was anything to save.
+  75) ;; # Saved.
+  76 | $((128 + $(kill -l USR1))) | $((128 + $(kill -l TERM)))) # Stopped before anything was saved.
+    if [ -n "$warned" ] && ! early; then
+      echo "stage.sh: $1 saved nothing in the time of this job, which isn't queued again; give it more (--time)" >&2
+      warned=""
+    fi
+    ;;
   *) exit "$code" ;;
 esac
 if [ -z "$ended" ]; then

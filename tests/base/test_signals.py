@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from causalprune.base.errors import CausalpruneError, InterruptedStage
-from causalprune.base.signals import parse_signals, stop_requests, stop_signals
+from causalprune.base.signals import note_saved, parse_signals, stop_requests, stop_signals
 
 
 def send(number):
@@ -27,8 +27,31 @@ def test_where_nothing_is_saved_the_first_signal_ends_it_and_others_count_for_no
 
     with pytest.raises(InterruptedStage, match=r"stopped by SIGUSR1.*run the same command again") as caught:
         impatient()
-    assert caught.value.exit_code == 75
+    assert caught.value.exit_code == 76
     assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_what_was_saved_before_decides_whether_the_same_command_resumes():
+    def work(save):
+        with stop_signals(), stop_requests() as stop:
+            if save:
+                note_saved()
+            send(signal.SIGUSR1)
+            stop.check()
+
+    def stopped(save):
+        with pytest.raises(InterruptedStage) as caught:
+            work(save)
+        return caught.value.exit_code, str(caught.value)
+
+    code, message = stopped(save=True)
+    assert (code, message.endswith("run the same command again to resume")) == (75, True)
+    # Not what another command of this process had saved.
+    code, message = stopped(save=False)
+    assert (code, message.endswith("nothing saved since the start; run the same command again to start over")) == (
+        76,
+        True,
+    )
 
 
 def test_a_loop_that_saves_is_only_told():

@@ -4,7 +4,7 @@ import pytest
 from causalprune_cli.main import main
 from causalprune_cli.mistakes import meant
 
-from causalprune.config.run import RUN_STAGES
+from causalprune.config.run import OF_A_COMMAND_ALONE, RUN_STAGES, settable
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from causalprune.config.run import RUN_STAGES
             "no such option: --lr; did you mean --set pretrain.lr=…, --set train.lr=…, --set record.lr=… or "
             "--set posttrain.lr=…?",
         ),
+        ("sweep --dry-run", "no such option: --dry-run; did you mean --run, or the option of record, run?"),
         ("run --sparsty 0.9", "no such option: --sparsty; did you mean --sparsity?"),
         ("run --iteration 3", "no such option: --iteration; did you mean --set apply-mask.iteration=…?"),
         ("evaluate --hesian 3", "no such option: --hesian; did you mean --hessian?"),
@@ -122,14 +123,33 @@ def test_of_a_list_the_wrong_item_is_shown(capsys, tmp_path, option, found):
 
 def test_what_is_proposed_is_taken():
     """Every option of every stage, said as an option of run, leads to a setting that there is."""
-    for stage, config in RUN_STAGES.items():
-        for name in config.option_fields():
+    for stage in RUN_STAGES:
+        for name in settable(stage):
             said = meant("run", f"--{stage}-{name.replace('_', '-')}", ["--set"])
             proposed = [part.split("=")[0] for part in said.split("--set ")[1:]]
             assert f"{stage}.{name.replace('_', '-')}" in proposed
             for setting in proposed:
                 of, _, option = setting.partition(".")
                 assert option.replace("-", "_") in RUN_STAGES[of].option_fields()
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+@pytest.mark.parametrize(
+    "setting",
+    ["record.dry-run=true", "pretrain.output=x", "posttrain.checkpoint=x", "train.run=x", "evaluate.overwrite=true"],
+)
+def test_what_only_a_command_of_its_own_can_do_is_no_setting(capsys, tmp_path, command, setting):
+    """A sweep with a dry recording would fail in each cell, for ever."""
+    assert main([command, "--set", setting, "--run", str(tmp_path / "run"), "--quiet"]) == 2
+    error = capsys.readouterr().err
+    assert f"expected an option of {setting.partition('.')[0]} that a run leaves to it" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_setting_refuses_is_an_option_of_some_stage():
+    known = {name for stage in RUN_STAGES.values() for name in stage.option_fields()}
+    assert known >= OF_A_COMMAND_ALONE
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,18 @@
 """What fit-gamma says of resamples of the steps."""
 
+import errno
+import os
+import signal
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from commands import call, call_json
 
+from causalprune.base import files
+from causalprune.base.files import Disk
+from causalprune.solver.recording.regression import Regression
 from causalprune.trajectory import Store
 
 TINY = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4"]
@@ -36,6 +45,63 @@ def test_resamples_are_told_in_words_and_numbers(run, capsys):
     assert (thresholds[0.5], thresholds[0.9]) == (half, most)
     assert "selection probability ≥ 0.1 ≥ 0.25 ≥ 0.5 ≥ 0.75 ≥ 0.9 ≥ 1" in text
     assert f"of {len(selected)} with γ ≠ 0 {' '.join(map(str, found['selected']))}" in text
+
+
+class ReadOnly(Disk):
+    """A disk on which nothing below a folder can be made; root may write anywhere else."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def open(self, path, flags, mode=0o777):
+        if Path(path).is_relative_to(self.folder) and flags & os.O_CREAT:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        return os.open(path, flags, mode)
+
+
+@pytest.mark.parametrize("place", ["results", "trajectory.zarr"])
+def test_where_it_cannot_write_it_says_so_before_it_works(run, capsys, monkeypatch, place):
+    def solve(*_):
+        raise AssertionError("it has worked in vain")
+
+    monkeypatch.setattr(Regression, "solve", solve)
+    if place == "results":
+        with files.use(ReadOnly(run / place)):
+            assert call("fit-gamma", "--name", place, "--run", run, "-q") == 6
+    else:
+        # The library that locks opens files itself.
+        def refuse(*_, **__):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+        monkeypatch.setattr("causalprune.base.locks.KernelLock.acquire", refuse)
+        assert call("fit-gamma", "--name", place, "--run", run, "-q") == 6
+    error = capsys.readouterr().err
+    assert "EROFS" in error
+    assert place in error
+    assert error.count("\n") == 1
+
+
+def test_a_stop_with_nothing_saved_is_told_from_one_that_resumes(run, tmp_path, capsys, monkeypatch):
+    """A job that is queued again on 75 comes to its end; on 76 it might never."""
+
+    def stopped(*_):
+        os.kill(os.getpid(), signal.SIGUSR1)
+        time.sleep(30)
+
+    whole = ["run", *TINY, "--iterations", "1", "--pretrain-epochs", "1", "--train-epochs", "0", "--record-epochs", "1"]
+    whole += ["--posttrain-epochs", "0", "--run", tmp_path / "run", "-q"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Regression, "solve", stopped)
+        assert call("fit-gamma", "--name", "stopped", "--run", run, "-q") == 76
+        (line,) = capsys.readouterr().err.splitlines()
+        said = "stopped by SIGUSR1 with nothing saved since the start"
+        assert line == f"causalprune: {said}; run the same command again to start over"
+        # The stages before it were finished, but the second time they had been before.
+        for code, saved in ((75, ", what was done before is saved"), (76, " with nothing saved since the start")):
+            assert call(*whole) == code
+            (line,) = capsys.readouterr().err.splitlines()
+            assert f"stopped by SIGUSR1{saved} (prune 1/1 · fit-gamma); run the same command again" in line
+    assert call(*whole) == 0
 
 
 def test_without_resamples_there_is_nothing_to_tell(run, capsys):

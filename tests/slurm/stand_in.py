@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import torch
@@ -39,7 +40,8 @@ print(number)
 SCONTROL = """#!/bin/sh
 case "$1" in
   requeue) touch "$STAND_IN_HOME/$2.requeue" ;;
-  show) echo "   JobState=COMPLETING Reason=$(cat "$STAND_IN_HOME/$3.reason" 2>/dev/null) Dependency=(null)" ;;
+  show) echo "   JobState=COMPLETING Reason=$(cat "$STAND_IN_HOME/$3.reason" 2>/dev/null) Dependency=(null)"
+    echo "   StartTime=2026-01-01T00:00:00 EndTime=$STAND_IN_END Deadline=N/A" ;;
 esac
 """
 
@@ -56,9 +58,10 @@ class Cluster:
             list ends.
         ends: What then comes: for each start of a job, the reason why it gets SIGTERM.
         warns: Whether the warning is sent at all; else only SIGTERM is.
+        left: Seconds until the time limit as ``scontrol`` tells them; None for a job without one.
     """
 
-    def __init__(self, home, time_limits, *, ends=(), warns=True):
+    def __init__(self, home, time_limits, *, ends=(), warns=True, left=120):
         self.home, self.time_limits = home, {stage: list(limits) for stage, limits in time_limits.items()}
         self.ends, self.warns = list(ends), warns
         self.history = []
@@ -74,6 +77,7 @@ class Cluster:
             **{n: v for n, v in os.environ.items() if not n.startswith("SLURM_")},
             "PATH": f"{bin_directory}:{os.environ['PATH']}",
             "STAND_IN_HOME": str(home),
+            "STAND_IN_END": "Unknown" if left is None else f"{datetime.now() + timedelta(seconds=left):%FT%T}",
             "PYTHONPATH": root,
             "OMP_NUM_THREADS": str(torch.get_num_threads()),
         }

@@ -65,14 +65,16 @@ if "SLURM_RESTART_COUNT" in os.environ:
     os._exit(0)
 def save(*_):
     os._exit(75)
+def lose(*_):
+    os._exit(76)
 signal.signal(signal.SIGTERM, save)
 signal.signal(signal.SIGUSR1, {{}})
 print("3 steps", flush=True)
 while True:
     signal.pause()
 """
-SAVES, STILL_SAVING, NOT_YET_LISTENING = map(
-    STAGE.format, ("save", "lambda *_: print('4 steps', flush=True)", "signal.SIG_DFL")
+SAVES, LOSES, STILL_SAVING, NOT_YET_LISTENING = map(
+    STAGE.format, ("save", "lose", "lambda *_: print('4 steps', flush=True)", "signal.SIG_DFL")
 )
 
 
@@ -82,24 +84,27 @@ def stand_in_stage(cluster, text):
 
 
 @pytest.mark.parametrize(
-    ("stage", "warns", "ends", "again"),
+    ("stage", "warns", "left", "ends", "again"),
     [
-        (SAVES, True, [], True),
-        (NOT_YET_LISTENING, True, [], True),
-        (SAVES, False, [CANCEL], False),
-        (STILL_SAVING, True, [CANCEL], False),
-        (STILL_SAVING, True, [TIME_LIMIT], True),
+        pytest.param(SAVES, True, 120, [], True, id="warned"),
+        pytest.param(LOSES, True, 120, [], False, id="its time used up with nothing saved"),
+        pytest.param(LOSES, True, 7200, [], True, id="preempted with nothing saved"),
+        pytest.param(LOSES, True, None, [], True, id="warned by hand with nothing saved"),
+        pytest.param(NOT_YET_LISTENING, True, 7200, [], True, id="warned too early"),
+        pytest.param(NOT_YET_LISTENING, True, 120, [], False, id="all its time before it listens"),
+        pytest.param(SAVES, False, 120, [CANCEL], False, id="canceled"),
+        pytest.param(STILL_SAVING, True, 120, [CANCEL], False, id="canceled while saving"),
+        pytest.param(STILL_SAVING, True, 120, [TIME_LIMIT], True, id="saving at the limit"),
         # Once it was to be queued again, but it had not asked for that.
-        (SAVES, False, [TIME_LIMIT], False),
+        pytest.param(SAVES, False, 120, [TIME_LIMIT], False, id="never warned"),
     ],
-    ids=["warned", "warned too early", "canceled", "canceled while saving", "saving at the limit", "never warned"],
 )
-def test_only_a_warning_queues_a_job_again(tmp_path, scripts, stage, warns, ends, again):
-    cluster = Cluster(tmp_path / "cluster", {"pretrain": [0.1]}, ends=ends, warns=warns)
+def test_only_a_warning_queues_a_job_again(tmp_path, scripts, stage, warns, left, ends, again):
+    cluster = Cluster(tmp_path / "cluster", {"pretrain": [0.1]}, ends=ends, warns=warns, left=left)
     cluster.environment["CAUSALPRUNE_SLURM"] = str(scripts)
     stand_in_stage(cluster, stage)
     cluster.submit("sbatch", str(scripts / "pretrain.sbatch"))
-    code = 138 if stage == NOT_YET_LISTENING else 75
+    code = {NOT_YET_LISTENING: 138, LOSES: 76}.get(stage, 75)
     assert cluster.run() == {1: 0 if again else code}
     assert cluster.history == [("pretrain", code, again)] + [("pretrain", 0, False)] * again
 

@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from causalprune.base.progress.schedule import PlannedStep, Schedule
 from causalprune.base.units import format_seconds
@@ -198,8 +198,12 @@ def _with_detail(schedule: Schedule) -> str:
 
 def _log(schedule: Schedule, message: str) -> None:
     """Log a line, with the numbers as fields for programs."""
+    fields: dict[str, Any] = {"task": schedule.label}
     done, total = schedule.counted
-    fields = {"task": schedule.label, "done": done, "total": total, "percent": int(100 * schedule.share)}
+    if total or not schedule.finished:
+        # A last step in one piece counts nothing, which would look like nothing done.
+        fields |= {"done": done, "total": total}
+    fields["percent"] = int(100 * schedule.share)
     if rest := schedule.remaining:
         fields["eta_seconds"] = round(rest[0])
     logger.info("%s", message, extra={"fields": fields})

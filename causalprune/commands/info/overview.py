@@ -109,6 +109,9 @@ def _next(
         finished = sweep["done"] == sweep["cells"]
         return _command("report", [], run) if finished and not _is_reported(run) else None
     there = {artifact["name"] for artifact in artifacts}
+    if any(a["name"] == "trajectory.zarr" and a["state"] == "unfinished" for a in artifacts):
+        # Without a saved state nothing tells its options.
+        return _command("record", [], run)
     # Whoever has repaired a network doesn't train it: that costs more than it gains (docs/study.md).
     if there & {"final.safetensors", "repaired.safetensors"}:
         return None if evaluated else _of_last("evaluate", there, run)

@@ -150,7 +150,8 @@ def _store_line(path: Path, problems: Problems, *, verify: bool) -> tuple[dict[s
         return line | {"rows": "empty", "fits": ""}, [], {}
     last = details["recordings"][-1]
     rows, fits = f"{last['rows']} × {last['columns']}", ", ".join(last["fits"])
-    state = {} if last["finished"] else {"state": "unfinished"}
+    # Where a process is recording, there is nothing to run again.
+    state = {} if last["finished"] else {"state": "recording" if details["writer"] else "unfinished"}
     reader = store.recording(last["name"])
     named = {_short(reader.read_fit(name).digest): name for name in reader.fits}
     return line | {"rows": rows, "fits": fits} | state, last["digests"], named

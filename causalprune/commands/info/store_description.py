@@ -54,8 +54,7 @@ def describe_store(store: Store, problems: Problems, *, verify: bool) -> dict[st
     writer = store.writer
     recordings = [store.recording(name, quick=not verify) for name in store.recordings]
     for reader in recordings:
-        if verify:
-            problems.add_damage(reader.verify())
+        problems.add_damage(reader.verify() if verify else reader.check_lengths())
         if not reader.finished and writer is None:
             problems.lines.append(f"recording {reader.name} is not finished: run the same record command again")
     return {

@@ -15,6 +15,7 @@ from causalprune.base.errors import CausalpruneError, LockedError, storage_error
 from causalprune.base.files import PARTIAL, make_directory, remove_partials, remove_tree, withdrawn
 from causalprune.base.json_files import read_json
 from causalprune.base.leases import Lease
+from causalprune.base.locks import SAID_AFTER_SECONDS
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, OnceReporter, Reporter, logger
@@ -162,14 +163,15 @@ class _Worker:
         """Measure the cells; one in which another process works is tried again later."""
         unclean = _unclean_cells(self.steps.paths)
         numbers = {point.cell: f"{number}/{len(cells)}" for number, point in enumerate(cells, start=1)}
-        pause, logged = 0.05, time.monotonic()
+        pause, next_line = 0.05, math.inf
         pending = cells
         while pending:
             waiting = []
             busy: LockedError | None = None
             for point in pending:
-                if stop:
+                if stop and self.cells_made:
                     raise stop.error(f"{self.cells_made} cells done by this process, all of them in the table")
+                stop.check()
                 try:
                     self.steps.cell = f"cell {numbers[point.cell]}"
                     if point.cell in unclean or not self.steps.paths.cell(point.cell).exists():
@@ -185,13 +187,16 @@ class _Worker:
                     self.failures.append((point, error))
                     self.steps.schedule.fail()
             if len(waiting) == len(pending):
-                if time.monotonic() - logged > LOG_EVERY_SECONDS:
-                    logger.info("waiting for %s", busy)
-                    logged = time.monotonic()
+                now = time.monotonic()
+                if math.isinf(next_line):
+                    next_line = now + SAID_AFTER_SECONDS
+                if now >= next_line and busy is not None:
+                    logger.info("waiting for %s (%s)", busy.found, busy.subject)
+                    next_line = now + LOG_EVERY_SECONDS
                 time.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             else:
-                pause = 0.05
+                pause, next_line = 0.05, math.inf
             pending = waiting
 
     def _measure(self, point: Point, label: str, *, unclean: bool) -> None:

@@ -16,6 +16,7 @@ from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
 from causalprune.base.progress import Reporter
 from causalprune.base.progress.schedule import Schedule
+from causalprune.base.signals import note_saved
 from causalprune.commands._output import require_unaltered, write_result
 from causalprune.commands.names import FUNCTIONS
 from causalprune.commands.sweep.files import DONE
@@ -107,6 +108,7 @@ class StepRunner:
                 if fits:
                     result["gamma"] = _gamma_summary(inputs["store"], result["metrics"]["recording"], config.name)
                 write_result(folder / DONE, result)
+                note_saved()
                 self.made[step.stage] += 1
         return folder
 

@@ -41,6 +41,21 @@ def test_a_batch_job_gets_one_line_per_minute(lines):
     assert last.startswith("record: done in ")
 
 
+def test_at_the_end_nothing_is_counted_where_the_last_step_was_in_one_piece(lines):
+    schedule = Schedule("run", {name: PlannedStep(name) for name in ("record", "evaluate")})
+    with LogReporter().overall(schedule) as reporter:
+        with schedule.step("record"), reporter.task("record", 2) as bar:
+            bar.advance(2)
+        with schedule.step("evaluate"):
+            pass
+    (_, first), (message, last) = lines
+    assert (first["done"], first["total"]) == (2, 2)
+    assert message.startswith("run: done in ")
+    assert (last["task"], last["percent"]) == ("run", 100)
+    # 0 of 0 would look like nothing done.
+    assert last.keys() == {"task", "percent"}
+
+
 def test_so_do_all_steps_of_a_pipeline_together(lines):
     """Not one for each stage: 4 stages of 30 steps of 7 s are 14 minutes."""
     schedule = Schedule("run", {str(n): PlannedStep(f"prune {n}/4 · record", "record") for n in range(1, 5)})

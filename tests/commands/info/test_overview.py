@@ -45,6 +45,56 @@ def run(made, tmp_path):
     return shutil.copytree(made, tmp_path / "run")
 
 
+@pytest.mark.parametrize("change", ["shorter", "longer", "gone"])
+def test_a_shard_of_another_length_is_named_without_reading_it(run, capsys, change):
+    (shard,) = run.glob("iteration-000/trajectory.zarr/recordings/*/delta/c.0.0")
+    size = shard.stat().st_size
+    other = {"shorter": size - 1000, "longer": size + 1, "gone": None}[change]
+    if other is None:
+        shard.unlink()
+    else:
+        os.truncate(shard, other)
+    for path in (run, run / "iteration-000/trajectory.zarr"):
+        assert call("info", path, "--json") == 4
+        found = json.loads(capsys.readouterr().out)
+        assert not found["healthy"]
+        (problem,) = found["problems"]
+        found = "no file" if other is None else f"{other} bytes"
+        assert f"delta/c.0.0: expected {size} bytes, found {found}" in problem
+
+
+def test_a_network_that_lost_its_mask_is_made_again_by_the_run(made, run, capsys):
+    network = run / "iteration-000/pruned.safetensors"
+    (run / "iteration-000/pruned.mask.safetensors").unlink()
+    advice = "delete pruned.safetensors and repeat the run, which makes both again"
+    assert call("info", run, "--json") == 4
+    assert any(advice in problem for problem in json.loads(capsys.readouterr().out)["problems"])
+    assert call(*RUN, "--run", run, "-q") == 3
+    assert advice in capsys.readouterr().err
+    network.unlink()
+    assert call(*RUN, "--run", run, "-q") == 0
+    for name in ("iteration-000/pruned", "iteration-000/pruned.mask", "final", "final.mask"):
+        assert (run / f"{name}.safetensors").read_bytes() == (made / f"{name}.safetensors").read_bytes()
+
+
+def test_after_a_recording_that_failed_comes_the_recording(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call(*STAGES[0], "-q") == 0
+    # As a full disk leaves it: rows, but neither an end nor a saved state.
+    assert call("record", "--steps", "6", "-q") == 0
+    (log,) = (tmp_path / "run/trajectory.zarr/recordings").glob("*/delta/commits.log")
+    lines = log.read_bytes().splitlines(keepends=True)
+    assert b'"finish"' in lines[-1]
+    log.write_bytes(b"".join(lines[:-1]))
+    (tmp_path / "run/recorded.safetensors").unlink()
+    found = call_json(capsys, "info", "run")
+    assert found["details"]["overview"]["next"] == "causalprune record"
+    assert any("run the same record command again" in problem for problem in found["problems"])
+    # Done again as it was said, it is finished.
+    assert call("record", "--steps", "6", "-q") == 0
+    assert call_json(capsys, "info", "run")["details"]["overview"]["next"] == "causalprune fit-gamma"
+
+
 def overview(run, capsys):
     return call_json(capsys, "info", run)["details"]["overview"]
 

@@ -162,6 +162,30 @@ def test_of_two_sweeps_over_one_recording_one_makes_the_fit(recorded, tmp_path, 
     assert table(tmp_path / "second") == table(tmp_path / "first")
 
 
+def test_who_holds_what_is_waited_for_is_said_after_seconds_and_once(recorded, tmp_path, monkeypatch, capsys):
+    run = shutil.copytree(recorded, tmp_path / "recorded")
+    options = ["--recorded", run, *ONE_FIT]
+    assert main(["sweep", *map(str, options), "--run", str(tmp_path / "first"), "--quiet"]) == 0
+    cell = min((tmp_path / "first/sweep/cells").glob("*.json"))
+    cell.unlink()
+    lease, clock, naps = cell.with_name(f".{cell.stem}.lock"), [0.0], []
+    foreign(lease)
+
+    def sleep(_):
+        naps.append(clock[0])
+        clock[0] += 1.0
+        if clock[0] == 9.0:
+            lease.unlink()
+
+    monkeypatch.setattr(command, "time", SimpleNamespace(sleep=sleep, monotonic=lambda: clock[0]))
+    capsys.readouterr()
+    assert main(["sweep", *map(str, options), "--run", str(tmp_path / "first")]) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "waiting for" in line]
+    assert "waiting for process 1 on elsewhere, last sign of life 20" in line
+    assert lease.name in line
+    assert len(naps) == 9
+
+
 @pytest.mark.parametrize(
     "option",
     [
