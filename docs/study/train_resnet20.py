@@ -3,8 +3,9 @@
     python train_resnet20.py imagefolder:cifar10-jpeg resnet20.pt --amp bf16
 
 `pretrain --dataset … --model resnet20 --init-from resnet20.pt --epochs 0` makes a checkpoint of it. Small images come
-first (16×16, 24×24, then 32×32), which halves the time of an epoch and costs little accuracy. ``--amp bf16`` computes
-in bfloat16, faster where the processor multiplies that. The training split is that of `pretrain --seed SEED`, so that neither validation nor test images are seen.
+first (16×16, 24×24, then 32×32), which saves half of the time and costs little accuracy. ``--amp bf16`` computes in
+bfloat16, faster where the processor multiplies that. The training split is that of `pretrain --seed SEED`, so that
+neither validation nor test images are seen.
 """
 
 from __future__ import annotations
