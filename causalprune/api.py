@@ -51,6 +51,7 @@ def prune(
     ridge: float = CHITA_RIDGE,
     first_order: bool = False,
     exponent: float | None = None,
+    dead_ends: str | None = None,
     seed: int = 0,
     memory: str = "2GiB",
     allow_other_weights: bool = False,
@@ -87,15 +88,18 @@ def prune(
         fit: The fit that ``effect``, ``gamma`` and ``curvature`` read, or its name in the store. One with all defaults
             is made if there is none.
         recording: Name of a recording in the store; None for the last.
-        inputs: Inputs of the network, for criteria that measure layers (``wanda``, ``surgeon``, ``rank-sum``) and for
-            filters, neurons and channels: a tensor (N, …), or batches such as a DataLoader's, of which inputs may be
-            several, in a tuple or a dictionary. Labels aren't used.
+        inputs: Inputs of the network, for criteria that measure layers (``wanda``, ``surgeon``, ``rank-sum``), for
+            filters, neurons and channels, and for dead ends: a tensor (N, …), or batches such as a DataLoader's, of
+            which inputs may be several, in a tuple or a dictionary. Labels aren't used.
         samples: How many of them.
         task: What the outputs are, for criteria that measure layers: ``classification``, ``regression``,
             ``multi-label``, ``segmentation`` or ``next-token``.
         ridge: Penalty of ``chita``, a multiple of the mean over weights of Σ g², and of ``obs``, of Σ d·g².
         first_order: Add the gradient to the loss that ``obs`` minimizes, instead of its curvature alone.
         exponent: p in |γ|^p·θ² of ``effect``, 0.125 unless given, and in θ²·mean(g²)^p of ``obd``, 1 unless given.
+        dead_ends: What becomes of weights that reach no output any more, because the others of their paths are pruned:
+            they go ``first``, and others are kept instead, or as they are ``scored``. None is ``first`` for ``effect``
+            where there are ``inputs`` and single weights are ranked, else ``scored``.
         seed: Of ``random``, and of the labels that are drawn to measure layers.
         memory: Largest matrix of gradients that ``chita`` and ``obs`` hold.
         allow_other_weights: Take a recording that ``model`` neither started nor ended.
@@ -145,6 +149,7 @@ def prune(
         ridge=ridge,
         first_order=first_order,
         exponent=exponent,
+        dead_ends=dead_ends,
         seed=seed,
         memory=memory,
     )

@@ -181,6 +181,7 @@ def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
     if criterion.reweights:
         mask.check_no_rewind(criterion.name)
     criterion.check_options(exponent=mask.exponent, first_order=mask.first_order)
+    criterion.finds_dead_ends(mask.dead_ends, ranks_weights=mask.ranks_weights)
     made = {name: getattr(record, name) for name in ("momentum", "stride", "loss_change")}
     unmet = criterion.unmet(UpdateRule(**made))
     if unmet:

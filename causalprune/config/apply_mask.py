@@ -33,6 +33,8 @@ from causalprune.config.shared import ComputeOptions, store_option
 from causalprune.pruning.names import (
     CHITA_RIDGE,
     CRITERIA,
+    DEAD_END_RULES,
+    DEAD_ENDS,
     DEFAULT_CRITERION,
     DEFAULT_SCOPE,
     EXPONENTS,
@@ -99,6 +101,14 @@ class ApplyMaskConfig(ComputeOptions):
         formerly=None,
     )
     scope: str = option(DEFAULT_SCOPE, SCOPE_HELP, check=MASK_SCOPES)
+    dead_ends: str | None = option(
+        None,
+        "What becomes of weights that reach no output any more, because the others of their paths are pruned: they go "
+        "first, and others are kept instead, or as scored [first by effect, scored by other criteria, of groups and "
+        "of --weights].",
+        check=one_of(DEAD_END_RULES),
+        formerly="scored",
+    )
     keep: tuple[str, ...] = keep_option()
     layer_sparsity: tuple[LayerTarget, ...] = layer_sparsity_option()
     prune: tuple[str, ...] = prune_option("By a criterion that reads no recording, also prune")
@@ -161,6 +171,11 @@ class ApplyMaskConfig(ComputeOptions):
         check=writable,
     )
 
+    @property
+    def ranks_weights(self) -> bool:
+        """Whether single weights are ranked, to a sparsity."""
+        return self.sparsity is not None and self.granularity == "parameter"
+
     @classmethod
     def written_out(cls, stored: Mapping[str, Any]) -> dict[str, Any]:
         """All but ``deterministic``, because a mask takes no other kernels, and the usual number of samples.
@@ -170,6 +185,10 @@ class ApplyMaskConfig(ComputeOptions):
         said = dict(stored)
         if "exponent" in said and said["exponent"] is None:
             said["exponent"] = 1.0 if said.get("zero") else EXPONENTS.get(str(said.get("criterion")), 1.0)
+        if "dead_ends" in said and said["dead_ends"] is None and said.get("criterion") in CRITERIA:
+            ranked = said.get("granularity") == "parameter" and said.get("sparsity") is not None
+            by_default = DEAD_ENDS.get(str(said["criterion"]), "scored") if ranked else "scored"
+            said["dead_ends"] = "scored" if said.get("weights") else by_default
         values = super().written_out(said)
         usual = {"samples"} if values.get("samples") == SAMPLES else set()
         return {name: value for name, value in values.items() if name not in {"deterministic", *usual}}

@@ -152,12 +152,10 @@ def not_prunable(model: nn.Module, index: ParameterIndex) -> NotPrunable | None:
     parameters = named_parameters(model)
     seen = {id(parameters[entry.name]) for entry in index}
     found: dict[str, list[tuple[str, nn.Parameter]]] = {kind: [] for kind in _KINDS}
-    for prefix, module in named_modules(model):
-        for own, parameter in module._parameters.items():
-            if parameter is not None and id(parameter) not in seen:
-                seen.add(id(parameter))
-                name = f"{prefix}.{own}" if prefix else own
-                found[_kind(module, own, parameter)].append((name, parameter))
+    for name, (kind, parameter) in kinds_of_parameters(model).items():
+        if id(parameter) not in seen:
+            seen.add(id(parameter))
+            found[kind].append((name, parameter))
     rest = [parameter for tensors in found.values() for _, parameter in tensors]
     if not rest:
         return None
@@ -189,6 +187,19 @@ def lacking_layers(index: ParameterIndex, model: nn.Module, source: str) -> list
 
 
 _KINDS = ("embedding", "other tensor", "normalization tensor", "bias vector")
+
+
+def kinds_of_parameters(model: nn.Module) -> dict[str, tuple[str, nn.Parameter]]:
+    """What each parameter is besides a weight that a layer multiplies by, and the parameter, by its name.
+
+    ``embedding``, ``normalization tensor``, ``bias vector``, or ``other tensor``, as weights are.
+    """
+    return {
+        f"{prefix}.{own}" if prefix else own: (_kind(module, own, parameter), parameter)
+        for prefix, module in named_modules(model)
+        for own, parameter in module._parameters.items()
+        if parameter is not None
+    }
 
 
 def _kind(module: nn.Module, own: str, parameter: nn.Parameter) -> str:

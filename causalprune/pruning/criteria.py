@@ -15,7 +15,7 @@ from causalprune.base.errors import CausalpruneError, DataError, MismatchError, 
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient, measured_curvature
-from causalprune.pruning.names import CRITERIA, EXPONENTS, added_criteria, check_criterion
+from causalprune.pruning.names import CRITERIA, DEAD_ENDS, EXPONENTS, added_criteria, check_criterion
 from causalprune.trajectory import Fit, RecordingReader
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _power(values: Vector | None, exponent: float) -> npt.NDArray[np.float64]:
 
 
 GAMMA = Criterion("gamma", _gamma, frozenset({"gamma", "dual_correlation"}))
-EFFECT = Criterion("effect", _effect, GAMMA.needs, exponent=EXPONENTS["effect"])
+EFFECT = Criterion("effect", _effect, GAMMA.needs, exponent=EXPONENTS["effect"], dead_ends=DEAD_ENDS["effect"])
 CURVATURE = Criterion("curvature", _curvature, frozenset({"gamma", "learning_rate"}))
 MAGNITUDE = Criterion("magnitude", _magnitude)
 RANDOM = Criterion("random", _random)

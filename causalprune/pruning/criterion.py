@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import DataError, MismatchError, UsageError
+from causalprune.base.options import one_of, require
 from causalprune.models.mask import Mask
 from causalprune.pruning.gradients import GradientMatrix
-from causalprune.pruning.names import CHITA_RIDGE
+from causalprune.pruning.names import CHITA_RIDGE, DEAD_END_RULES
 from causalprune.trajectory.steps import UpdateRule
 
 if TYPE_CHECKING:
@@ -145,6 +146,7 @@ class Scores:
         primary: (P,) float64.
         secondary: (P,) float64 that orders parameters with equal ``primary`` scores, or None.
         theta: (P,) new weights of the kept parameters, or None to keep their weights.
+        dead_ends: (P,) bool, parameters that are pruned before all others whatever their scores, or None.
         remarks: What the user should know of how they came about, in whole lines.
 
     Raises:
@@ -154,10 +156,11 @@ class Scores:
     primary: Vector
     secondary: Vector | None = None
     theta: Vector | None = None
+    dead_ends: npt.NDArray[np.bool_] | None = None
     remarks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("primary", "secondary", "theta"):
+        for name in ("primary", "secondary", "theta", "dead_ends"):
             value = getattr(self, name)
             if value is not None and value.shape != (self.primary.size,):
                 raise MismatchError(f"{name} scores", expected=f"shape ({self.primary.size},)", found=f"{value.shape}")
@@ -165,7 +168,8 @@ class Scores:
     @property
     def keys(self) -> tuple[Vector, ...]:
         """The vectors to sort by, most significant first."""
-        return (self.primary,) if self.secondary is None else (self.primary, self.secondary)
+        scores = (self.primary,) if self.secondary is None else (self.primary, self.secondary)
+        return scores if self.dead_ends is None else (np.where(self.dead_ends, -1.0, 0.0), *scores)
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,8 @@ class Criterion:
             ``first_order``, ``exponent``, ``device`` and ``seed``.
         reweights: Whether it also sets the kept weights, in :attr:`Scores.theta`.
         exponent: The exponent that ``formula`` reads unless another is given; None if it reads none.
+        dead_ends: What becomes of dead ends unless told otherwise, a name in
+            :data:`causalprune.pruning.names.DEAD_END_RULES`.
         first_order: Whether ``formula`` has a first-order term to switch on.
 
     Raises:
@@ -204,6 +210,7 @@ class Criterion:
     needs: frozenset[str] = field(default_factory=frozenset)
     reweights: bool = False
     exponent: float | None = None
+    dead_ends: str = "scored"
     first_order: bool = False
 
     def __post_init__(self) -> None:
@@ -274,6 +281,29 @@ class Criterion:
                 remedy="leave it out, or choose a criterion with |γ|^p or its like in its formula, such as effect",
             )
         return 1.0 if self.exponent is None else self.exponent if given is None else given
+
+    def finds_dead_ends(self, given: str | None, *, ranks_weights: bool) -> bool:
+        """Whether dead ends are pruned before all other weights: as was asked for, or else as the criterion does.
+
+        Args:
+            given: A name in :data:`causalprune.pruning.names.DEAD_END_RULES`, or None.
+            ranks_weights: Whether single weights are ranked, to a sparsity.
+
+        Raises:
+            UsageError: An unknown name; it was asked for, and weights aren't ranked, or the criterion sets them.
+        """
+        require("`dead_ends`", given, lambda name: None if name is None else one_of(DEAD_END_RULES)(name))
+        if given == "first" and (self.reweights or not ranks_weights):
+            reason = (
+                f"criterion {self.name} sets the weights that it keeps" if ranks_weights else "no weights are ranked"
+            )
+            raise UsageError(
+                "`dead_ends`",
+                expected=f"scored, because {reason}",
+                found=given,
+                remedy="leave it out, or rank single weights to a `sparsity` by a criterion such as effect",
+            )
+        return ranks_weights and (given or self.dead_ends) == "first"
 
     def check_options(self, *, exponent: float | None, first_order: bool) -> None:
         """Refuse an option that the formula doesn't have.

@@ -33,6 +33,9 @@ DEFAULT_CRITERION, DEFAULT_SCOPE = "effect", "global"
 EXPONENTS = {"effect": 0.125, "obd": 1.0}
 """The exponents p of |γ|^p·θ² and of θ²·mean(g²)^p unless told otherwise; docs/study.md has the choice."""
 
+DEAD_ENDS = {"effect": "first"}
+"""What becomes of dead ends unless told otherwise, a name in :data:`DEAD_END_RULES`; ``scored`` by other criteria."""
+
 SAMPLES = 1000
 """Samples on which layers are measured or repaired unless told otherwise."""
 
@@ -66,6 +69,9 @@ MASK_SCOPES = Registry(
 
 MASK_GRANULARITIES = ("parameter", "filter", "neuron", "channel", "layer")
 """What is pruned as a whole."""
+
+DEAD_END_RULES = ("first", "scored")
+"""What becomes of weights that reach no output any more: they are pruned first, or as their scores say."""
 
 REWINDS = ("none", "recording", "pretrained")
 """The moment whose weights the pruned network gets back."""

@@ -86,6 +86,10 @@ def apply_mask(result: Any) -> Any:
     if result.unmoved:
         share = shown(result.unmoved / result.candidates, "share")
         lines["never moved"] = f"{result.unmoved:,} weights ({share}): gradient 0, or steps lost in rounding"
+    if result.reconnected:
+        lines["dead ends"] = (
+            f"pruned first; {counted(result.reconnected, 'weight')} kept instead, which reach an output"
+        )
     if result.layer_statistics is not None:
         kept = " by the recording" if result.layer_statistics["from"] == "store" else ""
         lines["layers measured"] = f"on {counted(result.layer_statistics['samples'], 'sample')}{kept}"

@@ -17,7 +17,7 @@ from causalprune.pruning.network.choice import untrained_tensors
 from causalprune.trajectory import RecordingReader
 
 _TRIED = 32
-"""Samples on which it is tried out whether channels can be removed."""
+"""Samples on which it is tried out whether channels can be removed, and which weights reach an output."""
 
 
 def frozen_tensors(model: nn.Module, mask: Mask, reader: RecordingReader | None, checkpoint: Checkpoint) -> list[str]:
@@ -30,12 +30,7 @@ def frozen_tensors(model: nn.Module, mask: Mask, reader: RecordingReader | None,
 
 
 def samples_to_try(checkpoint: Checkpoint, source: Path, config: ApplyMaskConfig) -> Inputs | None:
-    """Some training samples, on which channels are removed to see whether they can be; None without the data.
-
-    Only ``granularity=channel`` needs them.
-    """
-    if config.granularity != "channel":
-        return None
+    """Some training samples, on which the structure of the network is tried out; None without the data."""
     try:
         data = load_its_data(checkpoint, source, data_root=config.data_root, trust_code=config.trust_code)
         return samples_of(data, "train", torch.device("cpu"), count=_TRIED)

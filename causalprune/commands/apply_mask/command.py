@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from torch import nn
+
+from causalprune.base.compute.inputs import Inputs
 from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import MismatchError
 from causalprune.base.paths import RunPaths
@@ -26,8 +29,11 @@ from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.models.checkpoint import Checkpoint, CheckpointInfo
 from causalprune.models.mask import rewind
 from causalprune.models.modes import reset_batchnorm
+from causalprune.models.parameters import ParameterIndex
 from causalprune.models.prunable import lacking_layers
+from causalprune.pruning.channels import probes
 from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.dead_ends import DeadEnds
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.choice import choose_weights
 from causalprune.pruning.network.named_layers import require_recorded
@@ -60,6 +66,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     if criterion.reweights:
         config.check_no_rewind(criterion.name)
     criterion.check_options(exponent=config.exponent, first_order=config.first_order)
+    finds_dead_ends = criterion.finds_dead_ends(config.dead_ends, ranks_weights=config.ranks_weights)
     run = RunPaths(config.run)
     source = config.checkpoint or run.recorded
     output = CheckpointOutput(stage="apply-mask", config=config, default=run.pruned)
@@ -122,7 +129,9 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         untrained = [] if config.prune_frozen else frozen_tensors(model, mask, reader, checkpoint)
         frozen = [entry.name for entry in mask.index if entry.name in {*untrained, *unrecorded}]
         named = named_layers(config, mask.index, frozen)
-        samples = samples_to_try(checkpoint, source, config)
+        samples = (
+            samples_to_try(checkpoint, source, config) if finds_dead_ends or config.granularity == "channel" else None
+        )
         producers, stuck = prunable_producers(config.granularity, model, mask.index, checkpoint.info.model, samples)
         inseparable = [mask.index.entries[number].name for family in stuck for number in family]
         target, progress = target_of(config)
@@ -149,6 +158,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
             fit=fit,
             layers=layers,
             producers=producers,
+            dead_ends=_dead_ends(model, mask.index, checkpoint, samples) if finds_dead_ends else None,
             **choice_options(config),
         )
         selection = chosen.selection
@@ -170,6 +180,11 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
         saved = output.save(Checkpoint(info, model.state_dict(), selection.mask))
         output.warn(reporter, *_cost(saved, **measured))
         return output.publish(replace(_result(output, saved), **measured))
+
+
+def _dead_ends(model: nn.Module, index: ParameterIndex, checkpoint: Checkpoint, samples: Inputs | None) -> DeadEnds:
+    """What finds the dead ends of a network, by random inputs where the data aren't at hand."""
+    return DeadEnds(model, index, probes(model, checkpoint.info.model.input_shape) if samples is None else samples)
 
 
 def _cost(

@@ -32,6 +32,8 @@ class ApplyMaskResult(StageResult):
         kept_dense: Tensors that ``--keep`` leaves alone.
         inseparable: Tensors whose channels can't be removed one by one and are left alone.
         unmoved: Candidates that no recorded step moved: gradient 0, or steps lost in rounding. None if unknown.
+        reconnected: How many kept weights took the place of dead ends, which reach no output; None where these weren't
+            looked for.
         layer_statistics: ``from``, whether the statistics of the layers that the criterion reads come from the
             ``store`` or from ``samples``; ``samples``, on how many they were measured. None if it reads none.
         lasso: With ``--zero``: ``nonzero`` of the ``columns`` that the fit kept, ``rows``, and ``most``, how many it
@@ -52,6 +54,7 @@ class ApplyMaskResult(StageResult):
     inseparable: list[str]
     unmoved: int | None
     lasso: dict[str, Any] | None
+    reconnected: int | None = None
     layer_statistics: dict[str, Any] | None = None
     unmeasured: Sequence[str] = ()
     unscored: int = 0
@@ -88,6 +91,7 @@ def metrics_of(choice: Choice, before: Mask, fit: Fit | None, inseparable: Seque
         "kept_dense": list(choice.kept_dense),
         "inseparable": list(inseparable),
         "unmoved": choice.unmoved,
+        "reconnected": choice.reconnected,
         "lasso": None if fit is None else _kept_by_lasso(fit),
     } | ({"unscored": choice.unscored} if choice.unscored else {})
 

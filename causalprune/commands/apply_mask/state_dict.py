@@ -130,6 +130,9 @@ def _require_no_network(criterion: Criterion, config: ApplyMaskConfig) -> None:
     if "layers" in criterion.needs:
         expected = "one that measures no layers, beside `weights`"
         raise UsageError("`criterion`", expected=expected, found=criterion.name, remedy=remedy)
+    if config.dead_ends == "first":
+        expected = "scored beside `weights`, because the network shows which weights reach an output"
+        raise UsageError("`dead_ends`", expected=expected, found="first", remedy=remedy)
     if config.granularity not in ("parameter", "layer"):
         expected = "parameter or layer beside `weights`, because the others need the network"
         raise UsageError("`granularity`", expected=expected, found=config.granularity, remedy=remedy)

@@ -12,13 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from causalprune.base.errors import UsageError
+from causalprune.base.errors import DataError, UsageError
 from causalprune.base.units import listed, percent
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import named_parameters
 from causalprune.pruning.criteria import read_inputs
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
+from causalprune.pruning.dead_ends import DeadEnds, without_dead_ends
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.named_layers import NamedLayers
 from causalprune.pruning.network.pattern import Pattern, select_pattern
@@ -41,7 +42,8 @@ class Choice:
         unmeasured: Tensors that are left alone because the criterion measures layers, and not these.
         kept_dense: Tensors that are kept because they are named.
         unmoved: Kept weights that were trained, but that no recorded step moved; None where nobody knows.
-        of_scores: What the criterion says of how they were scored.
+        reconnected: How many kept weights took the place of dead ends; None where these weren't looked for.
+        of_scores: What the criterion says of how they were scored, and what kept dead ends from being found.
         unscored: Kept weights of the other tensors that are left alone because they have no column in the recording.
     """
 
@@ -52,6 +54,7 @@ class Choice:
     unmeasured: Sequence[str]
     kept_dense: Sequence[str]
     unmoved: int | None
+    reconnected: int | None = None
     of_scores: Sequence[str] = ()
     unscored: int = 0
 
@@ -127,6 +130,7 @@ def choose_weights(
     scope: str = "global",
     granularity: str = "parameter",
     producers: Sequence[Sequence[int]] | None = None,
+    dead_ends: DeadEnds | None = None,
     ridge: float = CriterionInputs.ridge,
     first_order: bool = False,
     exponent: float | None = None,
@@ -153,6 +157,8 @@ def choose_weights(
         scope: What is ranked together.
         granularity: What is pruned as a whole.
         producers: See :func:`causalprune.pruning.selection.select`.
+        dead_ends: Finds weights that reach no output, which are pruned first; None to prune them as they are scored.
+            For a sparsity of single weights.
         ridge: See :class:`causalprune.pruning.criterion.CriterionInputs`.
         first_order: See there.
         exponent: See there; None for the criterion's own.
@@ -177,12 +183,16 @@ def choose_weights(
         "frozen": left_alone,
         "covered": covered,
     }
+    own = named.on_the_way(progress)
+
+    def ranked(scores: Scores, sparsity: float) -> Selection:
+        return select(scores, sparsity=sparsity, scope=scope, layer_sparsity=own, theta=theta, **groups)
+
     choose: Callable[[Scores], Selection] = partial(select_zero, **groups)
     if pattern is not None:
         choose = partial(select_pattern, mask=mask, pattern=pattern, frozen=left_alone)
     elif sparsity is not None:
-        own = named.on_the_way(progress)
-        choose = partial(select, sparsity=sparsity, scope=scope, layer_sparsity=own, theta=theta, **groups)
+        choose = partial(ranked, sparsity=sparsity)
     candidates = mask.numpy().copy()
     for name in left_alone:
         candidates[mask.index[name].offset : mask.index[name].stop] = False
@@ -210,15 +220,24 @@ def choose_weights(
     new = scores.theta
     if new is not None and covered is not None:
         new = np.where(covered, new, theta)
+    selection, reconnected, remarks = choose(scores), None, list(scores.remarks)
+    if dead_ends is not None and sparsity is not None:
+        plain = selection
+        try:
+            selection = without_dead_ends(ranked, scores, sparsity, plain, dead_ends, in_steps=not own)
+            reconnected = int(np.count_nonzero(selection.mask.numpy() & ~plain.mask.numpy()))
+        except DataError as error:
+            remarks.append(f"dead ends are pruned as they are scored: {error}")
     return Choice(
-        choose(scores),
+        selection,
         new,
         frozen,
         unrecorded,
         unmeasured,
         named.keep,
         _unmoved(inputs, fit, candidates),
-        of_scores=scores.remarks,
+        reconnected=reconnected,
+        of_scores=remarks,
         unscored=unscored,
     )
 

@@ -24,6 +24,7 @@ from causalprune.models.prunable import lacking_layers
 from causalprune.models.wrappers import named_parameters, unwrapped
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
+from causalprune.pruning.dead_ends import DeadEnds
 from causalprune.pruning.layer_statistics import DrawnLoss, LayerStatistics, layer_statistics
 from causalprune.pruning.names import check_mask_granularity
 from causalprune.pruning.network.choice import Choice, choose_weights, untrained_tensors
@@ -131,6 +132,7 @@ class PruningTask:
         ridge: float,
         first_order: bool,
         exponent: float | None,
+        dead_ends: str | None,
         seed: int,
         memory: str,
     ) -> Mask:
@@ -154,7 +156,11 @@ class PruningTask:
         if groups is not None and "layers" not in criterion.needs:
             # Otherwise what can't be measured is left alone, and known only later.
             groups.require_rows(index, {*frozen, *named.keep})
-        batches = self._batches(inputs, samples, granularity)
+        single = granularity == "parameter" and sparsity is not None
+        finds = criterion.finds_dead_ends(dead_ends, ranks_weights=single) and (
+            inputs is not None or dead_ends == "first"
+        )
+        batches = self._batches(inputs, samples, granularity, finds_dead_ends=finds)
         producers, inseparable = self._producers(granularity, batches)
         layers: dict[str, LayerStatistics] | None = None
         if "layers" in criterion.needs:
@@ -175,6 +181,7 @@ class PruningTask:
             scope=scope,
             granularity=granularity,
             producers=producers,
+            dead_ends=DeadEnds(unwrapped(self.model), index, batches[0]) if finds else None,
             ridge=ridge,
             first_order=first_order,
             exponent=exponent,
@@ -196,14 +203,17 @@ class PruningTask:
         device = next(iter(named_parameters(self.model).values())).device
         return str(device) if device.type == "cuda" else "cpu"
 
-    def _batches(self, inputs: Samples | None, samples: int, granularity: str) -> list[Inputs]:
+    def _batches(
+        self, inputs: Samples | None, samples: int, granularity: str, *, finds_dead_ends: bool
+    ) -> list[Inputs]:
         """The inputs on which something is measured; none if nothing is."""
         measures = "layers" in self.criterion.needs
-        if not measures and granularity in ("parameter", "layer"):
+        if not (measures or finds_dead_ends) and granularity in ("parameter", "layer"):
             return []
         if inputs is None:
             measured = f"criterion {self.criterion.name} measures its layers"
-            what = measured if measures else f"it shows which {granularity}s can be pruned"
+            shown = "reach an output" if finds_dead_ends else "can be pruned"
+            what = measured if measures else f"it shows which {granularity}s {shown}"
             raise UsageError(
                 "`inputs`",
                 expected=f"inputs of the network, on which {what}",

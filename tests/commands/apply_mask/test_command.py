@@ -79,8 +79,8 @@ def test_an_exponent_is_part_of_the_work_unless_it_is_1(prune, made, tmp_path):
     assert not torch.equal(magnitude.mask.keep, one.mask.keep)
     assert default.info.config == written.info.config
     assert [network.info.config.get("exponent") for network in masks] == [None, 0.125, 0.125, None, 0, None]
-    # As an earlier version wrote it, when 1 was what effect had.
-    assert one.info.config == {**magnitude.info.config, "criterion": "effect"}
+    # As an earlier version wrote it, when 1 was what effect had, but for dead ends.
+    assert one.info.config == {**magnitude.info.config, "criterion": "effect", "dead_ends": "first"}
 
 
 def shares_kept(metrics):
@@ -107,7 +107,7 @@ def test_what_was_not_trained_is_left_alone_whatever_the_criterion(prune, made, 
 
 
 def test_they_can_be_included(prune):
-    metrics, said = prune("--sparsity", "0.5", "--prune-frozen")
+    metrics, said = prune("--sparsity", "0.5", "--prune-frozen", "--dead-ends", "scored")
     assert shares_kept(metrics)["unused.weight"] < 1
     assert (metrics["frozen"], metrics["candidates"]) == ([], TRAINED + 128)
     assert "--prune-frozen" not in said
