@@ -6,7 +6,7 @@ A folder whose name ends with ``-trained`` trained after its masks, one with ``-
 Of each network (a data set and a seed) the score of a criterion minus that of ``effect``, as a share of what the dense
 network scores above guessing, is averaged over the sparsities; then mean and standard error over the networks. Where
 the exponent of ``effect`` varies, those other than 0.125 are compared with it, and where its dead ends vary, ``first``
-with ``scored``. Folders whose name begins with ``scope-`` have the scope ``lamp``. ``--base`` compares with another
+with ``scored``. Folders whose name begins with ``scope-`` or ``lamp-`` have the scope ``lamp``. ``--base`` compares with another
 line than ``effect``.
 """
 
@@ -39,7 +39,7 @@ def shares(runs: list[Path]) -> dict[tuple[str, str], dict[Network, float]]:
                 budget = "training"
             name, exponent = row["criterion"], row.get("apply-mask.exponent", 0.125)
             name = name if exponent == 0.125 else f"p = {exponent:g}"
-            name += ", lamp" if run.name.startswith("scope-") else ""
+            name += ", lamp" if run.name.startswith(("scope-", "lamp-")) else ""
             name += ", dead ends first" if row.get("apply-mask.dead_ends") == "first" else ""
             left = (row["score"] - row["guessing"]) / (row["dense"] - row["guessing"])
             lines[budget, name][data, row["seed"]].append(100 * left)
