@@ -72,8 +72,8 @@ def prune(
         pattern: ``"N:M"``: of each M consecutive weights of a filter or neuron, the N with the highest scores stay,
             such as ``"2:4"`` for PyTorch's semi-structured tensors
             (:func:`causalprune.pruning.network.pattern.select_pattern`).
-        criterion: A name (``effect``, ``gamma``, ``magnitude``, ``obd``, …; ``docs/pruning.md`` has the formulas), or a
-            :class:`Criterion` of your own.
+        criterion: A name (``effect``, ``gamma``, ``magnitude``, ``obd``, …; ``docs/criteria.md`` has the formulas), or
+            a :class:`Criterion` of your own.
         scope: What is ranked together: ``global``, all layers; ``layer``, each by itself to the same sparsity;
             ``uniform``, ``erk`` or ``lamp``.
         granularity: What is pruned as a whole: ``parameter``, ``filter``, ``neuron``, ``channel`` or ``layer``.

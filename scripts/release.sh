@@ -35,12 +35,19 @@ if [ -n "$missing" ]; then
 fi
 wc -l <"$work/tree.txt" | xargs printf 'all %s files of the repository\n'
 
+is_python() {
+    "$2" -c "import sys; sys.exit(sys.version_info[:2] != tuple(map(int, '$1'.split('.'))))" 2>/dev/null
+}
+
+# A name on the PATH may be a shim of pyenv that starts nothing, so each is tried.
 find_python() {
-    command -v "python$1" && return
     local found
-    for found in "$HOME/.pyenv/versions/$1".*/bin/python; do
-        [ -x "$found" ] && echo "$found" && return
-    done
+    while read -r found; do
+        is_python "$1" "$found" && echo "$found" && return
+    done < <(
+        type -ap "python$1"
+        printf '%s\n' "$HOME/.pyenv/versions/$1".*/bin/python
+    )
     command -v uv >/dev/null && uv python install --quiet "$1" 2>/dev/null && uv python find "$1"
 }
 
@@ -48,7 +55,7 @@ find_python() {
 first=$(grep -om1 'causalprune run [^&`]*' README.md)
 tried=0
 for version in ${PYTHONS:-3.11 3.12 3.13}; do
-    if ! python=$(find_python "$version") || ! "$python" -c "import sys; assert sys.version.startswith('$version.')" 2>/dev/null; then
+    if ! python=$(find_python "$version"); then
         say "Python $version: no interpreter, skipped"
         continue
     fi

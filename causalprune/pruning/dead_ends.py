@@ -129,8 +129,9 @@ class _Trial:
     def __init__(self, model: nn.Module, index: ParameterIndex, samples: Inputs, *, signed: bool) -> None:
         self._model, self._index, self._signed = model, index, signed
         self._generator = torch.Generator().manual_seed(0)
+        own = {entry.name for entry in index}
         self._values = {
-            name: self._value_of(name, kind, parameter)
+            name: self._value_of(name, "weight" if name in own else kind, parameter)
             for name, (kind, parameter) in kinds_of_parameters(model).items()
         }
         # Small, so that no unit with an upper bound, as of ReLU6, reaches it.
@@ -158,11 +159,10 @@ class _Trial:
             yield entry, torch.zeros(entry.shape) if gradient is None else gradient
 
     def _value_of(self, name: str, kind: str, parameter: torch.Tensor) -> torch.Tensor:
-        if name not in {entry.name for entry in self._index}:
-            if "bias" in name.rpartition(".")[2]:
-                return torch.zeros_like(parameter)
-            if kind == "normalization tensor":
-                return torch.ones_like(parameter)
+        if kind != "weight" and "bias" in name.rpartition(".")[2]:
+            return torch.zeros_like(parameter)
+        if kind == "normalization tensor":
+            return torch.ones_like(parameter)
         return self._random(parameter) if parameter.is_floating_point() else parameter.detach().clone()
 
     def _random(self, like: torch.Tensor) -> torch.Tensor:
@@ -208,7 +208,7 @@ def without_dead_ends(
     Raises:
         DataError: See :meth:`DeadEnds.find`.
     """
-    if not dead_ends.find(plain.mask).any():
+    if not plain.newly_pruned or not dead_ends.find(plain.mask).any():
         return plain
     after = plain.candidates - plain.num_pruned
     before = after + plain.newly_pruned

@@ -194,6 +194,7 @@ def mask_result(**changes):
         "candidates": 200,
         "sparsity_candidates": 0.5,
         "unmoved": None,
+        "reconnected": None,
         "lasso": None,
         "layer_statistics": None,
         "stale_statistics": False,
@@ -208,12 +209,13 @@ def printed_mask(**changes):
 
 
 def test_a_mask_names_what_it_left_alone():
-    lines = printed_mask(frozen=["a.weight", "b.weight"], inseparable=["c.weight"], unmoved=20)
-    assert lines[:4] == [
+    lines = printed_mask(frozen=["a.weight", "b.weight"], inseparable=["c.weight"], unmoved=20, reconnected=3)
+    assert lines[:5] == [
         "sparsity 50.00% of 200 trained weights, 10.00% of prunable weights (before: 0.00%)",
         "left alone a.weight, b.weight (frozen or never trained)",
         "kept whole c.weight (their channels can't be removed one by one)",
         "never moved 20 weights (10.00%): gradient 0, or steps lost in rounding",
+        "dead ends pruned first; 3 weights kept instead, which reach an output",
     ]
     lines = printed_mask(kept_dense=["a.weight"], frozen=["b.weight"])
     assert lines[:3] == [

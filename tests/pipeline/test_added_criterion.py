@@ -11,7 +11,7 @@ from commands import call, call_json
 
 from causalprune.models.checkpoint import load_checkpoint
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "pruning.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "criteria.md"
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def install(folder, monkeypatch, pyproject, module):
 
 
 def documented(language):
-    section = DOCUMENT.read_text().partition("### A criterion of your own")[2].partition("\n## ")[0]
+    section = DOCUMENT.read_text().partition("\n## A criterion of your own")[2]
     (block,) = re.findall(rf"```{language}\n(.*?)```", section, flags=re.DOTALL)
     return block
 

@@ -8,7 +8,7 @@ import torch
 from elsewhere import run_elsewhere
 from networks_of_runs import final_network
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "pruning.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "export.md"
 RUN_ALL = """
 import runpy, torch
 sys.path.insert(0, ".")
@@ -20,7 +20,7 @@ for name in sys.argv[1:]:
 
 def recipes():
     """Each script of the section under what its command exports: ``pt2``, …, ``masks``; and the file ``lenet.py``."""
-    section = DOCUMENT.read_text().split("### Loading")[1].split("\n## ")[0]
+    section = DOCUMENT.read_text().split("\n## Loading")[1].split("\n## ")[0]
     found = re.findall(r"`causalprune export (--[^`]*)`.*?```python\n(.*?)```", section, flags=re.DOTALL)
     (lenet,) = re.findall(r"```python\n# lenet.py\n(.*?)```", section, flags=re.DOTALL)
     return {options: script for options, script in found if not script.startswith("# lenet.py")}, lenet
