@@ -6,8 +6,8 @@ A folder whose name ends with ``-trained`` trained after its masks, one with ``-
 Of each network (a data set and a seed) the score of a criterion minus that of ``effect``, as a share of what the dense
 network scores above guessing, is averaged over the sparsities; then mean and standard error over the networks. Where
 the exponent of ``effect`` varies, those other than 0.125 are compared with it, and where its dead ends vary, ``first``
-with ``scored``. Folders whose name begins with ``scope-`` or ``lamp-`` have the scope ``lamp``. ``--base`` compares with another
-line than ``effect``.
+with ``scored``. Folders whose name begins with ``scope-`` or ``lamp-`` have the scope ``lamp``. ``--base``
+compares with another line than ``effect``.
 """
 
 import argparse
