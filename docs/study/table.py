@@ -88,7 +88,7 @@ def main() -> None:
             line = f"({line})" if lost < scale / 100 else line
             print(line.ljust(8), *(cell.rjust(width) for cell in cells))
     if unlike:
-        print("\nNot every seed has all of these: the sweep isn't finished, or its grid was cut.")
+        print("\nNot every seed has all of these: a cell failed, or the sweep isn't finished.")
 
 
 if __name__ == "__main__":
