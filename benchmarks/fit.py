@@ -24,6 +24,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lines import put
+
+KINDS = {"path": "20 α", "one": "one α", "100": "100 α"}
 
 TOL = 1e-6
 """Relative to ‖y‖²/2T."""
@@ -204,10 +207,13 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds after which a method is stopped")
     parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--smoke", action="store_true", help="the smallest form, for a test")
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)
         return
+    if arguments.smoke:
+        arguments.problems, arguments.kinds, arguments.methods = ["mom-tiny"], ["path", "one"], ["ours", "scikit-learn"]
     from trajectories import make
 
     print("| store | what | method | wall s | CPU s | loading s | peak MB | passes | nonzero | relative gap | × |")
@@ -218,17 +224,30 @@ def main() -> None:
         cost = f"{passed['wall']:.1f} | {passed['cpu']:.1f} | within | {passed['peak'] / 1e6:.0f}"
         print(f"| {name} | – | one decoding pass | {cost} | 1 | | | |", flush=True)
         for kind in arguments.kinds:
-            base = None
+            base, peers = None, {}
             for method in arguments.methods:
                 # scikit-learn takes minutes for a single α; a path of 100 shows nothing new about the others.
                 if (kind == "100" and method != "ours") or (kind != "one" and method in ("scikit-learn", "authors")):
                     continue
                 found = run(store, method, kind, arguments)
                 print(row(name, kind, method, found, base), flush=True)
-                if method == "ours":
+                if method != "ours" and "wall" in found:
+                    peers[method] = found["cpu"] + found.get("load_cpu", 0.0)
+                if method == "ours" and "wall" in found:
                     base = found
                     spent = ", ".join(f"{part} {value:.1f}" for part, value in found.get("seconds", {}).items())
                     print(f"| {name} | {kind} | of these s (threads summed): {spent} | | | | | | | | |", flush=True)
+            if base:
+                put_lines(f"fit of `{name}`, {KINDS[kind]}", base, peers, passed["cpu"])
+
+
+def put_lines(work: str, base: dict[str, Any], peers: dict[str, float], decoding: float) -> None:
+    """Lines of the table: a fit, beside the best peer; and one of its passes, all work divided by their number."""
+    limit = f"{decoding:.1f} CPU s, decoding once"
+    best = min(peers, key=peers.__getitem__, default="")
+    peer = f"{peers[best]:.1f} CPU s, {best}" if best else "–"
+    put(work, f"{base['cpu']:.1f} CPU s", peer, limit, peers[best] / base["cpu"] if best else None)
+    put(f"{work}, a pass", f"{base['cpu'] / base['passes']:.1f} CPU s", limit=limit)
 
 
 def row(name: str, kind: str, method: str, found: dict[str, Any], base: dict[str, Any] | None) -> str:

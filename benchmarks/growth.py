@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from lines import put
 
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, Store
@@ -90,6 +91,10 @@ def verify(folder: Path, arguments: argparse.Namespace) -> None:
     lines = lines[1:]
     lines[0][2] = ""
     print_table(["rows", "store verify, CPU s", "× the line before", "info, CPU s"], lines)
+    # The rows for which an aim is set.
+    rows, seconds, *_ = lines[-2]
+    put(f"`store verify`, {rows} rows", f"{seconds} CPU s", limit="*10 s*")
+    put(f"`info`, {lines[-1][0]} rows", f"{lines[-1][-1]} CPU s", limit="*0.5 CPU s*")
 
 
 def sweep(folder: Path, arguments: argparse.Namespace) -> None:
@@ -130,6 +135,9 @@ def sweep(folder: Path, arguments: argparse.Namespace) -> None:
         reading = cpu_seconds(lambda: ResultTable(RunPaths(run).sweep).rows(), 1)  # noqa: B023
         lines.append([f"{cells:,}", f"{1e3 * spent / cells:.1f}", f"{1e3 * wall / cells:.1f}", f"{reading:.2f}"])
     print_table(["cells", "CPU ms a cell", "ms a cell", "reading all rows, CPU s"], lines)
+    cells, spent_each, _, reading_all = lines[-1]
+    put(f"overhead of a sweep's cell, {cells} cells", f"{spent_each} CPU ms", limit="*10 ms*")
+    put(f"reading a sweep's table, {cells} cells", f"{reading_all} CPU s", limit="*2 s*")
 
 
 def start(folder: Path, arguments: argparse.Namespace) -> None:
@@ -156,6 +164,12 @@ def start(folder: Path, arguments: argparse.Namespace) -> None:
         for name, values in found.items()
     ]
     print_table(["what", "CPU s", "× import typer, rich"], lines)
+    took = {name: statistics.median(values) for name, values in found.items()}
+    imports = {name: f"{took[name]:.2f} CPU s, {name}" for name in ("import typer, rich", "import torch, torchvision")}
+    for name in ("causalprune --help", "causalprune info STORE", "causalprune store verify STORE"):
+        put(f"`{name}`", f"{took[name]:.2f} CPU s", limit=imports["import typer, rich"])
+    last = "causalprune pretrain --epochs 0"
+    put(f"`{last}`", f"{took[last]:.2f} CPU s", limit=imports["import torch, torchvision"])
 
 
 _CHILD = """
@@ -192,6 +206,11 @@ def memory(folder: Path, arguments: argparse.Namespace) -> None:
         raw = f"{4 * rows * columns / 1e9:.2f}"
         numbers = [f"{limit / 1e6:.0f}", f"{peak / 1e6:.0f}", f"{peak / limit:.2f}", f"{evidence['passes']:.1f}"]
         lines.append([f"{rows:,} × {columns:,}", raw, *numbers])
+        put(
+            f"memory of a fit, {rows:,} × {columns:,}",
+            f"{peak / 1e6:.0f} MB",
+            limit=f"{limit / 1e6:.0f} MB, said to suffice",
+        )
     print_table(["rows × columns", "GB as float32", "said to suffice, MB", "peak, MB", "peak / said", "passes"], lines)
 
 

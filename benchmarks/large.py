@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lines import put
 from torch import nn
 
 import causalprune
@@ -114,6 +115,7 @@ def main() -> None:
     parser.add_argument("--memory", default="2GB", help="limit of the fit")
     parser.add_argument("--directory", type=Path)
     parser.add_argument("--smoke", action="store_true", help="as small as it gets")
+    parser.add_argument("--stages", choices=STAGES, nargs="+", default=list(STAGES))
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     args.columns = args.columns or ([0.1] if args.smoke else [1.0, 0.1])
@@ -129,7 +131,7 @@ def main() -> None:
         print("| stage | columns | seconds | peak beyond, GB | limit, GB | what came out |\n|---|---|---|---|---|---|")
         limit = {"fit": f"{args.memory} of `memory`"}
         for share in args.columns:
-            for stage in STAGES:
+            for stage in args.stages:
                 command = [sys.executable, __file__, *sys.argv[1:], "--directory", folder, "--stage", stage]
                 done = subprocess.run(
                     [*command, "--columns", f"{share}"], check=True, stdout=subprocess.PIPE, text=True
@@ -140,6 +142,10 @@ def main() -> None:
                     f"{limit.get(stage, f'{LIMIT:g}')} | {found['what']} |",
                     flush=True,
                 )
+                aim = f"*{args.memory}*, its `memory`" if stage == "fit" else f"*{LIMIT:g} GB*"
+                of_them = f", {share:.0%} recorded" if share < 1 else ""
+                work = f"memory to {stage} {size / 1e6:.1f} M weights, {args.steps} steps{of_them}"
+                put(work, f"{found['beyond']:.2f} GB", limit=aim)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
+from lines import put
 from recording_loops import resnet18
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -31,20 +32,22 @@ from causalprune.training.ranks import ColumnPartners
 from causalprune.trajectory import RecordingInfo, RecordingWriter, Store
 
 WAYS = ("nothing", "first", "own")
+WRITERS = {"first": "the first one writes", "own": "each writes its columns"}
 
 
 @dataclass(frozen=True)
 class Network:
-    """What is trained, on images of which shape, and how many steps a round has: two shards or more."""
+    """What is trained, on images of which shape, how many steps a round has (two shards or more), and its name."""
 
     make: Callable[[], nn.Module]
     shape: tuple[int, ...]
     steps: int
+    title: str
 
 
 NETWORKS = {
-    "lenet": Network(lambda: LeNet((1, 28, 28), 10), (1, 28, 28), 128),
-    "resnet18": Network(resnet18, (3, 32, 32), 16),
+    "lenet": Network(lambda: LeNet((1, 28, 28), 10), (1, 28, 28), 128, "a LeNet"),
+    "resnet18": Network(resnet18, (3, 32, 32), 16, "a ResNet18"),
 }
 
 
@@ -100,27 +103,29 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, default="lenet")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, help="of a round [two shards or more]")
     options = parser.parse_args()
     dist.init_process_group("gloo")
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // dist.get_world_size()))
     wall: dict[str, list[float]] = {way: [] for way in WAYS}
     network = NETWORKS[options.network]
+    steps = options.steps or network.steps
     folder = [tempfile.mkdtemp() if dist.get_rank() == 0 else ""]
     dist.broadcast_object_list(folder)
     try:
-        rows, directory = network.steps * (options.rounds + 1), Path(folder[0])
+        rows, directory = steps * (options.rounds + 1), Path(folder[0])
         loops = {way: Loop(way, network, options.batch, rows, directory) for way in WAYS}
         for number in range(options.rounds + 1):
             # The order rotates; the first round is a warm-up.
             for way in sorted(WAYS, key=lambda way: (WAYS.index(way) - number) % len(WAYS)):
                 dist.barrier()
                 started = time.perf_counter()
-                for _ in range(network.steps):
+                for _ in range(steps):
                     loops[way].step()
                 loops[way].drain()
                 dist.barrier()
                 if number:
-                    wall[way].append((time.perf_counter() - started) / network.steps)
+                    wall[way].append((time.perf_counter() - started) / steps)
         for loop in loops.values():
             if loop.writer is not None:
                 loop.writer.close()
@@ -141,6 +146,12 @@ def main() -> None:
                 f"| {way} | {1000 * statistics.median(wall[way]):.1f} | {100 * (statistics.median(ratios) - 1):+.1f} % "
                 f"({100 * (ratios[0] - 1):+.0f} to {100 * (ratios[-1] - 1):+.0f}) |"
             )
+            if way != "nothing":
+                put(
+                    f"two processes record {network.title}, {WRITERS[way]}",
+                    f"{1000 * statistics.median(wall[way]):.1f} ms, {100 * (statistics.median(ratios) - 1):+.1f} %",
+                    limit=f"{1000 * statistics.median(wall['nothing']):.1f} ms, nothing recorded",
+                )
     dist.destroy_process_group()
 
 

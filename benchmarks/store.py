@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lines import put
 from recording_loops import Recorded, RecordedBeside, Rounds, Saved, Training, lenet, resnet18, tiny
 
 from causalprune.commands.fit_gamma import fit_gamma
@@ -37,6 +38,8 @@ from causalprune.trajectory import RecordingInfo, RecordingReader, Store
 from causalprune.trajectory.maintenance import recode
 
 NORMALIZATIONS = ("none", "column")
+
+NAMES = {"lenet": "LeNet", "mlp": "an MLP"}
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**33)}
 """Tells glibc to keep freed memory. Otherwise PyTorch's activations are, or aren't, given back and faulted in again at
@@ -53,12 +56,12 @@ def table(title: str, header: str, rows: list[tuple[object, ...]]) -> None:
 
 
 LOOPS = {
-    "lenet-64": (lenet, (64, 1, 28, 28), 128),
-    "lenet-256": (lenet, (256, 1, 28, 28), 64),
-    "resnet18-32": (resnet18, (32, 3, 32, 32), 16),
-    "tiny": (tiny, (8, 1, 28, 28), 2),
+    "lenet-64": (lenet, (64, 1, 28, 28), 128, "LeNet, batch 64"),
+    "lenet-256": (lenet, (256, 1, 28, 28), 64, "LeNet, batch 256"),
+    "resnet18-32": (resnet18, (32, 3, 32, 32), 16, "ResNet18, batch 32"),
+    "tiny": (tiny, (8, 1, 28, 28), 2, "one layer, batch 8"),
 }
-"""Network, minibatch, and steps of a round: one to four shards."""
+"""Network, minibatch, steps of a round (one to four shards), and what it is called."""
 
 CASES = {"all": ["lenet-64", "lenet-256", "resnet18-32"], "one": ["lenet-64"]}
 """Loops with as many of PyTorch's threads as there are cores, and with one of them, so that a core is to spare."""
@@ -72,7 +75,7 @@ def overhead(names: list[str], rounds: int) -> None:
         # Where training waits for compression: what it would be if it didn't.
         ways["causalprune, one thread beside"] = RecordedBeside
     for name in names:
-        network, shape, steps = LOOPS[name]
+        network, shape, steps, _ = LOOPS[name]
         with tempfile.TemporaryDirectory() as directory:
             loops = {}
             for way, kind in ways.items():
@@ -96,6 +99,17 @@ def overhead(names: list[str], rounds: int) -> None:
                 f"{extra / (4 * size / 1e9):.2f}",
             )
             print("| " + " | ".join(cells) + " |", flush=True)
+        own, authors, nothing = (
+            1000 * statistics.median(found.wall[way]) for way in ("causalprune", "authors", "nothing")
+        )
+        spare = ", a core to spare" if torch.get_num_threads() < cores else ""
+        put(
+            f"step of {LOOPS[name][3]}{spare}, recorded",
+            f"{own:.1f} ms, {found.overhead('causalprune')}",
+            f"{authors:.1f} ms, authors",
+            f"{nothing:.1f} ms, nothing recorded",
+            authors / own,
+        )
 
 
 def overheads(loops: dict[str, list[str]], rounds: int) -> None:
@@ -195,6 +209,9 @@ def sizes(options: argparse.Namespace, directory: Path) -> None:
                     ranks.append(1 - spearman(dual, own_dual))
                 cells += [" / ".join(f"{overlap:.3f}" for overlap in overlaps), f"{max(ranks):.0e}"]
             rows.append((title, name, f"{stored / authors:.3f}", *cells))
+            if name == "balanced":
+                work = f"bytes of a recording of {NAMES.get(model, model)} on {options.dataset}, `balanced`"
+                put(work, f"{stored / authors:.3f}", "1.000, authors' files", ratio=authors / stored)
             shutil.rmtree(path)
     table(
         "Bytes, and what they cost in γ: Jaccard of the Lasso's support with float32's, at α = "
@@ -299,6 +316,12 @@ def reading(options: argparse.Namespace, directory: Path) -> None:
         for name, (wall, cpu) in costs.items():
             times = [f"{theirs / ours:.2f}" for theirs, ours in zip((wall, cpu), costs[own], strict=True)]
             lines.append((title, name, f"{1e-6 / wall:.0f}", f"{cpu * 1e9:.2f}", *times))
+        speeds = {name: 1e-6 / wall for name, (wall, _) in costs.items()}
+        cold = title.endswith("cold")
+        peer, bound = ("np.memmap of one raw file", "") if cold else ("authors' files", "pread of one raw file")
+        limit = f"{speeds[bound]:.0f} MB/s, {bound}" if bound else "–"
+        ratio = speeds[own] / speeds[peer]
+        put(f"reading {title}", f"{speeds[own]:.0f} MB/s", f"{speeds[peer]:.0f} MB/s, {peer}", limit, ratio)
     table(
         f"Reading {rows} × {columns:,}; MB/s of float32, CPU seconds of all threads; the last columns are what the "
         "line takes, in time and in CPU time, divided by what balanced takes with 2 threads.",
@@ -313,27 +336,32 @@ def reading(options: argparse.Namespace, directory: Path) -> None:
 # (d) memory -----------------------------------------------------------------------------------------------------------
 
 
-def memory(directory: Path) -> None:
+def memory(directory: Path, columns: int) -> None:
     """In processes of their own, whose peak resident memory the kernel reports."""
+    peaks: dict[str, str] = {}
     rows: list[tuple[object, ...]] = []
     path = directory / "large.zarr"
     for task in ("idle", "write", "read", "compact"):
-        command = [sys.executable, __file__, "--child", task, str(path)]
+        command = [sys.executable, __file__, "--columns", f"{columns}", "--child", task, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         peak, seconds = done.stdout.split()
+        peaks[task] = f"{int(peak) / 1000:.0f} MB"
         rows.append((task, f"{int(peak) / 1000:.0f}", f"{float(seconds):.1f}"))
     stored = Store.open(path).recording().stored_bytes
+    size = f"{columns / 1e6:g} M columns × 64 rows"
     table(
-        f"25 M columns × 64 rows (6.4 GB; stored as {stored / 1e9:.2f} GB); peak resident memory of the process.",
+        f"{size} ({256 * columns / 1e9:.1f} GB; stored as {stored / 1e9:.2f} GB); peak resident memory of the process.",
         "| task | MB | seconds |",
         rows,
     )
+    for task in ("write", "read"):
+        put(f"memory to {task} {size}", peaks[task], limit=f"{peaks['idle']}, idle")
 
 
-def child(task: str, path: Path) -> None:
+def child(task: str, path: Path, columns: int) -> None:
     import resource
 
-    columns, height = 25_000_000, 64
+    height = 64
     started = time.perf_counter()
     if task == "write":
         entry = {"name": "w", "shape": [columns], "filter_axis": 0}
@@ -355,8 +383,8 @@ def child(task: str, path: Path) -> None:
 
 # (e) the zarr library -------------------------------------------------------------------------------------------------
 
-ZARR_SHAPE = (256, 250_000)
-"""Four shards of 64 rows, 256 MB of float32."""
+ZARR_ROWS = 256
+"""Four shards of 64 rows."""
 
 
 class ZarrWay:
@@ -375,7 +403,7 @@ class ZarrWay:
         model = zarr.open_array(self._like / "recordings/000/delta", mode="r")
         array = zarr.from_array(self._path, data=model, write_data=False)
         block = np.empty((64, rows.shape[1]), np.float32)
-        for row in range(ZARR_SHAPE[0]):
+        for row in range(ZARR_ROWS):
             block[row % 64] = rows[row % len(rows)]
             if row % 64 == 63:
                 array[row - 63 : row + 1] = block
@@ -401,7 +429,7 @@ class OurWay:
         self._path, self._codec = path, codec
 
     def write(self, _: np.ndarray, rows: np.ndarray) -> None:
-        height, width = ZARR_SHAPE
+        height, width = ZARR_ROWS, rows.shape[1]
         index = ParameterIndex.from_json([{"name": "w", "shape": [width], "filter_axis": 0}])
         store = Store.create(self._path, index=index, model={}, start_sha256="")
         info = RecordingInfo(lr=0.1, batch_size=1, seed=0)
@@ -443,7 +471,8 @@ def against_zarr(options: argparse.Namespace, directory: Path) -> None:
     zarr.config.set({"threading.max_workers": os.cpu_count()})
     directory.mkdir(exist_ok=True)
     lines: list[tuple[object, ...]] = []
-    rows = np.random.default_rng(0).standard_normal((64, ZARR_SHAPE[1]), np.float32) * np.float32(1e-4)
+    width = options.columns or 250_000
+    rows = np.random.default_rng(0).standard_normal((64, width), np.float32) * np.float32(1e-4)
     for codec in ("exact", "balanced"):
         rounded = np.empty_like(rows)
         find_codec(codec).round(rows, rounded)
@@ -468,7 +497,7 @@ def against_zarr(options: argparse.Namespace, directory: Path) -> None:
             assert np.array_equal(ours[100:140], theirs[100:140])
             for path in paths.values():
                 shutil.rmtree(path)
-        megabytes = 4 * ZARR_SHAPE[0] * ZARR_SHAPE[1] / 1e6
+        megabytes = 4 * ZARR_ROWS * width / 1e6
         for what, title in (
             ("write", "write, row by row"),
             ("read_columns", "read all rows of a chunk's columns"),
@@ -481,10 +510,13 @@ def against_zarr(options: argparse.Namespace, directory: Path) -> None:
                 cells = (f"{wall:.2f}", f"{cpu:.2f}", f"{megabytes / wall:.0f}")
                 ratio = f"{statistics.median(ratios):.1f} ({ratios[0]:.1f} to {ratios[-1]:.1f})"
                 lines.append((codec, title, who, *cells, ratio if who == "zarr" else ""))
-    height, width = ZARR_SHAPE
+            if codec == "balanced":
+                ours, zarrs = (statistics.median(cpu for _, cpu in found[what, who]) for who in ("causalprune", "zarr"))
+                work = f"{title}, {ZARR_ROWS} × {width:,}"
+                put(work, f"{ours:.2f} CPU s", f"{zarrs:.2f} CPU s, zarr", ratio=zarrs / ours)
     table(
-        f"{height} rows × {width:,} columns of float32, normally distributed; shards of 64 rows, chunks of 64 × 8,192,"
-        f" Blosc, CRC32C; zarr {zarr.__version__}; warm; medians of {options.repeats} (range).",
+        f"{ZARR_ROWS} rows × {width:,} columns of float32, normally distributed; shards of 64 rows, chunks of 64 × "
+        f"8,192, Blosc, CRC32C; zarr {zarr.__version__}; warm; medians of {options.repeats} (range).",
         "| codec | what | by | s | CPU s | MB/s | CPU s, zarr / causalprune |",
         lines,
     )
@@ -507,13 +539,14 @@ def main() -> None:
     parser.add_argument("--drops", type=int, default=2, help="recordings with 1 %% of the rows left out")
     parser.add_argument("--store", type=Path, help="a float32 recording to read, instead of a new one")
     parser.add_argument("--repeats", type=int, default=3, help="of the comparison with zarr; 1 takes 20 s")
+    parser.add_argument("--columns", type=int, help="of the synthetic recordings [25 M for memory, 250,000 for zarr]")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child and options.child[0] == "overhead":
         overhead(options.child[1].split(","), options.rounds)
         return
     if options.child:
-        child(options.child[0], Path(options.child[1]))
+        child(options.child[0], Path(options.child[1]), options.columns or 25_000_000)
         return
     parts = options.parts or ["overhead", "bytes", "reading", "memory", "zarr"]
     loops = {case: [n for n in names if not options.loops or n in options.loops] for case, names in CASES.items()}
@@ -529,7 +562,7 @@ def main() -> None:
         if "reading" in parts:
             reading(options, directory / "reading")
         if "memory" in parts:
-            memory(directory)
+            memory(directory, options.columns or 25_000_000)
         if "zarr" in parts:
             against_zarr(options, directory / "zarr")
 

@@ -7,7 +7,8 @@ Both train the same network on the same images (random ones: pixels don't change
 validate after the epoch and keep the loss and the accuracy of each. The usual loop, as the authors' trainer, takes one
 image after the other through torchvision's transforms, in the loader's workers or without any, and reads loss and
 accuracy of every minibatch. CPU seconds include those of workers. What the network itself costs, which bounds every
-trainer, has a line of its own. ``channels last``: with the option of that name.
+trainer, has a line of its own. ``channels last`` and ``bf16``: with ``--channels-last`` and ``--amp bf16``; the usual
+loop has a line with these, too.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from lines import put
 from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -40,6 +42,7 @@ from causalprune.training.loop import train
 from causalprune.training.options import TrainingOptions
 
 SHAPE = (3, 32, 32)
+FAST = ", channels last, bf16"
 NETWORKS = {"lenet": LeNet, "resnet20": ResNet20}
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
 
@@ -57,13 +60,15 @@ class Images(Dataset):
         return self.transform(Image.fromarray(self.images[number])), self.labels[number]
 
 
-def ours(data: DataSet, network: str, batch_size: int, *, channels_last: bool = False) -> None:
+def ours(data: DataSet, network: str, batch_size: int, *, channels_last: bool = False, amp: str = "none") -> None:
     torch.manual_seed(0)
     model = NETWORKS[network](SHAPE, 10)
     train(
         model,
         data,
-        TrainingOptions(epochs=1, batch_size=batch_size, checkpoint_every="never", channels_last=channels_last),
+        TrainingOptions(
+            epochs=1, batch_size=batch_size, checkpoint_every="never", channels_last=channels_last, amp=amp
+        ),
         mask=Mask.all(ParameterIndex.from_model(model)),
         device=torch.device("cpu"),
         seed=0,
@@ -74,7 +79,13 @@ def ours(data: DataSet, network: str, batch_size: int, *, channels_last: bool = 
     )
 
 
-def usual(data: DataSet, network: str, batch_size: int, workers: int) -> None:
+def autocast(amp: str) -> torch.autocast:
+    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=amp == "bf16")
+
+
+def usual(
+    data: DataSet, network: str, batch_size: int, *, workers: int, channels_last: bool = False, amp: str = "none"
+) -> None:
     torch.manual_seed(0)
     model, criterion = NETWORKS[network](SHAPE, 10), nn.CrossEntropyLoss()
     options = TrainingOptions()
@@ -104,8 +115,11 @@ def usual(data: DataSet, network: str, batch_size: int, workers: int) -> None:
         total, correct = 0.0, 0
         with torch.set_grad_enabled(name == "train"):
             for inputs, targets in loader:
-                outputs = model(inputs)
-                loss = criterion(outputs, targets)
+                if channels_last:
+                    inputs = inputs.contiguous(memory_format=torch.channels_last)
+                with autocast(amp):
+                    outputs = model(inputs)
+                    loss = criterion(outputs, targets)
                 if name == "train":
                     optimizer.zero_grad()
                     loss.backward()
@@ -114,7 +128,7 @@ def usual(data: DataSet, network: str, batch_size: int, workers: int) -> None:
                 correct += (outputs.argmax(1) == targets).sum().item()
 
 
-def compute(data: DataSet, network: str, batch_size: int, *, channels_last: bool = False) -> None:
+def compute(data: DataSet, network: str, batch_size: int, *, channels_last: bool = False, amp: str = "none") -> None:
     """Forward and backward passes and steps alone, always of the same minibatch: no trainer can be faster."""
     torch.manual_seed(0)
     model, criterion = NETWORKS[network](SHAPE, 10), nn.CrossEntropyLoss()
@@ -124,9 +138,11 @@ def compute(data: DataSet, network: str, batch_size: int, *, channels_last: bool
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     for _ in range(len(data.train) // batch_size):
         optimizer.zero_grad()
-        criterion(model(inputs), targets).backward()
+        with autocast(amp):
+            loss = criterion(model(inputs), targets)
+        loss.backward()
         optimizer.step()
-    with torch.no_grad():
+    with torch.no_grad(), autocast(amp):
         for _ in range(len(data.validation) // batch_size):
             model(inputs)
 
@@ -169,9 +185,11 @@ def main() -> None:
         for batch_size in options.batch_sizes:
             # Each with the network and the size of its minibatches.
             ways: dict[str, Callable[..., None]] = {"causalprune": ours, "passes and steps alone": compute}
-            ways |= {f"{name}, channels last": partial(way, channels_last=True) for name, way in ways.items()}
             for workers in options.workers:
                 ways[f"DataLoader, {workers} workers"] = partial(usual, workers=workers)
+            plain = [*ways]
+            ways |= {f"{name}, channels last": partial(ways[name], channels_last=True) for name in plain[:2]}
+            ways |= {f"{name}{FAST}": partial(ways[name], channels_last=True, amp="bf16") for name in plain[:3]}
             found: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
             for _ in range(options.rounds):
                 for name, action in ways.items():
@@ -185,6 +203,17 @@ def main() -> None:
                 print(
                     f"| {batch_size} | {name} | {wall:.2f} | {cpu:.2f} | {ratios[0]:.1f} | {ratios[1]:.1f} |",
                     flush=True,
+                )
+            cpu = {name: statistics.median(seconds for _, seconds in pairs) for name, pairs in found.items()}
+            peer = min((name for name in plain if name.startswith("DataLoader")), key=cpu.__getitem__)
+            for options_of in ("", FAST):
+                own, alone = cpu["causalprune" + options_of], cpu["passes and steps alone" + options_of]
+                put(
+                    f"an epoch of {options.network}, batch {batch_size}{options_of}",
+                    f"{own:.2f} CPU s",
+                    f"{cpu[peer]:.2f} CPU s, {peer}",
+                    f"{alone:.2f} CPU s, passes and steps alone",
+                    cpu[peer] / own,
                 )
 
 

@@ -5,7 +5,7 @@
 ``sgd-*``: plain SGD on scikit-learn's digits with noise, both losses on the same minibatch, as ``record`` does.
 ``mom-*``: momentum 0.9, the loss change on other samples: a noisy target.
 ``syn-*``: synthetic deltas of any width: log-normal scales by layer, low rank and noise, 5 % zero columns.
-Suffixes: 200k, 1m (real networks), 1m, 4m, 25m (synthetic; 25m has the layers' sizes of a ResNet50 and 64 steps).
+Suffixes: tiny, 200k, 1m (real networks), 1m, 4m, 25m (synthetic; 25m has the layers' sizes of a ResNet50 and 64 steps).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ import numpy as np
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import RecordingInfo, Store
 
-HIDDEN = {"200k": (300, 500, 50), "1m": (700, 1200, 100)}
+HIDDEN = {"tiny": (20, 20), "200k": (300, 500, 50), "1m": (700, 1200, 100)}
 WIDTHS = {"1m": 1_000_000, "4m": 4_000_000, "25m": 25_000_000}
-STEPS = {"200k": 512, "1m": 512, "4m": 512, "25m": 64}
+STEPS = {"tiny": 64, "200k": 512, "1m": 512, "4m": 512, "25m": 64}
 
 
 def network(name: str, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from io import TextIOWrapper
 from typing import Annotated, Any
@@ -105,4 +106,10 @@ def _usage_error(error: Any) -> CausalpruneError:
         nearest = meant(path.partition(" ")[2], error.option_name, [*own, "--help"])
         return CausalpruneError(f"no such option: {error.option_name}", remedy=nearest or remedy)
     text = error.format_message().rstrip(".")
-    return CausalpruneError(text[:1].lower() + text[1:], remedy=remedy)
+    text = text[:1].lower() + text[1:]
+    if near := re.fullmatch(r"(no such command .+)\. Did you mean (.+\?)", text):
+        return CausalpruneError(near[1], remedy=f"did you mean {near[2].replace(chr(39), '')}")
+    if extra := re.fullmatch(r"got unexpected extra argument\S* \((.+)\)", text):
+        command = path.partition(" ")[2] or NAME
+        return CausalpruneError(command, expected="no more arguments", found=extra[1], remedy=remedy)
+    return CausalpruneError(text, remedy=remedy)

@@ -24,9 +24,9 @@ _REMEDIES = {
     errno.EPERM: "get permission for the directory, or choose another",
     errno.EROFS: "choose a directory on a writable file system",
     errno.ENOENT: "create the directory that holds it first",
-    errno.ENOTDIR: "choose another path: part of this one is a file",
-    errno.EISDIR: "choose another path: this one is a directory",
-    errno.EEXIST: "choose another path: a file has this name",
+    errno.ENOTDIR: "choose another path, because part of this one is a file",
+    errno.EISDIR: "choose another path, because this one is a directory",
+    errno.EEXIST: "choose another path, because a file has this name",
     errno.ELOOP: "put a file in the place of the symbolic link",
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.EMFILE: "raise the limit on open files (ulimit -n)",
@@ -104,7 +104,8 @@ class _OneLine(BaseException):
         self.found = found
         self.remedy = remedy
         details = [f"expected {expected}"] if expected else []
-        details += [f"found {found}"] if found else []
+        # What happened instead of nothing in particular: "cannot write x: no space left on device".
+        details += [f"found {found}" if expected else found] if found else []
         line = subject + (": " + ", ".join(details) if details else "") + (f"; {remedy}" if remedy else "")
         # A path or a name in a file may hold a newline or an escape sequence; a message may not.
         super().__init__(printable(masked(line)))
@@ -118,6 +119,16 @@ class UsageError(CausalpruneError):
     """An option or a value that can't be used."""
 
     exit_code = ExitCode.USAGE
+
+
+def missing_extra(need: str, extra: str) -> UsageError:
+    """The error where a package isn't installed that something needs: "plots need matplotlib: pip install '.[plots]'".
+
+    Args:
+        need: What needs which package.
+        extra: The extra of the installation that has it.
+    """
+    return UsageError(f"{need}: pip install '.[{extra}]'")
 
 
 class DataError(CausalpruneError):

@@ -96,7 +96,7 @@ def require_replaceable(path: Path) -> None:
     with storage_errors(path), suppress(FileNotFoundError):
         mode = os.lstat(path).st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
-            found = "a special file (a device, pipe or socket)"
+            found = "it is a special file (a device, pipe or socket)"
             raise StorageError(f"cannot write {path}", found=found, remedy="choose another path")
 
 

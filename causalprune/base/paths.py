@@ -224,7 +224,7 @@ def parse_place(text: str) -> Path | StoreUrl:
         return Path(text)
     match = _URL.fullmatch(text)
     if match is None or len(match[2].encode()) > _LONGEST_KEY or set(match[2].split("/")) & {"", ".", ".."}:
-        raise UsageError("store", expected=EXPECTED, found=repr(masked(text))[:120])
+        raise UsageError("`store`", expected=EXPECTED, found=repr(masked(text))[:120])
     return StoreUrl(match[1], match[2])
 
 

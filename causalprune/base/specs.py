@@ -108,7 +108,12 @@ class DataSpec:
             UsageError: It isn't known.
         """
         if not self.root:
-            raise UsageError("`data_root`", expected=f"the folder of the files of {self.name}", found="nothing")
+            raise UsageError(
+                "`data_root`",
+                expected=f"the folder with the files of {self.name}",
+                found="none",
+                remedy="name it, or one that `download` may fill",
+            )
         return _expanded(self.root)
 
     def location(self) -> Path:

@@ -154,7 +154,9 @@ class Work:
             DataError: Nothing there, or an empty file.
             CausalpruneError: See :func:`causalprune.models.checkpoint.load_checkpoint`.
         """
-        remedy = f"run `causalprune {made_by}` first, or name a --checkpoint" if made_by else ""
+        remedy = f"run `causalprune {made_by}` first, or name a --{role}" if made_by else ""
+        if getattr(self.config, role, None) is not None:
+            remedy = "check the path"
         checkpoint = load_checkpoint(path, remedy=remedy)
         self.inputs[role] = checkpoint.sha256
         for what in changed_sources(checkpoint.info.sources, code_of(checkpoint.info)):

@@ -86,7 +86,7 @@ class Setting:
         target, equals, value = text.partition("=")
         stage, dot, said = target.partition(".")
         if not (equals and stage and dot):
-            raise UsageError(place, expected="STAGE.OPTION=VALUE", found=repr(text))
+            raise UsageError(place, expected="STAGE.OPTION=VALUE such as record.lr=0.02", found=repr(text))
         return cls.of(stage, said, value, text, f"{place} {text}", f"{place} {target}")
 
     @classmethod
@@ -107,7 +107,7 @@ class Setting:
         kinds: dict[str, type[Options]] = {"": RunConfig, **RUN_STAGES}
         if stage not in kinds:
             raise UsageError(source, expected="one of the stages " + ", ".join(RUN_STAGES), found=repr(stage))
-        name = known(said.replace("-", "_"), kinds[stage].option_fields(), source)
+        name = known(said.replace("-", "_"), kinds[stage].option_fields(), source, f"an option of {stage}")
         return cls(stage, name, convert(kinds[stage], name, value, subject or source), text, source)
 
 

@@ -76,7 +76,8 @@ def _from_file(commands: Mapping[str, type[Options]], name: str, file: Path) -> 
     for table, said, value in _entries(_read_toml(file), tables, file):
         source = f"{table}.{said} in {file}" if table else f"{said} in {file}"
         of = tables[table] if table else kind
-        option = known(said.replace("-", "_"), of.option_fields() if table else somewhere, source)
+        what = f"an option of {table or (name if sweeps else 'a command')}"
+        option = known(said.replace("-", "_"), of.option_fields() if table else somewhere, source, what)
         mine, of_a_run = table in ("", name), table in RUN_STAGES and "set" in options
         if sweeps and isinstance(value, list) and get_origin(of.option_types()[option]) is not tuple:
             common.append(("vary", (Axis.from_file(f"{table}.{option}" if table else option, value, source),)))
@@ -94,7 +95,7 @@ def _entries(contents: Mapping[str, Any], tables: Mapping[str, Any], file: Path)
         if not isinstance(value, dict):
             yield "", key, value
             continue
-        known(key, tables, f"table [{key}] in {file}")
+        known(key, tables, f"table [{key}] in {file}", "the name of a stage")
         yield from ((key, inner, inner_value) for inner, inner_value in value.items())
 
 
@@ -104,4 +105,4 @@ def _read_toml(file: Path) -> dict[str, Any]:
         with storage_errors(file, "read"):
             return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{file}", expected="TOML", found=str(error)) from error
+        raise UsageError(f"{file}", expected="TOML", found=f"a mistake: {error}") from error

@@ -164,9 +164,8 @@ class SweepConfig(LeaseOptions, OutputOptions):
         super().check()
         if self.overwrite:
             raise UsageError(
-                "--overwrite",
-                expected="a sweep that goes on",
-                found="an order to start anew",
+                "sweep",
+                expected="no --overwrite, because other processes may be working there",
                 remedy="choose another --run, or remove its folder sweep/ when no process works there",
             )
         for one in self._said():

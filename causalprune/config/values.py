@@ -54,8 +54,14 @@ def _share(value: Any) -> str:
         return ""
 
 
-def known(name: str, names: Iterable[str], source: str) -> str:
+def known(name: str, names: Iterable[str], source: str, what: str) -> str:
     """Return a name if it is known.
+
+    Args:
+        name: The name.
+        names: Those that there are.
+        source: Where it was said.
+        what: What they are names of, for the message.
 
     Raises:
         UsageError: It isn't; the nearest known name is the hint.
@@ -64,8 +70,8 @@ def known(name: str, names: Iterable[str], source: str) -> str:
     if name in names:
         return name
     near = nearest(name, names)
-    remedy = f"did you mean {near}?" if near else "see --help"
-    raise UsageError(source, expected="a known name", found=repr(name), remedy=remedy)
+    remedy = f"did you mean {near.replace('_', '-')}?" if near else "see --help"
+    raise UsageError(source, expected=what, found=repr(name.replace("_", "-")), remedy=remedy)
 
 
 def split_list(text: str) -> list[str]:

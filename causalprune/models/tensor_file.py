@@ -88,7 +88,8 @@ def _reading(path: Path, *, remedy: str = "") -> Iterator[None]:
                     "causalprune (docs/own-model.md)",
                 ) from error
             expected = "a whole safetensors file (pickles are not read)"
-            raise CorruptError(f"{path}", expected=expected, found=str(error)[:120]) from error
+            reason = str(error).removeprefix("Error while deserializing header: ")[:120]
+            raise CorruptError(f"{path}", expected=expected, found=f"one that can't be read ({reason})") from error
 
 
 def _is_pickled(path: Path) -> bool:

@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from causalprune.base.compute.inputs import Inputs, example_inputs, forward, output_tensors, samples_between
 from causalprune.base.compute.shapes import InputShape
-from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.errors import MismatchError, missing_extra
 from causalprune.models.parameters import ParameterIndex
 
 PrunableLayer = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
@@ -73,9 +73,7 @@ class ChannelGraph:
         try:
             import torch_pruning
         except ImportError as error:
-            raise UsageError(
-                wanted_by, expected="torch-pruning", found=str(error), remedy="pip install '.[compact]'"
-            ) from error
+            raise missing_extra(f"{wanted_by} needs torch-pruning", "compact") from error
         self._library: Any = torch_pruning
         # None for what no filters or neurons can be taken from: attention, recurrent layers, bare parameters.
         self._layers = [model.get_submodule(entry.layer) if entry.kind == "layer" else None for entry in index]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 
+from causalprune.base.errors import missing_extra
 from causalprune.base.registry import Registry, expected_name
 
 CRITERIA = Registry(
@@ -95,11 +96,15 @@ def known_criteria() -> tuple[str, ...]:
 
 
 def check_mask_granularity(value: str) -> str | None:
-    """Check an option: None for a granularity whose library is installed, else the expected values."""
+    """Check an option: None for a granularity, else the expected values.
+
+    Raises:
+        UsageError: Its library isn't installed.
+    """
     if value not in MASK_GRANULARITIES:
         return expected_name(value, MASK_GRANULARITIES)
     if value == "channel" and find_spec("torch_pruning") is None:
-        return "torch-pruning installed (pip install '.[compact]')"
+        raise missing_extra("`granularity=channel` needs torch-pruning", "compact")
     return None
 
 

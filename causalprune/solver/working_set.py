@@ -71,7 +71,7 @@ class WorkingSet:
         first, stop = self.size, self.size + len(ids)
         self._values[first:stop] = values.T
         self._ids[first:stop] = ids
-        lift = self._lift[first:stop] = _lifts(values)
+        lift = self._lift[first:stop] = _lifts(values, scale, norm)
         for row in np.flatnonzero(lift):
             self._values[first + row] = np.ldexp(self._values[first + row], lift[row])
         self._norm[first:stop], self._score[first:stop] = norm, score
@@ -202,10 +202,23 @@ _LIFTED = 60
 """Columns whose largest entry isn't within 2^±60 are held times a power of two."""
 
 
-def _lifts(values: Float32) -> npt.NDArray[np.int64]:
-    """(n,) the exponent of the power of two that each column of (T, n) is held times; 0 for nearly all."""
-    _, exponent = np.frexp(np.abs(values).max(axis=0, initial=0.0))
-    return np.where(np.abs(exponent) > _LIFTED, -exponent, 0).astype(np.int64)
+def _lifts(values: Float32, scale: Float64, norm: Float64) -> npt.NDArray[np.int64]:
+    """(n,) the exponent of the power of two that each column x_j of (T, n) is held times; 0 for nearly all.
+
+    Args:
+        values: The columns.
+        scale: (n,) s_j.
+        norm: (n,) upper bounds of s_j‖x_j‖, which are within 1 % of it.
+    """
+    lifts = np.zeros(len(scale), np.int64)
+    # The largest entry is between ‖x_j‖/√T and ‖x_j‖. For nearly all that is enough to know.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        largest = norm / scale
+    inside = (largest < 2.0 ** (_LIFTED - 1)) & (largest > 2.0 ** (1 - _LIFTED) * math.sqrt(len(values)))
+    doubtful = np.flatnonzero(~inside)
+    _, exponent = np.frexp(np.abs(values[:, doubtful]).max(axis=0, initial=0.0))
+    lifts[doubtful] = np.where(np.abs(exponent) > _LIFTED, -exponent, 0)
+    return lifts
 
 
 class ColumnScales:

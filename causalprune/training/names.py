@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
+from causalprune.base.errors import missing_extra
 from causalprune.base.registry import Registry, expected_name
 
 OPTIMIZERS = Registry(
@@ -42,11 +43,15 @@ NO_LOG = "none"
 
 
 def check_log(value: str) -> str | None:
-    """Check an option: None for a format whose library is installed, else the expected values."""
+    """Check an option: None for a format, else the expected values.
+
+    Raises:
+        UsageError: The library of the format isn't installed.
+    """
     if value not in (NO_LOG, *LOGS):
         return expected_name(value, (NO_LOG, *LOGS))
     if value == "tensorboard" and find_spec("tensorboard") is None:
-        return "tensorboard installed (pip install '.[tensorboard]')"
+        raise missing_extra("`log=tensorboard` needs TensorBoard", "tensorboard")
     return None
 
 

@@ -70,7 +70,11 @@ class TrainingOptions(Options):
     clip_norm: float = option(0.0, _CLIP, check=not_negative, formerly=0.0)
     label_smoothing: float = option(0.0, "Label smoothing.", check=fraction)
     patience: int = option(0, "Stop after this many epochs without validation progress; 0 never.", check=at_least(0))
-    amp: str = option("none", "Automatic mixed precision.", check=one_of(("none", "bf16")))
+    amp: str = option(
+        "none",
+        "Automatic mixed precision: faster on a GPU, and with channels-last on a CPU that has bfloat16 instructions.",
+        check=one_of(("none", "bf16")),
+    )
     compile: bool = option(False, "Compile the model with torch.compile.")
     channels_last: bool = option(
         False,

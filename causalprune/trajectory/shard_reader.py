@@ -48,11 +48,14 @@ class _Index:
         version: Version of the file.
         chunks: (chunks, 2) int64, offset and length of each.
         sums: The CRC32C of each, four bytes a chunk; empty in a shard of format version 1.
+        finite: (chunks,) bool, True for those that were found to have finite values only: with the same CRC32C they
+            have them still.
     """
 
     version: Hashable
     chunks: np.ndarray
     sums: bytes
+    finite: np.ndarray
 
 
 class ShardReader:
@@ -143,7 +146,7 @@ class ShardReader:
                     offset, length = index.chunks[chunk]
                     data = encoded[offset - begin : offset - begin + length]
                     _require_sum(data, index.sums, chunk, path)
-                    self._decode(data, chunk, piece, path)
+                    self._decode(data, chunk, piece, path, index)
                 with self._lock:
                     self.bytes_read += end - begin
                     self.read_seconds += arrived - started
@@ -152,7 +155,7 @@ class ShardReader:
     def _buffer(self, size: int) -> np.ndarray:
         return self._encoded.take(-(-size // 4)).view(np.uint8)[:size]
 
-    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece, path: str) -> None:
+    def _decode(self, encoded: np.ndarray, chunk: int, piece: _Piece, path: str, index: _Index) -> None:
         columns, scratch = piece.columns, piece.scratch
         origin = chunk * self.shape.width
         start, stop = max(columns.start, origin), min(columns.stop, origin + self.shape.width)
@@ -162,6 +165,16 @@ class ShardReader:
         decoded = target if whole else scratch
         self._codec.decode(encoded, decoded, f"{path} chunk {chunk}")
         values = decoded[piece.rows, start - origin : stop - origin]
+        if not (index.sums and index.finite[chunk]):
+            self._require_finite(values, piece, start)
+            # The rest of a chunk that is read in part may be another matter.
+            index.finite[chunk] = values.shape == scratch.shape
+        if piece.kernel is not None:
+            piece.kernel(values, target)
+        elif not whole:
+            np.copyto(target, values)
+
+    def _require_finite(self, values: np.ndarray, piece: _Piece, start: int) -> None:
         finite = np.isfinite(values)
         if not finite.all():
             row, column = (int(i) for i in np.unravel_index(int(np.argmin(finite)), finite.shape))
@@ -172,10 +185,6 @@ class ShardReader:
                 found=f"{values[row, column]}",
                 remedy="record again with a smaller learning rate",
             )
-        if piece.kernel is not None:
-            piece.kernel(values, target)
-        elif not whole:
-            np.copyto(target, values)
 
     @contextmanager
     def _open(self, number: int) -> Iterator[tuple[OpenFile, _Index]]:
@@ -230,7 +239,8 @@ class ShardReader:
             expected = "the CRC32C in the commit log"
             raise damaged(f"{path} table of checksums", expected=expected, found=f"{found:08x}")
         has_table = any(c.chunks_checksum == found for c in candidates)
-        self._indices[number] = index = _Index(file.version, chunks, sums if has_table else b"")
+        unknown = np.zeros(len(chunks), bool)
+        self._indices[number] = index = _Index(file.version, chunks, sums if has_table else b"", unknown)
         return index
 
 

@@ -82,7 +82,11 @@ def _stages(details: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _file_row(line: dict[str, Any], fits: dict[str, str]) -> list[str]:
     folder = line["name"].rpartition("/")[0]
-    names = [name.removesuffix(".safetensors") for name in line["made_from"].values()]
+    origins = line["made_from"]
+    if origins.get("fit") in fits:
+        # A fit is of one recording, whose store needn't be named as well.
+        origins = {role: name for role, name in origins.items() if role != "recording"}
+    names = [name.removesuffix(".safetensors") for name in origins.values()]
     names = [f"fit {fits[name]}" if name in fits else name for name in names]
     made_from = ", ".join(name.removeprefix(f"{folder}/") if folder else name for name in names)
     if line["state"] != "done":

@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
 # Submit the pipeline as a chain of SLURM jobs:  bash examples/slurm/pipeline.sh /scratch/me/my-run
+# No job asks for a GPU, an account or a partition. sbatch reads what you need from the environment, for all jobs:
+# SBATCH_GPUS=1, SBATCH_ACCOUNT, SBATCH_PARTITION.
 # Two minutes before its time limit a job signals its stage; a stage that saved and exited 75 is queued again, and the
 # jobs behind it go on waiting.
 set -euo pipefail

@@ -1,9 +1,16 @@
+import ast
+import re
+import tomllib
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from causalprune.base.errors import DataError, StorageError, UsageError, translate
+from causalprune.base.errors import DataError, StorageError, UsageError, missing_extra, storage_errors, translate
+
+ROOT = Path(__file__).parents[2]
 
 
 def raised(action):
@@ -105,3 +112,31 @@ def test_one_value_per_channel_is_too_small_a_batch():
     assert str(known).startswith("`batch_size`: expected more than one value per channel")
     assert "found an input (1, 3, 1, 1)" in str(known)
     assert translate(ValueError("another")) is None
+
+
+def test_a_missing_package_is_said_with_the_line_that_installs_it():
+    assert str(missing_extra("plots need matplotlib", "plots")) == "plots need matplotlib: pip install '.[plots]'"
+
+
+def test_every_extra_that_is_asked_for_exists_and_is_asked_for_in_one_way():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    asked, otherwise = set(), []
+    for path in (ROOT / "causalprune").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "missing_extra":
+                asked.add(node.args[1].value)
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "").endswith("Error"):
+                otherwise += [path.name for text in re.findall(r"pip install", ast.unparse(node))]
+    assert asked <= set(extras)
+    assert {"plots", "compact", "onnx", "s3", "tables", "flatness", "tensorboard"} <= asked
+    # Lightning is imported by its own module, whose error is an ImportError; the first is missing_extra itself.
+    assert sorted(otherwise) == ["errors.py", "lightning.py"]
+
+
+def test_what_the_disk_says_is_not_found_but_happened(tmp_path):
+    with pytest.raises(StorageError) as caught, storage_errors(tmp_path, "create"):
+        tmp_path.mkdir()
+    assert re.fullmatch(
+        r"cannot create .*: file exists \(EEXIST\); choose another path, because a file has this name",
+        str(caught.value),
+    )

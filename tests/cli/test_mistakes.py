@@ -33,8 +33,8 @@ from causalprune.config.run import RUN_STAGES
         ),
         ("record --frobnicate", "no such option: --frobnicate; see causalprune record --help"),
         ("--verzion", "no such option: --verzion; did you mean --version?"),
-        ("recrod", "no such command 'recrod'. Did you mean 'record'?; see causalprune --help"),
-        ("run somewhere", "got unexpected extra argument(s) (somewhere); see causalprune run --help"),
+        ("recrod", "no such command 'recrod'; did you mean record?"),
+        ("run somewhere", "run: expected no more arguments, found somewhere; see causalprune run --help"),
         ("pretrain --epochs", "option '--epochs' requires an argument; see causalprune --help"),
     ],
 )

@@ -349,6 +349,18 @@ def test_a_run_that_isnt_finished_is_shown_as_far_as_it_is(tmp_path, capsys):
     }
 
 
+def test_a_page_of_single_stages_has_all_options_of_each(tmp_path, capsys):
+    run = tmp_path / "run"
+    tiny = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--epochs", "1"]
+    assert main(["pretrain", *tiny, "--run", str(run), "--quiet"]) == 0
+    assert main(["record", "--steps", "3", "--lr", "0.02", "--run", str(run), "--quiet"]) == 0
+    report(run, capsys)
+    page = (run / "report/index.html").read_text().partition("All options that decide the results")[2]
+    options = dict(re.findall(r"<dt>(\S+)</dt>\s*<dd>(.*?)</dd>", page))
+    # One that was said, and one that wasn't.
+    assert (options["record.lr"], options["pretrain.optimizer"]) == ("0.02", "sgd")
+
+
 def test_without_plotly_the_page_has_pictures_and_says_so(small, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     capsys.readouterr()

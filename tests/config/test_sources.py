@@ -227,11 +227,11 @@ def test_settings_reach_their_stage_only():
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("record.lr", "--set: expected STAGE.OPTION=VALUE, found 'record.lr'"),
-        ("lr=1", "--set: expected STAGE.OPTION=VALUE, found 'lr=1'"),
-        (".seed=1", "--set: expected STAGE.OPTION=VALUE, found '.seed=1'"),
+        ("record.lr", "--set: expected STAGE.OPTION=VALUE such as record.lr=0.02, found 'record.lr'"),
+        ("lr=1", "--set: expected STAGE.OPTION=VALUE such as record.lr=0.02, found 'lr=1'"),
+        (".seed=1", "--set: expected STAGE.OPTION=VALUE such as record.lr=0.02, found '.seed=1'"),
         ("recrod.lr=1", "--set recrod.lr=1: expected one of the stages"),
-        ("record.lrr=1", "--set record.lrr=1: expected a known name, found 'lrr'; did you mean lr?"),
+        ("record.lrr=1", "--set record.lrr=1: expected an option of record, found 'lrr'; did you mean lr?"),
         ("record.lr=much", "--set record.lr: expected a number, found 'much'"),
         ("record.lr=-1", "--lr: expected a finite number above 0"),
     ],

@@ -227,5 +227,5 @@ def test_a_registered_data_set_is_one_line(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(DATASETS, "stripes", "registered_data:stripes")
     assert load_data(DataSpec(name="stripes", root="/7")).normalization.mean[1] == 7
-    with pytest.raises(UsageError, match="`data_root`: expected the folder of the files of stripes"):
+    with pytest.raises(UsageError, match="`data_root`: expected the folder with the files of stripes"):
         load_data(DataSpec(name="stripes"))

@@ -141,4 +141,6 @@ def test_every_script_is_sound(scripts):
         if path.suffix == ".sbatch":
             assert "--signal=B:USR1@120" in text
             assert "--requeue" in text
+            # Clusters without them would refuse the job.
+            assert not re.search(r"^#SBATCH --(gpu|gres|partition|account)", text, flags=re.MULTILINE)
             assert path.stem in CONFIGS or path.stem == "sweep"

@@ -73,11 +73,7 @@ class OneNode:
         (home / "bin/causalprune").chmod(0o755)
         self.scripts = shutil.copytree(Path(__file__).parents[2] / "examples/slurm", home / "scripts")
         for path in self.scripts.glob("*.sbatch"):
-            lines = [
-                line
-                for line in path.read_text().splitlines()
-                if not line.startswith(("#SBATCH --gpus", "#SBATCH --mem"))
-            ]
+            lines = [line for line in path.read_text().splitlines() if not line.startswith("#SBATCH --mem")]
             path.write_text("\n".join(lines).replace("--cpus-per-task=4", "--cpus-per-task=1") + "\n")
         kept = {n: v for n, v in os.environ.items() if not n.startswith(("SLURM_", "OMP_"))}
         path = f"{home}/bin:{os.environ['PATH']}:/usr/sbin"

@@ -97,6 +97,43 @@ def test_blocks_that_the_caller_keeps_keep_their_values(recorded):
         assert np.array_equal(column, values[:, start + 3])
 
 
+def test_a_value_that_is_not_finite_is_named_whenever_it_is_read(tmp_path, monkeypatch):
+    store, values = make_store(tmp_path / "t.zarr", COLUMNS), make_rows(ROWS, COLUMNS)
+    values[5, 17_000] = np.nan
+    with monkeypatch.context() as patch:
+        # The writer refuses it; what else wrote the file may not have.
+        patch.setattr("causalprune.trajectory.shard._require_finite", lambda *_: None)
+        with store.create_recording(
+            INFO, np.ones(COLUMNS, bool), max_rows=ROWS, codec="exact", block_rows=BLOCK_ROWS
+        ) as writer:
+            append_rows(writer, values)
+            writer.finish()
+    reader = store.recording()
+    # Parts of its chunk, and other chunks, are finite.
+    assert np.array_equal(reader.read_rows(6, ROWS), values[6:])
+    assert np.array_equal(reader.read_columns(0, 16_384), values[:, :16_384])
+    for _ in range(2):
+        with pytest.raises(DataError, match=r"delta of row 5, layer0\.weight\[17000\].*finite"):
+            reader.read_columns(0, COLUMNS)
+        with pytest.raises(DataError, match=r"delta of row 5, layer0\.weight\[17000\].*finite"):
+            reader.read_rows(5, 6)
+
+
+def test_whole_chunks_are_looked_at_once(recorded, monkeypatch):
+    store, values = recorded
+    looked = []
+    monkeypatch.setattr(np, "isfinite", lambda array, real=np.isfinite: looked.append(array.shape) or real(array))
+    reader = store.recording()
+    assert np.array_equal(reader.read_columns(0, COLUMNS), values)
+    whole = looked.count((BLOCK_ROWS, reader.schema.shape.width))
+    assert whole > 0
+    looked.clear()
+    assert np.array_equal(reader.read_columns(0, COLUMNS), values)
+    assert looked.count((BLOCK_ROWS, reader.schema.shape.width)) == 0
+    # The last rows, and the last columns, are parts of chunks.
+    assert looked
+
+
 def test_many_threads_share_a_reader(recorded):
     store, values = recorded
     reader = store.recording()

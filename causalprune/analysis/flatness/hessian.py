@@ -20,7 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from causalprune.analysis.flatness.samples import ParameterVector, Samples
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import keyed_seed
-from causalprune.base.errors import DataError, NumericalError, UsageError
+from causalprune.base.errors import DataError, NumericalError, missing_extra
 from causalprune.data.tasks.task import Task
 
 DENSE_UP_TO = 64
@@ -129,7 +129,7 @@ def _operators(model: nn.Module, task: Task, parameters: ParameterVector, sample
     try:
         from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
     except ImportError as error:
-        raise UsageError("`hessian` needs curvlinops: pip install '.[flatness]'") from error
+        raise missing_extra("`hessian` needs curvlinops", "flatness") from error
     batches = [({"inputs": inputs, "targets": targets}, targets) for inputs, targets in samples]
     # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import UsageError
+from causalprune.base.errors import UsageError, missing_extra
 from causalprune.base.files import write_atomic
 from causalprune.base.options import png_file
 
@@ -42,7 +42,7 @@ def require_matplotlib() -> None:
         import matplotlib.backends.backend_agg
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
-        raise UsageError("plots need matplotlib: pip install '.[plots]'") from error
+        raise missing_extra("plots need matplotlib", "plots") from error
 
 
 def figure(width: float, height: float, theme: Theme = LIGHT) -> Figure:

@@ -41,7 +41,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
         ``recipe``, None where there is none.
 
     Raises:
-        CorruptError: A directory with nothing of causalprune.
+        DataError: A directory with nothing of causalprune.
     """
     artifacts: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
@@ -73,10 +73,10 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     check_results(run, problems)
     sweep = describe_sweep(run.sweep, problems, verify=verify) if run.sweep.grid.exists() else None
     if not artifacts and not problems.lines and sweep is None:
-        raise CorruptError(
+        raise DataError(
             f"{run.root}",
             expected="a run directory, a store or a checkpoint",
-            found="a directory with none of its files",
+            found="a directory without any of their files",
         )
     exported = exports(run)
     for artifact in artifacts:

@@ -132,8 +132,8 @@ def describe_rows(reader: RecordingReader, rows: str) -> list[dict[str, float]]:
     if not start < stop <= start + MAX_SHOWN_ROWS:
         raise DataError(
             f"rows {rows} of {reader.path}",
-            expected=f"at most {MAX_SHOWN_ROWS} of the rows 0:{reader.num_rows}",
-            found=f"{max(0, stop - start)}",
+            expected=f"some of its rows 0:{reader.num_rows}, at most {MAX_SHOWN_ROWS}",
+            found=f"{stop - start}" if start < stop else "none",
         )
     norms = step_norms(reader, start, stop)
     steps = reader.steps

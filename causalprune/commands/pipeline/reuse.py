@@ -28,7 +28,7 @@ from causalprune.models.names import is_own
 _SHARED = {f.name for kind in (ModelOptions, DataOptions) for f in fields(kind)} - {"download"}
 """Options of model and data: those of pretrain are those of run."""
 
-_REMEDY = "name a run directory in which pretrain has been"
+_REMEDY = "name a run directory with a pretrained network"
 
 
 def with_reused(config: RunConfig) -> RunConfig:

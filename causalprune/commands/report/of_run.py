@@ -87,9 +87,9 @@ def show_run_directory(page: Page, paths: RunPaths, folder: Path, read: RunFiles
         options = read_json(paths.run_config)
         commands = [("run", command_line("run", options))]
     else:
-        commands = [
-            (name, command_line(info.stage, info.config)) for name, info in read.headers if info.stage in CONFIGS
-        ]
+        known = [(name, info) for name, info in read.headers if info.stage in CONFIGS]
+        commands = [(name, command_line(info.stage, info.config)) for name, info in known]
+        options = {f"{name}.{option}": value for name, info in known for option, value in info.config.items()}
     data = [paths.result("run"), paths.result("evaluate"), paths.run_config, paths.log]
     data += [path for part in (paths, *paths.iterations()) for path in part.artifacts()]
     show_origin(page, folder, commands, options, read.headers[-1][1].versions, data)

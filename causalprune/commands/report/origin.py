@@ -28,7 +28,7 @@ def show_origin(
         page: The page.
         folder: Its folder, where its tables will be.
         commands: What was done, each with a name.
-        options: All options of the command that made the data; empty for several commands.
+        options: All options of the commands that made the data, with the stage in front where there are several.
         versions: Versions of the software that made the data; empty if nothing tells.
         data: Files that the page is made from; those that exist are linked.
     """

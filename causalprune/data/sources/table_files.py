@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from causalprune.base.errors import CorruptError, DataError, StorageError, UsageError
+from causalprune.base.errors import CorruptError, DataError, StorageError, missing_extra
 from causalprune.base.files import require_file
 from causalprune.base.specs import DataSpec
 from causalprune.data.sources.layout import VALIDATION
@@ -114,12 +114,7 @@ def _library(name: str, path: Path) -> Any:
     try:
         return __import__(name)
     except ImportError as error:
-        raise UsageError(
-            f"`dataset` {path}",
-            expected="pandas and pyarrow",
-            found=str(error),
-            remedy="pip install '.[tables]'",
-        ) from error
+        raise missing_extra(f"{path} needs pandas and pyarrow", "tables") from error
 
 
 def _require_names(names: Collection[Any], path: Path) -> None:

@@ -146,7 +146,7 @@ def _target(frame: DataFrame, said: str, source: str) -> tuple[str, list[str]]:
     if said or len(usual) != 1:
         shown = ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")
         hint = did_you_mean(said, names)
-        raise UsageError("`target`", expected=f"a column of {source}: {shown}{hint}", found=said or "nothing")
+        raise UsageError("`target`", expected=f"a column of {source} ({shown}){hint}", found=said or "nothing")
     return usual[0], [f"{source}: the column {usual[0]} is to be predicted; if it isn't, pass `target`"]
 
 

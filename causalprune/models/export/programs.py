@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_unflatten
 
 from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, network_outputs, parts_of
 from causalprune.base.compute.shapes import InputShape, SeveralInputs
-from causalprune.base.errors import MismatchError, StorageError, UsageError, translate
+from causalprune.base.errors import MismatchError, StorageError, UsageError, missing_extra, translate
 from causalprune.base.paths import utf8_path
 from causalprune.models.export.formats import (
     Compare,
@@ -119,9 +119,7 @@ def onnx_bytes(program: Program, names: Sequence[str] = ("inputs",)) -> bytes:
         import onnx  # noqa: F401 -- for a clear message before the exporter starts
         import onnxscript  # noqa: F401
     except ImportError as error:
-        raise UsageError(
-            "`format=onnx`", expected="onnx and onnxscript", found=str(error), remedy="pip install '.[onnx]'"
-        ) from error
+        raise missing_extra("`format=onnx` needs onnx and onnxscript", "onnx") from error
     try:
         with _silence():
             found: Any = torch.onnx.export(

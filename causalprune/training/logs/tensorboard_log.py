@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from causalprune.base.errors import UsageError, storage_errors
+from causalprune.base.errors import missing_extra, storage_errors
 from causalprune.base.files import make_directory, remove_file, write_atomic
 from causalprune.training.logs.log import CSV, EPOCHS, EVENTS, LAYERS, Log, Row, log_files, remove_logs
 
@@ -32,7 +32,7 @@ class TensorBoardLog(Log):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise UsageError("`log=tensorboard` needs TensorBoard: pip install '.[tensorboard]'") from error
+            raise missing_extra("`log=tensorboard` needs TensorBoard", "tensorboard") from error
         make_directory(folder)
         if step == 0:
             remove_logs(folder)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-from causalprune.base.errors import CorruptError, DataError, StorageError, UsageError
+from causalprune.base.errors import CorruptError, DataError, StorageError, UsageError, missing_extra
 from causalprune.trajectory.storage.object_environment import allows_http, check_environment
 
 Result = TypeVar("Result")
@@ -213,9 +213,7 @@ def _connect(bucket: str, retry: Any) -> Any:
     try:
         import obstore.store
     except ImportError as error:
-        raise UsageError(
-            f"s3://{bucket}", expected="obstore", found=str(error), remedy="pip install '.[s3]'"
-        ) from error
+        raise missing_extra(f"s3://{bucket} needs obstore", "s3") from error
     check_environment()
     options: Any = {"timeout": REQUEST_TIMEOUT, "connect_timeout": CONNECT_TIMEOUT, "allow_http": allows_http()}
     try:

@@ -109,7 +109,9 @@ class ObjectLocation(Location):
             except (ConflictError, NoAnswerError) as error:
                 if attempt == _ATTEMPTS - 1:
                     raise StorageError(
-                        f"cannot write {self}", found="another writer's every time", remedy="end the other one"
+                        f"cannot write {self}",
+                        found="another process changes it every time",
+                        remedy="end the other one",
                     ) from error
                 info = self.client.head(self.key)
                 fence()

@@ -74,7 +74,8 @@ def test_each_stage_says_what_comes_next(tmp_path, capsys, monkeypatch):
     assert "pretrain" in text
     assert "record --steps 6" in text
     assert "network mlp on breast-cancer" in text
-    assert "pruned.safetensors recorded, fit default, 50.00% zero" in text
+    # A row is a line: the fit stands for its store.
+    assert "pruned.safetensors recorded, fit default 50.00% zero" in text
     # What came last is stale once what it was made from is another.
     assert call("apply-mask", "--sparsity", "0.6", "--no-measure", "--overwrite", "-q") == 0
     found = call_json(capsys, "info")["details"]

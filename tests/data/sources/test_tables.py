@@ -163,7 +163,7 @@ def test_objects_of_a_parquet_file_are_told(load, values, found):
     [("price", {}, "price"), ("", {"label": None}, "nothing"), ("", {"y": SIZE}, "nothing")],
 )
 def test_a_target_that_is_not_there_or_could_be_either(load, said, columns, found):
-    with pytest.raises(UsageError, match=f"`target`: expected a column of table.csv: size, .*, found {found}"):
+    with pytest.raises(UsageError, match=f"`target`: expected a column of table.csv \\(size, .*, found {found}"):
         load(table(**columns), target=said)
     with pytest.raises(UsageError, match=r"color.* \(did you mean 'color'\?\), found colr"):
         load(table(), target="colr")
@@ -232,5 +232,5 @@ def test_a_test_file_of_other_columns_or_texts(tmp_path, change, words):
 def test_the_extra_is_named(load, missing, monkeypatch):
     load(table(), form="parquet")
     monkeypatch.setitem(sys.modules, missing, None)
-    with pytest.raises(UsageError, match=r"expected pandas and pyarrow, .*; pip install '\.\[tables\]'"):
+    with pytest.raises(UsageError, match=r"table.parquet needs pandas and pyarrow: pip install '\.\[tables\]'"):
         load_data(DataSpec(name="parquet:table.parquet"))
