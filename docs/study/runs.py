@@ -30,9 +30,11 @@ def main() -> None:
             config = json.loads((run / "run.json").read_text())
             evaluation = json.loads(result.read_text())["metrics"]["evaluation"]
             pair = evaluation["reference"]["top1"], evaluation["top1"]
-            found.setdefault(tuple(str(config[name]) for name in SHOWN), []).append(pair)
+            rule = next((one.partition("=")[2] for one in config["set"] if "dead-ends" in one), "")
+            key = *(str(config[name]) for name in SHOWN), rule
+            found.setdefault(key, []).append(pair)
     names = [name.replace("posttrain_epochs", "epochs").ljust(10) for name in SHOWN]
-    print(*names, "runs", "not pruned".rjust(12), "pruned".rjust(12))
+    print(*names, "dead ends ", "runs", "not pruned".rjust(12), "pruned".rjust(12))
     for key, pairs in sorted(found.items()):
         dense, pruned = ([pair[at] for pair in pairs] for at in (0, 1))
         print(*(part.ljust(10) for part in key), str(len(pairs)).rjust(4), text(dense), text(pruned))

@@ -4,8 +4,9 @@
 
 First the mean over the seeds and its standard error. Then, since all criteria prune the same networks, the differences
 of one seed: their mean, its standard error, and a star where the mean is more than two standard errors from 0. A line
-in brackets is one in which the other criterion has lost less than a point (R²: 0.01) of the dense network's score.
-``--least`` adds the lowest score of the seeds.
+in brackets is one in which the other criterion has lost less than a point (R², perplexity: 0.01) of the dense
+network's score. ``--least`` adds the lowest score of the seeds. ``--beside SETTING`` gives each criterion a column for
+every value of that setting, by itself for the first.
 """
 
 import argparse
@@ -32,15 +33,20 @@ def main() -> None:
     parser.add_argument("--against", default="magnitude", help="criterion that the others are compared with")
     parser.add_argument("--criteria", default="", help="those to compare, separated by commas [all]")
     parser.add_argument("--least", action="store_true", help="also print the lowest score of the seeds")
+    parser.add_argument("--beside", help="a setting whose values stand beside each other, not in tables of their own")
     options = parser.parse_args()
     rows = [json.loads(line) for line in (options.run / "sweep/results.jsonl").read_text().splitlines()]
     names = json.loads((options.run / "sweep/grid.json").read_text())["cells"][0]["settings"]
-    further = [name for name in names if name not in ("sparsity", "criterion", "seed")]
+    further = [name for name in names if name not in ("sparsity", "criterion", "seed", options.beside)]
+    for row in rows if options.beside else ():
+        if row[options.beside] != rows[0][options.beside]:
+            row["criterion"] += f":{row[options.beside]}"
     criteria = list(dict.fromkeys(row["criterion"] for row in rows))
     compared = [name for name in options.criteria.split(",") if name] or criteria
-    places, scale = (1, 100) if rows[0]["metric"] == "top1" else (3, 1)
-    width = 9 + 2 * places
-    print({"top1": "accuracy %", "r2": "R²"}.get(rows[0]["metric"], rows[0]["metric"]), "on the test split,", end=" ")
+    metric, falling = rows[0]["metric"], rows[0]["metric"] == "perplexity"
+    places, scale = {"top1": (1, 100), "perplexity": (2, 1)}.get(metric, (3, 1))
+    width = max(9 + 2 * places, *map(len, criteria))
+    print({"top1": "accuracy %", "r2": "R²"}.get(metric, metric), "on the test split,", end=" ")
     dense = [scale * row for row in {row["seed"]: row["dense"] for row in rows}.values()]
     print(f"seeds: {len(dense)}; not pruned {text(dense, f'.{places}f')}")
     unlike = False
@@ -71,7 +77,7 @@ def main() -> None:
             base = scores.get((sparsity, options.against), {})
             if not base:
                 continue
-            lost = mean(dense) - mean(base.values())
+            lost = (mean(base.values()) - mean(dense)) * (1 if falling else -1)
             cells = []
             for name in others:
                 found = scores.get((sparsity, name), {})
@@ -82,7 +88,7 @@ def main() -> None:
             line = f"({line})" if lost < scale / 100 else line
             print(line.ljust(8), *(cell.rjust(width) for cell in cells))
     if unlike:
-        print("\nNot every seed has all of these: the sweep isn't finished, or its grid was cut.")
+        print("\nNot every seed has all of these: a cell failed, or the sweep isn't finished.")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Train a ResNet20 on 32×32 images in less than an hour of one core, and save its state dict.
+"""Train a ResNet20 on 32×32 images in minutes of one core, and save its state dict.
 
-    python train_resnet20.py imagefolder:cifar10-jpeg first.pt
-    python train_resnet20.py imagefolder:cifar10-jpeg resnet20.pt --init first.pt --lr 0.1 --sizes 32 32 32 32
+    python train_resnet20.py imagefolder:cifar10-jpeg resnet20.pt --amp bf16
 
 `pretrain --dataset … --model resnet20 --init-from resnet20.pt --epochs 0` makes a checkpoint of it. Small images come
-first (16×16, 24×24, then 32×32), which halves the time of an epoch and costs little accuracy; the training split is
-that of `pretrain --seed SEED`, so that neither validation nor test images are seen.
+first (16×16, 24×24, then 32×32), which saves half of the time and costs little accuracy. ``--amp bf16`` computes in
+bfloat16, faster where the processor multiplies that. The training split is that of `pretrain --seed SEED`, so that
+neither validation nor test images are seen.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from causalprune.data.datasets import load_data
 from causalprune.data.splits import Split
 from causalprune.models.networks import ResNet20
 
-SIZES = (16, 16, 16, 16, 16, 24, 24, 24, 24, 24, 32, 32, 32, 32)
+SIZES = (16,) * 4 + (24,) * 5 + (32,) * 8
 """Height and width of the images of each epoch."""
 
 
@@ -49,6 +49,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--lr", type=float, default=0.3)
     parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--amp", choices=("none", "bf16"), default="none")
     parser.add_argument("--init", help="a state dict to go on from")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="height and width of each epoch's images")
     arguments = parser.parse_args()
@@ -65,6 +66,7 @@ def main() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=arguments.lr, momentum=0.9, weight_decay=5e-4, nesterov=True)
     steps = len(images) // arguments.batch_size
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, arguments.lr, total_steps=steps * len(arguments.sizes))
+    mixed = torch.autocast("cpu", dtype=torch.bfloat16, enabled=arguments.amp == "bf16")
     for epoch, size in enumerate(arguments.sizes):
         model.train()
         begun, total = time.process_time(), 0.0
@@ -72,14 +74,16 @@ def main() -> None:
             inputs = crop_and_flip(images[batch])
             if size < inputs.shape[-1]:
                 inputs = interpolate(inputs, size=(size, size), mode="area")
-            loss = cross_entropy(model(inputs.contiguous(memory_format=torch.channels_last)), labels[batch])
+            with mixed:
+                outputs = model(inputs.contiguous(memory_format=torch.channels_last))
+            loss = cross_entropy(outputs.float(), labels[batch])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
             total += loss.item()
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), mixed:
             inputs, targets = splits["validation"]
             parts = zip(inputs.split(500), targets.split(500), strict=True)
             right = sum(int((model(x).argmax(1) == y).sum()) for x, y in parts)
