@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from causalprune.commands.apply_mask.command import apply_mask
-from causalprune.commands.evaluate import evaluate
+from causalprune.commands.evaluate.command import evaluate
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from causalprune.commands.apply_mask.command import apply_mask
-from causalprune.commands.evaluate import evaluate
+from causalprune.commands.evaluate.command import evaluate
 from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record
 from causalprune.commands.repair import repair

@@ -19,7 +19,7 @@ import numpy as np
 
 from causalprune import Store
 from causalprune.commands.apply_mask.command import apply_mask
-from causalprune.commands.evaluate import evaluate
+from causalprune.commands.evaluate.command import evaluate
 from causalprune.commands.pretrain import pretrain
 from causalprune.commands.record.command import record
 from causalprune.config.apply_mask import ApplyMaskConfig

@@ -22,7 +22,7 @@ _COMMANDS = {
     ),
     "repair": ("causalprune.config.repair:RepairConfig", "causalprune.commands.repair:repair"),
     "posttrain": ("causalprune.config.posttrain:PosttrainConfig", "causalprune.commands.posttrain:posttrain"),
-    "evaluate": ("causalprune.config.evaluate:EvaluateConfig", "causalprune.commands.evaluate:evaluate"),
+    "evaluate": ("causalprune.config.evaluate:EvaluateConfig", "causalprune.commands.evaluate.command:evaluate"),
     "diagnose": ("causalprune.config.diagnose:DiagnoseConfig", "causalprune.commands.diagnose:diagnose"),
     "export": ("causalprune.config.export:ExportConfig", "causalprune.commands.export:export"),
     "run": ("causalprune.config.run:RunConfig", "causalprune.commands.run:run"),

@@ -24,7 +24,7 @@ from causalprune.commands._schedule import IterationStages, pipeline_schedule, r
 from causalprune.commands._training import TrainingResult
 from causalprune.commands.apply_mask.command import apply_mask
 from causalprune.commands.apply_mask.layers import needs_network, require_budgets
-from causalprune.commands.evaluate import evaluate, evaluation_outputs
+from causalprune.commands.evaluate.command import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.forecast.command import forecast
 from causalprune.commands.forecast.result import RunForecast
@@ -60,7 +60,7 @@ class RunResult(StageResult):
     Attributes:
         iterations: For each iteration the metrics on the validation split before the mask, the sparsity, and, None
             where the criterion reads none, the rows recorded, and R² and nonzero γ of the fit.
-        evaluation: See :class:`causalprune.commands.evaluate.EvaluateResult`.
+        evaluation: See :class:`causalprune.commands.evaluate.command.EvaluateResult`.
         recipe: ``name`` of the recipe and ``changes``, options that were said instead of its own; None without one.
         stores: Trajectory stores in the folders of the iterations: how many are ``kept``, their ``bytes``, and how many
             were ``discarded``.

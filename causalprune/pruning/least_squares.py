@@ -142,7 +142,12 @@ def solve(
 def _solve_group(
     gram: torch.Tensor, cross: torch.Tensor, prior: torch.Tensor, keep: torch.Tensor, penalty: torch.Tensor
 ) -> torch.Tensor:
-    """Solve for one group: ``cross``, ``prior`` and ``keep`` are (outputs, inputs)."""
+    """Solve for one group: ``cross``, ``prior`` and ``keep`` are (outputs, inputs).
+
+    Where all inputs are constant, as behind units that have lost theirs, nothing moves the weights from their prior.
+    """
+    if not bool(gram.any()):
+        return prior * keep
     left = with_penalty(gram, penalty)
     right = (cross + penalty * prior) * keep
     mostly = 2 * keep.sum(1) > keep.shape[1]
@@ -178,11 +183,13 @@ def inverse_diagonals(gram: torch.Tensor, keep: torch.Tensor, ridge: float = RID
         ridge: λ as a multiple of the mean of the diagonal of G.
 
     Returns:
-        (outputs, inputs) float64; 0 where nothing is kept.
+        (outputs, inputs) float64; 0 where nothing is kept, and infinite elsewhere if all inputs are constant.
 
     Raises:
         NumericalError: The matrix is singular; with a larger ridge it isn't.
     """
+    if not bool(gram.any()):
+        return torch.zeros(keep.shape, dtype=torch.float64, device=gram.device).masked_fill_(keep, torch.inf)
     left = with_penalty(gram, ridge * gram.diagonal().mean())
     mostly = 3 * keep.sum(1) > 2 * keep.shape[1]
     found = torch.zeros(keep.shape, dtype=torch.float64, device=gram.device)

@@ -52,7 +52,7 @@ def networks(tmp_path_factory):
 @pytest.mark.parametrize("asked", [(), *((name,) for name in WHAT), tuple(WHAT)], ids=lambda names: "-".join(names))
 @pytest.mark.parametrize("checkpoint", ["pruned", "pretrained"])
 def test_all_of_it_is_counted(networks, tmp_path, asked, checkpoint):
-    from causalprune.commands.evaluate import evaluate
+    from causalprune.commands.evaluate.command import evaluate
 
     reporter = Counting()
     options = {name: value for what in asked for name, value in WHAT[what].items()}

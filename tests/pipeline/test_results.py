@@ -128,7 +128,7 @@ def test_a_missing_matplotlib_shows_before_the_work(run, capsys, monkeypatch, wi
     def work(*args, **kwargs):
         raise AssertionError("worked first")
 
-    monkeypatch.setattr("causalprune.commands.evaluate.set_up", work)
+    monkeypatch.setattr("causalprune.commands.evaluate.command.set_up", work)
     monkeypatch.setattr("causalprune.commands.fit_gamma.Regression", work)
     picture = [run / "x.png"] if command[-1] == "--plot" else []
     refused(capsys, 2, *command, *picture, "--run", run, says="pip install '.[plots]'")

@@ -13,7 +13,8 @@ from causalprune.base.errors import DataError, UsageError
 from causalprune.models.mask import Mask
 from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criterion import Criterion, Scores
-from causalprune.pruning.dead_ends import DeadEnds, without_dead_ends
+from causalprune.pruning.dead_ends.finder import DeadEnds
+from causalprune.pruning.dead_ends.selection import without_dead_ends
 from causalprune.pruning.selection import select
 
 

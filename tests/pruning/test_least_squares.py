@@ -101,3 +101,10 @@ def test_the_diagonals_are_those_of_numpys_inverse(monkeypatch):
         expected = np.zeros(9)
         expected[s] = np.diag(np.linalg.inv(gram[np.ix_(s, s)] + penalty * np.eye(len(s))))
         np.testing.assert_allclose(row, expected, rtol=1e-10)
+
+
+def test_inputs_that_are_all_constant_leave_a_zero_diagonal_of_costs():
+    """With G = 0 the inverse has no bound, and w²/[G⁻¹]_kk is 0: removing such a weight costs nothing."""
+    keep = torch.tensor([[True, False], [True, True]])
+    found = inverse_diagonals(torch.zeros(2, 2, dtype=torch.float64), keep)
+    assert torch.equal(found, torch.tensor([[torch.inf, 0], [torch.inf, torch.inf]], dtype=torch.float64))

@@ -176,6 +176,25 @@ def test_statistics_are_the_dense_networks_and_modes_are_restored():
     assert torch.backends.mha.get_fastpath_enabled()
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_whose_units_before_have_lost_all_inputs_keeps_its_weights(bias):
+    """Its inputs are constant, so only its bias can come nearer: to the mean of what the dense network puts out."""
+    torch.manual_seed(0)
+    dense = nn.Sequential(nn.Linear(6, 8, bias=bias), nn.ReLU(), nn.Linear(8, 3, bias=bias))
+    x = torch.randn(200, 6)
+    index = ParameterIndex.from_model(dense)
+    keep = torch.ones(index.total, dtype=torch.bool)
+    keep[: index["0.weight"].stop] = False
+    keep[-2:] = False
+    mask, pruned = Mask(index, keep), copy.deepcopy(dense)
+    mask.apply_(pruned)
+    before = pruned[2].weight.detach().clone()
+    assert "2.weight" in [layer.name for layer in repair_layers(pruned, dense, mask, [x])]
+    torch.testing.assert_close(pruned[2].weight, before)
+    if bias:
+        torch.testing.assert_close(pruned(x).mean(0), dense(x).mean(0), rtol=1e-4, atol=1e-5)
+
+
 def test_layers_without_pruned_weights_stay_as_they_are():
     torch.manual_seed(0)
     dense, x = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(50, 6)

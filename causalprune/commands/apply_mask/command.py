@@ -34,7 +34,7 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.models.prunable import lacking_layers
 from causalprune.pruning.channels import probes
 from causalprune.pruning.criteria import load_criterion
-from causalprune.pruning.dead_ends import DeadEnds
+from causalprune.pruning.dead_ends.finder import DeadEnds
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.choice import choose_weights
 from causalprune.pruning.network.named_layers import require_recorded

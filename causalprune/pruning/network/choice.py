@@ -19,7 +19,8 @@ from causalprune.models.parameters import ParameterIndex
 from causalprune.models.wrappers import named_parameters
 from causalprune.pruning.criteria import read_inputs
 from causalprune.pruning.criterion import Criterion, CriterionInputs, Scores, float64
-from causalprune.pruning.dead_ends import DeadEnds, without_dead_ends
+from causalprune.pruning.dead_ends.finder import DeadEnds
+from causalprune.pruning.dead_ends.selection import without_dead_ends
 from causalprune.pruning.layer_statistics import LayerStatistics
 from causalprune.pruning.network.named_layers import NamedLayers
 from causalprune.pruning.network.pattern import Pattern, select_pattern

@@ -24,7 +24,7 @@ from causalprune.models.prunable import lacking_layers
 from causalprune.models.wrappers import named_parameters, unwrapped
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.criterion import Criterion
-from causalprune.pruning.dead_ends import DeadEnds
+from causalprune.pruning.dead_ends.finder import DeadEnds
 from causalprune.pruning.layer_statistics import DrawnLoss, LayerStatistics, layer_statistics
 from causalprune.pruning.names import check_mask_granularity
 from causalprune.pruning.network.choice import Choice, choose_weights, untrained_tensors

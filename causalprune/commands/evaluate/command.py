@@ -16,7 +16,7 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Bar, Reporter
 from causalprune.base.units import percent
 from causalprune.commands._findings import evaluation_findings
-from causalprune.commands._flatness import Flatness
+from causalprune.commands.evaluate.flatness import Flatness
 from causalprune.commands._network import give_statistics, load_network, needs_statistics, samples_of, set_up
 from causalprune.commands._output import (
     StageResult,
@@ -45,7 +45,7 @@ class EvaluateResult(StageResult):
             ``flops_theoretical`` (per sample, a multiply-add counted as 2), ``flops_uncounted`` (operations that both
             lack), ``file_bytes`` (of the network's file, without that of its mask), ``bytes_dense`` and ``bytes_csr``,
             ``reference``, the metrics of the dense network, what
-            :meth:`causalprune.commands._flatness.Flatness.measure` adds, and ``cost``, see
+            :meth:`causalprune.commands.evaluate.flatness.Flatness.measure` adds, and ``cost``, see
             :func:`causalprune.analysis.cost.measure_cost`, where it was asked for, now or when the same network was
             evaluated before (see :func:`_measured_before`). ``batchnorm`` where running
             statistics of batch normalization were re-estimated after the last mask: ``samples``, from how many training
