@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from causalprune.base.options import Options
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import Reporter, warnings_rewritten
 from causalprune.base.progress.schedule import PlannedStep, Schedule
 from causalprune.commands._output import StageResult
 from causalprune.commands._plan import IterationPlan
+from causalprune.commands.names import with_settings
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
@@ -52,7 +54,8 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         options: Its configuration.
         reporter: What it reports to, as :meth:`Reporter.overall` yields it.
     """
-    with schedule.step(label):
+    stage = label.rpartition(" · ")[2]
+    with schedule.step(label), warnings_rewritten(partial(with_settings, stage=stage)):
         result = command(options, reporter)
         if result.already_done:
             schedule.skip()
