@@ -1,36 +1,36 @@
-"""Dead ends: kept weights that can't change any output, because every path through them is cut.
+"""Dead ends: kept weights that cause nothing, because every path through them is cut.
 
-A weight whose unit has lost all of its inputs, or all of its outputs, causes nothing, whatever its score was in the
-whole network. The more is pruned, the more weights are left like that. Vysogorets and Kempe, arXiv 2107.02306, call
-the sparsity that counts them as pruned the *effective* one.
+A weight whose unit has lost all of its inputs, or all of its outputs, causes nothing that its bias couldn't, whatever
+its score was in the whole network. The more is pruned, the more weights are left like that. Vysogorets and Kempe, arXiv
+2107.02306, call the sparsity that counts them as pruned the *effective* one.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
 
-from causalprune.base.compute.inputs import Inputs, forward, mapped, output_tensors, samples_between
+from causalprune.base.compute.inputs import Inputs, mapped, samples_between
 from causalprune.base.errors import DataError, translate
 from causalprune.models.mask import Mask
-from causalprune.models.modes import reset_batchnorm
-from causalprune.models.parameters import ParameterEntry, ParameterIndex
-from causalprune.models.prunable import kinds_of_parameters
-from causalprune.models.wrappers import named_parameters, plain_copy
+from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criterion import Scores
 from causalprune.pruning.selection import Selection
+from causalprune.pruning.twins import OwnTwin, RandomTwin
 
 Bools = npt.NDArray[np.bool_]
+T = TypeVar("T")
 
-SAMPLES = 4
-"""Samples that a network is called with to see which weights reach an output."""
+SAMPLES, FEW = 32, 4
+"""Samples that a network is called with, with its own weights and with random ones."""
 
 _STEP = 0.8
 """On the way to a sparsity with dead ends, each step keeps this part of the weights that the one before it kept."""
@@ -43,19 +43,22 @@ _ROUNDS = 20
 class DeadEnds:
     """Finds the dead ends that a mask makes in a network, whatever its layers are and however they hang together.
 
-    A copy of the network gets random weights where the mask keeps, no biases, batch normalization without effect, and
-    random inputs. A weight is a dead end if there the derivative of every output by it is exactly 0. The random numbers
-    are positive first, so that no rectifier hides a path; then they have both signs, for layers that subtract a mean.
+    A weight is a dead end if both of two copies of the network say so:
 
-    What reaches no output though nothing is pruned can't be told, and is never a dead end: embeddings of other tokens
-    than those of the samples, or weights that a parametrization computes with. Nor is what follows a unit without
-    inputs whose output is constant but not 0, such as a sigmoid's ½.
+    1. No path leads from the inputs through it to an output: with random weights where the mask keeps, no biases and
+       random inputs, the derivative of every output by it is exactly 0 (:class:`.RandomTwin`).
+    2. With the network's own weights, on samples, that derivative is exactly 0 as well; or the weight feeds its unit a
+       constant, because no input of the unit before is left, and the unit has a bias that can be it
+       (:class:`.OwnTwin`).
+
+    So one that a bias reaches as a factor, or the way of a maximum, isn't one. What reaches no output though nothing is
+    pruned can't be told, and is never a dead end: embeddings of other tokens than those of the samples, or weights that
+    a parametrization computes with.
 
     Args:
         model: The network; it isn't changed.
         index: Its prunable parameters.
-        inputs: What it is called with, a few samples (N, …) of each. Whole numbers and bools are taken as they are; of
-            floats only the shape counts.
+        inputs: Samples (N, …) of what it is called with.
     """
 
     model: nn.Module
@@ -68,10 +71,20 @@ class DeadEnds:
         Raises:
             DataError: The network fails on random weights or inputs.
         """
-        return mask.numpy() & ~self.reaching(mask)
+        return self.among(mask, self.reaching(mask))
+
+    def among(self, mask: Mask, reaching: Bools) -> Bools:
+        """(P,) bool: the kept weights that are dead ends, of those that no path leads through.
+
+        Args:
+            mask: The mask.
+            reaching: See :meth:`reaching`.
+        """
+        lost = mask.numpy() & ~reaching
+        return lost & self._called(lambda: self._own.idle(mask.tensors())) if lost.any() else lost
 
     def reaching(self, mask: Mask) -> Bools:
-        """(P,) bool: the weights that aren't dead ends, and those pruned ones that wouldn't be if they were kept.
+        """(P,) bool: the weights that a path leads through, or would if they were kept, or of which nobody can tell.
 
         Raises:
             DataError: The network fails on random weights or inputs.
@@ -80,15 +93,21 @@ class DeadEnds:
         return reaching if reaching[mask.numpy()].all() else reaching | ~self._told
 
     def cut(self, mask: Mask, reaching: Bools) -> bool:
-        """Whether nothing reaches an output under a mask, of what can be told."""
+        """Whether no path leads to an output under a mask, of those that can be told."""
         return not (mask.numpy() & self._told & reaching).any()
 
     @cached_property
-    def _trials(self) -> list[_Trial]:
-        twin = plain_copy(self.model).cpu()
-        reset_batchnorm(twin)
-        few = mapped(lambda part: part.cpu(), samples_between(self.inputs, 0, SAMPLES))
-        return [_Trial(twin, self.index, few, signed=signed) for signed in (False, True)]
+    def _random(self) -> list[RandomTwin]:
+        few = samples_between(self._samples, 0, FEW)
+        return [RandomTwin(self.model, self.index, few, signed=signed) for signed in (False, True)]
+
+    @cached_property
+    def _own(self) -> OwnTwin:
+        return OwnTwin(self.model, self.index, self._samples)
+
+    @property
+    def _samples(self) -> Inputs:
+        return mapped(lambda part: part.cpu(), samples_between(self.inputs, 0, SAMPLES))
 
     @cached_property
     def _told(self) -> Bools:
@@ -101,11 +120,19 @@ class DeadEnds:
 
     def _reaching(self, mask: Mask) -> Bools:
         """(P,) bool: the weights by which some output has a derivative other than 0."""
-        found = np.zeros(self.index.total, dtype=bool)
+        positive, signed = self._called(lambda: [twin.reaching(mask.tensors()) for twin in self._random])
+        return positive | signed
+
+    def _called(self, ask: Callable[[], T]) -> T:
+        """What a copy of the network says.
+
+        Raises:
+            DataError: It fails.
+        """
         try:
-            for trial in self._trials:
-                for entry, gradient in trial.gradients(mask.tensors()):
-                    found[entry.offset : entry.stop] |= (gradient != 0).flatten().numpy()
+            # Tensors that are made while inference mode is on have no derivative.
+            with torch.inference_mode(mode=False):
+                return ask()
         except Exception as error:  # the user's network may fail in any way
             raise translate(error) or DataError(
                 "dead ends",
@@ -113,69 +140,6 @@ class DeadEnds:
                 found=f"that it raises {type(error).__name__}: {error}".splitlines()[0][:200],
                 remedy="choose `dead_ends=scored`",
             ) from error
-        return found
-
-
-class _Trial:
-    """Random numbers in the place of the weights and of the inputs of a network, the same in every call.
-
-    Args:
-        model: The network, whose parameters are overwritten.
-        index: Its prunable parameters.
-        samples: Its inputs.
-        signed: Whether the numbers have both signs.
-    """
-
-    def __init__(self, model: nn.Module, index: ParameterIndex, samples: Inputs, *, signed: bool) -> None:
-        self._model, self._index, self._signed = model, index, signed
-        self._generator = torch.Generator().manual_seed(0)
-        own = {entry.name for entry in index}
-        self._values = {
-            name: self._value_of(name, "weight" if name in own else kind, parameter)
-            for name, (kind, parameter) in kinds_of_parameters(model).items()
-        }
-        # Small, so that no unit with an upper bound, as of ReLU6, reaches it.
-        self._inputs = mapped(lambda part: 0.1 * self._random(part) if part.is_floating_point() else part, samples)
-
-    def gradients(self, keep: Mapping[str, torch.Tensor]) -> Iterator[tuple[ParameterEntry, torch.Tensor]]:
-        """The derivative of a weighted sum of the outputs by each weight.
-
-        Args:
-            keep: Bools by the name of the weight; the others are 0.
-        """
-        parameters = named_parameters(self._model)
-        for name, parameter in parameters.items():
-            parameter.requires_grad_(False).copy_(self._values[name])
-        for entry in self._index:
-            # About as large as what is summed, however many are pruned.
-            fan_in = max(1, int(keep[entry.name].sum()) // entry.num_units)
-            parameters[entry.name].mul_(keep[entry.name]).div_(fan_in).requires_grad_()
-        with torch.enable_grad():
-            outputs = [out for out in output_tensors(forward(self._model, self._inputs)) if out.requires_grad]
-            total = torch.stack([(out * _weights(out)).sum() for out in outputs]).sum()
-            weights = [parameters[entry.name] for entry in self._index]
-            found = torch.autograd.grad(total, weights, allow_unused=True)
-        for entry, gradient in zip(self._index, found, strict=True):
-            yield entry, torch.zeros(entry.shape) if gradient is None else gradient
-
-    def _value_of(self, name: str, kind: str, parameter: torch.Tensor) -> torch.Tensor:
-        if kind != "weight" and "bias" in name.rpartition(".")[2]:
-            return torch.zeros_like(parameter)
-        if kind == "normalization tensor":
-            return torch.ones_like(parameter)
-        return self._random(parameter) if parameter.is_floating_point() else parameter.detach().clone()
-
-    def _random(self, like: torch.Tensor) -> torch.Tensor:
-        """From 0.5 to 1.5, or with either sign."""
-        drawn = 0.5 + torch.rand(like.shape, generator=self._generator)
-        if self._signed:
-            drawn *= torch.randn(like.shape, generator=self._generator).sign()
-        return drawn.to(like.dtype)
-
-
-def _weights(outputs: torch.Tensor) -> torch.Tensor:
-    """Different numbers for all outputs, so that a softmax, whose outputs add up to 1, doesn't hide what changes."""
-    return torch.linspace(0.5, 1.5, outputs.numel()).reshape(outputs.shape)
 
 
 def without_dead_ends(
@@ -218,16 +182,18 @@ def without_dead_ends(
         left = before * (after / before) ** (step / steps)
         selection = choose(replace(scores, dead_ends=dead), 1 - left / plain.candidates)
         reaching = dead_ends.reaching(selection.mask)
-        found = selection.mask.numpy() & ~reaching
+        found = dead_ends.among(selection.mask, reaching)
         dead = dead | (found & _exchanged(selection.mask, is_cut=dead_ends.cut(selection.mask, reaching)))
     for _ in range(_ROUNDS):
         selection = choose(replace(scores, dead_ends=dead), sparsity)
         reaching = dead_ends.reaching(selection.mask)
-        if reaching[selection.mask.numpy()].all():
+        found = dead_ends.among(selection.mask, reaching)
+        if not found.any():
             return selection
-        # What is kept instead must reach an output by what is there already.
         is_cut = dead_ends.cut(selection.mask, reaching)
-        dead = dead | (~reaching & _exchanged(selection.mask, is_cut=is_cut))
+        # What is kept instead must reach an output by what is there already.
+        found |= ~reaching & ~selection.mask.numpy()
+        dead = dead | (found & _exchanged(selection.mask, is_cut=is_cut))
     return plain if is_cut else selection
 
 

@@ -115,6 +115,145 @@ def test_they_change_no_output_and_all_others_do() -> None:
         weight[where] = before
 
 
+class Pooled(nn.Module):
+    """Convolutions of which a maximum takes the largest position."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.Conv2d(8, 8, 3, padding=1, bias=False)
+        self.head = nn.Linear(8, 3, bias=False)
+
+    def forward(self, x):
+        for layer in (self.first, self.second):
+            x = nn.functional.max_pool2d(nn.functional.relu(layer(x)), 2)
+        return self.head(x.amax((2, 3)))
+
+
+class Gated(nn.Module):
+    """A unit times another, whose bias is a factor; then a vector divided by its length."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.gate, self.head = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(8, 3)
+        nn.init.ones_(self.gate.bias)
+
+    def forward(self, x):
+        return self.head(nn.functional.normalize(self.main(x) * self.gate(x), dim=1))
+
+
+class Normalized(nn.Module):
+    """A batch normalization whose shift is what an empty channel puts out, before a convolution with padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm = nn.Conv2d(1, 6, 3, bias=False), nn.BatchNorm2d(6)
+        self.second, self.head = nn.Conv2d(6, 6, 3, padding=1), nn.Linear(6, 3)
+        nn.init.uniform_(self.norm.bias, 0.1, 1)
+
+    def forward(self, x):
+        x = nn.functional.relu(self.norm(self.first(x)))
+        return self.head(nn.functional.relu(self.second(x)).mean((2, 3)))
+
+
+class Recurrent(nn.Module):
+    def __init__(self, kind):
+        super().__init__()
+        self.memory, self.head = kind(5, 6, batch_first=True), nn.Linear(6, 3)
+
+    def forward(self, x):
+        return self.head(self.memory(x)[0][:, -1])
+
+
+class Attending(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+        nn.init.normal_(self.attention.in_proj_bias)
+
+    def forward(self, x):
+        return self.head(self.attention(x, x, x, need_weights=False)[0].mean(1))
+
+
+class Routed(nn.Module):
+    """Each sample goes through the expert that a router chooses."""
+
+    def __init__(self):
+        super().__init__()
+        self.router = nn.Linear(6, 3)
+        self.experts = nn.ModuleList(nn.Linear(6, 4) for _ in range(3))
+        self.head = nn.Linear(4, 2)
+
+    def forward(self, x):
+        chosen = self.router(x).argmax(1)
+        out = torch.stack([expert(x) for expert in self.experts], 1)
+        return self.head(nn.functional.relu(out[torch.arange(len(x)), chosen]))
+
+
+MISLEADING = {
+    "max pooling": (Pooled, (1, 8, 8)),
+    "a bias is a factor": (Gated, (6,)),
+    "a shift before a padded convolution": (Normalized, (1, 8, 8)),
+    "LSTM": (lambda: Recurrent(nn.LSTM), (4, 5)),
+    "GRU": (lambda: Recurrent(nn.GRU), (4, 5)),
+    "attention": (Attending, (4, 8)),
+    "experts": (Routed, (6,)),
+    "rectifiers with biases": (lambda: mlp(12, 10, 8, 4), (12,)),
+}
+
+
+@pytest.mark.parametrize("density", [0.3, 0.1])
+@pytest.mark.parametrize("name", MISLEADING)
+def test_without_them_outputs_are_the_same_but_for_a_constant_that_a_bias_can_be(name: str, density: float) -> None:
+    """On samples that finding them didn't see, in float64."""
+    torch.manual_seed(0)
+    make, shape = MISLEADING[name]
+    model = make().eval()
+    index = ParameterIndex.from_model(model)
+    mask = Mask.from_numpy(index, np.random.default_rng(1).random(index.total) < density)
+    mask.apply_(model)
+    found = DeadEnds(model, index, torch.randn(32, *shape)).find(mask)
+    if name in ("rectifiers with biases", "max pooling"):
+        assert found.any(), "else the mask tests nothing"
+    model = model.double()
+    inputs = torch.randn(64, *shape, dtype=torch.float64)
+    expected = model(inputs)
+    fed = {}
+    for module_name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.register_forward_pre_hook(lambda _, inputs, name=module_name: fed.update({name: inputs[0]}))
+    for position in np.flatnonzero(found):
+        weight_name, where = index.locate(position)
+        weight = model.get_parameter(weight_name).detach()
+        before = weight[where].clone()
+        weight[where] = 0
+        if not torch.equal(model(inputs), expected):
+            layer = weight_name.removesuffix(".weight")
+            value = fed[layer].movedim(1, 0)[where[1]].unique().item()
+            bias = model.get_submodule(layer).bias.detach()
+            bias[where[0]] += before * value
+            torch.testing.assert_close(model(inputs), expected)
+            bias[where[0]] -= before * value
+        weight[where] = before
+
+
+def test_a_network_that_draws_leaves_the_global_numbers_alone() -> None:
+    class Drawing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 3)
+
+        def forward(self, x):
+            return self.layer(x + 0.01 * torch.randn_like(x))
+
+    model = Drawing()
+    index = ParameterIndex.from_model(model)
+    mask = Mask.from_numpy(index, np.arange(12) < 5)
+    inputs, state = torch.rand(2, 4), torch.get_rng_state()
+    with torch.inference_mode():
+        DeadEnds(model, index, inputs).find(mask)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_a_unit_without_outputs_makes_dead_ends_in_attention_and_recurrent_layers() -> None:
     model = Sequence()
     index = ParameterIndex.from_model(model)
