@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from causalprune.base.errors import InterruptedStage
 from causalprune.base.options import Options
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import Reporter, warnings_rewritten
 from causalprune.base.progress.schedule import PlannedStep, Schedule
 from causalprune.base.signals import note_saved
 from causalprune.commands._output import StageResult
 from causalprune.commands._plan import IterationPlan
+from causalprune.commands.names import with_settings
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
@@ -58,7 +60,8 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         InterruptedStage: A signal stopped the stage; it names the step.
         CausalpruneError: Whatever the stage raises.
     """
-    with schedule.step(label):
+    stage = label.rpartition(" · ")[2]
+    with schedule.step(label), warnings_rewritten(partial(with_settings, stage=stage)):
         try:
             result = command(options, reporter)
         except InterruptedStage as stop:

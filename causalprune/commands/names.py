@@ -122,6 +122,33 @@ def load_configs() -> dict[str, type[Options]]:
     return dict(Configs())
 
 
+def with_settings(message: str, stage: str) -> str:
+    """Name options of a stage as ``run`` and ``sweep`` take them: ``--set record.lr=…`` for `` `lr` ``.
+
+    Args:
+        message: What the stage said. Options that ``run`` has itself stay as they are, for :func:`with_flags`.
+        stage: A stage of a run; any other has no settings.
+    """
+    from causalprune.config.run import RUN_STAGES, RunConfig, setting_names
+
+    if stage not in RUN_STAGES:
+        return message
+    types, known = RUN_STAGES[stage].option_types(), {*setting_names()}
+
+    def setting(name: str, value: str) -> str:
+        value = value or ("true" if types[name] is bool else "…")
+        return f"--set {stage}.{name.replace('_', '-')}={value}"
+
+    def settings(match: re.Match[str]) -> str:
+        said = [part.partition("=") for part in match[1].split(", ")]
+        own = RunConfig.option_fields()
+        if any(name in own or f"{stage}.{name.replace('_', '-')}=" not in known for name, _, _ in said):
+            return match[0]
+        return " ".join(setting(name, value) for name, _, value in said)
+
+    return _PARAMETERS.sub(settings, message)
+
+
 def with_flags(message: str, *others: type[Options]) -> str:
     """Name options as users type them: ``--momentum 0`` for the `` `momentum=0` `` of an error.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,22 @@ class Reporter:
     def note(self, message: str) -> None:
         """Report what was decided about the data, which isn't a fault; what repeats a stage may report it once."""
         self.warn(message)
+
+
+@contextmanager
+def warnings_rewritten(rewrite: Callable[[str], str]) -> Iterator[None]:
+    """Change what is logged as a warning while the body runs, which doesn't know what it is a part of."""
+
+    def change(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            record.msg, record.args = rewrite(record.getMessage()), None
+        return True
+
+    logger.addFilter(change)
+    try:
+        yield
+    finally:
+        logger.removeFilter(change)
 
 
 SILENT = Reporter()

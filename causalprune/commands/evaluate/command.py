@@ -16,7 +16,6 @@ from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Bar, Reporter
 from causalprune.base.units import percent
 from causalprune.commands._findings import evaluation_findings
-from causalprune.commands.evaluate.flatness import Flatness
 from causalprune.commands._network import give_statistics, load_network, needs_statistics, samples_of, set_up
 from causalprune.commands._output import (
     StageResult,
@@ -26,6 +25,7 @@ from causalprune.commands._output import (
     read_result,
     require_replaceable,
 )
+from causalprune.commands.evaluate.flatness import Flatness
 from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.lineage import adapted_by, stale_warnings
 from causalprune.config.evaluate import EvaluateConfig

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,11 +15,11 @@ from causalprune.base.errors import CausalpruneError, CorruptError, DataError, M
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
-from causalprune.base.progress import Reporter
+from causalprune.base.progress import Reporter, warnings_rewritten
 from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import note_saved
 from causalprune.commands._output import require_unaltered, write_result
-from causalprune.commands.names import FUNCTIONS
+from causalprune.commands.names import FUNCTIONS, with_settings
 from causalprune.commands.sweep.files import DONE
 from causalprune.commands.sweep.steps import Step
 from causalprune.models.checkpoint import read_checkpoint_info
@@ -100,7 +101,10 @@ class StepRunner:
                 try:
                     # Other processes may write other fits to the same store at the same time; wait for them.
                     how = {"patient": True} if fits else {}
-                    with self.schedule.step(step.key, f"{self.cell} · {step.name}"):
+                    with (
+                        self.schedule.step(step.key, f"{self.cell} · {step.name}"),
+                        warnings_rewritten(partial(self._of_cell, step.name)),
+                    ):
                         result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
                 except CELL_ERRORS as error:
                     self.failed[step.key] = error
@@ -111,6 +115,11 @@ class StepRunner:
                 note_saved()
                 self.made[step.stage] += 1
         return folder
+
+    def _of_cell(self, stage: str, message: str) -> str:
+        """A warning with the cell in front, unless it has that already, and with settings as a sweep takes them."""
+        label = f"[{self.cell.removeprefix('cell ')}] "
+        return with_settings(message if message.startswith(label) else f"{label}{stage}: {message}", stage)
 
     @contextmanager
     def _leases(self, step: Step, folder: Path) -> Iterator[None]:
