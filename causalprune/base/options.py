@@ -268,7 +268,7 @@ def _part(is_valid: Callable[[float], bool], expected: str) -> Check:
     def check(value: float) -> str | None:
         if is_valid(value):
             return None
-        return expected + (f" (did you mean {value / 100:g}?)" if 1 < value < 100 else "")
+        return expected + (f" (did you mean {value / 100:g}?)" if 2 <= value < 100 else "")
 
     return check
 

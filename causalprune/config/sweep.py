@@ -12,13 +12,16 @@ from causalprune.base.options import at_least, different, flag_of, fraction, opt
 from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, setting_names, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sweep_values import Axis, varied_options
-from causalprune.config.values import split_list
+from causalprune.config.values import meant_number, split_list
 from causalprune.pruning.names import check_criterion, known_criteria
 
 _SPARSITIES = "different numbers in [0, 1) such as 0.5,0.9"
 
 
 def _parse_sparsities(text: str, source: str) -> tuple[float, ...]:
+    # A decimal comma reads as two values.
+    if text.strip().startswith("0,") and (hint := meant_number(text)):
+        raise UsageError(source, expected=_SPARSITIES + hint, found=repr(text))
     return tuple(_parse_sparsity(item, source) for item in split_list(text))
 
 
@@ -26,7 +29,7 @@ def _parse_sparsity(text: str, source: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise UsageError(source, expected=_SPARSITIES, found=repr(text)) from error
+        raise UsageError(source, expected=_SPARSITIES + meant_number(text), found=repr(text)) from error
 
 
 def _axis(text: str, source: str) -> Axis:

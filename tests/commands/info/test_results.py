@@ -193,7 +193,7 @@ def test_an_altered_step_is_not_used(run, capsys):
     """Another cell would show its numbers."""
     (path,) = (run / "sweep/shared").glob("record-*/done.json")
     edit(path, lambda value: value["metrics"].update(rows=999))
-    assert call("sweep", *SWEEP, "--sparsity", "0.5,0.6,0.7", "--run", run, "-q") == 4
+    assert call("sweep", "--sparsity", "0.5,0.6,0.7", *SWEEP[2:], "--run", run, "-q") == 4
     assert "done.json: expected the result of record as it was written, found an altered one" in capsys.readouterr().err
     assert "999" not in (run / "sweep/results.jsonl").read_text()
 
