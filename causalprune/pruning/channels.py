@@ -12,8 +12,9 @@ from typing import Any, cast
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
-from causalprune.base.compute.inputs import Inputs, example_inputs, forward, output_tensors, samples_between
+from causalprune.base.compute.inputs import Inputs, example_inputs, forward, logits_of, samples_between
 from causalprune.base.compute.shapes import InputShape
 from causalprune.base.errors import MismatchError, missing_extra
 from causalprune.models.parameters import ParameterIndex
@@ -82,7 +83,7 @@ class ChannelGraph:
             # Its guesses need no warnings: :mod:`causalprune.pruning.removable` tries them.
             with warnings.catch_warnings(action="ignore", category=UserWarning):
                 self._graph = torch_pruning.DependencyGraph().build_dependency(
-                    model, samples_between(inputs, 0, 1), output_transform=output_tensors, verbose=False
+                    model, samples_between(inputs, 0, 1), output_transform=_output_tensors, verbose=False
                 )
         except FAILURES as error:
             raise MismatchError(
@@ -219,6 +220,12 @@ def _stacked(name: str) -> str:
 def probes(model: nn.Module, input_shape: InputShape, count: int = 4) -> Inputs:
     """Random inputs of ``count`` samples, the same in every call, on the device of the network."""
     return example_inputs(input_shape, count, device=next(model.parameters()).device, random=True)
+
+
+def _output_tensors(outputs: Any) -> list[torch.Tensor]:
+    """All tensors that a network puts out; of another object those that count."""
+    found = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
+    return found or [logits_of(outputs)]
 
 
 def _is_depthwise(layer: PrunableLayer) -> bool:

@@ -20,13 +20,13 @@ CHECKPOINTS = ("pretrained", "recorded", "pruned", "final")
 STORES = ("trajectory.zarr", "small.zarr")
 SMALL = ["--store", "run/small.zarr", "--checkpoint", "run/small.safetensors"]
 MASKS = {
-    "effect": ["--sparsity", "0.6", "--exponent", "1"],
+    "effect": ["--sparsity", "0.6", "--exponent", "1", "--dead-ends", "scored"],
     "zero": ["--zero", "--fit", "path"],
     "gamma": ["--sparsity", "0.8", "--criterion", "gamma", "--fit", "path"],
     "obd": ["--sparsity", "0.7", "--criterion", "obd", "--scope", "layer"],
     "neuron": ["--sparsity", "0.4", "--criterion", "fisher", "--granularity", "neuron"],
     "chita": ["--sparsity", "0.6", "--criterion", "chita"],
-    "small": ["--sparsity", "0.6", "--exponent", "1", *SMALL],
+    "small": ["--sparsity", "0.6", "--exponent", "1", "--dead-ends", "scored", *SMALL],
 }
 """Ways to prune, each by its name."""
 FITS = {

@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils._pytree import tree_leaves
 
 from causalprune.base.compute.shapes import Flags, InputShape, OneInput, SeveralInputs, Tokens
 from causalprune.base.errors import MismatchError
@@ -187,9 +186,3 @@ def logits_of(outputs: Any) -> torch.Tensor:
         expected="a tensor, a tuple that begins with one, or a dictionary with `logits`",
         found=kind,
     )
-
-
-def output_tensors(outputs: Any) -> list[torch.Tensor]:
-    """All tensors that a network puts out; of an object that holds them out of sight those that count."""
-    found = [leaf for leaf in tree_leaves(outputs) if isinstance(leaf, torch.Tensor)]
-    return found or [logits_of(outputs)]

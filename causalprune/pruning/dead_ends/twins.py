@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from causalprune.base.compute.inputs import Inputs, forward, mapped, output_tensors
+from causalprune.base.compute.inputs import Inputs, mapped, network_outputs
 from causalprune.models.modes import reset_batchnorm
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.prunable import kinds_of_parameters
@@ -44,12 +44,11 @@ class _Twin:
             weight.copy_(values[entry.name] * keep[entry.name]).requires_grad_()
 
     def moving(self, inputs: Inputs, within: AbstractContextManager[Any] | None = None) -> Bools:
-        """(P,) bool: the weights by which a weighted sum of all outputs has a derivative other than 0."""
+        """(P,) bool: the weights by which a weighted sum of the outputs that count has a derivative other than 0."""
         weights = [self.parameters[entry.name] for entry in self.index]
         with torch.enable_grad(), torch.random.fork_rng(devices=[]), within or nullcontext():
-            outputs = [out for out in output_tensors(forward(self.model, inputs)) if out.requires_grad]
-            total = torch.stack([(out * _different_numbers(out)).sum() for out in outputs]).sum()
-            found = torch.autograd.grad(total, weights, allow_unused=True)
+            outputs = network_outputs(self.model, inputs)
+            found = torch.autograd.grad((outputs * _different_numbers(outputs)).sum(), weights, allow_unused=True)
         return np.concatenate(
             [
                 np.zeros(entry.size, dtype=bool) if gradient is None else (gradient != 0).flatten().numpy()
