@@ -32,7 +32,8 @@ TABLE = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "8", "--pre
 )
 def test_before_the_first_stage(tmp_path, capsys, options, code, says):
     short = ["--iterations", "1", "--train-epochs", "0", "--record-epochs", "1", "--posttrain-epochs", "0"]
-    assert call("run", *TABLE, *short, *options, "--run", tmp_path / "run", "--quiet") == code
+    table = TABLE[:4] + TABLE[6:] if "--hidden" in options else TABLE
+    assert call("run", *table, *short, *options, "--run", tmp_path / "run", "--quiet") == code
     error = capsys.readouterr().err
     assert says in error
     assert (error.count("\n"), (tmp_path / "run").exists()) == ((1, False) if code else (0, True))
