@@ -104,7 +104,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
 
     def require_writable() -> None:
         files.require_writable(Path(str(work.outputs["result"])))
-        store.fits(reader.name).require_writable(break_lock=config.break_lock)
+        store.fits(reader.name).require_writable(break_lock=config.break_lock, patient=patient)
 
     own.first(require_writable)
     regression = Regression(reader, config, weights)

@@ -251,19 +251,20 @@ class FitStore:
                 )
             fits.replace(name, fill)
 
-    def require_writable(self, *, break_lock: bool = False) -> None:
+    def require_writable(self, *, break_lock: bool = False, patient: bool = False) -> None:
         """Check, before the work, that fits can be written: that their lock can be taken.
 
         Args:
             break_lock: See :meth:`write`.
+            patient: See :meth:`write`.
 
         Raises:
-            LockedError: In object storage, another process is changing fits.
+            LockedError: Another process is changing fits.
             StorageError: Storage refused.
         """
         if self._lock is None:
             raise ValueError("these fits can only be read")
-        with self._lock.lock(break_lock=break_lock, patient=True):
+        with self._lock.lock(break_lock=break_lock, patient=patient):
             pass
 
     def read(self, name: str) -> Fit:

@@ -67,7 +67,7 @@ def test_each_phase_of_each_version(tmp_path, capsys, recipe):
 # Experiments ----------------------------------------------------------------------------------------------------------
 
 
-def experiment(tmp_path, capsys, name, *options):
+def experiment(tmp_path, capsys, name, *options, hidden=16):
     """The rows of an experiment of docs/study on the digits, and what report says of it."""
     run = tmp_path / name
     cut = [
@@ -82,7 +82,8 @@ def experiment(tmp_path, capsys, name, *options):
         "--seeds",
         "1",
     ]
-    assert call("sweep", STUDY / f"{name}.toml", *DIGITS, *cut, *options, "--run", run, "--quiet") == 0
+    digits = [*DIGITS[:4], "--hidden", hidden, *DIGITS[6:]]
+    assert call("sweep", STUDY / f"{name}.toml", *digits, *cut, *options, "--run", run, "--quiet") == 0
     rows = [json.loads(line) for line in (run / "sweep/results.jsonl").read_text().splitlines()]
     printed = capsys.readouterr().out
     return rows, call_json(capsys, "report", "--run", run)["metrics"], printed
@@ -99,7 +100,7 @@ def test_the_phase_shift(tmp_path, capsys):
 
 def test_the_eigenvalues_of_causal_and_magnitude_networks(tmp_path, capsys):
     pytest.importorskip("curvlinops")
-    _, report, _ = experiment(tmp_path, capsys, "paper-eigenvalues", "--sparsity", "0.9", "--hidden", "2")
+    _, report, _ = experiment(tmp_path, capsys, "paper-eigenvalues", "--sparsity", "0.9", hidden=2)
     found = {(line["criterion"], line["sparsity"]): line["unpruned"]["mean"] for line in report["eigenvalues"]}
     assert set(found) == {(None, 0.0), ("gamma", 0.9), ("magnitude", 0.9)}
     assert all(value > 0 for value in found.values())
