@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 from causalprune_cli.show.evaluations import evaluation_table
-from causalprune_cli.show.networks import NO_SPEEDUP, apply_mask, evaluate, run
+from causalprune_cli.show.networks import NO_SPEEDUP, apply_mask, evaluate, repair, run
 from rich.cells import cell_len
 from rich.console import Console
 
@@ -261,3 +261,16 @@ def test_re_estimated_statistics_are_named(saved, said):
 def test_a_mask_of_zeros_says_how_many_a_lasso_can_keep(most, ends):
     lasso = {"nonzero": 6, "columns": 1300, "rows": 12, "most": most, "what": "weights"}
     assert f"kept by the Lasso 6 of 1,300 weights (γ ≠ 0){ends}" in printed_mask(lasso=lasso)
+
+
+def test_what_a_repair_missed_may_be_more_than_all_of_the_variance():
+    layers = [{"name": "conv2.weight", "before": 1.2509, "after": 0.01}]
+    result = SimpleNamespace(
+        stage="repair", inputs={}, outputs={}, samples=100, from_statistics=False, sparsity=0.9, layers=layers
+    )
+    stream = io.StringIO()
+    Console(file=stream, width=300).print(repair(result))
+    text = " ".join(stream.getvalue().split())
+    assert "conv2.weight 125.09% 1.00%" in text
+    assert "relative to their variance; above 100% is worse than their mean" in text
+    assert "part of the variance" not in text
