@@ -5,8 +5,8 @@
 A folder whose name ends with ``-trained`` trained after its masks, one with ``-trained-repaired`` repaired before that.
 Of each network (a data set and a seed) the score of a criterion minus that of ``effect``, as a share of what the dense
 network scores above guessing, is averaged over the sparsities; then mean and standard error over the networks. Where
-the exponent of ``effect`` varies, those other than 0.125 are compared with it, and where its dead ends vary, ``first``
-with ``scored``. Folders whose name begins with ``scope-`` or ``lamp-`` have the scope ``lamp``. ``--base``
+exponents vary, each has a line of its own, which names it where it isn't the criterion's default; so have dead ends
+that are pruned first. Folders whose name begins with ``scope-`` or ``lamp-`` have the scope ``lamp``. ``--base``
 compares with another line than ``effect``.
 """
 
@@ -16,6 +16,8 @@ from collections import defaultdict
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
+
+from causalprune.pruning.names import EXPONENTS
 
 INELIGIBLE = ("obs",)
 """What doesn't work with any recording and any rewinding."""
@@ -37,8 +39,10 @@ def shares(runs: list[Path]) -> dict[tuple[str, str], dict[Network, float]]:
             budget = "repair, training" if "-trained" in run.name else ("repair" if repaired else "none")
             if run.name.endswith("-trained"):
                 budget = "training"
-            name, exponent = row["criterion"], row.get("apply-mask.exponent", 0.125)
-            name = name if exponent == 0.125 else f"p = {exponent:g}"
+            name, default = row["criterion"], EXPONENTS.get(row["criterion"])
+            exponent = row.get("apply-mask.exponent", default)
+            if exponent != default:
+                name = f"p = {exponent:g}" if name == "effect" else f"{name}, p = {exponent:g}"
             name += ", lamp" if run.name.startswith(("scope-", "lamp-")) else ""
             name += ", dead ends first" if row.get("apply-mask.dead_ends") == "first" else ""
             left = (row["score"] - row["guessing"]) / (row["dense"] - row["guessing"])
