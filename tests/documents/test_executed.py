@@ -1,9 +1,10 @@
 """Pages whose commands work one after the other, as they stand, in the folder of somebody who follows the page.
 
-Only what the page doesn't say is smaller here: defaults, by the environment.
+Only what the page doesn't say is smaller here: defaults, by the environment, and the images that it has from elsewhere.
 """
 
 import shutil
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,20 +23,73 @@ SMALL = {
 }
 MLP = SMALL | {"CAUSALPRUNE_MODEL": "mlp", "CAUSALPRUNE_HIDDEN": "16"}
 A_FIT = "causalprune pretrain\ncausalprune record --lr 0.01 --epochs 1\ncausalprune fit-gamma"
+A_MASK = f"{A_FIT}\ncausalprune apply-mask --sparsity 0.5\ncausalprune posttrain"
+
+
+@dataclass(frozen=True)
+class Page:
+    """How a page is followed.
+
+    Attributes:
+        environment: What makes its commands small.
+        before: What somebody has done who comes to the page.
+        anew: Whether a block that begins with a dense network has a folder of its own; others go on in the first.
+        left_out: Blocks with one of these are only read, by ``test_typed.py``, for the reason beside each.
+    """
+
+    environment: dict[str, str]
+    before: str = ""
+    anew: bool = False
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+BY_OTHERS = {"sensitivity": "tests/pipeline/test_added_criterion.py", "DIR --model": "minutes"}
 
 PAGES = {
-    "README.md": (MLP, ""),
-    "docs/how-to/faster.md": (SMALL, ""),
-    "docs/curvature.md": (MLP, A_FIT),
-    "docs/diagnose.md": (MLP, A_FIT),
-    "docs/flatness.md": (MLP, f"{A_FIT}\ncausalprune apply-mask --sparsity 0.5\ncausalprune posttrain"),
-    "docs/training.md": (MLP, ""),
+    "README.md": Page(MLP, left_out={"npz:FILE.npz": "the test below"}),
+    "docs/how-to/faster.md": Page(SMALL),
+    "docs/how-to/choose.md": Page(MLP),
+    "docs/how-to/resume.md": Page(MLP, "causalprune pretrain", left_out={"/scratch": "a cluster"}),
+    "docs/curvature.md": Page(MLP, A_FIT),
+    "docs/diagnose.md": Page(MLP, A_FIT),
+    "docs/flatness.md": Page(MLP, A_MASK),
+    "docs/training.md": Page(SMALL, anew=True),
+    "docs/pruning.md": Page(SMALL, A_FIT, anew=True),
+    "docs/criteria.md": Page(MLP, A_FIT, anew=True, left_out=BY_OTHERS),
+    "docs/sweep.md": Page(MLP, left_out={"--recorded": "it refuses what the environment sets"}),
+    "docs/export.md": Page(SMALL, A_MASK, anew=True),
+    "docs/recording.md": Page(SMALL, "causalprune pretrain --model mlp --hidden 16", anew=True),
+    "docs/real-data.md": Page(SMALL, anew=True),
 }
-"""The environment, and what somebody has done who comes to the page. ``test_typed.py`` reads the commands of the other
-pages: they are of the same kind, or take minutes, or data that don't come with causalprune."""
+"""Those of the other pages are of the same kind, have tests of their own, or need a cluster, a bucket or minutes."""
 
-ELSEWHERE = "--dataset mnist"
-DATA_OF_MINE = "npz:FILE.npz"
+DENSE = ("pretrain", "run", "sweep")
+"""What begins with a dense network."""
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """What pages have from elsewhere, in fewer samples: MNIST and two folders of images."""
+    folder, rng = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    raw = folder / "data" / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part, count in (("train", 1000), ("t10k", 100)):
+        header = b"".join(number.to_bytes(4, "big") for number in (2051, count, 28, 28))
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + rng.bytes(count * 28 * 28))
+        header = b"".join(number.to_bytes(4, "big") for number in (2049, count))
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + bytes(i % 10 for i in range(count)))
+    (folder / "DIR").symlink_to(folder / "data")
+    image_folder(folder / "cifar10-jpeg", rng, size=32, classes="0123456789", splits={"train": 1000, "test": 50})
+    (folder / "cifar10-part").symlink_to(folder / "cifar10-jpeg")
+    return folder
+
+
+def image_folder(root, rng, size, classes, splits):
+    for split, count in splits.items():
+        for number in range(count):
+            name = root / split / classes[number % len(classes)] / f"{number}.jpg"
+            name.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (size, size), dtype=np.uint8)).save(name)
 
 
 def things_of_mine(folder):
@@ -45,10 +99,7 @@ def things_of_mine(folder):
     np.savez(folder / "FILE.npz", x=x, y=y)
     rows = [",".join(map(str, [*row, label])) for row, label in zip(x, y, strict=True)]
     (folder / "FILE.csv").write_text("\n".join(["a,b,c,COLUMN", *rows]))
-    for number in range(40):
-        name = folder / "DIR" / "train" / "ab"[number % 2] / f"{number}.jpg"
-        name.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(name)
+    image_folder(folder / "DIR", rng, size=8, classes="ab", splits={"train": 40})
     (folder / "package").mkdir()
     (folder / "package" / "module.py").write_text(
         "import numpy\n\n\ndef factory():\n    return dict(numpy.load('FILE.npz'))\n"
@@ -62,27 +113,40 @@ def execute(script, monkeypatch):
             Path(words[0]).mkdir()
         elif program == "cd":
             monkeypatch.chdir(words[0])
-        elif program == "causalprune" and ELSEWHERE not in " ".join(words):
+        elif program == "causalprune":
             assert main(words) == 0, words
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page_work_in_their_order(page, tmp_path, monkeypatch):
-    environment, before = PAGES[page]
-    monkeypatch.chdir(tmp_path)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    execute(before, monkeypatch)
-    for block in blocks(ROOT / page):
-        if "store merge" in block.text:
+@pytest.mark.parametrize("name", PAGES)
+def test_the_commands_of_a_page_work_in_their_order(name, tmp_path, monkeypatch, images):
+    def enter(folder):
+        folder.mkdir(exist_ok=True)
+        for path in images.iterdir():
+            (folder / path.name).symlink_to(path)
+        monkeypatch.chdir(folder)
+
+    page = PAGES[name]
+    scripts = [block.text for block in blocks(ROOT / name) if block.language == "sh"]
+    assert all(any(words in script for script in scripts) for words in page.left_out)
+    for variable, value in page.environment.items():
+        monkeypatch.setenv(variable, value)
+    enter(tmp_path)
+    execute(page.before, monkeypatch)
+    for number, script in enumerate(scripts):
+        if any(words in script for words in page.left_out):
+            continue
+        if page.anew:
+            monkeypatch.chdir(tmp_path)
+            if typed(script)[0][1] in DENSE:
+                enter(tmp_path / f"{number}")
+        if "store merge" in script:
             shutil.copytree("run/trajectory.zarr", "a.zarr")
             shutil.copytree("run/trajectory.zarr", "b.zarr")
-        if block.language == "sh" and DATA_OF_MINE not in block.text:
-            execute(block.text, monkeypatch)
+        execute(script, monkeypatch)
 
 
 def test_each_kind_of_data_of_the_readme_is_read(tmp_path, monkeypatch):
-    (block,) = (block for block in blocks(ROOT / "README.md") if DATA_OF_MINE in block.text)
+    (block,) = (block for block in blocks(ROOT / "README.md") if "npz:FILE.npz" in block.text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     things_of_mine(tmp_path)
