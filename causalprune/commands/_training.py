@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from causalprune.base.compute.runtime import processes
+from causalprune.base.compute.runtime import emulates_bfloat16, processes
 from causalprune.base.progress import Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
 from causalprune.commands._findings import training_findings
@@ -84,6 +84,8 @@ def train_checkpoint(
         header = replace(info, position=snapshot.position)
         group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, saved_mask, snapshot.extra)))
 
+    if config.amp == "bf16" and emulates_bfloat16(device):
+        reporter.warn("this processor has no bfloat16 instructions: training is several times slower with --amp bf16")
     metrics = train(
         model,
         data,

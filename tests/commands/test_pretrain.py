@@ -169,3 +169,11 @@ def test_what_the_machine_lacks_is_said_in_a_line(folder, capsys, options, code,
     error = capsys.readouterr().err
     assert error.startswith(f"causalprune: {says}")
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("slow", [True, False])
+def test_bfloat16_without_instructions_for_it_is_a_warning(slow, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64", "amx_bf16": not slow})
+    options = [*DATA, "--model", "mlp", "--hidden", "4", "--epochs", "1", "--amp", "bf16"]
+    assert main(["pretrain", *options, "--run", str(tmp_path)]) == 0
+    assert ("no bfloat16 instructions" in capsys.readouterr().err) == slow

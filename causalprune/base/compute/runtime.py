@@ -42,6 +42,17 @@ def seed_generators(seed: int, device: torch.device) -> None:
         torch.cuda.default_generators[index].manual_seed(seed)
 
 
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether products in bfloat16 are slow because the processor has no instructions for them; False if unknown."""
+    import torch
+
+    # PyTorch 2.10 doesn't have it everywhere, and other processors than these have other names for their instructions.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    if device.type != "cpu" or capabilities.get("architecture") != "x86_64":
+        return False
+    return not (capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
 def resolve_device(name: str) -> torch.device:
     """The device of a name; ``auto`` is the first GPU, or the CPU if there is none.
 

@@ -5,7 +5,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from causalprune.base.compute.runtime import keyed_seed, make_deterministic, resolve_device
+from causalprune.base.compute.runtime import (
+    emulates_bfloat16,
+    keyed_seed,
+    make_deterministic,
+    resolve_device,
+)
 from causalprune.base.errors import UsageError
 
 KEYS = st.lists(st.integers() | st.text(st.characters(exclude_characters="\0")), min_size=1, max_size=4)
@@ -21,6 +26,22 @@ def test_seeds_are_those_that_every_recording_so_far_was_made_with():
     assert keyed_seed(0, "order", 1) == 5448198135180387908
     assert keyed_seed(0) == 8482559467159178675
     assert keyed_seed("0") == 2299587513400315299
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "slow"),
+    [
+        ({"architecture": "x86_64", "amx_bf16": False, "avx512_bf16": False}, True),
+        ({"architecture": "x86_64", "amx_bf16": True, "avx512_bf16": False}, False),
+        ({"architecture": "x86_64", "amx_bf16": False, "avx512_bf16": True}, False),
+        ({"architecture": "aarch64"}, False),
+        ({}, False),
+    ],
+)
+def test_bfloat16_is_slow_where_the_processor_says_it_has_no_instructions(capabilities, slow, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert emulates_bfloat16(torch.device("cpu")) == slow
+    assert not emulates_bfloat16(torch.device("cuda"))
 
 
 def test_auto_is_the_first_gpu_or_the_cpu(monkeypatch):
