@@ -28,6 +28,7 @@ from causalprune.commands.evaluate.command import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.forecast.command import forecast
 from causalprune.commands.forecast.result import RunForecast
+from causalprune.commands.names import settings_in_errors
 from causalprune.commands.pipeline.discarding import IterationStore
 from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
@@ -223,7 +224,8 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | N
     for fit, mask in plans:
         index = ParameterIndex.from_model(model, mask.prune)
         if fit is not None:
-            groups_per_tensor(index, fit.granularity)
+            with settings_in_errors("fit-gamma"):
+                groups_per_tensor(index, fit.granularity)
         producers, _ = prunable_producers(mask.granularity, model, index, spec)
         require_budgets(mask, index, producers)
 

@@ -18,7 +18,7 @@ from causalprune.base.leases import Lease
 from causalprune.base.locks import SAID_AFTER_SECONDS
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
-from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, OnceReporter, Reporter, logger
+from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, OnceReporter, Reporter, logger
 from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
@@ -210,7 +210,7 @@ class _Worker:
             if not result.exists():
                 keep = self.config.keep_networks
                 # Each seed trains on the same data.
-                shown = OnceReporter(LabelledReporter(self.reporter, label), self.noted)
+                shown = OnceReporter(self.reporter, label, self.noted)
                 score = measure_cell(point, self.steps, shown, keep=keep)
                 self.cells_made += 1
             # As the options said when it was measured: networks that were kept stay.
