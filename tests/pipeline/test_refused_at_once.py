@@ -23,7 +23,7 @@ TABLE = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "8", "--pre
         (
             ["--criterion", "surgeon", "--set", "apply-mask.exponent=0.5"],
             2,
-            "--exponent: expected none, because the formula of criterion surgeon has no exponent, found 0.5; leave it",
+            "--set apply-mask.exponent=…: expected none, because the formula of criterion surgeon has no exponent",
         ),
         (["--granularity", "filter"], 5, "granularity filter: expected a network with Conv layers"),
         (["--granularity", "channel", "--hidden", ""], 0, ""),
