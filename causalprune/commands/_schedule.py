@@ -73,19 +73,19 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
     return result
 
 
-def as_part(stage: str, call: Callable[[], R], labelled: Callable[[str], str] = str) -> R:
+def as_part(stage: str, call: Callable[[], R], labeled: Callable[[str], str] = str) -> R:
     """Run a stage of ``run`` or ``sweep``: its warnings and errors name options as these commands take them.
 
     Args:
         stage: Its name in :data:`causalprune.config.run.RUN_STAGES`.
         call: Runs it.
-        labelled: Says in front of a warning of which part of the work it is.
+        labeled: Says in front of a warning of which part of the work it is.
 
     Raises:
         CausalpruneError: Whatever the stage raises.
     """
     typed = partial(with_settings, stage=stage)
-    with warnings_rewritten(lambda message: typed(labelled(message))), settings_in_errors(stage):
+    with warnings_rewritten(lambda message: typed(labeled(message))), settings_in_errors(stage):
         result = call()
     return replace(result, warnings=tuple(map(typed, result.warnings)))
 

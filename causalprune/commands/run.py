@@ -16,7 +16,7 @@ from causalprune.base.files import make_directory, remove_file, remove_partials,
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
-from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
+from causalprune.base.progress import SILENT, LabeledReporter, Reporter, logger
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import IterationPlan, PipelinePlan
@@ -130,7 +130,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         stop.check()
         lines, all_done, stores = [], first.already_done, Counter[str]()
         for number, planned in enumerate(iterations, start=1):
-            label = LabelledReporter(shown, f"{number}/{config.iterations} ")
+            label = LabeledReporter(shown, f"{number}/{config.iterations} ")
             here = paths.iteration(number - 1)
             stages = IterationStages(schedule, number, config.iterations, label)
             line, said, done = _iterate(here, planned, stages, stop, discard=config.discard_stores)

@@ -84,7 +84,7 @@ SILENT = Reporter()
 """What a command reports to unless it is told otherwise."""
 
 
-class LabelledReporter(Reporter):
+class LabeledReporter(Reporter):
     """Puts a label, such as the iteration, before the reports of a stage."""
 
     def __init__(self, reporter: Reporter, label: str) -> None:
@@ -105,12 +105,12 @@ class LabelledReporter(Reporter):
         self._reporter.note(self._label + message)
 
 
-class OnceReporter(LabelledReporter):
+class OnceReporter(LabeledReporter):
     """Says what was decided about the data only once, whichever stage says it.
 
     Args:
         reporter: What to pass reports on to.
-        label: As of :class:`LabelledReporter`.
+        label: As of :class:`LabeledReporter`.
         noted: What was said, without a label; several of these may share it.
     """
 

@@ -104,7 +104,7 @@ class StepRunner:
                     how = {"patient": True} if fits else {}
                     command = partial(FUNCTIONS.load(step.stage.replace("_", "-")), config, reporter, **how)
                     with self.schedule.step(step.key, f"{self.cell} · {step.name}"):
-                        result = as_part(step.name, command, partial(self._labelled, step.name)).to_json()
+                        result = as_part(step.name, command, partial(self._labeled, step.name)).to_json()
                 except CELL_ERRORS as error:
                     self.failed[step.key] = error
                     raise
@@ -115,7 +115,7 @@ class StepRunner:
                 self.made[step.stage] += 1
         return folder
 
-    def _labelled(self, stage: str, message: str) -> str:
+    def _labeled(self, stage: str, message: str) -> str:
         """A warning with the cell in front, unless it has that already."""
         label = f"[{self.cell.removeprefix('cell ')}] "
         return message if message.startswith(label) else f"{label}{stage}: {message}"

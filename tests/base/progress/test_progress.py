@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from causalprune.base import progress as reporting
-from causalprune.base.progress import LabelledReporter, LogReporter, OnceReporter, Reporter, TerminalReporter
+from causalprune.base.progress import LabeledReporter, LogReporter, OnceReporter, Reporter, TerminalReporter
 from causalprune.base.progress.schedule import PlannedStep, Schedule
 
 
@@ -85,7 +85,7 @@ class Recorded(Reporter):
 
 def test_a_label_stands_before_tasks_and_warnings():
     inner = Recorded()
-    outer = LabelledReporter(inner, "iteration 2: ")
+    outer = LabeledReporter(inner, "iteration 2: ")
     with outer.task("record", 3) as bar:
         bar.advance(3)
         bar.describe("fine")
