@@ -159,7 +159,8 @@ class PipelinePlan:
         if self._config.zero and stage == "apply-mask":
             shared -= _OF_A_RANKING
         said = {s.option: s.value for s in self._config.set if s.stage == stage}
-        return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
+        with settings_in_errors(stage):
+            return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
 
 
 def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:
