@@ -109,14 +109,15 @@ class Session(Options):
     def _reporter(self) -> Reporter:
         quiet = self.quiet or launched().rank > 0
         level = logging.ERROR if quiet else logging.DEBUG if self.verbose else logging.INFO
-        start_logging(level, as_json=self.log_json)
-        if quiet:
-            return Reporter()
-        if sys.stderr.isatty() and not self.log_json:
+        console: Console | None = None
+        if sys.stderr.isatty() and not (quiet or self.log_json):
             from rich.console import Console
 
-            return _TerminalReporter(Console(stderr=True, highlight=False))
-        return LogReporter()
+            console = Console(stderr=True, highlight=False)
+        start_logging(level, as_json=self.log_json, console=console)
+        if quiet:
+            return Reporter()
+        return LogReporter() if console is None else TerminalReporter(console)
 
 
 @dataclass(frozen=True)
@@ -128,11 +129,6 @@ class _Printable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for segment in console.render(self.content, options):
             yield segment if segment.control else segment._replace(text=printable(segment.text, keep="\n"))
-
-
-class _TerminalReporter(TerminalReporter):
-    def warn(self, message: str) -> None:
-        super().warn(printable(masked(with_flags(message))))
 
 
 def end(error: BaseException, code: ExitCode | int, *, common: bool = True) -> int:
@@ -198,9 +194,32 @@ class _ErrorStream(logging.StreamHandler[TextIO]):
         return sys.stderr
 
 
-def start_logging(level: int, *, as_json: bool) -> None:
-    """Log on stderr from now on."""
-    handler = _ErrorStream()
+class _Terminal(_ErrorStream):
+    """Shows warnings in a color."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, above the bar if one is drawn."""
+        if record.levelno < logging.WARNING:
+            super().emit(record)
+            return
+        from rich.text import Text
+
+        self._console.print(Text(f"warning: {_said(record)}", style="yellow"))
+
+
+def start_logging(level: int, *, as_json: bool, console: Console | None = None) -> None:
+    """Log on stderr from now on.
+
+    Args:
+        level: The least that is logged.
+        as_json: Whether each line is an object.
+        console: A terminal, if stderr is one.
+    """
+    handler = _ErrorStream() if console is None else _Terminal(console)
     handler.setFormatter(_JsonLines() if as_json else _Lines())
     logger.handlers[:] = [handler]
     logger.propagate = False

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
@@ -114,6 +114,11 @@ class _OneLine(BaseException):
 
 class CausalpruneError(_OneLine, Exception):
     """Base of the errors; each is one line."""
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Say the same in the words of a caller who knows more of the work."""
+        subject, expected, found, remedy = map(change, (self.subject, self.expected, self.found, self.remedy))
+        _OneLine.__init__(self, subject, expected=expected, found=found, remedy=remedy)
 
 
 class UsageError(CausalpruneError):

@@ -15,7 +15,7 @@ import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -297,21 +297,28 @@ def empty_directories_removed() -> Iterator[None]:
 
 
 @contextmanager
-def withdrawn(claim: Iterable[Path], *locks: Path) -> Iterator[None]:
-    """If the body fails before it has made anything, remove the files that bind a directory to a configuration.
+def withdrawn(
+    claim: Iterable[Path], lock: Path, *, within: AbstractContextManager[object] | None = None
+) -> Iterator[None]:
+    """If the body fails before anything was made, remove the files by which it binds a directory to a configuration.
 
-    Otherwise a command that was corrected would be refused, because another one has been there.
+    Otherwise a command that was corrected would be refused, because another one has been there. What was there before
+    stays: it binds the directory to the work of another process.
 
     Args:
-        claim: The files, in one directory.
-        locks: Files of locks there, which are held.
+        claim: The files, in one directory, of which the body makes all or none. Only one process at a time enters.
+        lock: The file of the lock by which that is so.
+        within: The lock, if it isn't held when the body ends: by then another process may have found the files.
     """
     claim = tuple(claim)
+    if any(path.exists() for path in claim):
+        yield
+        return
     try:
         yield
     except Exception:
-        known = {path.name for path in (*claim, *locks)}
-        with suppress(OSError, StorageError):
+        known = {path.name for path in (*claim, lock)}
+        with suppress(OSError, StorageError), within or nullcontext():
             if all(path.is_dir() or path.name in known for path in claim[0].parent.rglob("*")):
                 for path in claim:
                     remove_file(path, missing_ok=True)

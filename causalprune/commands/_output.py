@@ -50,7 +50,7 @@ class StageResult:
         outputs: Path of each output by its role.
         already_done: Whether the outputs existed, made by the same configuration from the same inputs.
         seconds: Wall time.
-        warnings: What the user should know about the result, with options named by their flags.
+        warnings: What the user should know about the result, with options in backticks.
     """
 
     stage: str
@@ -67,7 +67,7 @@ class StageResult:
         return {
             "schema_version": SCHEMA_VERSION,
             **common,
-            "warnings": list(common["warnings"]),
+            "warnings": [with_flags(warning) for warning in common["warnings"]],
             "timings": {"seconds": round(metrics.pop("seconds"), 3)},
             "metrics": metrics,
             "versions": software_versions(),
@@ -101,13 +101,13 @@ class Work:
         """Warn the user of the result, now and in the result itself."""
         for message in messages:
             reporter.warn(message)
-            self.warnings.append(with_flags(message))
+            self.warnings.append(message)
 
     def note(self, reporter: Reporter, *messages: str) -> None:
         """Tell the user what was decided about the data, now and in the result itself."""
         for message in messages:
             reporter.note(message)
-            self.warnings.append(with_flags(message))
+            self.warnings.append(message)
 
     @property
     def identity(self) -> str:

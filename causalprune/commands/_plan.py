@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from causalprune.base.errors import UsageError
 from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
+from causalprune.commands.names import settings_in_errors
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.evaluate import EvaluateConfig
 from causalprune.config.fit_gamma import FitGammaConfig
@@ -16,7 +17,7 @@ from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
 from causalprune.config.repair import RepairConfig
-from causalprune.config.run import RunConfig
+from causalprune.config.run import UNLIKE_RUN, RunConfig
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.selection import target_sparsity
 from causalprune.trajectory.steps import UpdateRule
@@ -25,15 +26,6 @@ C = TypeVar("C", bound=Options)
 
 _OF_A_RANKING = {"sparsity", "criterion", "scope", "layer_sparsity", "schedule", "iterations"}
 """Options of a mask that mean nothing where it prunes every γ = 0."""
-
-_OF_RUN_ALONE = {
-    "train": {"distill", "reestimate_batchnorm"},
-    "record": {"augment", "dry_run"},
-    "fit-gamma": {"device", "scope", "granularity"},
-    "repair": {"batch_size"},
-    "evaluate": {"batch_size"},
-}
-"""Options of a stage that mean something else than those of run with the same name; all others are passed on."""
 
 RIDGE_BEFORE_TRAINING = 1.0
 """Penalty of a repair that training or a recording follows. With the much smaller one of ``repair`` weights may grow to
@@ -123,12 +115,13 @@ class PipelinePlan:
         if c.pattern is not None:
             values["sparsity"] = None
         mask = self._make(ApplyMaskConfig, "apply-mask", here, **values)
-        require_served(mask, record)
+        with settings_in_errors("apply-mask"):
+            require_served(mask, record)
         criterion = load_criterion(mask.criterion)
         # Statistics of the layers that are asked for belong to the weights at the end of a recording.
         records = criterion.reads_recording or record.layer_statistics
         start = here.recorded if records else here.trained
-        mask = replace(mask, checkpoint=mask.checkpoint or start)
+        mask = replace(mask, checkpoint=start)
         # Without any training, all repairs are towards the first network; a trained one is repaired towards itself.
         reference = start if records or train.epochs else self._paths.pretrained
         last = number + 1 == c.iterations
@@ -162,11 +155,12 @@ class PipelinePlan:
         return self._make(EvaluateConfig, "evaluate", self._paths)
 
     def _make(self, kind: type[C], stage: str, paths: RunPaths, **values: Any) -> C:
-        shared = (self._options.keys() & kind.option_fields().keys()) - _OF_RUN_ALONE.get(stage, set())
+        shared = (self._options.keys() & kind.option_fields().keys()) - UNLIKE_RUN.get(stage, set())
         if self._config.zero and stage == "apply-mask":
             shared -= _OF_A_RANKING
         said = {s.option: s.value for s in self._config.set if s.stage == stage}
-        return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
+        with settings_in_errors(stage):
+            return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
 
 
 def require_served(mask: ApplyMaskConfig, record: RecordConfig) -> None:

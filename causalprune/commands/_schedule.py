@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +14,7 @@ from causalprune.base.progress.schedule import PlannedStep, Schedule
 from causalprune.base.signals import note_saved
 from causalprune.commands._output import StageResult
 from causalprune.commands._plan import IterationPlan
-from causalprune.commands.names import with_settings
+from causalprune.commands.names import settings_in_errors, with_settings
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.record import RecordConfig
@@ -61,9 +61,9 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         CausalpruneError: Whatever the stage raises.
     """
     stage = label.rpartition(" · ")[2]
-    with schedule.step(label), warnings_rewritten(partial(with_settings, stage=stage)):
+    with schedule.step(label):
         try:
-            result = command(options, reporter)
+            result = as_part(stage, lambda: command(options, reporter))
         except InterruptedStage as stop:
             raise stop.within(label) from None
         if result.already_done:
@@ -71,6 +71,23 @@ def run_stage(schedule: Schedule, label: str, command: Callable[[C, Reporter], R
         else:
             note_saved()
     return result
+
+
+def as_part(stage: str, call: Callable[[], R], labeled: Callable[[str], str] = str) -> R:
+    """Run a stage of ``run`` or ``sweep``: its warnings and errors name options as these commands take them.
+
+    Args:
+        stage: Its name in :data:`causalprune.config.run.RUN_STAGES`.
+        call: Runs it.
+        labeled: Says in front of a warning of which part of the work it is.
+
+    Raises:
+        CausalpruneError: Whatever the stage raises.
+    """
+    typed = partial(with_settings, stage=stage)
+    with warnings_rewritten(lambda message: typed(labeled(message))), settings_in_errors(stage):
+        result = call()
+    return replace(result, warnings=tuple(map(typed, result.warnings)))
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,11 @@ from pathlib import Path
 from causalprune.base.paths import StoreUrl
 from causalprune.trajectory import Store
 
-RECORD = "run record first"
-"""What to do where there is no store: a user of commands has no Recorder."""
-
 
 def open_store(place: Path | StoreUrl) -> Store:
-    """Open a store.
+    """Open a store; where there is none, a user of commands is told to record by one.
 
     Raises:
         CausalpruneError: See :meth:`causalprune.trajectory.Store.open`.
     """
-    return Store.open(place, remedy=RECORD)
+    return Store.open(place, remedy="run record first")

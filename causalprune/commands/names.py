@@ -5,8 +5,11 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
+from causalprune.base.errors import CausalpruneError
 from causalprune.base.registry import Registry
 
 if TYPE_CHECKING:
@@ -129,24 +132,37 @@ def with_settings(message: str, stage: str) -> str:
         message: What the stage said. Options that ``run`` has itself stay as they are, for :func:`with_flags`.
         stage: A stage of a run; any other has no settings.
     """
-    from causalprune.config.run import RUN_STAGES, RunConfig, setting_names
+    from causalprune.base.options import flag_of
+    from causalprune.config.run import RUN_STAGES, UNLIKE_RUN, RunConfig, settable
 
     if stage not in RUN_STAGES:
         return message
-    types, known = RUN_STAGES[stage].option_types(), {*setting_names()}
+    types, of_run = RUN_STAGES[stage].option_types(), RunConfig.option_fields()
+    settings = settable(stage).keys() - (of_run.keys() - UNLIKE_RUN.get(stage, set()))
 
-    def setting(name: str, value: str) -> str:
+    def typed(name: str, value: str) -> str:
+        if own := of_run.get(f"{stage}_{name}"):
+            return f"{flag_of(own)} {value}" if value else flag_of(own)
         value = value or ("true" if types[name] is bool else "…")
         return f"--set {stage}.{name.replace('_', '-')}={value}"
 
-    def settings(match: re.Match[str]) -> str:
+    def named(match: re.Match[str]) -> str:
         said = [part.partition("=") for part in match[1].split(", ")]
-        own = RunConfig.option_fields()
-        if any(name in own or f"{stage}.{name.replace('_', '-')}=" not in known for name, _, _ in said):
+        if not settings.issuperset(name for name, _, _ in said):
             return match[0]
-        return " ".join(setting(name, value) for name, _, value in said)
+        return " ".join(typed(name, value) for name, _, value in said)
 
-    return _PARAMETERS.sub(settings, message)
+    return _PARAMETERS.sub(named, message)
+
+
+@contextmanager
+def settings_in_errors(stage: str) -> Iterator[None]:
+    """While the body runs, errors name options of a stage as :func:`with_settings` does."""
+    try:
+        yield
+    except CausalpruneError as error:
+        error.reword(partial(with_settings, stage=stage))
+        raise
 
 
 def with_flags(message: str, *others: type[Options]) -> str:

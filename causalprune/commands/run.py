@@ -16,7 +16,7 @@ from causalprune.base.files import make_directory, remove_file, remove_partials,
 from causalprune.base.json_files import read_json, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
-from causalprune.base.progress import SILENT, LabelledReporter, Reporter, logger
+from causalprune.base.progress import SILENT, LabeledReporter, Reporter, logger
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work, done_already, write_result
 from causalprune.commands._plan import IterationPlan, PipelinePlan
@@ -28,6 +28,7 @@ from causalprune.commands.evaluate.command import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.forecast.command import forecast
 from causalprune.commands.forecast.result import RunForecast
+from causalprune.commands.names import settings_in_errors
 from causalprune.commands.pipeline.discarding import IterationStore
 from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
@@ -129,7 +130,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         stop.check()
         lines, all_done, stores = [], first.already_done, Counter[str]()
         for number, planned in enumerate(iterations, start=1):
-            label = LabelledReporter(shown, f"{number}/{config.iterations} ")
+            label = LabeledReporter(shown, f"{number}/{config.iterations} ")
             here = paths.iteration(number - 1)
             stages = IterationStages(schedule, number, config.iterations, label)
             line, said, done = _iterate(here, planned, stages, stop, discard=config.discard_stores)
@@ -223,7 +224,8 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | N
     for fit, mask in plans:
         index = ParameterIndex.from_model(model, mask.prune)
         if fit is not None:
-            groups_per_tensor(index, fit.granularity)
+            with settings_in_errors("fit-gamma"):
+                groups_per_tensor(index, fit.granularity)
         producers, _ = prunable_producers(mask.granularity, model, index, spec)
         require_budgets(mask, index, producers)
 

@@ -10,7 +10,6 @@ from typing import Any
 from causalprune.base.errors import UsageError
 from causalprune.base.options import (
     at_least,
-    flag_of,
     fraction,
     one_of,
     open_fraction,
@@ -135,16 +134,15 @@ class RecordConfig(LeaseOptions, ComputeOptions):
         super().check()
         defaults = {name: field.default for name, field in self.option_fields().items()}
         if self.columns == 1 and self.columns_seed != defaults["columns_seed"]:
-            raise UsageError("--columns-seed", expected="--columns below 1 beside it", found="none")
+            raise UsageError("`columns_seed`", expected="`columns` below 1 beside it", found="none")
         if self.columns_by_rank and self.loss_change != "same-batch":
             # A row that waits for the next minibatch is saved whole.
-            raise UsageError("--columns-by-rank", expected="--loss-change same-batch", found=self.loss_change)
+            raise UsageError("`columns_by_rank`", expected="`loss_change=same-batch`", found=self.loss_change)
         if not self.hold:
             if self.hold_share != defaults["hold_share"]:
-                raise UsageError("--hold-share", expected="--hold beside it", found="none")
+                raise UsageError("`hold_share`", expected="`hold` beside it", found="none")
             return
         reasons = dict.fromkeys(("momentum", "loss_change", "stride"), "every step is taken back")
-        for name, reason in {"lr": "--hold-share decides how far a step goes", **reasons}.items():
+        for name, reason in {"lr": "`hold_share` decides how far a step goes", **reasons}.items():
             if getattr(self, name) != defaults[name]:
-                flag = flag_of(self.option_fields()[name])
-                raise UsageError(f"--hold and {flag}", expected=f"one of them, because {reason}", found="both")
+                raise UsageError(f"`hold` and `{name}`", expected=f"one of them, because {reason}", found="both")

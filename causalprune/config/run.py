@@ -56,6 +56,15 @@ OF_A_COMMAND_ALONE = frozenset(
 """Options that a stage has as a command of its own only: where it reads and writes, and how it deals with what is
 there, the run decides."""
 
+UNLIKE_RUN = {
+    "train": {"distill", "reestimate_batchnorm"},
+    "record": {"augment", "dry_run"},
+    "fit-gamma": {"device", "scope", "granularity"},
+    "repair": {"batch_size"},
+    "evaluate": {"batch_size"},
+}
+"""Options of a stage that mean something else than those of run with the same name; all others are passed on."""
+
 
 def settable(stage: str) -> dict[str, Field[Any]]:
     """The options of a stage of a run that can be set."""
@@ -119,7 +128,8 @@ class Setting:
         kinds: dict[str, type[Options]] = {"": RunConfig, **RUN_STAGES}
         if stage not in kinds:
             raise UsageError(source, expected="one of the stages " + ", ".join(RUN_STAGES), found=repr(stage))
-        name = known(said.replace("-", "_"), kinds[stage].option_fields(), source, f"an option of {stage}")
+        options = kinds[stage].option_fields()
+        name = known(said.replace("-", "_"), options, source, f"an option of {stage}")
         if stage and name not in settable(stage):
             raise UsageError(
                 source,
@@ -127,7 +137,11 @@ class Setting:
                 found=said,
                 remedy="leave it out; `run --dry-run` predicts all stages" if name == "dry_run" else "leave it out",
             )
-        return cls(stage, name, convert(kinds[stage], name, value, subject or source), text, source)
+        value = convert(kinds[stage], name, value, subject or source)
+        if check := options[name].metadata["check"]:
+            # The stage would name an option of its own.
+            require(subject or source, value, check)
+        return cls(stage, name, value, text, source)
 
 
 def _setting(text: str, source: str) -> Setting:

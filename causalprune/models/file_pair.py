@@ -94,13 +94,12 @@ def find_mask(network: Path, sha256: str) -> Path:
             if named_network(path) == sha256:
                 return path
     own = mask_path(network)
-    remedy = "keep the two files together, or run the stage that wrote them again with `overwrite`; in the directory "
-    remedy += f"of a `run`, delete {network.name} and repeat the run, which makes both again"
+    again = f"in the directory of a run, delete {network.name} and repeat the run, which makes both again"
+    remedy = f"keep the two files together, or run the stage that wrote them again with `overwrite`; {again}"
     expected = f"the mask of {network}"
     if not own.exists():
         alone = "copy it from where the network is from, or start from the network alone with pretrain "
-        alone += "`keep_zeros, init_from=FILE, epochs=0`; "
-        alone += f"in the directory of a `run`, delete {network.name} and repeat the run, which makes both again"
+        alone += f"`keep_zeros, init_from=FILE, epochs=0`; {again}"
         raise DataError(f"{own}", expected=expected, found="nothing", remedy=alone)
     named = named_network(own)
     if not named:

@@ -18,8 +18,6 @@ from causalprune.models.checkpoint import load_masks
 from causalprune.models.names import TORCH_SUFFIXES
 from causalprune.models.tensor_file import load_tensors
 
-"""Endings of the files that ``torch.save`` writes."""
-
 KEYS = ("state_dict", "model_state_dict", "model_state", "model", "net", "network", "module")
 """Where the state dict is within a larger checkpoint, in the order in which they are tried."""
 

@@ -292,7 +292,8 @@ class Criterion:
         Raises:
             UsageError: An unknown name; it was asked for, and weights aren't ranked, or the criterion sets them.
         """
-        require("`dead_ends`", given, lambda name: None if name is None else one_of(DEAD_END_RULES)(name))
+        if given is not None:
+            require("`dead_ends`", given, one_of(DEAD_END_RULES))
         if given == "first" and (self.reweights or not ranks_weights):
             reason = (
                 f"criterion {self.name} sets the weights that it keeps" if ranks_weights else "no weights are ranked"

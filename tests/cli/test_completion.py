@@ -65,10 +65,11 @@ def test_only_what_a_sweep_can_vary_is_offered(completed):
     assert {"rewind=", "pretrain-epochs=", "keep-zeros="} < set(own)
     assert not {"dry-run=", "set=", "said=", "run=", "quiet=", "sparsity=", "seed="} & set(own)
     defaults = RunConfig()
+    examples = {"layer-sparsity": "fc1=0.5", "model": "mlp", "hidden": "4", "pattern": "2:4"}
     for option in own:
         key = option.removesuffix("=")
         value = getattr(defaults, key.replace("-", "_"))
-        given = option_text(value) if value not in (None, "", ()) else ("fc1=0.5" if key == "layer-sparsity" else "a")
+        given = option_text(value) if value not in (None, "", ()) else examples.get(key, "a")
         assert Axis.parse(option + given).key == key.replace("-", "_")
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from causalprune_cli.main import main
 from causalprune_cli.session import print_error, start_logging
+from rich.console import Console
 from store_builders import INFO, append_rows, make_rows
 
-from causalprune.base.progress import TerminalReporter, logger
+from causalprune.base.progress import logger
 from causalprune.models.parameters import ParameterIndex
 from causalprune.trajectory import Store
 
@@ -71,10 +72,6 @@ def test_logs_are_without_control_characters_and_passwords(capsys, as_json):
 
 
 def test_a_warning_on_a_terminal_is_without_them_too(capsys):
-    from causalprune_cli.session import _TerminalReporter
-    from rich.console import Console
-
-    reporter = _TerminalReporter(Console(no_color=True, width=200))
-    assert isinstance(reporter, TerminalReporter)
-    reporter.warn(NAME)
+    start_logging(logging.INFO, as_json=False, console=Console(no_color=True, width=200))
+    logger.warning("%s", NAME)
     assert capsys.readouterr().out == f"warning: {SHOWN}\n"

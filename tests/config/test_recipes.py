@@ -3,11 +3,18 @@
 import pytest
 
 from causalprune.base.errors import UsageError
-from causalprune.commands._plan import _OF_RUN_ALONE, PipelinePlan
+from causalprune.commands._plan import PipelinePlan
 from causalprune.commands.names import load_configs
 from causalprune.config import sources
 from causalprune.config.recipes.authors import RECIPES
-from causalprune.config.run import RUN_STAGES, RunConfig, Setting, recipe_changes, recipe_settings
+from causalprune.config.run import (
+    RUN_STAGES,
+    UNLIKE_RUN,
+    RunConfig,
+    Setting,
+    recipe_changes,
+    recipe_settings,
+)
 from causalprune.config.sweep import SweepConfig
 from causalprune.config.sweep_values import Axis
 
@@ -66,7 +73,7 @@ def test_no_setting_of_a_recipe_hides_an_option_of_run(name):
     hidden = [
         setting.text
         for setting in recipe_settings(name)
-        if setting.option in RunConfig.option_fields() and setting.option not in _OF_RUN_ALONE.get(setting.stage, ())
+        if setting.option in RunConfig.option_fields() and setting.option not in UNLIKE_RUN.get(setting.stage, ())
     ]
     assert hidden == []
 

@@ -237,7 +237,7 @@ def test_settings_reach_their_stage_only():
         ("recrod.lr=1", "--set recrod.lr=1: expected one of the stages"),
         ("record.lrr=1", "--set record.lrr=1: expected an option of record, found 'lrr'; did you mean lr?"),
         ("record.lr=much", "--set record.lr: expected a number, found 'much'"),
-        ("record.lr=-1", "--lr: expected a finite number above 0"),
+        ("record.lr=-1", "--set record.lr: expected a finite number above 0"),
     ],
 )
 def test_a_setting_that_cannot_be_used(setting, message):
@@ -353,7 +353,7 @@ def test_what_is_wrong_with_a_list_names_the_key(toml, text, message):
     [
         ("record.lr=0.01, 1", "record.lr", (0.01, 1)),
         ("fit-gamma.alpha-ratio=0.1", "fit-gamma.alpha_ratio", (0.1,)),
-        ('dataset=["a,b", "c"]', "dataset", ("a,b", "c")),
+        ('dataset=["npz:a,b.npz", "digits"]', "dataset", ("npz:a,b.npz", "digits")),
         ("pretrain.nesterov=true,false", "pretrain.nesterov", (True, False)),
     ],
 )

@@ -1,12 +1,23 @@
 """A command whose input can't be used leaves nothing, so that the corrected command may run in the same place."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from causalprune_cli.main import main
+
+from causalprune.commands.sweep.command import _Worker
 
 NO_DATA = ["--dataset", "npz:nope.npz"]
 SMALL = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "4", "--quiet", "--run", "new/run"]
 SWEEP = ["sweep", "--criterion", "magnitude", "--sparsity", "0.5", "--seeds", "1", "--pretrain-epochs", "1"]
 RUN = ["run", "--criterion", "magnitude", "--iterations", "1", "--pretrain-epochs", "1", "--posttrain-epochs", "0"]
+GRID = Path("new/run/sweep/grid.json")
+
+
+def claimed() -> list[Path]:
+    """The files by which a sweep has its place."""
+    return [path for path in (GRID, GRID.with_name("results.jsonl")) if path.exists()]
 
 
 @pytest.mark.parametrize(
@@ -64,3 +75,48 @@ def test_what_was_made_before_an_error_keeps_its_place(tmp_path, monkeypatch, co
     made = {p.relative_to(tmp_path) for p in tmp_path.rglob("*") if p.is_file()}
     assert any(p.name in ("run.json", "grid.json") for p in made)
     assert main([*command, *SMALL]) == 5
+
+
+def test_a_sweep_that_is_refused_takes_nothing_from_the_one_that_has_just_begun(tmp_path, monkeypatch):
+    """At a moment when that has made nothing but its claim."""
+    monkeypatch.chdir(tmp_path)
+    measure = _Worker.measure
+
+    def after_the_other(self, *arguments):
+        monkeypatch.setattr(_Worker, "measure", measure)
+        before = {path: path.read_bytes() for path in claimed()}
+        assert main([*(word.replace("0.5", "0.7") for word in SWEEP), *SMALL]) == 5
+        assert {path: path.read_bytes() for path in claimed()} == before
+        return measure(self, *arguments)
+
+    monkeypatch.setattr(_Worker, "measure", after_the_other)
+    assert main([*SWEEP, *SMALL]) == 0
+    assert len(claimed()) == 2
+
+
+def test_a_sweep_claims_its_place_again_if_the_one_that_claimed_it_has_failed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    measure = _Worker.measure
+
+    def after_the_other(self, *arguments):
+        for path in claimed():
+            path.unlink()
+        return measure(self, *arguments)
+
+    assert main([*SWEEP, *SMALL]) == 0
+    expected = {path: path.read_bytes() for path in claimed()}
+    shutil.rmtree("new")
+    monkeypatch.setattr(_Worker, "measure", after_the_other)
+    assert main([*SWEEP, *SMALL]) == 0
+    found = {path: path.read_bytes() for path in claimed()}
+    assert found.keys() == expected.keys()
+    assert found[GRID] == expected[GRID]
+
+
+def test_what_bound_a_directory_before_stays(tmp_path, monkeypatch):
+    """A run that was killed before it made anything."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new/run").mkdir(parents=True)
+    (tmp_path / "new/run/run.json").write_text('{"dataset": "another"}')
+    assert main([*RUN, *SMALL]) == 5
+    assert (tmp_path / "new/run/run.json").exists()

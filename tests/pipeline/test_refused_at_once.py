@@ -23,8 +23,14 @@ TABLE = ["--dataset", "breast-cancer", "--model", "mlp", "--hidden", "8", "--pre
         (
             ["--criterion", "surgeon", "--set", "apply-mask.exponent=0.5"],
             2,
-            "--exponent: expected none, because the formula of criterion surgeon has no exponent, found 0.5; leave it",
+            "--set apply-mask.exponent=…: expected none, because the formula of criterion surgeon has no exponent",
         ),
+        (
+            ["--set", "record.hold=true", "--set", "record.stride=2"],
+            2,
+            "--set record.hold=true and --set record.stride=…: expected one of them, because every step is taken back",
+        ),
+        (["--set", "fit-gamma.cv=3"], 2, "--set fit-gamma.cv=…: expected --set fit-gamma.alphas=N beside it"),
         (["--granularity", "filter"], 5, "granularity filter: expected a network with Conv layers"),
         (["--granularity", "channel", "--hidden", ""], 0, ""),
         (["--set", "fit-gamma.granularity=filter"], 5, "granularity filter: expected a network with Conv layers"),

@@ -328,6 +328,28 @@ def test_the_best_path_is_kept_where_only_one_fits() -> None:
     assert found.mask.num_kept == index.total - round(0.7 * index.total) == 3
 
 
+def test_dead_ends_in_a_layer_that_is_left_alone_are_not_looked_for_again() -> None:
+    """Those of the first layer, which keeps all of its weights, stay whatever is selected."""
+    model = mlp(30, 20, 20, 5)
+    index = ParameterIndex.from_model(model)
+    scores = Scores(index.flatten(model.state_dict()).abs().double().numpy())
+    asked = []
+
+    def choose(scores: Scores, sparsity: float):
+        asked.append(sparsity)
+        return select(scores, Mask.all(index), sparsity=sparsity, frozen=["0.weight"])
+
+    plain = choose(scores, 0.97)
+    ends = DeadEnds(model, index, torch.zeros(1, 30))
+    found = without_dead_ends(choose, scores, 0.97, plain, ends).mask.tensors()
+    mask = Mask.from_numpy(index, np.concatenate([keep.numpy().ravel() for keep in found.values()]))
+    left = index.split(torch.from_numpy(ends.find(mask)))
+    assert left["0.weight"].any()
+    assert not left["2.weight"].any()
+    assert not left["4.weight"].any()
+    assert asked.count(0.97) < 10
+
+
 def test_a_network_that_cannot_be_connected_keeps_the_plain_selection() -> None:
     """Fewer weights than layers: the guard keeps one of each, but more than the target can't be had."""
     plain, found, ends = ranked(mlp(4, 4, 4, 4, 4, 4, 2), 0.96)

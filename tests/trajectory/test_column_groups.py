@@ -48,7 +48,7 @@ def test_layers() -> None:
     assert list(labels) == ["conv.weight", "up.weight", "out.weight"]
 
 
-def test_parameters_are_labelled_as_the_index_locates_them() -> None:
+def test_parameters_are_labeled_as_the_index_locates_them() -> None:
     ids, labels = group_ids(INDEX, "parameter")
     assert np.array_equal(ids, np.arange(52))
     assert list(labels) == [f"{name}{list(where)}" for name, where in map(INDEX.locate, range(52))]

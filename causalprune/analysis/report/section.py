@@ -27,12 +27,10 @@ class Pictures:
     Attributes:
         folder: Where they go.
         prefix: Prefix of their file names.
-        drawn: Names of the files that were written.
     """
 
     folder: Path
     prefix: str = ""
-    drawn: list[str] = field(default_factory=list)
 
     def of(self, name: str, chart: Chart, text: str, *, dark: bool = False) -> Picture:
         """Draw a chart as PNG.
@@ -45,11 +43,9 @@ class Pictures:
         """
         path = self.folder / f"{self.prefix}{name}.png"
         draw(chart, path)
-        self.drawn.append(path.name)
         if dark:
             night = path.with_name(f"{self.prefix}{name}-dark.png")
             draw(chart, night, DARK)
-            self.drawn.append(night.name)
         return Picture(path, text, figure_of(chart), night if dark else None)
 
 

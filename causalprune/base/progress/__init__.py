@@ -84,7 +84,7 @@ SILENT = Reporter()
 """What a command reports to unless it is told otherwise."""
 
 
-class LabelledReporter(Reporter):
+class LabeledReporter(Reporter):
     """Puts a label, such as the iteration, before the reports of a stage."""
 
     def __init__(self, reporter: Reporter, label: str) -> None:
@@ -105,32 +105,24 @@ class LabelledReporter(Reporter):
         self._reporter.note(self._label + message)
 
 
-class OnceReporter(Reporter):
-    """Passes everything on, but what was decided about the data only once, however many stages say it.
+class OnceReporter(LabeledReporter):
+    """Says what was decided about the data only once, whichever stage says it.
 
     Args:
-        reporter: What to pass it on to.
-        noted: What was said, which several of these may share.
+        reporter: What to pass reports on to.
+        label: As of :class:`LabeledReporter`.
+        noted: What was said, without a label; several of these may share it.
     """
 
-    def __init__(self, reporter: Reporter, noted: set[str]) -> None:
-        self._reporter, self._noted = reporter, noted
-
-    @contextmanager
-    def task(self, description: str, total: int) -> Iterator[Bar]:
-        """Show a task of ``total`` steps while the body runs."""
-        with self._reporter.task(description, total) as bar:
-            yield bar
-
-    def warn(self, message: str) -> None:
-        """Report something that the user should know, although the stage continues."""
-        self._reporter.warn(message)
+    def __init__(self, reporter: Reporter, label: str, noted: set[str]) -> None:
+        super().__init__(reporter, label)
+        self._noted = noted
 
     def note(self, message: str) -> None:
         """Report what was decided about the data, the first time."""
         if message not in self._noted:
             self._noted.add(message)
-            self._reporter.note(message)
+            super().note(message)
 
 
 class _Shown(Reporter):
@@ -248,12 +240,6 @@ class TerminalReporter(_Shown):
 
         with Live(Text("starting"), console=self._console, transient=True, auto_refresh=False):
             yield
-
-    def warn(self, message: str) -> None:
-        """Print a warning."""
-        from rich.text import Text
-
-        self._console.print(Text(f"warning: {message}", style="yellow"))
 
 
 def _drawn(schedule: Schedule, width: int) -> Table:

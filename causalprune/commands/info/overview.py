@@ -109,7 +109,11 @@ def _next(
         finished = sweep["done"] == sweep["cells"]
         return _command("report", [], run) if finished and not _is_reported(run) else None
     there = {artifact["name"] for artifact in artifacts}
-    if any(a["name"] == "trajectory.zarr" and a["state"] == "unfinished" for a in artifacts):
+    stores = {a["state"] for a in artifacts if a["name"] == run.store.name}
+    if "recording" in stores:
+        # Whatever comes next waits for its end.
+        return None
+    if "unfinished" in stores:
         # Without a saved state nothing tells its options.
         return _command("record", [], run)
     # Whoever has repaired a network doesn't train it: that costs more than it gains (docs/study.md).
@@ -145,5 +149,5 @@ def _of_last(stage: str, there: Collection[str], run: RunPaths) -> str | None:
 
 def _is_reported(run: RunPaths) -> bool:
     """Whether the page of a sweep is there, made after its table."""
-    page = run.root / "report" / "index.html"
-    return page.exists() and page.stat().st_mtime >= run.sweep.table.stat().st_mtime
+    page, table = run.root / "report" / "index.html", run.sweep.table
+    return page.exists() and table.exists() and page.stat().st_mtime >= table.stat().st_mtime

@@ -35,10 +35,10 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
 
     Returns:
         ``overview`` (:func:`causalprune.commands.info.overview.overview`, and ``fits``, the name of each fit by the
-        beginning of its hash); its networks and stores, each with its
-        ``stage``, the ``options`` that were said, its ``state`` (``done``, ``stale`` or ``unfinished``) and what it was
-        ``made_from``; ``exports``; ``evaluation`` and ``evaluated``, the network that it measured, ``sweep`` and
-        ``recipe``, None where there is none.
+        beginning of its hash); its networks and stores, each with its ``stage``, the ``options`` that were said, its
+        ``state`` (``done``, ``stale``, ``recording`` or ``unfinished``) and what it was ``made_from``; ``exports``;
+        ``evaluation`` and ``evaluated``, the network that it measured, ``sweep`` and ``recipe``, None where there is
+        none.
 
     Raises:
         DataError: A directory with nothing of causalprune.
@@ -89,7 +89,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
             f"{run.result('evaluate')} is of a network that isn't here any more: run `causalprune evaluate` again"
         )
     # Another network's says nothing of what the run came to.
-    evaluated = evaluation is not None and measured == last
+    evaluated = evaluation is not None and measured == last != ""
     problems.warnings += (
         evaluation_findings(evaluation, adapted_by(read_checkpoint_info(run.root / hashes[last]), run))
         if evaluation and evaluated

@@ -59,4 +59,4 @@ def weights_to_prune(run: RunPaths) -> Path | None:
         return None
     files = [path for path in sorted(run.root.iterdir()) if path.name.endswith((".safetensors", *TORCH_SUFFIXES))]
     found = [path for path in files if path.is_file() and not (path.name.startswith(".") or is_mask_path(path))]
-    return found[0] if len(found) == 1 else None
+    return found[0] if len(found) == 1 and not state_dict_header(found[0]) else None

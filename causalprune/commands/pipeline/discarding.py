@@ -52,9 +52,9 @@ class IterationStore:
     def __init__(self, paths: RunPaths, plan: IterationPlan) -> None:
         self._paths, self._plan = paths, plan
         self._path = paths.store
-        self._outputs = [paths.trained, plan.mask.output or paths.pruned]
+        self._outputs = [paths.trained, paths.pruned]
         if plan.repair is not None:
-            self._outputs.append(plan.repair.output or paths.repaired)
+            self._outputs.append(paths.repaired)
 
     @property
     def stored_bytes(self) -> int:

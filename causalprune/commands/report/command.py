@@ -98,18 +98,18 @@ def report(config: ReportConfig, reporter: Reporter = SILENT) -> ReportResult:
             remedy="name another --output, or pass --overwrite to replace it",
         )
         remove_partials(folder)
-        pictures = subject.show(folder, reporter)
+        subject.show(folder, reporter)
         page = subject.page
-        _remove_earlier(folder, path, keep={*pictures, *page.tables})
+        _remove_earlier(folder, path, keep={*page.drawn, *page.tables})
         for name, table in page.tables.items():
             write_atomic(folder / name, table)
-        page.beside = [sha256_file(folder / name) for name in (*pictures, *page.tables)]
+        page.beside = [sha256_file(folder / name) for name in (*page.drawn, *page.tables)]
         write_atomic(path, page.html().encode())
     return ReportResult(
         **work.common(),
         subject=subject.name,
         found=subject.found,
-        pictures=pictures,
+        pictures=page.drawn,
         tables=sorted(page.tables),
         **subject.fields,
     )
@@ -123,14 +123,14 @@ class _Subject:
         name: ``sweep`` or ``run``.
         page: The page, still empty.
         found: What it says first.
-        show: Fills the page, with its pictures in a folder; returns their names.
+        show: Fills the page, with its pictures in a folder.
         fields: What the result says of it.
     """
 
     name: str
     page: Page
     found: list[str]
-    show: Callable[[Path, Reporter], list[str]]
+    show: Callable[[Path, Reporter], None]
     fields: dict[str, Any]
 
 

@@ -76,12 +76,11 @@ def read_run(paths: RunPaths) -> RunFiles:
     return RunFiles(run, headers)
 
 
-def show_run_directory(page: Page, paths: RunPaths, folder: Path, read: RunFiles) -> list[str]:
-    """Fill a page with what :func:`read_run` returned; returns the names of the pictures that were written."""
-    pictures = Pictures(folder)
+def show_run_directory(page: Page, paths: RunPaths, folder: Path, read: RunFiles) -> None:
+    """Fill a page with what :func:`read_run` returned."""
     for sentence in run_findings(read.run):
         page.text(sentence, "found")
-    show_run(page, read.run, pictures)
+    show_run(page, read.run, Pictures(folder))
     options: dict[str, Any] = {}
     if paths.run_config.exists():
         options = read_json(paths.run_config)
@@ -93,7 +92,6 @@ def show_run_directory(page: Page, paths: RunPaths, folder: Path, read: RunFiles
     data = [paths.result("run"), paths.result("evaluate"), paths.run_config, paths.log]
     data += [path for part in (paths, *paths.iterations()) for path in part.artifacts()]
     show_origin(page, folder, commands, options, read.headers[-1][1].versions, data)
-    return pictures.drawn
 
 
 def _parts(paths: RunPaths) -> list[tuple[str, RunPaths]]:

@@ -58,7 +58,7 @@ def show_sweep(
     blocks: Sequence[Block],
     folder: Path,
     reporter: Reporter,
-) -> list[str]:
+) -> None:
     """Fill a page.
 
     Args:
@@ -69,19 +69,15 @@ def show_sweep(
         blocks: The same, sorted.
         folder: Folder of the pictures.
         reporter: Shows progress.
-
-    Returns:
-        Names of the pictures that were written.
     """
     looks = looks_of(row["criterion"] for row in rows)
     for sentence in sweep_findings(blocks):
         page.text(sentence, "found")
     _introduce(page, grid, rows)
     several = len(blocks) > 1
-    together = Pictures(folder)
     if several:
-        _all_settings(page, blocks, looks, together)
-    drawn, missing = together.drawn, []
+        _all_settings(page, blocks, looks, Pictures(folder))
+    missing = []
     with reporter.task("report", len(blocks)) as bar:
         for number, block in enumerate(blocks, start=1):
             if several:
@@ -92,7 +88,6 @@ def show_sweep(
             for show in SECTIONS:
                 show(section)
             missing.append(section.missing)
-            drawn += pictures.drawn
             bar.advance(1)
     # What all blocks lack.
     absent = [name for name in missing[0] if all(name in of_one for of_one in missing)]
@@ -105,7 +100,6 @@ def show_sweep(
     varied = {name.replace("-", "_") for block in blocks for name in block.settings}
     options = {name: value for name, value in grid["config"].items() if name not in varied}
     show_origin(page, folder, made_by, options, _versions(paths), [paths.table, paths.grid])
-    return drawn
 
 
 def _all_settings(page: Page, blocks: Sequence[Block], looks: dict[str, Any], pictures: Pictures) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from causalprune.base.leases import Lease
 from causalprune.base.locks import SAID_AFTER_SECONDS
 from causalprune.base.options import option_text
 from causalprune.base.paths import RunPaths, SweepPaths
-from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, LabelledReporter, OnceReporter, Reporter, logger
+from causalprune.base.progress import LOG_EVERY_SECONDS, SILENT, OnceReporter, Reporter, logger
 from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import StopRequest, stop_signals
 from causalprune.commands._output import StageResult, Work
@@ -82,10 +83,15 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     work.outputs = {"table": paths.table}
     make_directory(paths.root)
     table_lease = Lease(paths.root / ".table.lock", break_lock=config.break_lock, patience=math.inf)
-    with withdrawn((paths.grid, paths.table), table_lease.path):
+    with ExitStack() as stack:
+
+        def claim() -> None:
+            stack.enter_context(withdrawn((paths.grid, paths.table), table_lease.path, within=table_lease))
+            grid.claim(paths.grid)
+
         with table_lease:
             remove_partials(paths.root, paths.grid.name, paths.table.name)
-            grid.claim(paths.grid)
+            claim()
             table = ResultTable(paths)
             table.write()
         index, count = config.shard_of()
@@ -101,6 +107,9 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
             worker = _Worker(config, steps, table, table_lease, shown)
             worker.measure(cells, stop)
         with table_lease:
+            if not paths.grid.exists():
+                # The process that wrote it failed and withdrew it, when this one had made nothing yet.
+                claim()
             rows = table.write()
         if worker.failures:
             point, error = worker.failures[0]
@@ -210,7 +219,7 @@ class _Worker:
             if not result.exists():
                 keep = self.config.keep_networks
                 # Each seed trains on the same data.
-                shown = OnceReporter(LabelledReporter(self.reporter, label), self.noted)
+                shown = OnceReporter(self.reporter, label, self.noted)
                 score = measure_cell(point, self.steps, shown, keep=keep)
                 self.cells_made += 1
             # As the options said when it was measured: networks that were kept stay.

@@ -15,11 +15,12 @@ from causalprune.base.errors import CausalpruneError, CorruptError, DataError, M
 from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.leases import Lease
 from causalprune.base.paths import RunPaths, SweepPaths
-from causalprune.base.progress import Reporter, warnings_rewritten
+from causalprune.base.progress import Reporter
 from causalprune.base.progress.schedule import Schedule
 from causalprune.base.signals import note_saved
 from causalprune.commands._output import require_unaltered, write_result
-from causalprune.commands.names import FUNCTIONS, with_settings
+from causalprune.commands._schedule import as_part
+from causalprune.commands.names import FUNCTIONS
 from causalprune.commands.sweep.files import DONE
 from causalprune.commands.sweep.steps import Step
 from causalprune.models.checkpoint import read_checkpoint_info
@@ -101,11 +102,9 @@ class StepRunner:
                 try:
                     # Other processes may write other fits to the same store at the same time; wait for them.
                     how = {"patient": True} if fits else {}
-                    with (
-                        self.schedule.step(step.key, f"{self.cell} · {step.name}"),
-                        warnings_rewritten(partial(self._of_cell, step.name)),
-                    ):
-                        result = FUNCTIONS.load(step.stage.replace("_", "-"))(config, reporter, **how).to_json()
+                    command = partial(FUNCTIONS.load(step.stage.replace("_", "-")), config, reporter, **how)
+                    with self.schedule.step(step.key, f"{self.cell} · {step.name}"):
+                        result = as_part(step.name, command, partial(self._labeled, step.name)).to_json()
                 except CELL_ERRORS as error:
                     self.failed[step.key] = error
                     raise
@@ -116,10 +115,10 @@ class StepRunner:
                 self.made[step.stage] += 1
         return folder
 
-    def _of_cell(self, stage: str, message: str) -> str:
-        """A warning with the cell in front, unless it has that already, and with settings as a sweep takes them."""
+    def _labeled(self, stage: str, message: str) -> str:
+        """A warning with the cell in front, unless it has that already."""
         label = f"[{self.cell.removeprefix('cell ')}] "
-        return with_settings(message if message.startswith(label) else f"{label}{stage}: {message}", stage)
+        return message if message.startswith(label) else f"{label}{stage}: {message}"
 
     @contextmanager
     def _leases(self, step: Step, folder: Path) -> Iterator[None]:

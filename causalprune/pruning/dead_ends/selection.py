@@ -74,7 +74,11 @@ def without_dead_ends(
         is_cut = dead_ends.cut(selection.mask, reaching)
         # What is kept instead must reach an output by what is there already.
         found |= ~reaching & ~selection.mask.numpy()
-        dead = dead | (found & _exchanged(selection.mask, is_cut=is_cut))
+        more = dead | (found & _exchanged(selection.mask, is_cut=is_cut))
+        if np.array_equal(more, dead):
+            # In layers that are left alone, which no other selection changes.
+            break
+        dead = more
     return plain if is_cut else selection
 
 

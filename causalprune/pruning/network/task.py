@@ -35,7 +35,7 @@ from causalprune.pruning.removable import prunable_producers
 from causalprune.trajectory import Fit, RecordingReader, Store
 
 _TRIED = 32
-"""Samples on which it is tried out whether channels can be removed."""
+"""Samples on which it is tried out whether channels can be removed, and which weights reach an output."""
 
 
 @dataclass(frozen=True, eq=False)

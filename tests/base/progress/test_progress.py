@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from causalprune.base import progress as reporting
-from causalprune.base.progress import LabelledReporter, LogReporter, Reporter, TerminalReporter
+from causalprune.base.progress import LabeledReporter, LogReporter, OnceReporter, Reporter, TerminalReporter
 from causalprune.base.progress.schedule import PlannedStep, Schedule
 
 
@@ -85,7 +85,7 @@ class Recorded(Reporter):
 
 def test_a_label_stands_before_tasks_and_warnings():
     inner = Recorded()
-    outer = LabelledReporter(inner, "iteration 2: ")
+    outer = LabeledReporter(inner, "iteration 2: ")
     with outer.task("record", 3) as bar:
         bar.advance(3)
         bar.describe("fine")
@@ -94,7 +94,7 @@ def test_a_label_stands_before_tasks_and_warnings():
 
 
 @pytest.mark.parametrize(("width", "detail"), [(120, True), (40, False)])
-def test_a_terminal_shows_the_share_the_step_and_warnings(width, detail):
+def test_a_terminal_shows_the_share_and_the_step(width, detail):
     shown = io.StringIO()
     reporter = TerminalReporter(Console(file=shown, width=width))
     schedule = Schedule("run", {"a": PlannedStep("prune 1/2 · record"), "b": PlannedStep("prune 2/2 · record")})
@@ -106,13 +106,11 @@ def test_a_terminal_shows_the_share_the_step_and_warnings(width, detail):
             with schedule.step("b"), steps.task("record", 8) as bar:
                 bar.advance(4)
                 bar.describe("loss 0.5 [not markup]")
-                steps.warn("[slow] disk")
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         work()
     text = shown.getvalue()
-    assert "warning: [slow] disk" in text
     (line,) = [line for line in text.splitlines() if "prune 2/2 · record · " in line]
     assert " % " in f"{line} "
     # How it is going is left out where it doesn't fit, and never cut.
@@ -153,3 +151,12 @@ def test_by_default_nothing_is_shown_but_warnings_are_logged(capsys, caplog):
     assert capsys.readouterr() == ("", "")
     reporter.warn("careful")
     assert "careful" in caplog.messages
+
+
+def test_what_was_decided_about_the_data_is_said_once_and_warnings_each_time():
+    inner, noted = Recorded(), set()
+    for label in ("[1/2] ", "[2/2] "):
+        outer = OnceReporter(inner, label, noted)
+        outer.note("standardized")
+        outer.warn("careful")
+    assert inner.said == ["[1/2] standardized", "[1/2] careful", "[2/2] careful"]

@@ -66,7 +66,7 @@ def test_a_shard_of_another_length_is_named_without_reading_it(run, capsys, chan
 def test_a_network_that_lost_its_mask_is_made_again_by_the_run(made, run, capsys):
     network = run / "iteration-000/pruned.safetensors"
     (run / "iteration-000/pruned.mask.safetensors").unlink()
-    advice = "delete pruned.safetensors and repeat the run, which makes both again"
+    advice = "in the directory of a run, delete pruned.safetensors and repeat the run, which makes both again"
     assert call("info", run, "--json") == 4
     assert any(advice in problem for problem in json.loads(capsys.readouterr().out)["problems"])
     assert call(*RUN, "--run", run, "-q") == 3
@@ -186,6 +186,22 @@ def test_what_comes_next_in_the_folder_of_a_loop_runs_as_it_is_printed(tmp_path,
     assert overview(".", capsys)["next"] is None
 
 
+def test_weights_that_are_pruned_already_are_not_to_be_pruned(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save(loop("trajectory.zarr").state_dict(), "model.pt")
+    assert call("fit-gamma", "--run", ".", "-q") == 0
+    assert follow(".", capsys) == ["apply-mask"]
+    Path("model.pt").unlink()
+    assert overview(".", capsys)["next"] is None
+
+
+def test_while_a_loop_records_nothing_comes_next(tmp_path, capsys):
+    said = []
+    loop(tmp_path / "trajectory.zarr", meanwhile=lambda: said.append(overview(tmp_path, capsys)["next"]))
+    assert said == [None]
+    assert overview(tmp_path, capsys)["next"] == f"causalprune fit-gamma --run {tmp_path}"
+
+
 def test_a_masked_state_dict_says_where_it_is_from(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     torch.save(loop("trajectory.zarr").state_dict(), "model.pt")
@@ -221,6 +237,9 @@ def test_a_sweep_is_reported_once(tmp_path, capsys, monkeypatch):
     assert follow("run", capsys) == ["report"]
     # A page that is older than the table is one of another table.
     os.utime("run/report/index.html", (0, 0))
+    assert overview("run", capsys)["next"] == "causalprune report"
+    # The page is of no table that is there.
+    Path("run/sweep/results.jsonl").unlink()
     assert overview("run", capsys)["next"] == "causalprune report"
 
 
@@ -377,7 +396,7 @@ def test_an_export_by_an_earlier_version_is_still_done(run, capsys):
     assert call_json(capsys, "export", "--run", run)["already_done"]
 
 
-def loop(store, **said):
+def loop(store, meanwhile=lambda: None, **said):
     model = torch.nn.Linear(3, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     data = torch.randn(8, 3)
@@ -387,6 +406,7 @@ def loop(store, **said):
             optimizer.zero_grad()
             loss.backward()
             recorder.step(loss, lambda: model(data).square().mean(), **dict.fromkeys(said, number))
+        meanwhile()
     return model
 
 

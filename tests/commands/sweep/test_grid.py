@@ -68,7 +68,7 @@ def test_edited_code_makes_other_cells_and_touches_none(tmp_path, monkeypatch):
     assert path.read_bytes() == written
 
 
-def test_a_switch_is_labelled_as_one_says_it():
+def test_a_switch_is_labeled_as_one_says_it():
     vary = (Axis.parse("repair=false,true"),)
     config = SweepConfig(base=RunConfig(dataset="breast-cancer"), criterion=("magnitude",), seeds=1, vary=vary)
     labels = {point.label.rpartition(" ")[2] for point in Grid.of(config).points}
