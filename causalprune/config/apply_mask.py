@@ -80,7 +80,7 @@ class ApplyMaskConfig(ComputeOptions):
     )
     ridge: float = option(
         CHITA_RIDGE,
-        "Penalty of chita, a multiple of the mean over weights of Σ g², and of obs, of Σ d·g², d the measured curvature.",
+        "Penalty of chita, a multiple of the mean over weights of Σ g², and of obs, of Σ d·g² with the curvature d.",
         check=positive,
     )
     first_order: bool = option(
