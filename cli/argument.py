@@ -39,7 +39,7 @@ def help_beside(command: str, option: str) -> str:
     """The help of the option of the same meaning; empty for any other option."""
     if ARGUMENTS.get(command, ("", ""))[0] != option or option == "run":
         return ""
-    return f"As {_shown(option)}, but outputs go to --run."
+    return f"As {_shown(option)}, but the run directory is that of --run."
 
 
 def _shown(option: str) -> str:

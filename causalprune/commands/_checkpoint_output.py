@@ -25,7 +25,7 @@ from causalprune.base.json_files import sha256_file
 from causalprune.base.locks import FileLock
 from causalprune.base.paths import RunPaths, fallback_path, lock_path, logs_path, mask_path, progress_path, result_path
 from causalprune.base.progress import Reporter
-from causalprune.base.signals import StopRequest, note_saved, stop_requests
+from causalprune.base.signals import StopRequest, note_saved, stop_requests, stop_signals
 from causalprune.commands._output import StageResult, Work, batch_job, done_already, require_room_for_mask, write_result
 from causalprune.commands.provenance.sources import changed_sources, current_sources
 from causalprune.models.checkpoint import (
@@ -143,15 +143,19 @@ class CheckpointOutput(Work):
         return self.is_done_by(vars(info), model=default_model(info.model.input_shape))
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self, *, saves_state: bool = True) -> Iterator[None]:
         """Be the only process that writes this output; if a signal ends the work, write that into the log.
+
+        Args:
+            saves_state: Whether the body looks at :attr:`stop` and saves its state; else a signal ends it at once.
 
         Raises:
             LockedError: Another process is writing it.
         """
         group = processes()
-        # Deferred, or an interruption while a saved state is read would look like a damaged file.
-        with stop_requests(self.config.stop_signals) as self.stop, ExitStack() as stack:
+        # Deferred where a state is saved, or an interruption while it is read would look like a damaged file.
+        listen = stop_requests if saves_state else stop_signals
+        with listen(self.config.stop_signals) as self.stop, ExitStack() as stack:
 
             def enter() -> None:
                 make_directory(self.path.parent)

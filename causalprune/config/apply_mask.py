@@ -79,11 +79,13 @@ class ApplyMaskConfig(ComputeOptions):
         check=check_criterion,
     )
     ridge: float = option(
-        CHITA_RIDGE, "Penalty of chita and obs, a multiple of the mean over weights of Σ g².", check=positive
+        CHITA_RIDGE,
+        "Penalty of chita, a multiple of the mean over weights of Σ g², and of obs, of Σ d·g² with the curvature d.",
+        check=positive,
     )
     first_order: bool = option(
         False,
-        "Add the mean gradient to the loss that obs minimizes, instead of its curvature alone; wants record --hold.",
+        "Add the gradient to the loss that obs minimizes, instead of its curvature alone; wants record --hold.",
         formerly=False,
     )
     exponent: float | None = option(

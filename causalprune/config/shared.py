@@ -203,8 +203,8 @@ class ModelOptions(Options):
     hidden: str = option("", "Hidden layer sizes of mlp, such as 300,100.", check=_hidden, listed=True)
     init_from: Path | None = option(
         None,
-        "Start from the weights, and the masks, in this file: .safetensors, or .pt, .pth, .ckpt, .bin, .pth.tar of "
-        "torch.save.",
+        "Start from the weights, and the masks, in this file: .safetensors, or .pt, .pth, .ckpt, .bin, .pt.tar, "
+        ".pth.tar of torch.save.",
     )
     key_map: tuple[str, ...] = option(
         (),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from causalprune.base.errors import UsageError
-from causalprune.base.options import at_least, different, flag_of, fraction, option, option_text
+from causalprune.base.options import COMMON, at_least, different, flag_of, fraction, option, option_text
 from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, setting_names, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
 from causalprune.config.sweep_values import Axis, varied_options
@@ -127,6 +127,12 @@ class SweepConfig(LeaseOptions, OutputOptions):
         "0/1", "Do every N-th cell only, from the I-th on (from 0).", metavar="I/N", check=_shard, affects_result=False
     )
     keep_networks: bool = option(False, "Keep the networks of the finished cells.", affects_result=False)
+    overwrite: bool = option(
+        False,
+        "Refused: another process may be working there. Choose another --run, or remove its folder sweep/.",
+        affects_result=False,
+        panel=COMMON,
+    )
 
     @classmethod
     def option_fields(cls) -> dict[str, Field[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
@@ -60,7 +61,7 @@ def read_state_dicts(path: Path, parameter: str = "init_from", *, alone: bool = 
         raise translate(error) or CorruptError(
             f"{path}",
             expected="a file of tensors (nothing else is unpickled)",
-            found=(str(error) or type(error).__name__).splitlines()[0][:100],
+            found=_reason(error),
             remedy="write it with torch.save(model.state_dict(), …)",
         ) from error
     found = list(_state_dicts(value))
@@ -70,6 +71,13 @@ def read_state_dicts(path: Path, parameter: str = "init_from", *, alone: bool = 
             kind += " of " + (", ".join(f"{key}"[:40] for key in list(value)[:5]) or "nothing")
         raise CorruptError(f"{path}", expected="a state dict, perhaps as one of " + ", ".join(KEYS), found=kind)
     return found
+
+
+def _reason(error: Exception) -> str:
+    """Why nothing was read: what only code could restore, if PyTorch names that far behind its advice."""
+    text = str(error) or type(error).__name__
+    named = re.search(r"GLOBAL (\S+)", text)
+    return f"a {named[1]}" if named else text.splitlines()[0][:100]
 
 
 def _state_dicts(value: Any, depth: int = 0) -> Iterator[Mapping[str, Any]]:

@@ -124,6 +124,12 @@ def test_other_files(model, weights, tmp_path):
         load_initial_weights(model, tmp_path / "shape.pt")
 
 
+def test_the_refusal_of_a_whole_network_says_what_is_in_the_file(model, tmp_path):
+    torch.save(nn.Linear(2, 2), tmp_path / "whole.pt")
+    with pytest.raises(CorruptError, match=r"found a torch\.nn\.modules\.linear\.Linear; write it with torch\.save"):
+        load_initial_weights(model, tmp_path / "whole.pt")
+
+
 def test_an_empty_file(model, tmp_path):
     (tmp_path / "weights.pt").touch()
     with pytest.raises(DataError, match="an empty file"):

@@ -69,7 +69,7 @@ def resolve_device(name: str) -> torch.device:
         # Where the launcher shows each process its own GPUs only, as `srun --gpus-per-task`, they count from 0 again.
         device = torch.device("cuda", processes().local % max(count, 1))
     if device.type == "cuda" and (device.index or 0) >= count:
-        expected = f"one of {count} CUDA devices" if count else "cpu or auto, because PyTorch sees no GPU"
+        expected = f"one of {count} CUDA devices" if count else "cpu, because PyTorch sees no GPU"
         raise UsageError("`device`", expected=expected, found=name)
     return device
 

@@ -104,7 +104,7 @@ def apply_mask(config: ApplyMaskConfig, reporter: Reporter = SILENT) -> ApplyMas
     if earlier is not None:
         output.inputs["rewind"] = earlier.sha256
         output.add_ancestors(*earlier.info.ancestors, earlier.weights_digest)
-    with output.exclusive():
+    with output.exclusive(saves_state=False):
         done = output.finished()
         if done is not None:
             measured = measured_then(output, checkpoint, source)

@@ -166,7 +166,8 @@ def _are_quantities(columns: list[np.ndarray], labels: list[Any], what: str, tas
             what,
             expected=f"labels 0 to K-1, or others that occur {SAMPLES_PER_CLASS} times on average",
             found=f"{len(labels)} different ones in {len(columns[0])} samples",
-            remedy="pass `task=classification` if they are labels, or `task=regression` if they are quantities",
+            remedy="pass `task=classification` if they are labels"
+            + ("" if kind == "U" else ", or `task=regression` if they are quantities"),
         )
     return False, []
 

@@ -54,7 +54,7 @@ def test_auto_is_the_first_gpu_or_the_cpu(monkeypatch):
     assert resolve_device("cpu") == torch.device("cpu")
 
 
-@pytest.mark.parametrize(("count", "name", "expected"), [(0, "cuda", "cpu or auto"), (2, "cuda:2", "one of 2")])
+@pytest.mark.parametrize(("count", "name", "expected"), [(0, "cuda", "cpu, because"), (2, "cuda:2", "one of 2")])
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch, count, name, expected):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
     with pytest.raises(UsageError, match=expected):

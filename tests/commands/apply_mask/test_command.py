@@ -1,7 +1,9 @@
 """apply-mask leaves alone what wasn't trained, and says what the fit and the recording say about the rest."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -156,3 +158,16 @@ def test_channels_can_be_pruned_without_the_data_but_not_be_removed(tmp_path, mo
     assert "rows.npz" in capsys.readouterr().err
     Path("gone.npz").rename("rows.npz")
     assert call("export", "--compact", "--checkpoint", "run/pruned.safetensors", "--quiet") == 0
+
+
+def test_a_signal_ends_a_mask_at_once_because_there_is_no_state_to_save(made, tmp_path, monkeypatch):
+    run = shutil.copytree(made, tmp_path / "run")
+
+    def choose(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("the mask went on")
+
+    monkeypatch.setattr("causalprune.commands.apply_mask.command.choose_weights", choose)
+    assert call("apply-mask", "--sparsity", "0.5", "--run", run, "--trust-code") == 76
+    assert not (run / "pruned.safetensors").exists()
+    assert json.loads((run / "log.jsonl").read_text().splitlines()[-1])["event"] == "interrupted"

@@ -58,6 +58,13 @@ def test_task_decides_either_way_and_then_nothing_is_said():
     assert not found.notes
 
 
+def test_strings_that_hardly_repeat_are_refused_and_never_called_quantities():
+    with pytest.raises(
+        DataError, match=r"occur 10 times on average, found 60 .*; pass `task=classification` if they are labels$"
+    ):
+        read([f"name {number}" for number in range(60)])
+
+
 def test_fractions_are_quantities():
     found = read(CLASSES + 0.5)
     assert (found.values[0].dtype, found.class_names, found.notes) == (torch.float32, (), ())
