@@ -24,7 +24,7 @@ from causalprune.base.files import make_directory, remove_partials
 from causalprune.base.json_files import decode_json, encode_json, is_sealed, read_json, seal, write_json
 from causalprune.base.locks import FileLock
 from causalprune.base.options import same_options
-from causalprune.base.paths import StoreUrl, is_mask_path, lock_path, mask_path, meant_path, real_path
+from causalprune.base.paths import RunPaths, StoreUrl, is_mask_path, lock_path, mask_path, meant_path, real_path
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands.names import with_flags
 from causalprune.commands.provenance.sources import changed_sources, code_of
@@ -161,7 +161,7 @@ class Work:
             CausalpruneError: See :func:`causalprune.models.checkpoint.load_checkpoint`.
         """
         # A path that is that of the run directory anyway was perhaps named, too.
-        other = "name another checkpoint" if role == "checkpoint" else f"name a --{role}"
+        other = f"name another checkpoint{_such_as(path)}" if role == "checkpoint" else f"name a --{role}"
         remedy = f"run `causalprune {made_by}` first, or {other}" if made_by else ""
         if getattr(self.config, role, None) is not None:
             remedy = meant_path(path, "*.safetensors") or "check the path"
@@ -317,6 +317,13 @@ def publish(path: Path, result: StageResult, *, overwrite: bool) -> None:
     with FileLock(lock_path(path)):
         require_replaceable(path, result.stage, overwrite=overwrite)
         write_result(path, result.to_json())
+
+
+def _such_as(missing: Path) -> str:
+    """The pruned network beside a final one that is missing, where nothing was trained after the mask."""
+    run = RunPaths(missing.parent)
+    pruned = [path for path in (run.repaired, run.pruned) if path.exists()]
+    return f", such as {pruned[0]}" if missing == run.final and pruned else ""
 
 
 def check_distinct(output: Path, *others: Path) -> None:

@@ -27,6 +27,7 @@ from causalprune.commands.names import with_flags
 from causalprune.config.diagnose import DiagnoseConfig
 from causalprune.solver.problem import LassoProblem, SolverOptions, held_out_tail
 from causalprune.solver.recording.columns import columns_of, penalty_of
+from causalprune.solver.recording.fit import require_of_all_rows
 from causalprune.solver.recording.options import FitOptions
 from causalprune.trajectory import Fit, RecordingReader, Store
 
@@ -80,6 +81,7 @@ def diagnose(config: DiagnoseConfig, reporter: Reporter = SILENT) -> DiagnoseRes
     check_distinct(output, *(p for p in (checkpoint_path, path, config.other) if isinstance(p, Path)))
     require_replaceable(output, "diagnose", overwrite=config.overwrite)
     fit = reader.read_fit(config.fit)
+    require_of_all_rows(fit, config.fit, reader, path)
     files.require_writable(output)
     work.outputs = {"result": output}
     work.inputs |= {"recording": reader.digest, "fit": fit.digest}

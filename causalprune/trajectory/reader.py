@@ -442,6 +442,10 @@ class RecordingReader:
         """Names of the fits of this recording."""
         return tuple(self.layout.fits.names())
 
+    def is_all_of(self, fit: Fit) -> bool:
+        """Whether a fit is of all rows that are there now; also if it doesn't say what it is of."""
+        return fit.attributes.get("inputs", {}).get("recording", self.digest) in self.digests
+
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.array_groups.FitStore.read>`."""
         return replace(self._fits.read(name), recording=self)

@@ -247,6 +247,12 @@ def test_what_a_misspelled_path_means_is_said(prepared, capsys):
     elsewhere = run.parent / "elsewhere"
     for said in (["evaluate", elsewhere / "final.safetensors"], ["evaluate", "--run", elsewhere]):
         refused(capsys, 3, *said, says="run `causalprune posttrain` first, or name another checkpoint")
+    # Where nothing is trained after the mask, the pruned network is meant.
+    elsewhere.mkdir()
+    for name in ("pruned", "repaired"):
+        shutil.copy(run / "pruned.safetensors", elsewhere / f"{name}.safetensors")
+        says = f"or name another checkpoint, such as {elsewhere}/{name}.safetensors"
+        refused(capsys, 3, "export", "--run", elsewhere, says=says)
 
 
 def test_without_a_store_of_its_own_a_run_directory_has_those_of_its_iterations(prepared, tmp_path, capsys):

@@ -4,6 +4,7 @@ import errno
 import os
 import signal
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,10 @@ from commands import call, call_json
 
 from causalprune.base import files
 from causalprune.base.files import Disk
+from causalprune.base.progress import Bar, Reporter
+from causalprune.base.signals import InterruptedStage
+from causalprune.commands.record.command import record
+from causalprune.config.record import RecordConfig
 from causalprune.solver.recording.regression import Regression
 from causalprune.trajectory import Store
 
@@ -108,3 +113,34 @@ def test_without_resamples_there_is_nothing_to_tell(run, capsys):
     assert call_json(capsys, "fit-gamma", "--run", run)["metrics"]["selection"] is None
     assert call("fit-gamma", "--run", run, "-q") == 0
     assert "selection" not in capsys.readouterr().out
+
+
+class Terminated(Reporter):
+    """Ends a stage by SIGTERM at the sixth step."""
+
+    @contextmanager
+    def task(self, description, total):
+        bar, steps = Bar(), []
+        bar.advance = lambda count: steps.append(count) or (len(steps) == 6 and os.kill(os.getpid(), signal.SIGTERM))
+        yield bar
+
+
+def test_a_fit_of_an_unfinished_recording_is_not_taken_for_one_of_all_rows(tmp_path, capsys):
+    run = tmp_path / "run"
+    assert call("pretrain", *TINY, "--epochs", "1", "--run", run, "-q") == 0
+    with pytest.raises(InterruptedStage):
+        record(RecordConfig(run=run, steps=12), Terminated())
+    (warning,) = call_json(capsys, "fit-gamma", "--run", run)["warnings"]
+    rows = Store.open(run / "trajectory.zarr").recording().num_rows
+    assert warning == f"recording 000 isn't finished: γ is of its first {rows} rows; fit again when it is"
+    assert call("record", "--steps", "12", "--run", run, "-q") == 0
+    capsys.readouterr()
+    for command in (["apply-mask", "--sparsity", "0.5"], ["diagnose"]):
+        assert call(*command, "--run", run) == 5
+        said = capsys.readouterr().err
+        assert "expected one of all 12 rows of recording 000, found one made before the last of them" in said
+        assert said.strip().endswith("fit again with --overwrite")
+    assert "fit default was made before the last rows" in str(call_json(capsys, "info", run / "trajectory.zarr"))
+    assert call("fit-gamma", "--overwrite", "--run", run, "-q") == 0
+    assert call("apply-mask", "--sparsity", "0.5", "--run", run, "-q") == 0
+    assert "made before" not in str(call_json(capsys, "info", run / "trajectory.zarr"))

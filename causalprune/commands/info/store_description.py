@@ -80,6 +80,12 @@ def _describe_recording(reader: RecordingReader, problems: Problems) -> dict[str
         }
     worth = vanished_finding(reader.vanished_share)
     problems.warnings += [with_flags(f"recording {reader.name}: {worth}")] if worth else []
+    fits = {fit: reader.read_fit(fit) for fit in reader.fits}
+    problems.warnings += [
+        f"recording {reader.name}: fit {name} was made before the last rows were recorded; fit again with --overwrite"
+        for name, fit in fits.items()
+        if not reader.is_all_of(fit)
+    ]
     return {
         "name": reader.name,
         "recorded": reader.info.to_json(),
@@ -101,7 +107,7 @@ def _describe_recording(reader: RecordingReader, problems: Problems) -> dict[str
         "digest": reader.digest,
         "digests": sorted(reader.digests),
         "layer_statistics": _describe_layer_statistics(reader),
-        "fits": {fit: reader.read_fit(fit).attributes.get("evidence") for fit in reader.fits},
+        "fits": {name: fit.attributes.get("evidence") for name, fit in fits.items()},
     }
 
 

@@ -84,7 +84,7 @@ def recorded_rows(config: RecordConfig, batches: Batches) -> tuple[int, int]:
             "recording",
             expected=f"at least {needed} rows",
             found=f"{rows} from {steps} steps at stride {config.stride}",
-            remedy="record more --epochs or --steps, or with a smaller --stride",
+            remedy="record more `epochs` or `steps`, or with a smaller `stride`",
         )
     return steps, rows
 

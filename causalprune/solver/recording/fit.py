@@ -179,6 +179,21 @@ def _one_per_row(weights: npt.ArrayLike, reader: RecordingReader) -> Float64:
     return values
 
 
+def require_of_all_rows(found: Fit, name: str, reader: RecordingReader, store: object) -> None:
+    """Check that no rows came after a fit.
+
+    Raises:
+        MismatchError: Some did.
+    """
+    if not reader.is_all_of(found):
+        raise MismatchError(
+            f"fit {name} in {store}",
+            expected=f"one of all {reader.num_rows:,} rows of recording {reader.name}",
+            found="one made before the last of them were recorded",
+            remedy="fit again with `overwrite`",
+        )
+
+
 def certified_fit(reader: RecordingReader, name: str, store: object) -> Fit:
     """Read a fit that may be used.
 
@@ -188,7 +203,7 @@ def certified_fit(reader: RecordingReader, name: str, store: object) -> Fit:
         store: Path of the store, for messages.
 
     Raises:
-        MismatchError: There is none of that name, or the solver gave it up.
+        MismatchError: There is none of that name, rows came after it, or the solver gave it up.
     """
     if name not in reader.fits:
         raise MismatchError(
@@ -199,6 +214,7 @@ def certified_fit(reader: RecordingReader, name: str, store: object) -> Fit:
         )
     found = reader.read_fit(name)
     evidence = found.evidence
+    require_of_all_rows(found, name, reader, store)
     # The authors' solver is followed by the name of its variant.
     solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
     if solver.certifies and not evidence["certified"]:
