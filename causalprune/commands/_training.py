@@ -85,7 +85,7 @@ def train_checkpoint(
         group.first(lambda: output.save_progress(Checkpoint(header, snapshot.weights, saved_mask, snapshot.extra)))
 
     if config.amp == "bf16" and emulates_bfloat16(device):
-        reporter.warn("this processor has no bfloat16 instructions: training is several times slower with --amp bf16")
+        reporter.warn("this processor has no bfloat16 instructions: training is several times slower with `amp=bf16`")
     metrics = train(
         model,
         data,

@@ -78,14 +78,10 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     work.outputs = _outputs(config, path, reader)
     work.add_recording(reader)
     covers = f"γ is of {reader.coverage}; what the others do to the loss is noise to it" if reader.coverage else ""
-    part = (
-        ""
-        if reader.finished
-        else (
-            f"recording {reader.name} isn't finished: γ is of its first {reader.num_rows:,} rows; fit again when it is"
-        )
-    )
-    work.warn(reporter, *filter(None, [reader.no_causal_reading, covers, part]))
+    work.warn(reporter, *filter(None, [reader.no_causal_reading, covers]))
+    if not reader.finished:
+        rows = f"its first {reader.num_rows:,} rows"
+        work.warn(reporter, f"recording {reader.name} isn't finished: γ is of {rows}; fit again when it is")
     weights = row_weights(config, reader)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()

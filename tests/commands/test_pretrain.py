@@ -177,3 +177,11 @@ def test_bfloat16_without_instructions_for_it_is_a_warning(slow, tmp_path, monke
     options = [*DATA, "--model", "mlp", "--hidden", "4", "--epochs", "1", "--amp", "bf16"]
     assert main(["pretrain", *options, "--run", str(tmp_path)]) == 0
     assert ("no bfloat16 instructions" in capsys.readouterr().err) == slow
+
+
+def test_within_a_run_that_warning_names_what_was_set(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"architecture": "x86_64"})
+    options = [*DATA, "--model", "mlp", "--hidden", "4", "--pretrain-epochs", "1", "--set", "pretrain.amp=bf16"]
+    last = ["--criterion", "magnitude", "--iterations", "1", "--train-epochs", "0", "--posttrain-epochs", "0"]
+    assert main(["run", *options, *last, "--run", str(tmp_path)]) == 0
+    assert "several times slower with --set pretrain.amp=bf16" in capsys.readouterr().err

@@ -82,7 +82,7 @@ def _describe_recording(reader: RecordingReader, problems: Problems) -> dict[str
     problems.warnings += [with_flags(f"recording {reader.name}: {worth}")] if worth else []
     fits = {fit: reader.read_fit(fit) for fit in reader.fits}
     problems.warnings += [
-        f"recording {reader.name}: fit {name} was made before the last rows were recorded; fit again with --overwrite"
+        f"recording {reader.name}: fit {name} was made before the last rows were recorded; fit again with `overwrite`"
         for name, fit in fits.items()
         if not reader.is_all_of(fit)
     ]
