@@ -173,6 +173,11 @@ class CheckpointOutput(Work):
                     self._log("interrupted", str(stop))
                 raise
 
+    @property
+    def has_saved_state(self) -> bool:
+        """Whether there is a state that an attempt may resume from."""
+        return self._progress.exists() or self._fallback.exists()
+
     def resume(self, reporter: Reporter, fits: Callable[[Checkpoint], bool]) -> Checkpoint | None:
         """The newest usable state that an earlier, interrupted attempt at the very same work saved.
 

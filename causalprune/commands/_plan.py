@@ -71,15 +71,24 @@ class PipelinePlan:
         # Code that pretrain may run may also be run by all later stages of the same command.
         self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
 
-    def identity(self) -> list[dict[str, Any]]:
-        """What decides the result of each stage in order: equal for equal work, however its options were said."""
-        stages: list[Options | None] = [self.pretrain()]
+    def stages(self) -> dict[tuple[int, str], Options]:
+        """The stages in order, by their iteration (from 1; 0 before the first and after the last) and their name."""
+        stages: dict[tuple[int, str], Options] = {(0, "pretrain"): self.pretrain()}
         for number in range(self._config.iterations):
             plan = self.iteration(number)
-            stages += [plan.train, plan.record if plan.records else None, plan.fit, plan.mask]
-            stages += [plan.repair] if plan.repair else []
-        stages += [self.posttrain(), self.evaluate()]
-        return [{} if stage is None else stage.identity_fields() for stage in stages]
+            named: dict[str, Options | None] = {
+                "train": plan.train,
+                "record": plan.record if plan.records else None,
+                "fit-gamma": plan.fit,
+                "apply-mask": plan.mask,
+                "repair": plan.repair,
+            }
+            stages |= {(number + 1, name): stage for name, stage in named.items() if stage is not None}
+        return stages | {(0, "posttrain"): self.posttrain(), (0, "evaluate"): self.evaluate()}
+
+    def identity(self) -> dict[tuple[int, str], dict[str, Any]]:
+        """What decides the result of each stage: equal for equal work, however its options were said."""
+        return {key: stage.identity_fields() for key, stage in self.stages().items()}
 
     def pretrain(self) -> PretrainConfig:
         """The dense network."""

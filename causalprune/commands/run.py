@@ -5,20 +5,17 @@ There is no fit for a criterion that reads none.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from causalprune.base.errors import CausalpruneError
-from causalprune.base.files import make_directory, remove_file, remove_partials, withdrawn
-from causalprune.base.json_files import read_json, write_json
+from causalprune.base.files import make_directory, remove_file, withdrawn
 from causalprune.base.locks import FileLock
-from causalprune.base.paths import RunPaths, fallback_path, lock_path, mask_path, progress_path, replaced_mask_path
+from causalprune.base.paths import RunPaths, lock_path, progress_path
 from causalprune.base.progress import SILENT, LabeledReporter, Reporter, logger
 from causalprune.base.signals import StopRequest, stop_signals
-from causalprune.commands._output import StageResult, Work, done_already, write_result
+from causalprune.commands._output import StageResult, Work, write_result
 from causalprune.commands._plan import IterationPlan, PipelinePlan
 from causalprune.commands._schedule import IterationStages, pipeline_schedule, run_stage
 from causalprune.commands._training import TrainingResult
@@ -29,6 +26,7 @@ from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.forecast.command import forecast
 from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.names import settings_in_errors
+from causalprune.commands.pipeline.claim import claim, require_claimable
 from causalprune.commands.pipeline.discarding import IterationStore
 from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
 from causalprune.commands.posttrain import posttrain
@@ -44,7 +42,6 @@ from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.prunable import log_not_prunable
 from causalprune.pruning.removable import prunable_producers
-from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
 
 _AS_PRUNED = (
@@ -107,7 +104,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     _require_groups(pretrain_config, [(planned.fit, planned.mask) for planned in iterations])
     if config.dry_run:
         if not config.overwrite:
-            _is_claimed(config, paths)
+            require_claimable(config, paths)
         with last_data_kept():
             return forecast(config, reporter)
     # Before --overwrite deletes anything.
@@ -122,7 +119,7 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
         reporter.overall(schedule) as shown,
         withdrawn((paths.run_config, progress_path(paths.run_config)), lock_path(paths.run_config)),
     ):
-        _claim(config, paths)
+        claim(config, paths)
         if not paths.pretrained.exists():
             _say_what_is_not_prunable(pretrain_config, iterations[0].mask.prune)
         begin = pretrain if dense is None else partial(_reuse, config, dense)
@@ -228,70 +225,3 @@ def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | N
                 groups_per_tensor(index, fit.granularity)
         producers, _ = prunable_producers(mask.granularity, model, index, spec)
         require_budgets(mask, index, producers)
-
-
-def _claim(config: RunConfig, paths: RunPaths) -> None:
-    """Bind the run directory to this configuration.
-
-    ``--overwrite`` first deletes all artifacts of an earlier run. Until the new run is done, a marker says that this
-    happened, so that the same command, started again after an interruption, continues.
-
-    Raises:
-        MismatchError: It belongs to another configuration.
-    """
-    mine = json.loads(json.dumps(config.identity_fields()))
-    marker = progress_path(paths.run_config)
-    remove_partials(paths.root, paths.run_config.name, marker.name)
-    if config.overwrite:
-        if not marker.exists() or read_json(marker) != mine:
-            _clear(paths)
-            write_json(paths.run_config, mine)
-            write_json(marker, mine)
-        return
-    if not _is_claimed(config, paths):
-        write_json(paths.run_config, mine)
-
-
-def _is_claimed(config: RunConfig, paths: RunPaths) -> bool:
-    """Whether the run directory is bound to this configuration; False if to none.
-
-    Raises:
-        MismatchError: It belongs to another configuration.
-    """
-    mine = json.loads(json.dumps(config.identity_fields()))
-    exists = paths.run_config.exists()
-    value = read_json(paths.run_config) if exists else {}
-    earlier = config.written_out(value) if isinstance(value, dict) and value else {}
-    changed = [f"{n}={earlier.get(n)!r}" for n in {**mine, **earlier} if earlier.get(n) != mine.get(n)]
-    return done_already(
-        f"{paths.root}",
-        True,
-        (earlier == mine or _same_stages(earlier, config)) if exists else None,
-        expected="a run of this very configuration",
-        found=f"one with {', '.join(changed[:3]) or 'none'}",
-        remedy="pass --overwrite to start anew, or choose another --run",
-    )
-
-
-def _same_stages(earlier: dict[str, Any], config: RunConfig) -> bool:
-    """Whether another configuration of run has every stage do the same, as one that says a default does."""
-    try:
-        other = RunConfig(**earlier, run=config.run)
-        return bool(earlier) and PipelinePlan(other).identity() == PipelinePlan(config).identity()
-    except (CausalpruneError, TypeError, ValueError, AttributeError):
-        return False
-
-
-def _clear(paths: RunPaths) -> None:
-    """Remove every artifact of the run directory."""
-    for part in (*paths.iterations(), paths):
-        remove_file(part.discarded, missing_ok=True)
-        for path in part.artifacts():
-            for file in (fallback_path(path), progress_path(path)):
-                remove_file(file, missing_ok=True)
-            if path.is_dir():
-                Store.delete(path)
-            else:
-                # The network first: a mask alone is in nobody's way.
-                for file in (path, mask_path(path), replaced_mask_path(path)):
-                    remove_file(file, missing_ok=True)

@@ -72,7 +72,7 @@ def describe_run(run: RunPaths, problems: Problems, *, verify: bool) -> dict[str
     problems.lines += [stale_line(path, reason) for path, reason in stale.items()]
     check_results(run, problems)
     sweep = describe_sweep(run.sweep, problems, verify=verify) if run.sweep.grid.exists() else None
-    if not artifacts and not problems.lines and sweep is None:
+    if not artifacts and not problems.lines and sweep is None and not run.run_config.exists():
         raise DataError(
             f"{run.root}",
             expected="a run directory, a store or a checkpoint",

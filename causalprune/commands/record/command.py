@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import processes
-from causalprune.base.errors import DataError
+from causalprune.base.errors import CausalpruneError, DataError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
@@ -190,11 +190,15 @@ def _record(
 
     if open_log is not None:
         group.first(begin_log)
-    with reporter.task("record", rows * config.stride) as bar, log, recorder:
-        loop.run(step, rows * config.stride, bar)
-        # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
-        writer.flush()
-        group.first(save)
+    try:
+        with reporter.task("record", rows * config.stride) as bar, log, recorder:
+            loop.run(step, rows * config.stride, bar)
+            # Before the recorder marks the recording as finished, so that no crash leaves one without its checkpoint.
+            writer.flush()
+            group.first(save)
+    except CausalpruneError:
+        store.withdraw()
+        raise
     # The other processes read the recording when the first one has finished it.
     group.first(store.reader)
     return output.publish(_result(output, store.reader(), rest))

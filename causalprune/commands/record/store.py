@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
 
 from causalprune.base.compute.runtime import processes
-from causalprune.base.errors import DAMAGE, CorruptError, MismatchError, StorageError
+from causalprune.base.errors import DAMAGE, CorruptError, LockedError, MismatchError, StorageError
 from causalprune.base.paths import StoreUrl
 from causalprune.base.progress import logger
 from causalprune.base.units import format_bytes
@@ -77,6 +78,7 @@ class RecordStore:
         self.path, self.location = path, locate(path)
         self._output = output
         self._store: Store | None = None
+        self._begun = False
 
     def open(self) -> bool:
         """Open the store if it exists; returns whether it does. Only the one writer of the output may call this.
@@ -228,6 +230,8 @@ class RecordStore:
             start_sha256=start.sha256,
             break_lock=config.break_lock,
         )
+        # The other processes may still be writing into it when this one fails.
+        self._begun = partners is None
         extra: dict[str, float] = {HOLD_SHARE: config.hold_share} if config.hold else {}
         if config.label_smoothing:
             extra[LABEL_SMOOTHING] = config.label_smoothing
@@ -254,6 +258,15 @@ class RecordStore:
             break_lock=config.break_lock,
             partners=partners,
         )
+
+    def withdraw(self) -> None:
+        """Remove the recording that this process began and couldn't end, if there is no saved state to resume it from.
+
+        The next attempt would begin anew in any case, and with corrected options it would be refused.
+        """
+        if self._begun and not self._output.has_saved_state:
+            with suppress(LockedError, StorageError):
+                Store.delete(self.path)
 
     def _another(self, expected: str, reader: RecordingReader, what: str) -> MismatchError:
         return MismatchError(

@@ -87,7 +87,7 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
 
         def claim() -> None:
             stack.enter_context(withdrawn((paths.grid, paths.table), table_lease.path, within=table_lease))
-            grid.claim(paths.grid)
+            grid.claim(paths)
 
         with table_lease:
             remove_partials(paths.root, paths.grid.name, paths.table.name)

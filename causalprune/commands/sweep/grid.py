@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.errors import LockedError, MismatchError, UsageError
 from causalprune.base.json_files import seal, write_json
+from causalprune.base.leases import Lease
 from causalprune.base.options import option_text
+from causalprune.base.paths import SweepPaths
 from causalprune.commands.provenance.sources import changed_sources
 from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
 from causalprune.commands.sweep.steps import Known, Recorded, Step, last_step
@@ -72,34 +74,52 @@ class Grid:
         said = config.identity_fields() | ({"sources": sources} if sources else {})
         return cls(json.loads(json.dumps(said)), points)
 
-    def claim(self, path: Path) -> None:
-        """Write the grid, unless an earlier one has a cell that this one lacks.
+    def claim(self, paths: SweepPaths) -> None:
+        """Write the grid. Of an earlier one it may lack cells that aren't measured, if no other process works there.
 
         Raises:
-            MismatchError: It has; nothing was changed.
+            MismatchError: It lacks others; nothing was changed.
             CorruptError: The file is not a grid.
         """
+        path = paths.grid
         cells = [{"cell": point.cell, "settings": point.settings} for point in self.points]
         value = seal({"format": FORMAT, "format_version": FORMAT_VERSION, "config": self.config, "cells": cells})
         if path.exists():
             earlier = read_grid(path)
             mine = {point.cell for point in self.points}
-            lost = [entry for entry in earlier["cells"] if entry["cell"] not in mine]
-            if lost:
-                changed = [k for k in self.config if earlier["config"].get(k) != self.config[k]]
-                values = [f"{k} {_short(earlier['config'].get(k))} → {_short(self.config[k])}" for k in changed[:3]]
-                if "sources" in changed:
-                    then, now = earlier["config"].get("sources", {}), self.config["sources"]
-                    values = [f"the {what} changed" for what in changed_sources(then, now)] or values
-                raise MismatchError(
-                    f"{path}",
-                    expected=f"a sweep with all of its {len(earlier['cells'])} cells, and perhaps more",
-                    found=f"one without {len(lost)} of them" + (f" ({', '.join(values)})" if values else ""),
-                    remedy="undo the change (lists may only grow), or choose another --run",
-                )
+            lost = [entry["cell"] for entry in earlier["cells"] if entry["cell"] not in mine]
+            measured = [cell for cell in lost if paths.cell(cell).exists()]
+            if lost and (measured or _others_work(paths)):
+                raise self._without(lost, measured, earlier, path)
             if earlier == json.loads(json.dumps(value)):
                 return
         write_json(path, value)
+
+    def _without(self, lost: list[str], measured: list[str], earlier: dict[str, Any], path: Path) -> MismatchError:
+        """The error about a grid that lacks cells of an earlier one."""
+        changed = [k for k in self.config if earlier["config"].get(k) != self.config[k]]
+        values = [f"{k} {_short(earlier['config'].get(k))} → {_short(self.config[k])}" for k in changed[:3]]
+        if "sources" in changed:
+            then, now = earlier["config"].get("sources", {}), self.config["sources"]
+            values = [f"the {what} changed" for what in changed_sources(then, now)] or values
+        kept = "that are measured" if measured else "while another process measures them"
+        return MismatchError(
+            f"{path}",
+            expected=f"a sweep with all of its {len(earlier['cells'])} cells {kept}, and perhaps more",
+            found=f"one without {len(measured or lost)} of them" + (f" ({', '.join(values)})" if values else ""),
+            remedy=f"undo the change (lists may only grow), choose another --run, or remove {path.parent} to start anew",
+        )
+
+
+def _others_work(paths: SweepPaths) -> bool:
+    """Whether another process is at a step or a cell; each has a lease, and a dead one's is taken over."""
+    for path in [*paths.root.glob("*/.*.lock"), *paths.root.glob("cells/*/.*.lock")]:
+        try:
+            with Lease(path):
+                pass
+        except LockedError:
+            return True
+    return False
 
 
 def _points(config: SweepConfig) -> Iterator[Point]:

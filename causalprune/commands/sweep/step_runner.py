@@ -67,8 +67,10 @@ class StepRunner:
         """Where a step works: among the shared steps if other cells may need it, else in the folder of its cell."""
         if step.given:
             return step.given[0]
-        if step.common or step.key in self.shared:
-            return self.paths.shared(step.key)
+        shared = self.paths.shared(step.key)
+        # It may have been shared with cells that the grid had before it was changed.
+        if step.common or step.key in self.shared or (shared / DONE).exists():
+            return shared
         return self.paths.work(cell) / step.key
 
     def run(self, step: Step, cell: str, reporter: Reporter) -> Path:
