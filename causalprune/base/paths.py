@@ -86,6 +86,8 @@ class SweepPaths:
         """The cells, in the order of the table."""
         self.table = root / "results.jsonl"
         """The results as JSON lines; in the order of the grid once the sweep is done."""
+        self.processes = root / "processes"
+        """The processes that work there."""
 
     def cell(self, cell: str) -> Path:
         """What was measured in a cell; exists once the cell is done."""

@@ -26,6 +26,7 @@ from causalprune.commands._output import StageResult, Work
 from causalprune.commands._schedule import planned_step
 from causalprune.commands.sweep.cell import measure_cell
 from causalprune.commands.sweep.grid import Grid, Point
+from causalprune.commands.sweep.presence import Presence
 from causalprune.commands.sweep.step_runner import CELL_ERRORS, StepRunner
 from causalprune.commands.sweep.table import ResultTable
 from causalprune.config.sweep import SweepConfig
@@ -84,10 +85,13 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     make_directory(paths.root)
     table_lease = Lease(paths.root / ".table.lock", break_lock=config.break_lock, patience=math.inf)
     with ExitStack() as stack:
+        presence = Presence(paths.processes)
 
         def claim() -> None:
             stack.enter_context(withdrawn((paths.grid, paths.table), table_lease.path, within=table_lease))
-            grid.claim(paths)
+            # Given back before that looks whether anything was made.
+            stack.enter_context(presence)
+            grid.claim(paths, presence.is_alone)
 
         with table_lease:
             remove_partials(paths.root, paths.grid.name, paths.table.name)
@@ -109,7 +113,7 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         with table_lease:
             if not paths.grid.exists():
                 # The process that wrote it failed and withdrew it, when this one had made nothing yet.
-                claim()
+                grid.claim(paths, presence.is_alone)
             rows = table.write()
         if worker.failures:
             point, error = worker.failures[0]

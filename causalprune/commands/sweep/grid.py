@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from causalprune.base.errors import LockedError, MismatchError, UsageError
+from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.json_files import seal, write_json
-from causalprune.base.leases import Lease
 from causalprune.base.options import option_text
 from causalprune.base.paths import SweepPaths
 from causalprune.commands.provenance.sources import changed_sources
@@ -74,8 +73,12 @@ class Grid:
         said = config.identity_fields() | ({"sources": sources} if sources else {})
         return cls(json.loads(json.dumps(said)), points)
 
-    def claim(self, paths: SweepPaths) -> None:
-        """Write the grid. Of an earlier one it may lack cells that aren't measured, if no other process works there.
+    def claim(self, paths: SweepPaths, is_alone: Callable[[], bool]) -> None:
+        """Write the grid, unless an earlier one has a cell that this one lacks and that is measured.
+
+        Args:
+            paths: The files of the sweep.
+            is_alone: Whether no other process works there; else it may be about to measure such a cell.
 
         Raises:
             MismatchError: It lacks others; nothing was changed.
@@ -89,7 +92,7 @@ class Grid:
             mine = {point.cell for point in self.points}
             lost = [entry["cell"] for entry in earlier["cells"] if entry["cell"] not in mine]
             measured = [cell for cell in lost if paths.cell(cell).exists()]
-            if lost and (measured or _others_work(paths)):
+            if lost and (measured or not is_alone()):
                 raise self._without(lost, measured, earlier, path)
             if earlier == json.loads(json.dumps(value)):
                 return
@@ -102,24 +105,13 @@ class Grid:
         if "sources" in changed:
             then, now = earlier["config"].get("sources", {}), self.config["sources"]
             values = [f"the {what} changed" for what in changed_sources(then, now)] or values
-        kept = "that are measured" if measured else "while another process measures them"
+        kept = "that are measured" if measured else "while another process works there"
         return MismatchError(
             f"{path}",
             expected=f"a sweep with all of its {len(earlier['cells'])} cells {kept}, and perhaps more",
             found=f"one without {len(measured or lost)} of them" + (f" ({', '.join(values)})" if values else ""),
-            remedy=f"undo the change (lists may only grow), choose another --run, or remove {path.parent} to start anew",
+            remedy=f"undo the change (lists may only grow), choose another --run, or remove {path.parent}",
         )
-
-
-def _others_work(paths: SweepPaths) -> bool:
-    """Whether another process is at a step or a cell; each has a lease, and a dead one's is taken over."""
-    for path in [*paths.root.glob("*/.*.lock"), *paths.root.glob("cells/*/.*.lock")]:
-        try:
-            with Lease(path):
-                pass
-        except LockedError:
-            return True
-    return False
 
 
 def _points(config: SweepConfig) -> Iterator[Point]:

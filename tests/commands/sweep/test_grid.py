@@ -5,6 +5,7 @@ import sys
 import pytest
 
 from causalprune.base.errors import MismatchError, UsageError
+from causalprune.base.paths import SweepPaths
 from causalprune.commands.sweep.grid import Grid
 from causalprune.config.run import RunConfig, Setting
 from causalprune.config.sweep import SweepConfig
@@ -55,17 +56,17 @@ def test_the_first_order_is_of_the_criterion_that_has_it():
 
 def test_edited_code_makes_other_cells_and_touches_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "grid.json"
+    paths = SweepPaths(tmp_path)
     (tmp_path / "mine.py").write_text("def net(input_shape, num_outputs): ...\n")
-    grid(model="mine:net").claim(path)
-    written = path.read_bytes()
-    grid(model="mine:net").claim(path)
-    assert path.read_bytes() == written
+    grid(model="mine:net").claim(paths, lambda: True)
+    written = paths.grid.read_bytes()
+    grid(model="mine:net").claim(paths, lambda: True)
+    assert paths.grid.read_bytes() == written
     (tmp_path / "mine.py").write_text("def net(input_shape, num_outputs): return 1\n")
     sys.path_importer_cache.clear()
     with pytest.raises(MismatchError, match=r"one without 2 of them .the code of mine:net changed"):
-        grid(model="mine:net").claim(path)
-    assert path.read_bytes() == written
+        grid(model="mine:net").claim(paths, lambda: False)
+    assert paths.grid.read_bytes() == written
 
 
 def test_a_switch_is_labeled_as_one_says_it():
