@@ -264,7 +264,7 @@ class RecordStore:
 
         The next attempt would begin anew in any case, and with corrected options it would be refused.
         """
-        if self._begun and not self._output.has_saved_state:
+        if self._begun and not (self._output.has_saved_state or self._output.path.exists()):
             with suppress(LockedError, StorageError):
                 Store.delete(self.path)
 

@@ -76,7 +76,7 @@ def test_an_evaluation_that_is_asked_for_later_is_added(tmp_path, capsys):
     before = networks(folder)
     capsys.readouterr()
     assert run(folder, "--set", "evaluate.hessian=2", "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)["metrics"]["evaluation"]["hessian"]["eigenvalues"]) == 2
+    assert len(json.loads(capsys.readouterr().out)["metrics"]["evaluation"]["hessian"]["all"]["eigenvalues"]) == 2
     assert networks(folder) == before
 
 

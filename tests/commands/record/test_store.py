@@ -114,6 +114,17 @@ def test_a_recording_is_finished_only_when_its_checkpoint_is_there(tmp_path, pre
     assert (tmp_path / "recorded.safetensors").read_bytes() == (prepared / "recorded.safetensors").read_bytes()
 
 
+@pytest.mark.parametrize("saved", ["never", "1steps"])
+def test_a_recording_that_fails_leaves_nothing_that_refuses_the_corrected_command(tmp_path, prepared, capsys, saved):
+    """Unless there is a saved state: whoever resumes from it needs the rows."""
+    shutil.copy(prepared / "pretrained.safetensors", tmp_path)
+    command = [*RECORD[:-1], saved, "--run", tmp_path, "--quiet"]
+    assert call(*command, "--lr", "1e18") == 3
+    capsys.readouterr()
+    assert (tmp_path / "trajectory.zarr").exists() is (saved != "never")
+    assert call(*command) == (0 if saved == "never" else 5)
+
+
 @pytest.mark.parametrize("damage", ["fewer", "scalar"])
 def test_another_recording_than_this_is_found(run, capsys, damage):
     store = Store.open(run / "trajectory.zarr")
