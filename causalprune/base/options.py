@@ -149,6 +149,13 @@ class Options:
         """Build a configuration from values by the names of :meth:`option_fields`."""
         return cls(**values)
 
+    @classmethod
+    def decides_result(cls, name: str) -> bool:
+        """Whether results with other values of an option are told apart, because it is among the identity fields."""
+        metadata = cls.option_fields()[name].metadata
+        said_if_new = metadata["formerly"] is not MISSING
+        return metadata["affects_result"] and (said_if_new or name in cls.written_out({}))
+
     def identity_fields(self) -> dict[str, Any]:
         """The options that affect the result, JSON-ready, with every default written out."""
         return self.written_out({f.name: _plain(getattr(self, f.name)) for f in fields(self) if f.metadata})

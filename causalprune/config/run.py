@@ -52,9 +52,13 @@ RUN_STAGES: dict[str, type[Options]] = {
 
 OF_A_COMMAND_ALONE = frozenset(
     ("run", "overwrite", "stop_signals", "dry_run", "break_lock", "checkpoint", "output", "name", "recording")
+    + ("fit", "weights")
 )
 """Options that a stage has as a command of its own only: where it reads and writes, and how it deals with what is
 there, the run decides."""
+
+OF_RUN_ITSELF = frozenset(f"apply-mask.{name}" for name in ("sparsity", "criterion", "pattern", "zero"))
+"""Settings that are refused beside an option of run: results and tables would show its value, and not the one used."""
 
 UNLIKE_RUN = {
     "train": {"distill", "reestimate_batchnorm"},
@@ -271,8 +275,9 @@ class RunConfig(ModelOptions, DataOptions, ComputeOptions):
                 found=f"options without {missing[0]}{more}",
             )
         for setting in self.set:
-            if setting.key == "apply-mask.zero":
-                raise UsageError(setting.source or setting.text, expected="--zero for it", found=setting.text)
+            if setting.key in OF_RUN_ITSELF:
+                own = setting.key.rpartition(".")[2]
+                raise UsageError(setting.source or setting.text, expected=f"--{own} for it", found="--set")
         if self.zero:
             check_zero({f.name: getattr(self, f.name) for f in fields(self)})
         usual = self.option_fields()["sparsity"].default

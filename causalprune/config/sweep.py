@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import COMMON, at_least, different, flag_of, fraction, option, option_text
-from causalprune.config.run import RunConfig, Setting, check_zero, recipe_settings, setting_names, with_recipe
+from causalprune.config.run import OF_RUN_ITSELF, RunConfig, Setting, check_zero, recipe_settings, with_recipe
 from causalprune.config.shared import DataOptions, LeaseOptions, ModelOptions, OutputOptions
-from causalprune.config.sweep_values import Axis, varied_options
+from causalprune.config.sweep_values import Axis, varied_names
 from causalprune.config.values import meant_number, split_list
 from causalprune.pruning.names import check_criterion, known_criteria
 
@@ -36,7 +36,7 @@ def _axis(text: str, source: str) -> Axis:
     return Axis.parse(text, source)
 
 
-_axis.names = lambda: [*(f"{name.replace('_', '-')}=" for name in varied_options()), *setting_names()]  # type: ignore[attr-defined]
+_axis.names = varied_names  # type: ignore[attr-defined]
 
 
 _criteria = different(check_criterion, "different criteria")
@@ -174,14 +174,14 @@ class SweepConfig(LeaseOptions, OutputOptions):
                 expected="no --overwrite, because other processes may be working there",
                 remedy="choose another --run, or remove its folder sweep/ when no process works there",
             )
-        for one in self._said():
-            flag = "--set" if isinstance(one, Setting) else "--vary"
-            # A row would show another value than the one it was made with.
-            if one.key in ("apply-mask.sparsity", "apply-mask.criterion", "apply-mask.pattern"):
-                raise UsageError(one.source, expected=f"--{one.key.rpartition('.')[2]} for it", found=flag)
-            recipe = one in recipe_settings(self.base.recipe)
-            if flag == "--set" and not recipe and one.key in (axis.key for axis in self.vary):
-                raise UsageError(one.source, expected="an option that is not varied", found=f"--vary {one.key}")
+        for axis in self.vary:
+            # The options of run have refused those that are set.
+            if axis.key in OF_RUN_ITSELF:
+                raise UsageError(axis.source, expected=f"--{axis.key.rpartition('.')[2]} for it", found="--vary")
+        varied = {axis.key for axis in self.vary}
+        for setting in self.base.set:
+            if setting.key in varied and setting not in recipe_settings(self.base.recipe):
+                raise UsageError(setting.source, expected="an option that is not varied", found=f"--vary {setting.key}")
         usual = self.option_fields()["sparsity"].default
         if self._has_pattern() and self.sparsity != usual:
             found = option_text(self.sparsity)

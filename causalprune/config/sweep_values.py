@@ -9,7 +9,7 @@ from typing import Any
 
 from causalprune.base.errors import UsageError
 from causalprune.base.options import option_text
-from causalprune.config.run import RunConfig, Setting
+from causalprune.config.run import RUN_STAGES, RunConfig, Setting, settable
 from causalprune.config.values import split_list
 
 _OWN = {
@@ -25,8 +25,18 @@ _OWN = {
 
 def varied_options() -> list[str]:
     """Options of run that decide its result and that no option of a sweep varies."""
-    fields = RunConfig.option_fields()
-    return [name for name, f in fields.items() if f.metadata.get("affects_result") and name not in _OWN]
+    return [name for name in RunConfig.option_fields() if RunConfig.decides_result(name) and name not in _OWN]
+
+
+def varied_names() -> list[str]:
+    """What can be varied, as the shell completes it: these options, and those of stages that decide their results."""
+    of_stages = [
+        f"{stage}.{name.replace('_', '-')}="
+        for stage, kind in RUN_STAGES.items()
+        for name in settable(stage)
+        if kind.decides_result(name)
+    ]
+    return [*(f"{name.replace('_', '-')}=" for name in varied_options()), *of_stages]
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,14 @@ class Axis:
                 expected = "an option of run that decides its result, or STAGE.OPTION"
                 raise UsageError(source, expected=expected, found=name)
         settings = tuple(Setting.of(stage, said, v, f"{key}={option_text(v)}", source) for v in values)
+        if stage and not RUN_STAGES[stage].decides_result(settings[0].option):
+            # Cells are told apart by what decides their results: all of these would be the same one.
+            raise UsageError(
+                source,
+                expected=f"an option of {stage} that decides its result",
+                found=key,
+                remedy="set one value of it for all cells",
+            )
         return cls(settings[0].key, tuple(values), settings, text, source)
 
 

@@ -88,6 +88,10 @@ class Recorded(Protocol):
     def active(self) -> npt.NDArray[np.bool_]:
         """(P,) which of them the recording has."""
 
+    @property
+    def digest(self) -> str:
+        """Hash of its rows."""
+
 
 @dataclass(frozen=True, eq=False)
 class Fit(ArrayGroup):

@@ -443,8 +443,12 @@ class RecordingReader:
         return tuple(self.layout.fits.names())
 
     def is_all_of(self, fit: Fit) -> bool:
-        """Whether a fit is of all rows that are there now; also if it doesn't say what it is of."""
-        return fit.attributes.get("inputs", {}).get("recording", self.digest) in self.digests
+        """Whether a fit is of all rows that are there now.
+
+        Early fits don't say what they are of: such a one is of the recording that it was read with.
+        """
+        unsaid = self.digest if fit.recording is None else fit.recording.digest
+        return fit.attributes.get("inputs", {}).get("recording", unsaid) in self.digests
 
     def read_fit(self, name: str) -> Fit:
         """Read a fit; see :meth:`FitStore.read <causalprune.trajectory.array_groups.FitStore.read>`."""

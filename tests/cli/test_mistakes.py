@@ -136,7 +136,8 @@ def test_what_is_proposed_is_taken():
 @pytest.mark.parametrize("command", ["run", "sweep"])
 @pytest.mark.parametrize(
     "setting",
-    ["record.dry-run=true", "pretrain.output=x", "posttrain.checkpoint=x", "train.run=x", "evaluate.overwrite=true"],
+    ["record.dry-run=true", "pretrain.output=x", "posttrain.checkpoint=x", "train.run=x", "evaluate.overwrite=true"]
+    + ["apply-mask.fit=x", "apply-mask.weights=x.pt"],
 )
 def test_what_only_a_command_of_its_own_can_do_is_no_setting(capsys, tmp_path, command, setting):
     """A sweep with a dry recording would fail in each cell, for ever."""
@@ -144,6 +145,17 @@ def test_what_only_a_command_of_its_own_can_do_is_no_setting(capsys, tmp_path, c
     error = capsys.readouterr().err
     assert f"expected an option of {setting.partition('.')[0]} that a run leaves to it" in error
     assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+@pytest.mark.parametrize("setting", ["sparsity=0.5", "criterion=gamma", "pattern=2:4", "zero=true"])
+def test_what_an_option_of_run_is_for_is_no_setting(capsys, tmp_path, command, setting):
+    """The result would show the sparsity of run, and be of another."""
+    assert main([command, "--set", f"apply-mask.{setting}", "--run", str(tmp_path / "run"), "--quiet"]) == 2
+    option = setting.partition("=")[0]
+    expected = f"--set apply-mask.{setting}: expected --{option} for it, found --set"
+    assert capsys.readouterr().err == f"causalprune: {expected}\n"
     assert not (tmp_path / "run").exists()
 
 

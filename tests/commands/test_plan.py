@@ -37,7 +37,7 @@ def test_where_the_kernel_knows_who_is_dead_there_is_no_lock_to_break(capsys, co
     assert "--break-lock" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("options", [["--criterion", "obd"], ["--set", "apply-mask.criterion=fisher"]])
+@pytest.mark.parametrize("options", [["--criterion", "obd"], ["--criterion", "fisher"]])
 def test_no_fit_is_made_for_a_criterion_that_reads_none(tmp_path, capsys, options):
     run = tmp_path / "run"
     # A fit that could not be made: no α of a path has so many nonzero γ.

@@ -180,18 +180,49 @@ def _one_per_row(weights: npt.ArrayLike, reader: RecordingReader) -> Float64:
 
 
 def require_of_all_rows(found: Fit, name: str, reader: RecordingReader, store: object) -> None:
-    """Check that no rows came after a fit.
+    """Check that a fit is of a recording, and that no rows came after it.
+
+    Args:
+        found: The fit.
+        name: What it is called; empty for one that was passed as an object.
+        reader: The recording.
+        store: Path of the store, for messages.
 
     Raises:
-        MismatchError: Some did.
+        MismatchError: Some did, or it is of another recording.
     """
     if not reader.is_all_of(found):
         raise MismatchError(
-            f"fit {name} in {store}",
+            _called(name, store),
             expected=f"one of all {reader.num_rows:,} rows of recording {reader.name}",
-            found="one made before the last of them were recorded",
+            found="one made before the last of them were recorded" if name else "one of another recording, or of fewer",
             remedy="fit again with `overwrite`",
         )
+
+
+def _called(name: str, store: object) -> str:
+    """The subject of an error about a fit."""
+    return f"fit {name} in {store}" if name else "`fit`"
+
+
+def _require_usable(found: Fit, name: str, reader: RecordingReader, store: object) -> Fit:
+    """Check that a fit, with the arguments of :func:`require_of_all_rows`, is of all rows and wasn't given up.
+
+    Raises:
+        MismatchError: It isn't, or was.
+    """
+    require_of_all_rows(found, name, reader, store)
+    evidence = found.evidence
+    # The authors' solver is followed by the name of its variant.
+    solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
+    if solver.certifies and not evidence["certified"]:
+        raise MismatchError(
+            _called(name, store),
+            expected="a certified fit",
+            found=f"one that the solver gave up, at a relative gap of {evidence['relative_gap']:.3g}",
+            remedy="fit again with more `max_passes` or `memory`",
+        )
+    return found
 
 
 def certified_fit(reader: RecordingReader, name: str, store: object) -> Fit:
@@ -212,19 +243,7 @@ def certified_fit(reader: RecordingReader, name: str, store: object) -> Fit:
             found=", ".join(reader.fits) or "no fit",
             remedy="run `causalprune fit-gamma` first, or name a `fit`",
         )
-    found = reader.read_fit(name)
-    evidence = found.evidence
-    require_of_all_rows(found, name, reader, store)
-    # The authors' solver is followed by the name of its variant.
-    solver: Solver = SOLVERS.load(evidence["solver"].partition(" ")[0])
-    if solver.certifies and not evidence["certified"]:
-        raise MismatchError(
-            f"fit {name} in {store}",
-            expected="a certified fit",
-            found=f"one that the solver gave up, at a relative gap of {evidence['relative_gap']:.3g}",
-            remedy="fit again with more `max_passes` or `memory`",
-        )
-    return found
+    return _require_usable(reader.read_fit(name), name, reader, store)
 
 
 def fit_to_use(store: Store, recording: str | None, wanted: str | Fit) -> Fit:
@@ -241,14 +260,7 @@ def fit_to_use(store: Store, recording: str | None, wanted: str | Fit) -> Fit:
     """
     reader = store.recording(recording)
     if isinstance(wanted, Fit):
-        if wanted.attributes.get("inputs", {}).get("recording") not in reader.digests:
-            raise MismatchError(
-                "`fit`",
-                expected=f"one of recording {reader.path}",
-                found="one of another recording, or of fewer rows",
-                remedy="fit it again",
-            )
-        return wanted
+        return _require_usable(wanted, "", reader, store.path)
     if wanted == DEFAULT_FIT and wanted not in reader.fits:
         fit(store, recording=recording)
     return certified_fit(reader, wanted, store.path)

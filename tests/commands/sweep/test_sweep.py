@@ -288,6 +288,8 @@ def test_lists_may_grow_and_nothing_else_may_change(tmp_path, capsys):
         (["--vary", "recrd.lr=1"], "one of the stages"),
         (["--vary", "sparsity=0.1"], "--sparsity"),
         (["--vary", "device=cpu,cuda"], "decides its result"),
+        (["--vary", "fit-gamma.memory=1,2GiB"], "expected an option of fit-gamma that decides its result, found fit-g"),
+        (["--vary", "apply-mask.deterministic=false,true"], "expected an option of apply-mask that decides its result"),
         (["--vary", "record.lr=0.1", "--set", "record.lr=0.2"], "not varied"),
         (["--overwrite"], "expected no --overwrite"),
         (["--criterion", "chita,magnitude", "--set", "record.momentum=0.9"], "set record.momentum=0, or"),

@@ -1,6 +1,7 @@
 """``causalprune.fit``: the fit of the command line, to the byte, with its columns under the weights' names."""
 
 import inspect
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import causalprune as cp
 from causalprune.base.errors import DataError, MismatchError, NumericalError, UsageError
 from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.models.parameters import ParameterIndex
+from causalprune.solver.recording.fit import fit_to_use
 from causalprune.solver.recording.options import FitOptions
 from causalprune.trajectory import RecordingInfo, Store
 
@@ -190,3 +192,23 @@ def test_bad_input_names_the_parameter(store, options, error, said):
         cp.fit(store, **options)
     assert said in str(raised.value)
     assert "--" not in str(raised.value)
+
+
+def test_a_fit_is_of_its_recording_by_the_same_rule_as_an_object_and_by_its_name(store, tmp_path):
+    fit, other = cp.fit(store), cp.fit(record(tmp_path / "other.zarr", rows=20))
+    opened = Store.open(store)
+    # Early fits don't say what they are of, but what they were read with does.
+    silent = replace(fit, attributes=fit.attributes | {"inputs": {}})
+    assert fit_to_use(opened, None, "default").digest == fit.digest
+    assert fit_to_use(opened, None, fit) is fit
+    assert fit_to_use(opened, None, silent) is silent
+    for foreign in (other, replace(other, attributes=other.attributes | {"inputs": {}})):
+        with pytest.raises(MismatchError, match="`fit`: expected one of all 30 rows .* found one of another recording"):
+            fit_to_use(opened, None, foreign)
+
+
+def test_a_fit_that_was_given_up_is_not_used_as_an_object_either(store):
+    fit = cp.fit(store)
+    given_up = replace(fit, attributes=fit.attributes | {"evidence": fit.evidence | {"certified": False}})
+    with pytest.raises(MismatchError, match="`fit`: expected a certified fit, found one that the solver gave up"):
+        fit_to_use(Store.open(store), None, given_up)
