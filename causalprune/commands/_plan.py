@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -53,6 +55,17 @@ class IterationPlan:
     repair: RepairConfig | None
     records: bool
 
+    def stages(self) -> list[tuple[str, Options]]:
+        """Each stage that there is, by its name, in order."""
+        stages: dict[str, Options | None] = {
+            "train": self.train,
+            "record": self.record if self.records else None,
+            "fit-gamma": self.fit,
+            "apply-mask": self.mask,
+            "repair": self.repair,
+        }
+        return [(stage, options) for stage, options in stages.items() if options is not None]
+
 
 class PipelinePlan:
     """The configuration of each stage of the pipeline, with the paths of a run directory.
@@ -71,24 +84,31 @@ class PipelinePlan:
         # Code that pretrain may run may also be run by all later stages of the same command.
         self._options["trust_code"] = config.trust_code or ":" in config.model or ":" in config.dataset
 
-    def stages(self) -> dict[tuple[int, str], Options]:
-        """The stages in order, by their iteration (from 1; 0 before the first and after the last) and their name."""
-        stages: dict[tuple[int, str], Options] = {(0, "pretrain"): self.pretrain()}
-        for number in range(self._config.iterations):
-            plan = self.iteration(number)
-            named: dict[str, Options | None] = {
-                "train": plan.train,
-                "record": plan.record if plan.records else None,
-                "fit-gamma": plan.fit,
-                "apply-mask": plan.mask,
-                "repair": plan.repair,
-            }
-            stages |= {(number + 1, name): stage for name, stage in named.items() if stage is not None}
-        return stages | {(0, "posttrain"): self.posttrain(), (0, "evaluate"): self.evaluate()}
-
     def identity(self) -> dict[tuple[int, str], dict[str, Any]]:
         """What decides the result of each stage: equal for equal work, however its options were said."""
         return {key: stage.identity_fields() for key, stage in self.stages().items()}
+
+    @property
+    def root(self) -> Path:
+        """The run directory."""
+        return self._paths.root
+
+    def stages(self) -> Iterator[tuple[str, Options]]:
+        """Each stage by its name, in order."""
+        yield "pretrain", self.pretrain()
+        for planned in self.iterations:
+            yield from planned.stages()
+        yield "posttrain", self.posttrain()
+        yield "evaluate", self.evaluate()
+
+    def said(self, stage: str) -> set[str]:
+        """Names of the options of a stage that were set."""
+        return {setting.option for setting in self._config.set if setting.stage == stage}
+
+    @cached_property
+    def iterations(self) -> tuple[IterationPlan, ...]:
+        """The stages of all iterations."""
+        return tuple(self.iteration(number) for number in range(self._config.iterations))
 
     def pretrain(self) -> PretrainConfig:
         """The dense network."""
@@ -168,7 +188,7 @@ class PipelinePlan:
         if self._config.zero and stage == "apply-mask":
             shared -= _OF_A_RANKING
         said = {s.option: s.value for s in self._config.set if s.stage == stage}
-        with settings_in_errors(stage):
+        with settings_in_errors(stage, said):
             return kind(**{name: self._options[name] for name in shared} | {"run": paths.root} | values | said)
 
 

@@ -128,17 +128,9 @@ def pipeline_schedule(
     """The steps of ``run``, by their labels."""
     steps = [planned_step("pretrain", "pretrain", pretrain)]
     for number, plan in enumerate(iterations, start=1):
-        stages: dict[str, Options | None] = {
-            "train": plan.train,
-            "record": plan.record if plan.records else None,
-            "fit-gamma": plan.fit,
-            "apply-mask": plan.mask,
-            "repair": plan.repair,
-        }
         steps += [
             planned_step(in_iteration(number, len(iterations), stage), stage, options)
-            for stage, options in stages.items()
-            if options is not None
+            for stage, options in plan.stages()
         ]
     steps += [
         planned_step("posttrain", "posttrain", posttrain),

@@ -82,7 +82,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     if not reader.finished:
         rows = f"its first {reader.num_rows:,} rows"
         work.warn(reporter, f"recording {reader.name} isn't finished: γ is of {rows}; fit again when it is")
-    weights = row_weights(config, reader)
+    weights = row_weights(config, reader.num_rows)
     if weights is not None:
         work.inputs["row_weights"] = hashlib.sha256(weights.tobytes()).hexdigest()
     exists = not config.overwrite and config.name in reader.fits
@@ -147,7 +147,7 @@ def fit_gamma(config: FitGammaConfig, reporter: Reporter = SILENT, *, patient: b
     return result
 
 
-def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | None:
+def row_weights(config: FitGammaConfig, num_rows: int) -> Float64 | None:
     """(T,) weights of the recorded steps, from a file of numbers.
 
     Raises:
@@ -163,9 +163,9 @@ def row_weights(config: FitGammaConfig, reader: RecordingReader) -> Float64 | No
         weights = np.asarray(loaded, np.float64)
     except (OSError, ValueError) as error:
         raise DataError(f"{path}", expected="a file of numbers", found=str(error)[:80], remedy=remedy) from error
-    if weights.shape != (reader.num_rows,):
+    if weights.shape != (num_rows,):
         raise DataError(
-            f"{path}", expected=f"{reader.num_rows} numbers, one per step", found=f"{weights.shape}", remedy=remedy
+            f"{path}", expected=f"{num_rows} numbers, one per step", found=f"{weights.shape}", remedy=remedy
         )
     return weights
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
@@ -125,12 +125,13 @@ def load_configs() -> dict[str, type[Options]]:
     return dict(Configs())
 
 
-def with_settings(message: str, stage: str) -> str:
+def with_settings(message: str, stage: str, said: Collection[str] = ()) -> str:
     """Name options of a stage as ``run`` and ``sweep`` take them: ``--set record.lr=…`` for `` `lr` ``.
 
     Args:
         message: What the stage said. Options that ``run`` has itself stay as they are, for :func:`with_flags`.
         stage: A stage of a run; any other has no settings.
+        said: Options of the stage that were set, which are named as settings even if ``run`` has them.
     """
     from causalprune.base.options import flag_of
     from causalprune.config.run import RUN_STAGES, UNLIKE_RUN, RunConfig, settable
@@ -138,7 +139,7 @@ def with_settings(message: str, stage: str) -> str:
     if stage not in RUN_STAGES:
         return message
     types, of_run = RUN_STAGES[stage].option_types(), RunConfig.option_fields()
-    settings = settable(stage).keys() - (of_run.keys() - UNLIKE_RUN.get(stage, set()))
+    settings = settable(stage).keys() - (of_run.keys() - UNLIKE_RUN.get(stage, set()) - set(said))
 
     def typed(name: str, value: str) -> str:
         if own := of_run.get(f"{stage}_{name}"):
@@ -156,12 +157,12 @@ def with_settings(message: str, stage: str) -> str:
 
 
 @contextmanager
-def settings_in_errors(stage: str) -> Iterator[None]:
+def settings_in_errors(stage: str, said: Collection[str] = ()) -> Iterator[None]:
     """While the body runs, errors name options of a stage as :func:`with_settings` does."""
     try:
         yield
     except CausalpruneError as error:
-        error.reword(partial(with_settings, stage=stage))
+        error.reword(partial(with_settings, stage=stage, said=said))
         raise
 
 

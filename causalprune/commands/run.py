@@ -20,12 +20,12 @@ from causalprune.commands._plan import IterationPlan, PipelinePlan
 from causalprune.commands._schedule import IterationStages, pipeline_schedule, run_stage
 from causalprune.commands._training import TrainingResult
 from causalprune.commands.apply_mask.command import apply_mask
-from causalprune.commands.apply_mask.layers import needs_network, require_budgets
 from causalprune.commands.evaluate.command import evaluate, evaluation_outputs
 from causalprune.commands.fit_gamma import fit_gamma
 from causalprune.commands.forecast.command import forecast
 from causalprune.commands.forecast.result import RunForecast
 from causalprune.commands.names import settings_in_errors
+from causalprune.commands.pipeline.beforehand import Beforehand
 from causalprune.commands.pipeline.claim import claim, require_claimable
 from causalprune.commands.pipeline.discarding import IterationStore
 from causalprune.commands.pipeline.reuse import load_reused, reuse, with_reused
@@ -33,16 +33,12 @@ from causalprune.commands.posttrain import posttrain
 from causalprune.commands.pretrain import pretrain, untrained
 from causalprune.commands.record.command import record
 from causalprune.commands.repair import repair
-from causalprune.config.apply_mask import ApplyMaskConfig
-from causalprune.config.fit_gamma import FitGammaConfig
 from causalprune.config.pretrain import PretrainConfig
 from causalprune.config.run import RunConfig, recipe_changes
 from causalprune.data.datasets import last_data_kept
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.parameters import ParameterIndex
 from causalprune.models.prunable import log_not_prunable
-from causalprune.pruning.removable import prunable_producers
-from causalprune.trajectory.column_groups import groups_per_tensor
 
 _AS_PRUNED = (
     "nothing followed the last mask, neither a training nor a repair; `repair` costs seconds and no labels, and is "
@@ -70,6 +66,8 @@ class RunResult(StageResult):
     stores: dict[str, int] = field(default_factory=dict)
 
 
+# Stages would read the same data one after the other, which for many image files takes longer than a stage.
+@last_data_kept()
 def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForecast:
     """Run the pipeline; after any interruption, the same call continues where it stopped and ends with the same bytes.
 
@@ -93,29 +91,31 @@ def run(config: RunConfig, reporter: Reporter = SILENT) -> RunResult | RunForeca
     # What --overwrite replaces is deleted before the first stage starts.
     plan = PipelinePlan(replace(config, overwrite=False))
     # All stages are configured before the first one starts, so that no typo shows after an hour.
-    iterations = [plan.iteration(number) for number in range(config.iterations)]
+    iterations = plan.iterations
     pretrain_config, posttrain_config = plan.pretrain(), plan.posttrain()
     # Its result isn't among the files that --overwrite deletes.
     evaluate_config = PipelinePlan(config).evaluate()
-    evaluation_outputs(evaluate_config)
+    with settings_in_errors("evaluate", plan.said("evaluate")):
+        evaluation_outputs(evaluate_config)
     changes = recipe_changes(config.recipe, vars(config), config.set)
     if changes:
         logger.info("recipe %s, but %s", config.recipe, ", ".join(changes))
-    _require_groups(pretrain_config, [(planned.fit, planned.mask) for planned in iterations])
-    if config.dry_run:
-        if not config.overwrite:
-            require_claimable(config, paths)
-        with last_data_kept():
-            return forecast(config, reporter)
+    if config.dry_run and not config.overwrite:
+        require_claimable(config, paths)
     # Before --overwrite deletes anything.
     dense = None if config.from_run is None else load_reused(config)
+    beforehand = Beforehand()
+    beforehand.require_machine(plan)
+    beforehand.require(plan, dense)
+    # Its network and its data aren't needed any more.
+    del beforehand
+    if config.dry_run:
+        return forecast(config, reporter)
     make_directory(paths.root)
     schedule = pipeline_schedule(pretrain_config, iterations, posttrain_config, evaluate_config)
-    # Stages would read the same data one after the other, which for many image files takes longer than a stage.
     with (
         FileLock(lock_path(paths.run_config)),
         stop_signals(config.stop_signals) as stop,
-        last_data_kept(),
         reporter.overall(schedule) as shown,
         withdrawn((paths.run_config, progress_path(paths.run_config)), lock_path(paths.run_config)),
     ):
@@ -203,25 +203,3 @@ def _say_what_is_not_prunable(config: PretrainConfig, prune: tuple[str, ...]) ->
     """Say it once, before anything is trained; each stage says it of itself where it is called alone."""
     _, _, _, model = untrained(config)
     log_not_prunable(model, ParameterIndex.from_model(model, prune))
-
-
-def _require_groups(config: PretrainConfig, plans: list[tuple[FitGammaConfig | None, ApplyMaskConfig]]) -> None:
-    """Check that the network to be trained has what is to be pruned: groups of weights, and layers that are named.
-
-    Raises:
-        MismatchError: It has no such filters, neurons or channels.
-        UsageError: It has no such layers, or can't be pruned as much.
-    """
-    # Every network has weights and layers; only for anything else it must be built.
-    everywhere = ("parameter", "layer")
-    plain = all(c is None or c.granularity in everywhere for plan in plans for c in plan)
-    if plain and not any(needs_network(mask) for _, mask in plans):
-        return
-    _, _, spec, model = untrained(config)
-    for fit, mask in plans:
-        index = ParameterIndex.from_model(model, mask.prune)
-        if fit is not None:
-            with settings_in_errors("fit-gamma"):
-                groups_per_tensor(index, fit.granularity)
-        producers, _ = prunable_producers(mask.granularity, model, index, spec)
-        require_budgets(mask, index, producers)

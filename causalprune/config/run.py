@@ -51,8 +51,10 @@ RUN_STAGES: dict[str, type[Options]] = {
 
 
 OF_A_COMMAND_ALONE = frozenset(
-    ("run", "overwrite", "stop_signals", "dry_run", "break_lock", "checkpoint", "output", "name", "recording")
-    + ("fit", "weights")
+    (
+        *("run", "overwrite", "stop_signals", "dry_run", "break_lock"),
+        *("checkpoint", "output", "name", "recording", "fit", "weights"),
+    )
 )
 """Options that a stage has as a command of its own only: where it reads and writes, and how it deals with what is
 there, the run decides."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from causalprune.base.errors import CausalpruneError, DataError, MismatchError, UsageError, translate
+from causalprune.base.errors import CausalpruneError, DataError, UsageError, translate
 from causalprune.models.mask import Mask
 from causalprune.pruning.criterion import NEEDS, Criterion, CriterionInputs, Scores, Vector, float64
 from causalprune.pruning.gradients import GradientMatrix, mean_squared_gradient, measured_curvature
@@ -65,13 +65,7 @@ def _curvature(inputs: CriterionInputs) -> Scores:
     and is pruned first.
     """
     gamma = float64(inputs.gamma)
-    if gamma.ndim != 1:
-        raise MismatchError(
-            "criterion curvature",
-            expected="a fit without lags",
-            found="three coefficients per parameter",
-            remedy="fit with `lags=0`, or choose another",
-        )
+    CURVATURE.require_lags(lags=gamma.ndim > 1)
     h = 2 * (gamma + 1 / cast(Vector, inputs.learning_rate))
     return Scores(h * float64(inputs.theta) ** 2 / 2)
 
@@ -123,7 +117,7 @@ def _power(values: Vector | None, exponent: float) -> npt.NDArray[np.float64]:
 
 GAMMA = Criterion("gamma", _gamma, frozenset({"gamma", "dual_correlation"}))
 EFFECT = Criterion("effect", _effect, GAMMA.needs, exponent=EXPONENTS["effect"], dead_ends=DEAD_ENDS["effect"])
-CURVATURE = Criterion("curvature", _curvature, frozenset({"gamma", "learning_rate"}))
+CURVATURE = Criterion("curvature", _curvature, frozenset({"gamma", "learning_rate"}), takes_lags=False)
 MAGNITUDE = Criterion("magnitude", _magnitude)
 RANDOM = Criterion("random", _random)
 FISHER = Criterion("fisher", _fisher, frozenset({"mean_squared_gradient"}))

@@ -186,6 +186,7 @@ class Criterion:
         dead_ends: What becomes of dead ends unless told otherwise, a name in
             :data:`causalprune.pruning.names.DEAD_END_RULES`.
         first_order: Whether ``formula`` has a first-order term to switch on.
+        takes_lags: Whether ``formula`` can read the three coefficients per weight of a fit with lags.
 
     Raises:
         UsageError: A need that isn't in :data:`NEEDS`.
@@ -212,6 +213,7 @@ class Criterion:
     exponent: float | None = None
     dead_ends: str = "scored"
     first_order: bool = False
+    takes_lags: bool = True
 
     def __post_init__(self) -> None:
         unknown = sorted(self.needs - set(NEEDS))
@@ -266,6 +268,20 @@ class Criterion:
             need, reason = unmet
             remedy = remedy or f"{need.remedy}, or choose another"
             raise self._mismatch(need.what, f"one with {reason}{where}", remedy, subject)
+
+    def require_lags(self, *, lags: bool) -> None:
+        """Refuse a fit with lags where the formula can't read one.
+
+        Raises:
+            MismatchError: It can't.
+        """
+        if lags and not self.takes_lags:
+            raise MismatchError(
+                f"criterion {self.name}",
+                expected="a fit without lags",
+                found="three coefficients per parameter",
+                remedy="fit with `lags=0`, or choose another",
+            )
 
     def choose_exponent(self, given: float | None) -> float:
         """The exponent that was given, or the criterion's own; 1 for one that reads none.

@@ -25,7 +25,7 @@ from causalprune.solver.problem import (
 from causalprune.solver.process_group import Division, ProcessGroup
 from causalprune.solver.products import DeviceProducts, HostProducts
 from causalprune.solver.region import FittedColumns, Region
-from causalprune.solver.source import ColumnSource, Float32, Float64
+from causalprune.solver.source import ColumnSource, Float32, Float64, Size
 from causalprune.solver.streaming import Notify, Passes, Scanner
 from causalprune.solver.working_set import MemoryPlan, divide_working_set, plan_memory
 
@@ -86,6 +86,36 @@ def assist(
         _ExactFit(source, problem, options, ranges, None, group).work()
 
 
+def check(size: Size, problem: LassoProblem, options: SolverOptions, ranges: Ranges | None, processes: int) -> None:
+    """Refuse what doesn't depend on the numbers in X and y; see :class:`causalprune.solver.fit.Solver`.
+
+    Raises:
+        UsageError: Too little memory, or options that exclude each other, or need more rows or columns.
+        DataError: Too few rows.
+    """
+    # Of losses that change from row to row.
+    _prepare(size, np.arange(size.num_rows, dtype=np.float64), problem, options, processes)
+    for start, stop in _spans(size, ranges):
+        problem.wanted_nonzero(size.num_rows, stop - start)
+
+
+def _spans(size: Size, ranges: Ranges | None) -> list[tuple[int, int]]:
+    """First column and stop of each fit."""
+    return [(0, size.num_columns)] if ranges is None else [part[1:] for part in ranges]
+
+
+def _prepare(
+    size: Size, target: Float64, problem: LassoProblem, options: SolverOptions, processes: int
+) -> tuple[FittedRows, MemoryPlan]:
+    """The rows of a fit, and how its memory is divided."""
+    if options.folds and not problem.num_alphas:
+        raise UsageError("`cv`", expected="`alphas=N`, the path to choose from", found="one α")
+    rows = FittedRows(target, options.row_weights, options.held_out, options.folds)
+    sides = max(1, problem.num_alphas) * (1 + len(rows.side_rows))
+    vectors = max(sides + 1, options.resamples + 1)
+    return rows, plan_memory(options.memory_bytes, size, vectors=vectors, processes=processes)
+
+
 class _Units(TypedDict):
     """What every region is told about the scaling of the problem."""
 
@@ -106,14 +136,8 @@ class _ExactFit:
 
     def __post_init__(self) -> None:
         source, problem, options, group = self.source, self.problem, self.options, self.group
-        if options.folds and not problem.num_alphas:
-            raise UsageError("`cv`", expected="`alphas=N`, the path to choose from", found="one α")
-        spans = [(0, source.num_columns)] if self.ranges is None else [part[1:] for part in self.ranges]
-        self._rows = FittedRows(source.target, options.row_weights, options.held_out, options.folds)
-        sides = max(1, problem.num_alphas) * (1 + len(self._rows.side_rows))
-        plan = plan_memory(
-            options.memory_bytes, source, vectors=max(sides + 1, options.resamples + 1), processes=group.count
-        )
+        spans = _spans(source, self.ranges)
+        self._rows, plan = _prepare(source, source.target, problem, options, group.count)
         capacities = divide_working_set(plan.working_set_columns, [stop - start for start, stop in spans])
         tasks = [self._tasks(stop - start) for start, stop in spans]
         units = _Units(target_norm=self._rows.norm, normalize=problem.normalize)
@@ -272,5 +296,5 @@ class _ExactFit:
         return FitResult(gamma, dual, combine(layers), layers, extras, self._costs.seconds)
 
 
-LASSO = Solver(fit_exactly, assist=assist)
+LASSO = Solver(fit_exactly, assist=assist, check=check)
 """Exact, certified and streaming, in one process or several."""

@@ -8,8 +8,9 @@ by side: (Δθ_t)², (Δθ_{t−1})² and Δθ_t·Δθ_{t−1} are columns 3k, 3
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 
@@ -17,6 +18,36 @@ from causalprune.solver.source import Argument, ColumnSource, Deltas, Float32, F
 from causalprune.solver.working_set import Positions
 from causalprune.trajectory.reader import RecordingReader, recut
 from causalprune.trajectory.threads import BufferPool, prefetched
+
+
+@dataclass(frozen=True)
+class FeatureSize:
+    """How large X is, and how it is read; see :class:`causalprune.solver.source.Size`."""
+
+    num_rows: int
+    num_columns: int
+    block_width: int
+    copies: float
+
+    @classmethod
+    def of(cls, num_rows: int, num_columns: int, block_width: int, *, lags: Literal[0, 1], groups: int | None) -> Self:
+        """The size of X for a recording.
+
+        Args:
+            num_rows: Rows of the recording.
+            num_columns: Its columns.
+            block_width: The width of its blocks.
+            lags: See :class:`FeatureSource`.
+            groups: How many groups there are; None without.
+        """
+        each, count, width = 3 if lags else 1, num_columns, block_width
+        if groups is not None:
+            count, width = groups, max(1, groups * width // num_columns)
+        # With lags memory holds deltas and features; with groups the members' features and the sums in float64.
+        copies = 1.0 if lags == 0 else 4 / 3
+        if groups is not None:
+            copies = 3.0 + copies * num_columns / groups
+        return cls(max(0, num_rows - lags), each * count, each * width, copies)
 
 
 class FeatureSource(ColumnSource):
@@ -54,18 +85,11 @@ class FeatureSource(ColumnSource):
         self.ahead = prefetch
         self._groups = None if groups is None else _Groups(groups, reader.num_columns)
         self._lr = reader.learning_rates if lr_scale else None
-        self.num_rows = max(0, reader.num_rows - lags)
         self.target = reader.target[lags:]
-        count, width = reader.num_columns, reader.block_width
-        if self._groups is not None:
-            width = max(1, self._groups.count * width // count)
-            count = self._groups.count
-        self.num_columns = self._each * count
-        self.block_width = self._each * width
-        # With lags memory holds deltas and features; with groups the members' features and the sums in float64.
-        self.copies = 1.0 if lags == 0 else 4 / 3
-        if self._groups is not None:
-            self.copies = 3.0 + self.copies * reader.num_columns / count
+        count = None if self._groups is None else self._groups.count
+        size = FeatureSize.of(reader.num_rows, reader.num_columns, reader.block_width, lags=lags, groups=count)
+        self.num_rows, self.num_columns = size.num_rows, size.num_columns
+        self.block_width, self.copies = size.block_width, size.copies
 
     @property
     def deltas(self) -> Deltas | None:

@@ -23,7 +23,7 @@ from causalprune.solver.problem import (
     not_finite,
 )
 from causalprune.solver.process_group import ProcessGroup
-from causalprune.solver.source import ColumnRange, ColumnSource, Float64
+from causalprune.solver.source import ColumnRange, ColumnSource, Float64, Size
 from causalprune.solver.streaming import Notify
 
 Ranges = Sequence[tuple[str, int, int]]
@@ -39,12 +39,15 @@ class Solver:
             :func:`fit`. An option that the solver doesn't support is a UsageError.
         assist: ``assist(source, problem, options, ranges, group)``, which the other processes call while the first one
             calls ``fit``; None if the solver runs in one process only.
+        check: ``check(size, problem, options, ranges, processes)`` raises what ``fit`` would raise for X of this size,
+            whatever is in it; it is asked before anything is recorded, which takes hours. Ours ask it in ``fit``, too.
         certifies: Whether the solver is meant to certify its fits, so that one that isn't certified has failed.
         divides_by_lr: Whether, with these options, the columns have to be Δθ²/η² whatever the problem says.
     """
 
     fit: Callable[..., FitResult]
     assist: Callable[..., None] | None = None
+    check: Callable[..., None] = lambda *_: None
     certifies: bool = True
     divides_by_lr: Callable[[SolverOptions], bool] = lambda _: False
 
@@ -141,11 +144,13 @@ class PlainSolver:
             alpha_max > 0.
         label: Name of the solver with these options in the evidence; its first word is the solver's name.
         certifies: Whether a result that isn't certified is an error.
+        require: ``require(num_rows, num_columns, options)`` refuses a range of columns that is too large.
     """
 
     solve: Callable[[ColumnSource, LassoProblem, SolverOptions, Scan, float], Attempt]
     label: Callable[[SolverOptions], str]
     certifies: bool = True
+    require: Callable[[int, int, SolverOptions], None] = lambda *_: None
 
     def __call__(
         self,
@@ -162,16 +167,7 @@ class PlainSolver:
             DataError: X or y that can't be fitted.
             NotCertifiedError: The duality gap is above the tolerance.
         """
-        asked = {
-            "`alphas`": problem.num_alphas,
-            "`target_nonzero`": problem.target_nonzero,
-            "`target_sparsity`": problem.target_sparsity,
-            "`cv`": options.folds,
-            "`bootstrap`": options.resamples,
-            "`row_weights`": options.row_weights is not None,
-            "`device`": options.device != "cpu",
-        }
-        self.refuse(options, asked)
+        self.check(source, problem, options, ranges)
         if ranges is None:
             return self._fit_one(source, problem, options, layer=False)
         parts = [
@@ -183,6 +179,27 @@ class PlainSolver:
         layers = tuple((name, r.evidence) for name, r in parts)
         gamma, scores = (np.concatenate([getattr(r, n) for _, r in parts]) for n in ("gamma", "dual_correlation"))
         return FitResult(gamma, scores, combine(layers), layers)
+
+    def check(
+        self, size: Size, problem: LassoProblem, options: SolverOptions, ranges: Ranges | None = None, *_: object
+    ) -> None:
+        """Refuse what doesn't depend on the numbers in X; see :class:`Solver`.
+
+        Raises:
+            UsageError: Options that only the exact solver supports, or X that is too large.
+        """
+        asked = {
+            "`alphas`": problem.num_alphas,
+            "`target_nonzero`": problem.target_nonzero,
+            "`target_sparsity`": problem.target_sparsity,
+            "`cv`": options.folds,
+            "`bootstrap`": options.resamples,
+            "`row_weights`": options.row_weights is not None,
+            "`device`": options.device != "cpu",
+        }
+        self.refuse(options, asked)
+        for _name, start, stop in ranges or [("", 0, size.num_columns)]:
+            self.require(size.num_rows, stop - start, options)
 
     def refuse(self, options: SolverOptions, asked: Mapping[str, object]) -> None:
         """Raise UsageError if anything is asked for that only the exact solver can do, by its parameter."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,26 @@ class Deltas:
     lags: int
     mantissa_bits: int
     blocks: Callable[[int], Iterator[tuple[int, Float32]]]
+
+
+class Size(Protocol):
+    """How large X is, and how it is read; a :class:`ColumnSource` has it, and what is still to be recorded, too."""
+
+    @property
+    def num_rows(self) -> int:
+        """T."""
+
+    @property
+    def num_columns(self) -> int:
+        """P."""
+
+    @property
+    def block_width(self) -> int:
+        """Columns in a block that is cheap to read."""
+
+    @property
+    def copies(self) -> float:
+        """Largest memory for forming a block of columns, as a multiple of the block's size."""
 
 
 class ColumnSource(ABC):

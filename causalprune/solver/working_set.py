@@ -13,7 +13,7 @@ from causalprune.base.errors import UsageError
 from causalprune.base.units import format_bytes
 from causalprune.solver.certificate import signed
 from causalprune.solver.products import FLOAT32_ROUNDING, USUAL_NORMS
-from causalprune.solver.source import ColumnSource, Float32, Float64
+from causalprune.solver.source import Float32, Float64, Size
 
 Positions = npt.NDArray[np.int64]
 
@@ -315,12 +315,12 @@ class MemoryPlan:
     working_set_columns: int
 
 
-def plan_memory(limit: int, source: ColumnSource, *, vectors: int, processes: int) -> MemoryPlan:
+def plan_memory(limit: int, source: Size, *, vectors: int, processes: int) -> MemoryPlan:
     """Divide the memory of the process among blocks and working sets.
 
     Args:
         limit: Bytes for the whole process; PyTorch, if something else loaded it, comes on top.
-        source: X.
+        source: X, or its size.
         vectors: Residuals that each block is correlated with.
         processes: How many processes fill the working set, each with its own share.
 
@@ -348,7 +348,7 @@ def plan_memory(limit: int, source: ColumnSource, *, vectors: int, processes: in
     return _tight_plan(limit, source, vectors=vectors, largest=smallest // column, processes=processes)
 
 
-def _tight_plan(limit: int, source: ColumnSource, *, vectors: int, largest: int, processes: int) -> MemoryPlan:
+def _tight_plan(limit: int, source: Size, *, vectors: int, largest: int, processes: int) -> MemoryPlan:
     """As little memory as is really needed: narrow blocks, one at a time, and a working set that may be too small.
 
     A support that outgrows it ends in a fit that isn't certified, whose error asks for more memory.

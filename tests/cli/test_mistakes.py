@@ -136,8 +136,10 @@ def test_what_is_proposed_is_taken():
 @pytest.mark.parametrize("command", ["run", "sweep"])
 @pytest.mark.parametrize(
     "setting",
-    ["record.dry-run=true", "pretrain.output=x", "posttrain.checkpoint=x", "train.run=x", "evaluate.overwrite=true"]
-    + ["apply-mask.fit=x", "apply-mask.weights=x.pt"],
+    [
+        *("record.dry-run=true", "pretrain.output=x", "posttrain.checkpoint=x", "train.run=x"),
+        *("evaluate.overwrite=true", "apply-mask.fit=x", "apply-mask.weights=x.pt"),
+    ],
 )
 def test_what_only_a_command_of_its_own_can_do_is_no_setting(capsys, tmp_path, command, setting):
     """A sweep with a dry recording would fail in each cell, for ever."""

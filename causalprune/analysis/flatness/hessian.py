@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,16 @@ DENSITY_POINTS = 200
 
 PROBES = 20
 """Random vectors for the trace."""
+
+
+def require_curvlinops() -> None:
+    """Check, before anything is measured, that curvlinops is installed.
+
+    Raises:
+        UsageError: It isn't.
+    """
+    if find_spec("curvlinops") is None:
+        raise missing_extra("`hessian` needs curvlinops", "flatness")
 
 
 def planned_products(dimension: int, count: int) -> int:
@@ -178,10 +189,9 @@ class _Itself(nn.Module):
 def _operators(
     model: nn.Module, task: Task, parameters: ParameterVector, samples: Samples, notify: Callable[[], None]
 ) -> dict[str, Any]:
-    try:
-        from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
-    except ImportError as error:
-        raise missing_extra("`hessian` needs curvlinops", "flatness") from error
+    require_curvlinops()
+    from curvlinops import HessianLinearOperator, SubmatrixLinearOperator
+
     batches = [({"inputs": inputs, "targets": targets}, targets) for inputs, targets in samples]
     # The samples are in memory and dropout is off, so the loss is deterministic.
     full = HessianLinearOperator(

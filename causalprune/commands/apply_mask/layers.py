@@ -54,7 +54,10 @@ def needs_network(config: ApplyMaskConfig) -> bool:
 
 
 def require_budgets(
-    config: ApplyMaskConfig, index: ParameterIndex, producers: Sequence[Sequence[int]] | None = None
+    config: ApplyMaskConfig,
+    index: ParameterIndex,
+    producers: Sequence[Sequence[int]] | None = None,
+    frozen: Collection[str] = (),
 ) -> None:
     """Check, before anything is trained, that a network has the layers that are named, and can meet the sparsities.
 
@@ -63,16 +66,17 @@ def require_budgets(
         index: The prunable parameters of the network.
         producers: What is pruned together, see :func:`causalprune.pruning.selection.select`. Without them, sparsities
             of filters, neurons and channels aren't checked.
+        frozen: Names of the weights that aren't trained, and so not pruned.
 
     Raises:
         UsageError: It can't.
     """
-    named = named_layers(config, index)
+    named = named_layers(config, index, frozen)
     if config.pattern is not None:
         Pattern.parse(config.pattern).require_rows(index, named.keep)
     if config.sparsity is None or (producers is None and config.granularity not in ("parameter", "layer")):
         return
-    free = [number for number, entry in enumerate(index) if entry.name not in named.keep]
+    free = [number for number, entry in enumerate(index) if entry.name not in named.keep and entry.name not in frozen]
     if producers is not None:
         producers = [family for family in producers if all(number in free for number in family)]
         if not producers:

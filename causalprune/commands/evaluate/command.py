@@ -195,7 +195,7 @@ def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:
     """The path of each output by its role, checked before anything is measured.
 
     Raises:
-        UsageError: The path of an input or of another output, or a plot without matplotlib.
+        UsageError: The path of an input or of another output, or a package that isn't installed.
         MismatchError: A file that isn't an earlier result.
     """
     run = RunPaths(config.run)
@@ -203,16 +203,29 @@ def evaluation_outputs(config: EvaluateConfig) -> dict[str, Path]:
     taken = [config.checkpoint or run.final, config.reference or run.pretrained]
     check_distinct(path, *taken)
     require_replaceable(path, "evaluate", overwrite=config.overwrite)
+    require_packages(config)
     outputs = {"result": path}
     if config.landscape:
         outputs["landscape"] = path.with_suffix(".landscape.png")
     if config.plot is not None:
         outputs["plot"] = config.plot
-    if len(outputs) > 1:
-        require_matplotlib()
     for role, output in outputs.items():
         check_distinct(output, *taken, *(other for name, other in outputs.items() if name != role))
     return outputs
+
+
+def require_packages(config: EvaluateConfig) -> None:
+    """Check that what the options need is installed.
+
+    Raises:
+        UsageError: A plot without matplotlib, or a Hessian without curvlinops.
+    """
+    if config.landscape or config.plot is not None:
+        require_matplotlib()
+    if config.hessian:
+        from causalprune.analysis.flatness.hessian import require_curvlinops
+
+        require_curvlinops()
 
 
 def _draw(evaluation: dict[str, Any], outputs: dict[str, Path]) -> None:

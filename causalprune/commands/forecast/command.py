@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from causalprune.base.compute.runtime import make_deterministic, processes, resolve_device
-from causalprune.base.errors import DataError
 from causalprune.base.files import bytes_below
 from causalprune.base.paths import RunPaths, StoreUrl, mask_path
 from causalprune.base.progress import Reporter
@@ -39,6 +38,7 @@ from causalprune.commands.record.prediction import (
     record_batches,
     recorded_columns,
     recorded_rows,
+    require_recordable,
 )
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.posttrain import PosttrainConfig
@@ -92,7 +92,8 @@ def forecast(config: RunConfig, reporter: Reporter) -> RunForecast:
         reporter: Passes on warnings.
 
     Raises:
-        CausalpruneError: What the run would refuse before its first stage, and too few rows for a fit.
+        CausalpruneError: What the run would refuse before its first stage, where an iteration needs more than its mask
+            leaves, too.
     """
     work = Work(stage="run", config=config)
     stages = _Forecast(config, work, reporter).made()
@@ -225,8 +226,7 @@ class _Forecast:
         config = plan.record
         self._mask = mask = self._mask.among(self._model, config.prune)
         batches = record_batches(config, self._model, self._data, self._device, processes())
-        if mask.num_kept == 0:
-            raise DataError("recording", expected="a weight to record", found="all of them pruned")
+        require_recordable(self._model, mask, "recording")
         steps, rows = recorded_rows(config, batches)
         columns = recorded_columns(config, mask)
         if self._gradient is None:

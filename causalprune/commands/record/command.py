@@ -9,7 +9,7 @@ from torch.optim import SGD
 
 from causalprune.base.compute.precision import full_precision
 from causalprune.base.compute.runtime import processes
-from causalprune.base.errors import CausalpruneError, DataError
+from causalprune.base.errors import CausalpruneError
 from causalprune.base.paths import RunPaths
 from causalprune.base.progress import SILENT, Reporter
 from causalprune.commands._checkpoint_output import CheckpointOutput
@@ -23,12 +23,12 @@ from causalprune.commands.record.prediction import (
     record_batches,
     recorded_columns,
     recorded_rows,
+    require_recordable,
 )
 from causalprune.commands.record.store import RecordStore
 from causalprune.config.record import RecordConfig
 from causalprune.models.checkpoint import Checkpoint
 from causalprune.models.prunable import lacking_layers
-from causalprune.models.wrappers import named_parameters
 from causalprune.training.logs.log import Log, write_layers
 from causalprune.training.logs.rows import LoggedRows
 from causalprune.training.optimizers import restore_optimizer
@@ -111,11 +111,7 @@ def _record(
     output.warn(reporter, *lacking_layers(mask.index, model, f"{source}"))
     rest = described_rest(model, mask.index)
     batches = record_batches(config, model, data, device, group)
-    if mask.num_kept == 0:
-        raise DataError(f"{source}", expected="a weight to record", found="all of them pruned")
-    parameters = named_parameters(model)
-    if not any(parameters[entry.name].requires_grad for entry in mask.index):
-        raise DataError(f"{source}", expected="a weight to train", found="all of them frozen (requires_grad=False)")
+    require_recordable(model, mask, f"{source}")
     steps, rows = recorded_rows(config, batches)
     task = replace(data.task, label_smoothing=config.label_smoothing)
     columns = recorded_columns(config, mask)

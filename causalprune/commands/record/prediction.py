@@ -31,6 +31,19 @@ HELD_PASSES = 6
 """Forward passes that measuring a held step takes as long as: three in float64."""
 
 
+def require_recordable(model: nn.Module, mask: Mask, subject: str) -> None:
+    """Check that there is something to record.
+
+    Raises:
+        DataError: Every weight is pruned, or frozen.
+    """
+    if mask.num_kept == 0:
+        raise DataError(subject, expected="a weight to record", found="all of them pruned")
+    parameters = named_parameters(model)
+    if not any(parameters[entry.name].requires_grad for entry in mask.index):
+        raise DataError(subject, expected="a weight to train", found="all of them frozen (requires_grad=False)")
+
+
 def recorded_columns(config: RecordConfig, mask: Mask) -> Mask:
     """What has a column: every kept weight, or the share of them that the options ask for."""
     sample = column_sample(config)

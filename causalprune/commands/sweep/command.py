@@ -11,7 +11,6 @@ from typing import Any
 
 from causalprune.analysis.report.phase import sparsities_to_add
 from causalprune.analysis.report.series import blocks_of
-from causalprune.base.compute.runtime import resolve_device
 from causalprune.base.errors import CausalpruneError, LockedError, storage_errors
 from causalprune.base.files import PARTIAL, make_directory, remove_partials, remove_tree, withdrawn
 from causalprune.base.json_files import read_json
@@ -57,6 +56,7 @@ class SweepResult(StageResult):
     summary: list[dict[str, Any]]
 
 
+@last_data_kept()
 def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     """Measure the cells of the grid that aren't measured yet, or this shard's part of them.
 
@@ -79,7 +79,6 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
     """
     work = Work(stage="sweep", config=config)
     grid = Grid.of(config)
-    resolve_device(config.base.device)
     paths = RunPaths(config.run).sweep
     work.outputs = {"table": paths.table}
     make_directory(paths.root)
@@ -104,7 +103,6 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         steps = StepRunner(paths, _shared_steps(grid), config.break_lock, schedule)
         with (
             stop_signals(config.stop_signals) as stop,
-            last_data_kept(),
             last_results_kept(),
             reporter.overall(schedule) as shown,
         ):
@@ -118,11 +116,12 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         if worker.failures:
             point, error = worker.failures[0]
             more = f" and {len(worker.failures) - 1} more" if len(worker.failures) > 1 else ""
+            others = "; the other cells are done" if len(worker.failures) < len(cells) else ""
             raise type(error)(
                 f"cell {point.label}{more}: {error.subject}",
                 expected=error.expected,
                 found=error.found,
-                remedy=error.remedy or "leave it out in another sweep; the other cells are done",
+                remedy=error.remedy or f"leave it out in another sweep{others}",
             ) from error
     work.warn(reporter, *(_without_a_shift(grid, rows) if len(rows) == len(grid.points) else []))
     return SweepResult(

@@ -12,10 +12,12 @@ from typing import Any
 from causalprune.base.errors import MismatchError, UsageError
 from causalprune.base.json_files import seal, write_json
 from causalprune.base.options import option_text
-from causalprune.base.paths import SweepPaths
+from causalprune.base.paths import RunPaths, SweepPaths
+from causalprune.commands._plan import PipelinePlan
+from causalprune.commands.pipeline.beforehand import Beforehand
 from causalprune.commands.provenance.sources import changed_sources
 from causalprune.commands.sweep.files import FORMAT, FORMAT_VERSION, read_grid
-from causalprune.commands.sweep.steps import Known, Recorded, Step, last_step
+from causalprune.commands.sweep.steps import Recorded, Sources, Step, last_step
 from causalprune.config.sweep import SweepConfig
 from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.network.pattern import Pattern
@@ -65,6 +67,8 @@ class Grid:
             UsageError: An option that doesn't exist, or a value that can't be used.
             DataError: A given recording doesn't exist.
             MismatchError: A given recording doesn't meet the needs of a criterion.
+            CausalpruneError: What else is known before the first step, see
+                :mod:`causalprune.commands.pipeline.beforehand`.
         """
         points = tuple(_points(config))
         sources = {
@@ -119,7 +123,8 @@ def _points(config: SweepConfig) -> Iterator[Point]:
     recorded = None if config.recorded is None else Recorded.read(config.recorded)
     listed = [name for name in ("sparsity", "criterion", "seed") if name in {axis.key for axis in axes}]
     further = [axis.key for axis in axes if axis.key not in listed]
-    known = Known()
+    sources: Sources = {}
+    beforehand, paths = Beforehand(), RunPaths(config.run).sweep
     criteria = [load_criterion(name) for name in config.criterion]
     # What some of the criteria have, and others don't, is meant for the former.
     owners = {
@@ -135,12 +140,25 @@ def _points(config: SweepConfig) -> Iterator[Point]:
             cell = replace(cell, set=tuple(one for one in cell.set if one.key not in foreign))
             if cell.pattern is not None:
                 settings["sparsity"] = Pattern.parse(cell.pattern).sparsity
-            yield Point(settings, last_step(cell, recorded, known))
-        except UsageError as error:
+            plan = PipelinePlan(cell)
+            point = Point(settings, last_step(plan, recorded, sources))
+            if not paths.cell(point.cell).exists():
+                _require(plan, recorded, beforehand)
+        except (UsageError, MismatchError) as error:
             if not further:
                 raise
             where = " ".join(f"{key}={option_text(settings[key])}" for key in further)
-            raise UsageError(f"{error} (at {where})") from error
+            raise type(error)(f"{error} (at {where})") from error
+        yield point
+
+
+def _require(plan: PipelinePlan, recorded: Recorded | None, beforehand: Beforehand) -> None:
+    """Check that no step of a cell will be refused, as far as that is known before the first."""
+    beforehand.require_machine(plan)
+    if recorded is None:
+        beforehand.require(plan, records=True)
+    elif (fit := plan.iterations[0].fit) is not None:
+        beforehand.require_fit(plan, fit, recorded.size)
 
 
 def _short(value: Any) -> str:

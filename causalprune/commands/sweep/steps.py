@@ -15,15 +15,13 @@ from causalprune.base.options import Options
 from causalprune.base.paths import RunPaths
 from causalprune.base.specs import DataSpec
 from causalprune.commands._plan import PipelinePlan
-from causalprune.commands.apply_mask.layers import needs_network, require_budgets
-from causalprune.commands.pretrain import data_spec_of, untrained
+from causalprune.commands.apply_mask.layers import require_budgets
+from causalprune.commands.pretrain import data_spec_of
 from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.posttrain import PosttrainConfig
-from causalprune.config.pretrain import PretrainConfig
-from causalprune.config.run import RunConfig
-from causalprune.models.parameters import ParameterIndex
 from causalprune.pruning.criteria import load_criterion
+from causalprune.solver.recording.planned import PlannedRecording
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
 from causalprune.trajectory.steps import UpdateRule
@@ -95,7 +93,7 @@ class Recorded:
         recording: Hash of the recording and of the network after it.
         rule: The update rule of its steps.
         learning_rates: The lowest and the highest of each parameter group.
-        index: The prunable parameters.
+        size: How large it is, and of which parameters.
     """
 
     folder: Path
@@ -103,7 +101,7 @@ class Recorded:
     recording: str
     rule: UpdateRule
     learning_rates: tuple[tuple[float, ...], ...]
-    index: ParameterIndex
+    size: PlannedRecording
 
     @classmethod
     def read(cls, folder: Path) -> Recorded:
@@ -114,15 +112,14 @@ class Recorded:
             CorruptError: The store is damaged.
         """
         paths = RunPaths(folder)
-        store = Store.open(paths.store)
-        reader = store.recording()
+        reader = Store.open(paths.store).recording()
         return cls(
             folder,
             sha256_file(paths.dense),
             f"{reader.first_digest} {sha256_file(paths.recorded)}",
             reader.info.update_rule,
             reader.rates_in_gamma.extremes,
-            store.index,
+            PlannedRecording.of_reader(reader),
         )
 
     def require_served(self, mask: ApplyMaskConfig) -> None:
@@ -140,60 +137,40 @@ class Recorded:
             remedy="choose another, or name another recording",
         )
         if mask.granularity in ("filter", "neuron"):
-            groups_per_tensor(self.index, mask.granularity)
-        require_budgets(mask, self.index)
+            groups_per_tensor(self.size.index, mask.granularity)
+        require_budgets(mask, self.size.index)
 
 
-@dataclass
-class Known:
-    """What was found out of code and data files, kept for the other cells of a sweep.
-
-    Attributes:
-        sources: By model and data set, the hashes of the user's code and data.
-        indexes: The prunable parameters by model, its hidden layers, data set, and what is named to be pruned.
-    """
-
-    sources: dict[tuple[str, DataSpec], dict[str, str]] = field(default_factory=dict)
-    indexes: dict[tuple[str, str, DataSpec, tuple[str, ...]], ParameterIndex] = field(default_factory=dict)
-
-    def index(self, config: PretrainConfig, prune: tuple[str, ...]) -> ParameterIndex:
-        """The prunable parameters of the network that is to be trained."""
-        key = (config.model, config.hidden, data_spec_of(config), prune)
-        if key not in self.indexes:
-            self.indexes[key] = ParameterIndex.from_model(untrained(config)[-1], prune)
-        return self.indexes[key]
+Sources = dict[tuple[str, DataSpec], dict[str, str]]
+"""By model and data set, the hashes of the user's code and data; kept for the other cells of a sweep."""
 
 
-def last_step(config: RunConfig, recorded: Recorded | None = None, known: Known | None = None) -> Step:
+def last_step(plan: PipelinePlan, recorded: Recorded | None = None, sources: Sources | None = None) -> Step:
     """The steps of a whole pipeline, in the order of :func:`causalprune.commands.run.run`; returns its evaluation.
 
     A training of no epochs and a fit that the criterion doesn't read are left out. The recording is made for every
     criterion, so that all of them prune the same network.
 
     Args:
-        config: The pipeline.
+        plan: The pipeline.
         recorded: Replaces the pretraining and the first recording.
-        known: What was found out for other cells; it is added to.
+        sources: What was found out for other cells; it is added to.
 
     Raises:
         UsageError: An option that can't be used.
         MismatchError: The given recording doesn't meet the needs of the criterion.
     """
-    plan = PipelinePlan(config)
     pretrain = plan.pretrain()
     given = (recorded.folder, recorded.dense) if recorded else None
     made_with = (pretrain.model, data_spec_of(pretrain))
-    known = known or Known()
-    if made_with not in known.sources:
-        known.sources[made_with] = {} if recorded else sources_of(*made_with)
-    dense = current = Step("pretrain", pretrain, (), common=True, given=given, sources=known.sources[made_with])
-    for number in range(config.iterations):
-        planned = plan.iteration(number)
+    sources = {} if sources is None else sources
+    if made_with not in sources:
+        sources[made_with] = {} if recorded else sources_of(*made_with)
+    dense = current = Step("pretrain", pretrain, (), common=True, given=given, sources=sources[made_with])
+    for number, planned in enumerate(plan.iterations):
         train, record, fit, mask = planned.train, planned.record, planned.fit, planned.mask
         if recorded:
             recorded.require_served(mask)
-        elif needs_network(mask):
-            require_budgets(mask, known.index(pretrain, mask.prune))
         common = number == 0
         if train.epochs:
             current = Step("posttrain", train, _training_inputs(train, current, dense), common, is_training=True)

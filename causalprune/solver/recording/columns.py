@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from causalprune.base.errors import MismatchError
+from causalprune.models.parameters import ParameterIndex
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
@@ -15,6 +18,83 @@ from causalprune.solver.recording.options import FitOptions
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader
 from causalprune.trajectory.column_groups import group_ids
+
+
+@dataclass(frozen=True, eq=False)
+class ColumnForm:
+    """What the columns of X are made of.
+
+    Attributes:
+        lags: 1 for the three columns of momentum per parameter, else 0.
+        groups: The group of each unpruned parameter, in the order of the parameters; None if each is by itself.
+        num_groups: How many there are; None if there are none.
+        ranges: (name, first column, stop) of each layer if each is fitted by itself.
+    """
+
+    lags: Literal[0, 1]
+    groups: npt.NDArray[np.int64] | None
+    num_groups: int | None
+    ranges: list[tuple[str, int, int]] | None
+
+    @property
+    def num_lags(self) -> int:
+        """Columns per parameter."""
+        return 3 if self.lags else 1
+
+    @classmethod
+    def of(
+        cls,
+        options: FitOptions,
+        index: ParameterIndex,
+        active: npt.NDArray[np.bool_],
+        *,
+        momentum: float,
+        held: bool,
+        subject: str,
+    ) -> Self:
+        """The form that options ask for.
+
+        Args:
+            options: Those of the fit.
+            index: The prunable parameters.
+            active: (P,) which of them the recording has.
+            momentum: That of its steps.
+            held: Whether each was taken back.
+            subject: What an error calls the recording.
+
+        Raises:
+            MismatchError: Lags of held steps, or a granularity that the network lacks.
+        """
+        lags = options.lags if options.lags is not None else int(momentum > 0)
+        if lags and held:
+            raise MismatchError(
+                subject,
+                expected="steps that follow each other, for `lags=1`",
+                found="held ones",
+                remedy="leave `lags` out",
+            )
+        groups = None
+        if options.granularity != "parameter":
+            groups, _ = group_ids(index, options.granularity, active)
+        num_groups = None if groups is None else int(groups.max()) + 1
+        ranges = None
+        if options.scope != "global":
+            ranges = _layer_ranges(index, active, groups, 3 if lags else 1)
+        return cls(1 if lags else 0, groups, num_groups, ranges)
+
+
+def _layer_ranges(
+    index: ParameterIndex, active: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None, num_lags: int
+) -> list[tuple[str, int, int]]:
+    ranges, first, seen = [], 0, 0
+    for entry in index:
+        count = members = int(active[entry.offset : entry.stop].sum())
+        if groups is not None:
+            count = len(np.unique(groups[seen : seen + members]))
+        if count:
+            ranges.append((entry.name, first * num_lags, (first + count) * num_lags))
+        first, seen = first + count, seen + members
+    return ranges
 
 
 def columns_of(
@@ -28,33 +108,14 @@ def columns_of(
     Raises:
         MismatchError: Columns to be divided by a learning rate that changed, or was 0; or lags of held steps.
     """
+    subject = f"recording {reader.name}"
     if divides_by_lr(options):
-        _require_one_lr(reader)
-    lags = options.lags if options.lags is not None else int(reader.info.momentum > 0)
-    if lags and reader.info.held:
-        raise MismatchError(
-            f"recording {reader.name}",
-            expected="steps that follow each other, for `lags=1`",
-            found="held ones",
-            remedy="leave `lags` out",
-        )
-    num_lags = 3 if lags else 1
-    # The group of each unpruned parameter, in the order of the parameters.
-    groups = None
-    if options.granularity != "parameter":
-        groups, _ = group_ids(reader.index, options.granularity, reader.active)
-    source = FeatureSource(reader, lags=1 if lags else 0, groups=groups, lr_scale=divides_by_lr(options))
-    if options.scope == "global":
-        return source, None, num_lags
-    ranges, first, seen = [], 0, 0
-    for entry in reader.index:
-        count = members = int(reader.active[entry.offset : entry.stop].sum())
-        if groups is not None:
-            count = len(np.unique(groups[seen : seen + members]))
-        if count:
-            ranges.append((entry.name, first * num_lags, (first + count) * num_lags))
-        first, seen = first + count, seen + members
-    return source, ranges, num_lags
+        _require_one_lr(reader, subject)
+    form = ColumnForm.of(
+        options, reader.index, reader.active, momentum=reader.info.momentum, held=reader.info.held, subject=subject
+    )
+    source = FeatureSource(reader, lags=form.lags, groups=form.groups, lr_scale=divides_by_lr(options))
+    return source, form.ranges, form.num_lags
 
 
 def penalty_of(options: FitOptions) -> dict[str, Any]:
@@ -80,12 +141,17 @@ def per_squared_delta(gamma: Float64, options: FitOptions, reader: RecordingRead
     return scaled
 
 
-def _require_one_lr(reader: RecordingReader) -> None:
+def _require_one_lr(reader: RecordingReader, subject: str) -> None:
     lr = reader.learning_rates.distinct
     if len(lr) > 1 or not np.all(lr > 0):
-        raise MismatchError(
-            f"recording {reader.name}",
-            expected="one learning rate above 0, to divide the columns by its square",
-            found=f"{lr.min():g} to {lr.max():g}" if len(lr) > 1 else f"{lr[0]:g}",
-            remedy="use `normalize=none` or `normalize=column`",
-        )
+        raise no_single_lr(subject, f"{lr.min():g} to {lr.max():g}" if len(lr) > 1 else f"{lr[0]:g}")
+
+
+def no_single_lr(subject: str, found: str) -> MismatchError:
+    """The error where columns can't be divided by the square of a learning rate."""
+    return MismatchError(
+        subject,
+        expected="one learning rate above 0, to divide the columns by its square",
+        found=found,
+        remedy="use `normalize=none` or `normalize=column`",
+    )

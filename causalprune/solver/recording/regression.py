@@ -93,6 +93,61 @@ class FittedGamma:
             ) from error
 
 
+def problem_of(options: FitOptions) -> LassoProblem:
+    """The problem that options state.
+
+    Raises:
+        UsageError: Values out of range.
+    """
+    return LassoProblem(
+        alpha=options.alpha,
+        alpha_ratio=options.alpha_ratio,
+        num_alphas=options.alphas,
+        alpha_min_ratio=options.alpha_min_ratio,
+        target_nonzero=options.target_nonzero,
+        target_sparsity=options.target_sparsity,
+        tol=options.tol,
+        **penalty_of(options),
+    )
+
+
+def solver_options(options: FitOptions, num_weights: int, row_weights: Float64 | None, num_rows: int) -> SolverOptions:
+    """How the problem is solved.
+
+    Args:
+        options: Those of the fit.
+        num_weights: Prunable weights of the network.
+        row_weights: See :class:`Regression`.
+        num_rows: Rows of X, the last ones of the recording.
+    """
+    return SolverOptions(
+        memory_bytes=parse_bytes(options.memory),
+        max_passes=options.max_passes,
+        seed=options.seed,
+        device=options.device,
+        held_out=options.held_out,
+        folds=options.cv,
+        resamples=options.bootstrap,
+        ranking=options.ranking,
+        preset=options.preset,
+        num_weights=num_weights,
+        row_weights=None if row_weights is None else row_weights[len(row_weights) - num_rows :],
+    )
+
+
+def require_processes(options: FitOptions, count: int) -> None:
+    """Check that the solver runs in so many processes.
+
+    Raises:
+        UsageError: It runs in one process only.
+    """
+    solver: Solver = SOLVERS.load(options.solver)
+    if count > 1 and solver.assist is None:
+        raise UsageError(
+            "fit-gamma in several processes", expected="`solver=lasso`", found=f"`solver={options.solver}`"
+        )
+
+
 class Regression:
     """min_γ 1/(2T)·‖y − X̃γ̃‖² + α·ρ·‖γ̃‖₁ + α·(1 − ρ)/2·‖γ̃‖² over the rows of a recording.
 
@@ -113,29 +168,8 @@ class Regression:
         self._solver: Solver = SOLVERS.load(options.solver)
         self.source: FeatureSource
         self.source, self._ranges, self._num_lags = columns_of(options, reader)
-        self._problem = LassoProblem(
-            alpha=options.alpha,
-            alpha_ratio=options.alpha_ratio,
-            num_alphas=options.alphas,
-            alpha_min_ratio=options.alpha_min_ratio,
-            target_nonzero=options.target_nonzero,
-            target_sparsity=options.target_sparsity,
-            tol=options.tol,
-            **penalty_of(options),
-        )
-        self._how = SolverOptions(
-            memory_bytes=parse_bytes(options.memory),
-            max_passes=options.max_passes,
-            seed=options.seed,
-            device=options.device,
-            held_out=options.held_out,
-            folds=options.cv,
-            resamples=options.bootstrap,
-            ranking=options.ranking,
-            preset=options.preset,
-            num_weights=reader.index.total,
-            row_weights=None if row_weights is None else row_weights[reader.num_rows - self.source.num_rows :],
-        )
+        self._problem = problem_of(options)
+        self._how = solver_options(options, reader.index.total, row_weights, self.source.num_rows)
 
     @property
     def num_blocks(self) -> int:
@@ -148,15 +182,9 @@ class Regression:
         Raises:
             UsageError: A solver that runs in one process only.
         """
-        if group.count > 1:
-            if self._solver.assist is None:
-                raise UsageError(
-                    "fit-gamma in several processes",
-                    expected="`solver=lasso`",
-                    found=f"`solver={self._options.solver}`",
-                )
-            if self._options.device != "cpu":
-                self._how = replace(self._how, device=str(resolve_device(self._options.device)))
+        require_processes(self._options, group.count)
+        if group.count > 1 and self._options.device != "cpu":
+            self._how = replace(self._how, device=str(resolve_device(self._options.device)))
 
     def assist(self, group: ProcessGroup) -> None:
         """What the other processes do while the first one solves."""

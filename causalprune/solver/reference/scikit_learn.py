@@ -16,24 +16,30 @@ MAX_ITERATIONS = 100_000
 """Sweeps of coordinate descent."""
 
 
+def _require_memory(num_rows: int, num_columns: int, options: SolverOptions) -> None:
+    """Check that the matrix and a copy of it fit in ``options.memory_bytes``.
+
+    Raises:
+        UsageError: They don't.
+    """
+    needed = 16 * num_rows * num_columns
+    if options.memory_bytes < needed:
+        raise UsageError(
+            "`memory`", expected=f"at least {format_bytes(needed)} for {num_rows:,} × {num_columns:,} in scikit-learn",
+            found=format_bytes(options.memory_bytes), remedy="raise it, or use `solver=lasso`",
+        )  # fmt: skip
+
+
 def solve_sklearn(
     source: ColumnSource, problem: LassoProblem, options: SolverOptions, scan: Scan, alpha_max: float
 ) -> Attempt:
-    """Solve with :class:`sklearn.linear_model.ElasticNet`; see :class:`causalprune.solver.fit.PlainSolver`.
-
-    Raises:
-        UsageError: The matrix and a copy of it don't fit in ``options.memory_bytes``.
-    """
+    """Solve with :class:`sklearn.linear_model.ElasticNet`; see :class:`causalprune.solver.fit.PlainSolver`."""
+    del options  # The memory was checked.
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import ElasticNet
 
     (alpha,) = problem.alphas(alpha_max)
     T, P = source.num_rows, source.num_columns
-    if options.memory_bytes < 16 * T * P:
-        raise UsageError(
-            "`memory`", expected=f"at least {format_bytes(16 * T * P)} for {T:,} × {P:,} in scikit-learn",
-            found=format_bytes(options.memory_bytes), remedy="raise it, or use `solver=lasso`",
-        )  # fmt: skip
     columns = np.empty((T, P), order="F")
     for first, block in source.blocks():
         columns[:, first : first + block.shape[1]] = block
@@ -62,4 +68,6 @@ def solve_sklearn(
     return Attempt(net.coef_ * (lift if problem.sign >= 0 else -lift), alpha, int(net.n_iter_))
 
 
-SKLEARN = Solver(PlainSolver(solve_sklearn, lambda _: "sklearn"))
+_PLAIN = PlainSolver(solve_sklearn, lambda _: "sklearn", require=_require_memory)
+
+SKLEARN = Solver(_PLAIN, check=_PLAIN.check)

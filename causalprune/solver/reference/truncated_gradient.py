@@ -13,7 +13,7 @@ from causalprune.solver.evidence import FitResult
 from causalprune.solver.fit import Attempt, PlainSolver, Scan, Solver
 from causalprune.solver.names import SGD_PRESETS
 from causalprune.solver.problem import LassoProblem, SolverOptions
-from causalprune.solver.source import ColumnSource, Float64
+from causalprune.solver.source import ColumnSource, Float64, Size
 
 GRADIENT_LIMIT = 1e12
 """Gradients are clipped to ± this, as in the authors' code."""
@@ -213,10 +213,15 @@ def _variant(options: SolverOptions) -> TruncatedGradientPreset:
 _PLAIN = PlainSolver(_solve, lambda options: f"sgd {options.preset}", certifies=False)
 
 
-def _fit(source: ColumnSource, problem: LassoProblem, options: SolverOptions, *others: Any) -> FitResult:
+def _check(size: Size, problem: LassoProblem, options: SolverOptions, *others: Any) -> None:
     _PLAIN.refuse(options, {"`positive` and `negative`": problem.sign, "`l1_ratio`": problem.l1_ratio < 1})
+    _PLAIN.check(size, problem, options, *others)
+
+
+def _fit(source: ColumnSource, problem: LassoProblem, options: SolverOptions, *others: Any) -> FitResult:
+    _check(source, problem, options, *others)
     target_unit(source.target, _variant(options))
     return _PLAIN(source, problem, options, *others)
 
 
-SGD = Solver(_fit, certifies=False, divides_by_lr=lambda options: _variant(options).divide_by_lr)
+SGD = Solver(_fit, check=_check, certifies=False, divides_by_lr=lambda options: _variant(options).divide_by_lr)

@@ -203,7 +203,9 @@ def test_a_fit_is_of_its_recording_by_the_same_rule_as_an_object_and_by_its_name
     assert fit_to_use(opened, None, fit) is fit
     assert fit_to_use(opened, None, silent) is silent
     for foreign in (other, replace(other, attributes=other.attributes | {"inputs": {}})):
-        with pytest.raises(MismatchError, match="`fit`: expected one of all 30 rows .* found one of another recording"):
+        with pytest.raises(
+            MismatchError, match=r"`fit`: expected one of all 30 rows .* found one of another recording"
+        ):
             fit_to_use(opened, None, foreign)
 
 

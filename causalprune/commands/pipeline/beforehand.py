@@ -1,0 +1,307 @@
+"""What the stages of a pipeline would refuse, asked before the first one starts: later it would have cost hours.
+
+A stage refuses some things whatever the stages before it make: for its options, for this machine, for the sizes of the
+data set, for the shape of the network. It does so by functions that need no more than these, and here the same
+functions are called for all stages of a plan. ``run``, ``run --dry-run`` and ``sweep`` have no checks of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from causalprune.analysis.plots.figures import require_matplotlib
+from causalprune.base.compute.runtime import processes, resolve_device
+from causalprune.base.errors import UsageError
+from causalprune.base.files import require_file
+from causalprune.base.options import Options
+from causalprune.base.specs import ModelSpec
+from causalprune.commands._plan import IterationPlan, PipelinePlan
+from causalprune.commands.apply_mask.layers import needs_network, require_budgets
+from causalprune.commands.evaluate.command import require_packages
+from causalprune.commands.fit_gamma import row_weights
+from causalprune.commands.names import settings_in_errors
+from causalprune.commands.pretrain import data_spec_of, initial_network, untrained
+from causalprune.commands.record.prediction import (
+    record_batches,
+    recorded_columns,
+    recorded_rows,
+    require_recordable,
+)
+from causalprune.config.apply_mask import ApplyMaskConfig
+from causalprune.config.evaluate import EvaluateConfig
+from causalprune.config.fit_gamma import FitGammaConfig
+from causalprune.config.posttrain import PosttrainConfig
+from causalprune.config.pretrain import PretrainConfig
+from causalprune.config.record import RecordConfig
+from causalprune.config.shared import ModelOptions
+from causalprune.data.datasets import DataSet
+from causalprune.models.checkpoint import Checkpoint
+from causalprune.models.mask import Mask
+from causalprune.pruning.criteria import load_criterion
+from causalprune.pruning.network.choice import untrained_tensors
+from causalprune.pruning.network.named_layers import require_recorded
+from causalprune.pruning.removable import Family, prunable_producers
+from causalprune.solver.recording.planned import PlannedRecording, require_solvable
+from causalprune.training.loop import training_batches
+from causalprune.training.optimizers import build_lr_schedule, build_optimizer
+from causalprune.trajectory.storage import locate
+
+_CPU = torch.device("cpu")
+"""Where nothing but sizes is looked at."""
+
+_INPUTS = ("dense", "reference", "rewind_from")
+"""Checkpoints that a setting may name."""
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """What a pipeline starts with, before anything is trained.
+
+    Attributes:
+        data: The data set.
+        spec: What the network is.
+        model: The network, on the CPU.
+        mask: What of it is pruned already.
+    """
+
+    data: DataSet
+    spec: ModelSpec
+    model: nn.Module
+    mask: Mask
+
+    @classmethod
+    def of(cls, config: PretrainConfig, dense: Checkpoint | None = None) -> Start:
+        """Load the data and build the network.
+
+        Args:
+            config: What is pretrained.
+            dense: The network of another run that takes the place of the pretraining.
+
+        Raises:
+            CausalpruneError: What pretrain would raise.
+        """
+        if dense is not None:
+            _, data, spec, model = untrained(config)
+            return cls(data, spec, model, dense.mask or Mask.all(dense.info.index))
+        # What is to be said of them pretrain says.
+        _, data, spec, model, mask = initial_network(config, _unsaid, _unsaid)
+        return cls(data, spec, model, mask)
+
+
+def _unseeded(options: Options) -> Options:
+    """The same options for all seeds."""
+    unseeded: Options = replace(cast(Any, options), seed=0)
+    return unseeded
+
+
+def _unsaid(message: str) -> None:
+    del message
+
+
+@dataclass
+class Beforehand:
+    """Asks the stages of one plan, or of the many that a sweep has: each question once, and of each network once.
+
+    Attributes:
+        asked: The questions that were answered.
+        start: What the last plan started with, and by what it is known; the cells of a sweep come in such an order that
+            no other is needed again.
+    """
+
+    asked: set[Hashable] = field(default_factory=set)
+    start: tuple[Hashable, Start] | None = None
+    _recordings: dict[Options, PlannedRecording] = field(default_factory=dict)
+    _producers: dict[Hashable, list[Family] | None] = field(default_factory=dict)
+
+    def require_machine(self, plan: PipelinePlan) -> None:
+        """Check what takes neither the data nor the network: devices, packages, files that settings name.
+
+        Raises:
+            UsageError: A device that isn't there, a package that isn't installed, or stores that don't go together.
+            DataError: A file that isn't there.
+        """
+        for planned in plan.iterations:
+            _require_one_store(planned, len(plan.iterations))
+        for stage, options in plan.stages():
+            said = plan.said(stage)
+            if not self._is_new("machine", stage, *sorted(said), options):
+                continue
+            with settings_in_errors(stage, said):
+                if (device := getattr(options, "device", None)) is not None:
+                    resolve_device(device)
+                for name in said.intersection(_INPUTS):
+                    _require_input(getattr(options, name), plan)
+                if isinstance(options, RecordConfig) and options.store is not None:
+                    locate(options.store)
+                if isinstance(options, FitGammaConfig) and options.plot is not None:
+                    require_matplotlib()
+                if isinstance(options, EvaluateConfig):
+                    require_packages(options)
+
+    def require(self, plan: PipelinePlan, dense: Checkpoint | None = None, *, records: bool = False) -> None:
+        """Check what the data set and the network decide, before anything is trained.
+
+        Args:
+            plan: The stages.
+            dense: See :meth:`Start.of`.
+            records: Whether there is a recording for any criterion.
+
+        Raises:
+            UsageError: An option that doesn't go with them.
+            DataError: Data that is missing, or too little of it.
+            MismatchError: A network without what is to be fitted or pruned.
+        """
+        start = self._started(plan.pretrain(), dense)
+        for number, planned in enumerate(plan.iterations):
+            recording = None
+            if planned.records or records:
+                recording = self._require_recording(plan, planned.record, start)
+            # Those after it have fewer columns, and the same options.
+            if planned.fit is not None and recording is not None and number == 0:
+                self.require_fit(plan, planned.fit, recording)
+            self._require_mask(plan, planned.mask, start, recording)
+        for stage, options in plan.stages():
+            if isinstance(options, PretrainConfig | PosttrainConfig) and self._is_new(stage, options):
+                with _of(plan, stage):
+                    _require_training(options, start)
+
+    def require_fit(self, plan: PipelinePlan, config: FitGammaConfig, recording: PlannedRecording) -> None:
+        """Check that a fit of a recording, which may be there already, isn't refused for its size.
+
+        Raises:
+            CausalpruneError: See :func:`causalprune.solver.recording.planned.require_solvable`.
+        """
+        size = (
+            recording.index.fingerprint,
+            recording.num_rows,
+            recording.num_columns,
+            recording.momentum,
+            recording.held,
+        )
+        if self._is_new("fit-gamma", config, *size):
+            with _of(plan, "fit-gamma"):
+                weights = row_weights(config, recording.num_rows)
+                require_solvable(config, recording, weights, processes=processes().count)
+                load_criterion(plan.iterations[0].mask.criterion).require_lags(lags=bool(config.lags))
+
+    def _started(self, config: PretrainConfig, dense: Checkpoint | None) -> Start:
+        of_model = tuple(getattr(config, f.name) for f in fields(ModelOptions))
+        key = (*of_model, data_spec_of(config), None if dense is None else dense.sha256)
+        if self.start is None or self.start[0] != key:
+            self.asked.clear()
+            self._recordings.clear()
+            self._producers.clear()
+            self.start = key, Start.of(config, dense)
+        return self.start[1]
+
+    def _is_new(self, what: str, *about: Any) -> bool:
+        """Whether a question wasn't asked before; no answer depends on a seed."""
+        key = (what, *(_unseeded(one) if isinstance(one, Options) else one for one in about))
+        if key in self.asked:
+            return False
+        self.asked.add(key)
+        return True
+
+    def _require_recording(self, plan: PipelinePlan, config: RecordConfig, start: Start) -> PlannedRecording:
+        # Where it starts and what it is called decides nothing here.
+        key = replace(config, run=Path(), seed=0, checkpoint=None, store=None)
+        if key not in self._recordings:
+            self._recordings[key] = self._planned(plan, config, start)
+        return self._recordings[key]
+
+    def _planned(self, plan: PipelinePlan, config: RecordConfig, start: Start) -> PlannedRecording:
+        with _of(plan, "record"):
+            mask = start.mask.among(start.model, config.prune)
+            require_recordable(start.model, mask, "recording")
+            batches = record_batches(config, start.model, start.data, _CPU, processes())
+            _, rows = recorded_rows(config, batches)
+            columns = recorded_columns(config, mask).numpy()
+            return PlannedRecording.of(mask.index, columns, rows, momentum=config.momentum, held=config.hold)
+
+    def _require_mask(
+        self, plan: PipelinePlan, config: ApplyMaskConfig, start: Start, recording: PlannedRecording | None
+    ) -> None:
+        before = start.mask.index if recording is None else recording.index
+        if not self._is_new("apply-mask", config, before.fingerprint):
+            return
+        plain = config.granularity in ("parameter", "layer")
+        # Every network has weights and layers.
+        if plain and not needs_network(config):
+            return
+        with _of(plan, "apply-mask"):
+            index = start.mask.within(before).among(start.model, config.prune).index
+            if recording is not None and load_criterion(config.criterion).reads_recording:
+                require_recorded(before, index, "the recording")
+            producers = self._producers_of(config.granularity, start, index)
+            frozen = [] if config.prune_frozen else untrained_tensors(start.model, index, ())
+            require_budgets(config, index, producers, frozen)
+
+    def _producers_of(self, granularity: str, start: Start, index: Any) -> list[Family] | None:
+        key = (granularity, index.fingerprint)
+        if key not in self._producers:
+            self._producers[key], _ = prunable_producers(granularity, start.model, index, start.spec)
+        return self._producers[key]
+
+
+def _of(plan: PipelinePlan, stage: str) -> AbstractContextManager[None]:
+    """Errors in the words of the settings of a stage."""
+    return settings_in_errors(stage, plan.said(stage))
+
+
+def _require_training(options: PretrainConfig | PosttrainConfig, start: Start) -> None:
+    batches = training_batches(
+        start.model,
+        start.data,
+        options,
+        device=_CPU,
+        seed=options.seed,
+        num_workers=options.num_workers,
+        group=processes(),
+    )
+    build_lr_schedule(build_optimizer(start.model, options), options, options.epochs * batches.steps_per_epoch)
+
+
+def _require_input(path: Path, plan: PipelinePlan) -> None:
+    """Check that a checkpoint is there, unless it lies where the run writes its own.
+
+    Raises:
+        DataError: It isn't.
+    """
+    if not path.absolute().is_relative_to(plan.root.absolute()):
+        require_file(path, expected="a checkpoint", remedy="check the path")
+
+
+def _require_one_store(planned: IterationPlan, iterations: int) -> None:
+    """Check that what reads a recording reads the one that is made, where a setting says where.
+
+    Raises:
+        UsageError: It doesn't, or several iterations would record into the same store.
+    """
+    store = planned.record.store
+    if store is None or not planned.records:
+        return
+    if iterations > 1:
+        raise UsageError(
+            f"--set record.store={store}",
+            expected="one iteration, because each records into a store of its own",
+            found=f"--iterations {iterations}",
+            remedy="leave it out",
+        )
+    readers: dict[str, FitGammaConfig | ApplyMaskConfig | None] = {"fit-gamma": planned.fit}
+    if load_criterion(planned.mask.criterion).reads_recording:
+        readers["apply-mask"] = planned.mask
+    for stage, options in readers.items():
+        if options is not None and options.store != store:
+            raise UsageError(
+                f"--set record.store={store}",
+                expected=f"the same store for {stage}, which reads the recording",
+                found=f"{options.store or 'none'}",
+                remedy=f"set {stage}.store={store} as well",
+            )
