@@ -57,12 +57,13 @@ def test_the_first_order_is_of_the_criterion_that_has_it():
 def test_edited_code_makes_other_cells_and_touches_none(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     paths = SweepPaths(tmp_path)
-    (tmp_path / "mine.py").write_text("def net(input_shape, num_outputs): ...\n")
+    code = "from torch import nn\n\ndef net(input_shape, num_outputs): return nn.Linear(*input_shape, num_outputs)\n"
+    (tmp_path / "mine.py").write_text(code)
     grid(model="mine:net").claim(paths, lambda: True)
     written = paths.grid.read_bytes()
     grid(model="mine:net").claim(paths, lambda: True)
     assert paths.grid.read_bytes() == written
-    (tmp_path / "mine.py").write_text("def net(input_shape, num_outputs): return 1\n")
+    (tmp_path / "mine.py").write_text(code + "# edited\n")
     sys.path_importer_cache.clear()
     with pytest.raises(MismatchError, match=r"one without 2 of them .the code of mine:net changed"):
         grid(model="mine:net").claim(paths, lambda: False)
