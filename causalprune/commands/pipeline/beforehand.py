@@ -48,9 +48,10 @@ from causalprune.pruning.criteria import load_criterion
 from causalprune.pruning.network.choice import untrained_tensors
 from causalprune.pruning.network.named_layers import require_recorded
 from causalprune.pruning.removable import Family, prunable_producers
-from causalprune.solver.recording.planned import PlannedRecording, require_solvable
+from causalprune.solver.recording.planned import require_solvable
 from causalprune.training.loop import training_batches
 from causalprune.training.optimizers import build_lr_schedule, build_optimizer
+from causalprune.trajectory.columns.planned import PlannedRecording
 from causalprune.trajectory.storage import locate
 
 _CPU = torch.device("cpu")

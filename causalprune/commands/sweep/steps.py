@@ -21,9 +21,9 @@ from causalprune.commands.provenance.sources import sources_of
 from causalprune.config.apply_mask import ApplyMaskConfig
 from causalprune.config.posttrain import PosttrainConfig
 from causalprune.pruning.criteria import load_criterion
-from causalprune.solver.recording.planned import PlannedRecording
 from causalprune.trajectory import Store
 from causalprune.trajectory.column_groups import groups_per_tensor
+from causalprune.trajectory.columns.planned import PlannedRecording
 from causalprune.trajectory.steps import UpdateRule
 
 

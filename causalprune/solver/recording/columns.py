@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from causalprune.base.errors import MismatchError
-from causalprune.models.parameters import ParameterIndex
 from causalprune.solver.features import FeatureSource
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
@@ -18,6 +17,7 @@ from causalprune.solver.recording.options import FitOptions
 from causalprune.solver.source import Float64
 from causalprune.trajectory import RecordingReader
 from causalprune.trajectory.column_groups import group_ids
+from causalprune.trajectory.columns.planned import PlannedRecording
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,31 +42,19 @@ class ColumnForm:
         return 3 if self.lags else 1
 
     @classmethod
-    def of(
-        cls,
-        options: FitOptions,
-        index: ParameterIndex,
-        active: npt.NDArray[np.bool_],
-        *,
-        momentum: float,
-        held: bool,
-        subject: str,
-    ) -> Self:
+    def of(cls, options: FitOptions, recording: PlannedRecording, subject: str) -> Self:
         """The form that options ask for.
 
         Args:
             options: Those of the fit.
-            index: The prunable parameters.
-            active: (P,) which of them the recording has.
-            momentum: That of its steps.
-            held: Whether each was taken back.
-            subject: What an error calls the recording.
+            recording: What is known of the recording.
+            subject: What an error calls it.
 
         Raises:
             MismatchError: Lags of held steps, or a granularity that the network lacks.
         """
-        lags = options.lags if options.lags is not None else int(momentum > 0)
-        if lags and held:
+        lags = options.lags if options.lags is not None else int(recording.momentum > 0)
+        if lags and recording.held:
             raise MismatchError(
                 subject,
                 expected="steps that follow each other, for `lags=1`",
@@ -75,20 +63,18 @@ class ColumnForm:
             )
         groups = None
         if options.granularity != "parameter":
-            groups, _ = group_ids(index, options.granularity, active)
+            groups, _ = group_ids(recording.index, options.granularity, recording.active)
         num_groups = None if groups is None else int(groups.max()) + 1
-        ranges = None
-        if options.scope != "global":
-            ranges = _layer_ranges(index, active, groups, 3 if lags else 1)
+        ranges = None if options.scope == "global" else _layer_ranges(recording, groups, 3 if lags else 1)
         return cls(1 if lags else 0, groups, num_groups, ranges)
 
 
 def _layer_ranges(
-    index: ParameterIndex, active: npt.NDArray[np.bool_], groups: npt.NDArray[np.int64] | None, num_lags: int
+    recording: PlannedRecording, groups: npt.NDArray[np.int64] | None, num_lags: int
 ) -> list[tuple[str, int, int]]:
     ranges, first, seen = [], 0, 0
-    for entry in index:
-        count = members = int(active[entry.offset : entry.stop].sum())
+    for entry in recording.index:
+        count = members = int(recording.active[entry.offset : entry.stop].sum())
         if groups is not None:
             count = len(np.unique(groups[seen : seen + members]))
         if count:
@@ -111,9 +97,7 @@ def columns_of(
     subject = f"recording {reader.name}"
     if divides_by_lr(options):
         _require_one_lr(reader, subject)
-    form = ColumnForm.of(
-        options, reader.index, reader.active, momentum=reader.info.momentum, held=reader.info.held, subject=subject
-    )
+    form = ColumnForm.of(options, PlannedRecording.of_reader(reader), subject)
     source = FeatureSource(reader, lags=form.lags, groups=form.groups, lr_scale=divides_by_lr(options))
     return source, form.ranges, form.num_lags
 

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Self
-
-import numpy as np
-import numpy.typing as npt
-
-from causalprune.models.parameters import ParameterIndex
 from causalprune.solver.features import FeatureSize
 from causalprune.solver.fit import Solver
 from causalprune.solver.names import SOLVERS
@@ -16,54 +9,7 @@ from causalprune.solver.recording.columns import ColumnForm, divides_by_lr, no_s
 from causalprune.solver.recording.options import FitOptions
 from causalprune.solver.recording.regression import problem_of, require_processes, solver_options
 from causalprune.solver.source import Float64
-from causalprune.trajectory import RecordingReader
-from causalprune.trajectory.schema import BlockShape
-
-
-@dataclass(frozen=True, eq=False)
-class PlannedRecording:
-    """As much of a recording as is known before it is made.
-
-    Attributes:
-        index: The prunable parameters.
-        active: (P,) which of them it will have, at least one.
-        num_rows: T, at least 1.
-        block_width: Columns per chunk.
-        momentum: That of its steps.
-        held: Whether each step is taken back, and has a learning rate of its own.
-    """
-
-    index: ParameterIndex
-    active: npt.NDArray[np.bool_]
-    num_rows: int
-    block_width: int
-    momentum: float = 0.0
-    held: bool = False
-
-    @property
-    def num_columns(self) -> int:
-        """How many it will have."""
-        return int(np.count_nonzero(self.active))
-
-    @classmethod
-    def of(
-        cls,
-        index: ParameterIndex,
-        active: npt.NDArray[np.bool_],
-        num_rows: int,
-        *,
-        momentum: float = 0.0,
-        held: bool = False,
-    ) -> Self:
-        """A recording that is still to be made, in chunks as wide as they will be."""
-        width = BlockShape.choose(int(np.count_nonzero(active)), num_rows).width
-        return cls(index, active, num_rows, width, momentum, held)
-
-    @classmethod
-    def of_reader(cls, reader: RecordingReader) -> Self:
-        """One that is there."""
-        info = reader.info
-        return cls(reader.index, reader.active, reader.num_rows, reader.block_width, info.momentum, info.held)
+from causalprune.trajectory.columns.planned import PlannedRecording
 
 
 def require_solvable(
@@ -86,10 +32,9 @@ def require_solvable(
     require_processes(options, processes)
     if planned.held and divides_by_lr(options):
         raise no_single_lr("recording", "one for each step, which is held")
-    form = ColumnForm.of(
-        options, planned.index, planned.active, momentum=planned.momentum, held=planned.held, subject="recording"
+    form = ColumnForm.of(options, planned, "recording")
+    size = FeatureSize.of(
+        planned.num_rows, planned.num_columns, planned.block_width, lags=form.lags, groups=form.num_groups
     )
-    columns = planned.num_columns
-    size = FeatureSize.of(planned.num_rows, columns, planned.block_width, lags=form.lags, groups=form.num_groups)
     how = solver_options(options, planned.index.total, row_weights, size.num_rows)
     solver.check(size, problem_of(options), how, form.ranges, processes)

@@ -6,9 +6,10 @@ import pytest
 from causalprune.base.errors import CausalpruneError
 from causalprune.models.parameters import ParameterIndex
 from causalprune.solver.recording.options import FitOptions
-from causalprune.solver.recording.planned import PlannedRecording, require_solvable
+from causalprune.solver.recording.planned import require_solvable
 from causalprune.solver.recording.regression import Regression
 from causalprune.trajectory import RecordingInfo, Store
+from causalprune.trajectory.columns.planned import PlannedRecording
 
 INDEX = ParameterIndex.from_json(
     [
