@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -93,13 +92,12 @@ class PipelinePlan:
         """The run directory."""
         return self._paths.root
 
-    def stages(self) -> Iterator[tuple[str, Options]]:
-        """Each stage by its name, in order."""
-        yield "pretrain", self.pretrain()
-        for planned in self.iterations:
-            yield from planned.stages()
-        yield "posttrain", self.posttrain()
-        yield "evaluate", self.evaluate()
+    def stages(self) -> dict[tuple[int, str], Options]:
+        """The stages in order, by their iteration (from 1; 0 before the first and after the last) and their name."""
+        stages: dict[tuple[int, str], Options] = {(0, "pretrain"): self.pretrain()}
+        for number, planned in enumerate(self.iterations, start=1):
+            stages |= {(number, name): options for name, options in planned.stages()}
+        return stages | {(0, "posttrain"): self.posttrain(), (0, "evaluate"): self.evaluate()}
 
     def said(self, stage: str) -> set[str]:
         """Names of the options of a stage that were set."""

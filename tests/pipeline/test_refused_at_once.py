@@ -83,11 +83,7 @@ def network(input_shape, num_outputs):
         (["--set", "record.stride=9"], 3, "recording: expected at least 2 rows, found 0 from 7 steps at stride 9"),
         (["--set", "record.augment=crop"], 2, "--set record.augment=…: expected"),
         (["--set", "apply-mask.prune=0.bias"], 2, "--set apply-mask.prune=…: expected"),
-        (
-            ["--set", "posttrain.dense=nowhere.safetensors"],
-            3,
-            "nowhere.safetensors: expected a checkpoint, found nothin",
-        ),
+        (["--set", "posttrain.dense=nowhere.safetensors"], 3, "nowhere.safetensors: expected a checkpoint, found"),
         (["--set", "record.store=other.zarr"], 2, "expected the same store for fit-gamma, which reads the recording"),
         (
             ["--iterations", "2", "--set", "record.store=other.zarr"],

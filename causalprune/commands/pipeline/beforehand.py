@@ -130,7 +130,7 @@ class Beforehand:
         """
         for planned in plan.iterations:
             _require_one_store(planned, len(plan.iterations))
-        for stage, options in plan.stages():
+        for (_, stage), options in plan.stages().items():
             said = plan.said(stage)
             if not self._is_new("machine", stage, *sorted(said), options):
                 continue
@@ -168,7 +168,7 @@ class Beforehand:
             if planned.fit is not None and recording is not None and number == 0:
                 self.require_fit(plan, planned.fit, recording)
             self._require_mask(plan, planned.mask, start, recording)
-        for stage, options in plan.stages():
+        for (_, stage), options in plan.stages().items():
             if isinstance(options, PretrainConfig | PosttrainConfig) and self._is_new(stage, options):
                 with _of(plan, stage):
                     _require_training(options, start)

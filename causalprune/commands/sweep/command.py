@@ -116,12 +116,11 @@ def sweep(config: SweepConfig, reporter: Reporter = SILENT) -> SweepResult:
         if worker.failures:
             point, error = worker.failures[0]
             more = f" and {len(worker.failures) - 1} more" if len(worker.failures) > 1 else ""
-            others = "; the other cells are done" if len(worker.failures) < len(cells) else ""
             raise type(error)(
                 f"cell {point.label}{more}: {error.subject}",
                 expected=error.expected,
                 found=error.found,
-                remedy=error.remedy or f"leave it out in another sweep{others}",
+                remedy=error.remedy or "leave it out in another sweep; the other cells are done",
             ) from error
     work.warn(reporter, *(_without_a_shift(grid, rows) if len(rows) == len(grid.points) else []))
     return SweepResult(

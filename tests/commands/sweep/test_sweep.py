@@ -12,7 +12,6 @@ from causalprune_cli.main import main
 from sweeps import QUICK, call, call_json, stages_finished, start, table
 
 from causalprune.base import locks
-from causalprune.base.errors import UsageError
 from causalprune.base.leases import Lease
 from causalprune.base.locks import FileLock, lock_holder
 from causalprune.commands import repair
@@ -338,25 +337,6 @@ def test_a_cell_that_fails_leaves_the_others_alone(tmp_path, capsys):
     assert call(tmp_path, *options, "--vary", "record.lr=0.01,1e18") == 3
     assert "cell sparsity=0.5 criterion=magnitude seed=0 record.lr=1e+18" in capsys.readouterr().err
     assert [row["record.lr"] for row in table(tmp_path)] == [0.01]
-
-
-@pytest.mark.parametrize("criteria", ["magnitude", "random,magnitude"])
-def test_the_other_cells_are_said_to_be_done_where_there_are_any(tmp_path, capsys, monkeypatch, criteria):
-    load = FUNCTIONS.load
-
-    def refusing(stage):
-        def refused(config, reporter):
-            if config.criterion == "magnitude":
-                raise UsageError("mask", expected="another", found="this")
-            return load(stage)(config, reporter)
-
-        return refused if stage == "apply-mask" else load(stage)
-
-    monkeypatch.setattr(FUNCTIONS, "load", refusing)
-    options = [*QUICK[6:], "--sparsity", "0.5", "--criterion", criteria, "--seeds", "1"]
-    assert call(tmp_path, *options) == 2
-    said = capsys.readouterr().err.splitlines()[-1]
-    assert said.partition("; ")[2] == "leave it out in another sweep" + "; the other cells are done" * ("," in criteria)
 
 
 def test_a_step_that_failed_is_tried_once(tmp_path, monkeypatch):
