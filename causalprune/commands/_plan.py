@@ -94,6 +94,10 @@ class PipelinePlan:
 
     def stages(self) -> dict[tuple[int, str], Options]:
         """The stages in order, by their iteration (from 1; 0 before the first and after the last) and their name."""
+        return self._stages
+
+    @cached_property
+    def _stages(self) -> dict[tuple[int, str], Options]:
         stages: dict[tuple[int, str], Options] = {(0, "pretrain"): self.pretrain()}
         for number, planned in enumerate(self.iterations, start=1):
             stages |= {(number, name): options for name, options in planned.stages()}

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import nn
@@ -57,6 +57,9 @@ from causalprune.trajectory.storage import locate
 _CPU = torch.device("cpu")
 """Where nothing but sizes is looked at."""
 
+_UNASKED = frozenset({"seed", "run", "checkpoint", "output"})
+"""Options that iterations and cells differ in, and that no question is about."""
+
 _INPUTS = ("dense", "reference", "rewind_from")
 """Checkpoints that a setting may name."""
 
@@ -96,10 +99,9 @@ class Start:
         return cls(data, spec, model, mask)
 
 
-def _unseeded(options: Options) -> Options:
-    """The same options for all seeds."""
-    unseeded: Options = replace(cast(Any, options), seed=0)
-    return unseeded
+def _key(options: Options) -> Hashable:
+    """What an answer about options may depend on: not on a seed, nor on where they read and write."""
+    return type(options), *(getattr(options, f.name) for f in fields(options) if f.name not in _UNASKED)
 
 
 def _unsaid(message: str) -> None:
@@ -118,7 +120,7 @@ class Beforehand:
 
     asked: set[Hashable] = field(default_factory=set)
     start: tuple[Hashable, Start] | None = None
-    _recordings: dict[Options, PlannedRecording] = field(default_factory=dict)
+    _recordings: dict[Hashable, PlannedRecording] = field(default_factory=dict)
     _producers: dict[Hashable, list[Family] | None] = field(default_factory=dict)
 
     def require_machine(self, plan: PipelinePlan) -> None:
@@ -204,15 +206,14 @@ class Beforehand:
 
     def _is_new(self, what: str, *about: Any) -> bool:
         """Whether a question wasn't asked before; no answer depends on a seed."""
-        key = (what, *(_unseeded(one) if isinstance(one, Options) else one for one in about))
+        key = (what, *(_key(one) if isinstance(one, Options) else one for one in about))
         if key in self.asked:
             return False
         self.asked.add(key)
         return True
 
     def _require_recording(self, plan: PipelinePlan, config: RecordConfig, start: Start) -> PlannedRecording:
-        # Where it starts and what it is called decides nothing here.
-        key = replace(config, run=Path(), seed=0, checkpoint=None, store=None)
+        key = _key(config)
         if key not in self._recordings:
             self._recordings[key] = self._planned(plan, config, start)
         return self._recordings[key]
